@@ -1,0 +1,201 @@
+"""
+Every way in which an exchange can end badly, one row each. *Pure.*
+
+From this one closed table come the reply (status, `Proxy-Status` by RFC 9209, JSON body), the flag in the
+access log, the metric label, the span status, the retry decision and the documentation page. Flags are
+Envoy's, because operators know them. Nothing else in the tree invents a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Source(Enum):
+    """Who caused the end: the client, this process, or the server behind it."""
+
+    DOWNSTREAM = "downstream"
+    PROXY = "proxy"
+    UPSTREAM = "upstream"
+
+
+class Phase(Enum):
+    """How far the exchange had come."""
+
+    HEAD = "head"
+    ROUTE = "route"
+    CHOOSE = "choose"
+    ACQUIRE = "acquire"
+    CONNECT = "connect"
+    REQUEST = "request"
+    RESPONSE_HEAD = "response_head"
+    RESPONSE_BODY = "response_body"
+    TUNNEL = "tunnel"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reason:
+    """
+    One row of the table; rows are compared by identity.
+
+    Attributes:
+        name: Metric label and `error.type`; lower snake case, stable.
+        source: Who caused it.
+        phase: Where in the walk it happened.
+        retryable: Whether another attempt could succeed and be safe if no byte was processed.
+        status: HTTP status of the reply when one can still be sent; also what the log shows if none was.
+        flag: Envoy's response flag.
+        proxy_error: Token of RFC 9209, section 2.3.
+        text: What failed, one plain sentence without a full stop.
+        hint: What an operator should look at.
+    """
+
+    name: str
+    source: Source
+    phase: Phase
+    retryable: bool
+    status: int
+    flag: str
+    proxy_error: str
+    text: str
+    hint: str
+
+
+class ProtocolError(Exception):
+    """
+    A peer broke HTTP; the connection must be closed and never reused.
+
+    Attributes:
+        reason: The row of the table that says what was wrong.
+        detail: What was found, for our log only; never sent to a peer.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason.name}: {detail}" if detail else reason.name)
+        self.reason = reason
+        self.detail = detail
+
+
+_D, _P, _U = Source.DOWNSTREAM, Source.PROXY, Source.UPSTREAM
+
+# --- what the client did -------------------------------------------------------------------------------------
+BAD_REQUEST = Reason(
+    "bad_request", _D, Phase.HEAD, False, 400, "DPE", "http_request_error",
+    "the request is not valid HTTP/1.1", "the client's HTTP library, or something that rewrites requests before us",
+)  # fmt: skip
+BAD_REQUEST_BODY = Reason(
+    "bad_request_body", _D, Phase.REQUEST, False, 400, "DPE", "http_request_error",
+    "the request body is not framed correctly", "the client's chunked encoding",
+)  # fmt: skip
+TARGET_TOO_LONG = Reason(
+    "target_too_long", _D, Phase.HEAD, False, 414, "DPE", "http_request_error",
+    "the request target is too long", "limits.max_header_bytes",
+)  # fmt: skip
+HEAD_TOO_LARGE = Reason(
+    "head_too_large", _D, Phase.HEAD, False, 431, "DPE", "http_request_error",
+    "the request head has too many fields or bytes", "limits.max_header_bytes and limits.max_headers",
+)  # fmt: skip
+HEAD_TIMEOUT = Reason(
+    "head_timeout", _D, Phase.HEAD, False, 408, "DT", "http_request_error",
+    "the request head did not arrive in time", "limits.header_timeout, and what keeps the client slow",
+)  # fmt: skip
+BODY_TIMEOUT = Reason(
+    "body_timeout", _D, Phase.REQUEST, False, 408, "DT", "http_request_error",
+    "the client stopped sending its request body", "limits.idle_timeout, and what keeps the client slow",
+)  # fmt: skip
+UNSUPPORTED_VERSION = Reason(
+    "unsupported_version", _D, Phase.HEAD, False, 505, "DPE", "http_request_error",
+    "this HTTP version is not spoken here", "the client: HTTP/1.1 and HTTP/1.0 are understood",
+)  # fmt: skip
+CLIENT_LEFT = Reason(
+    "client_left", _D, Phase.RESPONSE_BODY, False, 499, "DC", "connection_terminated",
+    "the client closed its connection before the response was complete", "the client's own timeout",
+)  # fmt: skip
+CLIENT_STALLED = Reason(
+    "client_stalled", _D, Phase.RESPONSE_BODY, False, 499, "DT", "connection_write_timeout",
+    "the client stopped reading the response", "limits.idle_timeout, and what keeps the client slow",
+)  # fmt: skip
+LOOP = Reason(
+    "loop", _D, Phase.ROUTE, False, 508, "DPE", "proxy_loop_detected",
+    "the request has passed through this sidecar too often", "an upstream or a passthrough that points back at us",
+)  # fmt: skip
+METHOD_NOT_ALLOWED = Reason(
+    "connect_not_allowed", _D, Phase.ROUTE, False, 405, "DPE", "http_request_denied",
+    "CONNECT is served on outbound listeners only", "the address to which the client sends CONNECT",
+)  # fmt: skip
+
+# --- what the proxy decided ----------------------------------------------------------------------------------
+NO_ROUTE = Reason(
+    "no_route", _P, Phase.ROUTE, False, 404, "NR", "destination_not_found",
+    "no route matches and unmatched requests are denied", "outbound.routes, upstreams.*.hosts and outbound.unmatched",
+)  # fmt: skip
+NO_APP = Reason(
+    "no_app", _P, Phase.ROUTE, False, 404, "NR", "destination_not_found",
+    "no inbound route matches and inbound.app is not set", "inbound.app and inbound.routes",
+)  # fmt: skip
+NO_ENDPOINT = Reason(
+    "no_endpoint", _P, Phase.CHOOSE, False, 503, "UH", "destination_unavailable",
+    "the upstream has no usable endpoint", "the upstream's endpoints or its DNS name",
+)  # fmt: skip
+OVERLOADED = Reason(
+    "overloaded", _P, Phase.ACQUIRE, False, 503, "UO", "connection_limit_reached",
+    "a limit was reached", "limits.max_connections",
+)  # fmt: skip
+DRAINING = Reason(
+    "draining", _P, Phase.ROUTE, False, 503, "DR", "destination_unavailable",
+    "the sidecar is shutting down", "nothing: another instance should take over",
+)  # fmt: skip
+INTERNAL = Reason(
+    "internal", _P, Phase.ROUTE, False, 500, "PI", "proxy_internal_error",
+    "the sidecar failed while handling this request", "the sidecar's log; please report it",
+)  # fmt: skip
+REWRITE_INVALID = Reason(
+    "rewrite_invalid", _P, Phase.ROUTE, False, 500, "PI", "proxy_configuration_error",
+    "the route's rewrite made a path that cannot be sent", "the route's rewrite.regex.substitution",
+)  # fmt: skip
+
+# --- what the server did -------------------------------------------------------------------------------------
+CONNECT_FAILED = Reason(
+    "connect_failed", _U, Phase.CONNECT, True, 503, "UF", "connection_refused",
+    "connecting to the upstream failed", "whether the endpoint listens and is reachable",
+)  # fmt: skip
+CONNECT_TIMEOUT = Reason(
+    "connect_timeout", _U, Phase.CONNECT, True, 503, "UF", "connection_timeout",
+    "connecting to the upstream took too long", "the upstream's connect_timeout, and whether packets reach the endpoint",
+)  # fmt: skip
+UPSTREAM_CLOSED = Reason(
+    "upstream_closed", _U, Phase.RESPONSE_HEAD, True, 503, "UC", "connection_terminated",
+    "the upstream closed the connection before the response", "the upstream's log; its keep-alive timeout against idle_timeout",
+)  # fmt: skip
+UPSTREAM_RESET = Reason(
+    "upstream_reset", _U, Phase.RESPONSE_HEAD, True, 503, "UR", "connection_terminated",
+    "the upstream reset the connection before the response", "the upstream's log: it crashed or refused the request",
+)  # fmt: skip
+RESPONSE_CUT = Reason(
+    "response_cut", _U, Phase.RESPONSE_BODY, False, 502, "UC", "http_response_incomplete",
+    "the upstream closed the connection in the middle of the response", "the upstream's log: it crashed or was stopped",
+)  # fmt: skip
+RESPONSE_TIMEOUT = Reason(
+    "response_timeout", _U, Phase.RESPONSE_HEAD, False, 504, "UT", "http_response_timeout",
+    "the upstream did not answer within the route's timeout", "the route's timeout, and what keeps the upstream slow",
+)  # fmt: skip
+RESPONSE_STALLED = Reason(
+    "response_stalled", _U, Phase.RESPONSE_BODY, False, 504, "UT", "connection_read_timeout",
+    "the upstream stopped sending", "limits.idle_timeout, and what keeps the upstream slow",
+)  # fmt: skip
+BAD_RESPONSE = Reason(
+    "bad_response", _U, Phase.RESPONSE_HEAD, False, 502, "UPE", "http_protocol_error",
+    "the upstream's response is not valid HTTP/1.1", "the upstream's HTTP server",
+)  # fmt: skip
+RESPONSE_HEAD_TOO_LARGE = Reason(
+    "response_head_too_large", _U, Phase.RESPONSE_HEAD, False, 502, "UPE", "http_response_header_section_size",
+    "the upstream's response head has too many fields or bytes", "limits.max_header_bytes and limits.max_headers",
+)  # fmt: skip
+BAD_RESPONSE_BODY = Reason(
+    "bad_response_body", _U, Phase.RESPONSE_BODY, False, 502, "UPE", "http_protocol_error",
+    "the upstream's response body is not framed correctly", "the upstream's HTTP server",
+)  # fmt: skip
+
+REASONS: tuple[Reason, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Reason))
+"""Every row, in the order of this file."""

@@ -1,0 +1,124 @@
+"""
+The case file of one request, carried through the rooms in the order of its walk. *Hot path.*
+
+Rooms read what earlier rooms wrote and write their own part; `telemetry` reads all of it, once, at the end.
+The protocols below say what this file needs of rooms that stand above it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Protocol
+
+from sidecar.errors import Reason
+from sidecar.message import RequestHead
+
+
+class Direction(IntEnum):
+    """To the app or from the app."""
+
+    INBOUND = 0
+    OUTBOUND = 1
+
+    @property
+    def label(self) -> str:
+        """`inbound` or `outbound`, as metrics, logs and the configuration write it."""
+        return "inbound" if self is Direction.INBOUND else "outbound"
+
+
+class ScopeLike(Protocol):
+    """What telemetry bound in advance for one (direction, route, upstream); `telemetry` owns the class."""
+
+    route: str
+    upstream: str
+
+
+class EndpointLike(Protocol):
+    """An address that was chosen; `upstream` owns the class."""
+
+    label: str
+    """`host:port` or `unix:path`, as logs and spans show it."""
+
+
+class Exchange:
+    """
+    One request and what became of it. Times are readings of `clock.monotonic_ns`, 0 while not reached.
+
+    Attributes:
+        direction: Which side of the app.
+        start_ns: When the head was complete.
+        sent_ns: When the first byte of the last attempt was written to the upstream.
+        first_byte_ns: When the head of the final response was complete.
+        end_ns: When the exchange was over.
+        head: The request; None if no head could be parsed.
+        raw_line: First bytes of what was received when `head` is None, for the log.
+        peer: `(address, port)` of the client; `("unix", 0)` on a Unix socket.
+        scope: What telemetry bound for the route and upstream that were chosen.
+        endpoint: Where the last attempt went, or None.
+        attempts: How often the request was sent or a connection for it was tried.
+        status: Status that the client was sent, or that the reason stands for if none was.
+        bytes_received: Bytes of the request body read from the client.
+        bytes_sent: Bytes of the response body written to the client.
+        reason: Row of the table when it ended badly or by the proxy, else None.
+        detail: What exactly was found, for our log only.
+        request_id: `x-request-id`, received or made.
+        trace_id: 32 lower-case hexadecimal digits; empty if telemetry never saw the request.
+        span_id: 16 hexadecimal digits: this exchange's span.
+        parent_id: 16 hexadecimal digits: the span named by the request, or empty.
+        sampled: Whether the span is exported.
+        tracestate: Value to go on with the span, or empty.
+    """
+
+    __slots__ = (
+        "attempts",
+        "bytes_received",
+        "bytes_sent",
+        "detail",
+        "direction",
+        "end_ns",
+        "endpoint",
+        "first_byte_ns",
+        "head",
+        "parent_id",
+        "peer",
+        "raw_line",
+        "reason",
+        "request_id",
+        "sampled",
+        "scope",
+        "sent_ns",
+        "span_id",
+        "start_ns",
+        "status",
+        "trace_id",
+        "tracestate",
+    )
+
+    def __init__(self, direction: Direction, start_ns: int, head: RequestHead | None, peer: tuple[str, int]) -> None:
+        self.direction = direction
+        self.start_ns = start_ns
+        self.sent_ns = 0
+        self.first_byte_ns = 0
+        self.end_ns = 0
+        self.head = head
+        self.raw_line = b""
+        self.peer = peer
+        self.scope: ScopeLike | None = None
+        self.endpoint: EndpointLike | None = None
+        self.attempts = 0
+        self.status = 0
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.reason: Reason | None = None
+        self.detail = ""
+        self.request_id = b""
+        self.trace_id = b""
+        self.span_id = b""
+        self.parent_id = b""
+        self.sampled = False
+        self.tracestate = b""
+
+    def __repr__(self) -> str:
+        what = f"{self.head.method.decode()} {self.head.path!r}" if self.head else repr(self.raw_line[:40])
+        end = self.reason.name if self.reason else self.status or "running"
+        return f"<Exchange {self.direction.label} {what} {end}>"

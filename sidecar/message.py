@@ -1,0 +1,172 @@
+"""
+What a request and a response are once their bytes are understood; knows nothing of HTTP/1.1's syntax. *Hot path.*
+
+A `Field` is immutable and shared: the parser remembers the fields that it has seen, so whatever is a pure
+function of one field (the host in `Host`, the cookies in `Cookie`) is computed once and kept in `Field.note`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Kind:
+    """
+    What a field means to the proxy, as bits; 0 is a field that only passes through.
+
+    A head keeps the union of its fields' kinds in `kinds`, so that the common case asks one integer once.
+    """
+
+    HOP = 1  # hop-by-hop by RFC 9110, 7.6.1: never forwarded
+    HOST = 2
+    CONTENT_LENGTH = 4
+    TRANSFER_ENCODING = 8
+    CONNECTION = 16
+    UPGRADE = 32
+    EXPECT = 64
+    COOKIE = 128
+    TRACE = 256  # traceparent, tracestate and other propagation formats
+    REQUEST_ID = 512
+    FORWARDED_FOR = 1024
+    FORWARDED_PROTO = 2048
+    VIA = 4096
+    TE = 8192
+    USER_AGENT = 16384
+
+
+class Field:
+    """
+    One header field.
+
+    Attributes:
+        name: Lower case.
+        value: Without surrounding white space; octets as received.
+        kind: Bits of `Kind`.
+        wire: The field as HTTP/1.1 writes it, without the line end: what is forwarded, byte for byte.
+        note: A parsed form of the value for kinds that have one, else None:
+            HOST a `(host, port | None)` pair, CONNECTION a frozenset of lower-case tokens, CONTENT_LENGTH an int,
+            COOKIE whatever `routing` keeps there (filled at first use).
+    """
+
+    __slots__ = ("kind", "name", "note", "value", "wire")
+
+    def __init__(self, name: bytes, value: bytes, kind: int, wire: bytes, note: object = None) -> None:
+        self.name = name
+        self.value = value
+        self.kind = kind
+        self.wire = wire
+        self.note = note
+
+    def __repr__(self) -> str:
+        return f"<Field {self.wire!r}>"
+
+
+class Framing(IntEnum):
+    """How the end of a body is recognised (RFC 9112, 6.3)."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+
+
+class RequestHead:
+    """
+    A request line and its fields, validated and normalised.
+
+    Attributes:
+        method: As sent; case-sensitive.
+        host: Lower case, without port and without a trailing dot; empty if the request named none. IPv6 keeps
+            its brackets.
+        port: Port that the authority names, or None.
+        path: Normalised path (dot segments resolved, unreserved characters decoded, hex digits upper case);
+            `*` for `OPTIONS *`; empty for CONNECT.
+        query: What follows `?`, or None when there is no `?`.
+        minor: Minor version of HTTP/1.
+        fields: All fields in order, `Host` included.
+        kinds: Union of the kinds of `fields`.
+        framing: How the body ends; NONE or LENGTH or CHUNKED.
+        content_length: Bytes of the body if framing is LENGTH, else 0.
+        keep_alive: Whether the client's side of the connection may be reused after this exchange.
+        absolute: Whether the target was in absolute form, that is, the client speaks to a forward proxy.
+        params: Query parameters, parsed at first use by `routing`; None until then.
+    """
+
+    __slots__ = (
+        "absolute",
+        "content_length",
+        "fields",
+        "framing",
+        "host",
+        "keep_alive",
+        "kinds",
+        "method",
+        "minor",
+        "params",
+        "path",
+        "port",
+        "query",
+    )
+
+    def __init__(self, method: bytes, path: bytes, query: bytes | None, minor: int) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.minor = minor
+        self.host = b""
+        self.port: int | None = None
+        self.fields: list[Field] = []
+        self.kinds = 0
+        self.framing = Framing.NONE
+        self.content_length = 0
+        self.keep_alive = True
+        self.absolute = False
+        self.params: dict[bytes, bytes] | None = None
+
+    def first(self, name: bytes) -> bytes | None:
+        """Value of the first field called `name` (lower case), or None."""
+        for field in self.fields:
+            if field.name == name:
+                return field.value
+        return None
+
+    def joined(self, name: bytes) -> bytes | None:
+        """Values of all fields called `name` joined by `, ` (RFC 9110, 5.3), or None if there is none."""
+        values = [field.value for field in self.fields if field.name == name]
+        if not values:
+            return None
+        return values[0] if len(values) == 1 else b", ".join(values)
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.host!r} {self.path!r} HTTP/1.{self.minor}>"
+
+
+class ResponseHead:
+    """
+    A status line and its fields, validated.
+
+    Attributes:
+        status: 100 to 999.
+        reason: Reason phrase, possibly empty.
+        minor: Minor version of HTTP/1.
+        fields: All fields in order.
+        kinds: Union of the kinds of `fields`.
+        framing: How the body ends.
+        content_length: Bytes of the body if framing is LENGTH, else 0.
+        keep_alive: Whether the upstream connection may be reused after this exchange.
+    """
+
+    __slots__ = ("content_length", "fields", "framing", "keep_alive", "kinds", "minor", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.fields: list[Field] = []
+        self.kinds = 0
+        self.framing = Framing.NONE
+        self.content_length = 0
+        self.keep_alive = True
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} HTTP/1.{self.minor}>"

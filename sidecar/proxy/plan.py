@@ -1,0 +1,99 @@
+"""
+The compiled configuration that the data path reads: immutable, swapped whole, kept by each exchange. *Hot path.*
+
+YAML becomes a `Plan` in `runtime.compile`; a reload is one assignment to `Live.plan`. Nothing here knows a
+setting's name in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sidecar.exchange import Direction
+from sidecar.routing.actions import Route
+from sidecar.routing.table import Table
+from sidecar.telemetry.recorder import Scope
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.passthrough import Passthrough
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What a peer may make grow.
+
+    Attributes:
+        max_header_bytes: Of a head, start line included, in bytes.
+        max_headers: Fields of a head.
+        max_connections: Downstream connections of the process, all listeners together.
+        header_timeout_s: From a connection's first byte, or the first byte of a later request, to a whole head.
+        idle_timeout_s: Without a byte in either direction: of keep-alive connections, streams and tunnels.
+    """
+
+    max_header_bytes: int
+    max_headers: int
+    max_connections: int
+    header_timeout_s: float
+    idle_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """
+    One address that is listened on.
+
+    Attributes:
+        direction: Which side of the app it serves.
+        address: As in the file, `host:port`, `[v6]:port` or `unix:/path`; with the direction, its identity across
+            reloads.
+        host: Name that every request here is for, whatever its `Host` says (one port per dependency), or None.
+    """
+
+    direction: Direction
+    address: str
+    host: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """
+    One direction's part of a plan.
+
+    Attributes:
+        table: All routes in order, implicit ones last.
+        fallback: Route of what matches none (inbound: the app), or None.
+        passthrough: Where unmatched requests go by their own authority, or None when they are denied.
+        passthrough_route: Route whose settings apply to those, or None.
+        unrouted: Telemetry of requests that reached no route.
+    """
+
+    direction: Direction
+    table: Table
+    fallback: Route | None
+    passthrough: Passthrough | None
+    passthrough_route: Route | None
+    unrouted: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    Everything that a request needs to know.
+
+    Attributes:
+        generation: 1 for the first plan of the process, then counting up.
+        config_hash: First 12 hexadecimal digits of the SHA-256 of the file as read.
+        sides: Indexed by `Direction`; None for a direction that the file does not configure.
+        listeners: What is to be bound.
+        clusters: Upstreams by name.
+        drain_timeout_s: Seconds from SIGTERM to the end, at most.
+    """
+
+    generation: int
+    config_hash: str
+    sides: tuple[Side | None, Side | None]
+    listeners: tuple[Listener, ...]
+    clusters: Mapping[str, Cluster]
+    limits: Limits
+    drain_timeout_s: float
