@@ -108,6 +108,10 @@ UNSUPPORTED_VERSION = Reason(
     "unsupported_version", _D, Phase.HEAD, False, 505, "DPE", "http_request_error",
     "this HTTP version is not spoken here", "the client: HTTP/1.1 and HTTP/1.0 are understood",
 )  # fmt: skip
+UNSUPPORTED_CODING = Reason(
+    "unsupported_coding", _D, Phase.HEAD, False, 501, "DPE", "http_request_error",
+    "the request uses a transfer coding other than chunked", "the client: compress with content-encoding instead",
+)  # fmt: skip
 CLIENT_LEFT = Reason(
     "client_left", _D, Phase.RESPONSE_BODY, False, 499, "DC", "connection_terminated",
     "the client closed its connection before the response was complete", "the client's own timeout",

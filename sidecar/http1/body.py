@@ -1,0 +1,153 @@
+"""
+The chunked coding, taken apart as it arrives (RFC 9112, 7.1). *Hot path for streamed bodies; pure.*
+
+    chunk          = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
+    last-chunk     = 1*("0") [ chunk-ext ] CRLF
+    chunked-body   = *chunk last-chunk trailer-section CRLF
+
+The reader waits for one of four things: a size line, data, the CRLF after data, or a trailer line. Nothing but an
+unfinished line is ever held. What goes on is the payload in chunks of our own: a peer's sizes, extensions and white
+space end here.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+
+from sidecar.http1.grammar import GrammarError, field_of
+
+# Extensions are bounded as Node and Apache bound them; they are dropped.
+_MAX_LINE_BYTES = 4096
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+
+
+class _Awaits(IntEnum):
+    SIZE = 0
+    PAYLOAD = 1
+    PAYLOAD_END = 2
+    TRAILER = 3
+    NOTHING = 4
+
+
+class ChunkedReader:
+    """
+    Reads one chunked body.
+
+    Attributes:
+        trailers: Trailer lines without their line ends, in order, once the body is complete.
+    """
+
+    __slots__ = ("_awaits", "_held", "_left", "_max_trailer_bytes", "_trailer_bytes", "trailers")
+
+    def __init__(self, max_trailer_bytes: int) -> None:
+        self._awaits = _Awaits.SIZE
+        self._held = b""
+        self._left = 0
+        self._max_trailer_bytes = max_trailer_bytes
+        self._trailer_bytes = 0
+        self.trailers: list[bytes] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last line has been read."""
+        return self._awaits is _Awaits.NOTHING
+
+    def feed(self, data: bytes) -> tuple[bytes, int]:
+        """
+        Take what has arrived.
+
+        Returns:
+            The payload found in it, and the index in `data` behind the body's last octet: `len(data)` while the body
+            goes on, and what follows belongs to the next message once `is_complete`.
+
+        Raises:
+            GrammarError: Not a chunked body; nothing of this call may go on.
+        """
+        held = len(self._held)
+        if held:
+            data = self._held + data
+            self._held = b""
+        pieces: list[bytes] = []
+        position, size = 0, len(data)
+        while position < size:
+            awaits = self._awaits
+            if awaits is _Awaits.PAYLOAD:
+                end = position + self._left
+                if end > size:
+                    pieces.append(data[position:])
+                    self._left = end - size
+                    position = size
+                    break
+                pieces.append(data[position:end])
+                self._awaits = _Awaits.PAYLOAD_END
+                position = end
+            elif awaits is _Awaits.PAYLOAD_END:
+                if size - position < 2:
+                    self._hold(data, position)
+                    position = size
+                    break
+                if data[position : position + 2] != b"\r\n":
+                    raise GrammarError("a chunk longer than its size")
+                self._awaits = _Awaits.SIZE
+                position += 2
+            elif awaits is _Awaits.NOTHING:
+                break
+            else:
+                end = self._line_end(data, position)
+                if end < 0:
+                    self._hold(data, position)
+                    position = size
+                    break
+                line = data[position:end]
+                position = end + 2
+                if awaits is _Awaits.SIZE:
+                    self._on_size(line)
+                else:
+                    self._on_trailer(line)
+        payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return payload, max(position - held, 0)
+
+    def _hold(self, data: bytes, position: int) -> None:
+        rest = data[position:]
+        if self._awaits is _Awaits.PAYLOAD_END and rest != b"\r":
+            raise GrammarError("a chunk longer than its size")
+        self._held = rest
+
+    def _line_end(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n", position)
+        length = (end if end >= 0 else len(data)) - position
+        limit = _MAX_LINE_BYTES if self._awaits is _Awaits.SIZE else self._max_trailer_bytes - self._trailer_bytes
+        if length > limit:
+            raise GrammarError("a chunk line or trailer section that is too long")
+        if end < 0 and data.find(b"\n", position) >= 0:
+            raise GrammarError("a bare LF")
+        return end
+
+    def _on_size(self, line: bytes) -> None:
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None:
+            raise GrammarError("an invalid chunk size")
+        self._left = int(match[1], 16)
+        self._awaits = _Awaits.PAYLOAD if self._left else _Awaits.TRAILER
+
+    def _on_trailer(self, line: bytes) -> None:
+        if not line:
+            self._awaits = _Awaits.NOTHING
+            return
+        self._trailer_bytes += len(line) + 2
+        # "A sender MUST NOT generate trailers that ..." (RFC 9110, 6.5.1): what we act on in a head is dropped here.
+        if not field_of(line).kind:
+            self.trailers.append(line)
+
+
+def encode_chunk(payload: bytes) -> bytes:
+    """One chunk; `payload` must not be empty, for an empty chunk ends the body."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def encode_end(trailers: list[bytes]) -> bytes:
+    """The last chunk and the trailer section."""
+    if not trailers:
+        return b"0\r\n\r\n"
+    return b"0\r\n" + b"\r\n".join(trailers) + b"\r\n\r\n"

@@ -1,0 +1,136 @@
+"""
+Heads become bytes again: what an intermediary must change on the way (RFC 9110, 7.6). *Hot path; pure.*
+
+Lines that pass go on as they were received, byte for byte; hop-by-hop fields and those that `Connection` names stay
+here; what telemetry and the connection itself need is added.
+"""
+
+from __future__ import annotations
+
+from sidecar.http1.framing import connection_options
+from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
+
+VIA = b"via: 1.1 sidecar"
+"""RFC 9110, 7.6.3: the received protocol and a pseudonym; one for all sidecars, as hops are told apart by traces."""
+
+_HARMLESS_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"))
+# "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of the
+# content" (RFC 9110, 7.6.1): these cannot be made to vanish by naming them, which is how filters are bypassed.
+_NEVER_NOMINATED = frozenset(
+    (b"authorization", b"cache-control", b"content-type", b"content-encoding", b"origin", b"x-forwarded-host")
+)
+_DROPPED_FROM_REQUEST = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID
+_RARE_IN_REQUEST = Kind.CONNECTION | Kind.TE
+
+
+def request_bytes(
+    head: RequestHead,
+    fields: list[Field],
+    path: bytes,
+    host: bytes | None,
+    added: bytes,
+    *,
+    upgrade: bytes = b"",
+) -> bytes:
+    """
+    The request head as the upstream receives it.
+
+    Args:
+        head: The request; decides method, query, framing.
+        fields: Its fields, after header edits.
+        path: The path to send.
+        host: A `Host` value to send instead of the received one, or None.
+        added: Lines of telemetry and forwarding, each with its CRLF.
+        upgrade: Value of `Upgrade` if the request asks for one that is passed on.
+    """
+    kinds = head.kinds
+    dropped = _DROPPED_FROM_REQUEST
+    if host is not None:
+        dropped |= Kind.HOST
+        added = b"host: %b\r\n%b" % (host, added)
+    if kinds & _RARE_IN_REQUEST:
+        fields, added = _without_nominated(head, fields, added, upgrade)
+    if head.framing == Framing.CHUNKED:
+        added += b"transfer-encoding: chunked\r\n"
+    target = path if head.query is None else b"%b?%b" % (path, head.query)
+    lines = b"\r\n".join([field.wire for field in fields if not field.kind & dropped])
+    if lines:
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b%b\r\n\r\n" % (head.method, target, lines, added, VIA)
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n\r\n" % (head.method, target, added, VIA)
+
+
+def _without_nominated(
+    head: RequestHead, fields: list[Field], added: bytes, upgrade: bytes
+) -> tuple[list[Field], bytes]:
+    options = connection_options(head.fields)
+    kept: list[bytes] = []
+    if upgrade:
+        added = b"upgrade: %b\r\n%b" % (upgrade, added)
+        kept.append(b"upgrade")
+    if head.kinds & Kind.TE and _accepts_trailers(head):
+        # Trailers pass through us, so the wish for them does (RFC 9110, 10.1.4); TE must be named by Connection.
+        added = b"te: trailers\r\n" + added
+        kept.append(b"te")
+    if kept:
+        added = b"connection: %b\r\n%b" % (b", ".join(kept), added)
+    return without_options(fields, options), added
+
+
+def without_options(fields: list[Field], options: frozenset[bytes]) -> list[Field]:
+    """The fields but for those that the connection options name and that may be hop-by-hop at all."""
+    nominated = options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
+    if not nominated:
+        return fields
+    return [field for field in fields if field.kind or field.name not in nominated]
+
+
+def _accepts_trailers(head: RequestHead) -> bool:
+    for field in head.fields:
+        if field.kind & Kind.TE:
+            for member in field.value.lower().split(b","):
+                if member.partition(b";")[0].strip(b" \t") == b"trailers":
+                    return True
+    return False
+
+
+_status_lines: dict[tuple[int, bytes], bytes] = {}
+
+
+def status_line(status: int, reason: bytes) -> bytes:
+    """`HTTP/1.1 SP status SP reason CRLF`; our own version, whatever the upstream's (RFC 9110, 6.2)."""
+    key = (status, reason)
+    line = _status_lines.get(key)
+    if line is None:
+        line = b"HTTP/1.1 %d %b\r\n" % key
+        if len(_status_lines) < 1024:
+            _status_lines[key] = line
+    return line
+
+
+def response_bytes(head: ResponseHead, fields: list[Field], framing: Framing, connection: bytes) -> bytes:
+    """
+    The response head as the client receives it.
+
+    Args:
+        head: The response.
+        fields: Its fields, after header edits.
+        framing: How the body will be framed towards the client; CHUNKED adds the field, NONE keeps the length that
+            a HEAD or 304 response states.
+        connection: Value of the `Connection` field, empty for none.
+    """
+    kinds = head.kinds
+    dropped = Kind.HOP
+    if kinds & Kind.CONNECTION:
+        fields = without_options(fields, connection_options(head.fields))
+    if kinds & Kind.CONTENT_LENGTH and (head.status < 200 or head.status == 204):
+        # "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx
+        # (Informational) or 204 (No Content)" (RFC 9110, 8.6).
+        dropped |= Kind.CONTENT_LENGTH
+    lines = [field.wire for field in fields if not field.kind & dropped]
+    lines.append(VIA)
+    if framing == Framing.CHUNKED:
+        lines.append(b"transfer-encoding: chunked")
+    if connection:
+        lines.append(b"connection: " + connection)
+    lines.append(b"\r\n")
+    return status_line(head.status, head.reason) + b"\r\n".join(lines)

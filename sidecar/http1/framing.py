@@ -1,0 +1,111 @@
+"""
+How the end of a body is recognised, and whether the connection lives on (RFC 9112, 6.3 and 9.3). *Hot path; pure.*
+
+A message with both Transfer-Encoding and Content-Length is refused, which the RFC permits and a proxy should do: the
+next hop may choose the other. The parser has already refused repeated and malformed values.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sidecar import errors
+from sidecar.errors import ProtocolError
+from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
+
+_BODY = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+
+
+def connection_options(fields: list[Field]) -> frozenset[bytes]:
+    """All options of all `Connection` fields, in lower case."""
+    options: frozenset[bytes] = frozenset()
+    for field in fields:
+        if field.kind & Kind.CONNECTION:
+            options |= cast("frozenset[bytes]", field.note)
+    return options
+
+
+def frame_request(head: RequestHead) -> None:
+    """
+    Set `framing`, `content_length` and `keep_alive` of a request.
+
+    Raises:
+        ProtocolError: `BAD_REQUEST` or `UNSUPPORTED_CODING`.
+    """
+    kinds = head.kinds
+    if kinds & Kind.CONNECTION:
+        options = connection_options(head.fields)
+        head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+    elif not head.minor:
+        head.keep_alive = False
+    if not kinds & _BODY:
+        return
+    if kinds & _BODY == _BODY:
+        raise ProtocolError(errors.BAD_REQUEST, "both content-length and transfer-encoding")
+    if kinds & Kind.TRANSFER_ENCODING:
+        if not head.minor:
+            raise ProtocolError(errors.BAD_REQUEST, "transfer-encoding on HTTP/1.0")
+        coding = _only(head.fields, Kind.TRANSFER_ENCODING).value.lower()
+        if coding != b"chunked":
+            *_, last = coding.split(b",")
+            known = last.strip(b" \t") == b"chunked" and coding.count(b"chunked") == 1
+            # "A server that receives a request message with a transfer coding it does not understand SHOULD respond
+            # with 501" (RFC 9112, 6.1); one whose end cannot be found is a 400.
+            reason = errors.UNSUPPORTED_CODING if known else errors.BAD_REQUEST
+            raise ProtocolError(reason, f"transfer-encoding {coding!r}")
+        head.framing = Framing.CHUNKED
+    else:
+        head.content_length = cast("int", _only(head.fields, Kind.CONTENT_LENGTH).note)
+        head.framing = Framing.LENGTH if head.content_length else Framing.NONE
+    if head.method == b"CONNECT" or head.method == b"TRACE":
+        raise ProtocolError(errors.BAD_REQUEST, f"{head.method.decode()} with a body")
+
+
+def frame_response(head: ResponseHead, request_method: bytes) -> None:
+    """
+    Set `framing`, `content_length` and `keep_alive` of a response, in the order of RFC 9112, 6.3.
+
+    Raises:
+        ProtocolError: `BAD_RESPONSE`; the connection must be closed, not reused.
+    """
+    kinds, status = head.kinds, head.status
+    if kinds & Kind.CONNECTION:
+        options = connection_options(head.fields)
+        head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+    elif not head.minor:
+        head.keep_alive = False
+    if kinds & _BODY == _BODY:
+        raise ProtocolError(errors.BAD_RESPONSE, "both content-length and transfer-encoding")
+    if kinds & Kind.TRANSFER_ENCODING and not head.minor:
+        raise ProtocolError(errors.BAD_RESPONSE, "transfer-encoding on HTTP/1.0")
+    # 1. "Any response to a HEAD request and any response with a 1xx, 204, or 304 status code is always terminated by
+    #    the first empty line after the header fields".
+    if request_method == b"HEAD" or status == 304:
+        return
+    if status < 200 or status == 204:
+        if kinds & Kind.TRANSFER_ENCODING or (kinds & Kind.CONTENT_LENGTH and _length(head)):
+            # It announces a body that it cannot have; what follows on this connection is anybody's guess.
+            head.keep_alive = False
+        return
+    # 4. chunked is the final coding.
+    if kinds & Kind.TRANSFER_ENCODING:
+        coding = _only(head.fields, Kind.TRANSFER_ENCODING).value.lower()
+        if coding != b"chunked":
+            raise ProtocolError(errors.BAD_RESPONSE, f"transfer-encoding {coding!r}")
+        head.framing = Framing.CHUNKED
+    # 6. a valid Content-Length.
+    elif kinds & Kind.CONTENT_LENGTH:
+        head.content_length = _length(head)
+        head.framing = Framing.LENGTH if head.content_length else Framing.NONE
+    # 8. until the connection closes.
+    else:
+        head.framing = Framing.CLOSE
+        head.keep_alive = False
+
+
+def _length(head: ResponseHead) -> int:
+    return cast("int", _only(head.fields, Kind.CONTENT_LENGTH).note)
+
+
+def _only(fields: list[Field], kind: int) -> Field:
+    return next(field for field in fields if field.kind & kind)

@@ -1,0 +1,166 @@
+"""
+Bytes become heads: start lines, fields, and the rules that hold between fields. *Hot path; pure.*
+
+Strict by choice: what RFC 9112 lets a recipient repair, a proxy must refuse, because the next hop may repair it
+differently. All limits are checked by whoever collected the bytes, before they come here, but for the count.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sidecar import errors
+from sidecar.errors import ProtocolError
+from sidecar.http1.framing import frame_request, frame_response
+from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, _remembered, learn
+from sidecar.http1.target import split_target
+from sidecar.message import Field, Kind, RequestHead, ResponseHead
+
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+_ONCE = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+
+
+def find_head_end(data: bytes, start: int = 0) -> int:
+    """
+    Index of the CRLF CRLF that ends a head, or -1 if it has not come.
+
+    Raises:
+        GrammarError: A line of the incomplete head ends with a bare LF, so that waiting for more would be in vain.
+    """
+    end = data.find(b"\r\n\r\n", start)
+    if end < 0 and data.count(b"\n", start) != data.count(b"\r\n", start):
+        raise GrammarError("a bare LF")
+    return end
+
+
+def parse_request_head(block: bytes, max_headers: int) -> RequestHead:
+    """
+    Parse a request head.
+
+    Args:
+        block: Everything before the CRLF CRLF, without leading empty lines.
+        max_headers: Most fields that are accepted.
+
+    Returns:
+        A head whose host, path, framing and persistence are decided.
+
+    Raises:
+        ProtocolError: With the reason to answer; the connection must be closed after the answer.
+    """
+    lines = block.split(b"\r\n")
+    if len(lines) - 1 > max_headers:
+        raise ProtocolError(errors.HEAD_TOO_LARGE, f"{len(lines) - 1} fields")
+    start_line = lines[0]
+    del lines[0]
+    try:
+        parts = start_line.split(b" ")
+        if len(parts) != 3:
+            raise GrammarError("a request line that is not three words")
+        method, target, version = parts
+        minor = 1 if version == b"HTTP/1.1" else _other_minor(version)
+        if method not in _METHODS and (not method or method.translate(None, TOKEN)):
+            raise GrammarError("an invalid method")
+        named, path, query = split_target(method, target)
+        head = RequestHead(method, path, query, minor)
+        head.fields = fields = [_remembered.get(line) or learn(line) for line in lines]
+        kinds = repeated = 0
+        for field in fields:
+            kind = field.kind
+            if kind:
+                repeated |= kinds & kind
+                kinds |= kind
+        head.kinds = kinds
+        if repeated & _ONCE:
+            raise GrammarError("a repeated host, content-length or transfer-encoding")
+        _place(head, named)
+    except GrammarError as error:
+        raise ProtocolError(errors.BAD_REQUEST, str(error)) from None
+    frame_request(head)
+    return head
+
+
+def _place(head: RequestHead, named: tuple[bytes, int | None] | None) -> None:
+    """
+    Decide whom the request is for (RFC 9112, 3.2 and 3.3).
+
+    "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host
+    header field"; a target's own authority overrides the field (3.2.2).
+    """
+    if head.kinds & Kind.HOST:
+        for field in head.fields:
+            if field.kind == Kind.HOST:
+                head.host, head.port = cast("tuple[bytes, int | None]", field.note)
+                break
+    elif head.minor:
+        raise GrammarError("no host")
+    if named is not None:
+        head.host, head.port = named
+        head.absolute = True
+
+
+def _other_minor(version: bytes) -> int:
+    if version == b"HTTP/1.0":
+        return 0
+    if len(version) == 8 and version[:5] == b"HTTP/" and version[5:6].isdigit() and version[6:] in (b".0", b".1"):
+        raise ProtocolError(errors.UNSUPPORTED_VERSION, repr(version))
+    raise GrammarError("an invalid HTTP version")
+
+
+_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
+
+
+def parse_response_head(block: bytes, max_headers: int, request_method: bytes) -> ResponseHead:
+    """
+    Parse a response head.
+
+    Args:
+        block: Everything before the CRLF CRLF.
+        max_headers: Most fields that are accepted.
+        request_method: Method of the request answered, which decides about the body.
+
+    Raises:
+        ProtocolError: `BAD_RESPONSE` or `RESPONSE_HEAD_TOO_LARGE`; the connection must be closed, not reused.
+    """
+    lines = block.split(b"\r\n")
+    if len(lines) - 1 > max_headers:
+        raise ProtocolError(errors.RESPONSE_HEAD_TOO_LARGE, f"{len(lines) - 1} fields")
+    start_line = lines[0]
+    del lines[0]
+    try:
+        status, reason, minor = _status_lines.get(start_line) or _parse_status_line(start_line)
+        head = ResponseHead(status, reason, minor)
+        fields: list[Field] = [_remembered.get(line) or learn(line) for line in lines]
+        head.fields = fields
+        kinds = repeated = 0
+        for field in fields:
+            kind = field.kind
+            if kind:
+                repeated |= kinds & kind
+                kinds |= kind
+        head.kinds = kinds
+        if repeated & _ONCE:
+            raise GrammarError("a repeated content-length or transfer-encoding")
+    except GrammarError as error:
+        raise ProtocolError(errors.BAD_RESPONSE, str(error)) from None
+    frame_response(head, request_method)
+    return head
+
+
+def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
+    """
+    `HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112, 4).
+
+    The second space is not insisted on: servers forget it when they send no phrase, and nothing depends on it.
+    """
+    version, _, rest = line.partition(b" ")
+    code, _, phrase = rest.partition(b" ")
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise GrammarError("a status line without HTTP/1.1 or HTTP/1.0")
+    if len(code) != 3 or not code.isdigit() or code[:1] == b"0":
+        raise GrammarError("an invalid status code")
+    if phrase.translate(None, VALUE):
+        raise GrammarError("a control octet in the reason phrase")
+    parsed = int(code), phrase, 1 if version == b"HTTP/1.1" else 0
+    if len(_status_lines) < 1024 and len(line) < 128:
+        _status_lines[line] = parsed
+    return parsed
