@@ -1,0 +1,104 @@
+# Everything that a person or a machine does with this tree, a target each; `make help` lists them.
+#
+# Nothing here names a package index or a mirror: pip, uv, apt and the container engine use what the machine is
+# configured to use.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first of these that runs and is new enough; `make PYTHON=/path/to/python3.13 test` chooses another.
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	echo $$candidate; break; fi; done)
+# docker or podman with a running engine, else buildah; `make ENGINE=podman image` chooses another.
+ENGINE ?= $(shell for candidate in docker podman; do \
+	if $$candidate info >/dev/null 2>&1; then echo $$candidate; exit; fi; done; command -v buildah || true)
+IMAGE ?= sidecar
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+CHECKED := sidecar tests benchmarks
+# Content, not time, decides whether the environment is up to date: a checkout of the same lock file costs nothing.
+LOCK_SUM := $(shell cat requirements-dev.lock pyproject.toml | cksum | tr -d ' ')
+READY := $(VENV)/.ready-$(LOCK_SUM)
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY)  ## make the virtual environment with the pinned dependencies
+
+$(READY):
+	@if [ -z "$(PYTHON)" ]; then echo "no Python 3.11 or later found; install one or give PYTHON=/path/to/python3" >&2; exit 1; fi
+	@if [ ! -x $(BIN)/python ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(VENV) was made with a Python older than 3.11; remove it and try again" >&2; exit 1; }
+	@echo "installing the pinned dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+.PHONY: demo
+demo: $(READY)  ## run the demonstration: an app, its sidecar and two versions of a service; Ctrl-C ends it
+	@$(BIN)/sidecar demo $(DEMO_ARGS)
+
+.PHONY: test
+test: $(READY)  ## run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(READY)  ## lint, format, types, and lock files in step with pyproject.toml
+	@$(BIN)/ruff check $(CHECKED)
+	@$(BIN)/ruff format --check $(CHECKED)
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/unit/test_lock_files.py
+
+.PHONY: format
+format: $(READY)  ## rewrite the source in the house's format
+	@$(BIN)/ruff check --fix $(CHECKED)
+	@$(BIN)/ruff format $(CHECKED)
+
+# Works out the lock files anew. Versions that still satisfy pyproject.toml stay; `make lock LOCK_ARGS=--upgrade` moves them.
+UV := build/uv/bin/uv
+LOCK_ARGS ?=
+COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header $(LOCK_ARGS)
+
+$(UV):
+	@$(PYTHON) -m venv build/uv
+	@build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.PHONY: lock
+lock: $(UV)  ## bring the lock files in step with pyproject.toml
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+.PHONY: schema
+schema: $(READY)  ## write config/sidecar.schema.json from the models
+	@mkdir -p build && $(BIN)/sidecar schema > build/schema.json && mv build/schema.json config/sidecar.schema.json
+
+.PHONY: image
+image:  ## build the container image with docker, podman or buildah
+	@if [ -z "$(ENGINE)" ]; then echo "no container engine found: install docker, podman or buildah" >&2; exit 1; fi
+	$(ENGINE) build $(if $(findstring docker,$(ENGINE)),,--format docker) --tag $(IMAGE) .
+
+.PHONY: image-test
+image-test:  ## build the image on a fresh Debian base and try it for real (as root: buildah, debootstrap)
+	@tests/image/run.sh
+
+.PHONY: bench
+bench: $(READY)  ## compare the CPU cost of a request with other proxies, side by side
+	@$(BIN)/python benchmarks/compare.py
+
+.PHONY: clean
+clean:  ## remove what these targets made, the virtual environment included
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
