@@ -1,0 +1,277 @@
+"""
+What the admin and the metrics listeners answer. *Cold.*
+
+The names are those that users of App Mesh, Envoy and Istio already have in their health checks and scrape
+configurations. Whatever changes something is POST only, so that a crawler, a browser's prefetch or a curious GET
+never drains a sidecar.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+JSON_TYPE = b"application/json"
+TEXT_TYPE = b"text/plain; charset=utf-8"
+METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text exposition format."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """
+    What a reload came to.
+
+    Attributes:
+        is_ok: Whether the file is now live.
+        detail: JSON-ready; holds `problems` when it was refused.
+    """
+
+    is_ok: bool
+    detail: Mapping[str, object]
+
+
+class Process(Protocol):
+    """What this room needs of the process; `runtime` has the class. All mappings are ready for `json.dumps`."""
+
+    def not_ready(self) -> str | None:
+        """Why no traffic should come, in one line, or None when it should."""
+        ...
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        ...
+
+    def server_info(self) -> Mapping[str, object]:
+        """Version, uptime, listeners, and `state`: INITIALIZING, LIVE or DRAINING."""
+        ...
+
+    def config_dump(self) -> Mapping[str, object]:
+        """The file, its hash, the last reload's outcome, the effective configuration without secrets."""
+        ...
+
+    def routes_dump(self) -> Mapping[str, object]:
+        """Routes of both directions in matching order."""
+        ...
+
+    def upstreams_dump(self) -> Mapping[str, object]:
+        """Clusters with their endpoints and counters."""
+        ...
+
+    async def reload(self) -> ReloadReport:
+        """Read the file again now and say what came of it."""
+        ...
+
+    def drain(self) -> None:
+        """Stop accepting inbound connections and fail readiness; the process stays."""
+        ...
+
+    def quit(self) -> None:
+        """What SIGTERM does: drain, then exit."""
+        ...
+
+    def log_level(self) -> str:
+        """Level of the process log, lower case."""
+        ...
+
+    def set_log_level(self, level: str) -> None:
+        """
+        Change the level of the process log.
+
+        Raises:
+            ValueError: There is no such level.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One request to an admin endpoint.
+
+    Attributes:
+        method: GET, HEAD, POST and so on; HEAD is answered as GET.
+        path: Without the query.
+        query: First value of every parameter.
+        has_origin: Whether a browser says that a page sent it.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    has_origin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    The answer to a `Request`.
+
+    Attributes:
+        status: Of HTTP.
+        body: Whole; for HEAD only its length is sent.
+        content_type: Of the body.
+        headers: Further fields.
+    """
+
+    status: int
+    body: bytes
+    content_type: bytes = TEXT_TYPE
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def request_of(method: str, target: str, has_origin: bool) -> Request:
+    """A `Request` from the target of an HTTP request line, in origin or absolute form."""
+    path, _, query = target.partition("?")
+    if "://" in path:
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        values.setdefault(name, value)
+    return Request(method, path, values, has_origin)
+
+
+def text(status: int, line: str) -> Reply:
+    """One line of plain text."""
+    return Reply(status, line.encode() + b"\n")
+
+
+def as_json(status: int, value: Mapping[str, object]) -> Reply:
+    """
+    A JSON document with one key a line.
+
+    The spelling `"state": "LIVE"`, with one space, is what health checks written for App Mesh grep for.
+    """
+    return Reply(status, json.dumps(value, indent=2, default=str).encode() + b"\n", JSON_TYPE)
+
+
+Handler = Callable[[Process, Request], Reply | Awaitable[Reply]]
+
+
+def _metrics(process: Process, _: Request) -> Reply:
+    return Reply(HTTPStatus.OK, process.exposition(), METRICS_TYPE)
+
+
+def _ready(process: Process, _: Request) -> Reply:
+    why = process.not_ready()
+    return text(HTTPStatus.OK, "ready") if why is None else text(HTTPStatus.SERVICE_UNAVAILABLE, why)
+
+
+def _live(_: Process, __: Request) -> Reply:
+    # Answering at all is the proof: a stuck event loop would not.
+    return text(HTTPStatus.OK, "live")
+
+
+def _server_info(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, process.server_info())
+
+
+def _config(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, process.config_dump())
+
+
+def _routes(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, process.routes_dump())
+
+
+def _upstreams(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, process.upstreams_dump())
+
+
+async def _reload(process: Process, _: Request) -> Reply:
+    report = await process.reload()
+    return as_json(HTTPStatus.OK if report.is_ok else HTTPStatus.BAD_REQUEST, report.detail)
+
+
+def _drain(process: Process, _: Request) -> Reply:
+    process.drain()
+    return text(HTTPStatus.OK, "draining: inbound connections end after their current exchange; the process stays")
+
+
+def _quit(process: Process, _: Request) -> Reply:
+    process.quit()
+    return text(HTTPStatus.OK, "draining, then exiting")
+
+
+def _get_logging(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, {"level": process.log_level()})
+
+
+def _set_logging(process: Process, request: Request) -> Reply:
+    try:
+        process.set_log_level(request.query.get("level", ""))
+    except ValueError as error:
+        return text(HTTPStatus.BAD_REQUEST, str(error))
+    return as_json(HTTPStatus.OK, {"level": process.log_level()})
+
+
+_READ_ONLY: Mapping[str, Mapping[str, Handler]] = {
+    "/metrics": {"GET": _metrics},
+    "/stats/prometheus": {"GET": _metrics},
+    "/ready": {"GET": _ready},
+    "/healthz/ready": {"GET": _ready},
+    "/live": {"GET": _live},
+}
+
+_EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
+    **_READ_ONLY,
+    "/server_info": {"GET": _server_info},
+    "/config": {"GET": _config},
+    "/routes": {"GET": _routes},
+    "/upstreams": {"GET": _upstreams},
+    "/logging": {"GET": _get_logging, "POST": _set_logging},
+    "/reload": {"POST": _reload},
+    "/drain": {"POST": _drain},
+    "/quitquitquit": {"POST": _quit},
+}
+
+
+class Endpoints:
+    """The endpoints of one listener, bound to the process that they speak for."""
+
+    __slots__ = ("_process", "_table")
+
+    def __init__(self, process: Process, table: Mapping[str, Mapping[str, Handler]]) -> None:
+        self._process = process
+        self._table = table
+
+    @classmethod
+    def read_only(cls, process: Process) -> Endpoints:
+        """Metrics and health, for the listener that the network reaches."""
+        return cls(process, _READ_ONLY)
+
+    @classmethod
+    def everything(cls, process: Process) -> Endpoints:
+        """All endpoints, for the loopback listener."""
+        return cls(process, _EVERYTHING)
+
+    async def answer(self, request: Request) -> Reply:
+        """Answer one request; every refusal says what would have been accepted."""
+        if request.path == "/" and request.method in ("GET", "HEAD"):
+            return self._index()
+        methods = self._table.get(request.path)
+        if methods is None:
+            return text(HTTPStatus.NOT_FOUND, f"no such endpoint; there are: {' '.join(self._table)}")
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            return _method_not_allowed(methods)
+        if request.method == "POST" and request.has_origin:
+            # A web page can make the browser of somebody at this machine POST to the loopback address; curl,
+            # orchestrators and health checks send no Origin (RFC 6454, 7.3).
+            return text(HTTPStatus.FORBIDDEN, "requests from web pages may not change anything here")
+        reply = handler(self._process, request)
+        return reply if isinstance(reply, Reply) else await reply
+
+    def _index(self) -> Reply:
+        lines = [f"{method:4} {path}" for path, methods in self._table.items() for method in methods]
+        return Reply(HTTPStatus.OK, "\n".join(lines).encode() + b"\n")
+
+
+def _method_not_allowed(methods: Mapping[str, Handler]) -> Reply:
+    allowed = [*methods, "HEAD"] if "GET" in methods else [*methods]
+    reply = text(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(methods)} here")
+    return Reply(reply.status, reply.body, headers=((b"allow", ", ".join(allowed).encode()),))

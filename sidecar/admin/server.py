@@ -1,0 +1,231 @@
+"""
+A small HTTP/1.1 server for operators, on h11; never on the data path. *Cold.*
+
+One `asyncio.Protocol` a connection and one task a request. Heads, bodies, idle time and the number of connections
+are limited, because the metrics listener faces the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from email.utils import formatdate
+
+import h11
+
+from sidecar.admin.endpoints import Endpoints, Reply, request_of, text
+
+logger = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 16 * 1024
+MAX_BODY_BYTES = 64 * 1024
+"""Bodies mean nothing here; a small one is read and dropped so that the connection can go on."""
+
+MAX_CONNECTIONS = 256
+"""Of one listener: a scraper, a few probes and an operator need ten."""
+
+REQUEST_TIMEOUT_S = 10.0
+"""For a whole request, from the connection or from the first byte after an idle time."""
+
+IDLE_TIMEOUT_S = 120.0
+"""Between requests, and for a reader that does not take its answer. Prometheus scrapes every 15 to 60 s."""
+
+
+class AdminServer:
+    """The connections of one listener; `protocol` is what the event loop calls for each."""
+
+    __slots__ = ("_connections", "_endpoints")
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._connections: set[AdminProtocol] = set()
+
+    def protocol(self) -> asyncio.Protocol:
+        """A protocol for one new connection."""
+        return AdminProtocol(self._endpoints, self._connections)
+
+    def close_idle(self) -> None:
+        """Close connections that wait for a request, the others after their answer."""
+        for connection in tuple(self._connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        """Close everything at once."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that are open."""
+        return len(self._connections)
+
+
+class AdminProtocol(asyncio.Protocol):
+    """
+    One connection: reads a request, answers it, reads the next.
+
+    Invariant: at most one task runs; while it does, reading is paused, so pipelining cannot pile up work.
+    """
+
+    def __init__(self, endpoints: Endpoints, connections: set[AdminProtocol]) -> None:
+        self._endpoints = endpoints
+        self._connections = connections
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._request: h11.Request | None = None
+        self._body_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_idle = False
+        self._is_draining = False
+        self._can_write = True
+        self._transport: asyncio.Transport
+        self._loop: asyncio.AbstractEventLoop
+
+    # --- callbacks of the event loop ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, unless there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        if len(self._connections) >= MAX_CONNECTIONS:
+            logger.warning("admin_connection_refused reason=too_many limit=%d", MAX_CONNECTIONS)
+            transport.abort()
+            return
+        self._connections.add(self)
+        self._arm(REQUEST_TIMEOUT_S)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser and go on."""
+        if self._is_idle:
+            self._is_idle = False
+            self._arm(REQUEST_TIMEOUT_S)
+        self._http.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """A client that half-closes still gets its answer."""
+        self._http.receive_data(b"")
+        self._advance()
+        return self._task is not None
+
+    def pause_writing(self) -> None:
+        """The reader is slow: no further request until it has taken the answer."""
+        self._can_write = False
+
+    def resume_writing(self) -> None:
+        """The reader has caught up."""
+        self._can_write = True
+        self._advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget everything; a reload that was asked for still runs to its end elsewhere."""
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- from outside ------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Close now if idle, else after the answer."""
+        self._is_draining = True
+        if self._task is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # --- one request after the other ---------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        try:
+            while self._task is None and self._can_write and not self._transport.is_closing():
+                event = self._http.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return
+                self._on_event(event)
+        except h11.RemoteProtocolError as error:
+            self._refuse(error.error_status_hint or 400)
+
+    def _on_event(self, event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]) -> None:
+        if isinstance(event, h11.Request):
+            self._request, self._body_bytes = event, 0
+            # h11 counts only heads that are still incomplete when the read ends.
+            if len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers) > MAX_HEAD_BYTES:
+                self._refuse(431)
+            elif self._http.they_are_waiting_for_100_continue:
+                self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+        elif isinstance(event, h11.Data):
+            self._body_bytes += len(event.data)
+            if self._body_bytes > MAX_BODY_BYTES:
+                self._refuse(413)
+        elif isinstance(event, h11.EndOfMessage):
+            assert self._request is not None
+            self._disarm()
+            self._transport.pause_reading()
+            self._task = self._loop.create_task(self._answer(self._request))
+        elif isinstance(event, h11.ConnectionClosed):
+            self._transport.close()
+
+    async def _answer(self, request: h11.Request) -> None:
+        method = request.method.decode("ascii")
+        has_origin = any(name == b"origin" for name, _ in request.headers)
+        try:
+            reply = await self._endpoints.answer(request_of(method, request.target.decode("latin-1"), has_origin))
+        except Exception:
+            logger.exception("admin_request_failed method=%s target=%r", method, request.target)
+            reply = text(500, "the sidecar failed while answering; its log says why")
+        self._task = None
+        if self._transport.is_closing():
+            return
+        self._send(reply, is_head=method == "HEAD")
+        if self._is_draining or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            self._transport.close()
+            return
+        self._http.start_next_cycle()
+        self._is_idle = True
+        self._arm(IDLE_TIMEOUT_S)
+        self._transport.resume_reading()
+        self._advance()
+
+    def _send(self, reply: Reply, *, is_head: bool) -> None:
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"date", formatdate(usegmt=True).encode()),
+            *reply.headers,
+        ]
+        if self._is_draining:
+            headers.append((b"connection", b"close"))
+        self._write(self._http.send(h11.Response(status_code=int(reply.status), headers=headers)))
+        if not is_head and reply.body:
+            self._write(self._http.send(h11.Data(data=reply.body)))
+        self._write(self._http.send(h11.EndOfMessage()))
+
+    def _refuse(self, status: int) -> None:
+        """Answer what h11 could not accept, if an answer can still be sent, and close."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._is_draining = True
+            self._send(text(status, "this is not a request that is served here"), is_head=False)
+        self._transport.close()
+
+    def _write(self, data: bytes | None) -> None:
+        if data:
+            self._transport.write(data)
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self._loop.call_later(seconds, self._transport.abort)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
