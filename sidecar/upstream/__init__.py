@@ -1,0 +1,10 @@
+"""
+Servers behind the proxy: which there are, which one gets a request, which connections to it are open.
+
+In come `ClusterSpec`s from a new configuration and addresses from DNS, both on the cold path. Out go `Cluster`s, which
+the plan holds and whose `choose` names an `Endpoint` for one request, and the connections that `pool` keeps for it.
+
+Endpoints, their connections and their counters outlive reloads: `registry` is the only place that makes or ends them.
+Choosing is synchronous and touches no socket; only `pool` knows connections, and it knows them by a protocol. May come
+in: `proxy` (choose, acquire, count), `runtime` (prepare, commit, stop), `telemetry` and `admin` (read).
+"""
