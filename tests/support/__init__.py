@@ -1,0 +1,1 @@
+"""What tests share: real processes, real servers, and waiting for conditions with a deadline."""
