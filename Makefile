@@ -41,8 +41,8 @@ $(READY):
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(VENV) was made with a Python older than 3.11; remove it and try again" >&2; exit 1; }
 	@echo "installing the pinned dependencies into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
@@ -74,7 +74,7 @@ COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 
 
 $(UV):
 	@$(PYTHON) -m venv build/uv
-	@build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@build/uv/bin/python -m pip install --quiet --quiet --disable-pip-version-check uv
 
 .PHONY: lock
 lock: $(UV)  ## bring the lock files in step with pyproject.toml
