@@ -151,7 +151,7 @@ class Change:
 
 class Cluster:
     """
-    One upstream, live.
+    One upstream, live. Static endpoints are there from the start, those of DNS when `set_addresses` brings them.
 
     Attributes:
         name: The upstream's name.
@@ -183,8 +183,7 @@ class Cluster:
         self.endpoints: tuple[Endpoint, ...] = ()
         self._random = random
         self.choose: Choose
-        self._adopt(spec)
-        self._rebalance()
+        self.apply(spec, spec.static_addresses())
 
     def apply(self, spec: ClusterSpec, addresses: Mapping[Address, float]) -> Change:
         """

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 class IdleConnection(Protocol):
-    """A connection that waits in `Endpoint.idle` for its next exchange."""
+    """A connection that waits in `Endpoint.idle` for its next exchange; `proxy` owns the class."""
+
+    endpoint: Endpoint
+
+    def is_usable(self) -> bool:
+        """Whether the peer has neither closed it nor sent anything; asked at the moment of use."""
 
     def close_idle(self, reason: str) -> None:
         """Close; `reason` is for the log. May take itself out of `Endpoint.idle`, need not."""

@@ -1,0 +1,266 @@
+"""
+All clusters of the process, through reloads and DNS answers. *Cold: on the event loop, never on a request's way.*
+
+A reload comes in two steps. `prepare` does what takes time and may be given up, the first lookups of new names; it
+changes nothing that is live. `commit` changes everything at once, without awaiting, so that no request sees half of a
+reload:
+
+    preparation = await registry.prepare(specs, timeout_s)
+    plan = compile_plan(config, preparation.clusters)      # may fail: then preparation.abandon()
+    clusters = preparation.commit()
+    live.plan = plan
+
+A cluster keeps its object and counters as long as its name is in the file, an endpoint keeps its object and connections
+as long as its address is in the cluster. Each cluster with a DNS name has one task that refreshes it; the registry owns
+the tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from random import random as system_random
+from types import MappingProxyType
+
+from sidecar import clock
+from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
+from sidecar.upstream.balance import Random
+from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
+
+logger = logging.getLogger("sidecar.upstream")
+
+
+class _Refresh:
+    """Keeps one cluster in step with its DNS name."""
+
+    __slots__ = ("_is_failing", "cluster", "dns", "hosts", "task")
+
+    def __init__(self, cluster: Cluster, dns: tuple[str, int]) -> None:
+        self.cluster = cluster
+        self.dns = dns
+        self.hosts: tuple[str, ...] = ()
+        self.task: asyncio.Task[None] | None = None
+        self._is_failing = False
+
+    def on_answer(self, hosts: tuple[str, ...]) -> None:
+        """Take the addresses over."""
+        stats = self.cluster.stats
+        stats.dns_successes += 1
+        stats.dns_last_success = clock.wall_ns(clock.monotonic_ns()) // 1_000_000_000
+        if self._is_failing:
+            self._is_failing = False
+            logger.info("dns_recovered upstream=%s name=%s", self.cluster.name, self.dns[0])
+        self.hosts = hosts
+        log_change(self.cluster, self.cluster.set_addresses(resolved_addresses(hosts, self.dns[1])))
+
+    def on_failure(self, error: str) -> None:
+        """Keep the last good answer."""
+        self.cluster.stats.dns_failures += 1
+        # Once per outage, not every few seconds: the counter shows the rest.
+        level = logging.DEBUG if self._is_failing else logging.WARNING
+        self._is_failing = True
+        message = "dns_failed upstream=%s name=%s kept=%d error=%r"
+        logger.log(level, message, self.cluster.name, self.dns[0], len(self.hosts), error)
+
+
+class Preparation:
+    """
+    A reload that is ready; ends with `commit` or `abandon`, neither of which awaits.
+
+    Attributes:
+        clusters: By name, what `commit` will return. Live ones still have their old settings; take what a plan needs
+            of settings (`server_address`) from the specs.
+    """
+
+    __slots__ = ("_answers", "_generation", "_is_over", "_registry", "_specs", "clusters")
+
+    def __init__(
+        self,
+        registry: Registry,
+        generation: int,
+        specs: dict[str, ClusterSpec],
+        clusters: dict[str, Cluster],
+        answers: dict[str, tuple[str, ...] | str],
+    ) -> None:
+        self.clusters = clusters
+        self._registry = registry
+        self._generation = generation
+        self._specs = specs
+        self._answers = answers
+        self._is_over = False
+
+    def commit(self) -> dict[str, Cluster]:
+        """
+        Make the prepared clusters the live ones, at once.
+
+        Raises:
+            RuntimeError: It is over already, or another reload was committed since it was prepared, or the registry has
+                stopped. Nothing was changed.
+        """
+        if self._is_over:
+            raise RuntimeError("expected a preparation that is open, found one that is over")
+        self._registry._commit(self._generation, self._specs, self.clusters, self._answers)
+        self._is_over = True
+        return self.clusters
+
+    def abandon(self) -> None:
+        """Give it up; nothing was changed and nothing is left behind. Harmless after `commit`."""
+        self._is_over = True
+
+
+class Registry:
+    """
+    Clusters by name.
+
+    Args:
+        resolver: For DNS names; the registry closes it.
+        random: Source of chance for balancing and for the jitter of refreshes.
+    """
+
+    def __init__(self, resolver: Resolver | None = None, random: Random = system_random) -> None:
+        self._resolver = resolver if resolver is not None else Resolver()
+        self._random = random
+        self._clusters: dict[str, Cluster] = {}
+        self._refreshes: dict[str, _Refresh] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._generation = 0
+        self._has_stopped = False
+
+    @property
+    def clusters(self) -> Mapping[str, Cluster]:
+        """The live clusters by name, read-only and always current."""
+        return MappingProxyType(self._clusters)
+
+    async def prepare(self, specs: Iterable[ClusterSpec], timeout_s: float) -> Preparation:
+        """
+        Get ready for these clusters to be all there are.
+
+        A name in DNS that the cluster did not have before is looked up, all names at once. One without an answer within
+        the time is no failure: its cluster begins without endpoints and asks again every second.
+
+        Args:
+            specs: All clusters, each name once.
+            timeout_s: Seconds that the lookups may take together.
+
+        Raises:
+            ValueError: A name comes twice.
+        """
+        by_name: dict[str, ClusterSpec] = {}
+        for spec in specs:
+            if spec.name in by_name:
+                raise ValueError(f"expected each cluster once, found {spec.name!r} twice")
+            by_name[spec.name] = spec
+        generation = self._generation
+        clusters = {name: self._clusters.get(name) or Cluster(spec, self._random) for name, spec in by_name.items()}
+        asked = [spec for spec in by_name.values() if self._must_look_up(spec)]
+        found = await asyncio.gather(*(self._first_answer(spec, timeout_s) for spec in asked))
+        answers = {spec.name: answer for spec, answer in zip(asked, found, strict=True)}
+        return Preparation(self, generation, by_name, clusters, answers)
+
+    async def stop(self) -> None:
+        """End all refreshing and close all idle connections; no lookup that hangs is waited for. May come twice."""
+        self._has_stopped = True
+        for refresh in self._refreshes.values():
+            self._end(refresh)
+        self._refreshes.clear()
+        for cluster in self._clusters.values():
+            cluster.close_idle("shutdown")
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        self._resolver.close()
+
+    def _must_look_up(self, spec: ClusterSpec) -> bool:
+        if spec.dns is None:
+            return False
+        refresh = self._refreshes.get(spec.name)
+        return refresh is None or refresh.dns[0] != spec.dns[0]
+
+    async def _first_answer(self, spec: ClusterSpec, timeout_s: float) -> tuple[str, ...] | str:
+        """Addresses, or why there are none."""
+        assert spec.dns is not None
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._resolver.resolve(spec.dns[0])
+        except TimeoutError:
+            return f"no answer within {timeout_s:g} s"
+        except ResolveError as error:
+            return str(error)
+
+    def _commit(
+        self,
+        generation: int,
+        specs: dict[str, ClusterSpec],
+        clusters: dict[str, Cluster],
+        answers: dict[str, tuple[str, ...] | str],
+    ) -> None:
+        if self._has_stopped:
+            raise RuntimeError("expected a running registry, found it stopped")
+        if generation != self._generation:
+            raise RuntimeError("expected no other reload since this one was prepared, found one")
+        self._generation += 1
+        before = self._clusters
+        self._clusters = clusters.copy()
+        for name, cluster in before.items():
+            if name not in clusters:
+                self._retire(cluster)
+        for name, spec in specs.items():
+            if name not in before:
+                logger.info("upstream_added upstream=%s endpoints=%d", name, len(clusters[name].endpoints))
+            elif clusters[name].spec == spec:
+                continue
+            self._apply(clusters[name], spec, answers.get(name))
+
+    def _apply(self, cluster: Cluster, spec: ClusterSpec, answer: tuple[str, ...] | str | None) -> None:
+        """Give a new or changed cluster its settings, addresses and refreshing; `answer` is None if nobody asked."""
+        refresh = self._refreshes.get(spec.name)
+        if spec.dns is None:
+            if refresh is not None:
+                self._end(self._refreshes.pop(spec.name))
+            log_change(cluster, cluster.apply(spec, spec.static_addresses()))
+            return
+        if answer is None and refresh is not None:
+            # The same name, perhaps another port: what is known of it stays good.
+            refresh.dns = spec.dns
+            log_change(cluster, cluster.apply(spec, resolved_addresses(refresh.hosts, spec.dns[1])))
+            return
+        if refresh is not None:
+            self._end(refresh)
+        refresh = self._refreshes[spec.name] = _Refresh(cluster, spec.dns)
+        if isinstance(answer, tuple):
+            log_change(cluster, cluster.apply(spec, resolved_addresses(answer, spec.dns[1])))
+            refresh.on_answer(answer)
+        else:
+            # Not the addresses of another name: a request that fails is better than one that a stranger answers.
+            log_change(cluster, cluster.apply(spec, {}))
+            refresh.on_failure(str(answer))
+        refresh.task = asyncio.create_task(
+            refresh_forever(self._resolver, spec.dns[0], refresh, has_answer=bool(refresh.hosts), chance=self._random),
+            name=f"dns {spec.name}",
+        )
+
+    def _retire(self, cluster: Cluster) -> None:
+        refresh = self._refreshes.pop(cluster.name, None)
+        if refresh is not None:
+            self._end(refresh)
+        cluster.retire("upstream_removed")
+        logger.info("upstream_removed upstream=%s", cluster.name)
+
+    def _end(self, refresh: _Refresh) -> None:
+        """Cancel a refresh's task, and keep it in sight until it is over."""
+        task = refresh.task
+        if task is not None and not task.done():
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def __repr__(self) -> str:
+        state = "STOPPED" if self._has_stopped else "RUNNING"
+        return f"<Registry [{state} | Clusters: {len(self._clusters)} | Refreshing: {len(self._refreshes)}]>"
+
+
+def log_change(cluster: Cluster, change: Change) -> None:
+    """Write one line if addresses came or went."""
+    if change:
+        message = "endpoints_changed upstream=%s added=%s removed=%s total=%d"
+        added, removed = ",".join(change.added), ",".join(change.removed)
+        logger.info(message, cluster.name, added or "-", removed or "-", len(cluster.endpoints))
