@@ -103,7 +103,7 @@ def run_scenario(
             running[subject.name] = one, sink_port
             if one.reads_http:
                 verify(subject.name, one)
-            warm(one, load)
+            warm(one, sink_port, load)
         for number in range(1, options.rounds + 1):
             for name, (one, sink_port) in running.items():
                 result = measure(name, one, sink_port, load)

@@ -158,9 +158,35 @@ def _spans(sink_port: int) -> int:
     return int(json.loads(get(sink_port, "/count", {})[2])["spans"])
 
 
-def warm(running: Running, load: Load) -> None:
+class Evidence:
+    """What a subject has logged and exported since this was made: proof of the work, and the sign that it is over."""
+
+    def __init__(self, running: Running, sink_port: int) -> None:
+        self._log = LogCounter(running.log) if running.log is not None else None
+        self._sink_port = sink_port if running.has_spans else None
+        if self._log is not None:
+            self._log.empty()
+        self._spans_before = _spans(sink_port) if running.has_spans else 0
+
+    def logs(self) -> int | None:
+        return self._log.read() if self._log is not None else None
+
+    def spans(self) -> int | None:
+        return _spans(self._sink_port) - self._spans_before if self._sink_port is not None else None
+
+    def wait_for(self, requests: int) -> None:
+        """Wait until every request is in the log and in the collector; at most `SETTLE_S`."""
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            if all(count is None or count >= requests for count in (self.logs(), self.spans())):
+                return
+            time.sleep(0.1)
+
+
+def warm(running: Running, sink_port: int, load: Load) -> None:
     """A short load that is not measured: pools fill, caches and branch predictors learn."""
-    _wrk(running.port, load, 1.0)
+    evidence = Evidence(running, sink_port)
+    evidence.wait_for(_wrk(running.port, load, 1.0)["requests"])
 
 
 def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round:
@@ -169,10 +195,7 @@ def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round
 
     Time that the subject spends on flushing after the load belongs to these requests; so it is waited for.
     """
-    log = LogCounter(running.log) if running.log is not None else None
-    if log is not None:
-        log.empty()
-    spans_before = _spans(sink_port) if running.has_spans else 0
+    evidence = Evidence(running, sink_port)
     scraper = Scraper(*running.scrape) if running.scrape is not None else None
     own, pid = os.getpid(), running.process.pid
     busy_before, steal_before = machine_busy_s()
@@ -185,16 +208,12 @@ def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round
     if scraper is not None:
         scraper.stop()
     answered = result["requests"]
-    deadline = time.monotonic() + SETTLE_S
-    while time.monotonic() < deadline and (
-        (log is not None and log.read() < answered)
-        or (running.has_spans and _spans(sink_port) - spans_before < answered)
-    ):
-        time.sleep(0.1)
+    evidence.wait_for(answered)
     cpu = tree_cpu_s(pid) - cpu_before
     elapsed = time.monotonic() - began
     busy, steal = machine_busy_s()
     foreign = (busy - busy_before) - (tree_cpu_s(own) - ours_before)
+    logs, spans = evidence.logs(), evidence.spans()
     good = answered - result["non_2xx"]
     return Round(
         subject=subject,
@@ -206,8 +225,8 @@ def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round
         p50_us=result["p50_us"],
         p99_us=result["p99_us"],
         p999_us=result["p999_us"],
-        logs=log.read() / max(answered, 1) if log is not None else None,
-        spans=(_spans(sink_port) - spans_before) / max(answered, 1) if running.has_spans else None,
+        logs=logs / max(answered, 1) if logs is not None else None,
+        spans=spans / max(answered, 1) if spans is not None else None,
         pss_mib=tree_pss_mib(pid),
         foreign=max(foreign, 0.0) / elapsed,
         steal=(steal - steal_before) / elapsed,
