@@ -84,7 +84,7 @@ class Plan:
     Attributes:
         generation: 1 for the first plan of the process, then counting up.
         config_hash: First 12 hexadecimal digits of the SHA-256 of the file as read.
-        sides: Indexed by `Direction`; None for a direction that the file does not configure.
+        sides: Indexed by `Direction`; one that the file does not configure has an empty table and no fallback.
         listeners: What is to be bound.
         clusters: Upstreams by name.
         drain_timeout_s: Seconds from SIGTERM to the end, at most.
@@ -92,7 +92,7 @@ class Plan:
 
     generation: int
     config_hash: str
-    sides: tuple[Side | None, Side | None]
+    sides: tuple[Side, Side]
     listeners: tuple[Listener, ...]
     clusters: Mapping[str, Cluster]
     limits: Limits

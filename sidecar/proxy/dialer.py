@@ -1,0 +1,98 @@
+"""
+Connections to upstreams are opened here: the only coroutines behind a request, and only when no connection waits.
+*Cold.*
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sidecar import errors
+from sidecar.errors import Reason
+from sidecar.net.timers import Timers
+from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.upstream import pool
+from sidecar.upstream.endpoint import Endpoint
+
+log = logging.getLogger("sidecar.proxy")
+
+
+class Dialer:
+    """
+    Dials endpoints of one event loop.
+
+    Args:
+        loop: Used for tasks and connections.
+        timers: Given to each connection.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timers: Timers) -> None:
+        self._loop = loop
+        self._timers = timers
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Dialer {len(self._tasks)} under way>"
+
+    def dial(self, endpoint: Endpoint) -> None:
+        """Open a connection for the endpoint's pool, and report it with `pool.connected` or `pool.failed`."""
+
+        def on_failed(reason: Reason, detail: str) -> None:
+            pool.failed(endpoint, reason, detail)
+
+        self._spawn(endpoint, pool.connected, on_failed)
+
+    def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
+        """Open a connection that no exchange has used or will share, for CONNECT."""
+
+        def on_connected(connection: UpstreamConnection) -> None:
+            endpoint.cluster.stats.connections_opened += 1
+            waiter.on_connection(connection)
+
+        self._spawn(endpoint, on_connected, waiter.on_connect_failed)
+
+    def stop(self) -> None:
+        """Cancel what is under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(
+        self,
+        endpoint: Endpoint,
+        on_connected: Callable[[UpstreamConnection], None],
+        on_failed: Callable[[Reason, str], None],
+    ) -> None:
+        task = self._loop.create_task(self._dial(endpoint, on_connected, on_failed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial(
+        self,
+        endpoint: Endpoint,
+        on_connected: Callable[[UpstreamConnection], None],
+        on_failed: Callable[[Reason, str], None],
+    ) -> None:
+        stats = endpoint.cluster.stats
+
+        def factory() -> UpstreamConnection:
+            return UpstreamConnection(endpoint, self._timers, on_connected)
+
+        try:
+            async with asyncio.timeout(endpoint.cluster.connect_timeout_s):
+                if endpoint.unix_path is not None:
+                    await self._loop.create_unix_connection(factory, endpoint.unix_path)
+                else:
+                    await self._loop.create_connection(factory, endpoint.host, endpoint.port)
+        except TimeoutError:
+            stats.connect_timeouts += 1
+            on_failed(errors.CONNECT_TIMEOUT, f"{endpoint.label}: no answer in {endpoint.cluster.connect_timeout_s} s")
+        except OSError as error:
+            stats.connect_failures += 1
+            on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {error}")
+        except Exception as error:
+            # A name that the resolver cannot even encode raises UnicodeError; whatever it is, nobody may wait forever.
+            log.exception("dial_failed endpoint=%s", endpoint.label)
+            stats.connect_failures += 1
+            on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {type(error).__name__}")

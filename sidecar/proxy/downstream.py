@@ -1,0 +1,469 @@
+"""
+One connection of a client: reads requests and walks each through the rooms, in order. *Hot path.*
+
+This is the reading half; `relay.WritingHalf` writes. The state says what the next byte from the client would be:
+
+    HEAD     part of a request head; no exchange is running
+    LENGTH   part of a request body of known length
+    CHUNKED  part of a chunked request body
+    WAIT     part of a later request: this one is read, its response is not complete
+    DISCARD  the rest of a request that was answered early
+    TUNNEL   anything: bytes of another protocol
+    LINGER   nothing that matters: the last response is sent, and closing now could destroy it on the way
+    CLOSED   nothing any more
+
+Every callback keeps one order: take the bytes, decide, write, arm the deadline, record. A request that is answered
+without an upstream is over when `_begin` returns, so pipelined requests are taken in a loop and not by recursion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from sidecar import clock, errors
+from sidecar.errors import ProtocolError, Reason
+from sidecar.exchange import Direction, Exchange
+from sidecar.http1.body import ChunkedReader, encode_chunk, encode_end
+from sidecar.http1.grammar import GrammarError
+from sidecar.http1.head import find_head_end, parse_request_head
+from sidecar.message import Framing, Kind, RequestHead
+from sidecar.proxy.attempt import Attempt, Chooser
+from sidecar.proxy.plan import Plan
+from sidecar.proxy.relay import State, WritingHalf
+from sidecar.proxy.steps import ByAuthority, find_route, request_to_send, upgrade_of
+from sidecar.proxy.upstream_conn import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from sidecar.routing.actions import Forward, Route
+
+if TYPE_CHECKING:
+    from sidecar.proxy.live import ListenerState, Live
+
+log = logging.getLogger("sidecar.proxy")
+
+# Requests that a client may send ahead, in bytes, before it is paused.
+_MAX_AHEAD_BYTES = 64 * 1024
+_LINGER_S = 2.0
+# Requests begun in one callback: local answers to a pipelined burst must not hold the loop.
+_MAX_AT_ONCE = 16
+
+
+class DownstreamConnection(WritingHalf):
+    """
+    Args:
+        live: What all connections share.
+        listener_state: The listener that accepted it.
+    """
+
+    __slots__ = ("_chunked", "_forwarded", "_is_paused", "_is_reading", "_peer", "listener_state")
+
+    def __init__(self, live: Live, listener_state: ListenerState) -> None:
+        super().__init__(live)
+        self.listener_state = listener_state
+        self._peer: tuple[str, int] = ("", 0)
+        self._forwarded = b""
+        self._is_reading = False
+        self._is_paused = False
+        self._chunked: ChunkedReader | None = None
+
+    def __repr__(self) -> str:
+        return f"<DownstreamConnection {self._peer} {self._state.name} {self._exchange!r}>"
+
+    # --- the runtime's side ----------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Close when idle, or after the exchange that is running; a tunnel stays."""
+        self._is_draining = True
+        if self._state == State.HEAD and not self._buffer:
+            self._close()
+
+    def abort(self) -> None:
+        """Close now, whatever is running; an exchange is recorded as ended by the shutdown."""
+        if self._exchange is not None:
+            self._end(errors.DRAINING if self._state != State.TUNNEL else None)
+        self._close(hard=True)
+
+    # --- the transport's side --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        live = self._live
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        peer = transport.get_extra_info("peername")
+        direction = self.listener_state.listener.direction
+        self._peer = (peer[0], peer[1]) if isinstance(peer, tuple) and peer else ("unix", 0)
+        self._forwarded = b"x-forwarded-proto: http\r\n"
+        if direction is Direction.INBOUND and self._peer[1]:
+            self._forwarded = b"x-forwarded-for: %b\r\n%b" % (self._peer[0].encode("latin-1"), self._forwarded)
+        inbound, outbound = live.connections
+        if len(inbound) + len(outbound) >= live.plan.limits.max_connections:
+            self._refuse(errors.OVERLOADED, "limits.max_connections", b"")
+            return
+        live.connections[direction].add(self)
+        self._is_draining = self.listener_state.is_draining
+        live.timers.arm(self, live.timers.time() + live.plan.limits.idle_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of whatever the state awaits."""
+        state = self._state
+        try:
+            if state == State.HEAD:
+                self._read_heads(data)
+            elif state == State.LENGTH:
+                self._on_length_bytes(data)
+            elif state == State.CHUNKED:
+                self._on_chunked_bytes(data)
+            elif state == State.TUNNEL:
+                self._on_tunnel_bytes(data)
+            elif state == State.WAIT:
+                self._buffer += data
+                if len(self._buffer) > _MAX_AHEAD_BYTES:
+                    self._update_reading()
+            elif state == State.DISCARD:
+                self._on_discarded_bytes(data)
+        except Exception:
+            # A mistake of ours ends one exchange, never the process or another client's.
+            log.exception("connection_failed %r", self)
+            self._is_reading = False
+            self._fail(errors.INTERNAL, "exception")
+
+    def eof_received(self) -> bool:
+        """
+        The client sends no more. It may still read (RFC 9112, 9.6), so what it asked for completely is answered.
+
+        A connection whose last request is incomplete can never be answered; it is closed by returning false.
+        """
+        self._has_client_ended = True
+        if self._state == State.WAIT:
+            self._closes = True
+            return True
+        if self._state == State.TUNNEL:
+            if self._has_upstream_ended:
+                self._end(None)
+                self._close()
+                return False
+            if self._attempt is not None:
+                self._attempt.send_tunnel_eof()
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if self._exchange is not None:
+            self._end(None if self._state == State.TUNNEL else errors.CLIENT_LEFT, str(exc or ""))
+        self._forget()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the upstream sends."""
+        self._is_write_blocked = True
+        if self._attempt is not None:
+            self._attempt.pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._is_write_blocked = False
+        if self._attempt is not None:
+            self._attempt.resume()
+            self._touch()
+        elif self._state == State.HEAD and self._buffer:
+            self._continue()
+
+    def on_deadline(self, now: float) -> None:
+        """Whatever was awaited took too long."""
+        state = self._state
+        if self._exchange is None:
+            if state == State.HEAD and self._buffer:
+                self._refuse(errors.HEAD_TIMEOUT, "limits.header_timeout", self._buffer)
+            else:
+                self._close(hard=state != State.HEAD)
+        elif now >= self._deadline_of_exchange:
+            self._fail(errors.RESPONSE_TIMEOUT, "the route's timeout")
+        elif state == State.TUNNEL:
+            self._end(None, "limits.idle_timeout")
+            self._close(hard=True)
+        elif self._is_write_blocked:
+            self._fail(errors.CLIENT_STALLED, "limits.idle_timeout")
+        elif state in (State.LENGTH, State.CHUNKED) and not self._is_upstream_blocked:
+            self._fail(errors.BODY_TIMEOUT, "limits.idle_timeout")
+        else:
+            reason = errors.RESPONSE_STALLED if self._has_response_begun else errors.RESPONSE_TIMEOUT
+            self._fail(reason, "limits.idle_timeout")
+
+    # --- reading heads ---------------------------------------------------------------------------------------
+
+    def _read_heads(self, data: bytes) -> None:
+        """Take as many requests as can be taken now; keep the rest."""
+        scanned = 0
+        if self._buffer:
+            scanned = max(len(self._buffer) - 3, 0)
+            data = self._buffer + data
+            self._buffer = b""
+        self._is_reading = True
+        budget = _MAX_AT_ONCE
+        while data and self._state == State.HEAD and budget and not self._is_write_blocked:
+            rest = self._read_head(data, scanned)
+            if rest is None:
+                data = b""
+            else:
+                data = rest
+                scanned = 0
+                budget -= 1
+        self._is_reading = False
+        if data and self._state != State.CLOSED:
+            self._buffer = data
+            if not budget:
+                self._live.loop.call_soon(self._continue)
+            self._update_reading()
+
+    def _continue(self) -> None:
+        """Take the requests that were sent ahead."""
+        if self._state == State.HEAD and not self._is_reading and not self._is_write_blocked and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._update_reading()
+            self.data_received(data)
+
+    def _read_head(self, data: bytes, scanned: int) -> bytes | None:
+        """
+        Take one request.
+
+        Args:
+            scanned: Where a search for the head's end may begin, because what precedes was searched before.
+
+        Returns:
+            What follows the request, or None if there is no whole head, or nothing that follows matters any more.
+        """
+        # "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF)
+        # received prior to the request-line" (RFC 9112, 2.2).
+        while data[:2] == b"\r\n":
+            data, scanned = data[2:], 0
+        limits = self._live.plan.limits
+        try:
+            if scanned and data[scanned : scanned + 1] == b"\n":
+                scanned += 1  # its CR was looked at before
+            end = find_head_end(data, scanned)
+            if (end if end >= 0 else len(data)) > limits.max_header_bytes:
+                is_line_too_long = data.find(b"\r\n", 0, limits.max_header_bytes) < 0
+                raise ProtocolError(errors.TARGET_TOO_LONG if is_line_too_long else errors.HEAD_TOO_LARGE)
+            if end < 0:
+                if not scanned and data:
+                    timers = self._live.timers
+                    timers.arm(self, timers.time() + limits.header_timeout_s)
+                self._buffer = data
+                return None
+            head = parse_request_head(data[:end], limits.max_headers)
+        except ProtocolError as error:
+            self._refuse(error.reason, error.detail, data)
+            return None
+        except GrammarError as error:
+            self._refuse(errors.BAD_REQUEST, str(error), data)
+            return None
+        return self._begin(head, data[end + 4 :])
+
+    # --- walking a request through the rooms -----------------------------------------------------------------
+
+    def _begin(self, head: RequestHead, rest: bytes) -> bytes | None:
+        """Begin an exchange with the bytes that follow its head; returns as `_read_head`."""
+        live, listener = self._live, self.listener_state.listener
+        plan = live.plan
+        self._exchange = exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer)
+        self._has_response_begun = False
+        self._closes = not head.keep_alive
+        self._deadline_of_exchange = inf
+        self._response_edits = None
+        side = plan.sides[listener.direction]
+        exchange.scope = side.unrouted
+        added = live.telemetry.begin(exchange)
+        if listener.host is not None:
+            head.host, head.port = listener.host, None
+        body, is_complete = b"", True
+        if head.framing is Framing.NONE:
+            self._state = State.WAIT
+        else:
+            try:
+                body, rest, is_complete = self._begin_body(head, rest)
+            except GrammarError as error:
+                self._fail(errors.BAD_REQUEST_BODY, str(error))
+                return None
+        found = find_route(side, head, self._peer[0])
+        if isinstance(found, Reason):
+            self._fail(found, "")
+        elif type(found.action) is Forward:
+            self._forward(plan, found, found.action, added, body, is_complete)
+        else:
+            self._answer(found)
+        return rest
+
+    def _forward(
+        self, plan: Plan, route: Route, action: Forward, added: bytes, body: bytes, is_complete: bool
+    ) -> None:
+        live, exchange, listener = self._live, self._exchange, self.listener_state.listener
+        assert exchange is not None
+        head = exchange.head
+        assert head is not None
+        target = action.choose(head, self._peer[0])
+        exchange.scope = target.scope
+        self._response_edits = target.response_edits
+        self._upgrade = upgrade_of(head) if head.kinds & Kind.UPGRADE else b""
+        try:
+            request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
+        except ProtocolError as error:
+            self._fail(error.reason, error.detail)
+            return
+        side = plan.sides[listener.direction]
+        chooser = cast("Chooser", target.upstream)
+        if route is side.passthrough_route and side.passthrough is not None:
+            chooser = ByAuthority(side.passthrough)
+        now = live.timers.time()
+        if action.timeout_s is not None:
+            self._deadline_of_exchange = now + action.timeout_s
+        live.timers.arm(self, min(now + plan.limits.idle_timeout_s, self._deadline_of_exchange))
+        is_tunnel = head.method == b"CONNECT"
+        self._attempt = Attempt(self, exchange, head, request, chooser, plan.limits, live.dialer, is_tunnel)
+        reason = self._attempt.start(body, is_complete)
+        if reason is not None:
+            self._attempt = None
+            self._fail(reason, "")
+
+    # --- reading bodies --------------------------------------------------------------------------------------
+
+    def _begin_body(self, head: RequestHead, rest: bytes) -> tuple[bytes, bytes, bool]:
+        """The body's part of what follows a head, framed for the upstream; what follows the body; whether it is all."""
+        exchange = self._exchange
+        assert exchange is not None
+        if head.framing is Framing.LENGTH:
+            length = head.content_length
+            if len(rest) >= length:
+                self._state = State.WAIT
+                exchange.bytes_received = length
+                return rest[:length], rest[length:], True
+            self._state = State.LENGTH
+            self._left = length - len(rest)
+            exchange.bytes_received = len(rest)
+            return rest, b"", False
+        self._state = State.CHUNKED
+        self._chunked = ChunkedReader(self._live.plan.limits.max_header_bytes)
+        return self._take_chunks(rest)
+
+    def _take_chunks(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """As `_begin_body`, for more of a chunked body."""
+        exchange, chunked = self._exchange, self._chunked
+        assert exchange is not None
+        assert chunked is not None
+        payload, end = chunked.feed(data)
+        exchange.bytes_received += len(payload)
+        body = encode_chunk(payload) if payload else b""
+        if not chunked.is_complete:
+            return body, b"", False
+        self._state = State.WAIT
+        self._chunked = None
+        return body + encode_end(chunked.trailers), data[end:], True
+
+    def _on_length_bytes(self, data: bytes) -> None:
+        exchange, attempt = self._exchange, self._attempt
+        assert exchange is not None
+        assert attempt is not None
+        left = self._left - len(data)
+        if left <= 0:
+            self._state = State.WAIT
+            if left < 0:
+                data, self._buffer = data[:left], data[left:]
+        self._left = max(left, 0)
+        exchange.bytes_received += len(data)
+        self._touch()
+        attempt.send_body(data, left <= 0)
+
+    def _on_chunked_bytes(self, data: bytes) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        try:
+            body, self._buffer, is_complete = self._take_chunks(data)
+        except GrammarError as error:
+            self._fail(errors.BAD_REQUEST_BODY, str(error))
+            return
+        self._touch()
+        attempt.send_body(body, is_complete)
+
+    def _on_discarded_bytes(self, data: bytes) -> None:
+        left = self._left - len(data)
+        self._left = max(left, 0)
+        if left <= 0:
+            self._buffer = data[left:] if left else b""
+            self._proceed()
+
+    def _on_tunnel_bytes(self, data: bytes) -> None:
+        exchange, attempt = self._exchange, self._attempt
+        if exchange is not None and attempt is not None:
+            exchange.bytes_received += len(data)
+            self._touch()
+            attempt.send_tunnel(data)
+
+    # --- what the writing half asks for ----------------------------------------------------------------------
+
+    def _refuse(self, reason: Reason, detail: str, received: bytes) -> None:
+        """Answer what is no request, and close."""
+        live, direction = self._live, self.listener_state.listener.direction
+        exchange = Exchange(direction, clock.monotonic_ns(), None, self._peer)
+        exchange.raw_line = received.split(b"\r\n", 1)[0][:256]
+        exchange.scope = live.plan.sides[direction].unrouted
+        self._exchange = exchange
+        self._has_response_begun = False
+        self._state = State.LINGER
+        self._fail(reason, detail)
+
+    def _proceed(self) -> None:
+        self._state = State.HEAD
+        timers = self._live.timers
+        timers.arm(self, timers.time() + self._live.plan.limits.idle_timeout_s)
+        if self._is_draining and not self._buffer:
+            self._close()
+        elif self._is_reading:
+            pass  # the loop in `_read_heads` goes on
+        elif self._buffer:
+            self._continue()
+        elif self._is_paused:
+            self._update_reading()
+
+    def _linger(self) -> None:
+        """
+        Close in a way that lets the response arrive (RFC 9112, 9.6): a close with unread bytes would reset it.
+        """
+        self._state = State.LINGER
+        self._buffer = b""
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        self._live.timers.arm(self, self._live.timers.time() + _LINGER_S)
+        self._update_reading()
+
+    def _close(self, *, hard: bool = False) -> None:
+        if self._state == State.CLOSED:
+            return
+        self._forget()
+        if hard:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _forget(self) -> None:
+        self._state = State.CLOSED
+        self._buffer = b""
+        self._live.timers.forget(self)
+        self._live.connections[self.listener_state.listener.direction].discard(self)
+
+    def _update_reading(self) -> None:
+        """Read unless what was read has nowhere to go."""
+        pauses = self._state != State.CLOSED and (
+            (self._is_upstream_blocked and self._exchange is not None)
+            or len(self._buffer) > _MAX_AHEAD_BYTES
+            or (self._is_write_blocked and self._state == State.HEAD)
+        )
+        if pauses == self._is_paused:
+            return
+        self._is_paused = pauses
+        if self._transport.is_closing():
+            return
+        if pauses:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()

@@ -1,0 +1,126 @@
+"""
+The decisions of an exchange, in the order of its walk: which route, which target, what is sent. *Hot path; pure.*
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar import errors
+from sidecar.errors import ProtocolError, Reason
+from sidecar.exchange import Direction
+from sidecar.http1.forward import request_bytes
+from sidecar.http1.framing import connection_options
+from sidecar.message import Field, Framing, Kind, RequestHead
+from sidecar.proxy.plan import Listener, Side
+from sidecar.routing.actions import Forward, Route, Target
+from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.passthrough import Passthrough
+
+# A chain of calls through this many sidecars is a request that runs in a circle.
+_MAX_HOPS = 64
+_FORWARDED = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO
+
+
+@dataclass(frozen=True, slots=True)
+class ByAuthority:
+    """Chooses the endpoint that the request itself names."""
+
+    passthrough: Passthrough
+
+    def choose(self, head: RequestHead, peer_ip: str) -> Endpoint | None:
+        """The authority's endpoint; port 80 unless the request names one (RFC 9110, 4.2.1)."""
+        return self.passthrough.endpoint_for(head.host, head.port or 80)
+
+
+def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
+    """The first route that matches, or what becomes of a request that none matches."""
+    if head.kinds & Kind.VIA and _hops(head) > _MAX_HOPS:
+        return errors.LOOP
+    if head.method == b"CONNECT" and side.direction is Direction.INBOUND:
+        return errors.METHOD_NOT_ALLOWED
+    route = side.table.find(head, peer_ip)
+    if route is not None:
+        return route
+    if side.fallback is not None:
+        return side.fallback
+    if side.passthrough_route is not None and head.host:
+        return side.passthrough_route
+    return errors.NO_APP if side.direction is Direction.INBOUND else errors.NO_ROUTE
+
+
+def _hops(head: RequestHead) -> int:
+    return sum(field.value.count(b"sidecar") for field in head.fields if field.kind & Kind.VIA)
+
+
+def upgrade_of(head: RequestHead) -> bytes:
+    """
+    The protocol that the request asks to switch to, or nothing (RFC 9110, 7.8).
+
+    `h2c` is not passed on: behind the switch requests would go by unseen, past routes and rules. An upgrade with a
+    body or over HTTP/1.0 is an ordinary request.
+    """
+    kinds = head.kinds
+    if not kinds & Kind.UPGRADE or not kinds & Kind.CONNECTION or head.framing is not Framing.NONE or not head.minor:
+        return b""
+    if b"upgrade" not in connection_options(head.fields):
+        return b""
+    value = head.joined(b"upgrade") or b""
+    return b"" if b"h2c" in value.lower() else value
+
+
+def request_to_send(
+    head: RequestHead,
+    action: Forward,
+    target: Target,
+    listener: Listener,
+    forwarded: bytes,
+    added: bytes,
+    upgrade: bytes,
+) -> bytes:
+    """
+    The request head as the target receives it.
+
+    Args:
+        forwarded: Lines that say who the client is, for requests that do not say so themselves.
+        added: Lines of telemetry.
+
+    Raises:
+        ProtocolError: `REWRITE_INVALID`.
+    """
+    fields = head.fields
+    if head.kinds & _FORWARDED:
+        fields, forwarded = _forwarded(head, listener.direction, fields, forwarded)
+    if target.request_edits is not None:
+        fields = target.request_edits.apply(fields)
+    host: bytes | None = None
+    if listener.host is not None:
+        host = listener.host
+    elif head.absolute and head.host:
+        # "the proxy MUST ignore the received Host header field (if any) and instead replace it with the host
+        # information of the request-target" (RFC 9112, 3.2.2).
+        host = head.host if head.port is None else b"%b:%d" % (head.host, head.port)
+    path = head.path
+    if action.rewrite is not None:
+        try:
+            new_host, path = action.rewrite.apply(head)
+        except ValueError as error:
+            raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
+        host = new_host if new_host is not None else host
+    return request_bytes(head, fields, path, host, forwarded + added, upgrade=upgrade)
+
+
+def _forwarded(
+    head: RequestHead, direction: Direction, fields: list[Field], forwarded: bytes
+) -> tuple[list[Field], bytes]:
+    """Keep `x-forwarded-proto`; towards the app, append the client to `x-forwarded-for`."""
+    lines = forwarded.split(b"\r\n")[:-1]
+    kept: list[bytes] = []
+    for line in lines:
+        if line.startswith(b"x-forwarded-for:") and head.kinds & Kind.FORWARDED_FOR:
+            received = head.joined(b"x-forwarded-for")
+            fields = [field for field in fields if not field.kind & Kind.FORWARDED_FOR]
+            kept.append(b"x-forwarded-for: %b, %b" % (received, line[17:]))
+        elif not (line.startswith(b"x-forwarded-proto:") and head.kinds & Kind.FORWARDED_PROTO):
+            kept.append(line)
+    return fields, b"".join(line + b"\r\n" for line in kept)

@@ -1,0 +1,409 @@
+"""
+One connection to an upstream: reads responses, frames them, and belongs to one attempt at a time. *Hot path.*
+
+The state says what the next byte would be:
+
+    IDLE     nothing: it waits in the pool, and any byte from the peer closes it
+    HEAD     part of a response head, after a request was sent
+    LENGTH   part of a body of known length
+    CHUNKED  part of a chunked body
+    CLOSE    part of a body that ends with the connection
+    TUNNEL   anything: bytes of another protocol
+    CLOSED   nothing any more
+
+Every callback keeps one order: take the bytes, decide, leave the exchange if it is over, hand on, and never touch the
+connection's own state after handing on: whoever is told may already have given it the next request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from enum import IntEnum
+from math import inf
+from typing import Protocol, cast
+
+from sidecar import errors
+from sidecar.errors import ProtocolError, Reason
+from sidecar.http1.body import ChunkedReader
+from sidecar.http1.grammar import GrammarError
+from sidecar.http1.head import find_head_end, parse_response_head
+from sidecar.message import Framing, ResponseHead
+from sidecar.net.timers import NOT_ARMED, Timers
+from sidecar.proxy.plan import Limits
+from sidecar.upstream import pool
+from sidecar.upstream.endpoint import Endpoint
+
+# Above the high mark the other side is paused; both bound what one slow peer can make us hold.
+WRITE_HIGH_BYTES = 128 * 1024
+WRITE_LOW_BYTES = 32 * 1024
+
+
+class State(IntEnum):
+    """What the next byte would be."""
+
+    IDLE = 0
+    HEAD = 1
+    LENGTH = 2
+    CHUNKED = 3
+    CLOSE = 4
+    TUNNEL = 5
+    CLOSED = 6
+
+
+class ResponseSink(Protocol):
+    """The attempt that a connection serves."""
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """A 1xx response other than 101; the final one is still to come."""
+
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+        """The final response's head, what has come of its body, and whether that is all."""
+
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+        """More of the body."""
+
+    def on_switched(self, head: ResponseHead, rest: bytes) -> None:
+        """101: from here the connection is a tunnel, and `rest` its first bytes."""
+
+    def on_tunnel_data(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+
+    def on_tunnel_eof(self) -> bool:
+        """The upstream sends no more; true keeps the connection open for the other direction."""
+
+    def on_upstream_lost(self, reason: Reason, detail: str, is_untouched: bool) -> None:
+        """The connection is gone before the response was complete; untouched if not one byte of it came."""
+
+    def on_upstream_blocked(self) -> None:
+        """The upstream does not read: send no more."""
+
+    def on_upstream_writable(self) -> None:
+        """The upstream reads again."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """
+    Args:
+        endpoint: Where it leads.
+        timers: Sweeps it while idle.
+        on_connected: Told once, when the dial has succeeded; takes the connection.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunked",
+        "_is_paused",
+        "_keeps_alive",
+        "_left",
+        "_limits",
+        "_method",
+        "_on_connected",
+        "_poll",
+        "_timers",
+        "bucket",
+        "deadline",
+        "endpoint",
+        "is_request_sent",
+        "requests",
+        "sink",
+        "state",
+        "transport",
+    )
+
+    def __init__(
+        self, endpoint: Endpoint, timers: Timers, on_connected: Callable[[UpstreamConnection], None]
+    ) -> None:
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.sink: ResponseSink | None = None
+        self.state = State.IDLE
+        self.is_request_sent = False
+        self.requests = 0
+        self.deadline = inf
+        self.bucket = NOT_ARMED
+        self._timers = timers
+        self._on_connected = on_connected
+        self._buffer = b""
+        self._chunked: ChunkedReader | None = None
+        self._left = 0
+        self._keeps_alive = True
+        self._is_paused = False
+        self._method = b""
+        self._limits: Limits | None = None
+        self._poll: select.poll | None = None
+
+    def __repr__(self) -> str:
+        return f"<UpstreamConnection {self.endpoint.label} {self.state.name} requests={self.requests}>"
+
+    # --- the attempt's side ----------------------------------------------------------------------------------
+
+    def send(self, sink: ResponseSink, method: bytes, limits: Limits, data: bytes, is_complete: bool) -> None:
+        """
+        Begin an exchange: the connection must be idle and taken from the pool.
+
+        Args:
+            sink: Told what comes back.
+            method: The request's method, which decides about the response's body.
+            limits: Bounds of the response head.
+            data: The request head and what there is of its body, framed.
+            is_complete: Whether that is the whole request; else set `is_request_sent` with its last byte.
+        """
+        self.sink = sink
+        self.state = State.HEAD
+        self.requests += 1
+        self.deadline = inf  # the sweep finds no deadline and forgets it
+        self._method = method
+        self._limits = limits
+        self.is_request_sent = is_complete
+        self.transport.write(data)
+
+    def open_tunnel(self, sink: ResponseSink) -> None:
+        """Use the connection for a tunnel from its first byte (CONNECT)."""
+        self.sink = sink
+        self.state = State.TUNNEL
+        self.deadline = inf
+
+    def pause(self) -> None:
+        """Read no more until `resume`: the client is slow."""
+        if not self._is_paused and self.state != State.CLOSED:
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        if self._is_paused:
+            self._is_paused = False
+            if self.state != State.CLOSED and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """The exchange is over for the attempt; the connection cannot be used again."""
+        self.sink = None
+        self._close(hard=True)
+
+    # --- the pool's side -------------------------------------------------------------------------------------
+
+    def is_usable(self) -> bool:
+        """Whether it is open, as far as the loop has heard; `is_quiet` asks the kernel."""
+        return self.state == State.IDLE and not self.transport.is_closing()
+
+    def is_quiet(self) -> bool:
+        """
+        Whether the kernel holds neither data nor an end of file for it: one system call.
+
+        Asked before a request that must not be sent twice; others are cheaper to send again.
+        """
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return not poll.poll(0)
+
+    def close_idle(self, reason: str) -> None:
+        """Close it; it is not in the pool any more."""
+        self._close(hard=False)
+
+    def on_deadline(self, now: float) -> None:
+        """Idle for too long."""
+        if self.state == State.IDLE:
+            pool.remove(self)
+            self.close_idle("idle_timeout")
+
+    def _leave(self, keeps: bool) -> None:
+        """The response is complete: back to the pool, or close."""
+        self.sink = None
+        if keeps and self.is_request_sent and not self.transport.is_closing():
+            self.state = State.IDLE
+            if self._is_paused:
+                self.resume()
+            deadline = self._timers.time() + self.endpoint.cluster.idle_timeout_s
+            if self.bucket == NOT_ARMED:
+                self._timers.arm(self, deadline)
+            else:
+                self.deadline = deadline
+            pool.release(self)
+        else:
+            # What is written but not sent must not hold the connection: the request's rest is of no use any more.
+            self._close(hard=not self.is_request_sent)
+
+    def _close(self, *, hard: bool) -> None:
+        if self.state == State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self._buffer = b""
+        self._timers.forget(self)
+        self.endpoint.cluster.stats.connections_closed += 1
+        if hard:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    # --- the transport's side --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The dial succeeded."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self._timers.arm(self, self._timers.time() + self.endpoint.cluster.idle_timeout_s)
+        self._on_connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of whatever the state awaits."""
+        state = self.state
+        if state == State.HEAD:
+            self._on_head_bytes(data)
+        elif state == State.LENGTH:
+            self._on_length_bytes(data)
+        elif state == State.CHUNKED:
+            self._on_chunked_bytes(data, None)
+        elif state == State.CLOSE:
+            assert self.sink is not None
+            self.sink.on_payload(data, False, [])
+        elif state == State.TUNNEL:
+            assert self.sink is not None
+            self.sink.on_tunnel_data(data)
+        elif state == State.IDLE:
+            # An answer to nothing: were it kept, the next request would receive it.
+            pool.remove(self)
+            self._close(hard=True)
+
+    def _on_head_bytes(self, data: bytes) -> None:
+        sink, limits = self.sink, self._limits
+        assert sink is not None
+        assert limits is not None
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        start = 0
+        try:
+            while True:
+                end = find_head_end(data, start)
+                if (end if end >= 0 else len(data)) - start > limits.max_header_bytes:
+                    raise ProtocolError(errors.RESPONSE_HEAD_TOO_LARGE, "more bytes than limits.max_header_bytes")
+                if end < 0:
+                    self._buffer = data[start:]
+                    return
+                head = parse_response_head(data[start:end], limits.max_headers, self._method)
+                start = end + 4
+                if head.status >= 200:
+                    break
+                if head.status == 101:
+                    self.state = State.TUNNEL
+                    sink.on_switched(head, data[start:])
+                    return
+                sink.on_informational(head)
+                if self.sink is not sink:
+                    return  # the exchange ended with this write
+        except ProtocolError as error:
+            self._on_garbage(error.reason, error.detail)
+        except GrammarError as error:
+            self._on_garbage(errors.BAD_RESPONSE, str(error))
+        else:
+            self._on_final_head(sink, head, data[start:] if start < len(data) else b"")
+
+    def _on_final_head(self, sink: ResponseSink, head: ResponseHead, rest: bytes) -> None:
+        keeps = self._keeps_alive = head.keep_alive
+        framing = head.framing
+        if framing == Framing.LENGTH:
+            length = head.content_length
+            if len(rest) < length:
+                self._left = length - len(rest)
+                self.state = State.LENGTH
+                sink.on_response(head, rest, False, [])
+                return
+            if len(rest) > length:
+                keeps, rest = False, rest[:length]
+        elif framing == Framing.NONE:
+            keeps, rest = keeps and not rest, b""
+        elif framing == Framing.CHUNKED:
+            self._chunked = ChunkedReader(self._limits.max_header_bytes if self._limits else 0)
+            self.state = State.CHUNKED
+            self._on_chunked_bytes(rest, head)
+            return
+        else:
+            self.state = State.CLOSE
+            sink.on_response(head, rest, False, [])
+            return
+        self._leave(keeps)
+        sink.on_response(head, rest, True, [])
+
+    def _on_length_bytes(self, data: bytes) -> None:
+        sink = self.sink
+        assert sink is not None
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            sink.on_payload(data, False, [])
+            return
+        keeps = self._keeps_alive
+        if left < 0:
+            # Bytes behind the response answer nothing; the response itself is whole.
+            keeps, data = False, data[: self._left]
+        self._leave(keeps)
+        sink.on_payload(data, True, [])
+
+    def _on_chunked_bytes(self, data: bytes, head: ResponseHead | None) -> None:
+        sink, chunked = self.sink, self._chunked
+        assert sink is not None
+        assert chunked is not None
+        try:
+            payload, end = chunked.feed(data)
+        except GrammarError as error:
+            if head is not None:
+                self._on_garbage(errors.BAD_RESPONSE, str(error))
+            else:
+                self._on_garbage(errors.BAD_RESPONSE_BODY, str(error))
+            return
+        is_end, trailers = chunked.is_complete, chunked.trailers
+        if is_end:
+            self._chunked = None
+            self._leave(self._keeps_alive and end == len(data))
+        if head is not None:
+            sink.on_response(head, payload, is_end, trailers)
+        elif payload or is_end:
+            sink.on_payload(payload, is_end, trailers)
+
+    def _on_garbage(self, reason: Reason, detail: str) -> None:
+        sink = self.sink
+        self.abort()
+        if sink is not None:
+            sink.on_upstream_lost(reason, detail, False)
+
+    def eof_received(self) -> bool:
+        """The upstream sends no more; in a tunnel the other direction may go on."""
+        if self.state == State.TUNNEL and self.sink is not None:
+            return self.sink.on_tunnel_eof()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; what that means depends on what was awaited."""
+        state, sink = self.state, self.sink
+        if state == State.CLOSED:
+            return
+        if state == State.IDLE:
+            pool.remove(self)
+        self.sink = None
+        is_untouched = state == State.HEAD and not self._buffer
+        self._close(hard=True)
+        if sink is None:
+            return
+        if state == State.CLOSE and exc is None:
+            sink.on_payload(b"", True, [])
+        elif state == State.HEAD:
+            if exc is not None:
+                self.endpoint.cluster.stats.resets += 1
+            sink.on_upstream_lost(errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED, str(exc or ""), is_untouched)
+        else:
+            sink.on_upstream_lost(errors.RESPONSE_CUT, str(exc or ""), False)
+
+    def pause_writing(self) -> None:
+        """The upstream reads slower than the client sends."""
+        if self.sink is not None:
+            self.sink.on_upstream_blocked()
+
+    def resume_writing(self) -> None:
+        """The upstream has caught up."""
+        if self.sink is not None:
+            self.sink.on_upstream_writable()

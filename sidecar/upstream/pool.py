@@ -1,0 +1,139 @@
+"""
+Connections waiting for requests, and requests waiting for connections, an endpoint at a time. *Hot path.*
+
+Everything is O(1): idle connections are a stack, so that the warmest is used and the coldest time out; requests that
+wait are a queue. A request that finds no idle connection starts a dial, and takes whichever comes first, its dial or a
+connection that another request gives back.
+
+Invariant: an endpoint's `idle` holds only open connections with no exchange and no byte unread.
+Invariant: while a request waits, at least as many dials are under way as requests wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from sidecar.errors import Reason
+from sidecar.upstream.endpoint import Endpoint, IdleConnection
+
+# More idle connections than this to one endpoint are a burst's remains and would only be swept.
+MAX_IDLE = 1024
+
+
+class Waiter(Protocol):
+    """A request that waits."""
+
+    def on_connection(self, connection: IdleConnection) -> None:
+        """The connection is yours; `release` it or close it."""
+
+    def on_connect_failed(self, reason: Reason, detail: str) -> None:
+        """No connection will come for you."""
+
+
+class Ticket:
+    """A place in the queue; `cancel` it when the request is gone."""
+
+    __slots__ = ("endpoint", "waiter")
+
+    def __init__(self, endpoint: Endpoint, waiter: Waiter) -> None:
+        self.endpoint = endpoint
+        self.waiter: Waiter | None = waiter
+
+    def cancel(self) -> None:
+        """Leave the queue. The dial goes on, and its connection serves somebody else or waits in the pool."""
+        if self.waiter is not None:
+            self.waiter = None
+            self.endpoint.cluster.stats.pending -= 1
+
+
+def take(endpoint: Endpoint) -> IdleConnection | None:
+    """The most recently used idle connection that is still good, or None."""
+    idle = endpoint.idle
+    while idle:
+        connection = idle.pop()
+        if connection.is_usable():
+            endpoint.cluster.stats.connections_reused += 1
+            return connection
+        connection.close_idle("stale")
+    return None
+
+
+def wait(endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -> Ticket:
+    """
+    Queue for the endpoint's next connection.
+
+    Args:
+        waiter: Told once, unless the ticket is cancelled; never during this call.
+        dial: Starts a connection, and reports with `connected` or `failed`; called if fewer are under way than
+            requests wait.
+    """
+    ticket = Ticket(endpoint, waiter)
+    endpoint.pending.append(ticket)
+    endpoint.cluster.stats.pending += 1
+    if endpoint.connecting < len(endpoint.pending):
+        endpoint.connecting += 1
+        dial(endpoint)
+    return ticket
+
+
+def connected(connection: IdleConnection) -> None:
+    """A dial succeeded."""
+    endpoint = connection.endpoint
+    endpoint.connecting -= 1
+    endpoint.cluster.stats.connections_opened += 1
+    release(connection)
+
+
+def failed(endpoint: Endpoint, reason: Reason, detail: str) -> None:
+    """A dial failed: the request that has waited longest is told, unless enough other dials are under way."""
+    endpoint.connecting -= 1
+    pending = cast("deque[Ticket]", endpoint.pending)
+    while pending and pending[0].waiter is None:
+        pending.popleft()
+    if len(pending) <= endpoint.connecting:
+        return
+    ticket = _next_waiting(endpoint)
+    if ticket is not None and ticket.waiter is not None:
+        waiter = ticket.waiter
+        ticket.cancel()
+        waiter.on_connect_failed(reason, detail)
+
+
+def release(connection: IdleConnection) -> None:
+    """
+    Give a connection back after an exchange that left it clean.
+
+    It serves the request that has waited longest, or becomes idle, or is closed if its endpoint is gone.
+    """
+    endpoint = connection.endpoint
+    if endpoint.pending:
+        ticket = _next_waiting(endpoint)
+        if ticket is not None and ticket.waiter is not None:
+            waiter = ticket.waiter
+            ticket.cancel()
+            waiter.on_connection(connection)
+            return
+    if endpoint.is_removed:
+        connection.close_idle("endpoint_removed")
+    elif len(endpoint.idle) >= MAX_IDLE:
+        connection.close_idle("too_many_idle")
+    else:
+        endpoint.idle.append(connection)
+
+
+def remove(connection: IdleConnection) -> None:
+    """Take an idle connection out of the pool, because it timed out or its peer closed it. O(idle); rare."""
+    idle = connection.endpoint.idle
+    if connection in idle:
+        idle.remove(connection)
+
+
+def _next_waiting(endpoint: Endpoint) -> Ticket | None:
+    pending = cast("deque[Ticket]", endpoint.pending)
+    while pending:
+        ticket = pending.popleft()
+        if ticket.waiter is not None:
+            return ticket
+    return None
