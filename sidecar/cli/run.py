@@ -1,0 +1,33 @@
+"""`sidecar run`: start the process and stay until a signal."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from sidecar.runtime.process_log import LEVELS, configure
+from sidecar.runtime.server import serve
+
+DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
+
+
+@click.command(short_help="Run the sidecar with one configuration file.")
+@click.option(
+    "--config", "-c", "path", envvar="SIDECAR_CONFIG", default=DEFAULT_CONFIG, show_default=True, show_envvar=True,
+    type=click.Path(dir_okay=True), help="The configuration file; followed while running.",
+)  # fmt: skip
+@click.option(
+    "--log-level", envvar="SIDECAR_LOG_LEVEL", default="info", show_default=True, show_envvar=True,
+    type=click.Choice(LEVELS, case_sensitive=False), help="Of the process log on stderr; POST /logging changes it.",
+)  # fmt: skip
+def run(path: str, log_level: str) -> None:
+    """
+    Run the sidecar until SIGTERM (drain, then exit) or SIGINT (exit at once).
+
+    SIGHUP reloads the file, SIGUSR1 opens the access log again. Exit codes: 0 stopped as asked, 1 could not start,
+    2 wrong usage.
+    """
+    configure(log_level)
+    sys.exit(serve(path, os.environ))

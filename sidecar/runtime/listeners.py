@@ -1,0 +1,262 @@
+"""
+The sockets that are open, and how a reload changes them without losing one that stays. *Cold.*
+
+A listener's identity is its role and its address. What a new configuration adds is bound first, so that an address
+that cannot be had refuses the whole reload while nothing has changed; only then does the plan swap, the added
+sockets begin to accept, and what the configuration no longer has stops accepting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from sidecar.net.address import TcpAddress, parse_address
+from sidecar.net.listen import BACKLOG, BindError, bind, bound_address, identity, unlink
+from sidecar.proxy.plan import Listener
+from sidecar.runtime.process_log import event
+
+logger = logging.getLogger(__name__)
+
+
+class Role(Enum):
+    """What is served at an address."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    METRICS = "metrics"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """
+    One address that the configuration wants open.
+
+    Attributes:
+        role: What is served there.
+        address: As in the file; with the role, the identity across reloads.
+        location: Where in the file it stands, such as `("inbound", "listen", 0)`.
+        listener: The data path's part of it; None for metrics and admin.
+    """
+
+    role: Role
+    address: str
+    location: tuple[str | int, ...]
+    listener: Listener | None = None
+
+    @property
+    def key(self) -> tuple[Role, str]:
+        """What makes two specs the same listener."""
+        return self.role, self.address
+
+
+class Door(Protocol):
+    """What stands behind a listening socket."""
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        """A protocol for one new connection."""
+        ...
+
+    def update(self, spec: ListenerSpec) -> None:
+        """The listener stays, but the new configuration says something else about it."""
+        ...
+
+    def drain(self) -> None:
+        """Accepting has stopped: let its connections end by themselves."""
+        ...
+
+
+DoorFactory = Callable[[ListenerSpec], Door]
+
+
+class OpenListener:
+    """
+    A socket that listens, the server that accepts from it, and the door behind.
+
+    Attributes:
+        spec: What the configuration says about it.
+        door: What serves its connections.
+        bound: Where it really listens: tells what port 0 became.
+    """
+
+    __slots__ = ("_identity", "_owns_file", "_server", "_sock", "bound", "door", "spec")
+
+    def __init__(
+        self, spec: ListenerSpec, sock: socket.socket, server: asyncio.Server, door: Door, owns_file: bool
+    ) -> None:
+        self.spec = spec
+        self.door = door
+        self.bound = bound_address(sock)
+        self._sock = sock
+        self._server = server
+        self._identity = identity(sock)
+        # Of a Unix socket: exactly one of the listeners that share it removes its file at the end.
+        self._owns_file = owns_file
+
+    async def serve(self) -> None:
+        """Begin to accept; what connected since the bind has waited in the backlog."""
+        self._owns_file = True
+        await self._server.start_serving()
+        logger.info(event("listener_opened", role=self.spec.role.value, address=self.spec.address, bound=self.bound))
+
+    def duplicate(self) -> socket.socket:
+        """The same listening socket once more, for another role: nobody who connects meanwhile is refused."""
+        self._owns_file = False
+        return self._sock.dup()
+
+    def keep(self) -> None:
+        """Take back `duplicate`: the change it was for is not to be."""
+        self._owns_file = True
+
+    def share_port(self) -> None:
+        """Let another socket of this user bind an overlapping address."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+    def close(self, reason: str) -> None:
+        """Stop accepting; connections stay."""
+        if self._owns_file:
+            unlink(self._sock, self._identity)
+        self._server.close()
+        logger.info(event("listener_closed", role=self.spec.role.value, address=self.spec.address, reason=reason))
+
+
+class Change:
+    """
+    What a reload does to the listeners: bound, but not yet in force. Exactly one of `commit` and `abandon` must follow.
+
+    Attributes:
+        added: Bound and waiting.
+        removed: To be closed.
+    """
+
+    __slots__ = ("_listeners", "_specs", "added", "removed")
+
+    def __init__(self, listeners: Listeners, specs: Sequence[ListenerSpec], removed: list[OpenListener]) -> None:
+        self._listeners = listeners
+        self._specs = specs
+        self.added: list[OpenListener] = []
+        self.removed = removed
+
+    async def commit(self) -> None:
+        """Begin to serve what was added, close and drain what was removed. Call it after the plan was swapped."""
+        current = self._listeners.current
+        for spec in self._specs:
+            if spec.key in current:
+                current[spec.key].spec = spec
+                current[spec.key].door.update(spec)
+        for opened in self.added:
+            current[opened.spec.key] = opened
+            await opened.serve()
+        for gone in self.removed:
+            del current[gone.spec.key]
+            gone.close("reload")
+            gone.door.drain()
+
+    def abandon(self) -> None:
+        """Give the added sockets back; nothing has changed."""
+        for gone in self.removed:
+            gone.keep()
+        for opened in self.added:
+            opened.close("reload_refused")
+
+
+class Listeners:
+    """
+    All open listeners of the process.
+
+    Args:
+        loop: Where connections are served.
+        door_for: Makes what stands behind a new listener.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, door_for: DoorFactory) -> None:
+        self._loop = loop
+        self._door_for = door_for
+        self.current: dict[tuple[Role, str], OpenListener] = {}
+
+    async def open(self, specs: Sequence[ListenerSpec]) -> Change:
+        """
+        Bind what is wanted and not open yet.
+
+        Raises:
+            ListenerError: An address cannot be had; everything that was bound for this change is closed again.
+        """
+        wanted = {spec.key for spec in specs}
+        change = Change(self, specs, [opened for key, opened in self.current.items() if key not in wanted])
+        for spec in specs:
+            if spec.key in self.current:
+                continue
+            try:
+                change.added.append(await self._bind(spec, change.removed))
+            except BindError as error:
+                change.abandon()
+                raise ListenerError(spec, error) from None
+            except BaseException:
+                change.abandon()
+                raise
+        return change
+
+    def with_role(self, role: Role) -> list[OpenListener]:
+        """Open listeners of one role, in the order in which they were opened."""
+        return [opened for opened in self.current.values() if opened.spec.role is role]
+
+    def close(self, roles: Sequence[Role], reason: str) -> None:
+        """Stop accepting for these roles; connections stay, and their doors drain."""
+        for role in roles:
+            for opened in self.with_role(role):
+                del self.current[opened.spec.key]
+                opened.close(reason)
+                opened.door.drain()
+
+    async def _bind(self, spec: ListenerSpec, removed: Sequence[OpenListener]) -> OpenListener:
+        lender = next((gone for gone in removed if gone.spec.address == spec.address), None)
+        sock = lender.duplicate() if lender else await self._socket(spec.address, removed)
+        try:
+            door = self._door_for(spec)
+            create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
+            server = await create(door.protocol, sock=sock, backlog=BACKLOG, start_serving=False)
+        except BaseException:
+            sock.close()
+            raise
+        return OpenListener(spec, sock, server, door, owns_file=lender is None)
+
+    async def _socket(self, address: str, removed: Sequence[OpenListener]) -> socket.socket:
+        try:
+            # In a thread, because a name may have to be resolved and a stale Unix socket to be probed.
+            return await asyncio.to_thread(bind, address)
+        except BindError as error:
+            # The address may overlap one that this reload gives up, such as 0.0.0.0:80 moved to 127.0.0.1:80.
+            sharing = [gone for gone in removed if _port(gone.bound) == _port(address)]
+            if error.errno != errno.EADDRINUSE or not _port(address) or not sharing:
+                raise
+            for gone in sharing:
+                gone.share_port()
+            return await asyncio.to_thread(bind, address, reuse_port=True)
+
+
+class ListenerError(Exception):
+    """
+    A listener of a configuration could not be opened.
+
+    Attributes:
+        spec: Which one.
+        error: Why.
+    """
+
+    def __init__(self, spec: ListenerSpec, error: BindError) -> None:
+        super().__init__(str(error))
+        self.spec = spec
+        self.error = error
+
+
+def _port(address: str) -> int:
+    """Port of a TCP address, 0 for a Unix socket."""
+    where = parse_address(address)
+    return where.port if isinstance(where, TcpAddress) else 0
