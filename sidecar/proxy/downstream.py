@@ -295,9 +295,7 @@ class DownstreamConnection(WritingHalf):
             self._answer(found)
         return rest
 
-    def _forward(
-        self, plan: Plan, route: Route, action: Forward, added: bytes, body: bytes, is_complete: bool
-    ) -> None:
+    def _forward(self, plan: Plan, route: Route, action: Forward, added: bytes, body: bytes, is_complete: bool) -> None:
         live, exchange, listener = self._live, self._exchange, self.listener_state.listener
         assert exchange is not None
         head = exchange.head

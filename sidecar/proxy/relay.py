@@ -100,6 +100,10 @@ class WritingHalf(asyncio.Protocol):
 
     # --- what the reading half does --------------------------------------------------------------------------
 
+    def on_deadline(self, now: float) -> None:
+        """Whatever was awaited took too long."""
+        raise NotImplementedError
+
     def _proceed(self) -> None:
         """The exchange is over and the connection goes on."""
         raise NotImplementedError
@@ -335,12 +339,10 @@ class WritingHalf(asyncio.Protocol):
     def _connection_option(self) -> bytes:
         """Decide, before a response head is written, whether it is the connection's last."""
         head = self._exchange.head if self._exchange is not None else None
-        if head is None:
+        is_answered_early = head is not None and self._state != State.WAIT and self._attempt is None
+        # A client that waits for 100 may never send its body, or may send it as if it were the next request.
+        if head is None or (is_answered_early and (head.kinds & Kind.EXPECT or not self._can_discard())):
             self._closes = True
-        elif self._state != State.WAIT:
-            # Answered before the request was read. A client that waits for 100 may never send its body.
-            if self._attempt is None and (head.kinds & Kind.EXPECT or not self._can_discard()):
-                self._closes = True
         if self._closes or self._is_draining:
             self._closes = True
             return b"close"

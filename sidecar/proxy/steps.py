@@ -118,7 +118,7 @@ def _forwarded(
     kept: list[bytes] = []
     for line in lines:
         if line.startswith(b"x-forwarded-for:") and head.kinds & Kind.FORWARDED_FOR:
-            received = head.joined(b"x-forwarded-for")
+            received = head.joined(b"x-forwarded-for") or b""
             fields = [field for field in fields if not field.kind & Kind.FORWARDED_FOR]
             kept.append(b"x-forwarded-for: %b, %b" % (received, line[17:]))
         elif not (line.startswith(b"x-forwarded-proto:") and head.kinds & Kind.FORWARDED_PROTO):

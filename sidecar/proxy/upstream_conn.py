@@ -112,9 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(
-        self, endpoint: Endpoint, timers: Timers, on_connected: Callable[[UpstreamConnection], None]
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, timers: Timers, on_connected: Callable[[UpstreamConnection], None]) -> None:
         self.endpoint = endpoint
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.sink: ResponseSink | None = None
@@ -394,7 +392,8 @@ class UpstreamConnection(asyncio.Protocol):
         elif state == State.HEAD:
             if exc is not None:
                 self.endpoint.cluster.stats.resets += 1
-            sink.on_upstream_lost(errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED, str(exc or ""), is_untouched)
+            reason = errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED
+            sink.on_upstream_lost(reason, str(exc or ""), is_untouched)
         else:
             sink.on_upstream_lost(errors.RESPONSE_CUT, str(exc or ""), False)
 
