@@ -1,0 +1,180 @@
+"""
+Rules between values: what each of them may be by itself, but not together. *Cold, pure.*
+
+Each rule reports at a location of the models; `Report` finds the place in the file and drops what is only a
+consequence of a value that is wrong by itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable
+
+from sidecar.config.addresses import split_address
+from sidecar.config.document import Node
+from sidecar.config.model import Config, Hash, RoutingTest, Upstream
+from sidecar.config.places import Location, locate, place_of_key
+from sidecar.config.problems import Problem, did_you_mean
+from sidecar.config.route_rules import check_key_source, check_route
+
+RESERVED_UPSTREAM = "passthrough"
+"""What telemetry calls the destination of requests that are sent as addressed."""
+
+
+class Report:
+    """
+    Collects the problems of the rules.
+
+    Args:
+        root: The file.
+        filename: For the problems.
+        blamed: Places at which values are wrong by themselves.
+    """
+
+    def __init__(self, root: Node, filename: str, blamed: Iterable[tuple[int | str, ...]]) -> None:
+        self.problems: list[Problem] = []
+        self._root = root
+        self._filename = filename
+        self._blamed = set(blamed)
+        self._around_blamed = {keys[:length] for keys in self._blamed for length in range(len(keys) + 1)}
+
+    def __call__(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> None:
+        """Report at a value, or at its key; silent where a part of the value, or what holds it, is wrong by itself."""
+        place = (place_of_key if at_key else locate)(self._root, location)
+        keys = place.keys
+        if keys in self._around_blamed or any(keys[:length] in self._blamed for length in range(len(keys))):
+            return
+        mark = place.mark
+        self.problems.append(Problem(self._filename, mark.line, mark.column, place.path, message, hint))
+
+
+def check(config: Config, report: Report) -> None:
+    """Apply every rule to what could be understood of a file."""
+    _check_sides(config, report)
+    _check_listeners(config, report)
+    for name, upstream in config.upstreams.items():
+        _check_upstream(name, upstream, config, report)
+    _check_hosts(config, report)
+    upstreams = frozenset(config.upstreams)
+    for side, routes in _routes(config):
+        names: dict[str, int] = {}
+        for index, route in enumerate(routes):
+            at = (side, "routes", index)
+            needs_action = side == "outbound" or config.inbound is None or config.inbound.app is None
+            check_route(route, at, upstreams, report, needs_action=needs_action)
+            if route.name is not None:
+                first = names.setdefault(route.name, index)
+                if first != index:
+                    message = f"the name `{route.name}` is already that of {side}.routes[{first}]"
+                    report((*at, "name"), message, "names tell routes apart in metrics, logs and tests")
+    _check_tests(config, report)
+
+
+def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]
+    sides = (("inbound", config.inbound), ("outbound", config.outbound))
+    return [(name, side.routes) for name, side in sides if side is not None]
+
+
+def _check_sides(config: Config, report: Report) -> None:
+    if config.inbound is None and config.outbound is None:
+        report((), "expected `inbound`, `outbound` or both, found neither", "there is nothing to listen for")
+    if config.inbound is not None and config.inbound.app is None and not config.inbound.routes:
+        hint = "such as `app: 127.0.0.1:8080`"
+        report(("inbound",), "expected `app` or `routes`, found neither", hint, at_key=True)
+
+
+def _check_listeners(config: Config, report: Report) -> None:
+    """No two listeners may want the same address: the second could not be bound."""
+    wanted: list[tuple[tuple[int | str, ...], str, str]] = []
+    for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
+        if side is not None:
+            wanted += [((name, "listen", i, "address"), spec.address, name) for i, spec in enumerate(side.listen)]
+    wanted.append((("admin", "listen"), config.admin.listen, "admin"))
+    wanted.append((("telemetry", "metrics", "listen"), config.telemetry.metrics.listen, "telemetry.metrics"))
+    by_port: dict[int, list[tuple[str, str, str]]] = {}
+    for location, address, owner in wanted:
+        host, port = split_address(address)
+        for other_host, other_address, other_owner in by_port.setdefault(port, []):
+            if port == 0 and (owner != other_owner or host != other_host):
+                continue  # the system chooses two different ports
+            if _overlap(host, other_host):
+                message = f"`{address}` is already listened on as `{other_address}` by `{other_owner}`"
+                report(location, message, "give each listener an address of its own")
+                break
+        by_port[port].append((host, address, owner))
+
+
+def _overlap(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    try:
+        first, second = (ipaddress.ip_address(host.strip("[]")) for host in (one, other))
+    except ValueError:
+        return False
+    same_family = first.version == second.version
+    return first == second or (same_family and (first.is_unspecified or second.is_unspecified))
+
+
+def _check_upstream(name: str, upstream: Upstream, config: Config, report: Report) -> None:
+    at = ("upstreams", name)
+    if name == RESERVED_UPSTREAM:
+        hint = "rename it, and keep `hosts: [passthrough]`"
+        report(at, "the name `passthrough` means requests that are sent as addressed", hint, at_key=True)
+    if name == "app" and config.inbound is not None and config.inbound.app is not None:
+        hint = "rename it, and keep `hosts: [app]`"
+        report(at, "the name `app` means the app behind `inbound.app`", hint, at_key=True)
+    if (upstream.endpoints is None) == (upstream.dns is None):
+        found = "neither" if upstream.dns is None else "both"
+        hint = "" if upstream.dns is not None else 'such as `endpoints: ["10.0.0.11:8080"]` or `dns: name:8080`'
+        report(at, f"expected one of `endpoints` and `dns`, found {found}", hint, at_key=True)
+    if isinstance(upstream.load_balancing, Hash):
+        check_key_source(upstream.load_balancing.hash, (*at, "load_balancing", "<mapping>", "hash"), report)
+    endpoints = upstream.endpoints or []
+    if endpoints and not any(endpoint.weight for endpoint in endpoints):
+        report((*at, "endpoints"), "the weights sum to 0", "give at least one endpoint a positive weight")
+    for address, count in Counter(endpoint.address for endpoint in endpoints).items():
+        if count > 1:
+            index = [endpoint.address for endpoint in endpoints].index(address)
+            report((*at, "endpoints", index), f"`{address}` comes {count} times", "use `weight` to give it more")
+
+
+def _check_hosts(config: Config, report: Report) -> None:
+    """A host leads to one upstream."""
+    owners: dict[str, str] = {}
+    for name, upstream in config.upstreams.items():
+        hosts = [name.lower().removesuffix(".")] if upstream.hosts is None else upstream.hosts
+        for index, host in enumerate(hosts):
+            owner = owners.setdefault(host, name)
+            if owner != name:
+                own = upstream.hosts is None
+                hint = "an upstream without `hosts` is called by its own name; `hosts: []` gives it none" if own else ""
+                location = ("upstreams", name) if own else ("upstreams", name, "hosts", index)
+                message = f"the host `{host}` already belongs to the upstream `{owner}`"
+                report(location, message, hint, at_key=own)
+
+
+def _check_tests(config: Config, report: Report) -> None:
+    routes = {route.name for _, side in _routes(config) for route in side if route.name is not None}
+    names: dict[str, int] = {}
+    for index, test in enumerate(config.tests):
+        at = ("tests", index)
+        first = names.setdefault(test.name, index)
+        if first != index:
+            report((*at, "name"), f"the name `{test.name}` is already that of tests[{first}]")
+        _check_expectation(test, at, routes, config, report)
+
+
+def _check_expectation(
+    test: RoutingTest, at: tuple[str, int], routes: set[str], config: Config, report: Report
+) -> None:
+    expect = test.expect
+    if expect.route is None and expect.to is None and expect.status is None:
+        report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
+    if expect.to is not None and expect.to not in config.upstreams and expect.to not in ("app", RESERVED_UPSTREAM):
+        hint = did_you_mean(expect.to, config.upstreams)
+        report((*at, "expect", "to"), f"there is no upstream `{expect.to}`", hint)
+    known = {*routes, *config.upstreams, "app", RESERVED_UPSTREAM}
+    if expect.route is not None and expect.route not in known:
+        hint = did_you_mean(expect.route, sorted(routes))
+        report((*at, "expect", "route"), f"there is no route `{expect.route}`", hint)

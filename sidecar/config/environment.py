@@ -1,0 +1,77 @@
+"""
+`${NAME}` and `${NAME:-default}` in values. *Cold, pure.*
+
+Values are replaced after YAML has been parsed, one scalar at a time, so what a variable contains can never become
+YAML. `$${` stands for `${`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_REFERENCE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
+
+MAX_SUBSTITUTED_CHARS: Final = 10 * 1024 * 1024
+"""Of all values of one file together: what the limit of the file itself is, too."""
+
+
+class SubstitutionError(Exception):
+    """
+    A reference that cannot be replaced.
+
+    Attributes:
+        message: What is wrong.
+        hint: What to do.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Environment:
+    """The variables that a file may read, and how much of them it has read."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._substituted_chars = 0
+
+    def substitute(self, text: str) -> str:
+        """
+        Replace every reference in `text`.
+
+        A variable that is set but empty counts as unset where there is a default, as in a shell.
+
+        Raises:
+            SubstitutionError: A variable is unset and has no default, is not valid Unicode, or a `${` is not closed.
+        """
+        return _REFERENCE.sub(self._value, text)
+
+    def _value(self, match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        name, default = match[1], match[2]
+        if name is None:
+            raise SubstitutionError(
+                "expected `${NAME}` or `${NAME:-default}`, found a `${` that is neither",
+                "write `$${` for a literal `${`",
+            )
+        value = self._variables.get(name)
+        if default is not None and not value:
+            value = default
+        if value is None:
+            raise SubstitutionError(
+                f"the environment variable `{name}` is not set",
+                f"set it, or give a default: `${{{name}:-default}}`",
+            )
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise SubstitutionError(f"the environment variable `{name}` is not UTF-8", "set it to text") from None
+        self._substituted_chars += len(value)
+        if self._substituted_chars > MAX_SUBSTITUTED_CHARS:
+            raise SubstitutionError("environment variables make the file larger than 10 MiB", "use fewer of them")
+        return value

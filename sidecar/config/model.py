@@ -1,0 +1,293 @@
+"""
+The configuration file as typed, frozen values: what `runtime.compile` reads. *Cold, pure.*
+
+Durations are seconds, sizes bytes, short forms have become long ones. Rules between several values are not here but
+in `check.py`. The JSON Schema is generated from these models, so a description here is what an editor shows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Tag
+
+from sidecar.config.addresses import (
+    DnsAddress,
+    EndpointAddress,
+    Host,
+    HostPattern,
+    HttpUrl,
+    IpAddress,
+    ListenAddress,
+    TcpListenAddress,
+)
+from sidecar.config.routes import (
+    Destination,
+    HeaderEdits,
+    Key,
+    KeySource,
+    Match,
+    PathMatch,
+    Redirect,
+    RegexRewrite,
+    Respond,
+    Rewrite,
+    Route,
+    Sticky,
+    ValueMatch,
+)
+from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
+from sidecar.config.units import Duration, PositiveDuration, Ratio, Weight, choice, integer, size
+from sidecar.config.words import CookieName, FreeName, HeaderName, HeaderValue, Method, Part, UpstreamName
+
+__all__ = [
+    "AccessLog",
+    "Admin",
+    "Config",
+    "Destination",
+    "Drain",
+    "EndpointSpec",
+    "Expectation",
+    "Hash",
+    "HeaderEdits",
+    "Inbound",
+    "KeySource",
+    "Limits",
+    "ListenSpec",
+    "Match",
+    "Metrics",
+    "Outbound",
+    "PathMatch",
+    "Redirect",
+    "RegexRewrite",
+    "Respond",
+    "Rewrite",
+    "Route",
+    "RoutingTest",
+    "Service",
+    "Sticky",
+    "Telemetry",
+    "TestRequest",
+    "Traces",
+    "Upstream",
+    "ValueMatch",
+]
+
+
+class Service(Model):
+    """Who the app is, in telemetry."""
+
+    name: FreeName = setting(..., "The app's name.")
+    version: FreeName | None = setting(None, "The app's version.")
+    namespace: FreeName | None = setting(None, "What groups apps, such as a team or an environment.")
+
+
+class ListenSpec(Model):
+    """One address that is listened on."""
+
+    address: ListenAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
+    host: Host | None = setting(None, "The host that every request here is for, whatever its `Host` says.")
+
+
+_Listen = Annotated[
+    list[Annotated[ListenSpec, Short("address", "an address, or a mapping `{address, host}`")]], OneOrMany()
+]
+
+
+def _default_listen(address: str) -> Any:
+    description = "An address, `{address, host}`, or a list of these."
+    return setting([ListenSpec(address=address)], description, spelled=address)
+
+
+class Inbound(Model):
+    """Requests to the app."""
+
+    listen: _Listen = _default_listen("0.0.0.0:15000")
+    app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
+    routes: list[Route] = listing("What matches none of them goes to the app.")
+
+
+class Outbound(Model):
+    """Requests from the app."""
+
+    listen: _Listen = _default_listen("127.0.0.1:15001")
+    unmatched: Annotated[Literal["deny", "passthrough"], choice("deny", "passthrough")] = setting(
+        "deny", "What is done with requests for hosts that no route and no upstream names: 404, or sent as addressed."
+    )
+    routes: list[Route] = listing("Tried in order; after all of them come the upstreams by their hosts.")
+
+
+class EndpointSpec(Model):
+    """One server of an upstream."""
+
+    address: EndpointAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
+    weight: Weight = setting(1.0, "Share relative to the other endpoints; 0 gets no requests.")
+
+
+class Hash(Model):
+    """Consistent hashing: requests with the same key go to the same endpoint."""
+
+    hash: Key = setting(..., "Where the key is read from; requests without it are spread at random.")
+
+    @property
+    def cookie(self) -> str | None:
+        """Name of the cookie that is hashed, or None."""
+        return self.hash.cookie
+
+    @property
+    def header(self) -> str | None:
+        """Name of the header that is hashed, lower case, or None."""
+        return self.hash.header
+
+    @property
+    def query(self) -> str | None:
+        """Name of the query parameter that is hashed, or None."""
+        return self.hash.query
+
+    @property
+    def source_ip(self) -> bool:
+        """Whether the client's address is hashed."""
+        return bool(self.hash.source_ip)
+
+
+_POLICIES = choice("round_robin", "least_request", "random")
+_LoadBalancing = Annotated[
+    Annotated[Literal["round_robin", "least_request", "random"], _POLICIES, Tag("<word>")]
+    | Annotated[Hash, Tag("<mapping>")],
+    Discriminator(lambda value: "<mapping>" if isinstance(value, dict | Hash) else "<word>"),
+]
+
+
+class Upstream(Model):
+    """Servers that are interchangeable: exactly one of `endpoints` and `dns`."""
+
+    not_yet: ClassVar[frozenset[str]] = frozenset({"circuit_breaker", "outlier_detection", "health_check", "tls"})
+
+    hosts: Annotated[list[HostPattern], OneOrMany(may_be_empty=True)] | None = setting(
+        None, "Hosts by which the app calls it, tried after all routes; default: its own name; `[]`: none."
+    )
+    endpoints: (
+        list[Annotated[EndpointSpec, Short("address", "an address, or a mapping `{address, weight}`")]] | None
+    ) = setting(None, "Addresses; an empty list answers 503.")
+    dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
+    load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
+    connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
+    idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
+
+
+class Limits(Model):
+    """What a peer may make grow."""
+
+    max_header_bytes: Annotated[int, size(1024, 1024 * 1024)] = setting(
+        65536, "Of a head, start line included; of requests and responses.", "64KiB"
+    )
+    max_headers: Annotated[int, integer(1, 10_000)] = setting(128, "Fields of a head.")
+    max_connections: Annotated[int, integer(1, 1_000_000)] = setting(
+        10_000, "Connections of clients, all listeners together."
+    )
+    header_timeout: PositiveDuration = setting(10.0, "From a request's first byte to its whole head.", "10s")
+    idle_timeout: PositiveDuration = setting(
+        300.0, "Without a byte in either direction: of client connections, streams and tunnels.", "5m"
+    )
+
+
+class Drain(Model):
+    """The end of the process."""
+
+    timeout: Duration = setting(20.0, "From SIGTERM to the end, at most; 0 ends at once.", "20s")
+
+
+class Admin(Model):
+    """The administrative interface."""
+
+    listen: TcpListenAddress = setting("127.0.0.1:9901", "Address; keep it on loopback: it can stop the process.")
+
+
+class Metrics(Model):
+    """Metrics and health."""
+
+    not_yet: ClassVar[frozenset[str]] = frozenset({"compat"})
+
+    listen: TcpListenAddress = setting("0.0.0.0:15020", "Address; read-only.")
+
+
+class Traces(Model):
+    """Spans."""
+
+    not_yet: ClassVar[frozenset[str]] = frozenset({"propagators"})
+
+    otlp_endpoint: HttpUrl | None = setting(
+        None, "Base URL of an OTLP/HTTP collector; without it the `OTEL_*` variables decide; none set: no export."
+    )
+    sample: Ratio = setting(1.0, "Share of the traces that begin here which is exported; 0 to 1, or a percentage.")
+
+
+def _later_format(written: str) -> str:
+    return "templates are not supported yet" if "%" in written or "{" in written else ""
+
+
+class AccessLog(Model):
+    """A line for every request."""
+
+    not_yet: ClassVar[frozenset[str]] = frozenset({"template", "when"})
+
+    path: Part = setting("/dev/stdout", "The file that lines are appended to.")
+    format: Annotated[Literal["json", "off"], choice("json", "off", later=_later_format)] = setting(
+        "json", "`json`, or `off`."
+    )
+
+
+class Telemetry(Model):
+    """What is told about every request."""
+
+    metrics: Metrics = setting(Metrics(), "Metrics and health.")
+    traces: Traces = setting(Traces(), "Spans.")
+    access_log: AccessLog = setting(AccessLog(), "A line for every request.")
+
+
+class TestRequest(Model):
+    """The request of a test."""
+
+    __test__: ClassVar[bool] = False
+
+    url: HttpUrl = setting(..., "Absolute URL; only host, path and query count.")
+    method: Method = setting("GET", "The method.")
+    headers: Annotated[dict[HeaderName, HeaderValue], FoldedKeys()] = table("Header fields.")
+    cookies: dict[CookieName, HeaderValue] = table("Cookies.")
+    source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky` and `hash`.")
+
+
+class Expectation(Model):
+    """What a test expects; at least one of these."""
+
+    route: FreeName | None = setting(None, "Name of the route that is taken; of an implicit route the upstream's.")
+    to: UpstreamName | None = setting(None, "Upstream that the request may go to.")
+    status: Annotated[int, integer(200, 599)] | None = setting(
+        None, "Status of a redirection or response by the proxy; 404 where nothing matches."
+    )
+
+
+class RoutingTest(Model):
+    """A request and where it must go."""
+
+    name: FreeName = setting(..., "What is promised.")
+    request: TestRequest = setting(..., "The request.")
+    expect: Expectation = setting(..., "Where it goes.")
+
+
+class Config(Model):
+    """The whole file."""
+
+    not_yet: ClassVar[frozenset[str]] = frozenset({"workers", "rate_limit", "tls"})
+
+    service: Annotated[Service, Short("name", "a name, or a mapping `{name, version, namespace}`")] = setting(
+        ..., "Who this app is, in telemetry."
+    )
+    inbound: Inbound | None = setting(None, "Requests to the app; without it there is no inbound listener.")
+    outbound: Outbound | None = setting(None, "Requests from the app; without it there is no outbound listener.")
+    upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
+    limits: Limits = setting(Limits(), "What a peer may make grow.")
+    drain: Drain = setting(Drain(), "The end of the process.")
+    admin: Admin = setting(Admin(), "The administrative interface.")
+    telemetry: Telemetry = setting(Telemetry(), "What is told about every request.")
+    tests: list[RoutingTest] = listing("Requests and where they must go; run at every load.")

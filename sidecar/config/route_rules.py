@@ -1,0 +1,173 @@
+"""The rules between the values of one route. *Cold, pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Protocol
+
+import re2
+
+from sidecar.config.model import HeaderEdits, KeySource, Match, PathMatch, Redirect, Respond, Rewrite, Route, ValueMatch
+from sidecar.config.places import Location
+from sidecar.config.problems import did_you_mean
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_WITHOUT_BODY = (204, 205, 304)
+At = tuple[int | str, ...]
+
+
+class Reporter(Protocol):
+    """Takes a problem: where, what, and what to do."""
+
+    def __call__(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> None: ...
+
+
+def check_route(route: Route, at: At, upstreams: Set[str], report: Reporter, *, needs_action: bool) -> None:
+    """
+    Check one route.
+
+    Args:
+        at: Its location.
+        upstreams: Names that `to` may use.
+        needs_action: Whether there is no app to which a route without an action could lead.
+    """
+    given = [name for name in ("to", "redirect", "respond") if getattr(route, name) is not None]
+    if len(given) > 1:
+        found = " and ".join(f"`{name}`" for name in given)
+        report(at, f"expected one of `to`, `redirect` and `respond`, found {found}", "make two routes of it")
+    elif not given and needs_action:
+        hint = "" if at[0] == "outbound" else "or set `inbound.app`, to which a route without them leads"
+        report(at, "expected one of `to`, `redirect` and `respond`, found none", hint)
+    for index, match in enumerate(route.match):
+        _check_match(match, (*at, "match", index), report)
+    _check_destinations(route, at, upstreams, report)
+    if route.rewrite is not None:
+        _check_rewrite(route.rewrite, (*at, "rewrite"), route, report)
+    for name in ("request_headers", "response_headers"):
+        _check_edits(getattr(route, name), (*at, name), report)
+    if route.redirect is not None:
+        _check_redirect(route.redirect, (*at, "redirect"), route, report)
+    if route.respond is not None:
+        _check_respond(route.respond, (*at, "respond"), report)
+    if len(given) == 1 and given[0] != "to":
+        for name in ("sticky", "rewrite", "request_headers", "timeout"):
+            if getattr(route, name) is not None:
+                report((*at, name), f"`{name}` has no effect beside `{given[0]}`", "remove it", at_key=True)
+
+
+def check_key_source(source: KeySource, at: At, report: Reporter) -> None:
+    """Check that exactly one source is given, and that `source_ip` is not `false`."""
+    given = [name for name in KeySource.kinds if getattr(source, name) is not None]
+    if len(given) != 1:
+        report(at, f"expected one of `cookie`, `header`, `query` and `source_ip`, found {_and(given)}")
+    elif source.source_ip is False:
+        report((*at, "source_ip"), "expected `true`, found false", "name what is to be used instead")
+
+
+def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
+    destinations = route.to or []
+    seen: set[str] = set()
+    for index, destination in enumerate(destinations):
+        name = destination.upstream
+        here = (*at, "to", index)
+        if name not in upstreams:
+            report((*here, "upstream"), f"there is no upstream `{name}`", did_you_mean(name, upstreams))
+        if name in seen:
+            report((*here, "upstream"), f"the upstream `{name}` comes twice", "add up its weights")
+        seen.add(name)
+        _check_edits(destination.request_headers, (*here, "request_headers"), report)
+        _check_edits(destination.response_headers, (*here, "response_headers"), report)
+    if destinations and not any(destination.weight for destination in destinations):
+        report((*at, "to"), "weights sum to 0", "give at least one upstream a positive weight")
+    if route.sticky is not None:
+        check_key_source(route.sticky, (*at, "sticky"), report)
+        if len(destinations) < 2 and route.action in ("to", None):
+            report((*at, "sticky"), "`sticky` needs at least two upstreams in `to`", "remove it", at_key=True)
+
+
+def _check_match(match: Match, at: At, report: Reporter) -> None:
+    if match.path is not None:
+        _check_test(match.path, (*at, "path"), report)
+    for name in ("headers", "cookies", "query"):
+        tests: dict[str, ValueMatch] = getattr(match, name)
+        for key, test in tests.items():
+            _check_test(test, (*at, name, key), report)
+
+
+def _check_test(test: ValueMatch | PathMatch, at: At, report: Reporter) -> None:
+    given = [name for name in test.kinds if getattr(test, name) is not None]
+    if len(given) != 1:
+        report(at, f"expected one of {_or(test.kinds)}, found {_and(given)}")
+    elif test.ignore_case and given[0] in ("range", "present"):
+        report((*at, "ignore_case"), f"`ignore_case` has no effect beside `{given[0]}`", "remove it", at_key=True)
+
+
+def _check_rewrite(rewrite: Rewrite, at: At, route: Route, report: Reporter) -> None:
+    given = [name for name in ("path", "prefix", "regex") if getattr(rewrite, name) is not None]
+    if not given and rewrite.host is None:
+        report(at, "expected `host`, `path`, `prefix` or `regex`, found none", at_key=True)
+    if len(given) > 1:
+        report(at, f"expected one of `path`, `prefix` and `regex`, found {_and(given)}")
+    if rewrite.prefix is not None:
+        _check_prefix(route, (*at, "prefix"), report)
+    if rewrite.regex is not None:
+        options = re2.Options()
+        options.log_errors = False
+        groups = re2.compile(rewrite.regex.pattern, options).groups
+        _check_substitution(rewrite.regex.substitution, groups, (*at, "regex", "substitution"), report)
+
+
+def _check_substitution(text: str, groups: int, at: At, report: Reporter) -> None:
+    position = text.find("\\")
+    while position >= 0:
+        follower = text[position + 1 : position + 2]
+        if follower.isascii() and follower.isdigit():
+            if int(follower) > groups:
+                report(at, f"`\\{follower}` names a group, of which the pattern has {groups}")
+                return
+        elif follower != "\\":
+            report(at, f"expected a digit or `\\` after `\\`, found `{follower}`", "write `\\\\` for a backslash")
+            return
+        position = text.find("\\", position + 2)
+
+
+def _check_prefix(route: Route, at: At, report: Reporter) -> None:
+    """What replaces the prefix that was matched needs a match that has one, whichever match holds."""
+    for match in route.match or [Match()]:
+        path = match.path
+        if path is None or path.invert or (path.prefix is None and path.starts_with is None):
+            hint = "give every match of the route `path: {prefix: ...}`"
+            report(at, "there is no matched prefix to replace", hint, at_key=True)
+            return
+
+
+def _check_redirect(redirect: Redirect, at: At, route: Route, report: Reporter) -> None:
+    if not any(getattr(redirect, name) is not None for name in ("scheme", "host", "port", "path", "prefix")):
+        report(at, "expected `scheme`, `host`, `port`, `path` or `prefix`, found none", "it would lead to itself")
+    if redirect.path is not None and redirect.prefix is not None:
+        report(at, "expected one of `path` and `prefix`, found both")
+    if redirect.prefix is not None:
+        _check_prefix(route, (*at, "prefix"), report)
+    if redirect.status not in _REDIRECTS:
+        report((*at, "status"), f"expected 301, 302, 303, 307 or 308, found {redirect.status}")
+
+
+def _check_respond(respond: Respond, at: At, report: Reporter) -> None:
+    if respond.body and respond.status in _WITHOUT_BODY:
+        report((*at, "body"), f"a response with status {respond.status} has no body", "remove it", at_key=True)
+
+
+def _check_edits(edits: HeaderEdits | None, at: At, report: Reporter) -> None:
+    if edits is None:
+        return
+    for index, name in enumerate(edits.remove):
+        if name in edits.set:
+            report((*at, "remove", index), f"the header `{name}` is also in `set`", "`set` already replaces it")
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:-1]) + f" and `{names[-1]}`"
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names) or "none"

@@ -1,0 +1,188 @@
+"""
+The tree against the models: what pydantic finds, in the words of a person and at its place in the file. *Cold, pure.*
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sidecar.config.document import Node, Scalar, describe, plain
+from sidecar.config.model import Config
+from sidecar.config.places import Location, Place, locate, place_of_key
+from sidecar.config.problems import Problem, did_you_mean
+from sidecar.config.shape import Model
+
+_MAX_ROUNDS = 12
+"""Of taking out what is wrong; each round climbs a level, and the language has nine."""
+
+_STAND_INS: dict[str, object] = {
+    "service": "unknown",
+    "listen": "127.0.0.1:0",
+    "metrics": {"listen": "127.0.0.1:0"},
+    "telemetry": {"metrics": {"listen": "127.0.0.1:0"}},
+    "admin": {"listen": "127.0.0.1:0"},
+    "url": "http://localhost/",
+    "request": {"url": "http://localhost/"},
+    "expect": {"status": 200},
+}
+"""What takes the place of a value that is wrong, where leaving it out would make the default say something new."""
+
+
+_ITEM_STAND_INS: dict[str, object] = {
+    "routes": {},
+    "upstreams": {"endpoints": [], "hosts": []},
+}
+_TEST = {"request": {"url": "http://localhost/"}, "expect": {"status": 200}}
+"""The same for the items of these; indices of lists must not move, and names that others use must not go."""
+
+
+class Shaped:
+    """
+    What could be understood of a file.
+
+    Attributes:
+        config: The file, without the values in which `problems` were found; None if nothing was left.
+        problems: What is wrong with single values.
+        blamed: The places of those, as keys of the tree; rules that look at several values stay silent there.
+    """
+
+    __slots__ = ("blamed", "config", "problems")
+
+    def __init__(self, config: Config | None, problems: list[Problem], blamed: list[tuple[int | str, ...]]) -> None:
+        self.config = config
+        self.problems = problems
+        self.blamed = blamed
+
+
+def shape(root: Node, filename: str) -> Shaped:
+    """
+    Validate every value by itself.
+
+    Where some are wrong they are taken out and the rest is validated again, so that rules between values can still be
+    checked for the rest: all problems are reported at once.
+    """
+    tree = plain(root)
+    try:
+        return Shaped(Config.model_validate(tree), [], [])
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_input=False)
+    problems: list[Problem] = []
+    blamed: list[tuple[int | str, ...]] = []
+    for one in errors:
+        problem, place = _problem(one, root, filename)
+        if problem is not None and problem not in problems[-8:]:
+            problems.append(problem)
+        extra = (str(one["loc"][-1]),) if one["type"] == "missing" else ()
+        blamed.append(place.keys + extra)
+    return Shaped(_salvage(tree, root, errors), problems, blamed)
+
+
+def _salvage(tree: object, root: Node, errors: list[ErrorDetails]) -> Config | None:
+    for _ in range(_MAX_ROUNDS):
+        if not isinstance(tree, dict):
+            return None
+        for one in errors:
+            keys = locate(root, one["loc"]).keys
+            _take_out(tree, keys, is_missing=one["type"] == "missing")
+        try:
+            return Config.model_validate(tree)
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False)
+    return None
+
+
+def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], *, is_missing: bool) -> None:
+    """Remove the smallest part of the tree around `keys` that may be absent; indices of lists never move."""
+    if is_missing and not keys:
+        tree["service"] = "unknown"
+        return
+    way: list[tuple[Any, int | str]] = []
+    node: Any = tree
+    for step in keys:
+        is_there = step in node if isinstance(node, dict) else isinstance(node, list) and isinstance(step, int)
+        if not is_there:
+            break  # taken out in an earlier round, after which what is around it was still wrong
+        way.append((node, step))
+        node = node[step]
+    for index in range(len(way) - 1, -1, -1):
+        parent, step = way[index]
+        holder = way[index - 1][1] if index else ""
+        stand_in = _ITEM_STAND_INS.get(holder) if isinstance(holder, str) else None
+        if stand_in is None and isinstance(parent, dict):
+            stand_in = _STAND_INS.get(str(step))
+        if holder == "tests":
+            stand_in = {**_TEST, "name": f"#{step}"}
+        if stand_in is not None and parent[step] != stand_in:
+            parent[step] = stand_in
+            return
+        if isinstance(parent, dict):
+            del parent[step]
+            return
+
+
+def _problem(error: ErrorDetails, root: Node, filename: str) -> tuple[Problem | None, Place]:
+    """One of pydantic's errors as a problem; None for a null, which the parser has already reported."""
+    location = error["loc"]
+    kind = error["type"]
+    place = locate(root, location)
+    if kind == "missing":
+        holder = place_of_key(root, location[:-1])
+        return _at(holder, filename, f"the key `{location[-1]}` is missing", _missing_hint(location)), place
+    if kind == "extra_forbidden":
+        return _at(place_of_key(root, location), filename, *_unknown_key(location)), place
+    if isinstance(place.mark, Scalar) and place.mark.value is None:
+        return None, place
+    context = error.get("ctx", {})
+    if kind == "refused":
+        return _at(place, filename, context["message"], context["hint"]), place
+    wanted = {"model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list"}
+    what = context["message"] if kind == "expected" else wanted.get(kind)
+    found = describe(place.mark)
+    message = f"expected {what}, found {found}" if what else f"{error['msg'].lower()}, found {found}"
+    return _at(place, filename, message, context.get("hint", "")), place
+
+
+def _at(place: Place, filename: str, message: str, hint: str) -> Problem:
+    return Problem(filename, place.mark.line, place.mark.column, place.path, message, hint)
+
+
+def _missing_hint(location: Location) -> str:
+    return "such as `service: storefront`" if tuple(location) == ("service",) else ""
+
+
+def _unknown_key(location: Location) -> tuple[str, str]:
+    """What to say of a key that the model at this place does not have."""
+    key = str(location[-1])
+    for model in _models_at(Config, location[:-1]):
+        if key in model.not_yet:
+            return (
+                f"`{key}` is not supported yet by this version",
+                "remove it; it is part of the language and will come",
+            )
+        hint = did_you_mean(key, model.model_fields)
+        return f"unknown key `{key}`", hint or "known here: " + ", ".join(f"`{name}`" for name in model.model_fields)
+    return f"unknown key `{key}`", ""
+
+
+def _models_at(annotation: Any, location: Location) -> Iterator[type[Model]]:
+    """The models that an annotation stands for, `location` steps further in."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _models_at(get_args(annotation)[0], location)
+    elif origin in (Union, types.UnionType):
+        for branch in get_args(annotation):
+            yield from _models_at(branch, location)
+    elif location and isinstance(location[0], str) and location[0].startswith("<"):
+        yield from _models_at(annotation, location[1:])
+    elif origin in (list, dict) and location:
+        yield from _models_at(get_args(annotation)[-1], location[1:])
+    elif isinstance(annotation, type) and issubclass(annotation, Model):
+        if not location:
+            yield annotation
+        elif location[0] in annotation.model_fields:
+            yield from _models_at(annotation.model_fields[str(location[0])].annotation, location[1:])

@@ -1,0 +1,205 @@
+"""The words of HTTP and the names of things as the file writes them. *Cold, pure.*"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import re2
+
+from sidecar.config.shape import Reads, expected, refused
+
+# RFC 9110, section 5.6.2: token = 1*tchar.
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# RFC 9110, section 5.5, without obs-text as octets: text goes out as UTF-8, whose octets are obs-text.
+_FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}")
+_UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_COOKIE_NAME: Final = re.compile(r"[^\x00-\x20\x7f;=,\"]+")
+_PERCENT_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
+_STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+# RFC 3986, section 2.3.
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+FIXED_HEADERS: Final = frozenset(
+    {
+        "connection", "content-length", "host", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+"""
+Fields that frame a message or belong to one connection (RFC 9110, 7.6.1), and `Host`: the proxy alone writes them.
+
+`routing.actions.can_edit` says the same to the data path; a test compares the two.
+"""
+
+
+def text(what: str, *, may_be_empty: bool = True, max_chars: int = 65536) -> Reads:
+    """A string as written; of booleans and numbers the spelling."""
+
+    def parse(written: object) -> str:
+        if not isinstance(written, str):
+            raise expected(what)
+        if not written and not may_be_empty:
+            raise expected(what, "an empty string matches everything")
+        if len(written) > max_chars:
+            raise expected(f"{what} of at most {max_chars} characters")
+        return str(written)
+
+    schema: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+    if not may_be_empty:
+        schema["minLength"] = 1
+    return Reads(parse, schema)
+
+
+def _named(pattern: re.Pattern[str], what: str) -> Reads:
+    def parse(written: object) -> str:
+        if not isinstance(written, str) or pattern.fullmatch(written) is None:
+            raise expected(what)
+        return str(written)
+
+    return Reads(parse, {"type": "string", "pattern": f"^{pattern.pattern}$"})
+
+
+def parse_free_name(written: object) -> str:
+    """Read a name for people: 1 to 200 printable characters."""
+    if not isinstance(written, str) or not written.strip() or len(written) > 200 or not written.isprintable():
+        raise expected("a name of 1 to 200 printable characters")
+    return str(written)
+
+
+def parse_method(written: object) -> str:
+    """Read a method; they are case-sensitive (RFC 9110, section 9.1)."""
+    what = "a method such as `GET`"
+    if not isinstance(written, str) or _TOKEN.fullmatch(written) is None:
+        raise expected(what)
+    if written not in _STANDARD_METHODS and written.upper() in _STANDARD_METHODS:
+        raise expected(what, f"methods are case-sensitive: did you mean `{written.upper()}`?")
+    return str(written)
+
+
+def parse_header_name(written: object) -> str:
+    """Read a field name; returned in lower case."""
+    if isinstance(written, str) and _TOKEN.fullmatch(written):
+        return written.lower()
+    pseudo = {":authority": "host", ":method": "methods", ":path": "path"}
+    hint = f"use `{pseudo[written]}` of `match`" if isinstance(written, str) and written in pseudo else ""
+    raise expected("a header name", hint)
+
+
+def parse_edited_header_name(written: object) -> str:
+    """Read the name of a field that may be set, added or removed; returned in lower case."""
+    name = parse_header_name(written)
+    if name not in FIXED_HEADERS:
+        return name
+    hint = "use `rewrite: {host: ...}`" if name == "host" else "it belongs to one connection or frames the message"
+    raise refused(f"the header `{name}` cannot be edited", hint)
+
+
+def parse_header_value(written: object) -> str:
+    """Read a field value; sent as UTF-8."""
+    if not isinstance(written, str):
+        raise expected("a string")
+    if _FIELD_VALUE.fullmatch(written) is None:
+        raise refused("a header value holds a line break or another control character", "remove it")
+    if written != written.strip(" \t"):
+        raise refused("a header value begins or ends with white space", "remove it: no receiver would see it")
+    return str(written)
+
+
+def parse_cookie_name(written: object) -> str:
+    """Read a cookie's name; in the case in which it is sent."""
+    if not isinstance(written, str) or _COOKIE_NAME.fullmatch(written) is None:
+        raise expected("a cookie name")
+    return str(written)
+
+
+def parse_parameter_name(written: object) -> str:
+    """Read the name of a query parameter, decoded."""
+    if not isinstance(written, str) or not written:
+        raise expected("the name of a query parameter")
+    return str(written)
+
+
+def parse_regex(written: object) -> str:
+    """Read a regular expression of RE2's syntax (linear time: no look-around, no back-references)."""
+    if not isinstance(written, str):
+        raise expected("a regular expression")
+    if not written:
+        raise expected("a regular expression", "an empty one matches only an empty value")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(written, options)
+    except re2.error as error:
+        said = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else error
+        hint = "the syntax is RE2's: https://github.com/google/re2/wiki/Syntax"
+        raise refused(f"not a regular expression: {said}", hint) from None
+    return str(written)
+
+
+def normal_path(path: str) -> str:
+    """
+    The form in which paths are compared: unreserved characters decoded, others percent-encoded in upper case.
+
+    Dot segments are not touched here.
+    """
+
+    def decode(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return "%25"
+        character = chr(int(match[1], 16))
+        return character if character in _UNRESERVED else f"%{match[1].upper()}"
+
+    encoded = quote(path, safe="/%:@!$&'()*+,;=~-._[]|\"<>\\^`{}?#")
+    return _PERCENT_ENCODED.sub(decode, encoded)
+
+
+def path(*, whole: bool) -> Reads:
+    """A path, or the first part of one, in normal form."""
+    what = "a path that begins with `/`"
+
+    def parse(written: object) -> str:
+        if not isinstance(written, str):
+            raise expected(what)
+        if not written.startswith("/"):
+            hint = "for every path, leave `path` out" if written in ("", "*") else f"did you mean `/{written}`?"
+            raise expected(what, hint)
+        for mark, use in (("?", "`query` of `match` for the query"), ("#", "nothing: a server never sees fragments")):
+            if mark in written:
+                raise refused(f"a path does not hold `{mark}`", f"use {use}")
+        normal = normal_path(written)
+        if normal != written:
+            raise refused("the path is not in the form in which paths are compared", f"write `{normal}`")
+        if whole and any(segment in (".", "..") for segment in written.split("/")):
+            raise refused("the path holds a dot segment, which a request's path never does", "resolve it")
+        return str(written)
+
+    return Reads(parse, {"type": "string", "pattern": "^/"})
+
+
+def parse_url_scheme(written: object) -> str:
+    """Read `http` or `https`."""
+    if written not in ("http", "https"):
+        raise expected("`http` or `https`")
+    return str(written)
+
+
+_TEXT_SCHEMA: Final = {"type": ["string", "number", "boolean"]}
+
+Text = Annotated[str, text("a string")]
+Part = Annotated[str, text("a string that is not empty", may_be_empty=False)]
+RouteName = Annotated[str, _named(_NAME, "a name of up to 128 letters, digits and `_.:/@-`")]
+UpstreamName = Annotated[str, _named(_UPSTREAM_NAME, "an upstream's name: up to 128 letters, digits and `_.-`")]
+FreeName = Annotated[str, Reads(parse_free_name, _TEXT_SCHEMA)]
+Method = Annotated[str, Reads(parse_method, {"type": "string"})]
+HeaderName = Annotated[str, Reads(parse_header_name, {"type": "string"})]
+EditedHeaderName = Annotated[str, Reads(parse_edited_header_name, {"type": "string"})]
+HeaderValue = Annotated[str, Reads(parse_header_value, _TEXT_SCHEMA)]
+CookieName = Annotated[str, Reads(parse_cookie_name, {"type": "string"})]
+ParameterName = Annotated[str, Reads(parse_parameter_name, {"type": "string"})]
+Regex = Annotated[str, Reads(parse_regex, {"type": "string", "minLength": 1})]
+WholePath = Annotated[str, path(whole=True)]
+PathStart = Annotated[str, path(whole=False)]
+UrlScheme = Annotated[str, Reads(parse_url_scheme, {"enum": ["http", "https"]})]
