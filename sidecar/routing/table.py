@@ -1,0 +1,201 @@
+"""
+The index of a plan's routes: the first match in file order, at a cost that does not grow with their number. *Hot path.*
+
+Every match of every route becomes an entry under its host: an exact name, a wildcard's suffix, or none. Under a host,
+an entry is filed by exact path, by prefix of whole segments, by `starts_with` text, or with the rest, which is asked in
+order. A request looks up its host, the suffixes of its host, its path and the prefixes of its path; each of these
+lists is in file order and is read only up to the best entry found so far. So what stays linear are entries that
+share a host and a path and differ by header, cookie, query or method, and those whose path is a regular expression,
+inverted, or matched in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sidecar.message import RequestHead
+from sidecar.routing.actions import Route
+from sidecar.routing.match import Condition, Match, path_condition
+from sidecar.routing.matchers import PathMatcher
+
+_EVERYTHING = Match()
+
+
+class Table:
+    """
+    Routes, indexed; immutable.
+
+    Attributes:
+        routes: In file order.
+    """
+
+    __slots__ = ("_anywhere", "_end", "_hosts", "_max_labels", "_suffixes", "routes")
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._end = len(self.routes)
+        self._hosts: dict[bytes, _Bucket] = {}
+        self._suffixes: dict[bytes, _Bucket] = {}
+        self._anywhere = _Bucket()
+        for order, route in enumerate(self.routes):
+            for match in route.matches or (_EVERYTHING,):
+                for bucket in self._buckets_of(match):
+                    bucket.file(order, route, match)
+        self._max_labels = max((suffix.count(b".") + 1 for suffix in self._suffixes), default=0)
+
+    def find(self, head: RequestHead, peer_ip: str) -> Route | None:
+        """
+        The first route in file order that matches, or None.
+
+        Args:
+            head: Normalised as `message` says; CONNECT has an empty path.
+            peer_ip: The client's address, for conditions on the source; none exists so far.
+        """
+        best: _Entry | None = None
+        limit = self._end
+        bucket = self._hosts.get(head.host)
+        if bucket is not None:
+            best = bucket.first(head, limit)
+            if best is not None:
+                limit = best.order
+        if self._max_labels:
+            for suffix_bucket in self._below(head.host):
+                if suffix_bucket.lowest < limit:
+                    found = suffix_bucket.first(head, limit)
+                    if found is not None:
+                        best, limit = found, found.order
+        if self._anywhere.lowest < limit:
+            best = self._anywhere.first(head, limit) or best
+        return None if best is None else best.route
+
+    def _below(self, host: bytes) -> list[_Bucket]:
+        """Buckets of the wildcards that this host is below; walks no more labels than the longest of them has."""
+        found = []
+        dot = len(host)
+        for _ in range(self._max_labels):
+            dot = host.rfind(b".", 0, dot)
+            if dot <= 0:  # nothing before the dot: `*` stands for at least one character
+                break
+            bucket = self._suffixes.get(host[dot + 1 :])
+            if bucket is not None:
+                found.append(bucket)
+        return found
+
+    def _buckets_of(self, match: Match) -> list[_Bucket]:
+        if not match.hosts:
+            return [self._anywhere]
+        return [
+            self._suffixes.setdefault(host[2:], _Bucket())
+            if host[:1] == b"*"
+            else self._hosts.setdefault(host, _Bucket())
+            for host in match.hosts
+        ]
+
+
+class _Entry:
+    """A match of a route with the questions that its place in the index leaves open."""
+
+    __slots__ = ("checks", "order", "route")
+
+    def __init__(self, order: int, route: Route, conditions: tuple[Condition, ...]) -> None:
+        self.order = order
+        self.route = route
+        self.checks: tuple[Callable[[RequestHead], bool], ...] = tuple(condition.test for condition in conditions)
+
+
+class _Bucket:
+    """The entries of one host. Invariant: every list is in file order, for entries are filed in that order."""
+
+    __slots__ = ("_exact", "_max_prefix", "_max_segments", "_prefixes", "_rest", "_start_lengths", "_starts", "lowest")
+
+    def __init__(self) -> None:
+        self._exact: dict[bytes, list[_Entry]] = {}
+        self._prefixes: dict[bytes, list[_Entry]] = {}
+        self._max_segments = 0
+        self._max_prefix = 0
+        self._starts: dict[bytes, list[_Entry]] = {}
+        self._start_lengths: list[int] = []
+        self._rest: list[_Entry] = []
+        self.lowest: float = float("inf")
+
+    def file(self, order: int, route: Route, match: Match) -> None:
+        """Add a match; to be called in file order."""
+        self.lowest = min(self.lowest, order)
+        path = match.path
+        if path is None or not path.is_plain or path.kind not in ("exact", "prefix", "starts_with"):
+            open_path = () if path is None else (path_condition(path),)
+            self._rest.append(_Entry(order, route, (*open_path, *match.conditions)))
+        else:
+            self._shelf(path).append(_Entry(order, route, match.conditions))
+
+    def _shelf(self, path: PathMatcher) -> list[_Entry]:
+        value = path.value
+        if path.kind == "exact":
+            return self._exact.setdefault(value, [])
+        if path.kind == "prefix":
+            self._max_segments = max(self._max_segments, value.count(b"/"))
+            self._max_prefix = max(self._max_prefix, len(value))
+            return self._prefixes.setdefault(value, [])
+        self._start_lengths = sorted({*self._start_lengths, len(value)})
+        return self._starts.setdefault(value, [])
+
+    def first(self, head: RequestHead, limit: int) -> _Entry | None:
+        """The matching entry of the lowest order below `limit`, or None."""
+        best: _Entry | None = None
+        path = head.path
+        if self._exact:
+            entries = self._exact.get(path)
+            if entries is not None:
+                best = _scan(entries, head, limit)
+                if best is not None:
+                    limit = best.order
+        if self._prefixes and path[:1] == b"/":
+            for entries in self._prefixes_of(path):
+                found = _scan(entries, head, limit)
+                if found is not None:
+                    best, limit = found, found.order
+        for length in self._start_lengths:
+            entries = self._starts.get(path[:length])
+            if entries is not None:
+                found = _scan(entries, head, limit)
+                if found is not None:
+                    best, limit = found, found.order
+        if self._rest and self._rest[0].order < limit:
+            best = _scan(self._rest, head, limit) or best
+        return best
+
+    def _prefixes_of(self, path: bytes) -> list[list[_Entry]]:
+        """
+        Lists of the prefixes that end where a segment of the path ends.
+
+        Looks no deeper than the deepest prefix and no further than the longest, so that a path of thirty thousand
+        slashes costs no more than another.
+        """
+        prefixes = self._prefixes
+        found = []
+        end, longest = 0, self._max_prefix
+        for _ in range(self._max_segments + 1):
+            entries = prefixes.get(path[:end])
+            if entries is not None:
+                found.append(entries)
+            if end == len(path):
+                break
+            end = path.find(b"/", end + 1)
+            if end < 0:
+                end = len(path)
+            if end > longest:
+                break
+        return found
+
+
+def _scan(entries: list[_Entry], head: RequestHead, limit: int) -> _Entry | None:
+    """The first entry below `limit` whose open questions all say yes."""
+    for entry in entries:
+        if entry.order >= limit:
+            return None
+        for check in entry.checks:
+            if not check(head):
+                break
+        else:
+            return entry
+    return None
