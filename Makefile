@@ -18,6 +18,8 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 ENGINE ?= $(shell for candidate in docker podman; do \
 	if $$candidate info >/dev/null 2>&1; then echo $$candidate; exit; fi; done; command -v buildah || true)
 IMAGE ?= sidecar
+# The image's base, if not the Dockerfile's own.
+BASE ?=
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -88,7 +90,8 @@ schema: $(READY)  ## write config/sidecar.schema.json from the models
 .PHONY: image
 image:  ## build the container image with docker, podman or buildah
 	@if [ -z "$(ENGINE)" ]; then echo "no container engine found: install docker, podman or buildah" >&2; exit 1; fi
-	$(ENGINE) build $(if $(findstring docker,$(ENGINE)),,--format docker) --tag $(IMAGE) .
+	$(ENGINE) build $(if $(findstring docker,$(ENGINE)),,--format docker) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) --tag $(IMAGE) .
 
 .PHONY: image-test
 image-test:  ## build the image on a fresh Debian base and try it for real (as root: buildah, debootstrap)
