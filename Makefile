@@ -3,8 +3,6 @@
 # Nothing here names a package index or a mirror: pip, uv, apt and the container engine use what the machine is
 # configured to use.
 
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -37,6 +35,8 @@ setup: $(READY)  ## make the virtual environment with the pinned dependencies
 
 $(READY):
 	@if [ -z "$(PYTHON)" ]; then echo "no Python 3.11 or later found; install one or give PYTHON=/path/to/python3" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) does not run or is older than Python 3.11; give PYTHON=/path/to/python3" >&2; exit 1; }
 	@if [ ! -x $(BIN)/python ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
 		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
@@ -56,11 +56,17 @@ demo: $(READY)  ## run the demonstration: an app, its sidecar and two versions o
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-.PHONY: check
-check: $(READY)  ## lint, format, types, and lock files in step with pyproject.toml
+.PHONY: check lint types locks
+check: lint types locks  ## lint, format, types, and lock files in step with pyproject.toml (with -k: all that is wrong)
+
+lint: $(READY)
 	@$(BIN)/ruff check $(CHECKED)
 	@$(BIN)/ruff format --check $(CHECKED)
+
+types: $(READY)
 	@$(BIN)/mypy
+
+locks: $(READY)
 	@$(BIN)/python -m pytest tests/unit/test_lock_files.py
 
 .PHONY: format
