@@ -55,7 +55,8 @@ class Source:
     digest_hex: str
 
 
-def _source(path: str, raw: bytes) -> Source:
+def make_source(path: str, raw: bytes) -> Source:
+    """What was read from elsewhere, such as standard input, under the name `path`."""
     return Source(path, raw, hashlib.sha256(raw).hexdigest())
 
 
@@ -68,7 +69,7 @@ def read_source(path: str) -> Source:
     """
     try:
         with open(path, "rb") as file:
-            return _source(path, file.read(MAX_FILE_BYTES + 1))
+            return make_source(path, file.read(MAX_FILE_BYTES + 1))
     except (OSError, ValueError) as error:
         raise SourceError(path, _as_os_error(error)) from None
 
@@ -77,7 +78,7 @@ async def read_source_async(path: str) -> Source:
     """Like `read_source`, without holding the event loop."""
     try:
         async with aiofiles.open(path, "rb") as file:
-            return _source(path, await file.read(MAX_FILE_BYTES + 1))
+            return make_source(path, await file.read(MAX_FILE_BYTES + 1))
     except (OSError, ValueError) as error:
         raise SourceError(path, _as_os_error(error)) from None
 

@@ -162,7 +162,7 @@ def _unknown_key(location: Location) -> tuple[str, str]:
         if key in model.not_yet:
             return (
                 f"`{key}` is not supported yet by this version",
-                "remove it; it is part of the language and will come",
+                "remove it; a later version will read it",
             )
         hint = did_you_mean(key, model.model_fields)
         return f"unknown key `{key}`", hint or "known here: " + ", ".join(f"`{name}`" for name in model.model_fields)

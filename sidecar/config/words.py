@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import re2
 
@@ -17,21 +16,19 @@ _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}")
 _UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COOKIE_NAME: Final = re.compile(r"[^\x00-\x20\x7f;=,\"]+")
-_PERCENT_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
+_BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
-# RFC 3986, section 2.3.
-_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 FIXED_HEADERS: Final = frozenset(
     {
-        "connection", "content-length", "host", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade",
+        "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate",
+        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
 """
 Fields that frame a message or belong to one connection (RFC 9110, 7.6.1), and `Host`: the proxy alone writes them.
 
-`routing.actions.can_edit` says the same to the data path; a test compares the two.
+`routing.edits.can_edit` says the same to the data path; a test compares the two.
 """
 
 
@@ -122,16 +119,24 @@ def parse_parameter_name(written: object) -> str:
     return str(written)
 
 
+def regex_options(pattern: str) -> re2.Options:
+    """The options with which `routing.matchers` compiles: octets for a pattern of ASCII, else UTF-8; 8 MiB at most."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1 if pattern.isascii() else re2.Options.Encoding.UTF8
+    options.dot_nl = True
+    options.log_errors = False
+    options.max_mem = 8 << 20
+    return options
+
+
 def parse_regex(written: object) -> str:
     """Read a regular expression of RE2's syntax (linear time: no look-around, no back-references)."""
     if not isinstance(written, str):
         raise expected("a regular expression")
     if not written:
         raise expected("a regular expression", "an empty one matches only an empty value")
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(written, options)
+        re2.compile(written.encode(), regex_options(written))
     except re2.error as error:
         said = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else error
         hint = "the syntax is RE2's: https://github.com/google/re2/wiki/Syntax"
@@ -139,41 +144,23 @@ def parse_regex(written: object) -> str:
     return str(written)
 
 
-def normal_path(path: str) -> str:
-    """
-    The form in which paths are compared: unreserved characters decoded, others percent-encoded in upper case.
-
-    Dot segments are not touched here.
-    """
-
-    def decode(match: re.Match[str]) -> str:
-        if match[1] is None:
-            return "%25"
-        character = chr(int(match[1], 16))
-        return character if character in _UNRESERVED else f"%{match[1].upper()}"
-
-    encoded = quote(path, safe="/%:@!$&'()*+,;=~-._[]|\"<>\\^`{}?#")
-    return _PERCENT_ENCODED.sub(decode, encoded)
-
-
-def path(*, whole: bool) -> Reads:
-    """A path, or the first part of one, in normal form."""
+def path(*, may_have_query: bool = False) -> Reads:
+    """A path, or the first part of one; `routing` brings it into the normal form in which paths are compared."""
     what = "a path that begins with `/`"
 
     def parse(written: object) -> str:
         if not isinstance(written, str):
             raise expected(what)
         if not written.startswith("/"):
-            hint = "for every path, leave `path` out" if written in ("", "*") else f"did you mean `/{written}`?"
+            hint = "for every path, leave `path` out" if written in ("", "*", ".*") else f"did you mean `/{written}`?"
             raise expected(what, hint)
-        for mark, use in (("?", "`query` of `match` for the query"), ("#", "nothing: a server never sees fragments")):
-            if mark in written:
-                raise refused(f"a path does not hold `{mark}`", f"use {use}")
-        normal = normal_path(written)
-        if normal != written:
-            raise refused("the path is not in the form in which paths are compared", f"write `{normal}`")
-        if whole and any(segment in (".", "..") for segment in written.split("/")):
-            raise refused("the path holds a dot segment, which a request's path never does", "resolve it")
+        if "#" in written:
+            raise refused("a path does not hold `#`", "a server never sees fragments; the character itself is `%23`")
+        if "?" in written and not may_have_query:
+            hint = "match the query by `query`; the character itself is `%3F`"
+            raise refused("a path does not hold `?`", hint)
+        if _BAD_PERCENT.search(written):
+            raise refused("the path holds a `%` without two hexadecimal digits", "the character itself is `%25`")
         return str(written)
 
     return Reads(parse, {"type": "string", "pattern": "^/"})
@@ -200,6 +187,6 @@ HeaderValue = Annotated[str, Reads(parse_header_value, _TEXT_SCHEMA)]
 CookieName = Annotated[str, Reads(parse_cookie_name, {"type": "string"})]
 ParameterName = Annotated[str, Reads(parse_parameter_name, {"type": "string"})]
 Regex = Annotated[str, Reads(parse_regex, {"type": "string", "minLength": 1})]
-WholePath = Annotated[str, path(whole=True)]
-PathStart = Annotated[str, path(whole=False)]
+Path = Annotated[str, path()]
+PathAndQuery = Annotated[str, path(may_have_query=True)]
 UrlScheme = Annotated[str, Reads(parse_url_scheme, {"enum": ["http", "https"]})]

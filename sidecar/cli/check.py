@@ -1,0 +1,73 @@
+"""`sidecar check`: whether a configuration file can be used, and all that is wrong with it if not. *Cold.*"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+import click
+
+from sidecar.config.load import load_source
+from sidecar.config.model import Config
+from sidecar.config.problems import ConfigError
+from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
+
+PROBLEMS = 1
+CANNOT_READ = 2
+
+
+@click.command("check")
+@click.argument("file", type=click.Path(allow_dash=True, path_type=str))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def check(file: str, as_json: bool) -> None:
+    """
+    Check a configuration FILE (`-`: standard input) without using it.
+
+    Every problem is a line `file:line:column: path: message; hint` on standard error. The exit code is 0 when the
+    file is good, 1 when it has problems, 2 when it cannot be read.
+    """
+    try:
+        source = _read_standard_input() if file == "-" else read_source(file)
+        config = load_source(source, os.environ).config
+    except SourceError as error:
+        _tell_unreadable(str(error), as_json)
+        sys.exit(CANNOT_READ)
+    except ConfigError as error:
+        _tell_problems(error, as_json)
+        sys.exit(PROBLEMS)
+    routes, upstreams = _count_routes(config), len(config.upstreams)
+    if as_json:
+        print(json.dumps({"ok": True, "problems": [], "routes": routes, "upstreams": upstreams}))
+    else:
+        print(f"ok: {_counted(routes, 'route')}, {_counted(upstreams, 'upstream')}")
+
+
+def _read_standard_input() -> Source:
+    return make_source("<stdin>", sys.stdin.buffer.read(MAX_FILE_BYTES + 1))
+
+
+def _tell_unreadable(message: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"ok": False, "error": message, "problems": []}))
+    else:
+        print(message, file=sys.stderr)
+
+
+def _tell_problems(error: ConfigError, as_json: bool) -> None:
+    if as_json:
+        problems = [dataclasses.asdict(problem) for problem in error.problems]
+        print(json.dumps({"ok": False, "problems": problems}))
+        return
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+    print(f"{_counted(len(error.problems), 'problem')} in {error.problems[0].file}", file=sys.stderr)
+
+
+def _count_routes(config: Config) -> int:
+    return sum(len(side.routes) for side in (config.inbound, config.outbound) if side is not None)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

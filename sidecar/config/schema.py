@@ -1,0 +1,53 @@
+"""The JSON Schema of the file, for editors: generated from the models, short forms included. *Cold, pure.*"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sidecar.config.model import Config
+
+SCHEMA_ID: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """
+    What an editor needs to complete and check the file.
+
+    It accepts every file that `load_text` accepts, but for `${NAME}` in places of numbers; the rules between values
+    and the finer grammar of single values are told by `sidecar check` only.
+    """
+    generated: dict[str, Any] = _without_null(Config.model_json_schema(mode="validation"))
+    generated["title"] = "sidecar configuration"
+    return {"$schema": SCHEMA_ID, **generated}
+
+
+def json_schema_text() -> str:
+    """The schema as it is kept in `config/sidecar.schema.json`, with a line end."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _without_null(schema: Any) -> Any:
+    """
+    Take out what pydantic says of None, which the models know but the file has no word for.
+
+    `anyOf` with null becomes its other branch; `default: null` and pydantic's titles go.
+    """
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties":
+            out[key] = {name: _without_null(below) for name, below in value.items()}
+        elif not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None):
+            out[key] = _without_null(value)
+    branches = [branch for branch in out.get("anyOf", []) if branch != {"type": "null"}]
+    if "anyOf" in out:
+        del out["anyOf"]
+        if len(branches) == 1 and not branches[0].keys() & out.keys():
+            out = {**branches[0], **out}
+        else:
+            out["anyOf"] = branches
+    return out
