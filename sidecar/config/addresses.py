@@ -14,7 +14,7 @@ from sidecar.config.shape import Reads, expected, refused
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _DOTTED_DIGITS: Final = re.compile(r"[0-9.]+")
-_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?\]|[^\[\]:/@\s]+):([0-9]{1,5})")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@\s]+):([0-9]{1,5})")
 
 MAX_UNIX_PATH_BYTES: Final = 107
 """`sun_path` of Linux is 108 bytes with its closing NUL."""
@@ -23,7 +23,7 @@ MAX_UNIX_PATH_BYTES: Final = 107
 def is_host(name: str) -> bool:
     """Whether `name` (lower case) is a host name, an IPv4 address, or an IPv6 address in brackets."""
     if name.startswith("["):
-        return name.endswith("]") and _is_ip(name[1:-1], 6)
+        return name.endswith("]") and "%" not in name and _is_ip(name[1:-1], 6)
     if _DOTTED_DIGITS.fullmatch(name):
         return _is_ip(name, 4)
     return len(name) <= 253 and _NAME.fullmatch(name) is not None
@@ -73,7 +73,7 @@ def address(*, lowest_port: int = 1, unix: bool = True, example: str = "10.0.0.1
 
 def _unix_address(written: str) -> str:
     path = written[5:]
-    if not path.startswith("/") or path == "/" or "\0" in path:
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
         raise expected("`unix:` with an absolute path", "such as `unix:/run/app.sock`")
     if len(path.encode()) > MAX_UNIX_PATH_BYTES:
         raise expected(f"a socket path of at most {MAX_UNIX_PATH_BYTES} bytes")

@@ -10,6 +10,7 @@ import re2
 from sidecar.config.model import HeaderEdits, KeySource, Match, PathMatch, Redirect, Respond, Rewrite, Route, ValueMatch
 from sidecar.config.places import Location
 from sidecar.config.problems import did_you_mean
+from sidecar.config.words import regex_options
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _WITHOUT_BODY = (204, 205, 304)
@@ -111,9 +112,8 @@ def _check_rewrite(rewrite: Rewrite, at: At, route: Route, report: Reporter) -> 
     if rewrite.prefix is not None:
         _check_prefix(route, (*at, "prefix"), report)
     if rewrite.regex is not None:
-        options = re2.Options()
-        options.log_errors = False
-        groups = re2.compile(rewrite.regex.pattern, options).groups
+        pattern = rewrite.regex.pattern
+        groups = re2.compile(pattern.encode(), regex_options(pattern)).groups
         _check_substitution(rewrite.regex.substitution, groups, (*at, "regex", "substitution"), report)
 
 
@@ -135,7 +135,7 @@ def _check_prefix(route: Route, at: At, report: Reporter) -> None:
     """What replaces the prefix that was matched needs a match that has one, whichever match holds."""
     for match in route.match or [Match()]:
         path = match.path
-        if path is None or path.invert or (path.prefix is None and path.starts_with is None):
+        if path is None or path.invert or not (path.prefix or path.starts_with or path.exact):
             hint = "give every match of the route `path: {prefix: ...}`"
             report(at, "there is no matched prefix to replace", hint, at_key=True)
             return

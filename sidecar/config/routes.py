@@ -18,14 +18,16 @@ from sidecar.config.words import (
     Method,
     ParameterName,
     Part,
-    PathStart,
+    Path,
+    PathAndQuery,
     Regex,
     RouteName,
     Text,
     UpstreamName,
     UrlScheme,
-    WholePath,
 )
+
+_INT64 = 2**63
 
 
 def parse_range(written: object) -> tuple[int, int]:
@@ -34,8 +36,9 @@ def parse_range(written: object) -> tuple[int, int]:
     numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
     if len(values) != 2 or len(numbers) != 2:
         raise expected("a range `[start, end]` of two integers", "the start is included, the end is not")
-    if numbers[0] >= numbers[1]:
-        raise expected("a range whose start is less than its end", "the start is included, the end is not")
+    if not -_INT64 <= numbers[0] < numbers[1] < _INT64:
+        hint = "the start is included, the end is not"
+        raise expected("a range of 64-bit integers whose start is less than its end", hint)
     return numbers[0], numbers[1]
 
 
@@ -56,9 +59,7 @@ class ValueMatch(Model):
     range: IntegerRange | None = setting(None, "[start, end): the value is an integer in it; the end is excluded.")
     present: Boolean | None = setting(None, "true: it is there, whatever its value. false: it is not there.")
     ignore_case: Boolean = setting(False, "Compare letters of ASCII without regard to case.")
-    invert: Boolean = setting(
-        False, "Match when the test fails; a value that is absent fails every test but `present: false`."
-    )
+    invert: Boolean = setting(False, "Match when the test fails; an absent value still matches nothing but `present`.")
 
 
 class PathMatch(Model):
@@ -66,9 +67,9 @@ class PathMatch(Model):
 
     kinds: ClassVar[tuple[str, ...]] = ("exact", "prefix", "starts_with", "suffix", "contains", "regex")
 
-    exact: WholePath | None = setting(None, "The whole path; what a plain string means.")
-    prefix: WholePath | None = setting(None, "Whole segments: `/v1` matches `/v1` and `/v1/x`, not `/v10`.")
-    starts_with: PathStart | None = setting(None, "Characters: `/v1` matches `/v10`, too.")
+    exact: Path | None = setting(None, "The whole path; what a plain string means.")
+    prefix: Path | None = setting(None, "Whole segments: `/v1` matches `/v1` and `/v1/x`, not `/v10`.")
+    starts_with: Path | None = setting(None, "Characters: `/v1` matches `/v10`, too.")
     suffix: Part | None = setting(None, "How the path ends.")
     contains: Part | None = setting(None, "What the path holds.")
     regex: Regex | None = setting(None, "A regular expression (RE2) that the whole path matches.")
@@ -119,7 +120,7 @@ class Destination(Model):
     upstream: UpstreamName = setting(..., "Name of an upstream of this file.")
     weight: Weight = setting(1.0, "Share relative to the other destinations of the route.")
     request_headers: HeaderEdits | None = setting(None, "Edits of requests that go here, after the route's own.")
-    response_headers: HeaderEdits | None = setting(None, "Edits of responses from here, before the route's own.")
+    response_headers: HeaderEdits | None = setting(None, "Edits of responses from here, after the route's own.")
 
 
 class _Destinations:
@@ -201,8 +202,8 @@ class Rewrite(Model):
     """What is changed of the target before the request goes on; at most one of `path`, `prefix` and `regex`."""
 
     host: Authority | None = setting(None, "The `Host` that is sent, with or without a port.")
-    path: WholePath | None = setting(None, "The path that is sent; the query is kept.")
-    prefix: WholePath | None = setting(None, "What replaces the prefix that the route matched.")
+    path: Path | None = setting(None, "The path that is sent; the query is kept.")
+    prefix: Path | None = setting(None, "What replaces the prefix that the route matched.")
     regex: RegexRewrite | None = setting(None, "A replacement in the path.")
 
 
@@ -210,13 +211,13 @@ _RedirectStatus = Annotated[int, integer(300, 399)]
 
 
 class Redirect(Model):
-    """A redirection; what is not given stays as in the request, the query always."""
+    """A redirection; what is not given stays as in the request."""
 
     scheme: UrlScheme | None = setting(None, "`http` or `https`.")
     host: Host | None = setting(None, "The host to go to.")
     port: Annotated[int, integer(1, 65535)] | None = setting(None, "The port to go to.")
-    path: WholePath | None = setting(None, "The path to go to.")
-    prefix: WholePath | None = setting(None, "What replaces the prefix that the route matched.")
+    path: PathAndQuery | None = setting(None, "The path to go to; a query in it replaces the request's.")
+    prefix: Path | None = setting(None, "What replaces the prefix that the route matched.")
     status: _RedirectStatus = setting(301, "301, 302, 303, 307 or 308.")
 
 

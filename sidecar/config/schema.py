@@ -9,13 +9,15 @@ from sidecar.config.model import Config
 
 SCHEMA_ID: Final = "https://json-schema.org/draft/2020-12/schema"
 
+_VARIABLE: Final = r"\$\{"
+
 
 def json_schema() -> dict[str, Any]:
     """
     What an editor needs to complete and check the file.
 
-    It accepts every file that `load_text` accepts, but for `${NAME}` in places of numbers; the rules between values
-    and the finer grammar of single values are told by `sidecar check` only.
+    It accepts every file that `load_text` accepts; the rules between values and the finer grammar of single values
+    are told by `sidecar check` only.
     """
     generated: dict[str, Any] = _without_null(Config.model_json_schema(mode="validation"))
     generated["title"] = "sidecar configuration"
@@ -50,4 +52,14 @@ def _without_null(schema: Any) -> Any:
             out = {**branches[0], **out}
         else:
             out["anyOf"] = branches
-    return out
+    return _with_variables(out)
+
+
+def _with_variables(schema: dict[str, Any]) -> dict[str, Any]:
+    """A value that is no free text may also be a variable, which only the environment can judge."""
+    if "pattern" in schema:
+        return {**schema, "pattern": f"({schema['pattern']})|{_VARIABLE}"}
+    if schema.get("type") in ("integer", "number", "boolean") or "enum" in schema or "const" in schema:
+        about: dict[str, Any] = {key: schema.pop(key) for key in ("default", "description") if key in schema}
+        return {**about, "anyOf": [schema, {"type": "string", "pattern": _VARIABLE}]}
+    return schema
