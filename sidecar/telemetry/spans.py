@@ -1,0 +1,252 @@
+"""
+Spans as OTLP protobuf, from a template that is bound for each outcome. *Hot path: `SpanTemplate.encode`; pure.*
+
+An SDK span that is started, ended and encoded costs 64 us, one from a template 3 (`benchmarks/micro/spans.py`): what
+is the same for all requests of an outcome, two thirds of the octets, is encoded once.
+
+Attributes are those of OpenTelemetry's stable HTTP conventions; `docs/telemetry.md` lists them. Every string that
+comes from the wire is valid UTF-8 by the time it is here.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import unhexlify
+from struct import Struct
+
+from sidecar.errors import Reason, Source
+from sidecar.exchange import Direction
+from sidecar.telemetry.access_log import escape, text
+from sidecar.telemetry.metrics import KNOWN_METHODS
+from sidecar.telemetry.protobuf import StringAttribute, delimited, int_attribute, string_attribute
+
+_KIND_SERVER, _KIND_CLIENT = 2, 3  # Span.SpanKind
+_STATUS_ERROR = 2  # Status.StatusCode
+
+# Span.flags = 16, fixed32: the lower eight bits are W3C's trace flags, here "sampled"; bit 8 says that bit 9 is
+# known, and bit 9 that the parent is in another process (trace.proto, SpanFlags).
+_FLAGS_ROOT = b"\x85\x01" + (0x101).to_bytes(4, "little")
+_FLAGS_CHILD = b"\x85\x01" + (0x301).to_bytes(4, "little")
+_TIMES = Struct("<BQBQ")  # start_time_unix_nano = 7, end_time_unix_nano = 8, both fixed64
+_START, _END = 0x39, 0x41
+
+_url_full = StringAttribute("url.full")
+_url_path = StringAttribute("url.path")
+_url_query = StringAttribute("url.query")
+# An ephemeral port is a varint of three octets; those are what differs in this entry.
+_PEER_PORT = int_attribute("network.peer.port", 1 << 14)[:-3] + b"%c%c%c"
+
+# "Query string values for the following keys SHOULD be redacted by default" (url.query, url.full), and those that
+# AWS signs requests with today. Case-sensitive, as there.
+_SECRET = re.compile(
+    rb"(?<![^&])(AWSAccessKeyId|Signature|sig|X-Goog-Signature|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token)"
+    rb"=[^&]*"
+)
+
+
+def redacted(query: bytes) -> bytes:
+    """The query with the values of signatures replaced by `REDACTED`; everything else is as received."""
+    return _SECRET.sub(rb"\1=REDACTED", query)
+
+
+class Agent:
+    """A `User-Agent` as the log and the span write it; kept in `Field.note`, so made once for each agent."""
+
+    __slots__ = ("attribute", "json")
+
+    def __init__(self, value: bytes) -> None:
+        self.json = b'"%b"' % escape(value)
+        self.attribute = string_attribute("user_agent.original", text(value))
+
+
+class Peer:
+    """A client's address as the log and the span write it."""
+
+    __slots__ = ("attributes", "json")
+
+    def __init__(self, address: str, direction: Direction) -> None:
+        shown = f"[{address}]" if ":" in address else address
+        self.json = escape(shown.encode("utf-8", "replace"))
+        self.attributes = string_attribute("client.address", address)
+        if direction is Direction.INBOUND:
+            # The peer of a SERVER span is whom it was called by.
+            self.attributes += string_attribute("network.peer.address", address)
+
+
+class Authority:
+    """Host and port that a request names, as the log and the span write them."""
+
+    __slots__ = ("attributes", "json", "octets")
+
+    def __init__(self, host: bytes, port: int | None) -> None:
+        self.octets = host if port is None else b"%b:%d" % (host, port)
+        self.json = escape(self.octets)
+        self.attributes = b""
+        if host:
+            self.attributes = string_attribute("server.address", text(host).strip("[]"))
+            # The default port of the scheme, which is http for all that the sidecar can read.
+            self.attributes += int_attribute("server.port", 80 if port is None else port)
+
+
+NO_AUTHORITY = Authority(b"", None)
+
+
+class Destination:
+    """An endpoint as the log and the span write it."""
+
+    __slots__ = ("attributes", "json")
+
+    def __init__(self, label: str, direction: Direction) -> None:
+        self.json = b'"%b"' % escape(label.encode("utf-8", "replace"))
+        self.attributes = string_attribute("sidecar.endpoint", label)
+        if direction is Direction.OUTBOUND:
+            # The peer of a CLIENT span is whom it called. A Unix socket's path is its address; it has no port.
+            host, colon, port = label.rpartition(":")
+            if not label.startswith("unix:") and colon and port.isdigit():
+                self.attributes += string_attribute("network.peer.address", host.strip("[]"))
+                self.attributes += int_attribute("network.peer.port", int(port))
+            else:
+                self.attributes += string_attribute("network.peer.address", label.removeprefix("unix:"))
+
+
+NO_DESTINATION = Destination.__new__(Destination)
+NO_DESTINATION.json = b"null"
+NO_DESTINATION.attributes = b""
+
+
+def error_type(direction: Direction, status: int, reason: Reason | None) -> str:
+    """
+    `error.type`: the reason's name; else the status of a response that is an error; else empty.
+
+    "Span Status MUST be left unset if HTTP status code was in the 1xx, 2xx or 3xx ranges, unless there was another
+    error"; for 4xx "MUST be left unset in case of SpanKind.SERVER and SHOULD be set to Error in case of CLIENT".
+    """
+    if reason is not None:
+        return reason.name
+    return str(status) if status >= 500 or (status >= 400 and direction is Direction.OUTBOUND) else ""
+
+
+def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:
+    failed = status >= 500 or (status >= 400 and direction is Direction.OUTBOUND)
+    if not failed and (reason is None or reason.source is Source.DOWNSTREAM or status >= 400):
+        return b""
+    # "Don't set a status description if the reason can be inferred from http.response.status_code": ours cannot.
+    message = delimited(b"\x12", reason.text.encode()) if reason is not None else b""
+    return delimited(b"\x7a", message + bytes((0x18, _STATUS_ERROR)))
+
+
+class SpanTemplate:
+    """
+    What all spans of one outcome have in common.
+
+    Args:
+        method: As sent, or None if no request could be read; one that is not known becomes `_OTHER`.
+        route: Empty if none was reached.
+        upstream: Empty if none was chosen.
+        status: Of the response, or what the reason stands for.
+    """
+
+    __slots__ = ("_fixed", "_is_client")
+
+    def __init__(
+        self,
+        *,
+        direction: Direction,
+        method: bytes | None,
+        minor: int,
+        route: str,
+        upstream: str,
+        status: int,
+        reason: Reason | None,
+    ) -> None:
+        self._is_client = direction is Direction.OUTBOUND
+        known = method in KNOWN_METHODS
+        # "If the HTTP method is not known, {method} MUST be HTTP" in the name, and the attribute `_OTHER`.
+        name = method.decode("ascii") if known and method is not None else "HTTP"
+        parts = [
+            delimited(b"\x2a", (f"{name} {route}" if route else name).encode("utf-8", "replace")),
+            bytes((0x30, _KIND_CLIENT if self._is_client else _KIND_SERVER)),
+            string_attribute("http.request.method", name if known else "_OTHER"),
+        ]
+        if not known and method is not None:
+            parts.append(string_attribute("http.request.method_original", text(method)))
+        if method is not None:
+            parts.append(string_attribute("url.scheme", "http"))
+            parts.append(string_attribute("network.protocol.version", f"1.{minor}"))
+        parts.append(int_attribute("http.response.status_code", status))
+        if route:
+            parts.append(string_attribute("http.route", route))
+            parts.append(string_attribute("sidecar.route", route))
+        if upstream:
+            parts.append(string_attribute("sidecar.upstream", upstream))
+        if reason is not None:
+            parts.append(string_attribute("sidecar.response_flag", reason.flag))
+        error = error_type(direction, status, reason)
+        if error:
+            parts.append(string_attribute("error.type", error))
+        parts.append(_status(direction, status, reason))
+        self._fixed = b"".join(parts)
+
+    def encode(
+        self,
+        trace_id: bytes,
+        span_id: bytes,
+        parent_id: bytes,
+        tracestate: bytes,
+        start_ns: int,
+        end_ns: int,
+        own: bytes,
+    ) -> bytes:
+        """
+        One `ScopeSpans.spans` entry, tag and length included, ready to be joined with others.
+
+        Args:
+            trace_id, span_id, parent_id: Hexadecimal digits; the last may be empty.
+            tracestate: May be empty.
+            start_ns, end_ns: Since the Unix epoch.
+            own: Encoded attributes of this request alone.
+        """
+        if parent_id:
+            ids = unhexlify(trace_id + span_id + parent_id)
+            body = b"\x0a\x10%b\x12\x08%b\x22\x08%b%b%b%b%b" % (
+                ids[:16], ids[16:24], ids[24:], _FLAGS_CHILD,
+                _TIMES.pack(_START, start_ns, _END, end_ns), self._fixed, own,
+            )  # fmt: skip
+            if tracestate:
+                body += delimited(b"\x1a", tracestate)
+        else:
+            ids = unhexlify(trace_id + span_id)
+            body = b"\x0a\x10%b\x12\x08%b%b%b%b%b" % (
+                ids[:16], ids[16:], _FLAGS_ROOT, _TIMES.pack(_START, start_ns, _END, end_ns), self._fixed, own,
+            )  # fmt: skip
+        return delimited(b"\x12", body)
+
+
+def peer_port(port: int) -> bytes:
+    """`network.peer.port` of a SERVER span."""
+    if 1 << 14 <= port < 1 << 16:
+        return _PEER_PORT % (port & 0x7F | 0x80, port >> 7 & 0x7F | 0x80, port >> 14)
+    return int_attribute("network.peer.port", port)
+
+
+def resend_count(attempts: int) -> bytes:
+    """`http.request.resend_count`: how often the request was sent again."""
+    return int_attribute("http.request.resend_count", attempts - 1)
+
+
+def url_attributes(is_client: bool, authority: bytes, path: bytes, query: bytes | None) -> bytes:
+    """
+    Where the request went: `url.full` of a CLIENT span, `url.path` and `url.query` of a SERVER span.
+
+    Args:
+        authority: Host and port as requested; may be empty.
+        path: Normalised.
+        query: Without `?`, or None.
+    """
+    if query is not None:
+        query = redacted(query)
+    if is_client:
+        if query is None:
+            return _url_full(b"http://%b%b" % (authority, path))
+        return _url_full(b"http://%b%b?%b" % (authority, path, query))
+    return _url_path(path) if query is None else _url_path(path) + _url_query(query)
