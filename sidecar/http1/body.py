@@ -19,6 +19,8 @@ from sidecar.http1.grammar import GrammarError, field_of
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
 _MAX_LINE_BYTES = 4096
+# Lines taken in one call, at about a microsecond each: a peer that sends an octet a chunk must not hold the loop.
+_MAX_LINES_AT_ONCE = 512
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 
 
@@ -58,8 +60,8 @@ class ChunkedReader:
         Take what has arrived.
 
         Returns:
-            The payload found in it, and the index in `data` behind the body's last octet: `len(data)` while the body
-            goes on, and what follows belongs to the next message once `is_complete`.
+            The payload found in it, and the index in `data` up to which it was taken. Once `is_complete`, what follows
+            belongs to the next message; before, it is to be fed again, in another callback of the loop.
 
         Raises:
             GrammarError: Not a chunked body; nothing of this call may go on.
@@ -69,8 +71,8 @@ class ChunkedReader:
             data = self._held + data
             self._held = b""
         pieces: list[bytes] = []
-        position, size = 0, len(data)
-        while position < size:
+        position, size, budget = 0, len(data), _MAX_LINES_AT_ONCE
+        while position < size and budget:
             awaits = self._awaits
             if awaits is _Awaits.PAYLOAD:
                 end = position + self._left
@@ -101,6 +103,7 @@ class ChunkedReader:
                     break
                 line = data[position:end]
                 position = end + 2
+                budget -= 1
                 if awaits is _Awaits.SIZE:
                     self._on_size(line)
                 else:

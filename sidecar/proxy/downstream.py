@@ -127,7 +127,11 @@ class DownstreamConnection(WritingHalf):
             # A mistake of ours ends one exchange, never the process or another client's.
             log.exception("connection_failed %r", self)
             self._is_reading = False
-            self._fail(errors.INTERNAL, "exception")
+            try:
+                self._fail(errors.INTERNAL, "exception")
+            finally:
+                if self._exchange is not None:
+                    self._close(hard=True)
 
     def eof_received(self) -> bool:
         """
@@ -213,13 +217,14 @@ class DownstreamConnection(WritingHalf):
         self._is_reading = False
         if data and self._state != State.CLOSED:
             self._buffer = data
-            if not budget:
+            if not budget or self._state == State.CHUNKED:
                 self._live.loop.call_soon(self._continue)
             self._update_reading()
 
     def _continue(self) -> None:
-        """Take the requests that were sent ahead."""
-        if self._state == State.HEAD and not self._is_reading and not self._is_write_blocked and self._buffer:
+        """Take what was left for another turn of the loop: requests that were sent ahead, or chunks."""
+        is_head = self._state == State.HEAD and not self._is_reading and not self._is_write_blocked
+        if self._buffer and (is_head or self._state == State.CHUNKED):
             data, self._buffer = self._buffer, b""
             self._update_reading()
             self.data_received(data)
@@ -353,7 +358,7 @@ class DownstreamConnection(WritingHalf):
         exchange.bytes_received += len(payload)
         body = encode_chunk(payload) if payload else b""
         if not chunked.is_complete:
-            return body, b"", False
+            return body, data[end:], False
         self._state = State.WAIT
         self._chunked = None
         return body + encode_end(chunked.trailers), data[end:], True
@@ -376,11 +381,14 @@ class DownstreamConnection(WritingHalf):
         attempt = self._attempt
         assert attempt is not None
         try:
-            body, self._buffer, is_complete = self._take_chunks(data)
+            body, self._buffer, is_complete = self._take_chunks(self._buffer + data)
         except GrammarError as error:
             self._fail(errors.BAD_REQUEST_BODY, str(error))
             return
         self._touch()
+        if self._buffer and not is_complete:
+            self._live.loop.call_soon(self._continue)
+            self._update_reading()
         attempt.send_body(body, is_complete)
 
     def _on_discarded_bytes(self, data: bytes) -> None:
@@ -455,6 +463,7 @@ class DownstreamConnection(WritingHalf):
             (self._is_upstream_blocked and self._exchange is not None)
             or len(self._buffer) > _MAX_AHEAD_BYTES
             or (self._is_write_blocked and self._state == State.HEAD)
+            or (self._state == State.CHUNKED and self._buffer != b"")
         )
         if pauses == self._is_paused:
             return

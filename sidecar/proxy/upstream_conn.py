@@ -94,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunked",
+        "_is_blocked",
         "_is_paused",
         "_keeps_alive",
         "_left",
@@ -127,6 +128,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunked: ChunkedReader | None = None
         self._left = 0
         self._keeps_alive = True
+        self._is_blocked = False
         self._is_paused = False
         self._method = b""
         self._limits: Limits | None = None
@@ -165,15 +167,22 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more until `resume`: the client is slow."""
-        if not self._is_paused and self.state != State.CLOSED:
-            self._is_paused = True
-            self.transport.pause_reading()
+        self._is_blocked = True
+        self._update_reading()
 
     def resume(self) -> None:
         """Undo `pause`."""
-        if self._is_paused:
-            self._is_paused = False
-            if self.state != State.CLOSED and not self.transport.is_closing():
+        self._is_blocked = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        """Read unless the client is slow or chunks of the last read are left for another turn of the loop."""
+        pauses = self._is_blocked or (self.state == State.CHUNKED and self._buffer != b"")
+        if pauses != self._is_paused and self.state != State.CLOSED and not self.transport.is_closing():
+            self._is_paused = pauses
+            if pauses:
+                self.transport.pause_reading()
+            else:
                 self.transport.resume_reading()
 
     def abort(self) -> None:
@@ -214,8 +223,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.sink = None
         if keeps and self.is_request_sent and not self.transport.is_closing():
             self.state = State.IDLE
+            self._is_blocked = False
             if self._is_paused:
-                self.resume()
+                self._update_reading()
             deadline = self._timers.time() + self.endpoint.cluster.idle_timeout_s
             if self.bucket == NOT_ARMED:
                 self._timers.arm(self, deadline)
@@ -346,6 +356,8 @@ class UpstreamConnection(asyncio.Protocol):
         sink, chunked = self.sink, self._chunked
         assert sink is not None
         assert chunked is not None
+        data = self._buffer + data
+        self._buffer = b""
         try:
             payload, end = chunked.feed(data)
         except GrammarError as error:
@@ -354,14 +366,25 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self._on_garbage(errors.BAD_RESPONSE_BODY, str(error))
             return
+        rest = data[end:]
         is_end, trailers = chunked.is_complete, chunked.trailers
         if is_end:
             self._chunked = None
-            self._leave(self._keeps_alive and end == len(data))
+            self._leave(self._keeps_alive and not rest)
+        elif rest:
+            self._buffer = rest
+            self._update_reading()
+            asyncio.get_running_loop().call_soon(self._continue)
         if head is not None:
             sink.on_response(head, payload, is_end, trailers)
         elif payload or is_end:
             sink.on_payload(payload, is_end, trailers)
+
+    def _continue(self) -> None:
+        """Take the chunks that were left for another turn of the loop."""
+        if self.state == State.CHUNKED and self._buffer:
+            self._on_chunked_bytes(b"", None)
+            self._update_reading()
 
     def _on_garbage(self, reason: Reason, detail: str) -> None:
         sink = self.sink
