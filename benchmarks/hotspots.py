@@ -1,7 +1,7 @@
 """Where a subject's CPU time goes while it does the work of compare.py: by function, by library, by kernel or user.
 
 Python functions come from py-spy (`benchmarks/.venv/bin/pip install py-spy`, or on the PATH), native symbols from perf;
-either may be missing, and this then says so. Both slow the subject a little: look here for shares, to compare.py for costs.
+either may be missing, and this then says so. Both slow the subject a little: shares are here, costs in compare.py.
 
     python benchmarks/hotspots.py                       # the sidecar, full
     python benchmarks/hotspots.py --subject envoy --scenario plain
