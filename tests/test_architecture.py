@@ -1,0 +1,139 @@
+"""
+The shape of the house: who may import whom, what a room's door looks like, how long a file may be.
+
+Imports are read from the source and never executed, so that an import inside a function or under `if TYPE_CHECKING`
+counts as much as any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "sidecar"
+
+RANKS = (
+    ("errors", "clock"),
+    ("message",),
+    ("exchange",),
+    ("http1", "net", "config"),
+    ("routing", "upstream", "security", "filters", "telemetry"),
+    ("proxy", "admin"),
+    ("runtime",),
+    ("cli",),
+)
+RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+DATA_PATH = ("http1", "net", "routing", "upstream", "telemetry", "proxy")
+NOT_ON_DATA_PATH = ("sidecar.config", "pydantic", "yaml", "click", "rich")
+MAX_LINES = 450
+
+MODULES = sorted(path for path in ROOT.rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
+
+
+def room_of(path: Path) -> str:
+    """`sidecar/http1/head.py` -> `http1`; `sidecar/errors.py` -> `errors`."""
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(source: str, package: str = "") -> Iterator[tuple[int, str]]:
+    """
+    Every module that the source imports, wherever in it, with the line.
+
+    Of `from a import b` both `a` and `a.b` are given, for `b` may be a module; relative imports are made absolute
+    with `package`.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                base = package.split(".")[: len(package.split(".")) - node.level + 1]
+                module = ".".join([*base, module] if module else base)
+            yield node.lineno, module
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+
+
+def package_of(path: Path) -> str:
+    return ".".join(("sidecar", *path.relative_to(ROOT).parts[:-1]))
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def test_import_reader_sees_every_form() -> None:
+    """The reader of this file finds plain, from, relative, late and type-only imports."""
+    source = (
+        "from __future__ import annotations\nimport a.b\nfrom c import d\nfrom . import e\nfrom ..f import g\n"
+        "if TYPE_CHECKING:\n    import h\ndef late():\n    from i import j\n"
+    )
+    found = {module for _, module in imports_of(source, "sidecar.proxy")}
+    assert found >= {"a.b", "c", "c.d", "sidecar.proxy.e", "sidecar.f", "sidecar.f.g", "h", "i.j"}
+
+
+def test_every_room_has_a_rank() -> None:
+    """A new room must be given its place in the order before anything can be put there."""
+    known = set(RANK_OF) | {"__init__", "__main__"}
+    assert {room_of(path) for path in MODULES} - {"__pycache__"} <= known
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_imports_go_down_only(path: Path) -> None:
+    """A module imports its own room and rooms of a lower rank, never its own rank's other rooms or a higher one."""
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    wrong = []
+    for line, module in imports_of(path.read_text(), package_of(path)):
+        parts = module.split(".")
+        if parts[0] != "sidecar" or len(parts) < 2 or parts[1] not in RANK_OF:
+            continue
+        if parts[1] != room and RANK_OF[parts[1]] >= RANK_OF[room]:
+            wrong.append(f"{path.relative_to(ROOT.parent)}:{line}: {room} may not import {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if room_of(path) in (*DATA_PATH, "errors", "clock", "message", "exchange")],
+    ids=[name for path, name in zip(MODULES, NAMES, strict=True)
+         if room_of(path) in (*DATA_PATH, "errors", "clock", "message", "exchange")],
+)  # fmt: skip
+def test_data_path_knows_no_configuration(path: Path) -> None:
+    """What serves requests imports neither the configuration nor what only reading it or a terminal needs."""
+    wrong = [
+        f"{path.relative_to(ROOT.parent)}:{line}: {module}"
+        for line, module in imports_of(path.read_text(), package_of(path))
+        if any(is_within(module, banned) for banned in NOT_ON_DATA_PATH)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py" and path.parent != ROOT])
+def test_door_of_a_room_is_a_docstring(path: Path) -> None:
+    """A room's `__init__.py` says what the room is for and holds no code."""
+    body = ast.parse(path.read_text()).body
+    assert len(body) == 1
+    assert isinstance(body[0], ast.Expr)
+    assert isinstance(body[0].value, ast.Constant)
+    assert isinstance(body[0].value.value, str)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_file_is_one_subject_long(path: Path) -> None:
+    """No file is longer than what can be read at one sitting."""
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_first_statement_is_a_docstring(path: Path) -> None:
+    """Every module says in its first line what it is."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
