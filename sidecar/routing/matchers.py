@@ -145,14 +145,17 @@ def compile_regex(pattern: str, *, ignore_case: bool = False, captures: bool = F
     Compile a regular expression for octets.
 
     A pattern of ASCII only reads a value octet by octet, so that `.*` misses no value, whatever its encoding. A
-    pattern with other characters reads it as UTF-8, so that `[äö]` is one of two letters; a value that is not
-    UTF-8 then matches nothing. `.` matches the newline, which a decoded query can hold.
+    pattern that speaks of characters, by others than ASCII, `\\p{...}` or `\\x{...}`, reads the value as UTF-8, so
+    that `[äö]` is one of two letters; a value that is not UTF-8 then matches nothing. `.` matches the newline, which
+    a decoded query can hold.
 
     Raises:
         ValueError: RE2 does not understand it, or it needs more than 8 MiB.
     """
     options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1 if pattern.isascii() else re2.Options.Encoding.UTF8
+    encodings = re2.Options.Encoding
+    is_of_octets = pattern.isascii() and not any(mark in pattern for mark in ("\\p", "\\P", "\\x{"))
+    options.encoding = encodings.LATIN1 if is_of_octets else encodings.UTF8
     options.case_sensitive = not ignore_case
     options.never_capture = not captures
     options.dot_nl = True
@@ -218,10 +221,13 @@ def _range(operand: object) -> Callable[[bytes], bool]:
         raise ValueError(f"range: expected start below end, both of 64 bits, found [{start}, {end})")
 
     def question(value: bytes) -> bool:
-        digits = value[1:] if value[:1] in (b"+", b"-") else value
-        # bytes.isdigit is true for ASCII digits only. More than 19 digits are outside of 64 bits, and int() of
-        # a value as long as a header may be is quadratic.
-        return digits.isdigit() and len(digits.lstrip(b"0")) <= 19 and start <= int(value) < end
+        sign = value[:1]
+        digits = value[1:] if sign in (b"+", b"-") else value
+        # bytes.isdigit is true for ASCII digits only. More than 19 of them are outside of 64 bits; int() of all that a
+        # header may hold would be quadratic, and raises beyond a limit.
+        if not digits.isdigit() or len(digits := digits.lstrip(b"0") or b"0") > 19:
+            return False
+        return start <= (-int(digits) if sign == b"-" else int(digits)) < end
 
     return question
 

@@ -1,0 +1,164 @@
+"""Finding a route. `tests/property/test_routing_table.py` compares the index with a naive matcher."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.message import RequestHead
+from sidecar.routing.match import make_match
+from sidecar.routing.matchers import ValueMatcher, path_matcher, value_matcher
+from sidecar.routing.table import Table
+from tests.unit.routing import head_of, route_of
+
+PEER = "192.0.2.1"
+
+
+def found(table: Table, head: RequestHead) -> str | None:
+    """Name of the route that a head takes."""
+    route = table.find(head, PEER)
+    return None if route is None else route.name
+
+
+def test_a_table_without_routes_finds_none() -> None:
+    """Nor does one whose routes are for others."""
+    assert found(Table([]), head_of()) is None
+    assert found(Table([route_of("a", make_match(hosts=["other"]))]), head_of()) is None
+
+
+FIRST_WINS = {
+    "exact host": make_match(hosts=["a.shop"]),
+    "wildcard host": make_match(hosts=["*.shop"]),
+    "any host": make_match(),
+    "exact path": make_match(path=path_matcher("exact", "/v1/x")),
+    "prefix": make_match(path=path_matcher("prefix", "/v1")),
+    "longer prefix": make_match(path=path_matcher("prefix", "/v1/x")),
+    "start": make_match(path=path_matcher("starts_with", "/v")),
+    "regex": make_match(path=path_matcher("regex", "/v1/.")),
+    "host and path": make_match(hosts=["a.shop"], path=path_matcher("exact", "/v1/x")),
+}
+
+
+@pytest.mark.parametrize("first", FIRST_WINS)
+@pytest.mark.parametrize("second", FIRST_WINS)
+def test_the_first_route_of_the_file_wins_wherever_the_index_files_it(first: str, second: str) -> None:
+    """Neither the longer prefix, nor the exact path, nor the exact host comes before what stands earlier."""
+    table = Table([route_of("1", FIRST_WINS[first]), route_of("2", FIRST_WINS[second])])
+    assert found(table, head_of(b"/v1/x", host=b"a.shop")) == "1"
+
+
+def test_a_route_with_several_matches_takes_what_any_of_them_matches() -> None:
+    """And keeps its place in the order for all of them."""
+    table = Table(
+        [
+            route_of("any", make_match(hosts=["a", "*.b"]), make_match(path=path_matcher("exact", "/x"))),
+            route_of("rest"),
+        ]
+    )
+    assert found(table, head_of(host=b"a")) == "any"
+    assert found(table, head_of(host=b"c.b")) == "any"
+    assert found(table, head_of(b"/x", host=b"z")) == "any"
+    assert found(table, head_of(b"/y", host=b"z")) == "rest"
+
+
+def test_a_condition_that_fails_lets_later_routes_have_their_turn() -> None:
+    """Among entries of one place in the index, and across places."""
+    beta = make_match(hosts=["shop"], cookies={"BETA": value_matcher("exact", "1")})
+    table = Table([route_of("beta", beta), route_of("stable", make_match(hosts=["shop"])), route_of("all")])
+    assert found(table, head_of(b"/", b"Cookie: BETA=1")) == "beta"
+    assert found(table, head_of(b"/", b"Cookie: BETA=2")) == "stable"
+    assert found(table, head_of(host=b"other")) == "all"
+
+
+def test_all_wildcards_above_a_host_are_looked_up() -> None:
+    """The nearest as well as the farthest."""
+    table = Table(
+        [route_of("near", make_match(hosts=["*.b.c.d"], methods=["PUT"])), route_of("far", make_match(hosts=["*.d"]))]
+    )
+    assert found(table, head_of(host=b"a.b.c.d", method=b"PUT")) == "near"
+    assert found(table, head_of(host=b"a.b.c.d")) == "far"
+    assert found(table, head_of(host=b"b.c.d", method=b"PUT")) == "far"
+    assert found(table, head_of(host=b"d")) is None
+
+
+class _Counting:
+    """Stands in the place of a value's question and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def matcher(self) -> ValueMatcher:
+        return ValueMatcher("exact", "counted", self._ask)
+
+    def _ask(self, value: bytes | None) -> bool:
+        self.asked += 1
+        return False
+
+
+@pytest.mark.parametrize("kind", ["host", "wildcard", "exact", "prefix", "starts_with"])
+def test_routes_for_other_hosts_and_paths_are_not_even_asked(kind: str) -> None:
+    """So the cost does not grow with their number: of 300 routes that differ by place, one is asked."""
+    counting = _Counting()
+    headers = {"x": counting.matcher()}
+
+    def match(number: int) -> object:
+        if kind == "host":
+            return make_match(hosts=[f"h{number}"], headers=headers)
+        if kind == "wildcard":
+            return make_match(hosts=[f"*.h{number}"], headers=headers)
+        return make_match(path=path_matcher(kind, f"/p/{number:03}"), headers=headers)
+
+    table = Table([route_of(str(number), match(number)) for number in range(300)])  # type: ignore[arg-type]
+    host = {"host": b"h299", "wildcard": b"a.h299"}.get(kind, b"shop")
+    assert found(table, head_of(b"/p/299", host=host)) is None
+    assert counting.asked == 1
+
+
+def test_routes_after_the_match_are_not_asked() -> None:
+    """What is found early ends the search in every other list."""
+    counting = _Counting()
+    later = [route_of(str(n), make_match(headers={"x": counting.matcher()})) for n in range(10)]
+    assert found(Table([route_of("first", make_match(hosts=["shop"])), *later]), head_of()) == "first"
+    assert counting.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "host"), [(b"/" * 60_000, b"shop"), (b"/a" * 30_000, b"shop"), (b"/", b"a." * 30_000 + b"z")]
+)
+def test_a_path_or_host_of_very_many_parts_is_looked_up_no_deeper_than_the_routes_go(path: bytes, host: bytes) -> None:
+    """A hostile request costs what another costs; not thirty thousand lookups of 60 kB each."""
+    table = Table(
+        [
+            route_of("wild", make_match(hosts=["*.a.z"], methods=["PUT"])),
+            route_of("deep", make_match(path=path_matcher("prefix", "/a/a/a"), methods=["PUT"])),
+            route_of("all"),
+        ]
+    )
+    lookups: list[bytes] = []
+
+    class Noting(dict[bytes, object]):
+        def get(self, key: bytes, default: object = None) -> object:  # type: ignore[override]
+            lookups.append(key)
+            return super().get(key, default)
+
+    table._suffixes = Noting(table._suffixes)  # type: ignore[assignment]
+    table._anywhere._prefixes = Noting(table._anywhere._prefixes)  # type: ignore[assignment]
+    assert found(table, head_of(path, host=host)) == "all"
+    assert len(lookups) <= 6
+    assert sum(map(len, lookups)) < 100
+
+
+def test_connect_and_options_asterisk_take_routes_without_a_path() -> None:
+    """They have no path that a prefix, not even `/`, could match."""
+    table = Table([route_of("root", make_match(path=path_matcher("prefix", "/"))), route_of("all")])
+    assert found(table, head_of(b"", method=b"CONNECT")) == "all"
+    assert found(table, head_of(b"*", method=b"OPTIONS")) == "all"
+    assert found(table, head_of(b"/")) == "root"
+
+
+def test_asking_a_route_gives_the_same_answer_as_the_table() -> None:
+    """`Route.is_match` is what explanations ask."""
+    route = route_of("a", make_match(hosts=["shop"]), make_match(methods=["PUT"]))
+    assert route.is_match(head_of())
+    assert route.is_match(head_of(host=b"x", method=b"PUT"))
+    assert not route.is_match(head_of(host=b"x"))
+    assert route_of("all").is_match(head_of())
