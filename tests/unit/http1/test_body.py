@@ -1,0 +1,132 @@
+"""The chunked coding (RFC 9112, 7.1), read in any pieces."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.http1.body import ChunkedReader, encode_chunk, encode_end
+from sidecar.http1.grammar import VALUE, GrammarError
+
+LIMIT = 1024
+
+
+def read(data: bytes, sizes: list[int] | None = None, limit: int = LIMIT) -> tuple[bytes, list[bytes], int, bool]:
+    """Payload, trailers, octets taken, and whether the body is complete, of `data` fed in pieces of these sizes."""
+    reader = ChunkedReader(limit)
+    payload, taken = b"", 0
+    pieces = [data]
+    if sizes is not None:
+        pieces, position = [], 0
+        for size in [*sizes, len(data)]:
+            pieces.append(data[position : position + size])
+            position += size
+    for piece in pieces:
+        if reader.is_complete:
+            break
+        found, end = reader.feed(piece)
+        payload += found
+        taken += end
+    return payload, reader.trailers, taken, reader.is_complete
+
+
+VALID = [
+    (b"0\r\n\r\n", b"", []),
+    (b"5\r\nhello\r\n0\r\n\r\n", b"hello", []),
+    (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", b"hello world", []),
+    (b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789", []),
+    (b"a\r\n0123456789\r\n000\r\n\r\n", b"0123456789", []),
+    (b"0000005\r\nhello\r\n0\r\n\r\n", b"hello", []),
+    (b"5;a=b\r\nhello\r\n0;x\r\n\r\n", b"hello", []),
+    (b'5 ;\ta="b;c" \r\nhello\r\n0\r\n\r\n', b"hello", []),
+    (b"5;\xff\r\nhello\r\n0\r\n\r\n", b"hello", []),
+    (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n", []),
+    (b"7\r\n0\r\n\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n\r\n", []),
+    (b"0\r\nX-Sum: 1\r\nx-b:2\r\n\r\n", b"", [b"X-Sum: 1", b"x-b:2"]),
+]
+
+
+@pytest.mark.parametrize(("data", "payload", "trailers"), VALID)
+def test_valid_body_however_cut(data: bytes, payload: bytes, trailers: list[bytes]) -> None:
+    """Whole, by octet, and at every single cut: the same payload, trailers and end."""
+    expected = (payload, trailers, len(data), True)
+    assert read(data) == expected
+    assert read(data, [1] * len(data)) == expected
+    for cut in range(len(data)):
+        assert read(data, [cut]) == expected
+        assert read(data + b"GET / HTTP/1.1", [cut]) == expected
+
+
+@pytest.mark.parametrize(("data", "payload", "trailers"), VALID)
+def test_incomplete_body_waits(data: bytes, payload: bytes, trailers: list[bytes]) -> None:
+    """No prefix of a body is complete or refused."""
+    for cut in range(len(data)):
+        assert read(data[:cut])[3] is False
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\n", b"x\r\n", b"g\r\n", b"-5\r\n", b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\t\r\n", b"5,\r\n", b"5 5\r\n",
+        b"5\nhello\n0\n\n", b"5\r\nhello\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+        b"5;a\x00\r\n", b"5;\x7f\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhell\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n",
+        b"5\r\nhello\r0\r\n\r\n", b"0\r\n\n", b"0\r\nX\r\n\r\n", b"0\r\n X: 1\r\n\r\n", b"0\r\nX : 1\r\n\r\n",
+        b"0\r\nX: 1\n\r\n", b"0\r\nX: \x00\r\n\r\n", b"0\r\nX: a\rb\r\n\r\n", b"0\r\nContent-Length: x\r\n\r\n",
+        b"1" + b"0" * 15 + b"\r\n", b"F" * 16 + b"\r\n", b"5;" + b"a" * 5000, b"0\r\nX: " + b"a" * 2000,
+        b"0\r\n" + b"X: 1\r\n" * 300, b"\n", b"0\n\r\n",
+    ],
+)  # fmt: skip
+def test_invalid_body_is_refused_however_cut(data: bytes) -> None:
+    """Sizes that are not 1*HEXDIG, bare line ends, wrong lengths, bad trailers, and overflow end the body for good."""
+    with pytest.raises(GrammarError):
+        read(data)
+    with pytest.raises(GrammarError):
+        read(data, [1] * len(data))
+
+
+def test_octets_of_a_chunk_size() -> None:
+    """Over all 256 octets a size is one hexadecimal digit."""
+    good = set()
+    for octet in range(256):
+        try:
+            read(bytes([octet]) + b"\r\n")
+        except GrammarError:
+            continue
+        good.add(octet)
+    assert good == set(b"0123456789abcdefABCDEF")
+
+
+def test_octets_of_an_extension() -> None:
+    """Over all 256 octets an extension holds what a field value may hold."""
+    good = set()
+    for octet in range(256):
+        try:
+            read(b"5;a%bb\r\n" % bytes([octet]))
+        except GrammarError:
+            continue
+        good.add(octet)
+    assert good == set(VALUE)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Host: evil", b"Connection: close", b"TE: trailers",
+     b"Cookie: a=b", b"X-Forwarded-For: 1.2.3.4", b"X-Request-Id: 1", b"traceparent: x", b"Via: x", b"Expect: x"],
+)  # fmt: skip
+def test_trailer_that_means_something_in_a_head_is_dropped(line: bytes) -> None:
+    """RFC 9110, 6.5.1: framing, routing and request modifiers cannot be sent behind the body."""
+    assert read(b"0\r\nA: 1\r\n" + line + b"\r\nB: 2\r\n\r\n")[1] == [b"A: 1", b"B: 2"]
+
+
+def test_large_chunk_is_passed_on_as_it_comes() -> None:
+    """Nothing of a chunk is held until it is complete."""
+    reader = ChunkedReader(LIMIT)
+    assert reader.feed(b"fffffffffffffff\r\nabc") == (b"abc", 20)
+    assert reader.feed(b"d" * 1000) == (b"d" * 1000, 1000)
+    assert not reader.is_complete
+
+
+def test_what_we_encode_we_read() -> None:
+    """Our own chunks and ends are read back."""
+    data = encode_chunk(b"a" * 4097) + encode_chunk(b"b") + encode_end([b"x: 1"])
+    assert read(data) == (b"a" * 4097 + b"b", [b"x: 1"], len(data), True)
+    assert encode_end([]) == b"0\r\n\r\n"

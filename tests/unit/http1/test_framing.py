@@ -1,0 +1,186 @@
+"""The table of RFC 9112, 6.3 and 9.3: how bodies end, and whether connections go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar import errors
+from sidecar.errors import ProtocolError, Reason
+from sidecar.http1.head import parse_request_head, parse_response_head
+from sidecar.message import Framing
+
+NONE, LENGTH, CHUNKED, CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
+
+
+def frame_of_request(lines: list[bytes], method: bytes = b"POST", version: bytes = b"HTTP/1.1") -> tuple[Framing, int]:
+    target = b"a:1" if method == b"CONNECT" else b"/"
+    block = b"\r\n".join([method + b" " + target + b" " + version, b"Host: a", *lines])
+    head = parse_request_head(block, 100)
+    return head.framing, head.content_length
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], (NONE, 0)),
+        ([b"Content-Length: 0"], (NONE, 0)),
+        ([b"Content-Length: 5"], (LENGTH, 5)),
+        ([b"Content-Length: 0005"], (LENGTH, 5)),
+        ([b"content-LENGTH:\t5 "], (LENGTH, 5)),
+        ([b"Transfer-Encoding: chunked"], (CHUNKED, 0)),
+        ([b"transfer-encoding:\tChunKED\t"], (CHUNKED, 0)),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"HEAD", b"PURGE"])
+def test_framing_of_requests(lines: list[bytes], expected: tuple[Framing, int], method: bytes) -> None:
+    """The method does not matter, but for CONNECT and TRACE."""
+    assert frame_of_request(lines, method) == expected
+
+
+BAD, CODING = errors.BAD_REQUEST, errors.UNSUPPORTED_CODING
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([b"Content-Length: 5", b"Transfer-Encoding: chunked"], BAD),
+        ([b"Transfer-Encoding: chunked", b"Content-Length: 5"], BAD),
+        ([b"Content-Length: 5", b"Content-Length: 5"], BAD),
+        ([b"Content-Length: 5", b"Content-Length: 6"], BAD),
+        ([b"Content-Length: 5, 5"], BAD),
+        ([b"Content-Length: +5"], BAD),
+        ([b"Content-Length: -5"], BAD),
+        ([b"Content-Length: 0x5"], BAD),
+        ([b"Content-Length: 5 5"], BAD),
+        ([b"Content-Length:"], BAD),
+        ([b"Content-Length: " + b"9" * 19], BAD),
+        ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], BAD),
+        ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"], BAD),
+        ([b"Transfer-Encoding: chunked, chunked"], BAD),
+        ([b"Transfer-Encoding: chunked, identity"], BAD),
+        ([b"Transfer-Encoding: chunked, gzip"], BAD),
+        ([b"Transfer-Encoding: identity"], BAD),
+        ([b"Transfer-Encoding: xchunked"], BAD),
+        ([b"Transfer-Encoding: chunkedx"], BAD),
+        ([b"Transfer-Encoding: chunked;q=1"], BAD),
+        ([b'Transfer-Encoding: "chunked"'], BAD),
+        ([b"Transfer-Encoding: "], BAD),
+        ([b"Transfer-Encoding: ,chunked,"], BAD),
+        ([b"Transfer-Encoding: \x0bchunked"], BAD),
+        ([b"Transfer-Encoding: gzip, chunked"], CODING),
+        ([b"Transfer-Encoding: identity, chunked"], CODING),
+        ([b"Transfer-Encoding : chunked"], BAD),
+    ],
+)
+def test_ambiguous_framing_of_requests_is_refused(lines: list[bytes], reason: Reason) -> None:
+    """RFC 9112, 6.1 and 6.3: whatever two parsers could read in two ways is refused."""
+    with pytest.raises(ProtocolError) as caught:
+        frame_of_request(lines)
+    assert caught.value.reason is reason
+
+
+def test_transfer_encoding_on_http_1_0_is_refused() -> None:
+    """RFC 9112, 6.1: such a message has faulty framing."""
+    with pytest.raises(ProtocolError):
+        frame_of_request([b"Transfer-Encoding: chunked"], version=b"HTTP/1.0")
+
+
+@pytest.mark.parametrize("method", [b"CONNECT", b"TRACE"])
+@pytest.mark.parametrize("line", [b"Content-Length: 1", b"Transfer-Encoding: chunked", b"Content-Length: 0"])
+def test_connect_and_trace_have_no_body(method: bytes, line: bytes) -> None:
+    """RFC 9110, 9.3.6 and 9.3.8."""
+    with pytest.raises(ProtocolError):
+        frame_of_request([line], method)
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "keeps"),
+    [
+        (b"HTTP/1.1", [], True),
+        (b"HTTP/1.1", [b"Connection: close"], False),
+        (b"HTTP/1.1", [b"Connection: CLOSE"], False),
+        (b"HTTP/1.1", [b"Connection: keep-alive, close"], False),
+        (b"HTTP/1.1", [b"Connection: x", b"Connection: close"], False),
+        (b"HTTP/1.1", [b"Connection: keep-alive"], True),
+        (b"HTTP/1.1", [b"Connection: closed"], True),
+        (b"HTTP/1.0", [], False),
+        (b"HTTP/1.0", [b"Connection: keep-alive"], True),
+        (b"HTTP/1.0", [b"Connection: Keep-Alive, close"], False),
+        (b"HTTP/1.0", [b"Connection: x"], False),
+    ],
+)
+def test_persistence(version: bytes, lines: list[bytes], keeps: bool) -> None:
+    """RFC 9112, 9.3: `close` wins; HTTP/1.0 must ask to stay. The same for requests and responses."""
+    request = parse_request_head(b"\r\n".join([b"GET / " + version, b"Host: a", *lines]), 100)
+    assert request.keep_alive is keeps
+    response = parse_response_head(b"\r\n".join([version + b" 200 OK", b"Content-Length: 0", *lines]), 100, b"GET")
+    assert response.keep_alive is keeps
+
+
+def frame_of_response(status: int, lines: list[bytes], method: bytes = b"GET") -> tuple[Framing, int, bool]:
+    head = parse_response_head(b"\r\n".join([b"HTTP/1.1 %d x" % status, *lines]), 100, method)
+    return head.framing, head.content_length, head.keep_alive
+
+
+CL5, TE = [b"Content-Length: 5"], [b"Transfer-Encoding: chunked"]
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "method", "expected"),
+    [
+        (200, CL5, b"GET", (LENGTH, 5, True)),
+        (200, [b"Content-Length: 0"], b"GET", (NONE, 0, True)),
+        (200, TE, b"GET", (CHUNKED, 0, True)),
+        (200, [], b"GET", (CLOSE, 0, False)),
+        (200, [b"Connection: keep-alive"], b"GET", (CLOSE, 0, False)),
+        (404, [], b"POST", (CLOSE, 0, False)),
+        # 1. HEAD, 204, 304 end with their head, whatever it says.
+        (200, CL5, b"HEAD", (NONE, 0, True)),
+        (200, TE, b"HEAD", (NONE, 0, True)),
+        (200, [], b"HEAD", (NONE, 0, True)),
+        (304, CL5, b"GET", (NONE, 0, True)),
+        (304, TE, b"GET", (NONE, 0, True)),
+        (204, [], b"GET", (NONE, 0, True)),
+        (204, [b"Content-Length: 0"], b"GET", (NONE, 0, True)),
+        # A body where none can be: the head is the response, the connection is not to be trusted.
+        (204, CL5, b"GET", (NONE, 0, False)),
+        (204, TE, b"GET", (NONE, 0, False)),
+        (100, [], b"GET", (NONE, 0, True)),
+        (103, CL5, b"GET", (NONE, 0, False)),
+    ],
+)
+def test_framing_of_responses(
+    status: int, lines: list[bytes], method: bytes, expected: tuple[Framing, int, bool]
+) -> None:
+    """RFC 9112, 6.3, in its order."""
+    assert frame_of_response(status, lines, method) == expected
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 103])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_response_with_both_lengths_is_refused(status: int, method: bytes) -> None:
+    """Even where no body follows, two framings are a sign of an attack."""
+    with pytest.raises(ProtocolError) as caught:
+        frame_of_response(status, CL5 + TE, method)
+    assert caught.value.reason is errors.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Content-Length: 5", b"Content-Length: 5"], [b"Content-Length: 5,5"], [b"Content-Length: -1"],
+        [b"Transfer-Encoding: gzip, chunked"], [b"Transfer-Encoding: identity"], [b"Transfer-Encoding: gzip"],
+        [b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], [b"Transfer-Encoding : chunked"],
+    ],
+)  # fmt: skip
+def test_ambiguous_framing_of_responses_is_refused(lines: list[bytes]) -> None:
+    """The rules for requests hold for responses."""
+    with pytest.raises(ProtocolError) as caught:
+        frame_of_response(200, lines)
+    assert caught.value.reason is errors.BAD_RESPONSE
+
+
+def test_transfer_encoding_on_http_1_0_response_is_refused() -> None:
+    """RFC 9112, 6.1."""
+    with pytest.raises(ProtocolError):
+        parse_response_head(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked", 100, b"GET")
