@@ -80,7 +80,7 @@ def target_of(endpoint: str | None, environment: Mapping[str, str]) -> Target | 
     else gzip, but none to this machine, where it would only cost both sides CPU.
 
     Raises:
-        ValueError: The URL is not http or https, or has no host.
+        ValueError: The URL is not http or https, has no host, or a header cannot be sent.
     """
     url = endpoint or ""
     if not url and not (url := environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")):
@@ -108,7 +108,10 @@ def _headers(given: str) -> tuple[tuple[str, str], ...]:
     for pair in given.split(","):
         key, equals, value = pair.partition("=")
         if equals and key.strip():
-            pairs.append((unquote(key.strip()), unquote(value.strip())))
+            name, content = unquote(key.strip()), unquote(value.strip())
+            if not name.isascii() or not (name + content).isprintable() or any(ord(char) > 255 for char in content):
+                raise ValueError(f"expected a header that can be sent in OTEL_EXPORTER_OTLP_HEADERS, got {name!r}")
+            pairs.append((name, content))
     return tuple(pairs)
 
 
@@ -193,6 +196,14 @@ class Exporter:
             self._send(spans)
 
     def _send(self, spans: Sequence[bytes]) -> None:
+        try:
+            self._try_often(spans)
+        except Exception as error:
+            # A mistake of ours, or an environment that the SDK cannot read; the next batch is tried all the same.
+            self._disconnect()
+            self._on_lost("unavailable", len(spans), f"{type(error).__name__}: {error}")
+
+    def _try_often(self, spans: Sequence[bytes]) -> None:
         body = self._request(spans)
         backoff_s = _FIRST_BACKOFF_S
         failure = ""

@@ -67,9 +67,11 @@ class Peer:
     def __init__(self, address: str, direction: Direction) -> None:
         shown = f"[{address}]" if ":" in address else address
         self.json = escape(shown.encode("utf-8", "replace"))
-        self.attributes = string_attribute("client.address", address)
+        self.attributes = b""
         if direction is Direction.INBOUND:
-            # The peer of a SERVER span is whom it was called by.
+            # The peer of a SERVER span is whom it was called by. X-Forwarded-For could say anything, so it does not
+            # decide about client.address.
+            self.attributes = string_attribute("client.address", address)
             self.attributes += string_attribute("network.peer.address", address)
 
 
@@ -146,7 +148,7 @@ class SpanTemplate:
         status: Of the response, or what the reason stands for.
     """
 
-    __slots__ = ("_fixed", "_is_client")
+    __slots__ = ("_fixed",)
 
     def __init__(
         self,
@@ -159,19 +161,20 @@ class SpanTemplate:
         status: int,
         reason: Reason | None,
     ) -> None:
-        self._is_client = direction is Direction.OUTBOUND
+        is_client = direction is Direction.OUTBOUND
         known = method in KNOWN_METHODS
         # "If the HTTP method is not known, {method} MUST be HTTP" in the name, and the attribute `_OTHER`.
         name = method.decode("ascii") if known and method is not None else "HTTP"
         parts = [
             delimited(b"\x2a", (f"{name} {route}" if route else name).encode("utf-8", "replace")),
-            bytes((0x30, _KIND_CLIENT if self._is_client else _KIND_SERVER)),
+            bytes((0x30, _KIND_CLIENT if is_client else _KIND_SERVER)),
             string_attribute("http.request.method", name if known else "_OTHER"),
         ]
         if not known and method is not None:
             parts.append(string_attribute("http.request.method_original", text(method)))
         if method is not None:
-            parts.append(string_attribute("url.scheme", "http"))
+            if not is_client:
+                parts.append(string_attribute("url.scheme", "http"))
             parts.append(string_attribute("network.protocol.version", f"1.{minor}"))
         parts.append(int_attribute("http.response.status_code", status))
         if route:

@@ -9,7 +9,6 @@ within a second, and at once by `reopen`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import select
@@ -131,7 +130,7 @@ class LogFile:
             return True
 
     def _close(self) -> None:
-        if self._descriptor > 2:
+        if self._descriptor >= 0 and self.path not in _STREAMS:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
         self._descriptor = -1
@@ -148,13 +147,13 @@ class LogFile:
             view = memoryview(chunk)
             while written < len(chunk):
                 written += self._write_some(view[written:])
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             self._on_failure(error)
             return self._count_lost(lines, written - start)
         self._is_torn = False
         if self._is_failing:
             self._is_failing = False
-            log.warning("access_log_recovered path=%s", self.path)
+            log.warning("access_log_recovered path=%r", self.path)
         return 0
 
     def _open(self) -> None:
@@ -177,15 +176,13 @@ class LogFile:
             poll.poll(100)
             return 0
 
-    def _on_failure(self, error: OSError) -> None:
+    def _on_failure(self, error: Exception) -> None:
         if not self._is_failing:
             self._is_failing = True
-            name = errno.errorcode.get(error.errno or 0, "unknown")
             log.error(
-                "access_log_failed path=%s error=%s: %s; lines are dropped and counted until it works again",
+                "access_log_failed path=%r error=%s; lines are dropped and counted until it works again",
                 self.path,
-                name,
-                error.strerror,
+                error,
             )
 
     def _count_lost(self, lines: Sequence[bytes], written: int) -> int:
