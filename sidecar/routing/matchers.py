@@ -216,7 +216,8 @@ def _range(operand: object) -> Callable[[bytes], bool]:
         isinstance(operand, tuple) and len(operand) == 2 and all(type(bound) is int for bound in operand)
     ):  # a bool is an int, and no bound
         raise ValueError(f"range: expected [start, end), two integers, found {operand!r}")
-    start, end = operand
+    start: int = operand[0]
+    end: int = operand[1]
     if not (-_INT64 <= start < end < _INT64):
         raise ValueError(f"range: expected start below end, both of 64 bits, found [{start}, {end})")
 

@@ -29,13 +29,15 @@ def param(head: RequestHead, name: bytes) -> bytes | None:
 def parse_query(query: bytes) -> dict[bytes, bytes]:
     """The parameters of what follows `?`; the first of each name."""
     params: dict[bytes, bytes] = {}
+    is_encoded = b"%" in query or b"+" in query
     for pair in query.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
         if not pair:
             continue
         name, _, value = pair.partition(b"=")
-        name = _decode(name)
+        if is_encoded:
+            name, value = _decode(name), _decode(value)
         if name not in params:
-            params[name] = _decode(value)
+            params[name] = value
     return params
 
 

@@ -52,7 +52,8 @@ class TestRespond:
     @pytest.mark.parametrize(
         ("status", "headers", "body"),
         [(100, {}, ""), (199, {}, ""), (600, {}, ""), (204, {}, "x"), (304, {}, "x"),
-         (200, {"Content-Length": "1"}, "x"), (200, {"Connection": "close"}, ""), (200, {"x": "a\r\nb"}, ""), (200, {"a b": "c"}, "")],
+         (200, {"Content-Length": "1"}, "x"), (200, {"Connection": "close"}, ""), (200, {"x": "a\r\nb"}, ""),
+         (200, {"a b": "c"}, "")],
     )  # fmt: skip
     def test_what_is_no_response_is_refused(self, status: int, headers: dict[str, str], body: str) -> None:
         """When compiled, not when a request comes."""

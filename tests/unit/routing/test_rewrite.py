@@ -245,8 +245,9 @@ class TestRedirect:
     @pytest.mark.parametrize(
         "options",
         [{}, {"status": 302}, {"path": "/a", "status": 200}, {"path": "/a", "status": 300},
-         {"path": "/a", "status": 304}, {"path": "a"}, {"path": "/a#b"}, {"path": "/a?b#c"}, {"path": "/a", "prefix": "/b"}, {"scheme": "ftp"},
-         {"port": 0}, {"port": 65536}, {"host": "a b"}, {"host": "a:80"}, {"host": ""}, {"host": "a/b"}],
+         {"path": "/a", "status": 304}, {"path": "a"}, {"path": "/a#b"}, {"path": "/a?b#c"},
+         {"path": "/a", "prefix": "/b"}, {"scheme": "ftp"}, {"port": 0}, {"port": 65536}, {"host": "a b"},
+         {"host": "a:80"}, {"host": ""}, {"host": "a/b"}],
     )  # fmt: skip
     def test_what_is_no_redirect_is_refused(self, options: dict[str, object]) -> None:
         """Also one that changes nothing: it would lead to itself."""
