@@ -111,11 +111,9 @@ class Timers:
         """Fire what is due at `now`; called by the tick, and by tests that hold the clock."""
         current = int(now / TICK_S)
         budget = _MAX_PER_TICK
-        while self._next <= current:
-            members = self._buckets.get(self._next)
-            while members:
-                if not budget:
-                    return  # the rest of this bucket is due at the next tick
+        while self._next <= current and budget:
+            # Asked for anew each time: what fires may empty the bucket, which removes it, and fill it again.
+            while budget and (members := self._buckets.get(self._next)):
                 budget -= 1
                 item = members.pop()
                 item.bucket = NOT_ARMED
@@ -125,8 +123,9 @@ class Timers:
                     continue
                 item.deadline = inf
                 _run(item.on_deadline, now)
-            self._buckets.pop(self._next, None)
-            self._next += 1
+            if not self._buckets.get(self._next):
+                self._buckets.pop(self._next, None)
+                self._next += 1
         for period, action, due in self._every:
             if now >= due[0]:
                 due[0] = now + period
