@@ -1,7 +1,8 @@
 """
 One connection of a client: reads requests and walks each through the rooms, in order. *Hot path.*
 
-This is the reading half; `relay.WritingHalf` writes. The state says what the next byte from the client would be:
+This is the reading half; `bodies.BodyReader` reads what follows heads, and `relay.WritingHalf` writes. The state says
+what the next byte from the client would be:
 
     HEAD     part of a request head; no exchange is running
     LENGTH   part of a request body of known length
@@ -26,13 +27,13 @@ from typing import TYPE_CHECKING, cast
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction, Exchange
-from sidecar.http1.body import ChunkedReader, encode_chunk, encode_end
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, parse_request_head
 from sidecar.message import Framing, Kind, RequestHead
 from sidecar.proxy.attempt import Attempt, Chooser
+from sidecar.proxy.bodies import BodyReader
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.relay import State, WritingHalf
+from sidecar.proxy.relay import State
 from sidecar.proxy.steps import ByAuthority, find_route, request_to_send, upgrade_of
 from sidecar.proxy.upstream_conn import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from sidecar.routing.actions import Forward, Route
@@ -49,14 +50,14 @@ _LINGER_S = 2.0
 _MAX_AT_ONCE = 16
 
 
-class DownstreamConnection(WritingHalf):
+class DownstreamConnection(BodyReader):
     """
     Args:
         live: What all connections share.
         listener_state: The listener that accepted it.
     """
 
-    __slots__ = ("_chunked", "_forwarded", "_is_paused", "_is_reading", "_peer", "listener_state")
+    __slots__ = ("_forwarded", "_is_paused", "_is_reading", "_peer", "listener_state")
 
     def __init__(self, live: Live, listener_state: ListenerState) -> None:
         super().__init__(live)
@@ -65,7 +66,6 @@ class DownstreamConnection(WritingHalf):
         self._forwarded = b""
         self._is_reading = False
         self._is_paused = False
-        self._chunked: ChunkedReader | None = None
 
     def __repr__(self) -> str:
         return f"<DownstreamConnection {self._peer} {self._state.name} {self._exchange!r}>"
@@ -328,82 +328,6 @@ class DownstreamConnection(WritingHalf):
         if reason is not None:
             self._attempt = None
             self._fail(reason, "")
-
-    # --- reading bodies --------------------------------------------------------------------------------------
-
-    def _begin_body(self, head: RequestHead, rest: bytes) -> tuple[bytes, bytes, bool]:
-        """The body's part of what follows a head, framed for the upstream; what follows the body; whether it is all."""
-        exchange = self._exchange
-        assert exchange is not None
-        if head.framing is Framing.LENGTH:
-            length = head.content_length
-            if len(rest) >= length:
-                self._state = State.WAIT
-                exchange.bytes_received = length
-                return rest[:length], rest[length:], True
-            self._state = State.LENGTH
-            self._left = length - len(rest)
-            exchange.bytes_received = len(rest)
-            return rest, b"", False
-        self._state = State.CHUNKED
-        self._chunked = ChunkedReader(self._live.plan.limits.max_header_bytes)
-        return self._take_chunks(rest)
-
-    def _take_chunks(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """As `_begin_body`, for more of a chunked body."""
-        exchange, chunked = self._exchange, self._chunked
-        assert exchange is not None
-        assert chunked is not None
-        payload, end = chunked.feed(data)
-        exchange.bytes_received += len(payload)
-        body = encode_chunk(payload) if payload else b""
-        if not chunked.is_complete:
-            return body, data[end:], False
-        self._state = State.WAIT
-        self._chunked = None
-        return body + encode_end(chunked.trailers), data[end:], True
-
-    def _on_length_bytes(self, data: bytes) -> None:
-        exchange, attempt = self._exchange, self._attempt
-        assert exchange is not None
-        assert attempt is not None
-        left = self._left - len(data)
-        if left <= 0:
-            self._state = State.WAIT
-            if left < 0:
-                data, self._buffer = data[:left], data[left:]
-        self._left = max(left, 0)
-        exchange.bytes_received += len(data)
-        self._touch()
-        attempt.send_body(data, left <= 0)
-
-    def _on_chunked_bytes(self, data: bytes) -> None:
-        attempt = self._attempt
-        assert attempt is not None
-        try:
-            body, self._buffer, is_complete = self._take_chunks(self._buffer + data)
-        except GrammarError as error:
-            self._fail(errors.BAD_REQUEST_BODY, str(error))
-            return
-        self._touch()
-        if self._buffer and not is_complete:
-            self._live.loop.call_soon(self._continue)
-            self._update_reading()
-        attempt.send_body(body, is_complete)
-
-    def _on_discarded_bytes(self, data: bytes) -> None:
-        left = self._left - len(data)
-        self._left = max(left, 0)
-        if left <= 0:
-            self._buffer = data[left:] if left else b""
-            self._proceed()
-
-    def _on_tunnel_bytes(self, data: bytes) -> None:
-        exchange, attempt = self._exchange, self._attempt
-        if exchange is not None and attempt is not None:
-            exchange.bytes_received += len(data)
-            self._touch()
-            attempt.send_tunnel(data)
 
     # --- what the writing half asks for ----------------------------------------------------------------------
 

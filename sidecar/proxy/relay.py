@@ -260,7 +260,11 @@ class WritingHalf(asyncio.Protocol):
         assert head is not None
         exchange.scope = route.scope
         if isinstance(action, Redirect):
-            fields, body = [make_field(b"location", action.location(head))], b""
+            try:
+                fields, body = [make_field(b"location", action.location(head))], b""
+            except ValueError as error:
+                self._fail(errors.REWRITE_INVALID, str(error))
+                return
         else:
             assert isinstance(action, Respond)
             fields, body = list(action.fields), action.body

@@ -89,10 +89,12 @@ def request_to_send(
         ProtocolError: `REWRITE_INVALID`.
     """
     fields = head.fields
-    if head.kinds & _FORWARDED:
-        fields, forwarded = _forwarded(head, listener.direction, fields, forwarded)
-    if target.request_edits is not None:
-        fields = target.request_edits.apply(fields)
+    edits = target.request_edits
+    kinds = head.kinds if edits is None else head.kinds | edits.kinds
+    if edits is not None:
+        fields = edits.apply(fields)
+    if kinds & _FORWARDED:
+        fields, forwarded = _forwarded(fields, forwarded)
     host: bytes | None = None
     if listener.host is not None:
         host = listener.host
@@ -110,17 +112,17 @@ def request_to_send(
     return request_bytes(head, fields, path, host, forwarded + added, upgrade=upgrade)
 
 
-def _forwarded(
-    head: RequestHead, direction: Direction, fields: list[Field], forwarded: bytes
-) -> tuple[list[Field], bytes]:
-    """Keep `x-forwarded-proto`; towards the app, append the client to `x-forwarded-for`."""
-    lines = forwarded.split(b"\r\n")[:-1]
+def _forwarded(fields: list[Field], forwarded: bytes) -> tuple[list[Field], bytes]:
+    """Keep the `x-forwarded-proto` that there is; append the client, if we name it, to `x-forwarded-for`."""
     kept: list[bytes] = []
-    for line in lines:
-        if line.startswith(b"x-forwarded-for:") and head.kinds & Kind.FORWARDED_FOR:
-            received = head.joined(b"x-forwarded-for") or b""
+    present = 0
+    for field in fields:
+        present |= field.kind
+    for line in forwarded.split(b"\r\n")[:-1]:
+        if line.startswith(b"x-forwarded-for:") and present & Kind.FORWARDED_FOR:
+            received = b", ".join([field.value for field in fields if field.kind & Kind.FORWARDED_FOR])
             fields = [field for field in fields if not field.kind & Kind.FORWARDED_FOR]
-            kept.append(b"x-forwarded-for: %b, %b" % (received, line[17:]))
-        elif not (line.startswith(b"x-forwarded-proto:") and head.kinds & Kind.FORWARDED_PROTO):
-            kept.append(line)
-    return fields, b"".join(line + b"\r\n" for line in kept)
+            kept.append(b"x-forwarded-for: %b, %b\r\n" % (received, line[17:]))
+        elif not (line.startswith(b"x-forwarded-proto:") and present & Kind.FORWARDED_PROTO):
+            kept.append(line + b"\r\n")
+    return fields, b"".join(kept)
