@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+_MAX_SHOWN_CHARS: Final = 500
 _MAX_COMPARED: Final = 2000
 """Comparing spellings costs 10 us a word, and a hint is not worth more than 20 ms."""
 
@@ -34,10 +35,21 @@ class Problem:
     message: str
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        # What was found comes from the file: it must break neither a line of the log nor a terminal.
+        for name in ("path", "message", "hint"):
+            object.__setattr__(self, name, _shown(getattr(self, name)))
+
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: "
         what = f"{self.path}: {self.message}" if self.path else self.message
         return f"{where}{what}; {self.hint}" if self.hint else where + what
+
+
+def _shown(text: str) -> str:
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "..."
 
 
 class ConfigError(Exception):
@@ -55,10 +67,16 @@ class ConfigError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the known word nearest to `word`, or an empty string when none is near."""
-    return _did_you_mean(word[:64], tuple(itertools.islice(known, _MAX_COMPARED)))
+    found = nearest(word, known)
+    return f"did you mean `{found}`?" if found else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word nearest to `word`, or an empty string when none is near."""
+    return _nearest(word[:64], tuple(itertools.islice(known, _MAX_COMPARED)))
 
 
 @functools.lru_cache(maxsize=256)
-def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
+def _nearest(word: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    return near[0] if near else ""

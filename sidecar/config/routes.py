@@ -120,7 +120,9 @@ class Destination(Model):
     upstream: UpstreamName = setting(..., "Name of an upstream of this file.")
     weight: Weight = setting(1.0, "Share relative to the other destinations of the route.")
     request_headers: HeaderEdits | None = setting(None, "Edits of requests that go here, after the route's own.")
-    response_headers: HeaderEdits | None = setting(None, "Edits of responses from here, after the route's own.")
+    response_headers: HeaderEdits | None = setting(
+        None, "Edits of responses from here, before the route's own, which have the last word."
+    )
 
 
 class _Destinations:

@@ -33,7 +33,7 @@ def _without_null(schema: Any) -> Any:
     """
     Take out what pydantic says of None, which the models know but the file has no word for.
 
-    `anyOf` with null becomes its other branch; `default: null` and pydantic's titles go.
+    `anyOf` with null becomes its other branch; pydantic's titles and defaults that say nothing go.
     """
     if isinstance(schema, list):
         return [_without_null(item) for item in schema]
@@ -43,7 +43,7 @@ def _without_null(schema: Any) -> Any:
     for key, value in schema.items():
         if key == "properties":
             out[key] = {name: _without_null(below) for name, below in value.items()}
-        elif not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None):
+        elif not (key == "title" and isinstance(value, str)) and not (key == "default" and _says_nothing(value)):
             out[key] = _without_null(value)
     branches = [branch for branch in out.get("anyOf", []) if branch != {"type": "null"}]
     if "anyOf" in out:
@@ -53,6 +53,11 @@ def _without_null(schema: Any) -> Any:
         else:
             out["anyOf"] = branches
     return _with_variables(out)
+
+
+def _says_nothing(default: Any) -> bool:
+    """A section's default is those of its keys, which are told there and as the file writes them."""
+    return default is None or isinstance(default, dict)
 
 
 def _with_variables(schema: dict[str, Any]) -> dict[str, Any]:

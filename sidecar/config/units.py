@@ -100,8 +100,8 @@ def parse_duration(written: object) -> float:
     match = _DURATION.fullmatch(written)
     if match is None:
         loose = _LOOSE_DURATION.fullmatch(written)
-        unit = _DURATION_WORDS.get(loose[2], loose[2]) if loose else ""
-        raise expected(what, f"did you mean `{loose[1]}{unit}`?" if loose and unit in _SECONDS else "")
+        likely = loose[1] + _DURATION_WORDS.get(loose[2], loose[2]) if loose else ""
+        raise expected(what, f"did you mean `{likely}`?" if _DURATION.fullmatch(likely) else "")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > MAX_DURATION_S:
         raise expected("a duration of at most a week (`168h`)", "leave the key out where no limit is meant")

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from sidecar.config.document import Node, Scalar, describe, plain
 from sidecar.config.model import Config
 from sidecar.config.places import Location, Place, locate, place_of_key
-from sidecar.config.problems import Problem, did_you_mean
+from sidecar.config.problems import Problem, did_you_mean, nearest
 from sidecar.config.shape import Model
 
 _MAX_ROUNDS = 12
@@ -67,15 +67,18 @@ def shape(root: Node, filename: str) -> Shaped:
     checked for the rest: all problems are reported at once.
     """
     tree = plain(root)
+    # Nothing where a value should be: the parser has reported it, and optional values of the models may be None.
+    blamed = list(_nulls(tree, ()))
     try:
-        return Shaped(Config.model_validate(tree), [], [])
+        return Shaped(Config.model_validate(tree), [], blamed)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     problems: list[Problem] = []
-    blamed: list[tuple[int | str, ...]] = []
+    misspelt = {(one["loc"][:-1], _meant(one["loc"])) for one in errors if one["type"] == "extra_forbidden"}
     for one in errors:
         problem, place = _problem(one, root, filename)
-        if problem is not None and problem not in problems[-8:]:
+        is_misspelt = one["type"] == "missing" and (one["loc"][:-1], one["loc"][-1]) in misspelt
+        if problem is not None and not is_misspelt:
             problems.append(problem)
         extra = (str(one["loc"][-1]),) if one["type"] == "missing" else ()
         blamed.append(place.keys + extra)
@@ -167,6 +170,26 @@ def _unknown_key(location: Location) -> tuple[str, str]:
         hint = did_you_mean(key, model.model_fields)
         return f"unknown key `{key}`", hint or "known here: " + ", ".join(f"`{name}`" for name in model.model_fields)
     return f"unknown key `{key}`", ""
+
+
+def _meant(location: Location) -> str:
+    """The known key that an unknown one most likely stands for, or an empty string."""
+    for model in _models_at(Config, location[:-1]):
+        return nearest(str(location[-1]), model.model_fields)
+    return ""
+
+
+def _nulls(tree: object, keys: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
+    if tree is None:
+        yield keys
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            if value is None or isinstance(value, dict | list):
+                yield from _nulls(value, (*keys, key))
+    elif isinstance(tree, list):
+        for index, item in enumerate(tree):
+            if item is None or isinstance(item, dict | list):
+                yield from _nulls(item, (*keys, index))
 
 
 def _models_at(annotation: Any, location: Location) -> Iterator[type[Model]]:

@@ -1,0 +1,247 @@
+"""What is wrong with a file: message, hint, and where, for every rule."""
+
+# ruff: noqa: E501 - a row of the table is a file and the line that a user sees, which is easier to compare unbroken
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.config.load import load_text
+from sidecar.config.problems import ConfigError
+
+
+def complaints(text: str, **env: str) -> list[str]:
+    """The problems of a file as lines."""
+    with pytest.raises(ConfigError) as caught:
+        load_text(text.encode(), "f", env)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def route(text: str, match: str = "") -> str:
+    """A file whose only outbound route is `text`, on line 3 from column 22."""
+    upstreams = 'upstreams: {a: {endpoints: ["h:1"]}, b: {dns: "h:2"}}'
+    return f"service: s\n{upstreams}\noutbound: {{routes: [ {{{text}}} ]}}\n"
+
+
+def upstream(text: str) -> str:
+    """A file whose only upstream is `text`, on line 3."""
+    return f"service: s\noutbound: {{}}\nupstreams: {{a: {{{text}}}}}\n"
+
+
+R = "outbound.routes[0]"
+KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # --- the file as a whole
+        ("", "f:1:1: expected a mapping, found an empty file; begin with `service: <name of your app>`"),
+        ("- a", "f:1:1: expected a mapping, found a list"),
+        ("outbound: {}", "f:1:1: the key `service` is missing; such as `service: storefront`"),
+        ("service: s", "f:1:1: expected `inbound`, `outbound` or both, found neither; there is nothing to listen for"),
+        ("service: [s]\noutbound: {}", "f:1:10: service: expected a name, or a mapping `{name, version, namespace}`, "
+         "found a list"),
+        ("service: {name: s, versio: 1}\noutbound: {}", "f:1:20: service.versio: unknown key `versio`; "
+         "did you mean `version`?"),
+        ("service: s\ninbound: {}", "f:2:1: inbound: expected `app` or `routes`, found neither; "
+         "such as `app: 127.0.0.1:8080`"),
+        ("service: s\noutbound: {}\nworkers: 2", "f:3:1: workers: `workers` is not supported yet by this version; "
+         "remove it; a later version will read it"),
+        # --- listeners
+        ("service: s\noutbound: {listen: '127.0.0.1:9901'}\nadmin: {}", "f:3:8: admin: `127.0.0.1:9901` is already "
+         "listened on as `127.0.0.1:9901` by `outbound`; give each listener an address of its own"),
+        ("service: s\noutbound: {listen: ['127.0.0.1:1', '0.0.0.0:1']}", "f:2:36: outbound.listen[1]: `0.0.0.0:1` is "
+         "already listened on as `127.0.0.1:1` by `outbound`; give each listener an address of its own"),
+        ("service: s\noutbound: {listen: {address: '127.0.0.1:1', host: '*'}}", "f:2:51: outbound.listen.host: "
+         'expected one host, without `*`, found "*"'),
+        # --- actions
+        (route("name: x"), f"f:3:22: {R}: expected one of `to`, `redirect` and `respond`, found none"),
+        (route("to: a, respond: {status: 200}"), f"f:3:22: {R}: expected one of `to`, `redirect` and `respond`, "
+         "found `to` and `respond`; make two routes of it"),
+        (route("to: aa"), f"f:3:27: {R}.to: there is no upstream `aa`; did you mean `a`?"),
+        (route("to: {a: 1, bb: 1}"), f"f:3:34: {R}.to.bb: there is no upstream `bb`; did you mean `b`?"),
+        (route("to: {a: 0, b: 0}"), f"f:3:27: {R}.to: weights sum to 0; give at least one upstream a positive weight"),
+        (route("to: {a: -1}"), f"f:3:31: {R}.to.a: expected a weight: a number that is not negative, or a percentage, "
+         "found -1"),
+        (route("to: [a, a]"), f"f:3:31: {R}.to[1]: the upstream `a` comes twice; add up its weights"),
+        (route("to: []"), f"f:3:27: {R}.to: expected at least one upstream, found a list"),
+        (route("to: {upstream: a, weight: 1}"), f"f:3:27: {R}.to: expected an upstream's name, a mapping "
+         "`{name: weight}`, or a list of `{upstream, weight}`, found a mapping; put the mapping with `upstream` into a "
+         "list: `- upstream: ...`"),
+        (route("to: [{upstream: a, wieght: 1}]"), f"f:3:42: {R}.to[0].wieght: unknown key `wieght`; "
+         "did you mean `weight`?"),
+        (route("to: a, sticky: {cookie: u}"), f"f:3:30: {R}.sticky: `sticky` needs at least two upstreams in `to`; "
+         "remove it"),
+        (route("to: {a: 1, b: 1}, sticky: {}"), f"f:3:49: {R}.sticky: expected one of `cookie`, `header`, `query` and "
+         "`source_ip`, found none"),
+        (route("to: {a: 1, b: 1}, sticky: {source_ip: false}"), f"f:3:61: {R}.sticky.source_ip: expected `true`, "
+         "found false; name what is to be used instead"),
+        (route("respond: {status: 200}, timeout: 1s"), f"f:3:47: {R}.timeout: `timeout` has no effect beside `respond`; "
+         "remove it"),
+        (route("respond: {status: 204, body: x}"), f"f:3:46: {R}.respond.body: a response with status 204 has no body; "
+         "remove it"),
+        (route("respond: {status: 101}"), f"f:3:41: {R}.respond.status: expected an integer from 200 to 599, found 101"),
+        (route('respond: {status: "200"}'), f"f:3:41: {R}.respond.status: expected an integer from 200 to 599, "
+         'found "200"; remove the quotes'),
+        (route("respond: {body: x}"), f"f:3:23: {R}.respond: the key `status` is missing"),
+        (route("redirect: {}"), f"f:3:33: {R}.redirect: expected `scheme`, `host`, `port`, `path` or `prefix`, "
+         "found none; it would lead to itself"),
+        (route("redirect: {path: /a, status: 304}"), f"f:3:52: {R}.redirect.status: expected 301, 302, 303, 307 or 308, "
+         "found 304"),
+        (route("redirect: {path: /a, prefix: /b}, match: {path: {prefix: /c}}"), f"f:3:33: {R}.redirect: expected one "
+         "of `path` and `prefix`, found both"),
+        (route("redirect: {prefix: /b}"), f"f:3:34: {R}.redirect.prefix: there is no matched prefix to replace; "
+         "give every match of the route `path: {prefix: ...}`"),
+        (route("to: a, rewrite: {prefix: /b}, match: [{path: {prefix: /c}}, {path: {suffix: c}}]"),
+         f"f:3:40: {R}.rewrite.prefix: there is no matched prefix to replace; give every match of the route "
+         "`path: {prefix: ...}`"),
+        (route("to: a, rewrite: {}"), f"f:3:30: {R}.rewrite: expected `host`, `path`, `prefix` or `regex`, found none"),
+        (route("to: a, rewrite: {path: /b, regex: {pattern: a, substitution: b}}"), f"f:3:39: {R}.rewrite: expected one "
+         "of `path`, `prefix` and `regex`, found `path` and `regex`"),
+        (route(r"to: a, rewrite: {regex: {pattern: a, substitution: \1}}"), f"f:3:74: {R}.rewrite.regex.substitution: "
+         r"`\1` names a group, of which the pattern has 0"),
+        (route(r"to: a, rewrite: {regex: {pattern: a, substitution: x\y}}"), f"f:3:74: {R}.rewrite.regex.substitution: "
+         r"expected a digit or `\` after `\`, found `y`; write `\\` for a backslash"),
+        # --- matches
+        (route("to: a, match: {headers: {X-A: {}}}"), f"f:3:53: {R}.match.headers.X-A: expected one of {KINDS}, "
+         "found none"),
+        (route("to: a, match: {cookies: {c: {exact: a, regex: b}}}"), f"f:3:51: {R}.match.cookies.c: expected one of "
+         f"{KINDS}, found `exact` and `regex`"),
+        (route("to: a, match: {query: {q: {present: true, ignore_case: true}}}"), f"f:3:65: {R}.match.query.q."
+         "ignore_case: `ignore_case` has no effect beside `present`; remove it"),
+        (route("to: a, match: {query: {q: {range: [5, 5]}}}"), f"f:3:57: {R}.match.query.q.range: expected a range of "
+         "64-bit integers whose start is less than its end, found a list; the start is included, the end is not"),
+        (route("to: a, match: {query: {q: [a]}}"), f"f:3:49: {R}.match.query.q: expected a string, or a mapping such as "
+         "`{prefix: v1}`, found a list"),
+        (route("to: a, match: {headers: {X: a, x: b}}"), f"f:3:47: {R}.match.headers: `X` and `x` are the same header; "
+         "header names match in any case"),
+        (route('to: a, match: {host: "a:80"}'), f"f:3:44: {R}.match.host: expected a host such as `shop`, "
+         '`shop.example.com`, `*.example.com` or `*`, found "a:80"; hosts are compared without scheme and port: '
+         "write `a`"),
+        (route("to: a, match: {host: []}"), f"f:3:44: {R}.match.host: expected at least one value, found a list; "
+         "remove the key if nothing is meant"),
+        (route("to: a, match: {path: {starts_wiht: /a}}"), f"f:3:45: {R}.match.path.starts_wiht: unknown key "
+         "`starts_wiht`; did you mean `starts_with`?"),
+        # --- edits
+        (route("to: a, request_headers: {set: {Content-Length: 1}}"), f"f:3:54: {R}.request_headers.set.Content-Length: "
+         "the header `content-length` cannot be edited; it belongs to one connection or frames the message"),
+        (route("to: a, request_headers: {set: {x: a}, remove: [X]}"), f"f:3:70: {R}.request_headers.remove[0]: "
+         "the header `x` is also in `set`; `set` already replaces it"),
+        (route(r'to: a, response_headers: {add: {x: ["a", "b\r\nc"]}}'), f"f:3:64: {R}.response_headers.add.x[1]: "
+         "a header value holds a line break or another control character; remove it"),
+        # --- keys of later versions
+        *[
+            (route(f"to: a, {key}: {{}}"), f"f:3:30: {R}.{key}: `{key}` is not supported yet by this version; "
+             "remove it; a later version will read it")
+            for key in ("retry", "mirror", "fault")
+        ],
+        *[
+            (upstream(f'dns: "h:1", {key}: {{}}'), f"f:3:29: upstreams.a.{key}: `{key}` is not supported yet by this "
+             "version; remove it; a later version will read it")
+            for key in ("circuit_breaker", "outlier_detection", "health_check")
+        ],
+        ("service: s\noutbound: {}\ntelemetry: {access_log: {format: '%REQ(X)%'}}", "f:3:34: telemetry.access_log."
+         'format: expected `json` or `off`, found "%REQ(X)%"; templates are not supported yet'),
+        # --- upstreams
+        (upstream(""), "f:3:13: upstreams.a: expected one of `endpoints` and `dns`, found neither; "
+         'such as `endpoints: ["10.0.0.11:8080"]` or `dns: name:8080`'),
+        (upstream('dns: "h:1", endpoints: []'), "f:3:13: upstreams.a: expected one of `endpoints` and `dns`, found both"),
+        (upstream('endpoints: ["h:1", "H:1"]'), "f:3:29: upstreams.a.endpoints[0]: `h:1` comes 2 times; "
+         "use `weight` to give it more"),
+        (upstream('endpoints: [{address: "h:1", weight: 0}]'), "f:3:28: upstreams.a.endpoints: the weights sum to 0; "
+         "give at least one endpoint a positive weight"),
+        (upstream('dns: "h:1", load_balancing: leastrequest'), "f:3:45: upstreams.a.load_balancing: expected "
+         '`round_robin`, `least_request` or `random`, found "leastrequest"; did you mean `least_request`?'),
+        (upstream('dns: "h:1", load_balancing: {hsh: {cookie: a}}'), "f:3:46: upstreams.a.load_balancing.hsh: unknown "
+         "key `hsh`; did you mean `hash`?"),
+        (upstream('dns: "h:1", load_balancing: {hash: {cookie: a, query: b}}'), "f:3:52: upstreams.a.load_balancing."
+         "hash: expected one of `cookie`, `header`, `query` and `source_ip`, found `cookie` and `query`"),
+        ("service: s\noutbound: {}\nupstreams: {a: {dns: 'h:1'}, B: {dns: 'h:1', hosts: [x, A]}}",
+         "f:3:57: upstreams.B.hosts[1]: the host `a` already belongs to the upstream `a`"),
+        ("service: s\noutbound: {}\nupstreams: {x: {dns: 'h:1', hosts: a}, a: {dns: 'h:1'}}",
+         "f:3:40: upstreams.a: the host `a` already belongs to the upstream `x`; an upstream without `hosts` is called "
+         "by its own name; `hosts: []` gives it none"),
+        ("service: s\noutbound: {}\nupstreams: {passthrough: {dns: 'h:1'}}", "f:3:13: upstreams.passthrough: the name "
+         "`passthrough` means requests that are sent as addressed; rename it, and keep `hosts: [passthrough]`"),
+        ("service: s\ninbound: {app: 'h:1'}\nupstreams: {app: {dns: 'h:1'}}", "f:3:13: upstreams.app: the name `app` "
+         "means the app behind `inbound.app`; rename it, and keep `hosts: [app]`"),
+        # --- tests
+        ("service: s\noutbound: {}\ntests: [{name: t, request: {url: 'http://x/'}, expect: {to: x}}]",
+         "f:3:61: tests[0].expect.to: there is no upstream `x`"),
+        ("service: s\noutbound: {}\ntests: [{name: t, request: {url: 'http://x/'}, expect: {route: x}}]",
+         "f:3:64: tests[0].expect.route: there is no route `x`"),
+        ("service: s\noutbound: {}\ntests: [{name: t, request: {url: 'http://x/'}, expect: {}}]",
+         "f:3:48: tests[0].expect: expected `route`, `to` or `status`, found none"),
+        ("service: s\noutbound: {}\ntests: [{name: t, expect: {status: 404}}]",
+         "f:3:9: tests[0]: the key `request` is missing"),
+    ],
+)  # fmt: skip
+def test_each_mistake_is_told_once_at_its_place(text: str, expected: str) -> None:
+    """One mistake is one line: file, line, column, path, what, and what to do; and nothing that only follows from it."""
+    assert complaints(text) == [expected]
+
+
+def test_all_mistakes_of_a_file_are_told_at_once() -> None:
+    """Wrong values, broken rules and unset variables, in the order of the file."""
+    said = complaints(
+        "service: s\n"
+        "inbond: {}\n"
+        "outbound:\n"
+        "  routes:\n"
+        "    - {name: x, to: nowhere, timeout: 30}\n"
+        "    - {name: x, to: a, retry: {}}\n"
+        "    - {to: {a: 0}}\n"
+        "upstreams:\n"
+        "  a: {dns: nope}\n"
+        "  b: {dns: '${HOST}:80'}\n"
+        "tests:\n"
+        "  - {name: t, request: {url: x}, expect: {route: y}}\n"
+    )
+    places = [line.split(" ", 2)[:2] for line in said]
+    assert places == [
+        ["f:2:1:", "inbond:"],
+        ["f:5:21:", "outbound.routes[0].to:"],
+        ["f:5:39:", "outbound.routes[0].timeout:"],
+        ["f:6:14:", "outbound.routes[1].name:"],
+        ["f:6:24:", "outbound.routes[1].retry:"],
+        ["f:7:12:", "outbound.routes[2].to:"],
+        ["f:9:12:", "upstreams.a.dns:"],
+        ["f:10:12:", "upstreams.b.dns:"],
+        ["f:12:30:", "tests[0].request.url:"],
+        ["f:12:50:", "tests[0].expect.route:"],
+    ]
+
+
+def test_a_wrong_value_is_not_told_again_by_the_rules_around_it() -> None:
+    """A route whose `to` cannot be read does not also lack an action; a listener that cannot be read clashes with none."""
+    assert len(complaints(route("to: {a: x}"))) == 1
+    assert len(complaints(route("too: a"))) == 1
+    assert len(complaints("service: s\noutbound: {listen: 5}\nadmin: {listen: '127.0.0.1:15001'}")) == 1
+    assert len(complaints("service: s\ninbound: {ap: 'h:1'}")) == 1
+    assert len(complaints("service: s\noutbound: {routes: [{to: a}]}\nupstreams: {a: 5}")) == 1
+    assert len(complaints("service: s\noutbound: {}\nadmin: {listen: 1}\ntelemetry: {metrics: {listen: 2}}")) == 2
+
+
+def test_listeners_on_different_families_or_chosen_ports_do_not_clash() -> None:
+    """IPv4 and IPv6 have ports of their own, and port 0 is a new one each time."""
+    text = (
+        "service: s\ninbound: {app: 'h:1', listen: ['0.0.0.0:1', '[::]:1', '127.0.0.1:0']}\n"
+        "outbound: {listen: ['127.0.0.1:2', '127.0.0.2:2', '127.0.0.1:0']}\nadmin: {listen: '127.0.0.1:0'}\n"
+    )
+    assert load_text(text.encode(), "f", {}).admin.listen == "127.0.0.1:0"
+
+
+def test_an_inbound_route_needs_no_action_when_there_is_an_app() -> None:
+    """It leads to the app; without an app it must lead somewhere."""
+    text = "service: s\ninbound: {%s, routes: [{name: r, timeout: 1s}]}"
+    assert load_text((text % "app: 'h:1'").encode(), "f", {}).inbound is not None
+    assert "or set `inbound.app`" in complaints(text % "listen: '127.0.0.1:0'")[0]
+
+
+def test_a_file_of_mistakes_is_told_in_bounded_time() -> None:
+    """Hints are looked up once a word, not once a place."""
+    upstreams = ", ".join(f"u{number}: {{dns: 'h:1'}}" for number in range(500))
+    routes = ", ".join("{to: u, timeout: 5}" for _ in range(2000))
+    said = complaints(f"service: s\nupstreams: {{{upstreams}}}\noutbound: {{routes: [{routes}]}}")
+    assert len(said) == 4000
