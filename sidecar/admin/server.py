@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from email.utils import formatdate
+from typing import cast
 
 import h11
 
@@ -85,7 +86,7 @@ class AdminProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, unless there are too many."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         if len(self._connections) >= MAX_CONNECTIONS:

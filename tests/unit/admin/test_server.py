@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from sidecar.admin import server as admin_server
 from sidecar.admin.endpoints import Endpoints
@@ -33,7 +34,8 @@ def converse(conversation: Conversation, process: FakeProcess | None = None) -> 
                 while admin.connection_count:
                     await asyncio.sleep(0)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 async def read_reply(reader: asyncio.StreamReader, is_head: bool = False) -> tuple[int, dict[str, str], bytes]:

@@ -1,0 +1,85 @@
+"""What stands behind each listener: the data path, or the admin server. *Cold.*"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sidecar.admin.endpoints import Endpoints
+from sidecar.admin.server import AdminServer
+from sidecar.proxy.downstream import DownstreamConnection
+from sidecar.proxy.live import ListenerState, Live
+from sidecar.runtime.listeners import ListenerSpec
+from sidecar.runtime.process_log import event
+
+logger = logging.getLogger(__name__)
+
+
+class DataDoor:
+    """
+    The connections of one inbound or outbound listener.
+
+    Args:
+        live: The data path.
+        spec: With its `listener`.
+        loop: For the end of a drain.
+    """
+
+    __slots__ = ("_live", "_loop", "protocol", "state")
+
+    def __init__(self, live: Live, spec: ListenerSpec, loop: asyncio.AbstractEventLoop) -> None:
+        assert spec.listener is not None
+        self._live = live
+        self._loop = loop
+        self.state = ListenerState(spec.listener)
+        self.protocol = live.protocol_factory(self.state)
+
+    def update(self, spec: ListenerSpec) -> None:
+        """Requests that come from now on are for the host that the new configuration gives this listener."""
+        assert spec.listener is not None
+        self.state.listener = spec.listener
+
+    def drain(self) -> None:
+        """
+        Let connections end: idle ones now, the others after their exchange.
+
+        What still runs after `drain.timeout` is cut, so that a listener that was removed does not live for ever in a
+        stream that never ends.
+        """
+        self.state.is_draining = True
+        for connection in self._connections():
+            connection.drain()
+        self._loop.call_later(self._live.plan.drain_timeout_s, self._cut)
+
+    def _connections(self) -> list[DownstreamConnection]:
+        direction = self.state.listener.direction
+        return [one for one in self._live.connections[direction] if one.listener_state is self.state]
+
+    def _cut(self) -> None:
+        remaining = self._connections()
+        if remaining:
+            address = self.state.listener.address
+            logger.warning(event("connections_cut", address=address, count=len(remaining), reason="drain_timeout"))
+        for connection in remaining:
+            connection.abort()
+
+
+class AdminDoor:
+    """The connections of a metrics or admin listener."""
+
+    __slots__ = ("_server", "protocol")
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._server = AdminServer(endpoints)
+        self.protocol = self._server.protocol
+
+    def update(self, spec: ListenerSpec) -> None:
+        """Nothing here depends on the configuration."""
+
+    def drain(self) -> None:
+        """Idle connections close, answers that are on their way are given."""
+        self._server.close_idle()
+
+    def abort(self) -> None:
+        """Close everything at once."""
+        self._server.abort()

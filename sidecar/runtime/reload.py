@@ -1,0 +1,219 @@
+"""
+How a configuration takes the place of another: read, compile, bind, swap; or refuse and change nothing. *Cold.*
+
+    read and judge (a thread) -> look up new names -> compile (slices) -> bind what is new -> | swap | -> close the rest
+
+Everything before the bar may fail, and then leaves no trace but a log, a metric and what `/config` shows. The swap
+itself does not await: no request sees half of a reload. Exchanges in flight keep the plan that they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sidecar.config.load import load_source
+from sidecar.config.model import Config
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.config.source import Source, SourceError, SourceWatch, read_source
+from sidecar.net.timers import Timers
+from sidecar.proxy.live import Live
+from sidecar.runtime.compile import Compiler, Draft, make_draft
+from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
+from sidecar.runtime.process_log import event
+from sidecar.telemetry.recorder import Telemetry
+from sidecar.upstream.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+POLL_PERIOD_S = 0.5
+"""A change is seen within a second. Polling, because a ConfigMap's links, NFS and overlays send no file events."""
+
+DNS_TIMEOUT_S = 2.0
+"""What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What came of reading the file once.
+
+    Attributes:
+        trigger: `start`, `file`, `signal` or `admin`.
+        finished_s: Seconds since the Unix epoch.
+        took_s: From reading to the swap.
+        is_ok: Whether the file is live.
+        config_hash: First 12 hexadecimal digits of the file's SHA-256; empty if it could not be read.
+        generation: Of the plan that is live now; 0 for none.
+        problems: What is wrong in the file, if that is why it is not live.
+        error: Why it is not live, if not for something in the file; empty otherwise.
+    """
+
+    trigger: str
+    finished_s: float
+    took_s: float
+    is_ok: bool
+    config_hash: str
+    generation: int
+    problems: tuple[Problem, ...] = ()
+    error: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Everything that is wrong, one line each."""
+        return [self.error] if self.error else [str(problem) for problem in self.problems]
+
+
+class ClosedError(Exception):
+    """The process ends and loads nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the sidecar is draining and loads nothing any more; nothing was changed")
+
+
+class Reloader:
+    """
+    Reads one file, again and again, into the live data path.
+
+    Args:
+        path: Of the file.
+        env: For `${NAME}`.
+        loop: The loop of the data path.
+        telemetry: Reconfigured at each load.
+        registry: Of upstreams.
+        timers: Of the data path.
+        door_for: Makes what stands behind the listeners; asked only after `live` exists.
+
+    Attributes:
+        live: The data path; None until the first file was good.
+        listeners: What is open.
+        config: The configuration in force; None until the first file was good.
+        last: Outcome of the last load; None before the first.
+        last_good: Outcome of the last load that succeeded.
+        compiler: Makes the plans.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        env: Mapping[str, str],
+        loop: asyncio.AbstractEventLoop,
+        telemetry: Telemetry,
+        registry: Registry,
+        timers: Timers,
+        door_for: DoorFactory,
+    ) -> None:
+        self.path = path
+        self.env = env
+        self.live: Live | None = None
+        self.config: Config | None = None
+        self.last: Outcome | None = None
+        self.last_good: Outcome | None = None
+        self.listeners = Listeners(loop, door_for)
+        self._loop = loop
+        self._telemetry = telemetry
+        self._registry = registry
+        self._timers = timers
+        self.compiler = Compiler(telemetry.scope)
+        self._generation = 0
+        self._watch = SourceWatch(path)
+        self._one_at_a_time = asyncio.Lock()
+        self._is_closed = False
+
+    async def load(self, trigger: str) -> Outcome:
+        """
+        Read the file now and put it in force if it is good. Loads that are asked for at once happen one by one.
+
+        Returns:
+            What came of it; a fault of ours is a problem too, never an exception.
+        """
+        async with self._one_at_a_time:
+            began = time.monotonic()
+            config_hash, error = "", ""
+            problems: tuple[Problem, ...] = ()
+            try:
+                source = await asyncio.to_thread(read_source, self.path)
+                config_hash = source.digest_hex[:12]
+                # Good or bad, this content has been dealt with.
+                self._watch.accept(source.digest_hex)
+                await self._install(source)
+            except ConfigError as refusal:
+                problems = tuple(refusal.problems)
+            except (SourceError, ClosedError) as refusal:
+                error = str(refusal)
+            except Exception as failure:
+                logger.exception(event("config_load_failed", file=self.path))
+                error = f"{self.path}: the sidecar failed while loading this file; please report it: {failure!r}"
+            is_ok = not problems and not error
+            took_s = time.monotonic() - began
+            self.last = Outcome(trigger, time.time(), took_s, is_ok, config_hash, self._generation, problems, error)
+            self._report(self.last)
+            return self.last
+
+    def close(self) -> None:
+        """Refuse every further load, because the process ends and must not open listeners again."""
+        self._is_closed = True
+
+    async def watch(self) -> None:
+        """Load the file whenever it changes; for ever."""
+        while True:
+            await asyncio.sleep(POLL_PERIOD_S)
+            try:
+                # In a thread, because a mount that hangs must not hang the data path.
+                if await asyncio.to_thread(self._watch.changed):
+                    await self.load("file")
+            except Exception:
+                logger.exception(event("config_watch_failed", file=self.path))
+
+    async def _install(self, source: Source) -> None:
+        if self._is_closed:
+            raise ClosedError()
+        draft = await asyncio.to_thread(self._draft, source)
+        preparation = await self._registry.prepare(draft.clusters, DNS_TIMEOUT_S)
+        try:
+            compiled = await self.compiler.compile(draft, preparation.clusters, self._generation + 1)
+            if self.live is None:
+                # Doors need it; nothing is open yet, so nobody can reach it before the swap below.
+                self.live = Live(compiled.plan, self._telemetry, self._timers, self._loop)
+            change = await self.listeners.open(draft.listeners)
+            if self._is_closed:
+                change.abandon()
+                raise ClosedError()
+        except ListenerError as error:
+            preparation.abandon()
+            raise ConfigError([draft.problem_at(error.spec.location, str(error))]) from None
+        except BaseException:
+            preparation.abandon()
+            raise
+        # --- the swap: from here to the next await, all or nothing ---
+        preparation.commit()
+        self._telemetry.reconfigure(compiled.telemetry)
+        self.live.plan = compiled.plan
+        self.config = draft.loaded.config
+        self._generation += 1
+        self._telemetry.config_applied(compiled.plan.config_hash, is_reload=self._generation > 1)
+        # --- end of the swap ---
+        await change.commit()
+
+    def _draft(self, source: Source) -> Draft:
+        """Judge a file; pure, so that it may run in a thread or, one day, in a process of its own."""
+        return make_draft(load_source(source, self.env), self.path, self.env)
+
+    def _report(self, outcome: Outcome) -> None:
+        if outcome.is_ok:
+            self.last_good = outcome
+            logger.info(
+                event(
+                    "config_loaded", file=self.path, trigger=outcome.trigger, hash=outcome.config_hash,
+                    generation=outcome.generation, took_ms=round(outcome.took_s * 1000, 1),
+                )
+            )  # fmt: skip
+            return
+        if outcome.trigger == "start":
+            return  # the process ends, and the problems are its last words
+        self._telemetry.config_refused()
+        for line in outcome.lines:
+            logger.error(event("config_refused", trigger=outcome.trigger, problem=line))

@@ -1,0 +1,247 @@
+"""
+The life of the process: start, signals, drain, end. *Cold.*
+
+    INITIALIZING --first file good, listeners bound--> LIVE --SIGTERM, /drain, /quitquitquit--> DRAINING --> exit 0
+         |                                              |
+         +-- file bad, port taken: exit 1               +-- SIGINT at any time: exit 0 at once
+
+A drain gives up what comes in before what goes out: readiness fails, inbound stops accepting, its idle connections
+close and its exchanges finish. Outbound stays open all that time, because the app needs its dependencies to finish
+what it is doing; only then do outbound exchanges finish too, and telemetry is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from sidecar import __version__, clock
+from sidecar.admin.endpoints import Endpoints
+from sidecar.exchange import Direction
+from sidecar.net.timers import Timers
+from sidecar.runtime.doors import AdminDoor, DataDoor
+from sidecar.runtime.listeners import Door, ListenerSpec, Role
+from sidecar.runtime.loop import run_in_loop
+from sidecar.runtime.process_log import event
+from sidecar.runtime.reload import Reloader
+from sidecar.runtime.views import Views
+from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+
+CLOCK_PERIOD_S = 60.0
+"""Between two looks at the system's clock, which may have been stepped."""
+
+DRAIN_POLL_S = 0.02
+FLUSH_SHARE = 0.2
+"""Part of `drain.timeout` that is kept for sending telemetry, at most MAX_FLUSH_S."""
+MAX_FLUSH_S = 2.0
+INTERRUPT_FLUSH_S = 0.5
+
+
+def serve(path: str, env: Mapping[str, str]) -> int:
+    """
+    Run a sidecar with the file at `path` until a signal ends it.
+
+    Returns:
+        The exit code: 0 stopped as asked, 1 could not start; then stderr says why, a line a problem.
+    """
+
+    async def main() -> int:
+        return await Sidecar(path, env, asyncio.get_running_loop()).run()
+
+    return run_in_loop(main)
+
+
+class Sidecar:
+    """
+    One process.
+
+    Attributes:
+        state: INITIALIZING, LIVE or DRAINING, in Envoy's spelling.
+        started_s: Seconds since the Unix epoch.
+        reloader: The file and everything that it made.
+    """
+
+    def __init__(self, path: str, env: Mapping[str, str], loop: asyncio.AbstractEventLoop) -> None:
+        self.state = "INITIALIZING"
+        self.started_s = time.time()
+        self.registry = Registry()
+        # Without a file until the first configuration says which.
+        self.telemetry = Telemetry(
+            TelemetrySettings(access_log_path=None),
+            clusters=self._clusters,
+            connections=self._connection_counts,
+            environment=env,
+        )
+        self._loop = loop
+        self._timers = Timers(loop)
+        self.reloader = Reloader(path, env, loop, self.telemetry, self.registry, self._timers, self._door_for)
+        self.views = Views(self)
+        self._quit = asyncio.Event()
+        self._interrupt = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- what others ask for -----------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Fail readiness and let inbound end; outbound and the process stay."""
+        if self.state != "LIVE":
+            return
+        self.state = "DRAINING"
+        logger.info(event("drain_started", timeout_s=self._drain_timeout_s()))
+        # Nothing may open an inbound listener again.
+        self.reloader.close()
+        self.reloader.listeners.close((Role.INBOUND,), "drain")
+
+    def quit(self) -> None:
+        """Drain, then exit with 0."""
+        self._quit.set()
+
+    def interrupt(self) -> None:
+        """Exit with 0 at once."""
+        self._interrupt.set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A task that is kept in sight and cancelled at the end."""
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """The whole life; returns the exit code."""
+        self._install_signals()
+        self._timers.start()
+        self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
+        try:
+            start = self.spawn(self.reloader.load("start"), "start")
+            await self._first(start, self._quit, self._interrupt)
+            if start.done():
+                outcome = start.result()
+                if not outcome.is_ok:
+                    sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
+                    return EXIT_FAILED
+                await self.telemetry.start()
+                self.state = "LIVE"
+                logger.info(event("live", version=__version__, pid=os.getpid(), file=self.reloader.path))
+                self.spawn(self.reloader.watch(), "watch")
+                await self._first(self._quit, self._interrupt)
+                if not self._interrupt.is_set():
+                    await self._drain_all()
+            return EXIT_STOPPED
+        finally:
+            await self._end()
+
+    async def _drain_all(self) -> None:
+        budget = self._drain_timeout_s()
+        deadline = self._loop.time() + budget - self._flush_s()
+        self.drain()
+        live = self.reloader.live
+        assert live is not None
+        live.is_draining = True
+        await self._until_empty(Direction.INBOUND, deadline)
+        self.reloader.listeners.close((Role.OUTBOUND,), "drain")
+        await self._until_empty(Direction.OUTBOUND, deadline)
+
+    async def _until_empty(self, direction: Direction, deadline: float) -> None:
+        """Wait until no connection of this direction is left, until the deadline, or until SIGINT."""
+        assert self.reloader.live is not None
+        connections = self.reloader.live.connections[direction]
+        while connections and not self._interrupt.is_set():
+            if self._loop.time() >= deadline:
+                logger.warning(
+                    event("connections_cut", direction=direction.label, count=len(connections), reason="drain_timeout")
+                )
+                return
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    async def _end(self) -> None:
+        """Give everything back, in the order opposite to the start; leaves no task."""
+        self.state = "DRAINING"
+        self.reloader.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        listeners = self.reloader.listeners
+        admin_doors = [opened.door for role in (Role.METRICS, Role.ADMIN) for opened in listeners.with_role(role)]
+        listeners.close((Role.INBOUND, Role.OUTBOUND), "stop")
+        if self.reloader.live is not None:
+            for connections in self.reloader.live.connections:
+                for connection in tuple(connections):
+                    connection.abort()
+        await self.registry.stop()
+        if self.reloader.compiler.passthrough is not None:
+            self.reloader.compiler.passthrough.close_idle("shutdown")
+        # Aborted exchanges are recorded when the loop tells their connections; let it, before the last flush.
+        await asyncio.sleep(0)
+        await self.telemetry.stop(INTERRUPT_FLUSH_S if self._interrupt.is_set() else self._flush_s())
+        self._timers.stop()
+        # Last, so that probes see why until the very end.
+        listeners.close((Role.METRICS, Role.ADMIN), "stop")
+        for door in admin_doors:
+            if isinstance(door, AdminDoor):
+                door.abort()
+        if self.reloader.config is not None:
+            logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
+
+    # --- parts -------------------------------------------------------------------------------------------------
+
+    def _door_for(self, spec: ListenerSpec) -> Door:
+        if spec.role is Role.METRICS:
+            return AdminDoor(Endpoints.read_only(self.views))
+        if spec.role is Role.ADMIN:
+            return AdminDoor(Endpoints.everything(self.views))
+        assert self.reloader.live is not None
+        return DataDoor(self.reloader.live, spec, self._loop)
+
+    def _clusters(self) -> list[Cluster]:
+        passthrough = self.reloader.compiler.passthrough
+        return [*self.registry.clusters.values(), *([passthrough.cluster] if passthrough else [])]
+
+    def _connection_counts(self) -> Mapping[Direction, int]:
+        live = self.reloader.live
+        return live.connection_counts() if live is not None else {}
+
+    def _drain_timeout_s(self) -> float:
+        live = self.reloader.live
+        return live.plan.drain_timeout_s if live is not None else 0.0
+
+    def _flush_s(self) -> float:
+        return min(MAX_FLUSH_S, self._drain_timeout_s() * FLUSH_SHARE)
+
+    def _install_signals(self) -> None:
+        # Explicit handlers, also because the kernel drops signals without one for process 1 (pid_namespaces(7)).
+        actions: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: self.quit,
+            signal.SIGINT: self.interrupt,
+            signal.SIGHUP: lambda: self.spawn(self.reloader.load("signal"), "reload"),
+            signal.SIGUSR1: self.telemetry.reopen,
+        }
+        for number, action in actions.items():
+            self._loop.add_signal_handler(number, self._on_signal, number, action)
+
+    def _on_signal(self, number: signal.Signals, action: Callable[[], object]) -> None:
+        logger.info(event("signal", signal=number.name))
+        action()
+
+    async def _first(self, *things: asyncio.Task[Any] | asyncio.Event) -> None:
+        """Wait until one of the tasks is done or one of the events is set."""
+        waits = [thing if isinstance(thing, asyncio.Task) else self.spawn(thing.wait(), "wait") for thing in things]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for thing, wait in zip(things, waits, strict=True):
+            if thing is not wait:
+                wait.cancel()

@@ -1,0 +1,225 @@
+"""What the admin listener shows of the process, and the switches that it turns: `admin.endpoints.Process`. *Cold.*"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from sidecar import __version__
+from sidecar.admin.endpoints import ReloadReport
+from sidecar.admin.redact import redact, secrets_of
+from sidecar.config.problems import Problem
+from sidecar.exchange import Direction
+from sidecar.proxy.plan import Side
+from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.match import Match
+from sidecar.runtime import process_log
+from sidecar.runtime.reload import Outcome, Reloader
+from sidecar.telemetry.recorder import Telemetry
+from sidecar.upstream.cluster import Cluster, ClusterStats
+
+
+class Running(Protocol):
+    """What this needs of the process; `server.Sidecar` is it."""
+
+    state: str
+    started_s: float
+    reloader: Reloader
+    telemetry: Telemetry
+
+    def drain(self) -> None:
+        """Fail readiness and let inbound end."""
+        ...
+
+    def quit(self) -> None:
+        """Drain, then exit."""
+        ...
+
+
+class Views:
+    """The process as operators see it; see `sidecar.admin.endpoints.Process` for the methods."""
+
+    __slots__ = ("_reloads", "_sidecar")
+
+    def __init__(self, sidecar: Running) -> None:
+        self._sidecar = sidecar
+        self._reloads: set[asyncio.Task[Outcome]] = set()
+
+    # --- health and metrics ------------------------------------------------------------------------------------
+
+    def not_ready(self) -> str | None:
+        """Why no traffic should come, or None."""
+        state = self._sidecar.state
+        if state == "LIVE":
+            return None
+        return "draining" if state == "DRAINING" else "starting: no configuration is live and no listener is bound"
+
+    def exposition(self) -> bytes:
+        """All metrics."""
+        return self._sidecar.telemetry.exposition()
+
+    # --- pages -------------------------------------------------------------------------------------------------
+
+    def server_info(self) -> Mapping[str, object]:
+        """Who this is and how it is."""
+        sidecar = self._sidecar
+        reloader = sidecar.reloader
+        live, config = reloader.live, reloader.config
+        counts = live.connection_counts() if live is not None else {}
+        return {
+            "version": __version__,
+            "state": sidecar.state,
+            "uptime_seconds": round(time.time() - sidecar.started_s, 3),
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "service": config.service.model_dump(mode="json") if config is not None else None,
+            "config": {"file": reloader.path, **_live(reloader)},
+            "listeners": [
+                {
+                    "role": opened.spec.role.value,
+                    "address": opened.spec.address,
+                    "bound": opened.bound,
+                    "host": _host_of(opened.spec.listener.host if opened.spec.listener else None),
+                }
+                for opened in reloader.listeners.current.values()
+            ],
+            "connections": {direction.label: counts.get(direction, 0) for direction in Direction},
+        }
+
+    def config_dump(self) -> Mapping[str, object]:
+        """The file, what became of it last, and every setting in force with its default, without secrets."""
+        reloader = self._sidecar.reloader
+        effective = reloader.config.model_dump(mode="json") if reloader.config is not None else None
+        return {
+            "file": reloader.path,
+            "live": _live(reloader),
+            "last_load": _outcome(reloader.last) if reloader.last is not None else None,
+            "effective": redact(effective, secrets_of(reloader.env)),
+        }
+
+    def routes_dump(self) -> Mapping[str, object]:
+        """Routes of both directions in the order in which they are tried."""
+        live = self._sidecar.reloader.live
+        return {} if live is None else {side.direction.label: _side(side) for side in live.plan.sides}
+
+    def upstreams_dump(self) -> Mapping[str, object]:
+        """Clusters, their endpoints and what happened there."""
+        live = self._sidecar.reloader.live
+        return {} if live is None else {name: _cluster(cluster) for name, cluster in live.plan.clusters.items()}
+
+    # --- switches ----------------------------------------------------------------------------------------------
+
+    async def reload(self) -> ReloadReport:
+        """Load the file now. Goes on when whoever asked is gone, so that no reload is ever left half done."""
+        task = asyncio.get_running_loop().create_task(self._sidecar.reloader.load("admin"))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+        outcome = await asyncio.shield(task)
+        return ReloadReport(outcome.is_ok, _outcome(outcome))
+
+    def drain(self) -> None:
+        """Fail readiness and let inbound end."""
+        self._sidecar.drain()
+
+    def quit(self) -> None:
+        """Drain, then exit."""
+        self._sidecar.quit()
+
+    def log_level(self) -> str:
+        """Level of the process log."""
+        return process_log.get_level()
+
+    def set_log_level(self, level: str) -> None:
+        """Change it; ValueError for a level that there is not."""
+        process_log.set_level(level)
+
+
+def _live(reloader: Reloader) -> dict[str, object]:
+    good = reloader.last_good
+    if good is None:
+        return {"hash": None, "generation": 0, "loaded_at": None}
+    return {"hash": good.config_hash, "generation": good.generation, "loaded_at": _time(good.finished_s)}
+
+
+def _outcome(outcome: Outcome) -> dict[str, object]:
+    return {
+        "ok": outcome.is_ok,
+        "trigger": outcome.trigger,
+        "at": _time(outcome.finished_s),
+        "took_ms": round(outcome.took_s * 1000, 1),
+        "hash": outcome.config_hash,
+        "generation": outcome.generation,
+        "error": outcome.error or None,
+        "problems": [_problem(problem) for problem in outcome.problems],
+    }
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    return {
+        "text": str(problem),
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+
+
+def _side(side: Side) -> dict[str, object]:
+    unmatched = "passthrough" if side.passthrough_route is not None else "404"
+    return {
+        "routes": [_route(route) for route in side.table.routes],
+        "unmatched": _route(side.fallback) if side.fallback is not None else unmatched,
+    }
+
+
+def _route(route: Route) -> dict[str, object]:
+    action = route.action
+    entry: dict[str, object] = {"name": route.name, "match": [_match(match) for match in route.matches]}
+    if isinstance(action, Forward):
+        entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
+        entry["timeout_s"] = action.timeout_s
+    elif isinstance(action, Redirect):
+        entry["redirect"] = action.status
+    else:
+        entry["respond"] = action.status
+    return entry
+
+
+def _match(match: Match) -> dict[str, str]:
+    return {condition.part: condition.text for condition in match.parts()}
+
+
+def _cluster(cluster: Cluster) -> dict[str, object]:
+    stats = cluster.stats
+    return {
+        "load_balancing": cluster.spec.policy,
+        "dns": f"{cluster.spec.dns[0]}:{cluster.spec.dns[1]}" if cluster.spec.dns else None,
+        "connect_timeout_s": cluster.connect_timeout_s,
+        "idle_timeout_s": cluster.idle_timeout_s,
+        "endpoints": [
+            {
+                "address": endpoint.label,
+                "weight": endpoint.weight,
+                "active": endpoint.active,
+                "idle_connections": len(endpoint.idle),
+                "connecting": endpoint.connecting,
+            }
+            for endpoint in cluster.endpoints
+        ],
+        "stats": {name: getattr(stats, name) for name in ClusterStats.__slots__},
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _host_of(host: bytes | None) -> str | None:
+    return host.decode("latin-1") if host is not None else None
