@@ -1,8 +1,9 @@
 """
-What a scrape sees: the catalogue's rows filled from plain integers, in Prometheus' text format. *Cold.*
+What a scrape sees: the catalogue's rows filled from plain integers, in Prometheus' text format 0.0.4. *Cold.*
 
-prometheus-client writes the text; a collector of our own reads the numbers, so that recording never touches its
-locks and floats.
+prometheus-client knows the process and the interpreter. Our own series are written here, for it takes 9 us a sample
+(0.7 s for 2,000 routes, on the event loop) and this takes 0.2; tests read the text with its parser and promtool.
+Every function gives small pieces, so that a caller may do something else between them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric as Exposed
-from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.telemetry import catalogue
-from sidecar.telemetry.metrics import CounterFamily, HistogramFamily
+from sidecar.telemetry.catalogue import Metric
+from sidecar.telemetry.metrics import CounterFamily, HistogramFamily, label_text
 
 
 class StatsLike(Protocol):
@@ -78,73 +78,69 @@ BUILD_LABELS = (__version__, ".".join(map(str, sys.version_info[:3])))
 Values = Iterable[tuple[tuple[str, ...], float]]
 
 
-def values(row: catalogue.Metric, series: Values) -> Exposed:
+def _head(row: Metric) -> bytes:
+    return f"# HELP {row.name} {row.help}\n# TYPE {row.name} {row.type}\n".encode()
+
+
+def values(row: Metric, series: Values) -> Iterator[bytes]:
     """A counter or gauge with its series, each label values and a number."""
-    exposed = Exposed(row.name.removesuffix("_total") if row.type == "counter" else row.name, row.help, row.type)
+    yield _head(row)
+    name = row.name.encode()
     for labels, value in series:
-        exposed.add_sample(row.name, dict(zip(row.labels, labels, strict=True)), value)
-    return exposed
+        text = b"{%b}" % label_text(row.labels, labels) if labels else b""
+        yield b"%b%b %b\n" % (name, text, repr(value).encode())
 
 
-def counters(family: CounterFamily) -> Exposed:
+def counters(family: CounterFamily) -> Iterator[bytes]:
     """All series of a counter."""
-    return values(family.metric, [(labels, child.value) for labels, child in list(family.children.items())])
+    yield _head(family.metric)
+    pattern = family.metric.name.encode() + b"{%b} %d\n"
+    for child in list(family.children.values()):
+        yield pattern % (child.labels, child.value)
 
 
-def histograms(family: HistogramFamily) -> Exposed:
+def histograms(family: HistogramFamily) -> Iterator[bytes]:
     """All series of a histogram, cumulative as Prometheus wants them."""
     row = family.metric
-    exposed = Exposed(row.name, row.help, "histogram")
-    bounds = [str(bound) for bound in row.buckets_s] + ["+Inf"]
-    for values_, child in list(family.children.items()):
-        labels = dict(zip(row.labels, values_, strict=True))
+    yield _head(row)
+    bounds = [*map(str, row.buckets_s), "+Inf"]
+    pattern = "".join(f'{row.name}_bucket{{%b,le="{bound}"}} %d\n' for bound in bounds)
+    pattern += f"{row.name}_count{{%b}} %d\n{row.name}_sum{{%b}} %b\n"
+    form = pattern.encode()
+    for child in list(family.children.values()):
+        labels = child.labels
         total = 0
-        for bound, count in zip(bounds, child.counts, strict=True):
+        filled: list[bytes | int] = []
+        for count in child.counts:
             total += count
-            exposed.add_sample(row.name + "_bucket", labels | {"le": bound}, total)
-        exposed.add_sample(row.name + "_count", labels, total)
-        exposed.add_sample(row.name + "_sum", labels, child.sum_ns / 1e9)
-    return exposed
+            filled += (labels, total)
+        yield form % (*filled, labels, total, labels, repr(child.sum_ns / 1e9).encode())
 
 
-def upstreams(clusters: Iterable[ClusterLike]) -> Iterator[Exposed]:
+def upstreams(clusters: Iterable[ClusterLike]) -> Iterator[bytes]:
     """What the upstreams counted, read at this moment."""
     found = list(clusters)
     for row, attribute in _UPSTREAM_STATS:
-        yield values(row, [((cluster.name,), getattr(cluster.stats, attribute)) for cluster in found])
+        yield from values(row, [((cluster.name,), getattr(cluster.stats, attribute)) for cluster in found])
     idle = [((cluster.name,), sum(len(endpoint.idle) for endpoint in cluster.endpoints)) for cluster in found]
-    yield values(catalogue.UPSTREAM_IDLE, idle)
-    yield values(catalogue.UPSTREAM_ENDPOINTS, [((cluster.name,), len(cluster.endpoints)) for cluster in found])
+    yield from values(catalogue.UPSTREAM_IDLE, idle)
+    endpoints = [((cluster.name,), len(cluster.endpoints)) for cluster in found]
+    yield from values(catalogue.UPSTREAM_ENDPOINTS, endpoints)
 
 
-def target_info(attributes: Mapping[str, str]) -> Exposed:
+def target_info(attributes: Mapping[str, str]) -> Iterator[bytes]:
     """The resource's own attributes as labels; absent ones are empty."""
     names = ("service.name", "service.namespace", "service.version", "service.instance.id")
     return values(catalogue.TARGET_INFO, [(tuple(attributes.get(name, "") for name in names), 1)])
 
 
-class _Process:
-    """What prometheus-client knows about the process and the interpreter, without its global registry."""
-
-    def __init__(self) -> None:
-        registry = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        self.registry = registry
+def process() -> bytes:
+    """What prometheus-client knows about the process and the interpreter."""
+    return generate_latest(_registry)
 
 
-_process = _Process()
-
-
-class _Families(Collector):
-    def __init__(self, families: Iterable[Exposed]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Exposed]:
-        return self._families
-
-
-def render(families: Iterable[Exposed]) -> bytes:
-    """The text of the given families, then of the process's own."""
-    return generate_latest(_Families(families)) + generate_latest(_process.registry)
+# Not prometheus-client's global registry, which any library may add to.
+_registry = CollectorRegistry(auto_describe=False)
+ProcessCollector(registry=_registry)
+PlatformCollector(registry=_registry)
+GCCollector(registry=_registry)

@@ -19,16 +19,32 @@ OTHER = "_OTHER"
 """What a label says that has no name for what came."""
 
 
+def label_text(names: tuple[str, ...], values: tuple[str, ...]) -> bytes:
+    """Labels as Prometheus' text format has them between the braces, in the order of their names."""
+    pairs = sorted(zip(names, values, strict=True))
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs).encode("utf-8", "replace")
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
 class Counter:
-    """One series that only grows."""
+    """
+    One series that only grows.
 
-    __slots__ = ("value",)
+    Attributes:
+        labels: As `label_text`.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("labels", "value")
+
+    def __init__(self, labels: bytes) -> None:
+        self.labels = labels
         self.value = 0
 
     def __repr__(self) -> str:
-        return f"<Counter {self.value}>"
+        return f"<Counter {self.labels.decode()} {self.value}>"
 
 
 class Histogram:
@@ -38,12 +54,14 @@ class Histogram:
     Attributes:
         bounds_ns: Upper bounds, inclusive, in nanoseconds.
         counts: One more than there are bounds; of each bucket alone, not cumulative.
+        labels: As `label_text`, never empty.
         sum_ns: Of all observations.
     """
 
-    __slots__ = ("bounds_ns", "counts", "sum_ns")
+    __slots__ = ("bounds_ns", "counts", "labels", "sum_ns")
 
-    def __init__(self, bounds_ns: tuple[int, ...]) -> None:
+    def __init__(self, labels: bytes, bounds_ns: tuple[int, ...]) -> None:
+        self.labels = labels
         self.bounds_ns = bounds_ns
         self.counts = [0] * (len(bounds_ns) + 1)
         self.sum_ns = 0
@@ -54,7 +72,7 @@ class Histogram:
         self.sum_ns += value_ns
 
     def __repr__(self) -> str:
-        return f"<Histogram {sum(self.counts)} in {self.sum_ns / 1e9:.3f} s>"
+        return f"<Histogram {self.labels.decode()} {sum(self.counts)} in {self.sum_ns / 1e9:.3f} s>"
 
 
 Child = TypeVar("Child", Counter, Histogram)
@@ -72,7 +90,7 @@ class Family(Generic[Child]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.metric.name} {len(self.children)} series>"
 
-    def _new(self) -> Child:
+    def _new(self, labels: bytes) -> Child:
         raise NotImplementedError
 
     def child(self, *labels: str) -> Child:
@@ -86,7 +104,7 @@ class Family(Generic[Child]):
         if found is None:
             if len(labels) != len(self.metric.labels):
                 raise ValueError(f"{self.metric.name}: expected {len(self.metric.labels)} labels, got {len(labels)}")
-            found = self.children[labels] = self._new()
+            found = self.children[labels] = self._new(label_text(self.metric.labels, labels))
         return found
 
 
@@ -95,8 +113,8 @@ class CounterFamily(Family[Counter]):
 
     __slots__ = ()
 
-    def _new(self) -> Counter:
-        return Counter()
+    def _new(self, labels: bytes) -> Counter:
+        return Counter(labels)
 
 
 class HistogramFamily(Family[Histogram]):
@@ -108,8 +126,8 @@ class HistogramFamily(Family[Histogram]):
         super().__init__(metric)
         self._bounds_ns = tuple(round(bound * 1e9) for bound in metric.buckets_s)
 
-    def _new(self) -> Histogram:
-        return Histogram(self._bounds_ns)
+    def _new(self, labels: bytes) -> Histogram:
+        return Histogram(labels, self._bounds_ns)
 
 
 class RequestMetrics:

@@ -43,17 +43,19 @@ class StringAttribute:
 
     def __init__(self, key: str) -> None:
         self._key = delimited(b"\x0a", key.encode())
-        self._prefixes = [self._prefix(size) for size in range(256)]
-
-    def _prefix(self, size: int) -> bytes:
-        string = b"\x0a" + varint(size)  # AnyValue.string_value = 1
-        value = b"\x12" + varint(len(string) + size) + string  # KeyValue.value = 2
-        return b"\x4a" + varint(len(self._key) + len(value) + size) + self._key + value  # Span.attributes = 9
+        self._prefixes = [_string_prefix(self._key, size) for size in range(256)]
 
     def __call__(self, value: bytes) -> bytes:
         """The attribute with this value, which must be UTF-8."""
         size = len(value)
-        return (self._prefixes[size] if size < 256 else self._prefix(size)) + value
+        return (self._prefixes[size] if size < 256 else _string_prefix(self._key, size)) + value
+
+
+def _string_prefix(key: bytes, size: int) -> bytes:
+    """Everything before a string value of this size; `key` is the encoded `KeyValue.key`."""
+    string = b"\x0a" + varint(size)  # AnyValue.string_value = 1
+    value = b"\x12" + varint(len(string) + size) + string  # KeyValue.value = 2
+    return b"\x4a" + varint(len(key) + len(value) + size) + key + value  # Span.attributes = 9
 
 
 def int_attribute(key: str, value: int) -> bytes:
@@ -64,4 +66,5 @@ def int_attribute(key: str, value: int) -> bytes:
 
 def string_attribute(key: str, value: str) -> bytes:
     """A `Span.attributes` entry, for what is made once."""
-    return StringAttribute(key)(value.encode("utf-8", "replace"))
+    encoded = value.encode("utf-8", "replace")
+    return _string_prefix(delimited(b"\x0a", key.encode()), len(encoded)) + encoded

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from sidecar import clock
 from sidecar.exchange import Direction, Exchange
@@ -21,9 +20,6 @@ from sidecar.telemetry.metrics import CounterFamily, RequestMetrics
 from sidecar.telemetry.scope import Outcome, OutcomeKey, Scope
 from sidecar.telemetry.sinks import Sinks, TelemetrySettings
 from sidecar.telemetry.spans import Agent, Authority, Destination, Peer
-
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric as Exposed
 
 __all__ = ["Scope", "Telemetry", "TelemetrySettings"]
 
@@ -59,6 +55,8 @@ class Telemetry:
         self._connections = connections
         self._metrics = RequestMetrics()
         self._reloads = CounterFamily(catalogue.RELOADS)
+        for result in ("success", "failure"):
+            self._reloads.child(result)
         self._config_hash = ""
         self._config_time_s = 0.0
         self._is_config_good = False
@@ -293,30 +291,30 @@ class Telemetry:
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format 0.0.4."""
-        return exposition.render(self._families())
+        return b"".join(self._exposed())
 
-    def _families(self) -> Iterator[Exposed]:
+    def _exposed(self) -> Iterator[bytes]:
         values = exposition.values
         metrics = self._metrics
-        yield exposition.histograms(metrics.server_duration)
-        yield exposition.histograms(metrics.client_duration)
-        yield exposition.counters(metrics.requests)
-        yield exposition.histograms(metrics.overhead)
+        yield from exposition.histograms(metrics.server_duration)
+        yield from exposition.histograms(metrics.client_duration)
+        yield from exposition.counters(metrics.requests)
+        yield from exposition.histograms(metrics.overhead)
         yield from exposition.upstreams(self._clusters())
         open_now = self._connections()
         active = [((direction.label,), open_now.get(direction, 0)) for direction in Direction]
-        yield values(catalogue.DOWNSTREAM_ACTIVE, active)
-        yield values(catalogue.RELOAD_SUCCESSFUL, [((), int(self._is_config_good))])
-        yield values(catalogue.RELOAD_TIME, [((), self._config_time_s)])
-        yield values(catalogue.CONFIG_INFO, [((self._config_hash,), 1)] if self._config_hash else [])
-        for result in ("success", "failure"):
-            self._reloads.child(result)
-        yield exposition.counters(self._reloads)
-        yield values(catalogue.SPANS_EXPORTED, [((), self._sinks.span_losses.exported)])
-        yield values(catalogue.SPANS_DROPPED, [((reason,), count) for reason, count in self._sinks.spans_dropped()])
-        yield values(catalogue.LOG_LINES_DROPPED, [((reason,), count) for reason, count in self._sinks.lines_dropped()])
-        yield values(catalogue.BUILD_INFO, [(exposition.BUILD_LABELS, 1)])
-        yield exposition.target_info(self._sinks.resource)
+        yield from values(catalogue.DOWNSTREAM_ACTIVE, active)
+        yield from values(catalogue.RELOAD_SUCCESSFUL, [((), int(self._is_config_good))])
+        yield from values(catalogue.RELOAD_TIME, [((), self._config_time_s)])
+        yield from values(catalogue.CONFIG_INFO, [((self._config_hash,), 1)] if self._config_hash else [])
+        yield from exposition.counters(self._reloads)
+        sinks = self._sinks
+        yield from values(catalogue.SPANS_EXPORTED, [((), sinks.span_losses.exported)])
+        yield from values(catalogue.SPANS_DROPPED, [((reason,), count) for reason, count in sinks.spans_dropped()])
+        yield from values(catalogue.LOG_LINES_DROPPED, [((reason,), count) for reason, count in sinks.lines_dropped()])
+        yield from values(catalogue.BUILD_INFO, [(exposition.BUILD_LABELS, 1)])
+        yield from exposition.target_info(sinks.resource)
+        yield exposition.process()
 
 
 def _received(fields: list[Field]) -> tuple[tuple[bytes, bytes, bool] | None, bytes, bytes]:

@@ -17,7 +17,7 @@ from struct import Struct
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Direction
 from sidecar.telemetry.access_log import escape, text
-from sidecar.telemetry.metrics import KNOWN_METHODS
+from sidecar.telemetry.metrics import KNOWN_METHODS, code_label
 from sidecar.telemetry.protobuf import StringAttribute, delimited, int_attribute, string_attribute
 
 _KIND_SERVER, _KIND_CLIENT = 2, 3  # Span.SpanKind
@@ -118,14 +118,14 @@ NO_DESTINATION.attributes = b""
 
 def error_type(direction: Direction, status: int, reason: Reason | None) -> str:
     """
-    `error.type`: the reason's name; else the status of a response that is an error; else empty.
+    `error.type`: the reason's name; else the status (as `code_label`) of a response that is an error; else empty.
 
     "Span Status MUST be left unset if HTTP status code was in the 1xx, 2xx or 3xx ranges, unless there was another
     error"; for 4xx "MUST be left unset in case of SpanKind.SERVER and SHOULD be set to Error in case of CLIENT".
     """
     if reason is not None:
         return reason.name
-    return str(status) if status >= 500 or (status >= 400 and direction is Direction.OUTBOUND) else ""
+    return code_label(status) if status >= 500 or (status >= 400 and direction is Direction.OUTBOUND) else ""
 
 
 def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:

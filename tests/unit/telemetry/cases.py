@@ -51,7 +51,8 @@ class Told(Telemetry):
     def samples(self) -> dict[str, float]:
         """The exposition, by series."""
         lines = self.exposition().decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        samples = (line.rpartition(" ") for line in lines if line[0] != "#")
+        return {name: float(value) for name, _, value in samples}
 
 
 def request(*fields: bytes, line: bytes = b"GET /v1?a=b HTTP/1.1", host: bytes = b"shop:8080") -> RequestHead:

@@ -1,0 +1,170 @@
+"""One table: the exposition, the page and promtool agree with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar import errors
+from sidecar.exchange import Direction
+from sidecar.telemetry import catalogue
+from sidecar.telemetry.metrics import (
+    KNOWN_METHODS,
+    CounterFamily,
+    Histogram,
+    HistogramFamily,
+    code_label,
+    method_label,
+)
+from tests.unit.telemetry.cases import Told, over, request
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Stats:
+    """Counters of one upstream, each different."""
+
+    requests, requests_active, pending, resets = 10, 2, 1, 3
+    connections_opened, connections_closed, connections_reused = 7, 4, 5
+    connect_failures, connect_timeouts = 8, 9
+
+
+class Pool:
+    """An endpoint with idle connections."""
+
+    idle = (object(), object())
+
+
+class Cluster:
+    """An upstream with two endpoints."""
+
+    name = "recommendations"
+    stats = Stats()
+    endpoints = (Pool(), Pool())
+
+
+def busy() -> Told:
+    """Telemetry in which every metric has a series."""
+    telemetry = Told(clusters=lambda: [Cluster()], connections=lambda: {Direction.INBOUND: 3})
+    telemetry.config_applied("0123456789ab", is_reload=True)
+    for direction in Direction:
+        scope = telemetry.scope(direction, 'a "route"\\\n', "recommendations", "10.0.0.1:80")
+        telemetry.record(over(request(), scope=scope, direction=direction, endpoint="10.0.0.1:80"))
+        telemetry.record(over(None, direction=direction, status=400, reason=errors.BAD_REQUEST))
+    return telemetry
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    """docs/metrics.md is what `python -m sidecar.telemetry.catalogue` prints."""
+    assert (ROOT / "docs" / "metrics.md").read_text() == catalogue.reference()
+
+
+def test_the_exposition_holds_the_table_and_nothing_else() -> None:
+    """Every row with its type, help and labels; beside them only what prometheus-client knows of the process."""
+    families = {family.name: family for family in text_string_to_metric_families(busy().exposition().decode())}
+    for row in catalogue.METRICS:
+        family = families.pop(row.name.removesuffix("_total"))
+        assert (family.type, family.documentation) == (row.type, row.help)
+        assert family.samples, row.name
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(row.labels), row.name
+            assert sample.name.startswith(row.name)
+    assert [name for name in families if not name.startswith(("process_", "python_"))] == []
+
+
+def test_names_and_units_follow_prometheus_customs() -> None:
+    """Counters end in _total, times in _seconds, and every name is unique."""
+    names = [row.name for row in catalogue.METRICS]
+    assert len(set(names)) == len(names)
+    for row in catalogue.METRICS:
+        assert re.fullmatch(r"(http|sidecar|target)_[a-z_]+", row.name)
+        assert row.name.endswith("_total") == (row.type == "counter")
+        assert row.name.endswith("_seconds") == (row.unit == "s")
+        assert bool(row.buckets_s) == (row.type == "histogram")
+        assert list(row.buckets_s) == sorted(set(row.buckets_s))
+        assert row.help
+        assert not row.help.endswith(".")
+
+
+def test_upstreams_and_connections_are_read_when_scraped() -> None:
+    """From the objects that count, not from copies."""
+    samples = busy().samples()
+    assert {
+        name.removeprefix("sidecar_upstream_").partition("{")[0]: value
+        for name, value in samples.items()
+        if name.startswith("sidecar_upstream_")
+    } == {
+        "requests_total": 10,
+        "requests_active": 2,
+        "requests_pending": 1,
+        "resets_total": 3,
+        "connections_opened_total": 7,
+        "connections_closed_total": 4,
+        "connections_reused_total": 5,
+        "connect_failures_total": 8,
+        "connect_timeouts_total": 9,
+        "connections_idle": 4,
+        "endpoints": 2,
+    }
+    assert samples['sidecar_downstream_connections_active{direction="inbound"}'] == 3
+    assert samples['sidecar_downstream_connections_active{direction="outbound"}'] == 0
+
+
+def test_promtool_finds_nothing_to_say() -> None:
+    """`promtool check metrics`, on an exposition in which every metric has a series."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("promtool is not installed; it comes with Debian's package prometheus")
+        pytest.skip("promtool is not installed; it comes with Debian's package prometheus")
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=busy().exposition(), capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+class TestNumbers:
+    """Plain integers."""
+
+    @pytest.mark.parametrize(
+        ("value_ns", "bucket"),
+        [(0, 0), (4_999_999, 0), (5_000_000, 0), (5_000_001, 1), (10_000_000_000, 13), (10_000_000_001, 14)],
+    )
+    def test_bounds_are_inclusive(self, value_ns: int, bucket: int) -> None:
+        """`le` means less or equal."""
+        histogram: Histogram = HistogramFamily(catalogue.SERVER_DURATION).child("a", "b", "c", "d", "e")
+        histogram.observe(value_ns)
+        assert histogram.counts.index(1) == bucket
+        assert histogram.sum_ns == value_ns
+
+    def test_buckets_are_cumulative_and_end_with_the_count(self) -> None:
+        """As Prometheus wants them."""
+        telemetry = Told()
+        for duration_ns in (1, 20_000_000, 20_000_000, 60_000_000_000):
+            telemetry.record(over(request(), duration_ns=duration_ns))
+        prefix = "http_server_request_duration_seconds_bucket"
+        buckets = [value for name, value in telemetry.samples().items() if name.startswith(prefix)]
+        assert buckets == [1, 1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4]
+
+    def test_a_child_is_found_again_and_needs_every_label(self) -> None:
+        """One series for the same values."""
+        family = CounterFamily(catalogue.RELOADS)
+        assert family.child("success") is family.child("success")
+        with pytest.raises(ValueError, match="expected 1 labels, got 2"):
+            family.child("a", "b")
+
+    def test_methods_are_a_closed_set(self) -> None:
+        """Known in exactly this spelling, else `_OTHER`."""
+        assert {method_label(method) for method in KNOWN_METHODS} == {method.decode() for method in KNOWN_METHODS}
+        for method in (None, b"get", b"PURGE", b"", b"\xff", b"GET "):
+            assert method_label(method) == "_OTHER"
+
+    def test_codes_are_a_closed_set(self) -> None:
+        """100 to 599, else `_OTHER`."""
+        assert {code_label(status) for status in range(-1, 1100)} == {*map(str, range(100, 600)), "_OTHER"}
