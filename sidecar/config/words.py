@@ -22,11 +22,13 @@ _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "C
 FIXED_HEADERS: Final = frozenset(
     {
         "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate",
-        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+        "proxy-authorization", "proxy-connection", "te", "traceparent", "tracestate", "trailer", "transfer-encoding",
+        "upgrade", "x-request-id",
     }
 )  # fmt: skip
 """
-Fields that frame a message or belong to one connection (RFC 9110, 7.6.1), and `Host`: the proxy alone writes them.
+Fields that frame a message or belong to one connection (RFC 9110, 7.6.1), `Host`, and those that tie a request to its
+trace: the proxy alone writes them.
 
 `routing.edits.can_edit` says the same to the data path; a test compares the two.
 """
@@ -90,7 +92,11 @@ def parse_edited_header_name(written: object) -> str:
     name = parse_header_name(written)
     if name not in FIXED_HEADERS:
         return name
-    hint = "use `rewrite: {host: ...}`" if name == "host" else "it belongs to one connection or frames the message"
+    hint = "it belongs to one connection or frames the message"
+    if name == "host":
+        hint = "use `rewrite: {host: ...}`"
+    elif name in ("traceparent", "tracestate", "x-request-id"):
+        hint = "the sidecar writes it, and the log, the span and the next hop must agree on it"
     raise refused(f"the header `{name}` cannot be edited", hint)
 
 

@@ -13,7 +13,7 @@ from operator import or_
 from sidecar.http1.grammar import TOKEN, make_field
 from sidecar.message import Field, Kind
 
-_UNEDITABLE_KINDS = Kind.HOP | Kind.HOST | Kind.CONTENT_LENGTH | Kind.EXPECT
+_UNEDITABLE_KINDS = Kind.HOP | Kind.HOST | Kind.CONTENT_LENGTH | Kind.EXPECT | Kind.TRACE | Kind.REQUEST_ID
 _UNEDITABLE_NAMES = frozenset({b"trailer"})
 
 
@@ -84,7 +84,8 @@ def can_edit(name: str) -> bool:
 
     Not what frames a message, says where it goes or belongs to one connection: `Host` (see `rewrite.host`),
     `Content-Length`, `Transfer-Encoding`, `Trailer`, `Expect`, `Connection`, `Upgrade`, `TE`, `Keep-Alive` and the
-    other hop-by-hop fields. Also not what is no header name at all.
+    other hop-by-hop fields; nor what ties a request to its trace: `traceparent`, `tracestate`, `x-request-id`. Also not
+    what is no header name at all.
     """
     key = name.lower().encode()
     if not key or key.translate(None, TOKEN):

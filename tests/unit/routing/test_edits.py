@@ -60,10 +60,10 @@ def test_the_original_list_is_untouched() -> None:
 
 
 def test_fields_that_are_brought_have_their_kind() -> None:
-    """So the proxy still recognises a request id or an address that the configuration sets."""
-    edits = edits_of(sets={"X-Request-Id": "1"}, adds={"x-forwarded-for": "192.0.2.7"})
-    assert edits.kinds == Kind.REQUEST_ID | Kind.FORWARDED_FOR
-    assert [field.kind for field in edits.apply([])] == [Kind.REQUEST_ID, Kind.FORWARDED_FOR]
+    """So the proxy still recognises an agent or an address that the configuration sets."""
+    edits = edits_of(sets={"User-Agent": "1"}, adds={"x-forwarded-for": "192.0.2.7"})
+    assert edits.kinds == Kind.USER_AGENT | Kind.FORWARDED_FOR
+    assert [field.kind for field in edits.apply([])] == [Kind.USER_AGENT, Kind.FORWARDED_FOR]
 
 
 def test_nothing_to_do_is_none() -> None:
