@@ -180,6 +180,9 @@ class Exporter:
             self._thread.join(0.5)
 
     def _run(self) -> None:
+        # Now and not with the first batch: the import takes its turns with the event loop for some 50 ms.
+        with contextlib.suppress(Exception):
+            self._prepare()
         while not self._stopping.is_set():
             self._stopping.wait(_PERIOD_S)
             self.turn()
@@ -230,12 +233,16 @@ class Exporter:
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
         self._on_lost("unavailable", len(spans), failure)
 
-    def _request(self, spans: Sequence[bytes]) -> bytes:
-        """An `ExportTraceServiceRequest` with one resource and one scope."""
+    def _prepare(self) -> bytes:
         if self._resource is None:
             self._resource = delimited(b"\x0a", self._make_resource())
+        return self._resource
+
+    def _request(self, spans: Sequence[bytes]) -> bytes:
+        """An `ExportTraceServiceRequest` with one resource and one scope."""
+        resource = self._prepare()
         scope_spans = delimited(b"\x12", b"".join((_SCOPE, *spans)))
-        body = delimited(b"\x0a", self._resource + scope_spans)
+        body = delimited(b"\x0a", resource + scope_spans)
         return gzip.compress(body, compresslevel=1, mtime=0) if self.target.is_compressed else body
 
     def _post(self, body: bytes) -> tuple[int, bytes, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +181,10 @@ class TestEscaping:
         """Nothing that is not ASCII reaches the file."""
         assert access_log.escape(octets) == shown
         assert json.loads(access_log.quote(octets)) == access_log.text(octets)
+
+
+def test_the_page_lists_every_key_in_order() -> None:
+    """docs/telemetry.md is what a user parses lines by."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "telemetry.md").read_text()
+    table = page.partition("## Access log")[2].partition("Absent values")[0]
+    assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [*KEYS, "detail", "raw_line"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
@@ -271,3 +274,23 @@ class TestPieces:
         """The quick way for ephemeral ports agrees with the general one."""
         for port in (0, 1, 80, 127, 128, 8080, 16_383, 16_384, 16_385, 32_768, 49_152, 60_999, 65_535):
             assert attributes(Span.FromString(peer_port(port))) == {"network.peer.port": port}
+
+
+def test_the_page_lists_every_attribute() -> None:
+    """docs/telemetry.md names whatever a span may carry, and nothing else."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "telemetry.md").read_text()
+    table = page.partition("**Spans.**")[2].partition("The status is")[0]
+    listed = set(re.findall(r"`([a-z]+(?:[._][a-z_]+)*\.[a-z_]+)`", table))
+    carried: set[str] = set()
+    telemetry = Told()
+    for direction in Direction:
+        scope = telemetry.scope(direction, "r", "u", "h")
+        for method in (b"GET", b"BREW"):
+            head = request(b"user-agent: a", line=b"%b /v1?a=b HTTP/1.1" % method)
+            for reason in (None, errors.RESPONSE_CUT):
+                telemetry.record(
+                    over(head, scope=scope, direction=direction, reason=reason, endpoint="10.0.0.1:80", attempts=2)
+                )
+    for span in telemetry.spans():
+        carried |= set(attributes(span))
+    assert carried == listed
