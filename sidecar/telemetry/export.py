@@ -70,6 +70,11 @@ class Target:
     headers: tuple[tuple[str, str], ...]
     is_compressed: bool
 
+    @property
+    def shown(self) -> str:
+        """The URL as the log may show it: without user information and query, which could be secrets."""
+        return _shown(self.url)
+
 
 def target_of(endpoint: str | None, environment: Mapping[str, str]) -> Target | None:
     """
@@ -92,10 +97,11 @@ def target_of(endpoint: str | None, environment: Mapping[str, str]) -> Target | 
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port is not None and parts.port < 1):
-        raise ValueError(f"expected an http or https URL of a collector, got {url!r}")
+        raise ValueError(f"expected an http or https URL of a collector, got {_shown(url)!r}")
     compression = environment.get("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION") or environment.get(
         "OTEL_EXPORTER_OTLP_COMPRESSION"
     )
+    # Compressing for this machine would cost both sides CPU and save nothing.
     is_local = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
     is_compressed = compression == "gzip" if compression else not is_local
     given = environment.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environment.get("OTEL_EXPORTER_OTLP_HEADERS", "")
@@ -113,6 +119,11 @@ def _headers(given: str) -> tuple[tuple[str, str], ...]:
                 raise ValueError(f"expected a header that can be sent in OTEL_EXPORTER_OTLP_HEADERS, got {name!r}")
             pairs.append((name, content))
     return tuple(pairs)
+
+
+def _shown(url: str) -> str:
+    scheme, slashes, rest = url.partition("//")
+    return scheme + slashes + rest.partition("?")[0].rpartition("@")[2]
 
 
 class Exporter:
@@ -150,7 +161,7 @@ class Exporter:
         """Hand over one encoded span (`SpanTemplate.encode`); never blocks, never raises."""
 
     def __repr__(self) -> str:
-        return f"<Exporter {self.target.url!r} {self._outbox!r}>"
+        return f"<Exporter {self.target.shown!r} {self._outbox!r}>"
 
     @property
     def refused(self) -> int:
@@ -299,7 +310,7 @@ class Exporter:
             self._on_lost("rejected", rejected, message)
         elif self._is_failing:
             self._is_failing = False
-            log.warning("span_export_recovered url=%s", self.target.url)
+            log.warning("span_export_recovered url=%s", self.target.shown)
 
     def _on_lost(self, reason: str, count: int, failure: str) -> None:
         setattr(self._losses, reason, getattr(self._losses, reason) + count)
@@ -307,7 +318,7 @@ class Exporter:
             self._is_failing = True
             log.error(
                 "span_export_failed url=%s error=%.200r; spans are dropped and counted until it works again",
-                self.target.url,
+                self.target.shown,
                 failure,
             )
 

@@ -292,6 +292,14 @@ class TestTarget:
         with pytest.raises(ValueError):
             target_of(None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url})
 
+    def test_no_secret_of_a_url_is_shown(self) -> None:
+        """User information and query, in the log and in messages."""
+        target = target_of("https://user:secret@c:4318", {})
+        assert target is not None
+        assert target.shown == "https://c:4318/v1/traces"
+        with pytest.raises(ValueError, match="got 'ftp://c/x'"):
+            target_of(None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "ftp://user:secret@c/x?token=secret"})
+
     def test_headers_are_percent_decoded(self) -> None:
         """As W3C Baggage; the traces variable goes before the general one."""
         general = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b, x = y ,broken,=none"}
