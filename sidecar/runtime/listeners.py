@@ -86,7 +86,7 @@ class OpenListener:
         bound: Where it really listens: tells what port 0 became.
     """
 
-    __slots__ = ("_identity", "_owns_file", "_server", "_sock", "bound", "door", "spec")
+    __slots__ = ("_has_served", "_identity", "_owns_file", "_server", "_sock", "bound", "door", "spec")
 
     def __init__(
         self, spec: ListenerSpec, sock: socket.socket, server: asyncio.Server, door: Door, owns_file: bool
@@ -99,10 +99,11 @@ class OpenListener:
         self._identity = identity(sock)
         # Of a Unix socket: exactly one of the listeners that share it removes its file at the end.
         self._owns_file = owns_file
+        self._has_served = False
 
     async def serve(self) -> None:
         """Begin to accept; what connected since the bind has waited in the backlog."""
-        self._owns_file = True
+        self._owns_file = self._has_served = True
         await self._server.start_serving()
         logger.info(event("listener_opened", role=self.spec.role.value, address=self.spec.address, bound=self.bound))
 
@@ -124,7 +125,8 @@ class OpenListener:
         if self._owns_file:
             unlink(self._sock, self._identity)
         self._server.close()
-        logger.info(event("listener_closed", role=self.spec.role.value, address=self.spec.address, reason=reason))
+        if self._has_served:
+            logger.info(event("listener_closed", role=self.spec.role.value, address=self.spec.address, reason=reason))
 
 
 class Change:
@@ -164,7 +166,7 @@ class Change:
         for gone in self.removed:
             gone.keep()
         for opened in self.added:
-            opened.close("reload_refused")
+            opened.close("refused")
 
 
 class Listeners:
