@@ -34,11 +34,13 @@ def _tool(name: str) -> str | None:
 
 
 def python_shares(folded: Path) -> tuple[int, Counter[str], Counter[str]]:
-    """Samples, samples by function with what it calls (once a stack), and by function alone, of py-spy's raw format."""
+    """Samples, samples by function with what it calls (once a stack), and by function alone, of the main thread."""
     total, inclusive, alone = 0, Counter[str](), Counter[str]()
     for line in folded.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if "_bootstrap" in frames[0]:  # another thread: py-spy counts its waiting as work; see `print_threads`
+            continue
         total += int(count)
         alone[frames[-1]] += int(count)
         for frame in set(frames):
@@ -52,6 +54,22 @@ def print_python(folded: Path, lines: int, cpu_us: float) -> None:
         print(f"\nPython functions, {title}: share, and us of {cpu_us:.1f} us a request")
         for frame, count in counted.most_common(lines):
             print(f"  {count / total:6.1%} {count / total * cpu_us:6.2f} us  {frame}")
+
+
+def thread_times(pid: int) -> dict[str, tuple[str, float]]:
+    """Name and CPU seconds, from the scheduler's own account, of each thread."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            ns = int((task / "schedstat").read_text().split()[0])
+            found[task.name] = (task / "comm").read_text().strip(), ns / 1e9
+    return found
+
+
+def print_threads(before: dict[str, tuple[str, float]], after: dict[str, tuple[str, float]], requests: int) -> None:
+    print("\nthreads: us a request")
+    for tid, (name, spent_s) in after.items():
+        print(f"  {(spent_s - before.get(tid, ('', 0.0))[1]) / max(requests, 1) * 1e6:6.2f} us  {tid} {name}")
 
 
 def print_native(perf: str, recorded: Path, lines: int) -> None:
@@ -87,8 +105,11 @@ def main() -> int:
         if running.reads_http:
             verify(subject.name, running)
         warm(running, sink_port, load)
-        cost = measure(subject.name, running, sink_port, load).cpu_us
+        threads = thread_times(running.process.pid)
+        result = measure(subject.name, running, sink_port, load)
+        cost = result.cpu_us
         print(f"{subject.name}, {options.scenario}: {cost:.1f} us a request without a profiler")
+        print_threads(threads, thread_times(running.process.pid), result.requests)
 
         pid, seconds = str(running.process.pid), f"{max(1, round(options.seconds) - 1)}"
         folded, recorded = folder / "folded", folder / "perf"

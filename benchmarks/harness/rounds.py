@@ -39,6 +39,7 @@ class Round:
     subject: str
     requests: int  # answered with 2xx
     failed: int  # other statuses, and connections that failed
+    failed_scrapes: int  # of the metrics
     cpu_us: float  # user and system time of the subject's process tree for each request
     rate: float  # requests a second, at saturation
     busy: float  # share of one core that the subject used while it was loaded; may pass 1 with several threads
@@ -59,6 +60,8 @@ class Round:
         found = []
         if self.failed:
             found.append(f"{self.failed} of {self.requests + self.failed} requests failed")
+        if self.failed_scrapes:
+            found.append(f"{self.failed_scrapes} scrapes of the metrics failed")
         for name, share in (("log lines", self.logs), ("spans", self.spans)):
             if share is not None and not 0.99 <= share <= 1.01:
                 found.append(f"{share:.3f} {name} a request")
@@ -104,10 +107,15 @@ class Scraper(threading.Thread):
         super().__init__(daemon=True)
         self._target = port, path
         self._stop_now = threading.Event()
+        self.failed = 0
 
     def run(self) -> None:
         while not self._stop_now.wait(1.0):
-            get(*self._target, {"Host": "localhost"})
+            try:
+                status, _, _ = get(*self._target, {"Host": "localhost"})
+            except (OSError, http.client.HTTPException):
+                status = 0
+            self.failed += status != 200
 
     def stop(self) -> None:
         self._stop_now.set()
@@ -124,6 +132,8 @@ class LogCounter:
 
     def read(self) -> int:
         """Count what came since; gives the lines so far in this round."""
+        if not self._path.exists():
+            return 0
         with self._path.open("rb") as file:
             file.seek(self._offset)
             while block := file.read(1 << 20):
@@ -133,7 +143,8 @@ class LogCounter:
 
     def empty(self) -> None:
         """Drop what was counted. Writers append, so that the next line lands at the start."""
-        os.truncate(self._path, 0)
+        if self._path.exists():
+            os.truncate(self._path, 0)
 
 
 def _wrk(port: int, load: Load, seconds: float) -> dict[str, int]:
@@ -219,6 +230,7 @@ def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round
         subject=subject,
         requests=good,
         failed=result["non_2xx"] + result["connect"] + result["read"] + result["write"] + result["timeout"],
+        failed_scrapes=scraper.failed if scraper is not None else 0,
         cpu_us=cpu / max(good, 1) * 1e6,
         rate=good / loaded_s,
         busy=cpu_loaded / loaded_s,
