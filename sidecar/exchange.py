@@ -40,6 +40,38 @@ class EndpointLike(Protocol):
     """`host:port` or `unix:path`, as logs and spans show it."""
 
 
+class Try:
+    """
+    One attempt that did not become the answer: another followed it.
+
+    Attributes:
+        endpoint: Where it went, or None if none was chosen.
+        sent_ns: When it began.
+        end_ns: When it was given up.
+        status: Status of the response that was discarded, or 0.
+        reason: Why it was given up; None if a status was the reason.
+        span_id: 16 hexadecimal digits, the span that the upstream was told.
+    """
+
+    __slots__ = ("end_ns", "endpoint", "reason", "sent_ns", "span_id", "status")
+
+    def __init__(
+        self,
+        endpoint: EndpointLike | None,
+        sent_ns: int,
+        end_ns: int,
+        status: int,
+        reason: Reason | None,
+        span_id: bytes,
+    ) -> None:
+        self.endpoint = endpoint
+        self.sent_ns = sent_ns
+        self.end_ns = end_ns
+        self.status = status
+        self.reason = reason
+        self.span_id = span_id
+
+
 class Exchange:
     """
     One request and what became of it. Times are readings of `clock.monotonic_ns`, 0 while not reached.
@@ -49,6 +81,7 @@ class Exchange:
         start_ns: When the head was complete.
         sent_ns: When the first byte of the last attempt was written to the upstream.
         first_byte_ns: When the head of the final response was complete.
+        received_ns: When the last byte of the upstream's response was read.
         end_ns: When the exchange was over.
         head: The request; None if no head could be parsed.
         raw_line: First bytes of what was received when `head` is None, for the log.
@@ -56,6 +89,8 @@ class Exchange:
         scope: What telemetry bound for the route and upstream that were chosen.
         endpoint: Where the last attempt went, or None.
         attempts: How often the request was sent or a connection for it was tried.
+        tries: The attempts before the last, in order, or None if there was but one.
+        retry_skipped: Why another attempt, though the policy names its occasion, was not made; else empty.
         status: Status that the client was sent, or that the reason stands for if none was.
         bytes_received: Bytes of the request body read from the client.
         bytes_sent: Bytes of the response body written to the client.
@@ -83,7 +118,9 @@ class Exchange:
         "peer",
         "raw_line",
         "reason",
+        "received_ns",
         "request_id",
+        "retry_skipped",
         "sampled",
         "scope",
         "sent_ns",
@@ -92,6 +129,7 @@ class Exchange:
         "status",
         "trace_id",
         "tracestate",
+        "tries",
     )
 
     def __init__(self, direction: Direction, start_ns: int, head: RequestHead | None, peer: tuple[str, int]) -> None:
@@ -99,6 +137,7 @@ class Exchange:
         self.start_ns = start_ns
         self.sent_ns = 0
         self.first_byte_ns = 0
+        self.received_ns = 0
         self.end_ns = 0
         self.head = head
         self.raw_line = b""
@@ -106,6 +145,8 @@ class Exchange:
         self.scope: ScopeLike | None = None
         self.endpoint: EndpointLike | None = None
         self.attempts = 0
+        self.tries: list[Try] | None = None
+        self.retry_skipped = ""
         self.status = 0
         self.bytes_received = 0
         self.bytes_sent = 0
