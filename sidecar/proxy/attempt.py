@@ -269,7 +269,7 @@ class Attempt:
             return
         else:
             self._send(upstream, b"".join((self._request, *held)))
-        if not self._is_over and not self._is_complete:
+        if not self._is_over and not self._is_complete and not upstream.is_full:
             self._client.on_upstream_writable()
 
     def on_connect_failed(self, reason: Reason, detail: str) -> None:

@@ -57,7 +57,7 @@ class DownstreamConnection(BodyReader):
         listener_state: The listener that accepted it.
     """
 
-    __slots__ = ("_forwarded", "_is_paused", "_is_reading", "_peer", "listener_state")
+    __slots__ = ("_forwarded", "_is_paused", "_is_reading", "_peer", "_scanned", "listener_state")
 
     def __init__(self, live: Live, listener_state: ListenerState) -> None:
         super().__init__(live)
@@ -66,6 +66,8 @@ class DownstreamConnection(BodyReader):
         self._forwarded = b""
         self._is_reading = False
         self._is_paused = False
+        # So much of the buffer is known to hold no end of a head; 0 when it may hold whole requests.
+        self._scanned = 0
 
     def __repr__(self) -> str:
         return f"<DownstreamConnection {self._peer} {self._state.name} {self._exchange!r}>"
@@ -141,7 +143,10 @@ class DownstreamConnection(BodyReader):
         """
         self._has_client_ended = True
         if self._state == State.WAIT:
-            self._closes = True
+            # Requests that were sent ahead are answered too; `_proceed` closes behind the last.
+            self._closes = self._closes or not self._buffer
+            return True
+        if self._state == State.HEAD and self._buffer and not self._scanned:
             return True
         if self._state == State.TUNNEL:
             if self._has_upstream_ended:
@@ -171,8 +176,11 @@ class DownstreamConnection(BodyReader):
         if self._attempt is not None:
             self._attempt.resume()
             self._touch()
-        elif self._state == State.HEAD and self._buffer:
-            self._continue()
+        elif self._state == State.HEAD:
+            if self._buffer:
+                self._continue()
+            else:
+                self._update_reading()
 
     def on_deadline(self, now: float) -> None:
         """Whatever was awaited took too long."""
@@ -199,9 +207,8 @@ class DownstreamConnection(BodyReader):
 
     def _read_heads(self, data: bytes) -> None:
         """Take as many requests as can be taken now; keep the rest."""
-        scanned = 0
+        scanned, self._scanned = self._scanned, 0
         if self._buffer:
-            scanned = max(len(self._buffer) - 3, 0)
             data = self._buffer + data
             self._buffer = b""
         self._is_reading = True
@@ -220,6 +227,8 @@ class DownstreamConnection(BodyReader):
             if not budget or self._state == State.CHUNKED:
                 self._live.loop.call_soon(self._continue)
             self._update_reading()
+        elif self._has_client_ended and self._state == State.HEAD:
+            self._close()
 
     def _continue(self) -> None:
         """Take what was left for another turn of the loop: requests that were sent ahead, or chunks."""
@@ -241,8 +250,11 @@ class DownstreamConnection(BodyReader):
         """
         # "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF)
         # received prior to the request-line" (RFC 9112, 2.2).
-        while data[:2] == b"\r\n":
-            data, scanned = data[2:], 0
+        if data[:2] == b"\r\n":
+            begin = 2
+            while data.startswith(b"\r\n", begin):
+                begin += 2
+            data, scanned = data[begin:], 0
         limits = self._live.plan.limits
         try:
             if scanned and data[scanned : scanned + 1] == b"\n":
@@ -252,10 +264,7 @@ class DownstreamConnection(BodyReader):
                 is_line_too_long = data.find(b"\r\n", 0, limits.max_header_bytes) < 0
                 raise ProtocolError(errors.TARGET_TOO_LONG if is_line_too_long else errors.HEAD_TOO_LARGE)
             if end < 0:
-                if not scanned and data:
-                    timers = self._live.timers
-                    timers.arm(self, timers.time() + limits.header_timeout_s)
-                self._buffer = data
+                self._await_head(data)
                 return None
             head = parse_request_head(data[:end], limits.max_headers)
         except ProtocolError as error:
@@ -265,6 +274,19 @@ class DownstreamConnection(BodyReader):
             self._refuse(errors.BAD_REQUEST, str(error), data)
             return None
         return self._begin(head, data[end + 4 :])
+
+    def _await_head(self, data: bytes) -> None:
+        """Keep the beginning of a head, or nothing of one, and give the rest its time."""
+        if self._has_client_ended:
+            self._close()  # it can never become complete
+            return
+        self._buffer = data
+        self._scanned = max(len(data) - 3, 0)
+        if data:
+            timers = self._live.timers
+            deadline = timers.time() + self._live.plan.limits.header_timeout_s
+            if deadline < self.deadline:  # an octet now and then does not put it off
+                timers.arm(self, deadline)
 
     # --- walking a request through the rooms -----------------------------------------------------------------
 
@@ -290,6 +312,10 @@ class DownstreamConnection(BodyReader):
                 body, rest, is_complete = self._begin_body(head, rest)
             except GrammarError as error:
                 self._fail(errors.BAD_REQUEST_BODY, str(error))
+                return None
+            if self._has_client_ended and not is_complete and not rest:
+                self._end(errors.CLIENT_LEFT)
+                self._close()
                 return None
         found = find_route(side, head, self._peer[0])
         if isinstance(found, Reason):
@@ -346,7 +372,7 @@ class DownstreamConnection(BodyReader):
         self._state = State.HEAD
         timers = self._live.timers
         timers.arm(self, timers.time() + self._live.plan.limits.idle_timeout_s)
-        if self._is_draining and not self._buffer:
+        if (self._is_draining or self._has_client_ended) and not self._buffer and not self._is_reading:
             self._close()
         elif self._is_reading:
             pass  # the loop in `_read_heads` goes on
@@ -363,11 +389,19 @@ class DownstreamConnection(BodyReader):
         self._buffer = b""
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
-        self._live.timers.arm(self, self._live.timers.time() + _LINGER_S)
+        timers, is_sent = self._live.timers, not self._transport.get_write_buffer_size()
+        timers.arm(self, timers.time() + (_LINGER_S if is_sent else self._live.plan.limits.idle_timeout_s))
         self._update_reading()
 
     def _close(self, *, hard: bool = False) -> None:
         if self._state == State.CLOSED:
+            return
+        if not hard and self._transport.get_write_buffer_size():
+            # The transport closes when all is sent; a client that does not read must not hold it for ever.
+            self._state = State.LINGER
+            self._buffer = b""
+            self._transport.close()
+            self._live.timers.arm(self, self._live.timers.time() + self._live.plan.limits.idle_timeout_s)
             return
         self._forget()
         if hard:

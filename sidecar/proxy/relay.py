@@ -152,7 +152,7 @@ class WritingHalf(asyncio.Protocol):
                 self._closes = True
         self._framing_out = framing
         fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
-        data = response_bytes(head, fields, framing, self._connection_option())
+        data = response_bytes(head, fields, framing, self._connection_option(is_last=is_end))
         if payload or (is_end and framing == Framing.CHUNKED):
             exchange.bytes_sent += len(payload)
             data += self._framed(payload, is_end, trailers)
@@ -296,7 +296,7 @@ class WritingHalf(asyncio.Protocol):
         is_head = exchange.head is not None and exchange.head.method == b"HEAD"
         exchange.status = status
         self._has_response_begun = True
-        data = local_reply(status, lines, body, is_head=is_head, connection=self._connection_option())
+        data = local_reply(status, lines, body, is_head=is_head, connection=self._connection_option(is_last=True))
         if not is_head and status not in (204, 304):
             exchange.bytes_sent = len(body)
         self._transport.write(data)
@@ -340,12 +340,17 @@ class WritingHalf(asyncio.Protocol):
     def _can_discard(self) -> bool:
         return self._state == State.LENGTH and self._left <= MAX_DISCARD_BYTES
 
-    def _connection_option(self) -> bytes:
-        """Decide, before a response head is written, whether it is the connection's last."""
+    def _connection_option(self, *, is_last: bool) -> bytes:
+        """
+        Decide, before a response head is written, whether it is the connection's last.
+
+        Args:
+            is_last: Nothing comes behind what is written with this head.
+        """
         head = self._exchange.head if self._exchange is not None else None
-        is_answered_early = head is not None and self._state != State.WAIT and self._attempt is None
-        # A client that waits for 100 may never send its body, or may send it as if it were the next request.
-        if head is None or (is_answered_early and (head.kinds & Kind.EXPECT or not self._can_discard())):
+        is_early = self._state != State.WAIT
+        # A client that waits for 100 may never send its body, or may send the next request in its place.
+        if head is None or (is_early and (head.kinds & Kind.EXPECT or (is_last and not self._can_discard()))):
             self._closes = True
         if self._closes or self._is_draining:
             self._closes = True

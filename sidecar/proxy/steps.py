@@ -102,6 +102,8 @@ def request_to_send(
         # "the proxy MUST ignore the received Host header field (if any) and instead replace it with the host
         # information of the request-target" (RFC 9112, 3.2.2).
         host = head.host if head.port is None else b"%b:%d" % (head.host, head.port)
+    elif not head.kinds & Kind.HOST:
+        host = target.name.encode()  # HTTP/1.0 need not name one, HTTP/1.1 must
     path = head.path
     if action.rewrite is not None:
         try:

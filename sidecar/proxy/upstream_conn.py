@@ -96,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunked",
         "_is_blocked",
         "_is_paused",
+        "_is_untouched",
         "_keeps_alive",
         "_left",
         "_limits",
@@ -106,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         "bucket",
         "deadline",
         "endpoint",
+        "is_full",
         "is_request_sent",
         "requests",
         "sink",
@@ -118,6 +120,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.sink: ResponseSink | None = None
         self.state = State.IDLE
+        self.is_full = False
+        """Whether more is written than the upstream takes: send no more until `on_upstream_writable`."""
         self.is_request_sent = False
         self.requests = 0
         self.deadline = inf
@@ -130,6 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps_alive = True
         self._is_blocked = False
         self._is_paused = False
+        self._is_untouched = True
         self._method = b""
         self._limits: Limits | None = None
         self._poll: select.poll | None = None
@@ -153,6 +158,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.sink = sink
         self.state = State.HEAD
         self.requests += 1
+        self._is_untouched = True
         self.deadline = inf  # the sweep finds no deadline and forgets it
         self._method = method
         self._limits = limits
@@ -221,7 +227,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _leave(self, keeps: bool) -> None:
         """The response is complete: back to the pool, or close."""
         self.sink = None
-        if keeps and self.is_request_sent and not self.transport.is_closing():
+        # A peer that answers what it has not read would be sent the next request behind the unread one.
+        if keeps and self.is_request_sent and not self.is_full and not self.transport.is_closing():
             self.state = State.IDLE
             self._is_blocked = False
             if self._is_paused:
@@ -234,7 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
             pool.release(self)
         else:
             # What is written but not sent must not hold the connection: the request's rest is of no use any more.
-            self._close(hard=not self.is_request_sent)
+            self._close(hard=True)
 
     def _close(self, *, hard: bool) -> None:
         if self.state == State.CLOSED:
@@ -281,6 +288,7 @@ class UpstreamConnection(asyncio.Protocol):
         sink, limits = self.sink, self._limits
         assert sink is not None
         assert limits is not None
+        self._is_untouched = False
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -406,7 +414,7 @@ class UpstreamConnection(asyncio.Protocol):
         if state == State.IDLE:
             pool.remove(self)
         self.sink = None
-        is_untouched = state == State.HEAD and not self._buffer
+        is_untouched = state == State.HEAD and self._is_untouched
         self._close(hard=True)
         if sink is None:
             return
@@ -422,10 +430,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The upstream reads slower than the client sends."""
+        self.is_full = True
         if self.sink is not None:
             self.sink.on_upstream_blocked()
 
     def resume_writing(self) -> None:
         """The upstream has caught up."""
+        self.is_full = False
         if self.sink is not None:
             self.sink.on_upstream_writable()

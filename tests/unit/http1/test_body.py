@@ -66,8 +66,8 @@ def test_incomplete_body_waits(data: bytes, payload: bytes, trailers: list[bytes
 @pytest.mark.parametrize(
     "data",
     [
-        b"\r\n", b"x\r\n", b"g\r\n", b"-5\r\n", b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\t\r\n", b"5,\r\n", b"5 5\r\n",
-        b"5\nhello\n0\n\n", b"5\r\nhello\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+        b"\r\n", b"x\r\n", b"g\r\n", b"-5\r\n", b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\t\r\n", b"5,\r\n",
+        b"5 5\r\n",        b"5\nhello\n0\n\n", b"5\r\nhello\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"5;a\rb\r\nhello\r\n0\r\n\r\n",
         b"5;a\x00\r\n", b"5;\x7f\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhell\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n",
         b"5\r\nhello\r0\r\n\r\n", b"0\r\n\n", b"0\r\nX\r\n\r\n", b"0\r\n X: 1\r\n\r\n", b"0\r\nX : 1\r\n\r\n",
         b"0\r\nX: 1\n\r\n", b"0\r\nX: \x00\r\n\r\n", b"0\r\nX: a\rb\r\n\r\n", b"0\r\nContent-Length: x\r\n\r\n",

@@ -42,7 +42,7 @@ class TestOctetSets:
 
     def test_target_is_visible_ascii_without_fragment(self) -> None:
         """RFC 9112, 3.2: no white space, no control octet, no octet above ASCII; a fragment is never sent."""
-        assert set(grammar.TARGET) == {octet for octet in range(0x21, 0x7F)} - {ord("#")}
+        assert set(grammar.TARGET) == set(range(0x21, 0x7F)) - {ord("#")}
 
     def test_reg_name_is_unreserved_and_sub_delims(self) -> None:
         """RFC 3986, 3.2.2: unreserved, sub-delims, and the percent sign of pct-encoded."""

@@ -46,8 +46,8 @@ class TestRequestLine:
     @pytest.mark.parametrize(
         "line",
         [b"", b"GET", b"GET /", b"GET  / HTTP/1.1", b"GET /  HTTP/1.1", b"GET / HTTP/1.1 ", b" GET / HTTP/1.1",
-         b"GET\t/ HTTP/1.1", b"GET / x HTTP/1.1", b" / HTTP/1.1", b"GET / HTTP/1.10", b"GET / HTTP/11", b"GET / http/1.1",
-         b"GET / HTTP/1", b"GET / HTTP/1.", b"GET / HTTP/.1", b"GET / HTTP/1.2", b"GET / HTTP/1,1", b"GET / HTTPS/1.1",
+         b"GET\t/ HTTP/1.1", b"GET / x HTTP/1.1", b" / HTTP/1.1", b"GET / HTTP/1.10", b"GET / HTTP/11",
+         b"GET / http/1.1",         b"GET / HTTP/1", b"GET / HTTP/1.", b"GET / HTTP/.1", b"GET / HTTP/1.2", b"GET / HTTP/1,1", b"GET / HTTPS/1.1",
          b"GET / HTTP/+1.1", b"G\x00T / HTTP/1.1", b"GET /\x00 HTTP/1.1", b"GET / HTTP/1.1\x00", b"GET / HTTP/1.1\r",
          b"GET / RTSP/1.0", b"GET / HTTP/0.9"],
     )  # fmt: skip

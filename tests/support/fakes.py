@@ -1,0 +1,616 @@
+"""
+A whole data path without sockets: real connections, routes, pool and telemetry between peers that the test plays.
+
+A test is a conversation. `client >> data` is what the client sends; `client << data` is what it must have received
+since it was last asked; the same for a `Server`. What differs from run to run (ids) and what every message carries
+(`via`, `x-forwarded-proto`) is left out before comparing:
+
+    client = world.client()
+    client >> b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+    server = world.accept()
+    server << b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+    server >> b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    client << b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+Only the dialer is a fake (`Dials`): a test accepts or refuses each dial itself. The clock stands still but for
+`world.advance`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+
+from sidecar import errors
+from sidecar.errors import Reason
+from sidecar.exchange import Direction, Exchange
+from sidecar.net.timers import Timers
+from sidecar.proxy.downstream import DownstreamConnection
+from sidecar.proxy.live import ListenerState, Live
+from sidecar.proxy.plan import Limits, Listener, Plan, Side
+from sidecar.proxy.upstream_conn import State, UpstreamConnection
+from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
+from sidecar.routing.match import make_match
+from sidecar.routing.table import Table
+from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
+from sidecar.upstream import pool
+from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.passthrough import Passthrough
+
+_MAX_READ_BYTES = 256 * 1024
+_NOISE = re.compile(
+    rb"(?<=\r\n)(?:traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]|x-request-id: [0-9a-f-]{16,36}"
+    rb"|x-forwarded-proto: http|via: 1\.1 sidecar)\r\n"
+)
+
+
+class FakeLoop:
+    """What the data path asks of an event loop; counts what must not happen for a request."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+        self.counts: dict[str, int] = {}
+        self.ready: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self.timed: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def soon(self, callback: Callable[..., object], *args: object) -> None:
+        """As `call_soon`, for the fakes' own purposes: not counted."""
+        self.ready.append((callback, args))
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        self._count("call_soon")
+        self.soon(callback, *args)
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> FakeHandle:
+        return self.call_at(self.now + delay, callback, *args)
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> FakeHandle:
+        self._count("call_at")
+        entry = (when, callback, args)
+        self.timed.append(entry)
+        return FakeHandle(self, entry)
+
+    def create_task(self, coroutine: Any) -> None:
+        self._count("create_task")
+        raise AssertionError("no task may be made here")
+
+    def create_future(self) -> None:
+        self._count("create_future")
+        raise AssertionError("no future may be made here")
+
+    def run(self) -> None:
+        """Run what is ready, and what becomes ready meanwhile."""
+        for _ in range(1_000_000):
+            if not self.ready:
+                return
+            callback, args = self.ready.popleft()
+            callback(*args)
+        raise AssertionError("the loop never comes to rest")
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.timed and (due := min(self.timed, key=lambda entry: entry[0]))[0] <= end:
+            self.timed.remove(due)
+            self.now = max(self.now, due[0])
+            due[1](*due[2])
+            self.run()
+        self.now = end
+
+
+class FakeHandle:
+    """Cancels a timer of the fake loop."""
+
+    def __init__(self, loop: FakeLoop, entry: tuple[float, Callable[..., object], tuple[object, ...]]) -> None:
+        self.loop, self.entry = loop, entry
+
+    def cancel(self) -> None:
+        if self.entry in self.loop.timed:
+            self.loop.timed.remove(self.entry)
+
+
+class FakeTransport(asyncio.Transport):
+    """
+    A socket's transport with uvloop's manners: nothing is delivered while reading is paused or once it closes, a close
+    waits for what is unsent, `connection_lost` comes once and in a later turn of the loop.
+
+    Attributes:
+        writes: Each `write`, in order.
+        unsent: Bytes that the peer has not read; grows only while `is_peer_slow`.
+        ended: How our side ended it: `close`, `abort`, or empty.
+        is_eof_written: Whether our side half-closed it.
+        is_lost: Whether `connection_lost` was called.
+    """
+
+    def __init__(self, loop: FakeLoop, protocol: asyncio.Protocol, peername: object) -> None:
+        super().__init__()
+        self.loop, self.protocol, self.peername = loop, protocol, peername
+        self.writes: list[bytes] = []
+        self.log: list[str] = []
+        self.unsent = 0
+        self.ended = ""
+        self.is_peer_slow = self.is_eof_written = self.is_lost = False
+        self.is_reading_paused = self.is_writing_paused = False
+        self.is_kernel_full = False
+        self._closing = False
+        self._high = self._low = 0
+        self._incoming: deque[bytes] = deque()
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
+
+    # what the data path uses
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername":
+            return self.peername
+        if name == "socket":
+            if self._sockets is None:
+                self._sockets = socket.socketpair()
+            if self.is_kernel_full:
+                self._sockets[1].send(b"x")
+            return self._sockets[0]
+        return default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high, self._low = high or 0, low or 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert isinstance(data, bytes)
+        assert data, "an empty write is a wasted call"
+        assert not self.is_eof_written, "a write behind our own end of file"
+        if self._closing:
+            return
+        self.writes.append(data)
+        if self.is_peer_slow:
+            self.unsent += len(data)
+            if self.unsent > self._high and not self.is_writing_paused:
+                self.is_writing_paused = True
+                self.protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_eof_written = True
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self.ended = "close"
+            if not self.unsent:
+                self.loop.soon(self.lose, None)
+
+    def abort(self) -> None:
+        self._closing = True
+        self.ended = "abort"
+        self.unsent = 0
+        self.loop.soon(self.lose, None)
+
+    def pause_reading(self) -> None:
+        assert not self._closing
+        self.is_reading_paused = True
+        self.log.append("pause")
+
+    def resume_reading(self) -> None:
+        assert not self._closing
+        self.is_reading_paused = False
+        self.log.append("resume")
+        self.loop.soon(self._deliver)
+
+    # what the test does
+
+    def arrive(self, data: bytes) -> None:
+        """Bytes come from the peer; an empty one is its end of file."""
+        if not data:
+            self._incoming.append(b"")
+        for start in range(0, len(data), _MAX_READ_BYTES):
+            self._incoming.append(data[start : start + _MAX_READ_BYTES])
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while self._incoming and not self.is_reading_paused and not self._closing and not self.is_lost:
+            data = self._incoming.popleft()
+            if data:
+                self.protocol.data_received(data)
+            elif not self.protocol.eof_received():
+                self.close()
+
+    @property
+    def has_undelivered(self) -> bool:
+        return bool(self._incoming)
+
+    def peer_reads(self, size: int | None = None) -> None:
+        """The peer takes what is unsent, or so many bytes of it."""
+        self.unsent = 0 if size is None else max(self.unsent - size, 0)
+        if self.is_writing_paused and self.unsent <= self._low:
+            self.is_writing_paused = False
+            self.protocol.resume_writing()
+        if self._closing and not self.unsent and self.ended == "close":
+            self.loop.soon(self.lose, None)
+
+    def lose(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        if not self.is_lost:
+            self.is_lost = self._closing = True
+            self.protocol.connection_lost(error)
+
+    def dispose(self) -> None:
+        for end in self._sockets or ():
+            end.close()
+
+
+class Peer:
+    """One end of a connection, played by the test."""
+
+    def __init__(self, world: World, transport: FakeTransport, name: str) -> None:
+        self.world, self.transport, self.name = world, transport, name
+        self._seen = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def __rshift__(self, data: bytes) -> Peer:
+        """Send, and let everything that follows from it happen."""
+        self.transport.arrive(data)
+        self.world.loop.run()
+        return self
+
+    def __lshift__(self, expected: bytes) -> Peer:
+        """Compare with all that came since the last time, but for the noise."""
+        assert _readable(self.take()) == _readable(expected), self.name
+        return self
+
+    @property
+    def received(self) -> bytes:
+        """All that ever came."""
+        return b"".join(self.transport.writes)
+
+    def take(self) -> bytes:
+        """What came since it was last asked, without the noise."""
+        writes = self.transport.writes[self._seen :]
+        self._seen = len(self.transport.writes)
+        return _NOISE.sub(b"", b"".join(writes))
+
+    def eof(self) -> None:
+        """Half-close."""
+        self.transport.arrive(b"")
+        self.world.loop.run()
+
+    def leave(self, error: Exception | None = None) -> None:
+        """Close, or reset if there is an error."""
+        self.transport.lose(error)
+        self.world.loop.run()
+
+    def reset(self) -> None:
+        self.leave(ConnectionResetError(104, "Connection reset by peer"))
+
+    def stop_reading(self) -> None:
+        self.transport.is_peer_slow = True
+
+    def read(self, size: int | None = None) -> None:
+        """Take what is unsent; all of it and whatever comes, or so many bytes."""
+        if size is None:
+            self.transport.is_peer_slow = False
+        self.transport.peer_reads(size)
+        self.world.loop.run()
+
+    @property
+    def is_open(self) -> bool:
+        return not self.transport.is_closing() and not self.transport.is_lost
+
+    @property
+    def is_paused(self) -> bool:
+        return self.transport.is_reading_paused
+
+
+class Client(Peer):
+    """A client of the proxy."""
+
+    @property
+    def connection(self) -> DownstreamConnection:
+        protocol = self.transport.protocol
+        assert isinstance(protocol, DownstreamConnection)
+        return protocol
+
+    def get(self, path: bytes = b"/", host: bytes = b"web", *lines: bytes) -> None:
+        """Send a GET."""
+        _ = self >> b"\r\n".join((b"GET " + path + b" HTTP/1.1", b"Host: " + host, *lines, b"", b""))
+
+    def responses(self, *methods: bytes) -> list[Response]:
+        """All responses so far as h11 reads them; `methods` of the requests, GET where none is given."""
+        return parse_responses(self.received, methods, is_closed=not self.is_open or self.transport.is_eof_written)
+
+
+class Server(Peer):
+    """One connection that the proxy opened."""
+
+    @property
+    def connection(self) -> UpstreamConnection:
+        protocol = self.transport.protocol
+        assert isinstance(protocol, UpstreamConnection)
+        return protocol
+
+
+@dataclass
+class Dial:
+    """A connect that is under way."""
+
+    endpoint: Endpoint
+    on_connected: Callable[[UpstreamConnection], None]
+    on_failed: Callable[[Reason, str], None]
+
+
+class Dials:
+    """In the dialer's place: notes what is dialed; the test decides what comes of it."""
+
+    def __init__(self) -> None:
+        self.under_way: list[Dial] = []
+        self.count = 0
+
+    def dial(self, endpoint: Endpoint) -> None:
+        self._add(Dial(endpoint, pool.connected, lambda reason, detail: pool.failed(endpoint, reason, detail)))
+
+    def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
+        def on_connected(connection: UpstreamConnection) -> None:
+            endpoint.cluster.stats.connections_opened += 1
+            waiter.on_connection(connection)
+
+        self._add(Dial(endpoint, on_connected, waiter.on_connect_failed))
+
+    def _add(self, dial: Dial) -> None:
+        self.count += 1
+        self.under_way.append(dial)
+
+
+class NotingTelemetry(Telemetry):
+    """The real thing, which also keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(TelemetrySettings(service_name="test"), environment={})
+        self.begun: list[Exchange] = []
+        self.recorded: list[Exchange] = []
+
+    def begin(self, exchange: Exchange) -> bytes:
+        self.begun.append(exchange)
+        return super().begin(exchange)
+
+    def record(self, exchange: Exchange) -> None:
+        assert not any(exchange is other for other in self.recorded), "recorded twice"
+        super().record(exchange)
+        self.recorded.append(exchange)
+
+
+LIMITS = Limits(
+    max_header_bytes=8192, max_headers=64, max_connections=1000, header_timeout_s=10.0, idle_timeout_s=300.0
+)
+
+
+class World:
+    """
+    One plan, one loop, and everybody in it.
+
+    Args:
+        endpoints: Of the upstream `web`, chosen in turn.
+        timeout_s: Of the route to it.
+        action: Another action than forwarding to `web`.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoints: Sequence[str] = ("10.0.0.1:80",),
+        direction: Direction = Direction.OUTBOUND,
+        limits: Limits = LIMITS,
+        timeout_s: float | None = None,
+        rewrite: Rewrite | None = None,
+        request_edits: HeaderEdits | None = None,
+        response_edits: HeaderEdits | None = None,
+        action: Action | None = None,
+        is_passthrough: bool = False,
+        listener_host: bytes | None = None,
+    ) -> None:
+        self.loop = FakeLoop()
+        asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
+        self.timers = Timers(self.loop)  # type: ignore[arg-type]
+        self.telemetry = NotingTelemetry()
+        spec = ClusterSpec("web", tuple((address, 1.0) for address in endpoints), policy="round_robin")
+        self.cluster = Cluster(spec)
+        scope = self.telemetry.scope(direction, "to-web", "web", "web")
+        forward = Forward(
+            (Target("web", self.cluster, 1.0, request_edits, response_edits, scope),), None, rewrite, timeout_s
+        )
+        route = Route("to-web", (make_match(hosts=["web"]),), action or forward, scope, response_edits)
+        self.passthrough = Passthrough()
+        passing = Route(
+            "passthrough",
+            (),
+            Forward((Target("passthrough", self.passthrough.cluster, 1.0, None, None, scope),)),
+            scope,
+        )
+        sides = tuple(
+            Side(
+                side,
+                Table([route] if side is direction else []),
+                None,
+                self.passthrough if is_passthrough else None,
+                passing if is_passthrough else None,
+                self.telemetry.scope(side, "", "", ""),
+            )
+            for side in Direction
+        )
+        self.plan = Plan(1, "0" * 12, (sides[0], sides[1]), (), {"web": self.cluster}, limits, 20.0)
+        self.live = Live(self.plan, self.telemetry, self.timers, self.loop)  # type: ignore[arg-type]
+        self.dials = Dials()
+        self.live.dialer = self.dials  # type: ignore[assignment]
+        self.listener_state = ListenerState(Listener(direction, "127.0.0.1:15001", listener_host))
+        self.clients: list[Client] = []
+        self.servers: list[Server] = []
+        self.timers.start()
+        self.loop.counts.clear()
+
+    def close(self) -> None:
+        """Give back what the operating system lent."""
+        asyncio._set_running_loop(None)
+        for peer in (*self.clients, *self.servers):
+            peer.transport.dispose()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    # --- peers -----------------------------------------------------------------------------------------------
+
+    def client(self) -> Client:
+        """A client connects."""
+        protocol = self.live.protocol_factory(self.listener_state)()
+        transport = FakeTransport(self.loop, protocol, ("192.0.2.1", 40000 + len(self.clients)))
+        client = Client(self, transport, f"client {len(self.clients)}")
+        self.clients.append(client)
+        protocol.connection_made(transport)
+        self.loop.run()
+        return client
+
+    def accept(self, *, is_slow: bool = False) -> Server:
+        """The oldest dial succeeds."""
+        dial = self.dials.under_way.pop(0)
+        protocol = UpstreamConnection(dial.endpoint, self.timers, dial.on_connected)
+        transport = FakeTransport(self.loop, protocol, (dial.endpoint.host, dial.endpoint.port))
+        transport.is_peer_slow = is_slow
+        server = Server(self, transport, f"server {len(self.servers)}")
+        self.servers.append(server)
+        protocol.connection_made(transport)
+        self.loop.run()
+        return server
+
+    def refuse(self, reason: Reason = errors.CONNECT_FAILED, detail: str = "refused") -> None:
+        """The oldest dial fails."""
+        dial = self.dials.under_way.pop(0)
+        dial.on_failed(reason, detail)
+        self.loop.run()
+
+    def warm(self, client: Client | None = None) -> tuple[Client, Server]:
+        """A client whose first request was answered, and the connection that waits in the pool since."""
+        client = client or self.client()
+        client.get()
+        server = self.accept()
+        _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        client.take()
+        server.take()
+        return client, server
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on, with every tick on the way."""
+        self.loop.advance(seconds)
+
+    # --- what must hold --------------------------------------------------------------------------------------
+
+    @property
+    def recorded(self) -> list[Exchange]:
+        return self.telemetry.recorded
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return (*self.cluster.endpoints, *self.passthrough.cluster.endpoints)
+
+    def outcome(self) -> tuple[int, str]:
+        """Status and reason of the one exchange that was recorded."""
+        (exchange,) = self.recorded
+        return exchange.status, exchange.reason.name if exchange.reason else ""
+
+    def assert_at_rest(self) -> None:
+        """Nothing is in flight: every exchange was recorded, every count is back, no connection is lost from sight."""
+        assert {id(exchange) for exchange in self.telemetry.begun} == {id(exchange) for exchange in self.recorded}
+        for endpoint in self.endpoints:
+            assert endpoint.active == 0, endpoint
+            assert endpoint.connecting == sum(dial.endpoint is endpoint for dial in self.dials.under_way), endpoint
+            for idle in endpoint.idle:
+                assert isinstance(idle, UpstreamConnection)
+                assert idle.state is State.IDLE
+                assert idle.sink is None
+        for cluster in (self.cluster, self.passthrough.cluster):
+            assert cluster.stats.requests_active == 0
+            assert cluster.stats.pending == 0
+        idle_now = {id(idle) for endpoint in self.endpoints for idle in endpoint.idle}
+        for server in self.servers:
+            assert (id(server.connection) in idle_now) == server.is_open, server.connection
+        opened = self.cluster.stats.connections_opened + self.passthrough.cluster.stats.connections_opened
+        closed = self.cluster.stats.connections_closed + self.passthrough.cluster.stats.connections_closed
+        assert opened - closed == len(idle_now)
+        connected = {id(connection) for side in self.live.connections for connection in side}
+        for client in self.clients:
+            assert (id(client.connection) in connected) == (not client.transport.is_lost), client.connection
+
+
+@dataclass
+class Response:
+    """A response as the oracle read it."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+    is_complete: bool = True
+
+
+def parse_responses(data: bytes, methods: Sequence[bytes] = (), *, is_closed: bool = False) -> list[Response]:
+    """
+    Read responses with h11, which must accept every byte.
+
+    Args:
+        methods: Of the requests, in order; GET for those that are missing.
+        is_closed: Whether the connection ended behind the data.
+    """
+    found: list[Response] = []
+    rest, number = data, 0
+    while rest:
+        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+        method = methods[number] if number < len(methods) else b"GET"
+        connection.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(rest)
+        if is_closed:
+            connection.receive_data(b"")
+        response: Response | None = None
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.InformationalResponse):
+                found.append(Response(event.status_code, dict(event.headers), b""))
+            elif isinstance(event, h11.Response):
+                response = Response(event.status_code, dict(event.headers), b"", is_complete=False)
+                found.append(response)
+            elif isinstance(event, h11.Data):
+                assert response is not None
+                response.body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                assert response is not None
+                response.is_complete = True
+                break
+            else:
+                return found
+        rest = connection.trailing_data[0]
+        number += 1
+    return found
+
+
+def _readable(data: bytes) -> list[str]:
+    """Lines, so that a mismatch is shown as a difference of lines."""
+    return data.decode("latin-1").replace("\r\n", "\\r\\n\n").split("\n")

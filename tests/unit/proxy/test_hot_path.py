@@ -1,0 +1,106 @@
+"""What a keep-alive GET on a warm pool costs, counted: the promise of the design's section 9."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+from types import FrameType
+
+import pytest
+
+from tests.support.fakes import World
+
+REQUEST = (
+    b"GET /v1/items?page=2 HTTP/1.1\r\nHost: web\r\nUser-Agent: curl/8\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n"
+    b"Cookie: uid=1; b=2\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n"
+)
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def test_keep_alive_get_makes_no_task_future_timer_log_call_or_regex(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly two reads and two writes, and none of what must not be there for each request."""
+    client, server = world.warm()
+    for _ in range(2):
+        _ = client >> REQUEST
+        _ = server >> RESPONSE
+    client.take(), server.take()
+    done: list[str] = []
+
+    def forbid(owner: object, name: str) -> None:
+        original = getattr(owner, name)
+
+        def noting(*args: object, **kwargs: object) -> object:
+            done.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    forbid(logging.Logger, "handle")
+    forbid(logging.Logger, "isEnabledFor")
+    forbid(re, "compile")
+    forbid(asyncio, "create_task")
+    forbid(asyncio, "ensure_future")
+    world.loop.counts.clear()
+    dialed = world.dials.count
+    writes = len(client.transport.writes), len(server.transport.writes)
+    calls: list[str] = []
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        client.transport.protocol.data_received(REQUEST)
+        server.transport.protocol.data_received(RESPONSE)
+    finally:
+        sys.setprofile(None)
+
+    assert (len(client.transport.writes), len(server.transport.writes)) == (writes[0] + 1, writes[1] + 1)
+    assert calls.count("data_received") == 2
+    assert world.loop.counts == {}
+    assert not world.loop.ready
+    assert world.dials.count == dialed
+    assert done == []
+    assert server.take().startswith(b"GET /v1/items?page=2 HTTP/1.1\r\nHost: web\r\n")
+    assert client.responses()[-1].body == b"hello"
+    assert client.transport.log == server.transport.log == []
+    world.assert_at_rest()
+
+
+def test_number_of_python_calls_a_request_is_bounded(world: World) -> None:
+    """A request costs a known number of Python calls; a change that adds many should be seen, and be worth it."""
+    client, server = world.warm()
+    _ = client >> REQUEST
+    _ = server >> RESPONSE
+    calls: list[str] = []
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        client.transport.protocol.data_received(REQUEST)
+        server.transport.protocol.data_received(RESPONSE)
+    finally:
+        sys.setprofile(None)
+    assert len(calls) <= 100, calls
+
+
+def test_streamed_download_makes_one_write_a_read(world: World) -> None:
+    """Each read from the upstream becomes one write to the client, and nothing else is asked of the loop."""
+    client, server = world.warm()
+    client.get()
+    _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    world.loop.counts.clear()
+    before = len(client.transport.writes)
+    for _ in range(100):
+        server.transport.protocol.data_received(b"x" * 10000)
+    assert len(client.transport.writes) == before + 100
+    assert world.loop.counts == {}
+    world.assert_at_rest()
