@@ -8,6 +8,7 @@ span. `benchmarks/micro/record.py` has the cost.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,8 @@ from sidecar.telemetry.spans import Agent, Authority, Destination, Peer
 
 __all__ = ["Scope", "Telemetry", "TelemetrySettings"]
 
+log = logging.getLogger("sidecar.telemetry")
+
 _TRACE_OR_ID = Kind.TRACE | Kind.REQUEST_ID
 _TRACE = Kind.TRACE
 _USER_AGENT = Kind.USER_AGENT
@@ -30,6 +33,9 @@ _MAX_REMEMBERED = 4096  # peers, endpoints, authorities, each
 _SAMPLE_BITS = 1 << 64
 # No callback of ours takes a millisecond, so what comes later after a response's head is the body still streaming.
 _MAX_TAIL_NS = 1_000_000
+
+Observer = Callable[[Exchange], None]
+"""Looks at an exchange that is over: reads it, keeps nothing of it, and takes microseconds."""
 
 
 class Telemetry:
@@ -41,6 +47,9 @@ class Telemetry:
         clusters: Upstreams that exist at the time of a scrape.
         connections: Open client connections by direction at the time of a scrape.
         environment: Where `OTEL_*` variables are read.
+
+    Attributes:
+        observers: Who looks on at this moment; usually nobody, which costs nothing.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class Telemetry:
         connections: Callable[[], Mapping[Direction, int]] = dict,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
+        self.observers: tuple[Observer, ...] = ()
         self._clusters = clusters
         self._connections = connections
         self._metrics = RequestMetrics()
@@ -94,6 +104,14 @@ class Telemetry:
         """Open the access log anew (SIGUSR1)."""
         if self._sinks.log_file is not None:
             self._sinks.log_file.reopen()
+
+    def add_observer(self, observer: Observer) -> None:
+        """From now on call `observer` with every exchange that was recorded, on the event loop."""
+        self.observers += (observer,)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Call it no more; one that is not there, because it failed or was removed before, is no error."""
+        self.observers = tuple(other for other in self.observers if other != observer)
 
     def config_applied(self, config_hash: str, *, is_reload: bool) -> None:
         """A configuration is live; `config_hash` is `Plan.config_hash`."""
@@ -195,6 +213,17 @@ class Telemetry:
                 scope.overhead.observe(exchange.sent_ns - start_ns + (tail_ns if tail_ns < _MAX_TAIL_NS else 0))
         if self._write is not None or exchange.sampled:
             self._tell(exchange, outcome, clock.wall_ns(start_ns), duration_ns, waited)
+        if self.observers:
+            self._show(exchange)
+
+    def _show(self, exchange: Exchange) -> None:
+        for observer in self.observers:
+            try:
+                observer(exchange)
+            except Exception:
+                # Whoever only looks on must not be able to hurt what is looked at.
+                log.exception("observer_failed observer=%r; it is removed", observer)
+                self.remove_observer(observer)
 
     def _tell(self, exchange: Exchange, outcome: Outcome, start_ns: int, duration_ns: int, waited: bytes) -> None:
         """Write the line and the span; `start_ns` is since the Unix epoch here."""

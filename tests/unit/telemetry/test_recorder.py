@@ -11,7 +11,7 @@ import pytest
 
 from sidecar import errors
 from sidecar.errors import REASONS, Reason
-from sidecar.exchange import Direction
+from sidecar.exchange import Direction, Exchange
 from sidecar.telemetry.recorder import TelemetrySettings
 from sidecar.telemetry.tracecontext import parse_traceparent
 from tests.unit.telemetry.cases import COLLECTOR, Told, attributes, over, request
@@ -269,6 +269,40 @@ class TestRecord:
         assert sum(value for name, value in samples.items() if name.startswith("sidecar_requests_total")) == count
         durations = "http_server_request_duration_seconds_count"
         assert sum(value for name, value in samples.items() if name.startswith(durations)) == count
+
+
+class TestObservers:
+    """Whoever looks on sees every exchange, and only while looking."""
+
+    def test_an_observer_sees_what_is_recorded_until_it_is_removed(self) -> None:
+        """The exchange itself, once, after it was recorded; sampled or not, with a log or without."""
+        telemetry = Told(TelemetrySettings("s", access_log_path=None))
+        seen: list[Exchange] = []
+        exchanges = [over(request()) for _ in range(3)]
+        telemetry.record(exchanges[0])
+        telemetry.add_observer(seen.append)
+        telemetry.record(exchanges[1])
+        telemetry.remove_observer(seen.append)
+        telemetry.remove_observer(seen.append)
+        telemetry.record(exchanges[2])
+        assert seen == [exchanges[1]]
+        assert telemetry.observers == ()
+
+    def test_an_observer_that_fails_is_removed_and_hurts_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The exchange is recorded, others go on looking, and the failure is logged once."""
+        telemetry = Told()
+        seen: list[Exchange] = []
+
+        def fail(_: Exchange) -> None:
+            raise RuntimeError("oops")
+
+        telemetry.add_observer(fail)
+        telemetry.add_observer(seen.append)
+        for _ in range(2):
+            telemetry.record(over(request()))
+        assert (len(seen), len(telemetry.lines()), len(telemetry.spans())) == (2, 2, 2)
+        assert telemetry.observers == (seen.append,)
+        assert [record.message.partition(" ")[0] for record in caplog.records] == ["observer_failed"]
 
 
 class TestReload:
