@@ -1,0 +1,133 @@
+"""
+Real peers: programs and servers that were not written for these tests.
+
+A test that needs one says `require("nginx")`: where it is not installed the test is skipped and says so, and with
+`CI=true` in the environment it fails instead, so that a pipeline cannot lose a peer without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.support.process import request
+from tests.support.wait import eventually, free_port
+
+_PACKAGES = {
+    "nginx": "Debian's package nginx",
+    "curl": "Debian's package curl",
+    "promtool": "Debian's package prometheus",
+    "unshare": "Debian's package util-linux",
+}
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it with `CI=true`, because of `what`."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} (with CI=true nothing may be missing)")
+    pytest.skip(what)
+
+
+def require(program: str) -> str:
+    """Path of a program."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
+    if path is None:
+        missing(f"{program} is not installed: it is in {_PACKAGES.get(program, 'no package that we know')}")
+    return path
+
+
+def require_ipv6() -> None:
+    """A loopback address of IPv6."""
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        missing(f"no address ::1 on this machine: {error}")
+
+
+@contextlib.contextmanager
+def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """The server as a subprocess, once it answers; killed with all that it started on leaving."""
+
+    def is_up() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"{command[0]} ended with {process.returncode}:\n{log.read_text()}")
+        try:
+            return request(port, "/").status > 0
+        except OSError:
+            return False
+
+    with open(log, "ab") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        eventually(is_up, f"{command[0]} to answer", 30)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(15)
+
+
+@contextlib.contextmanager
+def nginx(directory: Path) -> Iterator[int]:
+    """
+    nginx serving `directory / "files"`, with gzip for text and keep-alive; yields its port.
+
+    `/connection` answers the serial number of its connection, of which nginx counts the requests.
+    """
+    program = require("nginx")
+    port = free_port()
+    (directory / "files").mkdir(exist_ok=True)
+    config = directory / "nginx.conf"
+    config.write_text(
+        textwrap.dedent(f"""
+            worker_processes 1;
+            daemon off;
+            {"user root;" if os.geteuid() == 0 else ""}
+            pid {directory}/nginx.pid;
+            error_log {directory}/nginx-error.log;
+            events {{ worker_connections 512; }}
+            http {{
+                access_log off;
+                types {{ text/plain txt; application/octet-stream bin; }}
+                client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
+                uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
+                keepalive_timeout 60s;
+                keepalive_requests 100000;
+                server {{
+                    listen 127.0.0.1:{port};
+                    gzip on; gzip_types text/plain; gzip_min_length 100; gzip_proxied any;
+                    root {directory}/files;
+                    location = / {{ return 204; }}
+                    location = /connection {{ return 200 "$connection"; }}
+                    location = /fields {{ return 200 "$http_via|$http_x_request_id|$http_host"; }}
+                }}
+            }}
+        """)
+    )
+    with _running([program, "-c", str(config), "-p", str(directory)], port, directory / "nginx.log"):
+        yield port
+
+
+@contextlib.contextmanager
+def uvicorn(directory: Path, http: str) -> Iterator[int]:
+    """uvicorn with `tests.support.asgi_app` and this parser (`httptools`, `h11`); yields its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "tests.support.asgi_app:app", "--port", str(port), "--http", http]
+    command += ["--ws", "none", "--log-level", "warning", "--lifespan", "off", "--timeout-keep-alive", "30"]
+    with _running(command, port, directory / f"uvicorn-{http}.log"):
+        yield port
