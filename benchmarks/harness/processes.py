@@ -53,6 +53,7 @@ class Process:
             except (OSError, http.client.HTTPException):
                 pass
             if time.monotonic() > deadline:
+                self.stop()
                 raise StartError(f"{self.name} did not answer on port {port} in {timeout_s:g} s:\n{self.tail()}")
             time.sleep(0.05)
 
