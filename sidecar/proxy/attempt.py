@@ -201,6 +201,13 @@ class Attempt:
             self._connection.abort()
             self._connection = None
 
+    def finish(self) -> None:
+        """Both ends of the tunnel have ended: what was said last is still delivered."""
+        if self._connection is not None:
+            self._leave()
+            self._connection.finish()
+            self._connection = None
+
     # --- trying ----------------------------------------------------------------------------------------------
 
     def _enter(self, endpoint: Endpoint) -> None:

@@ -150,8 +150,7 @@ class DownstreamConnection(BodyReader):
             return True
         if self._state == State.TUNNEL:
             if self._has_upstream_ended:
-                self._end(None)
-                self._close()
+                self._end_tunnel()
                 return False
             if self._attempt is not None:
                 self._attempt.send_tunnel_eof()

@@ -231,12 +231,18 @@ class WritingHalf(asyncio.Protocol):
         """The upstream sends no more; the client still may."""
         self._has_upstream_ended = True
         if self._has_client_ended:
-            self._end(None)
-            self._close()
+            self._end_tunnel()
             return False
         if self._transport.can_write_eof():
             self._transport.write_eof()
         return True
+
+    def _end_tunnel(self) -> None:
+        """Both have ended in order."""
+        if self._attempt is not None:
+            self._attempt.finish()
+        self._end(None)
+        self._close()
 
     def on_upstream_blocked(self) -> None:
         """Read no more of the request."""

@@ -38,6 +38,7 @@ from sidecar.upstream.endpoint import Endpoint
 # Above the high mark the other side is paused; both bound what one slow peer can make us hold.
 WRITE_HIGH_BYTES = 128 * 1024
 WRITE_LOW_BYTES = 32 * 1024
+_FLUSH_S = 30.0
 
 
 class State(IntEnum):
@@ -196,6 +197,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.sink = None
         self._close(hard=True)
 
+    def finish(self) -> None:
+        """The exchange is over and nothing more will come: close when what is written has been sent."""
+        self.sink = None
+        has_unsent = self.transport.get_write_buffer_size() > 0
+        self._close(hard=False)
+        if has_unsent:
+            self._timers.arm(self, self._timers.time() + _FLUSH_S)
+
     # --- the pool's side -------------------------------------------------------------------------------------
 
     def is_usable(self) -> bool:
@@ -219,10 +228,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._close(hard=False)
 
     def on_deadline(self, now: float) -> None:
-        """Idle for too long."""
+        """Idle for too long, or closed and still not sent."""
         if self.state == State.IDLE:
             pool.remove(self)
             self.close_idle("idle_timeout")
+        elif self.state == State.CLOSED:
+            self.transport.abort()
 
     def _leave(self, keeps: bool) -> None:
         """The response is complete: back to the pool, or close."""
@@ -410,6 +421,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The connection is gone; what that means depends on what was awaited."""
         state, sink = self.state, self.sink
         if state == State.CLOSED:
+            self._timers.forget(self)
             return
         if state == State.IDLE:
             pool.remove(self)
