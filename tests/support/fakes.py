@@ -591,7 +591,12 @@ def parse_responses(data: bytes, methods: Sequence[bytes] = (), *, is_closed: bo
             connection.receive_data(b"")
         response: Response | None = None
         while True:
-            event = connection.next_event()
+            try:
+                event = connection.next_event()
+            except h11.RemoteProtocolError as error:
+                assert is_closed, error
+                assert "peer closed connection" in str(error), error
+                return found
             if isinstance(event, h11.InformationalResponse):
                 found.append(Response(event.status_code, dict(event.headers), b""))
             elif isinstance(event, h11.Response):
