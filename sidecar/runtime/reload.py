@@ -23,6 +23,7 @@ from sidecar.net.timers import Timers
 from sidecar.proxy.live import Live
 from sidecar.runtime.compile import Compiler, Draft, make_draft
 from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
+from sidecar.runtime.loop import without_collection
 from sidecar.runtime.process_log import event
 from sidecar.telemetry.recorder import Telemetry
 from sidecar.upstream.registry import Registry
@@ -139,7 +140,8 @@ class Reloader:
                 config_hash = source.digest_hex[:12]
                 # Good or bad, this content has been dealt with.
                 self._watch.accept(source.digest_hex)
-                await self._install(source)
+                with without_collection():
+                    await self._install(source)
             except ConfigError as refusal:
                 problems = tuple(refusal.problems)
             except (SourceError, ClosedError) as refusal:

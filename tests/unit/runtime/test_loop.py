@@ -1,0 +1,64 @@
+"""The event loop's runner, and the garbage collector while a configuration is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+
+import pytest
+import uvloop
+
+from sidecar.runtime.loop import COLLECT_EVERY, run_in_loop, without_collection
+
+
+def test_the_loop_is_uvloop_and_gives_back_the_result() -> None:
+    """One loop, one main, one exit code."""
+    kinds: list[type] = []
+
+    async def main() -> int:
+        kinds.append(type(asyncio.get_running_loop()))
+        return 7
+
+    assert run_in_loop(main) == 7
+    assert kinds == [uvloop.Loop]
+
+
+def test_what_nobody_caught_is_logged_in_our_form(caplog: pytest.LogCaptureFixture) -> None:
+    """One line that names it, with its traceback."""
+
+    async def main() -> int:
+        asyncio.get_running_loop().call_soon(lambda: 1 // 0)
+        await asyncio.sleep(0)
+        return 0
+
+    run_in_loop(main)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage().startswith("unhandled_exception")
+    assert record.exc_info is not None
+
+
+def test_garbage_is_not_collected_during_a_load_but_is_in_the_end() -> None:
+    """The collector is off inside, on outside, and nothing is exempt for more than a few loads."""
+
+    class Cycle:
+        alive = 0
+
+        def __init__(self) -> None:
+            Cycle.alive += 1
+            self.me = self
+
+        def __del__(self) -> None:
+            Cycle.alive -= 1
+
+    try:
+        with without_collection():
+            assert not gc.isenabled()
+            Cycle()
+        assert gc.isenabled()
+        for _ in range(COLLECT_EVERY):
+            with without_collection():
+                pass
+        assert Cycle.alive == 0
+    finally:
+        gc.unfreeze()
