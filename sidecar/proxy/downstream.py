@@ -20,7 +20,10 @@ without an upstream is over when `_begin` returns, so pipelined requests are tak
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -46,6 +49,7 @@ log = logging.getLogger("sidecar.proxy")
 # Requests that a client may send ahead, in bytes, before it is paused.
 _MAX_AHEAD_BYTES = 64 * 1024
 _LINGER_S = 2.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 # Requests begun in one callback: local answers to a pipelined burst must not hold the loop.
 _MAX_AT_ONCE = 16
 
@@ -91,8 +95,8 @@ class DownstreamConnection(BodyReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         live = self._live
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
         peer = transport.get_extra_info("peername")
         direction = self.listener_state.listener.direction
         self._peer = (peer[0], peer[1]) if isinstance(peer, tuple) and peer else ("unix", 0)
@@ -386,27 +390,33 @@ class DownstreamConnection(BodyReader):
         """
         self._state = State.LINGER
         self._buffer = b""
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
-        timers, is_sent = self._live.timers, not self._transport.get_write_buffer_size()
+        self.end_writing()
+        timers, is_sent = self._live.timers, not self.has_unsent()
         timers.arm(self, timers.time() + (_LINGER_S if is_sent else self._live.plan.limits.idle_timeout_s))
         self._update_reading()
 
     def _close(self, *, hard: bool = False) -> None:
         if self._state == State.CLOSED:
             return
-        if not hard and self._transport.get_write_buffer_size():
+        if not hard:
+            self.flush()
+        if not hard and self.transport.get_write_buffer_size():
             # The transport closes when all is sent; a client that does not read must not hold it for ever.
             self._state = State.LINGER
             self._buffer = b""
-            self._transport.close()
+            self.transport.close()
             self._live.timers.arm(self, self._live.timers.time() + self._live.plan.limits.idle_timeout_s)
             return
         self._forget()
         if hard:
-            self._transport.abort()
+            if self._framing_out == Framing.CLOSE:
+                # Its end is the end of the body: only a reset tells the client that this one is not whole.
+                with contextlib.suppress(OSError):
+                    connected = self.transport.get_extra_info("socket")
+                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def _forget(self) -> None:
         self._state = State.CLOSED
@@ -425,9 +435,9 @@ class DownstreamConnection(BodyReader):
         if pauses == self._is_paused:
             return
         self._is_paused = pauses
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
         if pauses:
-            self._transport.pause_reading()
+            self.transport.pause_reading()
         else:
-            self._transport.resume_reading()
+            self.transport.resume_reading()
