@@ -11,13 +11,14 @@ A request is sent again only when it cannot have been processed twice: when no c
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.message import Framing, RequestHead, ResponseHead
 from sidecar.proxy.dialer import Dialer
+from sidecar.proxy.halves import Chooser, ClientHalf
 from sidecar.proxy.plan import Limits
 from sidecar.proxy.upstream_conn import UpstreamConnection
 from sidecar.upstream import pool
@@ -27,44 +28,6 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 _MAX_TRIES = 2
 # What is held of a body while a connection is being made; then the client is paused.
 _MAX_HELD_BYTES = 64 * 1024
-
-
-class Chooser(Protocol):
-    """Where the endpoints come from; `upstream.Cluster` is one."""
-
-    def choose(self, head: RequestHead, peer_ip: str) -> Endpoint | None:
-        """An endpoint for this request, or None."""
-
-
-class ClientHalf(Protocol):
-    """The client's side of the exchange."""
-
-    def on_informational(self, head: ResponseHead) -> None:
-        """A 1xx response other than 101."""
-
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
-        """The final response begins; the attempt is over if `is_end`."""
-
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
-        """More of the body; the attempt is over if `is_end`."""
-
-    def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
-        """The exchange becomes a tunnel; None when it is one by CONNECT."""
-
-    def on_tunnel_data(self, data: bytes) -> None:
-        """Bytes of the tunnel for the client."""
-
-    def on_tunnel_eof(self) -> bool:
-        """The upstream sends no more."""
-
-    def on_failed(self, reason: Reason, detail: str) -> None:
-        """The attempt is over without a complete response."""
-
-    def on_upstream_blocked(self) -> None:
-        """Send no more of the request until `on_upstream_writable`."""
-
-    def on_upstream_writable(self) -> None:
-        """More of the request may come."""
 
 
 class Attempt:
@@ -162,7 +125,7 @@ class Attempt:
         if connection is not None:
             connection.is_request_sent = is_complete
             if data:
-                connection.transport.write(data)
+                connection.write(data)
         elif self._held is not None and data:
             self._held.append(data)
             if sum(map(len, self._held)) > _MAX_HELD_BYTES:
@@ -171,14 +134,14 @@ class Attempt:
     def send_tunnel(self, data: bytes) -> None:
         """Bytes of the tunnel for the upstream."""
         if self._connection is not None:
-            self._connection.transport.write(data)
+            self._connection.write(data)
         elif self._held is not None:
             self.send_body(data, False)
 
     def send_tunnel_eof(self) -> None:
         """The client sends no more."""
-        if self._connection is not None and self._connection.transport.can_write_eof():
-            self._connection.transport.write_eof()
+        if self._connection is not None:
+            self._connection.end_writing()
 
     def pause(self) -> None:
         """The client does not read."""
@@ -267,7 +230,7 @@ class Attempt:
             upstream.open_tunnel(self)
             self._client.on_switched(None, b"")
             if held:
-                upstream.transport.write(b"".join(held))
+                upstream.write(b"".join(held))
         elif not self._can_send_again() and upstream.requests and not upstream.is_quiet():
             self._held = held
             upstream.close_idle("stale")

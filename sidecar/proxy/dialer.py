@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sidecar import errors
 from sidecar.errors import Reason
+from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
 from sidecar.proxy.upstream_conn import UpstreamConnection
 from sidecar.upstream import pool
@@ -26,11 +27,13 @@ class Dialer:
     Args:
         loop: Used for tasks and connections.
         timers: Given to each connection.
+        outbox: Given to each connection.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timers: Timers) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timers: Timers, outbox: Outbox) -> None:
         self._loop = loop
         self._timers = timers
+        self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -77,7 +80,7 @@ class Dialer:
         stats = endpoint.cluster.stats
 
         def factory() -> UpstreamConnection:
-            return UpstreamConnection(endpoint, self._timers, on_connected)
+            return UpstreamConnection(endpoint, self._timers, self._outbox, on_connected)
 
         try:
             async with asyncio.timeout(endpoint.cluster.connect_timeout_s):

@@ -33,8 +33,9 @@ from sidecar.exchange import Direction, Exchange
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, parse_request_head
 from sidecar.message import Framing, Kind, RequestHead
-from sidecar.proxy.attempt import Attempt, Chooser
+from sidecar.proxy.attempt import Attempt
 from sidecar.proxy.bodies import BodyReader
+from sidecar.proxy.halves import Chooser
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.relay import State
 from sidecar.proxy.steps import ByAuthority, find_route, request_to_send, upgrade_of

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from sidecar.exchange import Direction
+from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
 from sidecar.proxy.dialer import Dialer
 from sidecar.proxy.downstream import DownstreamConnection
@@ -47,7 +48,8 @@ class Live:
         self.telemetry = telemetry
         self.timers = timers
         self.loop = loop
-        self.dialer = Dialer(loop, timers)
+        self.outbox = Outbox(loop)
+        self.dialer = Dialer(loop, timers, self.outbox)
         self.is_draining = False
         self.connections: tuple[set[DownstreamConnection], set[DownstreamConnection]] = (set(), set())
         """Downstream connections, indexed by `Direction`."""

@@ -9,7 +9,6 @@ abstract here: `_proceed` to the next request, `_linger`, `_close`.
 
 from __future__ import annotations
 
-import asyncio
 from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from sidecar.http1.body import encode_chunk, encode_end
 from sidecar.http1.forward import VIA, response_bytes
 from sidecar.http1.grammar import make_field
 from sidecar.message import Framing, Kind, ResponseHead
+from sidecar.net.flow import BatchingWriter
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.attempt import Attempt
 from sidecar.proxy.replies import explain, local_reply
@@ -47,7 +47,7 @@ class State(IntEnum):
     CLOSED = 7
 
 
-class WritingHalf(asyncio.Protocol):
+class WritingHalf(BatchingWriter):
     """
     Args:
         live: What all connections share.
@@ -70,17 +70,16 @@ class WritingHalf(asyncio.Protocol):
         "_live",
         "_response_edits",
         "_state",
-        "_transport",
         "_upgrade",
         "bucket",
         "deadline",
     )
 
     def __init__(self, live: Live) -> None:
+        super().__init__(live.outbox)
         self._live = live
         self.deadline = inf
         self.bucket = NOT_ARMED
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._state = State.HEAD
         self._buffer = b""
         self._left = 0
@@ -130,7 +129,7 @@ class WritingHalf(asyncio.Protocol):
         """
         exchange = self._exchange
         if exchange is not None and exchange.head is not None and exchange.head.minor:
-            self._transport.write(response_bytes(head, head.fields, Framing.NONE, b""))
+            self.write(response_bytes(head, head.fields, Framing.NONE, b""))
 
     def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Write the head and what there is of the body."""
@@ -156,7 +155,7 @@ class WritingHalf(asyncio.Protocol):
         if payload or (is_end and framing == Framing.CHUNKED):
             exchange.bytes_sent += len(payload)
             data += self._framed(payload, is_end, trailers)
-        self._transport.write(data)
+        self.write(data)
         if is_end:
             self._end(None)
             self._after_response()
@@ -173,7 +172,7 @@ class WritingHalf(asyncio.Protocol):
         if self._framing_out == Framing.CHUNKED:
             payload = self._framed(payload, is_end, trailers)
         if payload:
-            self._transport.write(payload)
+            self.write(payload)
         if is_end:
             self._attempt = None
             self._end(None)
@@ -205,12 +204,12 @@ class WritingHalf(asyncio.Protocol):
         self._deadline_of_exchange = inf
         exchange.bytes_sent += len(rest)
         if head is None:
-            self._transport.write(_TUNNEL_BEGINS + rest)
+            self.write(_TUNNEL_BEGINS + rest)
         else:
             switch = next((field.value for field in head.fields if field.name == b"upgrade"), self._upgrade)
             fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
             data = response_bytes(head, fields, Framing.NONE, b"upgrade\r\nupgrade: " + switch)
-            self._transport.write(data + rest)
+            self.write(data + rest)
         ahead, self._buffer = self._buffer, b""
         if ahead:
             exchange.bytes_received += len(ahead)
@@ -224,7 +223,7 @@ class WritingHalf(asyncio.Protocol):
         """Bytes for the client."""
         if self._exchange is not None:
             self._exchange.bytes_sent += len(data)
-            self._transport.write(data)
+            self.write(data)
             self._touch()
 
     def on_tunnel_eof(self) -> bool:
@@ -233,8 +232,7 @@ class WritingHalf(asyncio.Protocol):
         if self._has_client_ended:
             self._end_tunnel()
             return False
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self.end_writing()
         return True
 
     def _end_tunnel(self) -> None:
@@ -305,7 +303,7 @@ class WritingHalf(asyncio.Protocol):
         data = local_reply(status, lines, body, is_head=is_head, connection=self._connection_option(is_last=True))
         if not is_head and status not in (204, 304):
             exchange.bytes_sent = len(body)
-        self._transport.write(data)
+        self.write(data)
 
     # --- ends ------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ import select
 from collections.abc import Callable
 from enum import IntEnum
 from math import inf
-from typing import Protocol, cast
+from typing import cast
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
@@ -30,7 +30,9 @@ from sidecar.http1.body import ChunkedReader
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, parse_response_head
 from sidecar.message import Framing, ResponseHead
+from sidecar.net.flow import BatchingWriter, Outbox
 from sidecar.net.timers import NOT_ARMED, Timers
+from sidecar.proxy.halves import ResponseSink
 from sidecar.proxy.plan import Limits
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
@@ -53,42 +55,12 @@ class State(IntEnum):
     CLOSED = 6
 
 
-class ResponseSink(Protocol):
-    """The attempt that a connection serves."""
-
-    def on_informational(self, head: ResponseHead) -> None:
-        """A 1xx response other than 101; the final one is still to come."""
-
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
-        """The final response's head, what has come of its body, and whether that is all."""
-
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
-        """More of the body."""
-
-    def on_switched(self, head: ResponseHead, rest: bytes) -> None:
-        """101: from here the connection is a tunnel, and `rest` its first bytes."""
-
-    def on_tunnel_data(self, data: bytes) -> None:
-        """Bytes of a tunnel."""
-
-    def on_tunnel_eof(self) -> bool:
-        """The upstream sends no more; true keeps the connection open for the other direction."""
-
-    def on_upstream_lost(self, reason: Reason, detail: str, is_untouched: bool) -> None:
-        """The connection is gone before the response was complete; untouched if not one byte of it came."""
-
-    def on_upstream_blocked(self) -> None:
-        """The upstream does not read: send no more."""
-
-    def on_upstream_writable(self) -> None:
-        """The upstream reads again."""
-
-
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(BatchingWriter):
     """
     Args:
         endpoint: Where it leads.
         timers: Sweeps it while idle.
+        outbox: Flushes what it writes.
         on_connected: Told once, when the dial has succeeded; takes the connection.
     """
 
@@ -113,12 +85,17 @@ class UpstreamConnection(asyncio.Protocol):
         "requests",
         "sink",
         "state",
-        "transport",
     )
 
-    def __init__(self, endpoint: Endpoint, timers: Timers, on_connected: Callable[[UpstreamConnection], None]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timers: Timers,
+        outbox: Outbox,
+        on_connected: Callable[[UpstreamConnection], None],
+    ) -> None:
+        super().__init__(outbox)
         self.endpoint = endpoint
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.sink: ResponseSink | None = None
         self.state = State.IDLE
         self.is_full = False
@@ -164,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = method
         self._limits = limits
         self.is_request_sent = is_complete
-        self.transport.write(data)
+        self.write(data)
 
     def open_tunnel(self, sink: ResponseSink) -> None:
         """Use the connection for a tunnel from its first byte (CONNECT)."""
@@ -200,7 +177,7 @@ class UpstreamConnection(asyncio.Protocol):
     def finish(self) -> None:
         """The exchange is over and nothing more will come: close when what is written has been sent."""
         self.sink = None
-        has_unsent = self.transport.get_write_buffer_size() > 0
+        has_unsent = self.has_unsent()
         self._close(hard=False)
         if has_unsent:
             self._timers.arm(self, self._timers.time() + _FLUSH_S)
@@ -264,7 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
         if hard:
             self.transport.abort()
         else:
-            self.transport.close()
+            self.end()
 
     # --- the transport's side --------------------------------------------------------------------------------
 
