@@ -66,15 +66,44 @@ def test_incomplete_body_waits(data: bytes, payload: bytes, trailers: list[bytes
 @pytest.mark.parametrize(
     "data",
     [
-        b"\r\n", b"x\r\n", b"g\r\n", b"-5\r\n", b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\t\r\n", b"5,\r\n",
-        b"5 5\r\n",        b"5\nhello\n0\n\n", b"5\r\nhello\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"5;a\rb\r\nhello\r\n0\r\n\r\n",
-        b"5;a\x00\r\n", b"5;\x7f\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhell\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n",
-        b"5\r\nhello\r0\r\n\r\n", b"0\r\n\n", b"0\r\nX\r\n\r\n", b"0\r\n X: 1\r\n\r\n", b"0\r\nX : 1\r\n\r\n",
-        b"0\r\nX: 1\n\r\n", b"0\r\nX: \x00\r\n\r\n", b"0\r\nX: a\rb\r\n\r\n", b"0\r\nContent-Length: x\r\n\r\n",
-        b"1" + b"0" * 15 + b"\r\n", b"F" * 16 + b"\r\n", b"5;" + b"a" * 5000, b"0\r\nX: " + b"a" * 2000,
-        b"0\r\n" + b"X: 1\r\n" * 300, b"\n", b"0\n\r\n",
+        b"\r\n",
+        b"x\r\n",
+        b"g\r\n",
+        b"-5\r\n",
+        b"+5\r\n",
+        b"0x5\r\n",
+        b" 5\r\n",
+        b"5 \r\n",
+        b"5\t\r\n",
+        b"5,\r\n",
+        b"5 5\r\n",
+        b"5\nhello\n0\n\n",
+        b"5\r\nhello\n0\r\n\r\n",
+        b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+        b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+        b"5;a\x00\r\n",
+        b"5;\x7f\r\n",
+        b"5\r\nhelloX\r\n0\r\n\r\n",
+        b"5\r\nhell\r\n0\r\n\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5\r\nhello\r0\r\n\r\n",
+        b"0\r\n\n",
+        b"0\r\nX\r\n\r\n",
+        b"0\r\n X: 1\r\n\r\n",
+        b"0\r\nX : 1\r\n\r\n",
+        b"0\r\nX: 1\n\r\n",
+        b"0\r\nX: \x00\r\n\r\n",
+        b"0\r\nX: a\rb\r\n\r\n",
+        b"0\r\nContent-Length: x\r\n\r\n",
+        b"1" + b"0" * 15 + b"\r\n",
+        b"F" * 16 + b"\r\n",
+        b"5;" + b"a" * 5000,
+        b"0\r\nX: " + b"a" * 2000,
+        b"0\r\n" + b"X: 1\r\n" * 300,
+        b"\n",
+        b"0\n\r\n",
     ],
-)  # fmt: skip
+)
 def test_invalid_body_is_refused_however_cut(data: bytes) -> None:
     """Sizes that are not 1*HEXDIG, bare line ends, wrong lengths, bad trailers, and overflow end the body for good."""
     with pytest.raises(GrammarError):
@@ -109,9 +138,20 @@ def test_octets_of_an_extension() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Host: evil", b"Connection: close", b"TE: trailers",
-     b"Cookie: a=b", b"X-Forwarded-For: 1.2.3.4", b"X-Request-Id: 1", b"traceparent: x", b"Via: x", b"Expect: x"],
-)  # fmt: skip
+    [
+        b"Content-Length: 5",
+        b"Transfer-Encoding: chunked",
+        b"Host: evil",
+        b"Connection: close",
+        b"TE: trailers",
+        b"Cookie: a=b",
+        b"X-Forwarded-For: 1.2.3.4",
+        b"X-Request-Id: 1",
+        b"traceparent: x",
+        b"Via: x",
+        b"Expect: x",
+    ],
+)
 def test_trailer_that_means_something_in_a_head_is_dropped(line: bytes) -> None:
     """RFC 9110, 6.5.1: framing, routing and request modifiers cannot be sent behind the body."""
     assert read(b"0\r\nA: 1\r\n" + line + b"\r\nB: 2\r\n\r\n")[1] == [b"A: 1", b"B: 2"]

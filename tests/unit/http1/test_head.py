@@ -45,12 +45,35 @@ class TestRequestLine:
 
     @pytest.mark.parametrize(
         "line",
-        [b"", b"GET", b"GET /", b"GET  / HTTP/1.1", b"GET /  HTTP/1.1", b"GET / HTTP/1.1 ", b" GET / HTTP/1.1",
-         b"GET\t/ HTTP/1.1", b"GET / x HTTP/1.1", b" / HTTP/1.1", b"GET / HTTP/1.10", b"GET / HTTP/11",
-         b"GET / http/1.1",         b"GET / HTTP/1", b"GET / HTTP/1.", b"GET / HTTP/.1", b"GET / HTTP/1.2", b"GET / HTTP/1,1", b"GET / HTTPS/1.1",
-         b"GET / HTTP/+1.1", b"G\x00T / HTTP/1.1", b"GET /\x00 HTTP/1.1", b"GET / HTTP/1.1\x00", b"GET / HTTP/1.1\r",
-         b"GET / RTSP/1.0", b"GET / HTTP/0.9"],
-    )  # fmt: skip
+        [
+            b"",
+            b"GET",
+            b"GET /",
+            b"GET  / HTTP/1.1",
+            b"GET /  HTTP/1.1",
+            b"GET / HTTP/1.1 ",
+            b" GET / HTTP/1.1",
+            b"GET\t/ HTTP/1.1",
+            b"GET / x HTTP/1.1",
+            b" / HTTP/1.1",
+            b"GET / HTTP/1.10",
+            b"GET / HTTP/11",
+            b"GET / http/1.1",
+            b"GET / HTTP/1",
+            b"GET / HTTP/1.",
+            b"GET / HTTP/.1",
+            b"GET / HTTP/1.2",
+            b"GET / HTTP/1,1",
+            b"GET / HTTPS/1.1",
+            b"GET / HTTP/+1.1",
+            b"G\x00T / HTTP/1.1",
+            b"GET /\x00 HTTP/1.1",
+            b"GET / HTTP/1.1\x00",
+            b"GET / HTTP/1.1\r",
+            b"GET / RTSP/1.0",
+            b"GET / HTTP/0.9",
+        ],
+    )
     def test_line_outside_the_grammar_is_a_bad_request(self, line: bytes) -> None:
         """Anything but three words parted by single spaces, with a version that exists, is refused."""
         assert refusal_of(line, b"Host: a") is errors.BAD_REQUEST
@@ -118,9 +141,21 @@ class TestFields:
 
     @pytest.mark.parametrize(
         "line",
-        [b" folded: x", b"\tfolded", b"a : b", b"Transfer-Encoding : chunked", b"Content-Length\t: 5", b": x", b"x",
-         b"a: b\rc: d", b"a: b\nc: d", b"a: \x00", b"a: \x0bchunked", b"a\xa0: b"],
-    )  # fmt: skip
+        [
+            b" folded: x",
+            b"\tfolded",
+            b"a : b",
+            b"Transfer-Encoding : chunked",
+            b"Content-Length\t: 5",
+            b": x",
+            b"x",
+            b"a: b\rc: d",
+            b"a: b\nc: d",
+            b"a: \x00",
+            b"a: \x0bchunked",
+            b"a\xa0: b",
+        ],
+    )
     def test_bad_line_refuses_the_request(self, line: bytes) -> None:
         """One bad line is enough, wherever it stands."""
         assert refusal_of(b"GET / HTTP/1.1", line, b"Host: a") is errors.BAD_REQUEST
@@ -159,10 +194,16 @@ class TestStatusLine:
 
     @pytest.mark.parametrize(
         ("line", "status", "reason", "minor"),
-        [(b"HTTP/1.1 200 OK", 200, b"OK", 1), (b"HTTP/1.0 404 Not Found", 404, b"Not Found", 0),
-         (b"HTTP/1.1 204 ", 204, b"", 1), (b"HTTP/1.1 200", 200, b"", 1), (b"HTTP/1.1 999 x", 999, b"x", 1),
-         (b"HTTP/1.1 500 \xe9", 500, b"\xe9", 1), (b"HTTP/1.1 200  OK", 200, b" OK", 1)],
-    )  # fmt: skip
+        [
+            (b"HTTP/1.1 200 OK", 200, b"OK", 1),
+            (b"HTTP/1.0 404 Not Found", 404, b"Not Found", 0),
+            (b"HTTP/1.1 204 ", 204, b"", 1),
+            (b"HTTP/1.1 200", 200, b"", 1),
+            (b"HTTP/1.1 999 x", 999, b"x", 1),
+            (b"HTTP/1.1 500 \xe9", 500, b"\xe9", 1),
+            (b"HTTP/1.1 200  OK", 200, b" OK", 1),
+        ],
+    )
     def test_valid(self, line: bytes, status: int, reason: bytes, minor: int) -> None:
         """Any three-digit code and any phrase, also none, pass."""
         head = response(line)
@@ -172,11 +213,30 @@ class TestStatusLine:
 
     @pytest.mark.parametrize(
         "line",
-        [b"", b"HTTP/1.1", b"HTTP/1.1 ", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 099 x", b"HTTP/1.1 000 x",
-         b"HTTP/1.1 abc x", b"HTTP/1.1 +20 x", b"HTTP/1.1 2 0 x", b"HTTP/1.1\t200 OK", b"HTTP/1.1  200 OK",
-         b"HTTP/2.0 200 OK", b"HTTP/1.2 200 OK", b"http/1.1 200 OK", b"ICY 200 OK", b" HTTP/1.1 200 OK",
-         b"HTTP/1.1 200 O\x00K", b"HTTP/1.1 200 O\rK", b"HTTP/1.1 200 O\nK", b"HTTP/1.1 200OK"],
-    )  # fmt: skip
+        [
+            b"",
+            b"HTTP/1.1",
+            b"HTTP/1.1 ",
+            b"HTTP/1.1 20 OK",
+            b"HTTP/1.1 2000 OK",
+            b"HTTP/1.1 099 x",
+            b"HTTP/1.1 000 x",
+            b"HTTP/1.1 abc x",
+            b"HTTP/1.1 +20 x",
+            b"HTTP/1.1 2 0 x",
+            b"HTTP/1.1\t200 OK",
+            b"HTTP/1.1  200 OK",
+            b"HTTP/2.0 200 OK",
+            b"HTTP/1.2 200 OK",
+            b"http/1.1 200 OK",
+            b"ICY 200 OK",
+            b" HTTP/1.1 200 OK",
+            b"HTTP/1.1 200 O\x00K",
+            b"HTTP/1.1 200 O\rK",
+            b"HTTP/1.1 200 O\nK",
+            b"HTTP/1.1 200OK",
+        ],
+    )
     def test_invalid(self, line: bytes) -> None:
         """Everything else is a bad response."""
         with pytest.raises(ProtocolError) as caught:
