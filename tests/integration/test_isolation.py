@@ -1,0 +1,56 @@
+"""Nothing of one exchange is ever in another, whatever their sizes, framings and order, and whoever leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.tagged import TaggedLoad, TaggedServer
+from tests.support.wait import eventually
+
+
+def _text(server: TaggedServer) -> str:
+    return f"""
+        service: x
+        outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+        upstreams: {{web: {{endpoints: ["127.0.0.1:{server.port}"]}}}}
+    """
+
+
+def _is_calm(sidecar: SidecarProcess) -> bool:
+    names = ("sidecar_downstream_connections_active", "sidecar_upstream_requests_active")
+    return not any(sidecar.metric(name) for name in (*names, "sidecar_upstream_requests_pending"))
+
+
+def test_no_byte_of_one_request_is_in_another(tmp_path: Path) -> None:
+    """Four thousand tagged exchanges, all framings, pipelined, over pooled connections: every byte is in its place."""
+    with TaggedServer() as server, running_sidecar(tmp_path, _text(server)) as sidecar:
+        load = TaggedLoad(sidecar.outbound_port, "web", seed=1)
+        asyncio.run(load.run(20, 200))
+        assert load.wrong == []
+        assert server.wrong == []
+        assert load.statuses == {200: 4000}
+        assert load.answered == server.requests == 4000
+        # Every fifth response ends its connection; the others are reused.
+        assert server.connections < 1200
+        eventually(lambda: _is_calm(sidecar), "all to be over")
+        assert sidecar.metric("sidecar_requests_total", upstream="web", code="200", flag="-") == 4000
+        assert len(sidecar.wait_for_log_lines(4000)) == 4000
+
+
+def test_clients_that_leave_leave_nothing_to_others(tmp_path: Path) -> None:
+    """A fifth of the clients reset while they are answered; nobody else gets a byte too many or too few."""
+    with TaggedServer() as server, running_sidecar(tmp_path, _text(server)) as sidecar:
+        load = TaggedLoad(sidecar.outbound_port, "web", seed=2)
+        asyncio.run(load.run(20, 100, leaves=0.2))
+        assert load.wrong == []
+        assert server.wrong == []
+        assert load.left > 100
+        assert load.statuses == {200: 2000 - load.left}
+        eventually(lambda: _is_calm(sidecar), "all to be over")
+        idle = sidecar.metric("sidecar_upstream_connections_idle", upstream="web")
+        eventually(lambda: server.open <= idle, "connections in use to be closed")
+        lines = sidecar.access_log()
+        assert {row["response_flags"] for row in lines} <= {"-", "DC"}
+        assert sum(row["response_flags"] == "DC" for row in lines) > 0
