@@ -24,19 +24,21 @@ fail() {
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
 [ "$(id -u)" = 0 ] || fail "needs root: it makes namespaces and mounts"
-for tool in buildah debootstrap ip unshare nsenter setpriv curl flock python3; do
-  command -v "$tool" > /dev/null || fail "$tool is not installed (Debian: buildah debootstrap iproute2 util-linux curl python3)"
+for tool in buildah debootstrap ip unshare nsenter setpriv curl flock pgrep python3; do
+  command -v "$tool" > /dev/null || fail "$tool is not installed (Debian: buildah debootstrap iproute2 util-linux procps curl python3)"
 done
 
 cache="${SIDECAR_IMAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sidecar-image}"
 mkdir -p "$cache"
-exec 9> "$cache/lock"
-flock --wait 300 9 || fail "another image test holds $cache/lock"
+if [ -z "${SIDECAR_IMAGE_LOCKED:-}" ]; then
+  # One at a time. The lock is flock's own (--close): no process that is left behind could hold it.
+  SIDECAR_IMAGE_LOCKED=yes exec flock --close --wait 300 "$cache/lock" "$PWD/tests/image/run.sh"
+fi
 
 export BUILDAH_ISOLATION=chroot
 # The driver must be said with the directory: a directory of one's own makes the library forget STORAGE_DRIVER.
 buildah=(buildah --storage-driver vfs --root "$cache/storage" --runroot "$cache/run")
-buildah() { command "${buildah[@]}" "$@" 9>&-; }
+buildah() { command "${buildah[@]}" "$@"; }
 
 work="$(mktemp -d)"
 netns="sidecar-image-$$"
@@ -45,10 +47,16 @@ pids=()
 clean_up() {
   trap - ERR
   set +e
-  [ "${#pids[@]}" -eq 0 ] || kill -KILL "${pids[@]}" 2> /dev/null
-  wait 2> /dev/null
-  ip netns del "$netns" 2> /dev/null
-  [ -z "$container" ] || { buildah umount "$container"; buildah rm "$container"; } > /dev/null 2>&1
+  exec 2> /dev/null
+  for pid in "${pids[@]}"; do
+    # A container's process 1 first: killing unshare would only orphan it (the kernel forgets --kill-child when a
+    # process changes its user).
+    pkill -KILL --parent "$pid"
+    kill -KILL "$pid"
+  done
+  wait
+  ip netns del "$netns"
+  [ -z "$container" ] || { buildah umount "$container"; buildah rm "$container"; } > /dev/null
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -107,7 +115,7 @@ git ls-files -z --cached --others --exclude-standard -- Dockerfile .dockerignore
 cp -R "$wheels" "$context/build/wheels"
 start="$(now)"
 timeout 300 "${buildah[@]}" build --quiet --pull-never --format docker --build-arg BASE="$base" \
-  --tag localhost/sidecar:test "$context" > "$work/build.log" 2>&1 9>&- || { tail -n 40 "$work/build.log" >&2; fail "buildah build"; }
+  --tag localhost/sidecar:test "$context" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail "buildah build"; }
 say "built the image in $(since "$start")"
 buildah rmi --prune --force > /dev/null 2>&1 || true
 
@@ -144,9 +152,10 @@ say "user, health check, stop signal and contents are right; the sidecar adds $(
 # --- a pod: one network namespace for the app and its sidecar ------------------------------------------------------
 ip netns add "$netns"
 ip -n "$netns" link set lo up
-pod() { ip netns exec "$netns" "$@"; }
+# In the background never by a function: `$!` would be a shell's, and ending it would leave the process.
+pod=(ip netns exec "$netns")
 for server in app:8080 recommendations:8081 recommendations-beta:8082; do
-  pod python3 tests/image/app.py "${server%:*}" "${server#*:}" > "$work/${server%:*}.log" 2>&1 9>&- &
+  "${pod[@]}" python3 tests/image/app.py "${server%:*}" "${server#*:}" > "$work/${server%:*}.log" 2>&1 &
   pids+=($!)
 done
 
@@ -184,10 +193,10 @@ SHELL
 start_container() { # CONFIG COMMAND...: in the background; its host-side process is $outer
   local directory="$1"
   shift
-  # The log pipes belong to root and nobody else may open them, as with engines that do not hand them over.
-  pod unshare --mount --pid --uts --ipc --fork --kill-child=KILL \
+  # The logs belong to root, and the container's user could not open them: as with an engine's pipes.
+  "${pod[@]}" unshare --mount --pid --uts --ipc --fork \
     sh "$work/enter.sh" "$root" "$directory" env -i "${environment[@]}" "$@" \
-    > >(cat > "$work/stdout.log") 2> >(cat > "$work/stderr.log") 9>&- &
+    > "$work/stdout.log" 2> "$work/stderr.log" &
   outer=$!
   pids+=("$outer")
 }
@@ -211,12 +220,12 @@ for _ in $(seq 100); do
   sleep 0.05
 done
 inside() { # COMMAND...: in the container, as its user
-  nsenter --target "$init" --mount --pid --uts --ipc --net --root --wd=/ --setgid 1337 --setuid 1337 -- env -i "${environment[@]}" "$@"
+  nsenter --target "$init" --mount --pid --uts --ipc --net --root --wd --setgid 1337 --setuid 1337 -- env -i "${environment[@]}" "$@"
 }
 for attempt in $(seq 100); do
-  if inside "${healthcheck[@]}" 2> /dev/null; then break; fi
+  if inside "${healthcheck[@]}" 2> "$work/health.log"; then break; fi
   kill -0 "$outer" 2> /dev/null || fail "the container ended before it was healthy"
-  [ "$attempt" -lt 100 ] || fail "not healthy after $(since "$started")"
+  [ "$attempt" -lt 100 ] || fail "not healthy after $(since "$started"): $(tail -n 1 "$work/health.log")"
   sleep 0.1
 done
 say "healthy $(since "$started") after the start, by the image's own health check"
@@ -230,7 +239,7 @@ if inside python3 -c 'open("/tmp/x", "w")' 2> "$work/write.log"; then fail "the 
 grep -q 'Read-only file system' "$work/write.log" || fail "writing failed for another reason: $(tail -n 1 "$work/write.log")"
 say "process 1, user 1337, no capabilities, read-only root file system"
 
-get() { pod curl --silent --show-error --max-time 5 --noproxy '' "$@"; }
+get() { "${pod[@]}" curl --silent --show-error --max-time 5 --noproxy '' "$@"; }
 get http://127.0.0.1:15000/hello | grep -q '"name": "app".*"path": "/hello".*"traceparent": "00-' || fail "a request to the app"
 by_cookie="$(get --proxy http://127.0.0.1:15001 --cookie 'a=b; BETA_USER=true' http://recommendations/v1)"
 [[ "$by_cookie" == *'"name": "recommendations-beta"'* ]] || fail "the cookie should lead to beta: $by_cookie"
