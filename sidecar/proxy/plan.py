@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.exchange import Direction
+from sidecar.proxy.policies import RateLimiter
 from sidecar.routing.actions import Route
 from sidecar.routing.table import Table
 from sidecar.telemetry.recorder import Scope
@@ -66,6 +67,7 @@ class Side:
         passthrough: Where unmatched requests go by their own authority, or None when they are denied.
         passthrough_route: Route whose settings apply to those, or None.
         unrouted: Telemetry of requests that reached no route.
+        rate_limit: Asked before a route is looked for, or None.
     """
 
     direction: Direction
@@ -74,6 +76,7 @@ class Side:
     passthrough: Passthrough | None
     passthrough_route: Route | None
     unrouted: Scope
+    rate_limit: RateLimiter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Plan:
         listeners: What is to be bound.
         clusters: Upstreams by name.
         drain_timeout_s: Seconds from SIGTERM to the end, at most.
+        drain_delay_s: Seconds of these in which readiness fails already while inbound still accepts.
     """
 
     generation: int
@@ -97,3 +101,4 @@ class Plan:
     clusters: Mapping[str, Cluster]
     limits: Limits
     drain_timeout_s: float
+    drain_delay_s: float = 0.0

@@ -68,12 +68,21 @@ class Forward:
         split: Chooses among them; None when there is one.
         rewrite: Host and path to send, or None to send what came.
         timeout_s: Seconds for the whole exchange, or None for no limit.
+        retry: The `upstream.retry.RetryPolicy`, or None for the safe retry that every route has. This and the next
+            three are typed by their reader, as `Target.upstream` is.
+        fault: The `proxy.policies.Fault`, or None.
+        mirror: The `proxy.policies.Mirror`, or None.
+        rate_limit: The `proxy.policies.RateLimiter`, or None.
     """
 
     targets: tuple[Target, ...]
     split: Split | None = None
     rewrite: Rewrite | None = None
     timeout_s: float | None = None
+    retry: Any = None
+    fault: Any = None
+    mirror: Any = None
+    rate_limit: Any = None
 
     def choose(self, head: RequestHead, peer_ip: str) -> Target:
         """The target for this request: by its key if the split is sticky and the request has one, else by chance."""
