@@ -93,6 +93,14 @@ lock: $(UV)  ## bring the lock files in step with pyproject.toml
 schema: $(READY)  ## write config/sidecar.schema.json from the models
 	@mkdir -p build && $(BIN)/sidecar schema > build/schema.json && mv build/schema.json config/sidecar.schema.json
 
+.PHONY: docs
+docs: $(READY)  ## write the pages that are made from tables of the source
+	@mkdir -p build
+	@$(BIN)/python -c 'from sidecar.cli.reasons import errors_page; print(errors_page(), end="")' > build/errors.md
+	@mv build/errors.md docs/errors.md
+	@$(BIN)/python -m sidecar.telemetry.reference > build/metrics.md
+	@mv build/metrics.md docs/metrics.md
+
 .PHONY: image
 image:  ## build the container image with docker, podman or buildah
 	@if [ -z "$(ENGINE)" ]; then echo "no container engine found: install docker, podman or buildah" >&2; exit 1; fi
