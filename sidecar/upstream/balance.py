@@ -22,8 +22,9 @@ from typing import Literal
 
 from sidecar.message import RequestHead
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.ewma import PeakEwma, WeightedPeakEwma
 
-Policy = Literal["round_robin", "least_request", "random", "hash"]
+Policy = Literal["round_robin", "least_request", "random", "hash", "peak_ewma"]
 
 Choose = Callable[[RequestHead, str], Endpoint | None]
 """Name the endpoint for a request, given its head and the address of the client; None when there is none."""
@@ -79,12 +80,12 @@ def bind(
 
     Args:
         policy: Which one.
-        endpoints: Usable endpoints, each with a positive weight. The weights are read now, not per request.
+        endpoints: Usable endpoints, each with a positive `share`. The shares are read now, not per request.
         hash_key: Needed by `hash`, unused by the others.
         random: Source of chance, for tests.
 
     Returns:
-        A function that is good until the set or a weight changes.
+        A function that is good until the set or a share changes.
     """
     if not endpoints:
         return _choose_none
@@ -95,11 +96,13 @@ def bind(
         if hash_key is None:
             raise ValueError("expected a hash key for the policy hash, found none")
         return HashRing(endpoints, hash_key.reader(), random).choose
-    is_even = len({endpoint.weight for endpoint in endpoints}) == 1
+    is_even = len({endpoint.share for endpoint in endpoints}) == 1
     if policy == "round_robin":
         return (RoundRobin if is_even else WeightedRoundRobin)(endpoints, random).choose
     if policy == "random":
         return (RandomChoice if is_even else WeightedRandomChoice)(endpoints, random).choose
+    if policy == "peak_ewma":
+        return (PeakEwma if is_even else WeightedPeakEwma)(endpoints, random).choose
     return (LeastRequest if is_even else WeightedLeastRequest)(endpoints, random).choose
 
 
@@ -138,7 +141,7 @@ class WeightedRoundRobin:
 
     def __init__(self, endpoints: Sequence[Endpoint], random: Random) -> None:
         self._endpoints = tuple(endpoints)
-        self._weights = _lowest_terms([endpoint.weight for endpoint in endpoints])
+        self._weights = _lowest_terms([endpoint.share for endpoint in endpoints])
         self._phases = [(i + 1) * _GOLDEN % 1.0 for i in range(len(endpoints))]
         self._first_turns = [
             (phase / weight, i, 0) for i, (phase, weight) in enumerate(zip(self._phases, self._weights, strict=True))
@@ -208,7 +211,7 @@ class WeightedLeastRequest:
 
     def __init__(self, endpoints: Sequence[Endpoint], random: Random) -> None:
         self._endpoints = tuple(endpoints)
-        self._bounds = list(accumulate(endpoint.weight for endpoint in endpoints))
+        self._bounds = list(accumulate(endpoint.share for endpoint in endpoints))
         self._random = random
 
     def choose(self, head: RequestHead, peer_ip: str) -> Endpoint:
@@ -219,14 +222,14 @@ class WeightedLeastRequest:
         one = endpoints[first]
         # The second is drawn from the line of weights with the first's stretch cut out.
         start = bounds[first - 1] if first else 0.0
-        point = random() * (bounds[-1] - one.weight)
+        point = random() * (bounds[-1] - one.share)
         if point >= start:
-            point += one.weight
+            point += one.share
         second = min(bisect_right(bounds, point), last)
         if second == first:  # Only by rounding, at the edge of the stretch.
             second = first - 1 if first else 1
         other = endpoints[second]
-        return one if one.active * other.weight <= other.active * one.weight else other
+        return one if one.active * other.share <= other.active * one.share else other
 
 
 class RandomChoice:
@@ -250,7 +253,7 @@ class WeightedRandomChoice:
 
     def __init__(self, endpoints: Sequence[Endpoint], random: Random) -> None:
         self._endpoints = tuple(endpoints)
-        self._bounds = list(accumulate(endpoint.weight for endpoint in endpoints))
+        self._bounds = list(accumulate(endpoint.share for endpoint in endpoints))
         self._random = random
 
     def choose(self, head: RequestHead, peer_ip: str) -> Endpoint:
@@ -266,7 +269,8 @@ class HashRing:
 
     Each endpoint owns points on a ring of 32 bits, which its label alone determines; a key belongs to the first point
     at or after its own hash. An endpoint that comes or goes takes or gives only its own keys, about 1/n of all. The
-    number of points follows the weight relative to the heaviest endpoint. A request without the key goes anywhere.
+    number of points follows the weight relative to the heaviest endpoint; a slow start or another zone does not move
+    keys. A request without the key goes anywhere.
     """
 
     __slots__ = ("_owners", "_points", "_random", "_read_key")

@@ -8,65 +8,27 @@ finds the addresses that are right now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from random import random as system_random
 
+from sidecar.errors import Reason
+from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
+from sidecar.upstream import ewma, outlier, usable
 from sidecar.upstream.balance import Choose, HashKey, Policy, Random, bind
-from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.endpoint import Endpoint, Health
+from sidecar.upstream.health import HealthSpec
+from sidecar.upstream.limits import Breaker, BreakerSpec
+from sidecar.upstream.outlier import Outlier, OutlierSpec
+from sidecar.upstream.retry import DEFAULT_BUDGET, RetryBudget, RetryBudgetSpec
+from sidecar.upstream.stats import ClusterStats
+
+logger = logging.getLogger("sidecar.upstream")
 
 __all__ = ["Change", "Cluster", "ClusterSpec", "ClusterStats", "HashKey", "Policy", "resolved_addresses"]
-
-
-class ClusterStats:
-    """
-    What happened in a cluster; counts only go up, but for the two gauges. Written by `pool`, `proxy` and `registry`.
-
-    Attributes:
-        connections_opened: Connects that succeeded.
-        connections_closed: Of those, the ones that are closed again.
-        connections_reused: Exchanges that found an idle connection.
-        connect_failures: Connects that were refused or failed otherwise.
-        connect_timeouts: Connects that took longer than `connect_timeout_s`.
-        requests: Exchanges that were given an endpoint.
-        requests_active: Of those, the ones in flight (gauge).
-        pending: Exchanges that wait for a connection (gauge).
-        resets: Exchanges that the upstream cut off.
-        dns_successes: Lookups that gave at least one address.
-        dns_failures: Lookups that failed, timed out or gave none.
-        dns_last_success: When the last one succeeded, in seconds since the Unix epoch; 0 for never.
-    """
-
-    __slots__ = (
-        "connect_failures",
-        "connect_timeouts",
-        "connections_closed",
-        "connections_opened",
-        "connections_reused",
-        "dns_failures",
-        "dns_last_success",
-        "dns_successes",
-        "pending",
-        "requests",
-        "requests_active",
-        "resets",
-    )
-
-    def __init__(self) -> None:
-        self.connections_opened = 0
-        self.connections_closed = 0
-        self.connections_reused = 0
-        self.connect_failures = 0
-        self.connect_timeouts = 0
-        self.requests = 0
-        self.requests_active = 0
-        self.pending = 0
-        self.resets = 0
-        self.dns_successes = 0
-        self.dns_failures = 0
-        self.dns_last_success = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +45,14 @@ class ClusterSpec:
         hash_key: What `hash` hashes; None for the other policies.
         connect_timeout_s: Seconds to open a connection, resolving a static endpoint's name included.
         idle_timeout_s: Seconds that a connection without an exchange is kept.
+        breaker: Limits, or None.
+        retry_budget: How much of its traffic retries may be, or None for any.
+        outlier: Ejection of endpoints that fail, or None.
+        health: Active checks, or None.
+        panic_threshold: Percentage of usable endpoints below which all are used; 0 for never.
+        slow_start_s: Seconds in which an endpoint that comes (back) reaches its full weight; 0 for none.
+        zone: Where this sidecar is; empty for no preference.
+        zones: `(address, zone)` of static endpoints.
 
     Raises:
         ValueError: A part contradicts the above.
@@ -95,8 +65,20 @@ class ClusterSpec:
     hash_key: HashKey | None = None
     connect_timeout_s: float = 1.0
     idle_timeout_s: float = 4.0
+    breaker: BreakerSpec | None = None
+    retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET
+    outlier: OutlierSpec | None = None
+    health: HealthSpec | None = None
+    panic_threshold: float = 50.0
+    slow_start_s: float = 0.0
+    zone: str = ""
+    zones: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        if not 0 <= self.panic_threshold <= 100:
+            raise ValueError(f"{self.name}: expected a panic threshold from 0 to 100, found {self.panic_threshold}")
+        if not (isfinite(self.slow_start_s) and self.slow_start_s >= 0):
+            raise ValueError(f"{self.name}: expected a slow start of 0 or more seconds, found {self.slow_start_s}")
         if self.dns is not None and self.endpoints:
             raise ValueError(f"{self.name}: expected endpoints or dns, found both")
         if (self.policy == "hash") != (self.hash_key is not None):
@@ -116,6 +98,11 @@ class ClusterSpec:
                 raise ValueError(f"{self.name}: expected a weight of 0 or more, found {weight} for {text!r}")
             weights[address] = weights.get(address, 0) + weight
         return weights
+
+    @property
+    def needs_ticks(self) -> bool:
+        """Whether `Cluster.tick` must be called about once a second."""
+        return self.outlier is not None or self.slow_start_s > 0 or self.policy == "peak_ewma"
 
     @property
     def server_address(self) -> str:
@@ -161,17 +148,30 @@ class Cluster:
         connect_timeout_s: As in the spec.
         idle_timeout_s: As in the spec.
         server_address: As in the spec.
-        choose: `choose(head, peer_ip) -> Endpoint | None`, None when there is no endpoint. It is bound anew when the
-            endpoints change, so call it through the cluster and do not keep it.
+        choose: `choose(head, peer_ip) -> Endpoint | None`, None when no endpoint is usable. It is bound anew when the
+            usable endpoints change, so call it through the cluster and do not keep it.
+        breaker: Limits, or None.
+        budget: Of retries, or None for any number; `retry.decide` charges it.
+        outlier: Detector of failing endpoints, or None.
+        observer: `report`, if anything wants to know how attempts end, else None.
+        is_panicking: Too few endpoints are usable, so all are used.
     """
 
     __slots__ = (
+        "_choose_usable",
+        "_is_warming",
+        "_now",
         "_random",
+        "breaker",
+        "budget",
         "choose",
         "connect_timeout_s",
         "endpoints",
         "idle_timeout_s",
+        "is_panicking",
         "name",
+        "observer",
+        "outlier",
         "server_address",
         "spec",
         "stats",
@@ -181,38 +181,107 @@ class Cluster:
         self.name = spec.name
         self.stats = ClusterStats()
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.breaker: Breaker | None = None
+        self.budget: RetryBudget | None = None
+        self.outlier: Outlier | None = None
+        self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
+        self.is_panicking = False
+        self._is_warming = False
+        self._now = 0.0
         self._random = random
+        self._choose_usable: Choose
         self.choose: Choose
         self.apply(spec, spec.static_addresses())
 
-    def apply(self, spec: ClusterSpec, addresses: Mapping[Address, float]) -> Change:
+    # --- the hot path ----------------------------------------------------------------------------------------
+
+    def choose_other(self, head: RequestHead, peer_ip: str, tried: Container[Endpoint]) -> Endpoint | None:
+        """
+        An endpoint for another attempt: one that was not tried, if there is any, else as `choose` would.
+
+        O(1) unless several draws in a row name endpoints that were tried, then O(endpoints).
+        """
+        choose = self._choose_usable
+        endpoint = choose(head, peer_ip)
+        if endpoint is None or endpoint not in tried:
+            return endpoint
+        for _ in range(2):
+            other = choose(head, peer_ip)
+            if other not in tried:
+                return other
+        usable_ones = [one for one in self.endpoints if one.weight > 0 and (self.is_panicking or usable.is_usable(one))]
+        left = [one for one in usable_ones if one not in tried]
+        return left[int(self._random() * len(left))] if left else endpoint
+
+    def report(self, endpoint: Endpoint, status: int, failure: Reason | None, latency_s: float, now: float) -> None:
+        """
+        Say how an attempt ended, once, when it is over; call it through `observer`.
+
+        Args:
+            endpoint: Which was given the attempt.
+            status: Of the response's head; 0 if none came.
+            failure: Why the attempt failed, before or after the head; None if it did not. With status 0 and no
+                failure, or one that is not the upstream's, it was given up and says nothing about the endpoint.
+            latency_s: Seconds from the first byte sent to the response's head, else to the end; 0 if nothing was sent.
+            now: Seconds of loop time.
+        """
+        if self.breaker is not None:
+            self.breaker.on_result(status, failure, latency_s, now)
+        if self.spec.policy == "peak_ewma":
+            ewma.observe(endpoint, latency_s, failure is None and 0 < status < 500, now)
+        if self.outlier is not None and not endpoint.is_removed:
+            self.outlier.on_result(endpoint, status, failure, latency_s, now)
+
+    # --- changes ---------------------------------------------------------------------------------------------
+
+    def apply(self, spec: ClusterSpec, addresses: Mapping[Address, float], now: float | None = None) -> Change:
         """
         Change settings and addresses at once; see `set_addresses`.
 
         Args:
             spec: New settings, of the same name.
             addresses: Weight by address, in order; from the spec or from DNS.
+            now: Seconds of loop time; None for when it was last told.
         """
         self._adopt(spec)
-        change = self._replace_endpoints(addresses)
-        self._rebalance()
+        change = self._replace_endpoints(addresses, now)
+        self.rebalance(now)
         return change
 
-    def set_addresses(self, addresses: Mapping[Address, float]) -> Change:
+    def set_addresses(self, addresses: Mapping[Address, float], now: float | None = None) -> Change:
         """
         Make these the endpoints. An address that stays keeps its endpoint, connections and counts; one that leaves has
         its idle connections closed, and what is in flight there ends in its own time.
 
         Args:
             addresses: Weight by address, in order.
+            now: Seconds of loop time; None for when it was last told.
         """
         if [(str(address), weight) for address, weight in addresses.items()] == [
             (endpoint.label, endpoint.weight) for endpoint in self.endpoints
         ]:
             return Change((), ())  # The turn of round robin goes on undisturbed.
-        change = self._replace_endpoints(addresses)
-        self._rebalance()
+        change = self._replace_endpoints(addresses, now)
+        self.rebalance(now)
         return change
+
+    def set_health(self, endpoint: Endpoint, health: Health, now: float) -> None:
+        """What the active checks say of an endpoint from now on."""
+        if endpoint.health is Health.UNHEALTHY and health is Health.HEALTHY:
+            endpoint.joined_at = now
+        endpoint.health = health
+        if not endpoint.is_removed:
+            self.rebalance(now)
+
+    def tick(self, now: float) -> None:
+        """Let time do its part: ejections end, shares grow, latencies age. About once a second; O(endpoints)."""
+        self._now = now
+        if self.outlier is not None:
+            self.outlier.sweep(now)
+        if self._is_warming:
+            self.rebalance(now)
+        if self.spec.policy == "peak_ewma":
+            ewma.age(self.endpoints, now)
 
     def retire(self, reason: str) -> None:
         """
@@ -226,6 +295,52 @@ class Cluster:
         for endpoint in self.endpoints:
             endpoint.close_idle(reason)
 
+    def rebalance(self, now: float | None = None) -> None:
+        """Choose among the endpoints that are usable now. O(endpoints log endpoints) at most."""
+        if now is not None:
+            self._now = now
+        spec = self.spec
+        # A share that changes must not move a key to another endpoint.
+        slow_start_s, zone = (0.0, "") if spec.policy == "hash" else (spec.slow_start_s, spec.zone)
+        selection = usable.select(self.endpoints, self._now, spec.panic_threshold, slow_start_s, zone)
+        self._is_warming = selection.is_warming
+        self._set_panic(selection)
+        stats = self.stats
+        stats.ejected = sum(endpoint.ejected_until != 0 for endpoint in self.endpoints)
+        stats.unhealthy = sum(endpoint.health is Health.UNHEALTHY for endpoint in self.endpoints)
+        if spec.policy == "peak_ewma":
+            ewma.expect(selection.endpoints)
+        self.choose = self._choose_usable = bind(spec.policy, selection.endpoints, spec.hash_key, self._random)
+        if stats.ejected:
+            self._offer_probation()
+
+    def _offer_probation(self) -> None:
+        waiting = [
+            endpoint
+            for endpoint in self.endpoints
+            if endpoint.is_on_probation
+            and not endpoint.is_probed
+            and endpoint.weight > 0
+            and endpoint.health is not Health.UNHEALTHY
+        ]
+        if waiting:
+            self.choose = usable.Probation(self._choose_usable, waiting, self._end_probation).choose
+
+    def _end_probation(self) -> None:
+        self.choose = self._choose_usable
+
+    def _set_panic(self, selection: usable.Selection) -> None:
+        if selection.is_panic == self.is_panicking:
+            return
+        self.is_panicking = selection.is_panic
+        self.stats.panic = int(selection.is_panic)
+        if selection.is_panic:
+            self.stats.panics += 1
+            total, good = len(selection.endpoints), sum(map(usable.is_usable, selection.endpoints))
+            logger.warning("upstream_panic upstream=%s usable=%d total=%d", self.name, good, total)
+        else:
+            logger.info("upstream_panic_over upstream=%s usable=%d", self.name, len(selection.endpoints))
+
     def _adopt(self, spec: ClusterSpec) -> None:
         if spec.name != self.name:
             raise ValueError(f"expected settings of {self.name}, found those of {spec.name}")
@@ -233,27 +348,57 @@ class Cluster:
         self.connect_timeout_s = spec.connect_timeout_s
         self.idle_timeout_s = spec.idle_timeout_s
         self.server_address = spec.server_address
+        self._adopt_limits(spec)
+        if spec.outlier is None:
+            if self.outlier is not None:
+                outlier.clear(self.endpoints)
+            self.outlier = None
+        elif self.outlier is None:
+            self.outlier = Outlier(spec.outlier, self)
+        else:
+            self.outlier.spec = spec.outlier
+        if spec.health is None:
+            for endpoint in self.endpoints:
+                endpoint.health = Health.UNKNOWN
+        is_adaptive = self.breaker is not None and self.breaker.adaptive is not None
+        observes = self.outlier is not None or is_adaptive or spec.policy == "peak_ewma"
+        self.observer = self.report if observes else None
 
-    def _replace_endpoints(self, addresses: Mapping[Address, float]) -> Change:
+    def _adopt_limits(self, spec: ClusterSpec) -> None:
+        if spec.breaker is None:
+            self.breaker = None
+            self.stats.concurrency_limit = 0
+        elif self.breaker is None:
+            self.breaker = Breaker(spec.breaker, self.stats, self._random)
+        elif self.breaker.spec != spec.breaker:
+            self.breaker.configure(spec.breaker)
+        if spec.retry_budget is None:
+            self.budget = None
+        elif self.budget is None:
+            self.budget = RetryBudget(spec.retry_budget)
+        else:
+            self.budget.configure(spec.retry_budget)
+
+    def _replace_endpoints(self, addresses: Mapping[Address, float], now: float | None) -> Change:
         before = {endpoint.label: endpoint for endpoint in self.endpoints}
+        zones = {str(parse_address(text)): zone for text, zone in self.spec.zones}
+        is_first = not before
         after: list[Endpoint] = []
         added: list[str] = []
         for address, weight in addresses.items():
             endpoint = before.pop(str(address), None)
             if endpoint is None:
                 endpoint = Endpoint(self, address, weight)
+                if now is not None and not is_first:
+                    endpoint.joined_at = now
                 added.append(endpoint.label)
             endpoint.weight = weight
+            endpoint.zone = zones.get(endpoint.label, "")
             after.append(endpoint)
         self.endpoints = tuple(after)
         for endpoint in before.values():
             endpoint.remove("endpoint_removed")
         return Change(tuple(added), tuple(before))
-
-    def _rebalance(self) -> None:
-        """Bind the policy to the endpoints that may be chosen; health and ejection are to narrow them here."""
-        usable = [endpoint for endpoint in self.endpoints if endpoint.weight > 0]
-        self.choose = bind(self.spec.policy, usable, self.spec.hash_key, self._random)
 
     def __repr__(self) -> str:
         active = sum(endpoint.active for endpoint in self.endpoints)

@@ -9,6 +9,8 @@ makes an endpoint and ends it.
 from __future__ import annotations
 
 from collections import deque
+from enum import IntEnum
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.net.address import Address, UnixAddress
@@ -29,6 +31,15 @@ class IdleConnection(Protocol):
         """Close; `reason` is for the log. May take itself out of `Endpoint.idle`, need not."""
 
 
+class Health(IntEnum):
+    """What the active checks say."""
+
+    UNKNOWN = 0
+    """Not checked, or not yet."""
+    HEALTHY = 1
+    UNHEALTHY = 2
+
+
 class Endpoint:
     """
     One address of a cluster.
@@ -45,21 +56,52 @@ class Endpoint:
         idle: Connections without an exchange; a stack, newest last.
         connecting: Connects under way, kept by the pool.
         pending: Exchanges that wait for a connection, oldest first, kept by the pool.
+        connections: Open or being opened, kept by the pool and the proxy.
         is_removed: The address left the cluster: what is in flight ends, no connection is kept afterwards.
+        share: Weight with which it is chosen now: less than `weight` in a slow start or in another zone.
+        zone: Where it is, as in the file; empty if nowhere in particular.
+        joined_at: Loop time at which it came (back) while others were in service; -inf for from the start.
+        health: What the active checks say; `health_streak` the same results in a row that speak against it.
+        ejected_until: Loop time at which its ejection ends and its probation begins; 0 while not ejected. It stays set
+            during probation.
+        ejections: Ejections that count for the length of the next.
+        is_on_probation: The ejection is over, and one request is to show whether it has recovered.
+        is_probed: That request is under way.
+        consecutive_5xx, consecutive_gateway_errors, consecutive_connect_failures: Failures in a row, by `outlier`.
+        results, successes, latency_sum_s: Of the interval under way, by `outlier`.
+        latency_s: Peak EWMA of its latency, by `ewma`; `latency_at` when it was brought up to date, -inf for never.
     """
 
     __slots__ = (
         "active",
         "cluster",
         "connecting",
+        "connections",
+        "consecutive_5xx",
+        "consecutive_connect_failures",
+        "consecutive_gateway_errors",
+        "ejected_until",
+        "ejections",
+        "health",
+        "health_streak",
         "host",
         "idle",
+        "is_on_probation",
+        "is_probed",
         "is_removed",
+        "joined_at",
         "label",
+        "latency_at",
+        "latency_s",
+        "latency_sum_s",
         "pending",
         "port",
+        "results",
+        "share",
+        "successes",
         "unix_path",
         "weight",
+        "zone",
     )
 
     def __init__(self, cluster: Cluster, address: Address, weight: float = 1.0) -> None:
@@ -76,7 +118,34 @@ class Endpoint:
         self.idle: list[IdleConnection] = []
         self.connecting = 0
         self.pending: deque[object] = deque()
+        self.connections = 0
         self.is_removed = False
+        self.share = weight
+        self.zone = ""
+        self.joined_at = -inf
+        self.health = Health.UNKNOWN
+        self.health_streak = 0
+        self.ejected_until = 0.0
+        self.ejections = 0
+        self.is_on_probation = False
+        self.is_probed = False
+        self.consecutive_5xx = 0
+        self.consecutive_gateway_errors = 0
+        self.consecutive_connect_failures = 0
+        self.results = 0
+        self.successes = 0
+        self.latency_sum_s = 0.0
+        self.latency_s = 0.0
+        self.latency_at = -inf
+
+    @property
+    def standing(self) -> str:
+        """`healthy`, `unhealthy`, `ejected` or `probation`, for people; `unchecked` if nothing is known."""
+        if self.is_on_probation:
+            return "probation"
+        if self.ejected_until:
+            return "ejected"
+        return "unchecked" if self.health is Health.UNKNOWN else self.health.name.lower()
 
     def close_idle(self, reason: str) -> None:
         """Close every idle connection; `reason` is for the log."""

@@ -11,15 +11,15 @@ reload:
     live.plan = plan
 
 A cluster keeps its object and counters as long as its name is in the file, an endpoint keeps its object and connections
-as long as its address is in the cluster. Each cluster with a DNS name has one task that refreshes it; the registry owns
-the tasks.
+as long as its address is in the cluster. Each cluster with a DNS name has one task that refreshes it, each endpoint
+with health checks one that checks it, and one task lets time pass for all; the registry owns the tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import random as system_random
 from types import MappingProxyType
 
@@ -27,16 +27,21 @@ from sidecar import clock
 from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
 from sidecar.upstream.balance import Random
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
+from sidecar.upstream.health import Checks
 
 logger = logging.getLogger("sidecar.upstream")
+
+TICK_S = 1.0
+"""Seconds between two calls of `Cluster.tick`, and so what an ejection or a slow start may be late."""
 
 
 class _Refresh:
     """Keeps one cluster in step with its DNS name."""
 
-    __slots__ = ("_is_failing", "cluster", "dns", "hosts", "task")
+    __slots__ = ("_is_failing", "_on_change", "cluster", "dns", "hosts", "task")
 
-    def __init__(self, cluster: Cluster, dns: tuple[str, int]) -> None:
+    def __init__(self, cluster: Cluster, dns: tuple[str, int], on_change: Callable[[Cluster, Change], None]) -> None:
+        self._on_change = on_change
         self.cluster = cluster
         self.dns = dns
         self.hosts: tuple[str, ...] = ()
@@ -52,7 +57,8 @@ class _Refresh:
             self._is_failing = False
             logger.info("dns_recovered upstream=%s name=%s", self.cluster.name, self.dns[0])
         self.hosts = hosts
-        log_change(self.cluster, self.cluster.set_addresses(resolved_addresses(hosts, self.dns[1])))
+        now = asyncio.get_running_loop().time()
+        self._on_change(self.cluster, self.cluster.set_addresses(resolved_addresses(hosts, self.dns[1]), now))
 
     def on_failure(self, error: str) -> None:
         """Keep the last good answer."""
@@ -115,14 +121,19 @@ class Registry:
 
     Args:
         resolver: For DNS names; the registry closes it.
-        random: Source of chance for balancing and for the jitter of refreshes.
+        random: Source of chance for balancing and for the jitter of refreshes and checks.
+        checks: Health checks; the registry stops them.
     """
 
-    def __init__(self, resolver: Resolver | None = None, random: Random = system_random) -> None:
+    def __init__(
+        self, resolver: Resolver | None = None, random: Random = system_random, checks: Checks | None = None
+    ) -> None:
         self._resolver = resolver if resolver is not None else Resolver()
         self._random = random
         self._clusters: dict[str, Cluster] = {}
         self._refreshes: dict[str, _Refresh] = {}
+        self._checks = checks if checks is not None else Checks(random)
+        self._ticking: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._has_stopped = False
@@ -159,13 +170,18 @@ class Registry:
         return Preparation(self, generation, by_name, clusters, answers)
 
     async def stop(self) -> None:
-        """End all refreshing and close all idle connections; no lookup that hangs is waited for. May come twice."""
+        """
+        End all refreshing and checking and close all idle connections; no lookup that hangs is waited for. May come
+        twice.
+        """
         self._has_stopped = True
+        self._let_tick(False)
         for refresh in self._refreshes.values():
-            self._end(refresh)
+            self._end(refresh.task)
         self._refreshes.clear()
         for cluster in self._clusters.values():
             cluster.close_idle("shutdown")
+        await self._checks.stop()
         await asyncio.gather(*self._ending, return_exceptions=True)
         self._resolver.close()
 
@@ -209,29 +225,31 @@ class Registry:
             elif clusters[name].spec == spec:
                 continue
             self._apply(clusters[name], spec, answers.get(name))
+        self._let_tick(any(spec.needs_ticks for spec in specs.values()))
 
     def _apply(self, cluster: Cluster, spec: ClusterSpec, answer: tuple[str, ...] | str | None) -> None:
         """Give a new or changed cluster its settings, addresses and refreshing; `answer` is None if nobody asked."""
+        now = asyncio.get_running_loop().time()
         refresh = self._refreshes.get(spec.name)
         if spec.dns is None:
             if refresh is not None:
-                self._end(self._refreshes.pop(spec.name))
-            log_change(cluster, cluster.apply(spec, spec.static_addresses()))
+                self._end(self._refreshes.pop(spec.name).task)
+            self._on_change(cluster, cluster.apply(spec, spec.static_addresses(), now))
             return
         if answer is None and refresh is not None:
             # The same name, perhaps another port: what is known of it stays good.
             refresh.dns = spec.dns
-            log_change(cluster, cluster.apply(spec, resolved_addresses(refresh.hosts, spec.dns[1])))
+            self._on_change(cluster, cluster.apply(spec, resolved_addresses(refresh.hosts, spec.dns[1]), now))
             return
         if refresh is not None:
-            self._end(refresh)
-        refresh = self._refreshes[spec.name] = _Refresh(cluster, spec.dns)
+            self._end(refresh.task)
+        refresh = self._refreshes[spec.name] = _Refresh(cluster, spec.dns, self._on_change)
         if isinstance(answer, tuple):
-            log_change(cluster, cluster.apply(spec, resolved_addresses(answer, spec.dns[1])))
+            self._on_change(cluster, cluster.apply(spec, resolved_addresses(answer, spec.dns[1]), now))
             refresh.on_answer(answer)
         else:
             # Not the addresses of another name: a request that fails is better than one that a stranger answers.
-            log_change(cluster, cluster.apply(spec, {}))
+            self._on_change(cluster, cluster.apply(spec, {}, now))
             refresh.on_failure(str(answer))
         refresh.task = asyncio.create_task(
             refresh_forever(self._resolver, spec.dns[0], refresh, has_answer=bool(refresh.hosts), chance=self._random),
@@ -241,13 +259,36 @@ class Registry:
     def _retire(self, cluster: Cluster) -> None:
         refresh = self._refreshes.pop(cluster.name, None)
         if refresh is not None:
-            self._end(refresh)
+            self._end(refresh.task)
+        self._checks.update(cluster, None, ())
         cluster.retire("upstream_removed")
         logger.info("upstream_removed upstream=%s", cluster.name)
 
-    def _end(self, refresh: _Refresh) -> None:
-        """Cancel a refresh's task, and keep it in sight until it is over."""
-        task = refresh.task
+    def _on_change(self, cluster: Cluster, change: Change) -> None:
+        """Endpoints or settings of a cluster are others now."""
+        log_change(cluster, change)
+        self._checks.update(cluster, cluster.spec.health, cluster.endpoints)
+
+    def _let_tick(self, must_tick: bool) -> None:
+        if must_tick and self._ticking is None:
+            self._ticking = asyncio.create_task(self._tick_forever(), name="upstream ticks")
+        elif not must_tick and self._ticking is not None:
+            self._end(self._ticking)
+            self._ticking = None
+
+    async def _tick_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TICK_S)
+            for cluster in list(self._clusters.values()):
+                try:
+                    if cluster.spec.needs_ticks:
+                        cluster.tick(loop.time())
+                except Exception:  # One cluster's trouble must not end the ejections of all others.
+                    logger.exception("tick_failed upstream=%s", cluster.name)
+
+    def _end(self, task: asyncio.Task[None] | None) -> None:
+        """Cancel a task, and keep it in sight until it is over."""
         if task is not None and not task.done():
             task.cancel()
             self._ending.add(task)

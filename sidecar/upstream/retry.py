@@ -1,0 +1,364 @@
+"""
+Whether a request is sent again, when, and if not, why not. *Pure; called only when an attempt has failed.*
+
+Two occasions are retried without being asked for: no connection could be made, so nothing can have been processed; and
+a *reused* connection died before any byte of a response (the keep-alive race) under a request that may be sent twice. A
+`RetryPolicy` adds occasions. It never adds methods by itself: a request of which a byte may have been processed is sent
+again only if its method is idempotent (RFC 9110, 9.2.2: "a proxy MUST NOT automatically retry non-idempotent
+requests"), if the client vouches for it with `Idempotency-Key`, or if the file names the method.
+
+Whenever a policy names the occasion and the retry is not made, there is a reason, from a closed list, for the log line,
+the span and the metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import inf
+from random import random as system_random
+from typing import TYPE_CHECKING, Literal, get_args
+
+from sidecar.errors import Phase, Reason, Source
+from sidecar.message import RequestHead
+
+if TYPE_CHECKING:
+    from sidecar.upstream.cluster import Cluster
+
+Condition = Literal[
+    "connect_failure", "reset_before_response", "refused", "gateway_error", "5xx", "retriable_4xx", "timeout"
+]
+CONDITIONS: frozenset[str] = frozenset(get_args(Condition))
+
+SkipReason = Literal[
+    "body_too_large",
+    "not_idempotent",
+    "budget",
+    "deadline",
+    "response_started",
+    "attempts_used",
+    "max_retries",
+    "no_endpoint",
+]
+SKIP_REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
+
+IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""The safe methods and the idempotent ones (RFC 9110, 9.2.1 and 9.2.2)."""
+
+KEYED_METHODS = frozenset((b"POST", b"PATCH"))
+"""Methods that `Idempotency-Key` makes repeatable (draft-ietf-httpapi-idempotency-key-header, 2)."""
+
+MAX_RETRY_AFTER_S = 10.0
+"""An upstream that asks for more patience is not waited for: the client is told instead and can decide."""
+
+STATUSES_OF: dict[str, frozenset[int]] = {
+    "gateway_error": frozenset((502, 503, 504)),
+    "5xx": frozenset(range(500, 600)),
+    "retriable_4xx": frozenset((409,)),  # As in Envoy and App Mesh.
+    # The server says that it did not process the request: 408 (RFC 9110, 15.5.9) and 421 (15.5.20).
+    "refused": frozenset((408, 421)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """
+    What a route retries.
+
+    Attributes:
+        attempts: Retries after the first attempt, at most, those of the two occasions above included (Istio's and the
+            Gateway API's key of this name counts the same). 0 turns every retry off.
+        on: Occasions that are retried, by name.
+        on_statuses: Statuses of responses that are retried besides.
+        per_try_timeout_s: Seconds from an attempt's begin to its response's head, also of the first; inf for none.
+        backoff_base_s: Upper bound of the wait before the first retry; doubles with each.
+        backoff_max_s: Upper bound of the waits.
+        methods: Methods whose requests may be sent twice.
+        max_body_bytes: Bytes of a request body that are kept for sending it again.
+        statuses: All statuses that `on` and `on_statuses` name.
+    """
+
+    attempts: int = 1
+    on: frozenset[Condition] = frozenset()
+    on_statuses: frozenset[int] = frozenset()
+    per_try_timeout_s: float = inf
+    backoff_base_s: float = 0.025
+    backoff_max_s: float = 0.25
+    methods: frozenset[bytes] = IDEMPOTENT_METHODS
+    max_body_bytes: int = 64 * 1024
+    statuses: frozenset[int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 0 or self.max_body_bytes < 0:
+            raise ValueError("expected attempts and max_body of at least 0")
+        unknown = self.on - CONDITIONS
+        if unknown:
+            raise ValueError(f"expected conditions among {sorted(CONDITIONS)}, found {sorted(unknown)}")
+        if not self.per_try_timeout_s > 0:
+            raise ValueError(f"expected a per-try timeout above 0, found {self.per_try_timeout_s}")
+        if not 0 <= self.backoff_base_s <= self.backoff_max_s < inf:
+            raise ValueError("expected a backoff base of at least 0 and at most the backoff's maximum")
+        wrong = [status for status in self.on_statuses if not 400 <= status <= 599]
+        if wrong:
+            raise ValueError(f"expected statuses from 400 to 599, found {wrong}")
+        statuses = self.on_statuses.union(*(STATUSES_OF.get(condition, frozenset()) for condition in self.on))
+        object.__setattr__(self, "statuses", statuses)
+
+    def can_repeat(self, head: RequestHead) -> bool:
+        """Whether a request may be sent twice though the first may have been processed."""
+        method = head.method
+        if method in self.methods:
+            return True
+        return method in KEYED_METHODS and bool(head.first(b"idempotency-key"))
+
+    def names(self, failure: Reason) -> bool:
+        """Whether this failure of an attempt that got no answer is an occasion that the policy names."""
+        on = self.on
+        if failure.source is not Source.UPSTREAM or failure.phase is Phase.RESPONSE_BODY:
+            return False
+        if "5xx" in on:  # As in Envoy: any 5xx, "or does not respond at all (disconnect/reset/read timeout)".
+            return True
+        if failure.phase is Phase.CONNECT:
+            return "connect_failure" in on
+        if failure.flag == "UT":
+            return "timeout" in on
+        return failure.retryable and "reset_before_response" in on
+
+
+NO_POLICY = RetryPolicy(max_body_bytes=0)
+"""Of a route without `retry`: one retry, only on the two occasions on which it is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Send the request again after `delay_s` seconds. Budget and breaker are charged: `decide` says what is due."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The policy names the occasion, and yet the request is not sent again; the reason is counted already."""
+
+    reason: SkipReason
+
+
+def decide(
+    policy: RetryPolicy,
+    cluster: Cluster,
+    head: RequestHead,
+    *,
+    failure: Reason | None,
+    status: int = 0,
+    retries: int,
+    is_unsent: bool = False,
+    is_stale: bool = False,
+    is_kept: bool,
+    has_started: bool = False,
+    retry_after_s: float = 0.0,
+    now: float,
+    deadline: float = inf,
+    random: Callable[[], float] = system_random,
+) -> Retry | Skip | None:
+    """
+    Decide what follows an attempt that failed or whose response has a status in `policy.statuses`.
+
+    On `Retry` the budget has been charged and, if the cluster has a breaker, `breaker.enter_retry()` was called: call
+    `leave_retry()` of that breaker when the retry is over or will not be made. If no endpoint is found for it then,
+    call `skipped(cluster.stats, "no_endpoint")`.
+
+    Args:
+        policy: Of the route; `NO_POLICY` if it has none.
+        cluster: Which was tried: its budget, breaker and counters.
+        head: The request.
+        failure: Why there is no response, or None if there is one.
+        status: Of the response; of no account if `failure` is given.
+        retries: Retries made for this request so far.
+        is_unsent: Not one byte was sent: no connection could be made.
+        is_stale: The connection had served before and died before any byte of a response.
+        is_kept: What was sent of the request's body is kept whole, or it has none.
+        has_started: Some of a final response was handed to the client.
+        retry_after_s: What the response asks for, by `parse_retry_after`.
+        now: Seconds of loop time.
+        deadline: Loop time at which the whole exchange times out.
+        random: From 0 to 1, for the jitter.
+
+    Returns:
+        A retry, the reason why not, or None if nothing says that this should be retried.
+    """
+    stats = cluster.stats
+    if policy.attempts == 0:
+        return None
+    is_transparent = is_unsent or is_stale
+    is_named = status in policy.statuses if failure is None else policy.names(failure)
+    if not is_named and not (is_transparent and failure is not None and failure.retryable):
+        return None
+    reason = _objection(policy, head, retries, is_unsent, is_kept, has_started)
+    delay_s = 0.0
+    if reason is None:
+        # At once the first time, if nothing is known against the upstream but one connection or address.
+        if not is_transparent or retries:
+            # Full jitter ("Exponential Backoff and Jitter", AWS 2015); base and maximum are Envoy's.
+            delay_s = random() * min(policy.backoff_max_s, policy.backoff_base_s * 2.0 ** min(retries, 30))
+        delay_s = max(delay_s, retry_after_s)
+        if now + delay_s >= deadline or retry_after_s > MAX_RETRY_AFTER_S:
+            reason = "deadline"
+        else:
+            reason = _charge(cluster, now, is_named)
+    if reason is None:
+        stats.retries += 1
+        return Retry(delay_s)
+    if not is_named and reason in ("attempts_used", "not_idempotent", "body_too_large"):
+        return None  # Nobody asked for it.
+    skipped(cluster, reason)
+    return Skip(reason)
+
+
+def _objection(
+    policy: RetryPolicy, head: RequestHead, retries: int, is_unsent: bool, is_kept: bool, has_started: bool
+) -> SkipReason | None:
+    if has_started:
+        return "response_started"
+    if retries >= policy.attempts:
+        return "attempts_used"
+    if not is_unsent and not policy.can_repeat(head):
+        return "not_idempotent"
+    if not is_kept:
+        return "body_too_large"
+    return None
+
+
+def _charge(cluster: Cluster, now: float, is_named: bool) -> SkipReason | None:
+    breaker = cluster.breaker
+    if breaker is not None and not breaker.enter_retry():
+        return "max_retries"
+    budget = cluster.budget
+    # The two safe occasions are charged, but never refused: one retry of each request bounds them.
+    if budget is not None and not budget.take(now, cluster.stats.requests - cluster.stats.retries, not is_named):
+        if breaker is not None:
+            breaker.leave_retry()
+        return "budget"
+    return None
+
+
+def skipped(cluster: Cluster, reason: SkipReason) -> None:
+    """Count a retry that was not made."""
+    name = f"retry_skipped_{reason}"
+    setattr(cluster.stats, name, getattr(cluster.stats, name) + 1)
+
+
+def parse_retry_after(value: bytes, wall_s: float) -> float:
+    """
+    Seconds that a response asks to wait (RFC 9110, 10.2.3), 0 if the value is neither a number nor a date.
+
+    Args:
+        value: Of the field `Retry-After`.
+        wall_s: Now, in seconds since the Unix epoch.
+    """
+    if value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value.decode("ascii"))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)  # "-0000" in a date; HTTP's are GMT.
+    return max(0.0, (when - datetime.fromtimestamp(wall_s, UTC)).total_seconds())
+
+
+# --- the budget ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudgetSpec:
+    """
+    How much of an upstream's traffic retries may be.
+
+    Attributes:
+        percent: Of the requests of the last ten seconds, 0 to 100 or more.
+        min_per_second: Retries that are always allowed, for upstreams with little traffic.
+    """
+
+    percent: float = 20.0
+    min_per_second: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.percent < inf and 0 <= self.min_per_second < inf):
+            raise ValueError("expected a percentage and a number of retries per second of at least 0")
+
+
+DEFAULT_BUDGET = RetryBudgetSpec()
+"""Of an upstream whose file says nothing about it: Istio's figures."""
+
+
+class RetryBudget:
+    """
+    Keeps retries from multiplying an outage: an upstream that fails everything gets a fifth more requests, not three
+    times as many.
+
+    Over a sliding window of ten seconds, retries are at most `percent` of first attempts plus `min_per_second` times
+    ten (Finagle's `RetryBudget`, which Linkerd took over). It costs a request nothing: what is counted anyhow is read
+    when a retry is asked for, and what came since the last time is taken to have come evenly.
+    """
+
+    __slots__ = ("_asked_at", "_ratio", "_requests", "_requests_seen", "_reserve", "_retries", "spec")
+
+    WINDOW_S = 10
+
+    def __init__(self, spec: RetryBudgetSpec) -> None:
+        self._requests = [0.0] * self.WINDOW_S
+        self._retries = [0] * self.WINDOW_S
+        self._asked_at = -inf
+        self._requests_seen = 0
+        self.configure(spec)
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {sum(self._retries)} of {self._allowed():.1f}>"
+
+    def configure(self, spec: RetryBudgetSpec) -> None:
+        """Change the limits; what is spent stays spent."""
+        self.spec = spec
+        self._ratio = spec.percent / 100
+        self._reserve = spec.min_per_second * self.WINDOW_S
+
+    def take(self, now: float, requests: int, is_forced: bool = False) -> bool:
+        """
+        Spend one retry.
+
+        Args:
+            now: Seconds of loop time.
+            requests: First attempts so far, ever; only ever grows.
+            is_forced: Spend it even if there is none left.
+
+        Returns:
+            Whether it may be made.
+        """
+        self._turn(now, requests)
+        if not is_forced and sum(self._retries) + 1 > self._allowed():
+            return False
+        self._retries[int(now) % self.WINDOW_S] += 1
+        return True
+
+    def _allowed(self) -> float:
+        return self._ratio * sum(self._requests) + self._reserve
+
+    def _turn(self, now: float, requests: int) -> None:
+        """Bring the window's seconds up to date: at most ten steps."""
+        new = requests - self._requests_seen
+        self._requests_seen = requests
+        before, self._asked_at = self._asked_at, now
+        if before == -inf:
+            return  # How long those requests took to come is not known: they allow nothing.
+        seconds = int(now) - int(before)
+        if seconds <= 0:
+            self._requests[int(now) % self.WINDOW_S] += new
+            return
+        share = new / (now - before)
+        first = max(int(before) + 1, int(now) - self.WINDOW_S + 1)
+        for second in range(first, int(now) + 1):
+            self._requests[second % self.WINDOW_S] = share * min(1.0, now - second)
+            self._retries[second % self.WINDOW_S] = 0
+        if seconds < self.WINDOW_S:
+            self._requests[int(before) % self.WINDOW_S] += share * (int(before) + 1 - before)
