@@ -1,7 +1,9 @@
 """
 Every metric that the sidecar has, one row each. *Pure.*
 
-The exposition, `docs/metrics.md` and the tests are made from this table; a metric that has no row cannot be exposed.
+The exposition, `docs/metrics.md` (`reference`) and the tests are made from this table; a metric that has no row cannot
+be exposed. The families of `telemetry.metrics.compat` have their rows in `compat_catalogue`.
+
 Names and units follow OpenTelemetry's stable HTTP conventions in Prometheus' spelling where there is one, and begin
 with `sidecar_` where there is none.
 
@@ -12,7 +14,6 @@ are those of `errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,10 @@ OVERHEAD_BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 )  # fmt: skip
 """From the tens of microseconds that the proxy needs to a wait for a connection."""
+CONNECT_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""From the same machine to another continent with a lost packet."""
+LOAD_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""From ten routes to ten thousand, and names that do not resolve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,10 @@ class Metric:
     Attributes:
         name: As Prometheus shows it, with unit and `_total`, without `_bucket` and the like.
         type: Prometheus' type.
-        unit: `s`, `By`, or empty for things that are counted.
+        unit: `s`, `ms`, `By`, or empty for things that are counted.
         labels: Names, in the order in which values are given.
         help: One sentence without a full stop.
-        buckets_s: Upper bounds, in the metric's unit, of a histogram.
+        buckets: Upper bounds, in the metric's unit, of a histogram.
     """
 
     name: str
@@ -45,7 +50,7 @@ class Metric:
     unit: str
     labels: tuple[str, ...]
     help: str
-    buckets_s: tuple[float, ...] = ()
+    buckets: tuple[float, ...] = ()
 
 
 _DURATION_LABELS = (
@@ -68,9 +73,21 @@ REQUESTS = Metric(
     "sidecar_requests_total", "counter", "", ("direction", "route", "upstream", "code", "flag"),
     "Exchanges that are over, whatever became of them; flag is Envoy's response flag or -",
 )  # fmt: skip
+REQUESTS_ACTIVE = Metric(
+    "sidecar_requests_active", "gauge", "", ("direction",), "Exchanges that have begun and are not over",
+)  # fmt: skip
+REQUEST_BYTES = Metric(
+    "sidecar_request_body_bytes_total", "counter", "By", ("direction", "route", "upstream"),
+    "Octets of request bodies that were read from clients, counted at the end of each exchange",
+)  # fmt: skip
+RESPONSE_BYTES = Metric(
+    "sidecar_response_body_bytes_total", "counter", "By", ("direction", "route", "upstream"),
+    "Octets of response bodies that were written to clients, counted at the end of each exchange",
+)  # fmt: skip
 OVERHEAD = Metric(
     "sidecar_overhead_seconds", "histogram", "s", ("direction",),
-    "Time that the sidecar itself added to an exchange: its duration less what the upstream took", OVERHEAD_BUCKETS_S,
+    "Time that the sidecar itself added to an exchange that was answered at the first attempt: its duration less the"
+    " time from the first octet sent to the upstream to the last one read from it", OVERHEAD_BUCKETS_S,
 )  # fmt: skip
 
 UPSTREAM_REQUESTS = Metric(
@@ -89,16 +106,18 @@ UPSTREAM_OPENED = Metric(
     "sidecar_upstream_connections_opened_total", "counter", "", ("upstream",), "Connections that were established",
 )  # fmt: skip
 UPSTREAM_CLOSED = Metric(
-    "sidecar_upstream_connections_closed_total", "counter", "", ("upstream",), "Connections that were closed",
+    "sidecar_upstream_connections_closed_total", "counter", "", ("upstream", "reason"), "Connections that were closed",
 )  # fmt: skip
 UPSTREAM_REUSED = Metric(
     "sidecar_upstream_connections_reused_total", "counter", "", ("upstream",), "Times a pooled connection served again",
 )  # fmt: skip
 UPSTREAM_FAILED = Metric(
-    "sidecar_upstream_connect_failures_total", "counter", "", ("upstream",), "Connections that were refused or failed",
+    "sidecar_upstream_connect_failures_total", "counter", "", ("upstream", "reason"),
+    "Connections that were not established: failed (refused, unreachable), or timeout",
 )  # fmt: skip
-UPSTREAM_TIMED_OUT = Metric(
-    "sidecar_upstream_connect_timeouts_total", "counter", "", ("upstream",), "Connections not established in time",
+CONNECT_DURATION = Metric(
+    "sidecar_upstream_connect_duration_seconds", "histogram", "s", ("upstream",),
+    "Time to establish a connection, of those that were", CONNECT_BUCKETS_S,
 )  # fmt: skip
 UPSTREAM_IDLE = Metric(
     "sidecar_upstream_connections_idle", "gauge", "", ("upstream",), "Connections that wait in the pool",
@@ -107,8 +126,38 @@ UPSTREAM_ENDPOINTS = Metric(
     "sidecar_upstream_endpoints", "gauge", "", ("upstream",), "Endpoints that the upstream has now",
 )  # fmt: skip
 
+DNS_LOOKUPS = Metric(
+    "sidecar_upstream_dns_lookups_total", "counter", "", ("upstream", "result"),
+    "Lookups of an upstream's name; one without an address is a failure",
+)  # fmt: skip
+DNS_TIME = Metric(
+    "sidecar_upstream_dns_last_success_timestamp_seconds", "gauge", "s", ("upstream",),
+    "When an upstream's name last gave addresses, in seconds since the Unix epoch; 0 for never",
+)  # fmt: skip
+RETRIES = Metric(
+    "sidecar_upstream_retries_total", "counter", "", ("upstream", "reason"),
+    "Attempts that another one followed, by what was wrong with them",
+)  # fmt: skip
+RETRIED = Metric(
+    "sidecar_upstream_retried_requests_total", "counter", "", ("upstream", "result"),
+    "Exchanges of more than one attempt, by how the last one ended",
+)  # fmt: skip
+RETRIES_SKIPPED = Metric(
+    "sidecar_upstream_retries_skipped_total", "counter", "", ("upstream", "reason"),
+    "Exchanges in which the policy named an occasion for another attempt and none was made, by why not",
+)  # fmt: skip
+
 DOWNSTREAM_ACTIVE = Metric(
     "sidecar_downstream_connections_active", "gauge", "", ("direction",), "Connections of clients that are open",
+)  # fmt: skip
+
+DOWNSTREAM_OPENED = Metric(
+    "sidecar_downstream_connections_opened_total", "counter", "", ("direction",),
+    "Connections of clients that were accepted",
+)  # fmt: skip
+DOWNSTREAM_CLOSED = Metric(
+    "sidecar_downstream_connections_closed_total", "counter", "", ("direction",),
+    "Connections of clients that are closed again",
 )  # fmt: skip
 
 RELOAD_SUCCESSFUL = Metric(
@@ -125,6 +174,11 @@ RELOADS = Metric(
     "sidecar_config_reloads_total", "counter", "", ("result",), "Attempts to load a changed configuration",
 )  # fmt: skip
 
+RELOAD_DURATION = Metric(
+    "sidecar_config_load_duration_seconds", "histogram", "s", ("result",),
+    "Time from reading the configuration to its being live or refused, the first load included", LOAD_BUCKETS_S,
+)  # fmt: skip
+
 SPANS_EXPORTED = Metric(
     "sidecar_spans_exported_total", "counter", "", (), "Spans that the collector accepted",
 )  # fmt: skip
@@ -135,6 +189,15 @@ SPANS_DROPPED = Metric(
 LOG_LINES_DROPPED = Metric(
     "sidecar_log_lines_dropped_total", "counter", "", ("reason",),
     "Access-log lines that were lost: buffer_full, write_failed, shutdown",
+)  # fmt: skip
+
+LOG_LINES_FILTERED = Metric(
+    "sidecar_log_lines_filtered_total", "counter", "", (),
+    "Access-log lines that telemetry.access_log.when left out",
+)  # fmt: skip
+QUEUE = Metric(
+    "sidecar_telemetry_queue_bytes", "gauge", "By", ("queue",),
+    "Octets that wait for the collector, or for the log's file",
 )  # fmt: skip
 
 BUILD_INFO = Metric(
@@ -148,58 +211,3 @@ TARGET_INFO = Metric(
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """Every row, in the order of this file, which is the order of the exposition."""
-
-
-def reference() -> str:
-    """`docs/metrics.md`, made from the table."""
-    return "\n".join(_lines()) + "\n"
-
-
-def _lines() -> Iterator[str]:
-    yield from (
-        "# Metrics",
-        "",
-        "Made from `sidecar/telemetry/catalogue.py` by `python -m sidecar.telemetry.catalogue`; a test keeps it true.",
-        "Scrape `http://<pod>:15020/metrics`, or `/stats/prometheus` on the same port.",
-        "",
-        "| name | type | unit | labels | meaning |",
-        "|---|---|---|---|---|",
-    )
-    for row in METRICS:
-        labels = ", ".join(f"`{label}`" for label in row.labels)
-        yield f"| `{row.name}` | {row.type} | {row.unit} | {labels} | {row.help} |"
-    yield from (
-        "",
-        "`http_*_duration_seconds` has the buckets "
-        + ", ".join(f"{bound:g}" for bound in DURATION_BUCKETS_S)
-        + ", those of OpenTelemetry's conventions; `sidecar_overhead_seconds` has "
-        + ", ".join(f"{bound:g}" for bound in OVERHEAD_BUCKETS_S)
-        + ".",
-        "",
-        "## Labels",
-        "",
-        "| label | values |",
-        "|---|---|",
-        "| `http_request_method` | GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH, or `_OTHER` |",
-        "| `http_response_status_code`, `code` | 100 to 599, or `_OTHER`; a client that left before an answer counts"
-        " as 499 |",
-        "| `http_route`, `route` | name of the route, never a path; empty when none was reached |",
-        "| `upstream` | name of the upstream; empty when none was chosen |",
-        "| `server_address` | address or name of the upstream as configured, never what a request says |",
-        "| `error_type` | name of the reason (see the table of reasons); else the status code of a response that is an"
-        " error: 5xx, and from an upstream called by the app 4xx too; else empty |",
-        "| `flag` | Envoy's response flag, or `-` |",
-        "| `direction` | `inbound`, `outbound` |",
-        "| `result` | `success`, `failure` |",
-        "",
-        "Series of routes and upstreams that a reload changed go on counting; no counter goes back. A label that is"
-        " empty is, to Prometheus, absent.",
-        "",
-        "Beside these come `process_*`, `python_gc_*` and `python_info` of prometheus-client.",
-    )
-
-
-if __name__ == "__main__":
-    import sys
-
-    sys.stdout.write(reference())

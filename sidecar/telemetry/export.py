@@ -168,6 +168,11 @@ class Exporter:
         """Spans for which there was no room in the queue."""
         return self._outbox.refused
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that wait."""
+        return self._outbox.waiting_bytes
+
     def start(self) -> None:
         """Begin to export."""
         self._thread = threading.Thread(target=self._run, name="otlp-export", daemon=True)

@@ -2,7 +2,8 @@
 Counters and histograms as plain integers, found once and then only added to. *Hot path: `Counter`, `Histogram`.*
 
 A child is looked up by its label values when an outcome is first seen; from then on recording is
-`child.value += 1`. Children are never removed while the process lives, so no counter goes back at a reload.
+`child.value += 1`. A child lives as long as a scope that owns it (`scope.Scope.own`), so no counter goes back at a
+reload, and nothing stays for ever that a reload removed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from sidecar.telemetry.catalogue import Metric
 
 KNOWN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 """RFC 9110, 9.3, and PATCH (RFC 5789): what OpenTelemetry's conventions call known."""
+SCALES = {"s": 1e9, "ms": 1e6, "By": 1.0}
+"""Times are observed in nanoseconds, sizes in octets; how many of these make a metric's unit."""
 OTHER = "_OTHER"
 """What a label says that has no name for what came."""
 
@@ -35,16 +38,22 @@ class Counter:
 
     Attributes:
         labels: As `label_text`.
+        owners: How many scopes count here.
     """
 
-    __slots__ = ("labels", "value")
+    __slots__ = ("labels", "owners", "value")
 
     def __init__(self, labels: bytes) -> None:
         self.labels = labels
+        self.owners = 0
         self.value = 0
 
     def __repr__(self) -> str:
         return f"<Counter {self.labels.decode()} {self.value}>"
+
+
+Exemplar = tuple[bytes, bytes, int, int]
+"""Trace id, span id, the value, and when the exchange was over by `clock.monotonic_ns`."""
 
 
 class Histogram:
@@ -52,27 +61,31 @@ class Histogram:
     One series of a histogram.
 
     Attributes:
-        bounds_ns: Upper bounds, inclusive, in nanoseconds.
+        bounds: Upper bounds, inclusive, in the unit of what is observed: nanoseconds or octets.
         counts: One more than there are bounds; of each bucket alone, not cumulative.
+        exemplars: The last sampled request of each bucket; only requests' durations have them.
         labels: As `label_text`, never empty.
-        sum_ns: Of all observations.
+        owners: How many scopes observe here.
+        sum: Of all observations.
     """
 
-    __slots__ = ("bounds_ns", "counts", "labels", "sum_ns")
+    __slots__ = ("bounds", "counts", "exemplars", "labels", "owners", "sum")
 
-    def __init__(self, labels: bytes, bounds_ns: tuple[int, ...]) -> None:
+    def __init__(self, labels: bytes, bounds: tuple[int, ...]) -> None:
         self.labels = labels
-        self.bounds_ns = bounds_ns
-        self.counts = [0] * (len(bounds_ns) + 1)
-        self.sum_ns = 0
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.exemplars: dict[int, Exemplar] = {}
+        self.owners = 0
+        self.sum = 0
 
-    def observe(self, value_ns: int) -> None:
+    def observe(self, value: int) -> None:
         """Add one observation."""
-        self.counts[bisect_left(self.bounds_ns, value_ns)] += 1
-        self.sum_ns += value_ns
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
     def __repr__(self) -> str:
-        return f"<Histogram {self.labels.decode()} {sum(self.counts)} in {self.sum_ns / 1e9:.3f} s>"
+        return f"<Histogram {self.labels.decode()} {sum(self.counts)} in {self.sum}>"
 
 
 Child = TypeVar("Child", Counter, Histogram)
@@ -107,6 +120,10 @@ class Family(Generic[Child]):
             found = self.children[labels] = self._new(label_text(self.metric.labels, labels))
         return found
 
+    def remove(self, *labels: str) -> None:
+        """Forget a series; one that is not there is no error."""
+        self.children.pop(labels, None)
+
 
 class CounterFamily(Family[Counter]):
     """All series of one counter."""
@@ -118,28 +135,51 @@ class CounterFamily(Family[Counter]):
 
 
 class HistogramFamily(Family[Histogram]):
-    """All series of one histogram."""
+    """
+    All series of one histogram.
 
-    __slots__ = ("_bounds_ns",)
+    Attributes:
+        scale: What is observed, in the metric's unit: `NANO` for seconds.
+    """
+
+    __slots__ = ("_bounds", "scale")
 
     def __init__(self, metric: Metric) -> None:
         super().__init__(metric)
-        self._bounds_ns = tuple(round(bound * 1e9) for bound in metric.buckets_s)
+        self.scale = SCALES[metric.unit]
+        self._bounds = tuple(round(bound * self.scale) for bound in metric.buckets)
 
     def _new(self, labels: bytes) -> Histogram:
-        return Histogram(labels, self._bounds_ns)
+        return Histogram(labels, self._bounds)
 
 
 class RequestMetrics:
     """The families that exchanges are recorded in."""
 
-    __slots__ = ("client_duration", "overhead", "requests", "server_duration")
+    __slots__ = (
+        "client_duration",
+        "connect_duration",
+        "overhead",
+        "request_bytes",
+        "requests",
+        "response_bytes",
+        "retried",
+        "retries",
+        "retries_skipped",
+        "server_duration",
+    )
 
     def __init__(self) -> None:
         self.requests = CounterFamily(catalogue.REQUESTS)
         self.server_duration = HistogramFamily(catalogue.SERVER_DURATION)
         self.client_duration = HistogramFamily(catalogue.CLIENT_DURATION)
+        self.request_bytes = CounterFamily(catalogue.REQUEST_BYTES)
+        self.response_bytes = CounterFamily(catalogue.RESPONSE_BYTES)
         self.overhead = HistogramFamily(catalogue.OVERHEAD)
+        self.retries = CounterFamily(catalogue.RETRIES)
+        self.retried = CounterFamily(catalogue.RETRIED)
+        self.retries_skipped = CounterFamily(catalogue.RETRIES_SKIPPED)
+        self.connect_duration = HistogramFamily(catalogue.CONNECT_DURATION)
 
 
 def method_label(method: bytes | None) -> str:

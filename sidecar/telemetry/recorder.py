@@ -11,18 +11,24 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
 from sidecar import clock
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, Kind, RequestHead
-from sidecar.telemetry import access_log, catalogue, exposition, spans, tracecontext
-from sidecar.telemetry.metrics import CounterFamily, RequestMetrics
+from sidecar.telemetry import access_log, spans, tracecontext
+from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics import RequestMetrics, code_label
 from sidecar.telemetry.scope import Outcome, OutcomeKey, Scope
+from sidecar.telemetry.scopes import GRACE_NS, Scopes
+from sidecar.telemetry.scrape import Configuration, Downstreams, Scrape
 from sidecar.telemetry.sinks import Sinks, TelemetrySettings
 from sidecar.telemetry.spans import Agent, Authority, Destination, Peer
+from sidecar.telemetry.upstreams import ClusterLike, Upstreams
 
-__all__ = ["Scope", "Telemetry", "TelemetrySettings"]
+__all__ = ["Format", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
 
 log = logging.getLogger("sidecar.telemetry")
 
@@ -31,8 +37,6 @@ _TRACE = Kind.TRACE
 _USER_AGENT = Kind.USER_AGENT
 _MAX_REMEMBERED = 4096  # peers, endpoints, authorities, each
 _SAMPLE_BITS = 1 << 64
-# No callback of ours takes a millisecond, so what comes later after a response's head is the body still streaming.
-_MAX_TAIL_NS = 1_000_000
 
 Observer = Callable[[Exchange], None]
 """Looks at an exchange that is over: reads it, keeps nothing of it, and takes microseconds."""
@@ -56,27 +60,26 @@ class Telemetry:
         self,
         settings: TelemetrySettings,
         *,
-        clusters: Callable[[], Iterable[exposition.ClusterLike]] = tuple,
+        clusters: Callable[[], Iterable[ClusterLike]] = tuple,
         connections: Callable[[], Mapping[Direction, int]] = dict,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.observers: tuple[Observer, ...] = ()
-        self._clusters = clusters
-        self._connections = connections
         self._metrics = RequestMetrics()
-        self._reloads = CounterFamily(catalogue.RELOADS)
-        for result in ("success", "failure"):
-            self._reloads.child(result)
-        self._config_hash = ""
-        self._config_time_s = 0.0
-        self._is_config_good = False
-        self._scopes: dict[tuple[Direction, str, str, str], Scope] = {}
-        self._unscoped = (self.scope(Direction.INBOUND, "", "", ""), self.scope(Direction.OUTBOUND, "", "", ""))
+        self._scopes = Scopes(self._metrics)
+        self._upstreams = Upstreams(clusters, self._metrics.connect_duration, GRACE_NS)
+        self._configuration = Configuration()
+        self._downstreams = Downstreams()
+        self._active = [0, 0]
         self._seconds: dict[int, bytes] = {}
         self._peers: tuple[dict[str, Peer], dict[str, Peer]] = ({}, {})
         self._destinations: tuple[dict[str, Destination], dict[str, Destination]] = ({}, {})
         self._authorities: dict[tuple[bytes, int | None], Authority] = {}
         self._sinks = Sinks(environment)
+        self._scrape = Scrape(
+            self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams, self._sinks,
+            connections, self._active,
+        )  # fmt: skip
         self.reconfigure(settings)
 
     def __repr__(self) -> str:
@@ -114,17 +117,20 @@ class Telemetry:
         self.observers = tuple(other for other in self.observers if other != observer)
 
     def config_applied(self, config_hash: str, *, is_reload: bool) -> None:
-        """A configuration is live; `config_hash` is `Plan.config_hash`."""
-        self._config_hash = config_hash
-        self._config_time_s = time.time()
-        self._is_config_good = True
-        if is_reload:
-            self._reloads.child("success").value += 1
+        """A configuration is live; `config_hash` is `Plan.config_hash`. Scopes that it did not bind are let go."""
+        self._configuration.applied(config_hash, is_reload=is_reload)
+        self._scopes.settle(is_live=True)
+        self._upstreams.settle()
 
     def config_refused(self) -> None:
         """A changed configuration was refused; the old one goes on."""
-        self._is_config_good = False
-        self._reloads.child("failure").value += 1
+        self._configuration.refused()
+        self._scopes.settle(is_live=False)
+
+    def config_loaded(self, took_s: float, *, is_ok: bool) -> None:
+        """How long it took to read a configuration and put it in force, or to refuse it."""
+        result = "success" if is_ok else "failure"
+        self._configuration.durations.child(result).observe(round(took_s * 1e9))
 
     def scope(self, direction: Direction, route: str, upstream: str, server_address: str) -> Scope:
         """
@@ -135,11 +141,21 @@ class Telemetry:
             upstream: The upstream's name; empty where there is none (redirect, respond).
             server_address: The upstream's address or name as configured, never what a request says.
         """
-        key = (direction, route, upstream, server_address)
-        found = self._scopes.get(key)
-        if found is None:
-            found = self._scopes[key] = Scope(self._metrics, *key)
-        return found
+        return self._scopes.get(direction, route, upstream, server_address)
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    def connection_opened(self, direction: Direction) -> None:
+        """A client connected."""
+        self._downstreams.opened[direction] += 1
+
+    def connection_closed(self, direction: Direction, lasted_ns: int) -> None:
+        """A client's connection is gone, after so long."""
+        self._downstreams.closed[direction] += 1
+
+    def connected(self, upstream: str, took_ns: int) -> None:
+        """A connection to an upstream was established."""
+        self._metrics.connect_duration.child(upstream).observe(took_ns)
 
     # --- the hot path ----------------------------------------------------------------------------------------
 
@@ -154,6 +170,7 @@ class Telemetry:
             The lines `traceparent`, `tracestate` if there is one, and `x-request-id`, each with its CRLF, which take
             the place of those received.
         """
+        self._active[exchange.direction] += 1
         head = exchange.head
         parent = None
         tracestate = request_id = b""
@@ -191,7 +208,9 @@ class Telemetry:
         """
         if not exchange.trace_id:
             self.begin(exchange)
-        scope: Scope = exchange.scope or self._unscoped[exchange.direction]  # type: ignore[assignment]
+        direction = exchange.direction
+        self._active[direction] -= 1
+        scope: Scope = exchange.scope or self._scopes.unrouted[direction]  # type: ignore[assignment]
         head = exchange.head
         key: OutcomeKey
         if head is None:
@@ -200,21 +219,39 @@ class Telemetry:
             key = (head.method, head.minor, exchange.status, exchange.reason)
         outcome = scope.outcomes.get(key) or scope.bind(key)
 
-        start_ns = exchange.start_ns
-        duration_ns = exchange.end_ns - start_ns
+        start_ns, end_ns = exchange.start_ns, exchange.end_ns
+        duration_ns = end_ns - start_ns
         outcome.requests.value += 1
-        outcome.duration.observe(duration_ns)
+        scope.request_bytes.value += exchange.bytes_received
+        scope.response_bytes.value += exchange.bytes_sent
+        duration = outcome.duration
+        bucket = bisect_left(duration.bounds, duration_ns)
+        duration.counts[bucket] += 1
+        duration.sum += duration_ns
+        if exchange.sampled:
+            duration.exemplars[bucket] = (exchange.trace_id, exchange.span_id, duration_ns, end_ns)
         waited = b"null"
         if exchange.first_byte_ns:
-            waited_ns = exchange.first_byte_ns - exchange.sent_ns
-            waited = b"%.3f" % (waited_ns / 1e6)
-            if exchange.attempts == 1 and exchange.reason is None:
-                tail_ns = exchange.end_ns - exchange.first_byte_ns
-                scope.overhead.observe(exchange.sent_ns - start_ns + (tail_ns if tail_ns < _MAX_TAIL_NS else 0))
+            waited = b"%.3f" % ((exchange.first_byte_ns - exchange.sent_ns) / 1e6)
+            if exchange.received_ns and exchange.attempts == 1 and exchange.reason is None:
+                scope.overhead.observe(duration_ns - (exchange.received_ns - exchange.sent_ns))
+        if exchange.attempts > 1 or exchange.retry_skipped:
+            self._count_retries(exchange, scope)
         if self._write is not None or exchange.sampled:
             self._tell(exchange, outcome, clock.wall_ns(start_ns), duration_ns, waited)
         if self.observers:
             self._show(exchange)
+
+    def _count_retries(self, exchange: Exchange, scope: Scope) -> None:
+        metrics, upstream = self._metrics, scope.upstream
+        for given_up in exchange.tries or ():
+            why = given_up.reason.name if given_up.reason is not None else code_label(given_up.status)
+            scope.own(metrics.retries, upstream, why).value += 1
+        if exchange.attempts > 1:
+            result = "failure" if exchange.reason is not None or exchange.status >= 500 else "success"
+            scope.own(metrics.retried, upstream, result).value += 1
+        if exchange.retry_skipped:
+            scope.own(metrics.retries_skipped, upstream, exchange.retry_skipped).value += 1
 
     def _show(self, exchange: Exchange) -> None:
         for observer in self.observers:
@@ -318,32 +355,13 @@ class Telemetry:
 
     # --- the scrape ------------------------------------------------------------------------------------------
 
-    def exposition(self) -> bytes:
-        """Everything in Prometheus' text format 0.0.4."""
-        return b"".join(self._exposed())
+    def exposition(self, form: Format = Format.TEXT) -> bytes:
+        """Everything at once, in one of Prometheus' formats; for tests and tools, because it holds the loop."""
+        return self._scrape.whole(form)
 
-    def _exposed(self) -> Iterator[bytes]:
-        values = exposition.values
-        metrics = self._metrics
-        yield from exposition.histograms(metrics.server_duration)
-        yield from exposition.histograms(metrics.client_duration)
-        yield from exposition.counters(metrics.requests)
-        yield from exposition.histograms(metrics.overhead)
-        yield from exposition.upstreams(self._clusters())
-        open_now = self._connections()
-        active = [((direction.label,), open_now.get(direction, 0)) for direction in Direction]
-        yield from values(catalogue.DOWNSTREAM_ACTIVE, active)
-        yield from values(catalogue.RELOAD_SUCCESSFUL, [((), int(self._is_config_good))])
-        yield from values(catalogue.RELOAD_TIME, [((), self._config_time_s)])
-        yield from values(catalogue.CONFIG_INFO, [((self._config_hash,), 1)] if self._config_hash else [])
-        yield from exposition.counters(self._reloads)
-        sinks = self._sinks
-        yield from values(catalogue.SPANS_EXPORTED, [((), sinks.span_losses.exported)])
-        yield from values(catalogue.SPANS_DROPPED, [((reason,), count) for reason, count in sinks.spans_dropped()])
-        yield from values(catalogue.LOG_LINES_DROPPED, [((reason,), count) for reason, count in sinks.lines_dropped()])
-        yield from values(catalogue.BUILD_INFO, [(exposition.BUILD_LABELS, 1)])
-        yield from exposition.target_info(sinks.resource)
-        yield exposition.process()
+    async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
+        """Everything, in slices between which the loop does other things; gzipped if so asked."""
+        return await self._scrape.sliced(form, is_compressed=is_compressed)
 
 
 def _received(fields: list[Field]) -> tuple[tuple[bytes, bytes, bool] | None, bytes, bytes]:
@@ -374,5 +392,5 @@ def _agent(fields: list[Field]) -> Agent | None:
             note = field.note
             if note is None:
                 note = field.note = Agent(field.value)
-            return note  # type: ignore[return-value]  # nobody else writes the note of this kind
+            return cast(Agent, note)  # nobody else writes the note of this kind
     return None

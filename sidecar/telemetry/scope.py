@@ -6,13 +6,20 @@ What is bound in advance: a scope for each (direction, route, upstream), an outc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.telemetry import access_log, spans
-from sidecar.telemetry.metrics import RequestMetrics, code_label, method_label
+from sidecar.telemetry.metrics import Counter, Family, Histogram, RequestMetrics, code_label, method_label
 from sidecar.telemetry.spans import SpanTemplate
 
 _MAX_OUTCOMES = 1024  # of a scope; methods and status codes may be invented
+_Child = TypeVar("_Child", Counter, Histogram)
+
+OutcomeKey = tuple[bytes | None, int, int, Reason | None]
+"""Method, minor version, status, reason."""
 
 
 class Outcome:
@@ -25,10 +32,10 @@ class Outcome:
         metrics = scope.metrics
         flag = reason.flag if reason is not None else "-"
         code = code_label(status)
-        self.requests = metrics.requests.child(direction.label, route, upstream, code, flag)
+        self.requests = scope.own(metrics.requests, direction.label, route, upstream, code, flag)
         durations = metrics.server_duration if direction is Direction.INBOUND else metrics.client_duration
         error = spans.error_type(direction, status, reason)
-        self.duration = durations.child(method_label(method), code, route, scope.server_address, error)
+        self.duration = scope.own(durations, method_label(method), code, route, scope.server_address, error)
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
         self.line = access_log.line_pattern(
             direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
@@ -45,9 +52,6 @@ class Outcome:
         )
 
 
-OutcomeKey = tuple[bytes | None, int, int, Reason | None]
-
-
 class Scope:
     """
     Telemetry of one (direction, route, upstream), shared by all plans that have it.
@@ -57,28 +61,84 @@ class Scope:
         upstream: Name of the upstream; empty if none was chosen.
         server_address: The upstream's address or name as configured.
         outcomes: What was bound so far, by `(method, minor, status, reason)`.
+        request_bytes, response_bytes: Set when the first outcome is bound.
+
+    Args:
+        metrics: Where it counts.
+        returned: Told when something is recorded in a scope that was empty, or emptied by `forget`.
     """
 
-    __slots__ = ("direction", "metrics", "outcomes", "overhead", "route", "server_address", "upstream")
+    __slots__ = (
+        "_owned",
+        "_returned",
+        "direction",
+        "metrics",
+        "outcomes",
+        "overhead",
+        "request_bytes",
+        "response_bytes",
+        "route",
+        "server_address",
+        "upstream",
+    )
+
+    request_bytes: Counter
+    response_bytes: Counter
 
     def __init__(
-        self, metrics: RequestMetrics, direction: Direction, route: str, upstream: str, server_address: str
+        self,
+        metrics: RequestMetrics,
+        direction: Direction,
+        route: str,
+        upstream: str,
+        server_address: str,
+        returned: Callable[[Scope], None],
     ) -> None:
         self.metrics = metrics
+        self._returned = returned
         self.direction = direction
         self.route = route
         self.upstream = upstream
         self.server_address = server_address
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
+        self._owned: set[tuple[Family[Counter] | Family[Histogram], tuple[str, ...]]] = set()
+
+    def own(self, family: Family[_Child], *labels: str) -> _Child:
+        """The family's series with these labels, which lives as long as a scope that asked for it."""
+        child = family.child(*labels)
+        if (family, labels) not in self._owned:
+            self._owned.add((family, labels))
+            child.owners += 1
+        return child
 
     def bind(self, key: OutcomeKey) -> Outcome:
         """Make the outcome for a key that `outcomes` does not have."""
         if len(self.outcomes) >= _MAX_OUTCOMES:
             self.outcomes.clear()
+        if not self.outcomes:
+            self._returned(self)
+            names = (self.direction.label, self.route, self.upstream)
+            self.request_bytes = self.own(self.metrics.request_bytes, *names)
+            self.response_bytes = self.own(self.metrics.response_bytes, *names)
         method, minor, status, reason = key
         outcome = self.outcomes[key] = Outcome(self, method, minor, status or (reason.status if reason else 0), reason)
         return outcome
+
+    def forget(self) -> None:
+        """Let go of all series; those that no other scope owns are gone. What is recorded later begins anew."""
+        self.outcomes.clear()
+        for family, labels in self._owned:
+            child = family.children[labels]
+            child.owners -= 1
+            if not child.owners:
+                family.remove(*labels)
+        self._owned.clear()
+
+    @property
+    def key(self) -> tuple[Direction, str, str, str]:
+        """What it is found by: direction, route, upstream, server address."""
+        return self.direction, self.route, self.upstream, self.server_address
 
     def __repr__(self) -> str:
         return f"<Scope {self.direction.label} route={self.route!r} upstream={self.upstream!r}>"

@@ -58,6 +58,8 @@ class Sinks:
         self.log_file: LogFile | None = None
         self.exporter: Exporter | None = None
         self.resource: dict[str, str] = {}
+        self.lines_filtered = 0
+        """Lines that the settings' filter left out."""
 
     def __repr__(self) -> str:
         return f"<Sinks {self.log_file!r} {self.exporter!r}>"
@@ -128,6 +130,11 @@ class Sinks:
         yield "buffer_full", losses.buffer_full + (self.log_file.refused if self.log_file else 0)
         yield "write_failed", losses.write_failed
         yield "shutdown", losses.shutdown
+
+    def waiting_bytes(self) -> Iterator[tuple[str, int]]:
+        """What has been handed over and is not yet taken, by queue."""
+        yield "spans", self.exporter.waiting_bytes if self.exporter else 0
+        yield "access_log", self.log_file.waiting_bytes if self.log_file else 0
 
 
 def _encoder(resource: Mapping[str, str]) -> Callable[[], bytes]:

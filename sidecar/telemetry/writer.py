@@ -77,6 +77,11 @@ class LogFile:
         """Lines for which there was no room in the buffer."""
         return self._outbox.refused
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that wait."""
+        return self._outbox.waiting_bytes
+
     def start(self) -> None:
         """Begin to write."""
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)

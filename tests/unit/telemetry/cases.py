@@ -73,7 +73,8 @@ def over(
     duration_ns: int = 12_345_678,
     peer: tuple[str, int] = ("10.1.2.3", 51_234),
 ) -> Exchange:
-    """An exchange that is over; with an endpoint, the upstream answered after 2 ms, and was asked after 40 us."""
+    """An exchange that is over; with an endpoint, the upstream answered after 2 ms, and was asked after 40 us;
+    its last octet was read 10 us before the end."""
     exchange = Exchange(direction, start_ns, head, peer)
     exchange.scope = scope
     exchange.status = status
@@ -86,6 +87,7 @@ def over(
         exchange.endpoint = Endpoint(endpoint)
         exchange.sent_ns = start_ns + 40_000
         exchange.first_byte_ns = start_ns + 2_040_000
+        exchange.received_ns = start_ns + duration_ns - 10_000
     return exchange
 
 

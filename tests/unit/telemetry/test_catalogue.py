@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar import errors
-from sidecar.exchange import Direction
+from sidecar import clock, errors
+from sidecar.exchange import Direction, Try
 from sidecar.telemetry import catalogue
+from sidecar.telemetry.exposition import Format
 from sidecar.telemetry.metrics import (
     KNOWN_METHODS,
     CounterFamily,
@@ -22,6 +25,7 @@ from sidecar.telemetry.metrics import (
     code_label,
     method_label,
 )
+from sidecar.telemetry.reference import reference
 from tests.unit.telemetry.cases import Told, over, request
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,6 +37,8 @@ class Stats:
     requests, requests_active, pending, resets = 10, 2, 1, 3
     connections_opened, connections_closed, connections_reused = 7, 4, 5
     connect_failures, connect_timeouts = 8, 9
+    dns_successes, dns_failures, dns_last_success = 11, 12, 1_700_000_000
+    closed_by_reason: ClassVar[dict[str, int]] = {"idle_timeout": 3}
 
 
 class Pool:
@@ -53,29 +59,69 @@ def busy() -> Told:
     """Telemetry in which every metric has a series."""
     telemetry = Told(clusters=lambda: [Cluster()], connections=lambda: {Direction.INBOUND: 3})
     telemetry.config_applied("0123456789ab", is_reload=True)
+    telemetry.connected("recommendations", 2_000_000)
+    telemetry.connection_opened(Direction.INBOUND)
     for direction in Direction:
         scope = telemetry.scope(direction, 'a "route"\\\n', "recommendations", "10.0.0.1:80")
-        telemetry.record(over(request(), scope=scope, direction=direction, endpoint="10.0.0.1:80"))
+        exchange = over(request(), scope=scope, direction=direction, endpoint="10.0.0.1:80", attempts=2)
+        exchange.tries = [Try(None, 1, 2, 0, errors.CONNECT_FAILED, b"1" * 16)]
+        exchange.retry_skipped = "budget"
+        telemetry.record(exchange)
         telemetry.record(over(None, direction=direction, status=400, reason=errors.BAD_REQUEST))
     return telemetry
 
 
 def test_the_page_is_made_from_the_table() -> None:
-    """docs/metrics.md is what `python -m sidecar.telemetry.catalogue` prints."""
-    assert (ROOT / "docs" / "metrics.md").read_text() == catalogue.reference()
+    """docs/metrics.md is what `python -m sidecar.telemetry.reference` prints."""
+    assert (ROOT / "docs" / "metrics.md").read_text() == reference()
 
 
-def test_the_exposition_holds_the_table_and_nothing_else() -> None:
+@pytest.mark.parametrize("form", list(Format))
+def test_the_exposition_holds_the_table_and_nothing_else(form: Format) -> None:
     """Every row with its type, help and labels; beside them only what prometheus-client knows of the process."""
-    families = {family.name: family for family in text_string_to_metric_families(busy().exposition().decode())}
+    parse = text_string_to_metric_families if form is Format.TEXT else openmetrics_families
+    families = {family.name: family for family in parse(busy().exposition(form).decode())}
     for row in catalogue.METRICS:
-        family = families.pop(row.name.removesuffix("_total"))
-        assert (family.type, family.documentation) == (row.type, row.help)
+        is_info = row.name.endswith("_info") and form is Format.OPENMETRICS
+        family = families.pop(row.name.removesuffix("_total").removesuffix("_info" if is_info else "!"))
+        assert (family.type, family.documentation) == ("info" if is_info else row.type, row.help)
         assert family.samples, row.name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(row.labels), row.name
             assert sample.name.startswith(row.name)
     assert [name for name in families if not name.startswith(("process_", "python_"))] == []
+
+
+def test_openmetrics_ends_as_it_must_and_says_its_units() -> None:
+    """ "The combined exposition MUST end with EOF"; a unit is a suffix of the name."""
+    text = busy().exposition(Format.OPENMETRICS)
+    assert text.endswith(b"\n# EOF\n")
+    assert text.count(b"# EOF") == 1
+    assert b"# UNIT http_server_request_duration_seconds seconds\n" in text
+    assert b"# UNIT sidecar_request_body_bytes bytes\n" in text
+
+
+def test_buckets_have_the_trace_of_a_recent_request_in_openmetrics_only() -> None:
+    """The last sampled one of each bucket, with its duration and the time of its end."""
+    telemetry = Told()
+    for duration_ns in (1_000_000, 2_000_000, 30_000_000):
+        exchange = over(request(), duration_ns=duration_ns)
+        telemetry.record(exchange)
+    unsampled = over(request(b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"))
+    telemetry.record(unsampled)
+    text = telemetry.exposition(Format.OPENMETRICS).decode()
+    found = [
+        sample.exemplar
+        for family in openmetrics_families(text)
+        if family.name == "http_server_request_duration_seconds"
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    assert [exemplar.value for exemplar in found] == [0.002, 0.03]
+    assert found[1].labels == {"trace_id": exchange.trace_id.decode(), "span_id": exchange.span_id.decode()}
+    assert float(found[1].timestamp) == pytest.approx(clock.wall_ns(exchange.end_ns) / 1e9, abs=0.001)
+    assert unsampled.trace_id.decode() not in text
+    assert b"trace_id=" not in telemetry.exposition(Format.TEXT)
 
 
 def test_names_and_units_follow_prometheus_customs() -> None:
@@ -85,9 +131,11 @@ def test_names_and_units_follow_prometheus_customs() -> None:
     for row in catalogue.METRICS:
         assert re.fullmatch(r"(http|sidecar|target)_[a-z_]+", row.name)
         assert row.name.endswith("_total") == (row.type == "counter")
-        assert row.name.endswith("_seconds") == (row.unit == "s")
-        assert bool(row.buckets_s) == (row.type == "histogram")
-        assert list(row.buckets_s) == sorted(set(row.buckets_s))
+        base = row.name.removesuffix("_total")
+        assert base.endswith("_seconds") == (row.unit == "s")
+        assert base.endswith("_bytes") == (row.unit == "By")
+        assert bool(row.buckets) == (row.type == "histogram")
+        assert list(row.buckets) == sorted(set(row.buckets))
         assert row.help
         assert not row.help.endswith(".")
 
@@ -95,23 +143,31 @@ def test_names_and_units_follow_prometheus_customs() -> None:
 def test_upstreams_and_connections_are_read_when_scraped() -> None:
     """From the objects that count, not from copies."""
     samples = busy().samples()
-    assert {
-        name.removeprefix("sidecar_upstream_").partition("{")[0]: value
+    of_upstream = {
+        name.removeprefix("sidecar_upstream_").replace('upstream="recommendations"', "").replace("{}", ""): value
         for name, value in samples.items()
-        if name.startswith("sidecar_upstream_")
-    } == {
+        if name.startswith("sidecar_upstream_") and "connect_duration" not in name and "_retr" not in name
+    }
+    assert of_upstream == {
         "requests_total": 10,
         "requests_active": 2,
         "requests_pending": 1,
         "resets_total": 3,
         "connections_opened_total": 7,
-        "connections_closed_total": 4,
+        'connections_closed_total{reason="idle_timeout",}': 3,
+        'connections_closed_total{reason="",}': 1,
         "connections_reused_total": 5,
-        "connect_failures_total": 8,
-        "connect_timeouts_total": 9,
+        'connect_failures_total{reason="failed",}': 8,
+        'connect_failures_total{reason="timeout",}': 9,
         "connections_idle": 4,
         "endpoints": 2,
+        'dns_lookups_total{result="success",}': 11,
+        'dns_lookups_total{result="failure",}': 12,
+        "dns_last_success_timestamp_seconds": 1_700_000_000,
     }
+    assert samples['sidecar_upstream_connect_duration_seconds_sum{upstream="recommendations"}'] == 0.002
+    assert samples['sidecar_downstream_connections_opened_total{direction="inbound"}'] == 1
+    assert samples['sidecar_downstream_connections_closed_total{direction="inbound"}'] == 0
     assert samples['sidecar_downstream_connections_active{direction="inbound"}'] == 3
     assert samples['sidecar_downstream_connections_active{direction="outbound"}'] == 0
 
@@ -141,7 +197,7 @@ class TestNumbers:
         histogram: Histogram = HistogramFamily(catalogue.SERVER_DURATION).child("a", "b", "c", "d", "e")
         histogram.observe(value_ns)
         assert histogram.counts.index(1) == bucket
-        assert histogram.sum_ns == value_ns
+        assert histogram.sum == value_ns
 
     def test_buckets_are_cumulative_and_end_with_the_count(self) -> None:
         """As Prometheus wants them."""

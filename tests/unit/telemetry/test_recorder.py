@@ -11,7 +11,7 @@ import pytest
 
 from sidecar import errors
 from sidecar.errors import REASONS, Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Direction, Exchange, Try
 from sidecar.telemetry.recorder import TelemetrySettings
 from sidecar.telemetry.tracecontext import parse_traceparent
 from tests.unit.telemetry.cases import COLLECTOR, Told, attributes, over, request
@@ -199,17 +199,64 @@ class TestRecord:
         telemetry.record(over(request(), status=0, reason=errors.CLIENT_LEFT))
         assert telemetry.lines()[0]["response_code"] == 499
 
-    def test_overhead_is_what_the_upstream_did_not_take(self) -> None:
-        """40 us to send on, and 310 us after the response's head."""
+    @pytest.mark.parametrize("duration_ns", [2_350_000, 10_000_000_000])
+    def test_overhead_is_what_the_upstream_did_not_take(self, duration_ns: int) -> None:
+        """40 us to send on and 10 us after the last octet, however long the body streamed."""
         telemetry = Told()
-        telemetry.record(over(request(), endpoint="10.0.0.1:80", duration_ns=2_350_000))
-        assert telemetry.samples()['sidecar_overhead_seconds_sum{direction="inbound"}'] == 0.00035
+        telemetry.record(over(request(), endpoint="10.0.0.1:80", duration_ns=duration_ns))
+        assert telemetry.samples()['sidecar_overhead_seconds_sum{direction="inbound"}'] == 0.00005
 
-    def test_a_body_that_streams_is_not_the_sidecars_overhead(self) -> None:
-        """A download of ten seconds cost 40 us here."""
+    def test_overhead_of_what_the_upstream_never_finished_is_not_told(self) -> None:
+        """Nobody knows what it would have taken."""
         telemetry = Told()
-        telemetry.record(over(request(), endpoint="10.0.0.1:80", duration_ns=10_000_000_000))
-        assert telemetry.samples()['sidecar_overhead_seconds_sum{direction="inbound"}'] == 0.00004
+        exchange = over(request(), endpoint="10.0.0.1:80")
+        exchange.received_ns = 0
+        telemetry.record(exchange)
+        assert telemetry.samples()['sidecar_overhead_seconds_count{direction="inbound"}'] == 0
+
+    def test_bodies_are_counted_by_route_and_upstream(self) -> None:
+        """Octets of both directions of the exchange."""
+        telemetry = Told()
+        scope = telemetry.scope(OUT, "r", "u", "h")
+        for _ in range(2):
+            telemetry.record(over(request(), scope=scope, direction=OUT))
+        samples = telemetry.samples()
+        labels = '{direction="outbound",route="r",upstream="u"}'
+        assert samples[f"sidecar_request_body_bytes_total{labels}"] == 14
+        assert samples[f"sidecar_response_body_bytes_total{labels}"] == 84
+
+    def test_exchanges_are_active_from_begin_to_record(self) -> None:
+        """By direction; one that was never begun is active for no time at all."""
+        telemetry = Told()
+        first, second = over(request(), direction=OUT), over(request(), direction=OUT)
+        telemetry.begin(first)
+        telemetry.begin(second)
+        telemetry.record(first)
+        telemetry.record(over(None, status=400, reason=errors.BAD_REQUEST))
+        samples = telemetry.samples()
+        assert samples['sidecar_requests_active{direction="outbound"}'] == 1
+        assert samples['sidecar_requests_active{direction="inbound"}'] == 0
+
+    def test_retries_are_counted_by_what_was_wrong(self) -> None:
+        """By reason or by the status that was not passed on; the exchange by how it ended; skipped ones by why."""
+        telemetry = Told()
+        scope = telemetry.scope(OUT, "r", "u", "h")
+        for status in (200, 503):
+            exchange = over(request(), scope=scope, direction=OUT, endpoint="1.1.1.1:1", attempts=3, status=status)
+            exchange.tries = [
+                Try(None, 1, 2, 0, errors.CONNECT_FAILED, b"1" * 16),
+                Try(None, 2, 3, 502, None, b"2" * 16),
+            ]
+            exchange.retry_skipped = "budget" if status == 503 else ""
+            telemetry.record(exchange)
+        samples = telemetry.samples()
+        assert {name: value for name, value in samples.items() if "_retr" in name} == {
+            'sidecar_upstream_retries_total{reason="connect_failed",upstream="u"}': 2,
+            'sidecar_upstream_retries_total{reason="502",upstream="u"}': 2,
+            'sidecar_upstream_retried_requests_total{result="success",upstream="u"}': 1,
+            'sidecar_upstream_retried_requests_total{result="failure",upstream="u"}': 1,
+            'sidecar_upstream_retries_skipped_total{reason="budget",upstream="u"}': 1,
+        }
 
     @pytest.mark.parametrize(
         ("endpoint", "attempts", "reason"),
@@ -363,13 +410,18 @@ class TestReload:
 
     def test_state_of_the_configuration_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """First load, a good reload, a bad one."""
-        monkeypatch.setattr("sidecar.telemetry.recorder.time.time", lambda: 1234.5)
+        monkeypatch.setattr("sidecar.telemetry.scrape.time.time", lambda: 1234.5)
         telemetry = Told()
         assert telemetry.samples()["sidecar_config_last_reload_successful"] == 0
         telemetry.config_applied("aaa", is_reload=False)
         telemetry.config_applied("bbb", is_reload=True)
         telemetry.config_refused()
+        telemetry.config_loaded(0.02, is_ok=True)
+        telemetry.config_loaded(3.0, is_ok=False)
         samples = telemetry.samples()
+        assert samples['sidecar_config_load_duration_seconds_sum{result="success"}'] == 0.02
+        assert samples['sidecar_config_load_duration_seconds_bucket{result="failure",le="2.5"}'] == 0
+        assert samples['sidecar_config_load_duration_seconds_bucket{result="failure",le="5.0"}'] == 1
         assert samples["sidecar_config_last_reload_successful"] == 0
         assert samples["sidecar_config_last_reload_success_timestamp_seconds"] == 1234.5
         assert samples['sidecar_config_info{hash="bbb"}'] == 1

@@ -1,0 +1,157 @@
+"""
+What upstreams counted, read from them at each scrape; those that a reload removed are shown for a while yet. *Cold.*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from sidecar import clock
+from sidecar.telemetry import catalogue, exposition
+from sidecar.telemetry.catalogue import Metric
+from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics import HistogramFamily, label_text
+
+
+class StatsLike(Protocol):
+    """Counters of one upstream; `upstream.cluster` owns the class."""
+
+    @property
+    def connections_opened(self) -> int: ...
+    @property
+    def connections_closed(self) -> int: ...
+    @property
+    def connections_reused(self) -> int: ...
+    @property
+    def connect_failures(self) -> int: ...
+    @property
+    def connect_timeouts(self) -> int: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def requests_active(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def resets(self) -> int: ...
+    @property
+    def dns_successes(self) -> int: ...
+    @property
+    def dns_failures(self) -> int: ...
+    @property
+    def dns_last_success(self) -> int: ...
+
+
+class PooledLike(Protocol):
+    """One endpoint's pool; `upstream.endpoint` owns the class."""
+
+    @property
+    def idle(self) -> Sequence[object]: ...
+
+
+class ClusterLike(Protocol):
+    """One upstream; `upstream.cluster` owns the class."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stats(self) -> StatsLike: ...
+    @property
+    def endpoints(self) -> Sequence[PooledLike]: ...
+
+
+Labelled = tuple[tuple[str, ...], float]
+"""Values of a row's labels after `upstream`, and a number."""
+
+
+def closed_by_reason(stats: StatsLike) -> Mapping[str, int]:
+    """Closed connections by what ended them; `""` where that was not told."""
+    by_reason: Mapping[str, int] = getattr(stats, "closed_by_reason", {})
+    rest = stats.connections_closed - sum(by_reason.values())
+    return {**by_reason, "": rest} if rest or not by_reason else by_reason
+
+
+def _one(attribute: str) -> Callable[[ClusterLike], Iterable[Labelled]]:
+    return lambda cluster: (((), getattr(cluster.stats, attribute)),)
+
+
+def _by_label(**attributes: str) -> Callable[[ClusterLike], Iterable[Labelled]]:
+    pairs = [((value,), attribute) for value, attribute in attributes.items()]
+    return lambda cluster: [(labels, getattr(cluster.stats, attribute)) for labels, attribute in pairs]
+
+
+ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
+    (catalogue.UPSTREAM_REQUESTS, _one("requests")),
+    (catalogue.UPSTREAM_REQUESTS_ACTIVE, _one("requests_active")),
+    (catalogue.UPSTREAM_REQUESTS_PENDING, _one("pending")),
+    (catalogue.UPSTREAM_RESETS, _one("resets")),
+    (catalogue.UPSTREAM_OPENED, _one("connections_opened")),
+    (
+        catalogue.UPSTREAM_CLOSED,
+        lambda cluster: [((reason,), count) for reason, count in closed_by_reason(cluster.stats).items()],
+    ),
+    (catalogue.UPSTREAM_REUSED, _one("connections_reused")),
+    (catalogue.UPSTREAM_FAILED, _by_label(failed="connect_failures", timeout="connect_timeouts")),
+    (catalogue.UPSTREAM_IDLE, lambda cluster: [((), sum(len(endpoint.idle) for endpoint in cluster.endpoints))]),
+    (catalogue.UPSTREAM_ENDPOINTS, lambda cluster: [((), len(cluster.endpoints))]),
+    (catalogue.DNS_LOOKUPS, _by_label(success="dns_successes", failure="dns_failures")),
+    (catalogue.DNS_TIME, _one("dns_last_success")),
+)
+"""Every metric that is read from upstreams, and how."""
+
+
+class Upstreams:
+    """
+    The upstreams that a scrape shows.
+
+    Args:
+        clusters: Those of the live configuration, at any moment.
+        connect_duration: Observed by upstream; its series go when their upstream's do.
+        grace_ns: How long one is shown after a reload removed it.
+    """
+
+    def __init__(
+        self, clusters: Callable[[], Iterable[ClusterLike]], connect_duration: HistogramFamily, grace_ns: int
+    ) -> None:
+        self._clusters = clusters
+        self._connect_duration = connect_duration
+        self._grace_ns = grace_ns
+        self._known: dict[str, ClusterLike] = {}
+        self._leaving: dict[str, tuple[ClusterLike, int]] = {}
+
+    def settle(self) -> None:
+        """A configuration is live, perhaps with other upstreams."""
+        now = clock.monotonic_ns()
+        before, self._known = self._known, {cluster.name: cluster for cluster in self._clusters()}
+        for name in before.keys() - self._known.keys():
+            self._leaving[name] = (before[name], now + self._grace_ns)
+        for name in [name for name, (_, deadline) in self._leaving.items() if deadline <= now or name in self._known]:
+            del self._leaving[name]
+        shown = self._known.keys() | self._leaving.keys()
+        for (name,) in list(self._connect_duration.children):
+            if name not in shown:
+                self._connect_duration.remove(name)
+
+    def shown(self) -> list[ClusterLike]:
+        """The live ones, and those that went lately."""
+        now = clock.monotonic_ns()
+        live = {cluster.name: cluster for cluster in self._clusters()}
+        late = [cluster for name, (cluster, deadline) in self._leaving.items() if name not in live and deadline > now]
+        return [*live.values(), *late]
+
+    def exposed(self, form: Format) -> Iterator[bytes]:
+        """All their series."""
+        clusters = self.shown()
+        for row, read in ROWS:
+            labels = row.labels
+            yield from exposition.samples(
+                row,
+                form,
+                (
+                    (label_text(labels, (cluster.name, *rest)), value)
+                    for cluster in clusters
+                    for rest, value in read(cluster)
+                ),
+            )
+        yield from exposition.histograms(self._connect_duration, form)
