@@ -78,9 +78,15 @@ class Dialer:
         on_failed: Callable[[Reason, str], None],
     ) -> None:
         stats = endpoint.cluster.stats
+        is_told = False
+
+        def on_made(connection: UpstreamConnection) -> None:
+            nonlocal is_told
+            is_told = True
+            on_connected(connection)
 
         def factory() -> UpstreamConnection:
-            return UpstreamConnection(endpoint, self._timers, self._outbox, on_connected)
+            return UpstreamConnection(endpoint, self._timers, self._outbox, on_made)
 
         try:
             async with asyncio.timeout(endpoint.cluster.connect_timeout_s):
@@ -89,6 +95,8 @@ class Dialer:
                 else:
                     await self._loop.create_connection(factory, endpoint.host, endpoint.port)
         except TimeoutError:
+            if is_told:
+                return  # it came in the last moment; whoever has it will hear that it closes
             stats.connect_timeouts += 1
             on_failed(errors.CONNECT_TIMEOUT, f"{endpoint.label}: no answer in {endpoint.cluster.connect_timeout_s} s")
         except OSError as error:

@@ -42,10 +42,22 @@ class Ticket:
         self.waiter: Waiter | None = waiter
 
     def cancel(self) -> None:
-        """Leave the queue. The dial goes on, and its connection serves somebody else or waits in the pool."""
+        """
+        Leave the queue. The dial goes on, and its connection serves somebody else or waits in the pool.
+
+        O(pending), some 10 ns each and only when a client leaves: the queue holds only requests that wait, so that its
+        length can be compared with the dials.
+        """
         if self.waiter is not None:
-            self.waiter = None
-            self.endpoint.cluster.stats.pending -= 1
+            self.endpoint.pending.remove(self)
+            self.settle()
+
+    def settle(self) -> Waiter:
+        """The ticket has left the queue; returns whom to tell."""
+        waiter, self.waiter = self.waiter, None
+        assert waiter is not None
+        self.endpoint.cluster.stats.pending -= 1
+        return waiter
 
 
 def take(endpoint: Endpoint) -> IdleConnection | None:
@@ -89,16 +101,8 @@ def connected(connection: IdleConnection) -> None:
 def failed(endpoint: Endpoint, reason: Reason, detail: str) -> None:
     """A dial failed: the request that has waited longest is told, unless enough other dials are under way."""
     endpoint.connecting -= 1
-    pending = cast("deque[Ticket]", endpoint.pending)
-    while pending and pending[0].waiter is None:
-        pending.popleft()
-    if len(pending) <= endpoint.connecting:
-        return
-    ticket = _next_waiting(endpoint)
-    if ticket is not None and ticket.waiter is not None:
-        waiter = ticket.waiter
-        ticket.cancel()
-        waiter.on_connect_failed(reason, detail)
+    if len(endpoint.pending) > endpoint.connecting:
+        _next_waiting(endpoint).on_connect_failed(reason, detail)
 
 
 def release(connection: IdleConnection) -> None:
@@ -109,13 +113,8 @@ def release(connection: IdleConnection) -> None:
     """
     endpoint = connection.endpoint
     if endpoint.pending:
-        ticket = _next_waiting(endpoint)
-        if ticket is not None and ticket.waiter is not None:
-            waiter = ticket.waiter
-            ticket.cancel()
-            waiter.on_connection(connection)
-            return
-    if endpoint.is_removed:
+        _next_waiting(endpoint).on_connection(connection)
+    elif endpoint.is_removed:
         connection.close_idle("endpoint_removed")
     elif len(endpoint.idle) >= MAX_IDLE:
         connection.close_idle("too_many_idle")
@@ -130,10 +129,5 @@ def remove(connection: IdleConnection) -> None:
         idle.remove(connection)
 
 
-def _next_waiting(endpoint: Endpoint) -> Ticket | None:
-    pending = cast("deque[Ticket]", endpoint.pending)
-    while pending:
-        ticket = pending.popleft()
-        if ticket.waiter is not None:
-            return ticket
-    return None
+def _next_waiting(endpoint: Endpoint) -> Waiter:
+    return cast("deque[Ticket]", endpoint.pending).popleft().settle()

@@ -1,0 +1,167 @@
+"""Dialing over real sockets of this machine, and over a loop whose answers the test gives."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sidecar import errors
+from sidecar.errors import Reason
+from sidecar.net.flow import Outbox
+from sidecar.net.timers import Timers
+from sidecar.proxy.dialer import Dialer
+from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.upstream import pool
+from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from tests.support.fakes import FakeLoop, FakeTransport
+from tests.support.held_loop import run_held
+
+
+class Waiter:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.connections: list[IdleConnection] = []
+        self.failures: list[Reason] = []
+        self.told = asyncio.Event()
+
+    def on_connection(self, connection: IdleConnection) -> None:
+        self.connections.append(connection)
+        self.told.set()
+
+    def on_connect_failed(self, reason: Reason, detail: str) -> None:
+        self.failures.append(reason)
+        self.told.set()
+
+
+def endpoint_of(address: str, timeout_s: float = 5.0) -> Endpoint:
+    return Cluster(ClusterSpec("web", ((address, 1.0),), connect_timeout_s=timeout_s)).endpoints[0]
+
+
+async def dial_for(endpoint: Endpoint) -> Waiter:
+    loop = asyncio.get_running_loop()
+    dialer, waiter = Dialer(loop, Timers(loop), Outbox(loop)), Waiter()
+    pool.wait(endpoint, waiter, dialer.dial)
+    await waiter.told.wait()
+    await asyncio.gather(*dialer._tasks, return_exceptions=True)
+    return waiter
+
+
+def test_tcp_endpoint_is_connected() -> None:
+    """The waiting request gets the connection; the counts say so."""
+
+    async def run() -> None:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        endpoint = endpoint_of(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        waiter = await dial_for(endpoint)
+        assert len(waiter.connections) == 1
+        assert (endpoint.connecting, endpoint.cluster.stats.connections_opened) == (0, 1)
+        for connection in waiter.connections:
+            assert isinstance(connection, UpstreamConnection)
+            connection.abort()
+        server.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+def test_unix_endpoint_is_connected(tmp_path: Path) -> None:
+    """The app side may be a Unix socket."""
+
+    async def run() -> None:
+        path = str(tmp_path / "app.sock")
+        server = await asyncio.start_unix_server(lambda reader, writer: writer.close(), path)
+        waiter = await dial_for(endpoint_of(f"unix:{path}"))
+        (connection,) = waiter.connections
+        assert isinstance(connection, UpstreamConnection)
+        connection.abort()
+        server.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+def test_refused_connection_is_told_and_counted() -> None:
+    """A port on which nobody listens."""
+
+    async def run() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: refuses, and nobody else can take it
+            endpoint = endpoint_of(f"127.0.0.1:{taken.getsockname()[1]}")
+            waiter = await dial_for(endpoint)
+        assert waiter.failures == [errors.CONNECT_FAILED]
+        assert (endpoint.connecting, endpoint.cluster.stats.connect_failures) == (0, 1)
+
+    asyncio.run(run())
+
+
+def with_create_connection(answer: Callable[..., Any]) -> Waiter:
+    """Dial on a held loop whose `create_connection` is this."""
+
+    async def run() -> Waiter:
+        loop = asyncio.get_running_loop()
+        loop.create_connection = answer  # type: ignore[method-assign,assignment]
+        endpoint = endpoint_of("10.0.0.1:80", 1.0)
+        waiter = await dial_for(endpoint)
+        assert endpoint.connecting == 0
+        assert endpoint.cluster.stats.pending == 0
+        return waiter
+
+    return run_held(run())
+
+
+def test_slow_connect_times_out() -> None:
+    """After the cluster's connect timeout, on a clock that the test holds."""
+
+    async def never(*args: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    # The held loop refuses to wait for nothing, so the timeout is the only thing that can happen.
+    assert with_create_connection(never).failures == [errors.CONNECT_TIMEOUT]
+
+
+def test_surprise_while_connecting_is_told(caplog: Any) -> None:
+    """Whatever the resolver raises, nobody waits for ever."""
+
+    async def surprise(*args: object) -> None:
+        raise UnicodeError("label too long")
+
+    assert with_create_connection(surprise).failures == [errors.CONNECT_FAILED]
+    assert "dial_failed" in caplog.text
+
+
+def test_connection_that_comes_in_the_last_moment_is_told_once() -> None:
+    """When the timeout hits between the connection and the end of the dial, only the connection is told."""
+
+    async def late(factory: Callable[[], UpstreamConnection], *args: object) -> None:
+        protocol = factory()
+        protocol.connection_made(FakeTransport(FakeLoop(), protocol, None))
+        await asyncio.get_running_loop().create_future()
+
+    waiter = with_create_connection(late)
+    assert len(waiter.connections) == 1
+    assert waiter.failures == []
+
+
+def test_stopped_dialer_leaves_no_task() -> None:
+    """At the end of the process what is under way is given up."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def never(*args: object) -> None:
+            await loop.create_future()
+
+        loop.create_connection = never  # type: ignore[method-assign,assignment]
+        dialer = Dialer(loop, Timers(loop), Outbox(loop))
+        pool.wait(endpoint_of("10.0.0.1:80"), Waiter(), dialer.dial)
+        await asyncio.sleep(0)
+        assert repr(dialer) == "<Dialer 1 under way>"
+        dialer.stop()
+        await asyncio.gather(*dialer._tasks, return_exceptions=True)
+
+    asyncio.run(run())
