@@ -13,7 +13,6 @@ space end here.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 
 from sidecar.http1.grammar import GrammarError, field_of
 
@@ -24,7 +23,9 @@ _MAX_LINES_AT_ONCE = 512
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 
 
-class _Awaits(IntEnum):
+class _Awaits:
+    """What the next octet belongs to."""
+
     SIZE = 0
     PAYLOAD = 1
     PAYLOAD_END = 2
@@ -43,7 +44,7 @@ class ChunkedReader:
     __slots__ = ("_awaits", "_held", "_left", "_max_trailer_bytes", "_trailer_bytes", "trailers")
 
     def __init__(self, max_trailer_bytes: int) -> None:
-        self._awaits = _Awaits.SIZE
+        self._awaits: int = _Awaits.SIZE
         self._held = b""
         self._left = 0
         self._max_trailer_bytes = max_trailer_bytes
@@ -53,7 +54,7 @@ class ChunkedReader:
     @property
     def is_complete(self) -> bool:
         """Whether the last line has been read."""
-        return self._awaits is _Awaits.NOTHING
+        return self._awaits == _Awaits.NOTHING
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
         """
@@ -74,7 +75,7 @@ class ChunkedReader:
         position, size, budget = 0, len(data), _MAX_LINES_AT_ONCE
         while position < size and budget:
             awaits = self._awaits
-            if awaits is _Awaits.PAYLOAD:
+            if awaits == _Awaits.PAYLOAD:
                 end = position + self._left
                 if end > size:
                     pieces.append(data[position:])
@@ -84,7 +85,7 @@ class ChunkedReader:
                 pieces.append(data[position:end])
                 self._awaits = _Awaits.PAYLOAD_END
                 position = end
-            elif awaits is _Awaits.PAYLOAD_END:
+            elif awaits == _Awaits.PAYLOAD_END:
                 if size - position < 2:
                     self._hold(data, position)
                     position = size
@@ -93,7 +94,7 @@ class ChunkedReader:
                     raise GrammarError("a chunk longer than its size")
                 self._awaits = _Awaits.SIZE
                 position += 2
-            elif awaits is _Awaits.NOTHING:
+            elif awaits == _Awaits.NOTHING:
                 break
             else:
                 end = self._line_end(data, position)
@@ -104,7 +105,7 @@ class ChunkedReader:
                 line = data[position:end]
                 position = end + 2
                 budget -= 1
-                if awaits is _Awaits.SIZE:
+                if awaits == _Awaits.SIZE:
                     self._on_size(line)
                 else:
                     self._on_trailer(line)
@@ -113,14 +114,14 @@ class ChunkedReader:
 
     def _hold(self, data: bytes, position: int) -> None:
         rest = data[position:]
-        if self._awaits is _Awaits.PAYLOAD_END and rest != b"\r":
+        if self._awaits == _Awaits.PAYLOAD_END and rest != b"\r":
             raise GrammarError("a chunk longer than its size")
         self._held = rest
 
     def _line_end(self, data: bytes, position: int) -> int:
         end = data.find(b"\r\n", position)
         length = (end if end >= 0 else len(data)) - position
-        limit = _MAX_LINE_BYTES if self._awaits is _Awaits.SIZE else self._max_trailer_bytes - self._trailer_bytes
+        limit = _MAX_LINE_BYTES if self._awaits == _Awaits.SIZE else self._max_trailer_bytes - self._trailer_bytes
         if length > limit:
             raise GrammarError("a chunk line or trailer section that is too long")
         if end < 0 and data.find(b"\n", position) >= 0:

@@ -107,7 +107,7 @@ def status_line(status: int, reason: bytes) -> bytes:
     return line
 
 
-def response_bytes(head: ResponseHead, fields: list[Field], framing: Framing, connection: bytes) -> bytes:
+def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connection: bytes) -> bytes:
     """
     The response head as the client receives it.
 

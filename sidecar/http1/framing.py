@@ -7,8 +7,6 @@ next hop may choose the other. The parser has already refused repeated and malfo
 
 from __future__ import annotations
 
-from typing import cast
-
 from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
@@ -18,23 +16,26 @@ _BODY = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 
 def connection_options(fields: list[Field]) -> frozenset[bytes]:
     """All options of all `Connection` fields, in lower case."""
-    options: frozenset[bytes] = frozenset()
+    options: frozenset[bytes] | None = None
     for field in fields:
         if field.kind & Kind.CONNECTION:
-            options |= cast("frozenset[bytes]", field.note)
-    return options
+            options = field.note if options is None else options | field.note
+    return options if options is not None else frozenset()
 
 
-def frame_request(head: RequestHead) -> None:
+def frame_request(head: RequestHead, noted: list[Field]) -> None:
     """
     Set `framing`, `content_length` and `keep_alive` of a request.
+
+    Args:
+        noted: Those of its fields that decide about it: kinds CONNECTION, CONTENT_LENGTH and TRANSFER_ENCODING.
 
     Raises:
         ProtocolError: `BAD_REQUEST` or `UNSUPPORTED_CODING`.
     """
     kinds = head.kinds
     if kinds & Kind.CONNECTION:
-        options = connection_options(head.fields)
+        options = connection_options(noted)
         head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     elif not head.minor:
         head.keep_alive = False
@@ -45,7 +46,7 @@ def frame_request(head: RequestHead) -> None:
     if kinds & Kind.TRANSFER_ENCODING:
         if not head.minor:
             raise ProtocolError(errors.BAD_REQUEST, "transfer-encoding on HTTP/1.0")
-        coding = _only(head.fields, Kind.TRANSFER_ENCODING).value.lower()
+        coding = _only(noted, Kind.TRANSFER_ENCODING).value.lower()
         if coding != b"chunked":
             *_, last = coding.split(b",")
             known = last.strip(b" \t") == b"chunked" and coding.count(b"chunked") == 1
@@ -55,22 +56,25 @@ def frame_request(head: RequestHead) -> None:
             raise ProtocolError(reason, f"transfer-encoding {coding!r}")
         head.framing = Framing.CHUNKED
     else:
-        head.content_length = cast("int", _only(head.fields, Kind.CONTENT_LENGTH).note)
+        head.content_length = _only(noted, Kind.CONTENT_LENGTH).note
         head.framing = Framing.LENGTH if head.content_length else Framing.NONE
     if head.method == b"CONNECT" or head.method == b"TRACE":
         raise ProtocolError(errors.BAD_REQUEST, f"{head.method.decode()} with a body")
 
 
-def frame_response(head: ResponseHead, request_method: bytes) -> None:
+def frame_response(head: ResponseHead, noted: list[Field], request_method: bytes) -> None:
     """
     Set `framing`, `content_length` and `keep_alive` of a response, in the order of RFC 9112, 6.3.
+
+    Args:
+        noted: As for `frame_request`.
 
     Raises:
         ProtocolError: `BAD_RESPONSE`; the connection must be closed, not reused.
     """
     kinds, status = head.kinds, head.status
     if kinds & Kind.CONNECTION:
-        options = connection_options(head.fields)
+        options = connection_options(noted)
         head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     elif not head.minor:
         head.keep_alive = False
@@ -83,19 +87,19 @@ def frame_response(head: ResponseHead, request_method: bytes) -> None:
     if request_method == b"HEAD" or status == 304:
         return
     if status < 200 or status == 204:
-        if kinds & Kind.TRANSFER_ENCODING or (kinds & Kind.CONTENT_LENGTH and _length(head)):
+        if kinds & Kind.TRANSFER_ENCODING or (kinds & Kind.CONTENT_LENGTH and _only(noted, Kind.CONTENT_LENGTH).note):
             # It announces a body that it cannot have; what follows on this connection is anybody's guess.
             head.keep_alive = False
         return
     # 4. chunked is the final coding.
     if kinds & Kind.TRANSFER_ENCODING:
-        coding = _only(head.fields, Kind.TRANSFER_ENCODING).value.lower()
+        coding = _only(noted, Kind.TRANSFER_ENCODING).value.lower()
         if coding != b"chunked":
             raise ProtocolError(errors.BAD_RESPONSE, f"transfer-encoding {coding!r}")
         head.framing = Framing.CHUNKED
     # 6. a valid Content-Length.
     elif kinds & Kind.CONTENT_LENGTH:
-        head.content_length = _length(head)
+        head.content_length = _only(noted, Kind.CONTENT_LENGTH).note
         head.framing = Framing.LENGTH if head.content_length else Framing.NONE
     # 8. until the connection closes.
     else:
@@ -103,9 +107,8 @@ def frame_response(head: ResponseHead, request_method: bytes) -> None:
         head.keep_alive = False
 
 
-def _length(head: ResponseHead) -> int:
-    return cast("int", _only(head.fields, Kind.CONTENT_LENGTH).note)
-
-
 def _only(fields: list[Field], kind: int) -> Field:
-    return next(field for field in fields if field.kind & kind)
+    for field in fields:
+        if field.kind & kind:
+            return field
+    raise AssertionError("a head whose kinds do not tell its fields")

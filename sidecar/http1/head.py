@@ -7,8 +7,6 @@ differently. All limits are checked by whoever collected the bytes, before they 
 
 from __future__ import annotations
 
-from typing import cast
-
 from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.http1.framing import frame_request, frame_response
@@ -18,6 +16,7 @@ from sidecar.message import Field, Kind, RequestHead, ResponseHead
 
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 _ONCE = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+_NOTED = _ONCE | Kind.CONNECTION
 
 
 def find_head_end(data: bytes, start: int = 0) -> int:
@@ -63,39 +62,32 @@ def parse_request_head(block: bytes, max_headers: int) -> RequestHead:
         named, path, query = split_target(method, target)
         head = RequestHead(method, path, query, minor)
         head.fields = fields = [_remembered.get(line) or learn(line) for line in lines]
-        kinds = repeated = 0
+        kinds = 0
+        noted: list[Field] = []
         for field in fields:
             kind = field.kind
             if kind:
-                repeated |= kinds & kind
+                if kind & _NOTED:
+                    if kinds & kind & _ONCE:
+                        raise GrammarError("a repeated host, content-length or transfer-encoding")
+                    if kind == Kind.HOST:
+                        head.host, head.port = field.note
+                    else:
+                        noted.append(field)
                 kinds |= kind
         head.kinds = kinds
-        if repeated & _ONCE:
-            raise GrammarError("a repeated host, content-length or transfer-encoding")
-        _place(head, named)
+        # "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host
+        # header field" (RFC 9112, 3.2); a target's own authority overrides the field (3.2.2).
+        if not kinds & Kind.HOST and minor:
+            raise GrammarError("no host")
+        if named is not None:
+            head.host, head.port = named
+            head.absolute = True
     except GrammarError as error:
         raise ProtocolError(errors.BAD_REQUEST, str(error)) from None
-    frame_request(head)
+    if noted or not minor:
+        frame_request(head, noted)
     return head
-
-
-def _place(head: RequestHead, named: tuple[bytes, int | None] | None) -> None:
-    """
-    Decide whom the request is for (RFC 9112, 3.2 and 3.3).
-
-    "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host
-    header field"; a target's own authority overrides the field (3.2.2).
-    """
-    if head.kinds & Kind.HOST:
-        for field in head.fields:
-            if field.kind == Kind.HOST:
-                head.host, head.port = cast("tuple[bytes, int | None]", field.note)
-                break
-    elif head.minor:
-        raise GrammarError("no host")
-    if named is not None:
-        head.host, head.port = named
-        head.absolute = True
 
 
 def _other_minor(version: bytes) -> int:
@@ -131,18 +123,20 @@ def parse_response_head(block: bytes, max_headers: int, request_method: bytes) -
         head = ResponseHead(status, reason, minor)
         fields: list[Field] = [_remembered.get(line) or learn(line) for line in lines]
         head.fields = fields
-        kinds = repeated = 0
+        kinds = 0
+        noted: list[Field] = []
         for field in fields:
             kind = field.kind
             if kind:
-                repeated |= kinds & kind
+                if kind & _NOTED:
+                    if kinds & kind & _ONCE:
+                        raise GrammarError("a repeated content-length or transfer-encoding")
+                    noted.append(field)
                 kinds |= kind
         head.kinds = kinds
-        if repeated & _ONCE:
-            raise GrammarError("a repeated content-length or transfer-encoding")
     except GrammarError as error:
         raise ProtocolError(errors.BAD_RESPONSE, str(error)) from None
-    frame_response(head, request_method)
+    frame_response(head, noted, request_method)
     return head
 
 

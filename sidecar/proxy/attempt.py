@@ -196,14 +196,14 @@ class Attempt:
 
     def _take(self, endpoint: Endpoint) -> UpstreamConnection | None:
         while True:
-            connection = cast("UpstreamConnection | None", pool.take(endpoint))
+            connection: UpstreamConnection | None = pool.take(endpoint)  # type: ignore[assignment]  # all are ours
             if connection is None or self._can_send_again() or connection.is_quiet():
                 return connection
             connection.close_idle("stale")
 
     def _can_send_again(self) -> bool:
         head = self._head
-        return head.framing is Framing.NONE and head.method in IDEMPOTENT
+        return head.framing == Framing.NONE and head.method in IDEMPOTENT
 
     def _wait(self, endpoint: Endpoint) -> None:
         if self._is_tunnel:

@@ -38,7 +38,7 @@ class BodyReader(WritingHalf):
         """The body's part of what follows a head, framed for the upstream; what follows the body; whether it is all."""
         exchange = self._exchange
         assert exchange is not None
-        if head.framing is Framing.LENGTH:
+        if head.framing == Framing.LENGTH:
             length = head.content_length
             if len(rest) >= length:
                 self._state = State.WAIT

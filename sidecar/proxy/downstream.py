@@ -75,7 +75,7 @@ class DownstreamConnection(BodyReader):
         self._scanned = 0
 
     def __repr__(self) -> str:
-        return f"<DownstreamConnection {self._peer} {self._state.name} {self._exchange!r}>"
+        return f"<DownstreamConnection {self._peer} {State.NAMES[self._state]} {self._exchange!r}>"
 
     # --- the runtime's side ----------------------------------------------------------------------------------
 
@@ -309,7 +309,7 @@ class DownstreamConnection(BodyReader):
         if listener.host is not None:
             head.host, head.port = listener.host, None
         body, is_complete = b"", True
-        if head.framing is Framing.NONE:
+        if head.framing == Framing.NONE:
             self._state = State.WAIT
         else:
             try:
@@ -345,7 +345,7 @@ class DownstreamConnection(BodyReader):
             self._fail(error.reason, error.detail)
             return
         side = plan.sides[listener.direction]
-        chooser = cast("Chooser", target.upstream)
+        chooser: Chooser = target.upstream
         if route is side.passthrough_route and side.passthrough is not None:
             chooser = ByAuthority(side.passthrough)
         now = live.timers.time()

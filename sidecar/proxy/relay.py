@@ -9,7 +9,6 @@ abstract here: `_proceed` to the next request, `_linger`, `_close`.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -34,8 +33,8 @@ MAX_DISCARD_BYTES = 64 * 1024
 _TUNNEL_BEGINS = b"HTTP/1.1 200 Connection established\r\n" + VIA + b"\r\n\r\n"
 
 
-class State(IntEnum):
-    """What the next byte from the client would be; the essay is in `downstream`."""
+class State:
+    """What the next byte from the client would be (`downstream` has the essay). Integers, as `message.Framing` says."""
 
     HEAD = 0
     LENGTH = 1
@@ -45,6 +44,7 @@ class State(IntEnum):
     TUNNEL = 5
     LINGER = 6
     CLOSED = 7
+    NAMES = ("HEAD", "LENGTH", "CHUNKED", "WAIT", "DISCARD", "TUNNEL", "LINGER", "CLOSED")
 
 
 class WritingHalf(BatchingWriter):
@@ -80,7 +80,7 @@ class WritingHalf(BatchingWriter):
         self._live = live
         self.deadline = inf
         self.bucket = NOT_ARMED
-        self._state = State.HEAD
+        self._state: int = State.HEAD
         self._buffer = b""
         self._left = 0
         self._is_draining = False
@@ -91,7 +91,7 @@ class WritingHalf(BatchingWriter):
         self._exchange: Exchange | None = None
         self._attempt: Attempt | None = None
         self._response_edits: HeaderEdits | None = None
-        self._framing_out = Framing.NONE
+        self._framing_out: int = Framing.NONE
         self._has_response_begun = False
         self._closes = False
         self._upgrade = b""

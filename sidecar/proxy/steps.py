@@ -61,7 +61,7 @@ def upgrade_of(head: RequestHead) -> bytes:
     body or over HTTP/1.0 is an ordinary request.
     """
     kinds = head.kinds
-    if not kinds & Kind.UPGRADE or not kinds & Kind.CONNECTION or head.framing is not Framing.NONE or not head.minor:
+    if not kinds & Kind.UPGRADE or not kinds & Kind.CONNECTION or head.framing != Framing.NONE or not head.minor:
         return b""
     if b"upgrade" not in connection_options(head.fields):
         return b""

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
-from enum import IntEnum
 from math import inf
 from typing import cast
 
@@ -43,8 +42,8 @@ WRITE_LOW_BYTES = 32 * 1024
 _FLUSH_S = 30.0
 
 
-class State(IntEnum):
-    """What the next byte would be."""
+class State:
+    """What the next byte would be. Integers, as `message.Framing` says."""
 
     IDLE = 0
     HEAD = 1
@@ -53,6 +52,7 @@ class State(IntEnum):
     CLOSE = 4
     TUNNEL = 5
     CLOSED = 6
+    NAMES = ("IDLE", "HEAD", "LENGTH", "CHUNKED", "CLOSE", "TUNNEL", "CLOSED")
 
 
 class UpstreamConnection(BatchingWriter):
@@ -97,7 +97,7 @@ class UpstreamConnection(BatchingWriter):
         super().__init__(outbox)
         self.endpoint = endpoint
         self.sink: ResponseSink | None = None
-        self.state = State.IDLE
+        self.state: int = State.IDLE
         self.is_full = False
         """Whether more is written than the upstream takes: send no more until `on_upstream_writable`."""
         self.is_request_sent = False
@@ -118,7 +118,7 @@ class UpstreamConnection(BatchingWriter):
         self._poll: select.poll | None = None
 
     def __repr__(self) -> str:
-        return f"<UpstreamConnection {self.endpoint.label} {self.state.name} requests={self.requests}>"
+        return f"<UpstreamConnection {self.endpoint.label} {State.NAMES[self.state]} requests={self.requests}>"
 
     # --- the attempt's side ----------------------------------------------------------------------------------
 
