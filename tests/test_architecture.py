@@ -23,6 +23,7 @@ RANKS = (
     ("routing", "upstream", "security", "filters", "telemetry"),
     ("proxy", "admin"),
     ("runtime",),
+    ("demo",),
     ("cli",),
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
