@@ -134,8 +134,9 @@ def body_of(head: RequestHead | ResponseHead, rest: bytes) -> tuple[bytes, bytes
     return (body, rest[end:]) if reader.is_complete else None
 
 
-def lowered(fields: Fields) -> Fields:
-    return [(name.lower(), value) for name, value in fields]
+def as_h11_shows(fields: Fields) -> Fields:
+    """The coding in lower case; everything else as it came."""
+    return [(name, value.lower() if name == b"transfer-encoding" else value) for name, value in fields]
 
 
 def ours_of_request(data: bytes) -> Message | None:
@@ -202,7 +203,7 @@ def test_request_that_we_accept_is_read_the_same_by_others(data: bytes) -> None:
     if ours is None:
         return
     start, fields, body, rest = ours
-    assert h11_of_request(data) == ours
+    assert h11_of_request(data) == (start, as_h11_shows(fields), body, rest)
     if start[0] in KNOWN_METHODS:
         seen = Llhttp()
         parser = httptools.HttpRequestParser(seen)
@@ -251,7 +252,7 @@ def test_response_that_we_accept_is_read_the_same_by_h11(data: bytes, method: by
     head = connection.next_event()
     assert isinstance(head, h11.Response), head
     assert (head.status_code, int(head.http_version[2:])) == (status, minor)
-    assert [(bytes(name), bytes(value)) for name, value in head.headers] == fields
+    assert [(bytes(name), bytes(value)) for name, value in head.headers] == as_h11_shows(fields)
     read = b""
     while isinstance(event := connection.next_event(), h11.Data):
         read += bytes(event.data)
