@@ -21,9 +21,10 @@ _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "C
 
 FIXED_HEADERS: Final = frozenset(
     {
-        "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate",
+        "b3", "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate",
         "proxy-authorization", "proxy-connection", "te", "traceparent", "tracestate", "trailer", "transfer-encoding",
-        "upgrade", "x-request-id",
+        "upgrade", "x-amzn-trace-id", "x-b3-flags", "x-b3-parentspanid", "x-b3-sampled", "x-b3-spanid",
+        "x-b3-traceid", "x-request-id",
     }
 )  # fmt: skip
 """
@@ -95,7 +96,7 @@ def parse_edited_header_name(written: object) -> str:
     hint = "it belongs to one connection or frames the message"
     if name == "host":
         hint = "use `rewrite: {host: ...}`"
-    elif name in ("traceparent", "tracestate", "x-request-id"):
+    elif name == "b3" or name.startswith(("traceparent", "tracestate", "x-")):
         hint = "the sidecar writes it, and the log, the span and the next hop must agree on it"
     raise refused(f"the header `{name}` cannot be edited", hint)
 

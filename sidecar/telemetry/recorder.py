@@ -21,10 +21,12 @@ from sidecar.message import Field, Kind, RequestHead
 from sidecar.telemetry import access_log, spans, tracecontext
 from sidecar.telemetry.exposition import Format
 from sidecar.telemetry.metrics import RequestMetrics, code_label
+from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
 from sidecar.telemetry.scope import Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
 from sidecar.telemetry.scrape import Configuration, Downstreams, Scrape
-from sidecar.telemetry.sinks import Sinks, TelemetrySettings
+from sidecar.telemetry.settings import RATIO_ONE, TelemetrySettings, resolve
+from sidecar.telemetry.sinks import Sinks
 from sidecar.telemetry.spans import Agent, Authority, Destination, Peer
 from sidecar.telemetry.upstreams import ClusterLike, Upstreams
 
@@ -33,10 +35,8 @@ __all__ = ["Format", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
 log = logging.getLogger("sidecar.telemetry")
 
 _TRACE_OR_ID = Kind.TRACE | Kind.REQUEST_ID
-_TRACE = Kind.TRACE
 _USER_AGENT = Kind.USER_AGENT
 _MAX_REMEMBERED = 4096  # peers, endpoints, authorities, each
-_SAMPLE_BITS = 1 << 64
 
 Observer = Callable[[Exchange], None]
 """Looks at an exchange that is over: reads it, keeps nothing of it, and takes microseconds."""
@@ -75,6 +75,7 @@ class Telemetry:
         self._peers: tuple[dict[str, Peer], dict[str, Peer]] = ({}, {})
         self._destinations: tuple[dict[str, Destination], dict[str, Destination]] = ({}, {})
         self._authorities: dict[tuple[bytes, int | None], Authority] = {}
+        self._environment = environment
         self._sinks = Sinks(environment)
         self._scrape = Scrape(
             self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams, self._sinks,
@@ -97,8 +98,13 @@ class Telemetry:
 
     def reconfigure(self, settings: TelemetrySettings) -> None:
         """Follow a reload. Files and collectors that did not change are kept; old ones are flushed and let go."""
-        self._sinks.apply(settings)
-        self._sample_below = round(settings.sample * _SAMPLE_BITS)
+        resolved = resolve(settings, self._environment)
+        self._sinks.apply(settings, resolved)
+        self._effective = resolved.effective
+        self._follows_parent = resolved.sampler.follows_parent
+        self._sample_below = resolved.sampler.root_below
+        self._propagation = Propagation(resolved.propagators)
+        self._read = read_tracecontext if self._propagation.is_tracecontext_only else self._propagation.read
         log_file, exporter = self._sinks.log_file, self._sinks.exporter
         self._write = log_file.write if log_file is not None else None
         self._export = exporter.put if exporter is not None else None
@@ -107,6 +113,15 @@ class Telemetry:
         """Open the access log anew (SIGUSR1)."""
         if self._sinks.log_file is not None:
             self._sinks.log_file.reopen()
+
+    def effective(self) -> Mapping[str, Mapping[str, object]]:
+        """
+        What is in force where the file and the environment may both speak, ready for JSON.
+
+        By setting: its `value`, its `source` (a key of the file, a variable, or `default`) and, if another source said
+        something too, `overruled`. Holds no secrets.
+        """
+        return self._effective
 
     def add_observer(self, observer: Observer) -> None:
         """From now on call `observer` with every exchange that was recorded, on the event loop."""
@@ -167,35 +182,44 @@ class Telemetry:
         and `request_id`.
 
         Returns:
-            The lines `traceparent`, `tracestate` if there is one, and `x-request-id`, each with its CRLF, which take
-            the place of those received.
+            The lines of the configured formats and `x-request-id`, each with its CRLF, which take the place of all
+            received fields of the kinds `TRACE` and `REQUEST_ID`: fields of formats that are not configured are among
+            the lines as they were received.
         """
         self._active[exchange.direction] += 1
         head = exchange.head
-        parent = None
-        tracestate = request_id = b""
+        parent: Parent | None = None
+        tracestate = request_id = passed = b""
         if head is not None and head.kinds & _TRACE_OR_ID:
-            parent, tracestate, request_id = _received(head.fields)
+            parent, tracestate, request_id, passed = self._read(head.fields)
         if not request_id:
             request_id = tracecontext.new_request_id()
         exchange.request_id = request_id
-        if parent is None:
-            trace_id, span_id = tracecontext.new_ids()
-            exchange.trace_id = trace_id
-            is_sampled = self._sample_below == _SAMPLE_BITS or int(trace_id[16:], 16) < self._sample_below
+        decision: int | None = None
+        if parent is None or not parent[0]:
+            trace_id, span_id = self._propagation.new_ids()
+            if parent is not None:
+                decision = parent[2]
         else:
-            trace_id, parent_id, is_sampled = parent
+            trace_id, parent_id, decision = parent
             # Without a collector there will be no span of ours, and naming one would orphan what comes after.
-            span_id = tracecontext.new_span_id() if self._export is not None else parent_id
-            exchange.trace_id = trace_id
+            span_id = parent_id if parent_id and self._export is None else tracecontext.new_span_id()
             exchange.parent_id = parent_id
+        if decision is None or not self._follows_parent:
+            decision = self._sample_below == RATIO_ONE or int(trace_id[16:], 16) < self._sample_below
+        exchange.trace_id = trace_id
         exchange.span_id = span_id
-        exchange.sampled = is_sampled and self._export is not None
-        flags = b"01" if is_sampled else b"00"
-        if tracestate:
-            exchange.tracestate = tracestate
-            return b"traceparent: 00-%b-%b-%b\r\ntracestate: %b\r\nx-request-id: %b\r\n" % (
-                trace_id, span_id, flags, tracestate, request_id
+        exchange.sampled = bool(decision) and self._export is not None
+        exchange.tracestate = tracestate
+        if not self._propagation.is_tracecontext_only:
+            lines = self._propagation.lines(trace_id, span_id, exchange.parent_id, decision, tracestate)
+            return b"%bx-request-id: %b\r\n%b" % (lines, request_id, passed)
+        flags = b"01" if decision else b"00"
+        if tracestate or passed:
+            if tracestate:
+                passed = b"tracestate: %b\r\n%b" % (tracestate, passed)
+            return b"traceparent: 00-%b-%b-%b\r\nx-request-id: %b\r\n%b" % (
+                trace_id, span_id, flags, request_id, passed
             )  # fmt: skip
         return b"traceparent: 00-%b-%b-%b\r\nx-request-id: %b\r\n" % (trace_id, span_id, flags, request_id)
 
@@ -362,28 +386,6 @@ class Telemetry:
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
         return await self._scrape.sliced(form, is_compressed=is_compressed)
-
-
-def _received(fields: list[Field]) -> tuple[tuple[bytes, bytes, bool] | None, bytes, bytes]:
-    """The caller's context, its `tracestate` and its request id; empty for what is absent or to be ignored."""
-    parents: list[bytes] = []
-    states: list[bytes] = []
-    request_id = b""
-    for field in fields:
-        kind = field.kind
-        if kind & _TRACE_OR_ID:
-            if not kind & _TRACE:
-                if not request_id and tracecontext.is_request_id(field.value):
-                    request_id = field.value
-            elif field.name == b"traceparent":
-                parents.append(field.value)
-            elif field.name == b"tracestate":
-                states.append(field.value)
-    # Several traceparent fields say that somebody is confused; a new trace begins.
-    parent = tracecontext.parse_traceparent(parents[0]) if len(parents) == 1 else None
-    if parent is None or not states:
-        return parent, b"", request_id
-    return parent, tracecontext.combine_tracestate(states), request_id
 
 
 def _agent(fields: list[Field]) -> Agent | None:

@@ -5,39 +5,15 @@ Where lines and spans go, and how that changes: the access log's file and the ex
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
-from sidecar.telemetry.export import Exporter, SpanLosses, target_of
+from sidecar.telemetry.export import Exporter, SpanLosses
 from sidecar.telemetry.resource import encoded_resource, service_attributes
+from sidecar.telemetry.settings import Resolved, TelemetrySettings
 from sidecar.telemetry.writer import LogFile, LogLosses
-
-log = logging.getLogger("sidecar.telemetry")
 
 # What an old file or collector is given to take its last lines or spans after a reload named another.
 _LET_GO_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetrySettings:
-    """
-    What the file says about telemetry.
-
-    Attributes:
-        service_name: Empty if the file does not say; then the environment does. So for version and namespace.
-        otlp_endpoint: Base URL of a collector, or None: then `OTEL_EXPORTER_OTLP_*` decides; if that is silent too,
-            spans are not even made, and context is only passed on.
-        sample: Share of the traces that begin here which are exported, 0 to 1; the caller's decision goes before it.
-        access_log_path: File, `/dev/stdout` or `/dev/stderr`; None for no access log.
-    """
-
-    service_name: str = ""
-    service_version: str = ""
-    service_namespace: str = ""
-    otlp_endpoint: str | None = None
-    sample: float = 1.0
-    access_log_path: str | None = "/dev/stdout"
 
 
 class Sinks:
@@ -64,7 +40,7 @@ class Sinks:
     def __repr__(self) -> str:
         return f"<Sinks {self.log_file!r} {self.exporter!r}>"
 
-    def apply(self, settings: TelemetrySettings) -> None:
+    def apply(self, settings: TelemetrySettings, resolved: Resolved) -> None:
         """Follow the settings. What did not change is kept; what did is flushed in the background and let go."""
         resource = service_attributes(
             settings.service_name, settings.service_version, settings.service_namespace, self._environment
@@ -72,11 +48,7 @@ class Sinks:
         path = settings.access_log_path
         if (self.log_file.path if self.log_file else None) != path:
             self._replace_log_file(path)
-        try:
-            target = target_of(settings.otlp_endpoint, self._environment)
-        except ValueError as error:
-            log.error("span_export_off error=%s", error)
-            target = None
+        target = resolved.target
         if (self.exporter.target if self.exporter else None) != target or resource != self.resource:
             exporter = Exporter(target, _encoder(resource), self.span_losses) if target else None
             self._replace_exporter(exporter)
