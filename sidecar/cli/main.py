@@ -13,6 +13,8 @@ _COMMANDS = {
     "run": ("sidecar.cli.run", "run", "Run the sidecar with one configuration file."),
     "check": ("sidecar.cli.check", "check", "Check a configuration file and print every problem."),
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
+    "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
+    "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
     "demo": ("sidecar.cli.demo", "demo", "Run two apps with their sidecars and show what happens."),
 }
 """Module, attribute and the line that `--help` shows; the line stands here so that help imports nothing either."""
