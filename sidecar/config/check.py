@@ -16,7 +16,7 @@ from sidecar.config.document import Node
 from sidecar.config.model import Config, Hash, RoutingTest, Upstream
 from sidecar.config.places import Location, locate, place_of_key
 from sidecar.config.problems import Problem, did_you_mean
-from sidecar.config.route_rules import check_key_source, check_route
+from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
 
 RESERVED_UPSTREAM = "passthrough"
 """What telemetry calls the destination of requests that are sent as addressed."""
@@ -83,6 +83,16 @@ def _check_sides(config: Config, report: Report) -> None:
         hint = "such as `app: 127.0.0.1:8080`"
         report(("inbound",), "expected `app` or `routes`, found neither", hint, at_key=True)
 
+    if config.inbound is not None and config.inbound.rate_limit is not None:
+        check_rate_limit(config.inbound.rate_limit, ("inbound", "rate_limit"), report)
+    if config.inbound is not None and config.inbound.circuit_breaker is not None and config.inbound.app is None:
+        report(
+            ("inbound", "circuit_breaker"), "`circuit_breaker` has no effect without `app`", "remove it", at_key=True
+        )
+    if config.drain.delay and config.drain.delay >= config.drain.timeout:
+        hint = "the delay is part of the timeout, and what is in flight needs the rest"
+        report(("drain", "delay"), "not shorter than `drain.timeout`", hint, at_key=True)
+
 
 def _check_listeners(config: Config, report: Report) -> None:
     """No two listeners may want the same address: the second could not be bound."""
@@ -130,6 +140,7 @@ def _check_upstream(name: str, upstream: Upstream, config: Config, report: Repor
         report(at, f"expected one of `endpoints` and `dns`, found {found}", hint, at_key=True)
     if isinstance(upstream.load_balancing, Hash):
         check_key_source(upstream.load_balancing.hash, (*at, "load_balancing", "<mapping>", "hash"), report)
+    _check_protection(upstream, at, report)
     endpoints = upstream.endpoints or []
     if endpoints and not any(endpoint.weight for endpoint in endpoints):
         report((*at, "endpoints"), "the weights sum to 0", "give at least one endpoint a positive weight")
@@ -137,6 +148,19 @@ def _check_upstream(name: str, upstream: Upstream, config: Config, report: Repor
         if count > 1:
             index = [endpoint.address for endpoint in endpoints].index(address)
             report((*at, "endpoints", index), f"`{address}` comes {count} times", "use `weight` to give it more")
+
+
+def _check_protection(upstream: Upstream, at: tuple[str, str], report: Report) -> None:
+    outlier, health = upstream.outlier_detection, upstream.health_check
+    if (
+        outlier is not None
+        and "max_ejection_time" in outlier.model_fields_set
+        and outlier.max_ejection_time < outlier.base_ejection_time
+    ):
+        here = (*at, "outlier_detection", "max_ejection_time")
+        report(here, "shorter than `base_ejection_time`", "no ejection is shorter than the first", at_key=True)
+    if health is not None and health.jitter >= 100:
+        report((*at, "health_check", "jitter"), "expected less than 100%", "checks would follow without a pause")
 
 
 def _check_hosts(config: Config, report: Report) -> None:

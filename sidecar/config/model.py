@@ -21,46 +21,52 @@ from sidecar.config.addresses import (
     ListenAddress,
     TcpListenAddress,
 )
-from sidecar.config.routes import (
-    Destination,
-    HeaderEdits,
-    Key,
-    KeySource,
-    Match,
-    PathMatch,
-    Redirect,
-    RegexRewrite,
-    Respond,
-    Rewrite,
-    Route,
-    Sticky,
-    ValueMatch,
+from sidecar.config.later import Later, LaterWords
+from sidecar.config.matches import Key, KeySource, Match, PathMatch, ValueMatch
+from sidecar.config.resilience import (
+    CircuitBreaker,
+    Fault,
+    HealthCheck,
+    Mirror,
+    OutlierDetection,
+    RateLimit,
+    Retry,
+    RetryBudget,
 )
+from sidecar.config.routes import Destination, HeaderEdits, Redirect, RegexRewrite, Respond, Rewrite, Route, Sticky
 from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
-from sidecar.config.units import Duration, PositiveDuration, Ratio, Weight, choice, integer, size
+from sidecar.config.units import Duration, Percent, PositiveDuration, Ratio, Weight, choice, integer, size
 from sidecar.config.words import CookieName, FreeName, HeaderName, HeaderValue, Method, Part, UpstreamName
 
 __all__ = [
     "AccessLog",
     "Admin",
+    "CircuitBreaker",
     "Config",
     "Destination",
     "Drain",
     "EndpointSpec",
     "Expectation",
+    "Fault",
     "Hash",
     "HeaderEdits",
+    "HealthCheck",
     "Inbound",
     "KeySource",
     "Limits",
     "ListenSpec",
     "Match",
     "Metrics",
+    "Mirror",
     "Outbound",
+    "OutlierDetection",
     "PathMatch",
+    "RateLimit",
     "Redirect",
     "RegexRewrite",
     "Respond",
+    "Retry",
+    "RetryBudget",
     "Rewrite",
     "Route",
     "RoutingTest",
@@ -104,6 +110,12 @@ class Inbound(Model):
 
     listen: _Listen = _default_listen("0.0.0.0:15000")
     app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
+    circuit_breaker: Annotated[CircuitBreaker | None, Later("inbound.circuit_breaker")] = setting(
+        None, "How much may be under way at the app."
+    )
+    rate_limit: Annotated[RateLimit | None, Later("inbound.rate_limit")] = setting(
+        None, "How often requests may come, all routes together."
+    )
     routes: list[Route] = listing("What matches none of them goes to the app.")
 
 
@@ -122,6 +134,9 @@ class EndpointSpec(Model):
 
     address: EndpointAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
     weight: Weight = setting(1.0, "Share relative to the other endpoints; 0 gets no requests.")
+    zone: Annotated[FreeName | None, Later("endpoint.zone")] = setting(
+        None, "Where it is; those in the sidecar's own `zone` are preferred."
+    )
 
 
 class Hash(Model):
@@ -150,9 +165,14 @@ class Hash(Model):
         return bool(self.hash.source_ip)
 
 
-_POLICIES = choice("round_robin", "least_request", "random")
+_POLICIES = choice("round_robin", "least_request", "random", "peak_ewma")
 _LoadBalancing = Annotated[
-    Annotated[Literal["round_robin", "least_request", "random"], _POLICIES, Tag("<word>")]
+    Annotated[
+        Literal["round_robin", "least_request", "random", "peak_ewma"],
+        _POLICIES,
+        LaterWords("load_balancing"),
+        Tag("<word>"),
+    ]
     | Annotated[Hash, Tag("<mapping>")],
     Discriminator(lambda value: "<mapping>" if isinstance(value, dict | Hash) else "<word>"),
 ]
@@ -161,7 +181,7 @@ _LoadBalancing = Annotated[
 class Upstream(Model):
     """Servers that are interchangeable: exactly one of `endpoints` and `dns`."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"circuit_breaker", "outlier_detection", "health_check", "tls"})
+    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
 
     hosts: Annotated[list[HostPattern], OneOrMany(may_be_empty=True)] | None = setting(
         None, "Hosts by which the app calls it, tried after all routes; default: its own name; `[]`: none."
@@ -173,6 +193,24 @@ class Upstream(Model):
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
     idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
+    retry_budget: Annotated[RetryBudget, Later("upstream.retry_budget")] = setting(
+        RetryBudget(), "How much of its traffic retries may be."
+    )
+    circuit_breaker: Annotated[CircuitBreaker | None, Later("upstream.circuit_breaker")] = setting(
+        None, "How much may be under way at once."
+    )
+    outlier_detection: Annotated[OutlierDetection | None, Later("upstream.outlier_detection")] = setting(
+        None, "When an endpoint that fails is taken out for a while; default: never."
+    )
+    health_check: Annotated[HealthCheck | None, Later("upstream.health_check")] = setting(
+        None, "How each endpoint is asked how it is; default: not at all."
+    )
+    slow_start: Annotated[PositiveDuration | None, Later("upstream.slow_start")] = setting(
+        None, "How long an endpoint that is new or comes back takes to get its full share; default: no time."
+    )
+    panic_threshold: Annotated[Percent, Later("upstream.panic_threshold")] = setting(
+        50.0, "When a smaller share of the endpoints is usable, all are used; 0: never.", "50%"
+    )
 
 
 class Limits(Model):
@@ -195,6 +233,9 @@ class Drain(Model):
     """The end of the process."""
 
     timeout: Duration = setting(20.0, "From SIGTERM to the end, at most; 0 ends at once.", "20s")
+    delay: Annotated[Duration, Later("drain.delay")] = setting(
+        0.0, "Of this time, how long inbound accepts while readiness fails already.", "0s"
+    )
 
 
 class Admin(Model):
@@ -278,7 +319,7 @@ class RoutingTest(Model):
 class Config(Model):
     """The whole file."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"workers", "rate_limit", "tls"})
+    not_yet: ClassVar[frozenset[str]] = frozenset({"workers", "tls"})
 
     service: Annotated[Service, Short("name", "a name, or a mapping `{name, version, namespace}`")] = setting(
         ..., "Who this app is, in telemetry."
@@ -286,6 +327,7 @@ class Config(Model):
     inbound: Inbound | None = setting(None, "Requests to the app; without it there is no inbound listener.")
     outbound: Outbound | None = setting(None, "Requests from the app; without it there is no outbound listener.")
     upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
+    zone: Annotated[FreeName | None, Later("zone")] = setting(None, "Where this sidecar is, such as `eu-west-1a`.")
     limits: Limits = setting(Limits(), "What a peer may make grow.")
     drain: Drain = setting(Drain(), "The end of the process.")
     admin: Admin = setting(Admin(), "The administrative interface.")

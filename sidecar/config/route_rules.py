@@ -7,12 +7,15 @@ from typing import Protocol
 
 import re2
 
-from sidecar.config.model import HeaderEdits, KeySource, Match, PathMatch, Redirect, Respond, Rewrite, Route, ValueMatch
+from sidecar.config.matches import KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.places import Location
 from sidecar.config.problems import did_you_mean
+from sidecar.config.resilience import RateLimit, Retry
+from sidecar.config.routes import HeaderEdits, Redirect, Respond, Rewrite, Route
 from sidecar.config.words import regex_options
 
 _REDIRECTS = (301, 302, 303, 307, 308)
+_OF_FORWARDING = ("sticky", "rewrite", "request_headers", "timeout", "retry", "mirror", "fault", "rate_limit")
 _WITHOUT_BODY = (204, 205, 304)
 At = tuple[int | str, ...]
 
@@ -42,6 +45,7 @@ def check_route(route: Route, at: At, upstreams: Set[str], report: Reporter, *, 
     for index, match in enumerate(route.match):
         _check_match(match, (*at, "match", index), report)
     _check_destinations(route, at, upstreams, report)
+    _check_policies(route, at, upstreams, report)
     if route.rewrite is not None:
         _check_rewrite(route.rewrite, (*at, "rewrite"), route, report)
     for name in ("request_headers", "response_headers"):
@@ -51,7 +55,7 @@ def check_route(route: Route, at: At, upstreams: Set[str], report: Reporter, *, 
     if route.respond is not None:
         _check_respond(route.respond, (*at, "respond"), report)
     if len(given) == 1 and given[0] != "to":
-        for name in ("sticky", "rewrite", "request_headers", "timeout"):
+        for name in _OF_FORWARDING:
             if getattr(route, name) is not None:
                 report((*at, name), f"`{name}` has no effect beside `{given[0]}`", "remove it", at_key=True)
 
@@ -84,6 +88,38 @@ def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Repor
         check_key_source(route.sticky, (*at, "sticky"), report)
         if len(destinations) < 2 and route.action in ("to", None):
             report((*at, "sticky"), "`sticky` needs at least two upstreams in `to`", "remove it", at_key=True)
+
+
+def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
+    if route.retry is not None:
+        _check_retry(route.retry, (*at, "retry"), route.timeout, report)
+    if route.mirror is not None and route.mirror.to not in upstreams:
+        hint = did_you_mean(route.mirror.to, upstreams)
+        report((*at, "mirror", "to"), f"there is no upstream `{route.mirror.to}`", hint)
+    if route.fault is not None:
+        if route.fault.delay is None and route.fault.abort is None:
+            report((*at, "fault"), "expected `delay` or `abort`, found none", at_key=True)
+        for name, test in route.fault.header.items():
+            _check_test(test, (*at, "fault", "header", name), report)
+    if route.rate_limit is not None:
+        check_rate_limit(route.rate_limit, (*at, "rate_limit"), report)
+
+
+def _check_retry(retry: Retry, at: At, timeout: float | None, report: Reporter) -> None:
+    if retry.backoff.base > retry.backoff.max:
+        report((*at, "backoff"), "`base` is longer than `max`", "the waits would begin above their bound", at_key=True)
+    if retry.per_try_timeout is not None and timeout is not None and retry.per_try_timeout > timeout:
+        hint = "`timeout` is for all attempts together, so this one would never end an attempt"
+        report((*at, "per_try_timeout"), "longer than the route's `timeout`", hint, at_key=True)
+    for index, condition in enumerate(retry.on):
+        if condition in retry.on[:index]:
+            report((*at, "on", index), f"`{condition}` comes twice", "remove one")
+
+
+def check_rate_limit(limit: RateLimit, at: At, report: Reporter) -> None:
+    """Check a limit of a route or of a side."""
+    if limit.key is not None:
+        check_key_source(limit.key, (*at, "key"), report)
 
 
 def _check_match(match: Match, at: At, report: Reporter) -> None:

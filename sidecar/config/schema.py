@@ -45,6 +45,8 @@ def _without_null(schema: Any) -> Any:
             out[key] = {name: _without_null(below) for name, below in value.items()}
         elif not (key == "title" and isinstance(value, str)) and not (key == "default" and _says_nothing(value)):
             out[key] = _without_null(value)
+    if out.get("not") == {}:
+        out.pop("default", None)  # a key that is not in force has no value
     branches = [branch for branch in out.get("anyOf", []) if branch != {"type": "null"}]
     if "anyOf" in out:
         del out["anyOf"]

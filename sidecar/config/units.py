@@ -61,6 +61,19 @@ def integer(lowest: int, highest: int) -> Reads:
     return Reads(parse, {"type": "integer", "minimum": lowest, "maximum": highest})
 
 
+def number(lowest: float, highest: float) -> Reads:
+    """A number within bounds, both included."""
+    what = f"a number from {lowest:g} to {highest:g}"
+
+    def parse(written: object) -> float:
+        value = _number(written, what)
+        if not lowest <= value <= highest:
+            raise expected(what)
+        return value
+
+    return Reads(parse, {"type": "number", "minimum": lowest, "maximum": highest})
+
+
 def _number(written: object, what: str) -> float:
     value = value_of(written)
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
@@ -81,9 +94,8 @@ def choice(*words: str, later: Callable[[str], str] | None = None) -> Reads:
         if isinstance(written, str) and not isinstance(written, Spelled):
             if written in words:
                 return str(written)
-            if later is not None:
-                raise expected(what, later(written))
-            raise expected(what, did_you_mean(written, words))
+            hint = later(written) if later is not None else ""
+            raise expected(what, hint or did_you_mean(written, words))
         raise expected(what)
 
     return Reads(parse, {"enum": list(words)})
@@ -137,7 +149,7 @@ def size(lowest: int, highest: int) -> Reads:
 
 def _spell_size(value: int) -> str:
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value % factor == 0:
+        if value and value % factor == 0:
             return f"`{value // factor}{unit}`"
     return f"`{value}`"
 
@@ -199,3 +211,7 @@ Ratio = Annotated[
 """0 to 1."""
 Weight = Annotated[float, Reads(parse_weight, _WEIGHT_SCHEMA)]
 PositiveWeight = Annotated[float, Reads(parse_positive_weight, _WEIGHT_SCHEMA)]
+Percent = Annotated[
+    float, Reads(parse_percent, {"anyOf": [{"type": "number", "minimum": 0, "maximum": 100}, _PERCENT_SCHEMA]})
+]
+"""0 to 100."""

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sidecar.config.document import Node, Scalar, describe, plain
+from sidecar.config.later import HINT, MESSAGE
 from sidecar.config.model import Config
 from sidecar.config.places import Location, Place, locate, place_of_key
 from sidecar.config.problems import Problem, did_you_mean, nearest
@@ -141,6 +142,8 @@ def _problem(error: ErrorDetails, root: Node, filename: str) -> tuple[Problem | 
     if isinstance(place.mark, Scalar) and place.mark.value is None:
         return None, place
     context = error.get("ctx", {})
+    if kind == "not_yet":
+        return _at(place_of_key(root, location), filename, context["message"], context["hint"]), place
     if kind == "refused":
         return _at(place, filename, context["message"], context["hint"]), place
     wanted = {"model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list"}
@@ -163,10 +166,7 @@ def _unknown_key(location: Location) -> tuple[str, str]:
     key = str(location[-1])
     for model in _models_at(Config, location[:-1]):
         if key in model.not_yet:
-            return (
-                f"`{key}` is not supported yet by this version",
-                "remove it; a later version will read it",
-            )
+            return MESSAGE.format(key), HINT
         hint = did_you_mean(key, model.model_fields)
         return f"unknown key `{key}`", hint or "known here: " + ", ".join(f"`{name}`" for name in model.model_fields)
     return f"unknown key `{key}`", ""

@@ -25,7 +25,9 @@ from sidecar.routing.actions import Route
 from sidecar.routing.match import host_pattern
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import Table
-from sidecar.runtime.compile_routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, key_of
+from sidecar.runtime.compile_matches import key_of
+from sidecar.runtime.compile_policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
+from sidecar.runtime.compile_routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory
 from sidecar.runtime.listeners import ListenerSpec, Role
 from sidecar.runtime.routing_tests import failure
 from sidecar.telemetry.recorder import TelemetrySettings
@@ -93,6 +95,7 @@ class Compiler:
     def __init__(self, scope: ScopeFactory) -> None:
         self._scope = scope
         self._passthrough: Passthrough | None = None
+        self._limiters = RateLimiters()
 
     @property
     def passthrough(self) -> Passthrough | None:
@@ -115,7 +118,7 @@ class Compiler:
         problems: list[Problem] = []
         sides: list[Side] = []
         for direction in Direction:
-            routes = RouteCompiler(direction, clusters, addresses, self._scope)
+            routes = RouteCompiler(direction, clusters, addresses, self._scope, self._limiters)
             sides.append(await self._side(direction, draft, routes, problems))
         if problems:
             raise ConfigError(problems)
@@ -134,6 +137,7 @@ class Compiler:
                 idle_timeout_s=limits.idle_timeout,
             ),
             drain_timeout_s=config.drain.timeout,
+            drain_delay_s=config.drain.delay,
         )
         await _try(plan, draft)
         return Compiled(plan, telemetry_settings(config))
@@ -166,7 +170,9 @@ class Compiler:
         is_large = len(compiled) > THREAD_ABOVE_ROUTES
         table = await asyncio.to_thread(Table, compiled) if is_large else Table(compiled)
         unrouted = self._scope(direction, "", "", "")
-        return Side(direction, table, fallback, passthrough, passthrough_route, unrouted)
+        limit = side.rate_limit if isinstance(side, model.Inbound) else None
+        limiter = self._limiters.limiter(direction, "", limit) if limit is not None else None
+        return Side(direction, table, fallback, passthrough, passthrough_route, unrouted, limiter)
 
 
 def make_draft(loaded: Loaded, path: str, env: Mapping[str, str]) -> Draft:
@@ -182,11 +188,12 @@ def make_draft(loaded: Loaded, path: str, env: Mapping[str, str]) -> Draft:
     clusters: list[ClusterSpec] = []
     for name, upstream in config.upstreams.items():
         try:
-            clusters.append(_cluster(name, upstream))
+            clusters.append(_cluster(name, upstream, config.zone or ""))
         except ValueError as error:
             problems.append(draft.problem_at(("upstreams", name), str(error)))
     if config.inbound is not None and config.inbound.app is not None:
-        clusters.append(ClusterSpec(APP, ((config.inbound.app, 1.0),)))
+        breaker = breaker_spec(config.inbound.circuit_breaker)
+        clusters.append(ClusterSpec(APP, ((config.inbound.app, 1.0),), breaker=breaker))
     listeners: list[ListenerSpec] = []
     for direction, role in ((Direction.INBOUND, Role.INBOUND), (Direction.OUTBOUND, Role.OUTBOUND)):
         side = config.inbound if direction is Direction.INBOUND else config.outbound
@@ -209,7 +216,7 @@ def make_draft(loaded: Loaded, path: str, env: Mapping[str, str]) -> Draft:
     return Draft(loaded, path, env, tuple(clusters), tuple(listeners))
 
 
-def _cluster(name: str, upstream: model.Upstream) -> ClusterSpec:
+def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
     policy: Policy
     hash_key: HashKey | None = None
     if isinstance(upstream.load_balancing, model.Hash):
@@ -231,6 +238,14 @@ def _cluster(name: str, upstream: model.Upstream) -> ClusterSpec:
         hash_key=hash_key,
         connect_timeout_s=upstream.connect_timeout,
         idle_timeout_s=upstream.idle_timeout,
+        breaker=breaker_spec(upstream.circuit_breaker),
+        retry_budget=budget_spec(upstream.retry_budget),
+        outlier=outlier_spec(upstream.outlier_detection),
+        health=health_spec(upstream.health_check),
+        panic_threshold=upstream.panic_threshold,
+        slow_start_s=upstream.slow_start or 0.0,
+        zone=zone,
+        zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
     )
 
 

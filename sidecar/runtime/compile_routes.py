@@ -27,7 +27,9 @@ from sidecar.routing.actions import (
     merge_edits,
 )
 from sidecar.routing.match import Match, make_match
-from sidecar.routing.matchers import PathMatcher, ValueMatcher, path_matcher, value_matcher
+from sidecar.runtime import compile_matches, compile_policies
+from sidecar.runtime.compile_matches import key_of
+from sidecar.runtime.compile_policies import RateLimiters
 from sidecar.telemetry.recorder import Scope
 from sidecar.upstream.cluster import Cluster
 
@@ -63,6 +65,7 @@ class RouteCompiler:
         clusters: By name, `app` included if there is one.
         server_addresses: By cluster, for telemetry; from the new specs, because clusters still have old ones.
         scope: Binds telemetry.
+        limiters: Of the process.
     """
 
     def __init__(
@@ -71,11 +74,13 @@ class RouteCompiler:
         clusters: Mapping[str, Cluster],
         server_addresses: Mapping[str, str],
         scope: ScopeFactory,
+        limiters: RateLimiters,
     ) -> None:
         self._direction = direction
         self._clusters = clusters
         self._server_addresses = server_addresses
         self._scope = scope
+        self._limiters = limiters
 
     def explicit(self, route: model.Route, index: int) -> Route:
         """
@@ -86,7 +91,7 @@ class RouteCompiler:
         """
         name = route.name if route.name is not None else f"routes[{index}]"
         try:
-            matches = tuple(_match(match) for match in route.match)
+            matches = tuple(compile_matches.match(match) for match in route.match)
             response_edits = _edits(route.response_headers)
             action = self._action(name, route, matches, response_edits)
         except ValueError as error:
@@ -140,7 +145,17 @@ class RouteCompiler:
         )
         names, weights = [target.name for target in targets], [target.weight for target in targets]
         split = make_split(names, weights, key_of(route.sticky) if route.sticky is not None else None)
-        return Forward(targets, split, _rewrite(route.rewrite, matches), route.timeout)
+        limit = route.rate_limit
+        return Forward(
+            targets,
+            split,
+            _rewrite(route.rewrite, matches),
+            route.timeout,
+            retry=compile_policies.retry_policy(route.retry) if route.retry is not None else None,
+            fault=compile_policies.fault(route.fault) if route.fault is not None else None,
+            mirror=compile_policies.mirror(route.mirror, self._clusters) if route.mirror is not None else None,
+            rate_limit=self._limiters.limiter(self._direction, name, limit) if limit is not None else None,
+        )
 
     def _target(
         self,
@@ -153,50 +168,6 @@ class RouteCompiler:
     ) -> Target:
         scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name))
         return Target(name, cluster, weight, request_edits, response_edits, scope)
-
-
-def key_of(source: model.KeySource) -> tuple[str, str]:
-    """Kind and name of a key, for `sticky` and `hash`."""
-    for kind in ("cookie", "header", "query"):
-        name = getattr(source, kind)
-        if name is not None:
-            return kind, name
-    return "source_ip", ""
-
-
-def _match(match: model.Match) -> Match:
-    return make_match(
-        hosts=match.host,
-        path=_path(match.path) if match.path is not None else None,
-        methods=match.methods,
-        headers=_values(match.headers),
-        cookies=_values(match.cookies),
-        query=_values(match.query),
-    )
-
-
-def _path(path: model.PathMatch) -> PathMatcher:
-    kind, operand = _given(path)
-    assert isinstance(operand, str)
-    return path_matcher(kind, operand, ignore_case=path.ignore_case, invert=path.invert)
-
-
-def _values(matches: Mapping[str, model.ValueMatch]) -> dict[str, ValueMatcher]:
-    return {name: _value(match) for name, match in matches.items()}
-
-
-def _value(match: model.ValueMatch) -> ValueMatcher:
-    kind, operand = _given(match)
-    return value_matcher(kind, operand, ignore_case=match.ignore_case, invert=match.invert)
-
-
-def _given(match: model.ValueMatch | model.PathMatch) -> tuple[str, str | bool | tuple[int, int]]:
-    """The one kind of test that a match has."""
-    for kind in match.kinds:
-        operand = getattr(match, kind)
-        if operand is not None:
-            return kind, operand
-    raise ValueError(f"expected one of {', '.join(match.kinds)}, found none")
 
 
 def _edits(edits: model.HeaderEdits | None) -> HeaderEdits | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.config import later
 from sidecar.config.load import load_text
 from sidecar.config.problems import ConfigError
 
@@ -28,6 +29,16 @@ def upstream(text: str) -> str:
     return f"service: s\noutbound: {{}}\nupstreams: {{a: {{{text}}}}}\n"
 
 
+@pytest.fixture(autouse=True)
+def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules of keys that are not in force yet are tested, too."""
+    monkeypatch.setattr(later, "NOT_YET", frozenset())
+
+
+CONDITIONS = (
+    "a status from 400 to 599, or one of `connect_failure`, `reset_before_response`, `refused`, `gateway_error`, `5xx`, "
+    "`retriable_4xx`, `timeout`"
+)
 R = "outbound.routes[0]"
 KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`"
 
@@ -130,17 +141,50 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          "the header `x` is also in `set`; `set` already replaces it"),
         (route(r'to: a, response_headers: {add: {x: ["a", "b\r\nc"]}}'), f"f:3:64: {R}.response_headers.add.x[1]: "
          "a header value holds a line break or another control character; remove it"),
-        # --- keys of later versions
-        *[
-            (route(f"to: a, {key}: {{}}"), f"f:3:30: {R}.{key}: `{key}` is not supported yet by this version; "
-             "remove it; a later version will read it")
-            for key in ("retry", "mirror", "fault")
-        ],
-        *[
-            (upstream(f'dns: "h:1", {key}: {{}}'), f"f:3:29: upstreams.a.{key}: `{key}` is not supported yet by this "
-             "version; remove it; a later version will read it")
-            for key in ("circuit_breaker", "outlier_detection", "health_check")
-        ],
+        # --- protection of routes
+        (route("to: a, retry: {on: [gateway_eror]}"), f"f:3:43: {R}.retry.on[0]: expected {CONDITIONS}, "
+         'found "gateway_eror"; did you mean `gateway_error`?'),
+        (route("to: a, retry: {on: 200}"), f"f:3:42: {R}.retry.on: expected {CONDITIONS}, found 200"),
+        (route("to: a, retry: {on: [503, timeout, 503]}"), f"f:3:57: {R}.retry.on[2]: `503` comes twice; remove one"),
+        (route("to: a, retry: {attempts: 11}"), f"f:3:48: {R}.retry.attempts: expected an integer from 0 to 10, found 11"),
+        (route("to: a, retry: {methods: [get]}"), f"f:3:48: {R}.retry.methods[0]: expected a method such as `GET`, "
+         'found "get"; methods are case-sensitive: did you mean `GET`?'),
+        (route("to: a, retry: {backoff: {base: 1s}}"), f"f:3:38: {R}.retry.backoff: `base` is longer than `max`; "
+         "the waits would begin above their bound"),
+        (route("to: a, timeout: 1s, retry: {per_try_timeout: 2s}"), f"f:3:51: {R}.retry.per_try_timeout: longer than the "
+         "route's `timeout`; `timeout` is for all attempts together, so this one would never end an attempt"),
+        (route("to: a, retry: {max_body: 17MiB}"), f"f:3:48: {R}.retry.max_body: expected a size from `0` to `16MiB`, "
+         'found "17MiB"'),
+        (route("respond: {status: 200}, retry: {}"), f"f:3:47: {R}.retry: `retry` has no effect beside `respond`; remove it"),
+        (route("to: a, mirror: bb"), f"f:3:38: {R}.mirror: there is no upstream `bb`; did you mean `b`?"),
+        (route("to: a, mirror: {to: b, percent: 101%}"), f"f:3:55: {R}.mirror.percent: expected a percentage from `0%` to "
+         '`100%`, found "101%"'),
+        (route("to: a, fault: {}"), f"f:3:30: {R}.fault: expected `delay` or `abort`, found none"),
+        (route("to: a, fault: {delay: {percent: 1}}"), f"f:3:38: {R}.fault.delay: the key `duration` is missing"),
+        (route("to: a, fault: {abort: {}, header: {x: {}}}"), f"f:3:61: {R}.fault.header.x: expected one of {KINDS}, "
+         "found none"),
+        (route("to: a, rate_limit: {per: 1s}"), f"f:3:30: {R}.rate_limit: the key `requests` is missing"),
+        (route("to: a, rate_limit: {requests: 0}"), f"f:3:53: {R}.rate_limit.requests: expected an integer from 1 to "
+         "1000000000, found 0"),
+        (route("to: a, rate_limit: {requests: 1, key: {header: x, cookie: y}}"), f"f:3:61: {R}.rate_limit.key: expected "
+         "one of `cookie`, `header`, `query` and `source_ip`, found `cookie` and `header`"),
+        ("service: s\ninbound: {routes: [{respond: {status: 200}}], circuit_breaker: {}}", "f:2:47: inbound.circuit_breaker: "
+         "`circuit_breaker` has no effect without `app`; remove it"),
+        ("service: s\ninbound: {app: 'h:1', rate_limit: {requests: 1, key: {}}}", "f:2:54: inbound.rate_limit.key: expected "
+         "one of `cookie`, `header`, `query` and `source_ip`, found none"),
+        ("service: s\noutbound: {}\ndrain: {timeout: 5s, delay: 5s}", "f:3:22: drain.delay: not shorter than "
+         "`drain.timeout`; the delay is part of the timeout, and what is in flight needs the rest"),
+        # --- protection of upstreams
+        (upstream('dns: "h:1", circuit_breaker: {max_conections: 1}'), "f:3:47: upstreams.a.circuit_breaker.max_conections: "
+         "unknown key `max_conections`; did you mean `max_connections`?"),
+        (upstream('dns: "h:1", outlier_detection: {base_ejection_time: 1m, max_ejection_time: 30s}'), "f:3:73: upstreams.a."
+         "outlier_detection.max_ejection_time: shorter than `base_ejection_time`; no ejection is shorter than the first"),
+        (upstream('dns: "h:1", health_check: {expected_statuses: [200, 2x]}'), "f:3:69: upstreams.a.health_check."
+         'expected_statuses[1]: expected a status from 200 to 599, or a class such as `2xx`, found "2x"'),
+        (upstream('dns: "h:1", health_check: {jitter: 100%}'), "f:3:52: upstreams.a.health_check.jitter: expected less than "
+         "100%; checks would follow without a pause"),
+        (upstream('dns: "h:1", retry_budget: {min_per_second: -1}'), "f:3:60: upstreams.a.retry_budget.min_per_second: "
+         "expected a number from 0 to 1e+06, found -1"),
         ("service: s\noutbound: {}\ntelemetry: {access_log: {format: '%REQ(X)%'}}", "f:3:34: telemetry.access_log."
          'format: expected `json` or `off`, found "%REQ(X)%"; templates are not supported yet'),
         # --- upstreams
@@ -152,7 +196,7 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
         (upstream('endpoints: [{address: "h:1", weight: 0}]'), "f:3:28: upstreams.a.endpoints: the weights sum to 0; "
          "give at least one endpoint a positive weight"),
         (upstream('dns: "h:1", load_balancing: leastrequest'), "f:3:45: upstreams.a.load_balancing: expected "
-         '`round_robin`, `least_request` or `random`, found "leastrequest"; did you mean `least_request`?'),
+         '`round_robin`, `least_request`, `random` or `peak_ewma`, found "leastrequest"; did you mean `least_request`?'),
         (upstream('dns: "h:1", load_balancing: {hsh: {cookie: a}}'), "f:3:46: upstreams.a.load_balancing.hsh: unknown "
          "key `hsh`; did you mean `hash`?"),
         (upstream('dns: "h:1", load_balancing: {hash: {cookie: a, query: b}}'), "f:3:52: upstreams.a.load_balancing."
@@ -182,8 +226,30 @@ def test_each_mistake_is_told_once_at_its_place(text: str, expected: str) -> Non
     assert complaints(text) == [expected]
 
 
-def test_all_mistakes_of_a_file_are_told_at_once() -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("route.retry", route("to: a, retry: {}"), f"f:3:30: {R}.retry: `retry`"),
+        ("route.mirror", route("to: a, mirror: nowhere"), f"f:3:30: {R}.mirror: `mirror`"),
+        ("upstream.health_check", upstream('dns: "h:1", health_check: []'), "f:3:29: upstreams.a.health_check: `health_check`"),
+        ("drain.delay", "service: s\noutbound: {}\ndrain: {delay: 1s}", "f:3:9: drain.delay: `delay`"),
+        ("load_balancing.peak_ewma", upstream('dns: "h:1", load_balancing: peak_ewma'),
+         "f:3:45: upstreams.a.load_balancing: `peak_ewma`"),
+    ],
+)  # fmt: skip
+def test_what_is_not_in_force_yet_is_refused_whatever_its_value(
+    name: str, text: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its key, once: a limit that is read and not kept is worse than none."""
+    monkeypatch.setattr(later, "NOT_YET", frozenset({name}))
+    assert complaints(text) == [
+        f"{expected} is not supported yet by this version; remove it; a later version will read it"
+    ]
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong values, broken rules and unset variables, in the order of the file."""
+    monkeypatch.setattr(later, "NOT_YET", frozenset({"route.retry"}))
     said = complaints(
         "service: s\n"
         "inbond: {}\n"

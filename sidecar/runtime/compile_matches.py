@@ -1,0 +1,55 @@
+"""What a request must be, compiled from the file's words. *Cold.*"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecar.config import matches
+from sidecar.routing.match import Match, make_match
+from sidecar.routing.matchers import PathMatcher, ValueMatcher, path_matcher, value_matcher
+
+
+def key_of(source: matches.KeySource) -> tuple[str, str]:
+    """Kind and name of a key, for `sticky`, `hash` and `rate_limit`."""
+    for kind in ("cookie", "header", "query"):
+        name = getattr(source, kind)
+        if name is not None:
+            return kind, name
+    return "source_ip", ""
+
+
+def match(settings: matches.Match) -> Match:
+    """One match of a route."""
+    return make_match(
+        hosts=settings.host,
+        path=_path(settings.path) if settings.path is not None else None,
+        methods=settings.methods,
+        headers=values(settings.headers),
+        cookies=values(settings.cookies),
+        query=values(settings.query),
+    )
+
+
+def values(tests: Mapping[str, matches.ValueMatch]) -> dict[str, ValueMatcher]:
+    """Tests of header fields, cookies or parameters, by their names."""
+    return {name: _value(test) for name, test in tests.items()}
+
+
+def _path(test: matches.PathMatch) -> PathMatcher:
+    kind, operand = _given(test)
+    assert isinstance(operand, str)
+    return path_matcher(kind, operand, ignore_case=test.ignore_case, invert=test.invert)
+
+
+def _value(test: matches.ValueMatch) -> ValueMatcher:
+    kind, operand = _given(test)
+    return value_matcher(kind, operand, ignore_case=test.ignore_case, invert=test.invert)
+
+
+def _given(test: matches.ValueMatch | matches.PathMatch) -> tuple[str, str | bool | tuple[int, int]]:
+    """The one kind of test that there is."""
+    for kind in test.kinds:
+        operand = getattr(test, kind)
+        if operand is not None:
+            return kind, operand
+    raise ValueError(f"expected one of {', '.join(test.kinds)}, found none")
