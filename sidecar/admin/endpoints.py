@@ -15,10 +15,12 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import parse_qsl
 
+from sidecar.admin import live
+from sidecar.admin.negotiate import accepts_gzip, format_of
+from sidecar.telemetry.exposition import Format
+
 JSON_TYPE = b"application/json"
 TEXT_TYPE = b"text/plain; charset=utf-8"
-METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-"""Prometheus' text exposition format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,16 @@ class Process(Protocol):
         """Why no traffic should come, in one line, or None when it should."""
         ...
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+    async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
+        """All metrics in one of Prometheus' formats, gzipped if so asked; never holds the event loop for long."""
+        ...
+
+    def add_observer(self, observer: live.Observer) -> bool:
+        """Call `observer` with every exchange that is over; False if too many look on already."""
+        ...
+
+    def remove_observer(self, observer: live.Observer) -> None:
+        """Call it no more; one that is not there is no error."""
         ...
 
     def server_info(self) -> Mapping[str, object]:
@@ -98,12 +108,34 @@ class Request:
         path: Without the query.
         query: First value of every parameter.
         has_origin: Whether a browser says that a page sent it.
+        params: All parameters in order.
+        accept: Value of `Accept`, or empty.
+        accept_encoding: Value of `Accept-Encoding`, or empty.
     """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     has_origin: bool = False
+    params: Sequence[tuple[str, str]] = ()
+    accept: str = ""
+    accept_encoding: str = ""
+
+
+class Stream(Protocol):
+    """A body without a known end, already open; whoever was given one must `close` it."""
+
+    async def next(self) -> bytes:
+        """The next piece, waiting for it; empty at the end."""
+        ...
+
+    def finish(self) -> None:
+        """Come to an end soon."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; nobody reads."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +148,26 @@ class Reply:
         body: Whole; for HEAD only its length is sent.
         content_type: Of the body.
         headers: Further fields.
+        stream: What comes instead of `body`, if there is one.
     """
 
     status: int
     body: bytes
     content_type: bytes = TEXT_TYPE
     headers: Sequence[tuple[bytes, bytes]] = ()
+    stream: Stream | None = None
 
 
-def request_of(method: str, target: str, has_origin: bool) -> Request:
+def request_of(method: str, target: str, has_origin: bool, accept: str = "", accept_encoding: str = "") -> Request:
     """A `Request` from the target of an HTTP request line, in origin or absolute form."""
     path, _, query = target.partition("?")
     if "://" in path:
         path = "/" + path.partition("://")[2].partition("/")[2]
     values: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    params = parse_qsl(query, keep_blank_values=True)
+    for name, value in params:
         values.setdefault(name, value)
-    return Request(method, path, values, has_origin)
+    return Request(method, path, values, has_origin, tuple(params), accept, accept_encoding)
 
 
 def text(status: int, line: str) -> Reply:
@@ -152,8 +187,12 @@ def as_json(status: int, value: Mapping[str, object]) -> Reply:
 Handler = Callable[[Process, Request], Reply | Awaitable[Reply]]
 
 
-def _metrics(process: Process, _: Request) -> Reply:
-    return Reply(HTTPStatus.OK, process.exposition(), METRICS_TYPE)
+async def _metrics(process: Process, request: Request) -> Reply:
+    form, is_compressed = format_of(request.accept), accepts_gzip(request.accept_encoding)
+    headers = [(b"vary", b"accept, accept-encoding")]
+    if is_compressed:
+        headers.append((b"content-encoding", b"gzip"))
+    return Reply(HTTPStatus.OK, await process.metrics(form, is_compressed=is_compressed), form.value, headers)
 
 
 def _ready(process: Process, _: Request) -> Reply:
@@ -180,6 +219,18 @@ def _routes(process: Process, _: Request) -> Reply:
 
 def _upstreams(process: Process, _: Request) -> Reply:
     return as_json(HTTPStatus.OK, process.upstreams_dump())
+
+
+def _tap(process: Process, request: Request) -> Reply:
+    try:
+        tap = live.tap_of(process, request.params)
+    except ValueError as error:
+        return text(HTTPStatus.BAD_REQUEST, str(error))
+    if request.method == "HEAD":
+        return Reply(HTTPStatus.OK, b"", tap.content_type)
+    if not tap.open():
+        return text(HTTPStatus.SERVICE_UNAVAILABLE, "too many look on already; end one of the taps")
+    return Reply(HTTPStatus.OK, b"", tap.content_type, stream=tap)
 
 
 async def _reload(process: Process, _: Request) -> Reply:
@@ -223,6 +274,7 @@ _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
     "/config": {"GET": _config},
     "/routes": {"GET": _routes},
     "/upstreams": {"GET": _upstreams},
+    "/tap": {"GET": _tap},
     "/logging": {"GET": _get_logging, "POST": _set_logging},
     "/reload": {"POST": _reload},
     "/drain": {"POST": _drain},

@@ -14,7 +14,7 @@ from typing import cast
 
 import h11
 
-from sidecar.admin.endpoints import Endpoints, Reply, request_of, text
+from sidecar.admin.endpoints import Endpoints, Reply, Stream, request_of, text
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ class AdminProtocol(asyncio.Protocol):
     """
     One connection: reads a request, answers it, reads the next.
 
-    Invariant: at most one task runs; while it does, reading is paused, so pipelining cannot pile up work.
+    Invariant: at most one task runs; while it does, reading is paused, so pipelining cannot pile up work. An answer
+    without a known end is the last of its connection; meanwhile the client is read, to see it leave.
     """
 
     def __init__(self, endpoints: Endpoints, connections: set[AdminProtocol]) -> None:
@@ -79,6 +80,8 @@ class AdminProtocol(asyncio.Protocol):
         self._is_idle = False
         self._is_draining = False
         self._can_write = True
+        self._writable = asyncio.Event()
+        self._stream: Stream | None = None
         self._transport: asyncio.Transport
         self._loop: asyncio.AbstractEventLoop
 
@@ -98,6 +101,9 @@ class AdminProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser and go on."""
+        if self._stream is not None:
+            self._transport.abort()  # nothing more was to come
+            return
         if self._is_idle:
             self._is_idle = False
             self._arm(REQUEST_TIMEOUT_S)
@@ -105,7 +111,9 @@ class AdminProtocol(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """A client that half-closes still gets its answer."""
+        """A client that half-closes still gets its answer, but for one without an end."""
+        if self._stream is not None:
+            return False
         self._http.receive_data(b"")
         self._advance()
         return self._task is not None
@@ -113,10 +121,16 @@ class AdminProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The reader is slow: no further request until it has taken the answer."""
         self._can_write = False
+        if self._stream is not None:
+            self._arm(IDLE_TIMEOUT_S)
 
     def resume_writing(self) -> None:
         """The reader has caught up."""
         self._can_write = True
+        if self._stream is not None:
+            self._disarm()
+            self._writable.set()
+            return
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -133,7 +147,9 @@ class AdminProtocol(asyncio.Protocol):
     def drain(self) -> None:
         """Close now if idle, else after the answer."""
         self._is_draining = True
-        if self._task is None:
+        if self._stream is not None:
+            self._stream.finish()
+        elif self._task is None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -174,12 +190,24 @@ class AdminProtocol(asyncio.Protocol):
 
     async def _answer(self, request: h11.Request) -> None:
         method = request.method.decode("ascii")
-        has_origin = any(name == b"origin" for name, _ in request.headers)
+        fields: dict[bytes, str] = {}
+        for name, value in request.headers:
+            fields[name] = f"{fields[name]},{value.decode('latin-1')}" if name in fields else value.decode("latin-1")
+        has_origin = b"origin" in fields
+        accept, encoding = fields.get(b"accept", ""), fields.get(b"accept-encoding", "")
         try:
-            reply = await self._endpoints.answer(request_of(method, request.target.decode("latin-1"), has_origin))
+            reply = await self._endpoints.answer(
+                request_of(method, request.target.decode("latin-1"), has_origin, accept, encoding)
+            )
         except Exception:
             logger.exception("admin_request_failed method=%s target=%r", method, request.target)
             reply = text(500, "the sidecar failed while answering; its log says why")
+        if reply.stream is not None:
+            try:
+                await self._pour(reply, reply.stream)
+            finally:
+                reply.stream.close()
+            return
         self._task = None
         if self._transport.is_closing():
             return
@@ -193,15 +221,22 @@ class AdminProtocol(asyncio.Protocol):
         self._transport.resume_reading()
         self._advance()
 
+    async def _pour(self, reply: Reply, stream: Stream) -> None:
+        """Send an answer piece by piece, no faster than the client takes it, then close."""
+        self._stream = stream
+        self._transport.resume_reading()
+        headers = [*_fields(reply), (b"connection", b"close")]
+        self._write(self._http.send(h11.Response(status_code=int(reply.status), headers=headers)))
+        while data := await stream.next():
+            self._write(self._http.send(h11.Data(data=data)))
+            while not self._can_write:
+                self._writable.clear()
+                await self._writable.wait()
+        self._write(self._http.send(h11.EndOfMessage()))
+        self._transport.close()
+
     def _send(self, reply: Reply, *, is_head: bool) -> None:
-        headers = [
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-            (b"date", formatdate(usegmt=True).encode()),
-            *reply.headers,
-        ]
+        headers = [*_fields(reply), (b"content-length", b"%d" % len(reply.body))]
         if self._is_draining:
             headers.append((b"connection", b"close"))
         self._write(self._http.send(h11.Response(status_code=int(reply.status), headers=headers)))
@@ -230,3 +265,13 @@ class AdminProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _fields(reply: Reply) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", reply.content_type),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"date", formatdate(usegmt=True).encode()),
+        *reply.headers,
+    ]

@@ -20,8 +20,11 @@ from sidecar.routing.actions import Forward, Redirect, Route
 from sidecar.routing.match import Match
 from sidecar.runtime import process_log
 from sidecar.runtime.reload import Outcome, Reloader
-from sidecar.telemetry.recorder import Telemetry
+from sidecar.telemetry.recorder import Format, Observer, Telemetry
 from sidecar.upstream.cluster import Cluster, ClusterStats
+
+MAX_OBSERVERS = 8
+"""Who may look on at once; each takes some microseconds of every request."""
 
 
 class Running(Protocol):
@@ -59,9 +62,23 @@ class Views:
             return None
         return "draining" if state == "DRAINING" else "starting: no configuration is live and no listener is bound"
 
-    def exposition(self) -> bytes:
+    async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics."""
-        return self._sidecar.telemetry.exposition()
+        return await self._sidecar.telemetry.scrape(form, is_compressed=is_compressed)
+
+    # --- looking on --------------------------------------------------------------------------------------------
+
+    def add_observer(self, observer: Observer) -> bool:
+        """Let somebody look at every exchange that is over; False if MAX_OBSERVERS do already."""
+        telemetry = self._sidecar.telemetry
+        if len(telemetry.observers) >= MAX_OBSERVERS:
+            return False
+        telemetry.add_observer(observer)
+        return True
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Let it look no more."""
+        self._sidecar.telemetry.remove_observer(observer)
 
     # --- pages -------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecar.admin.endpoints import ReloadReport
+from sidecar.admin.live import Observer
+from sidecar.telemetry.exposition import Format
 
 
 class FakeProcess:
@@ -15,13 +17,27 @@ class FakeProcess:
         self.why_not_ready: str | None = None
         self.reload_is_ok = True
         self.level = "info"
-        self.metrics = b"# TYPE up gauge\nup 1\n"
+        self.observers: list[Observer] = []
+        self.max_observers = 2
+        self.body = b"# TYPE up gauge\nup 1\n"
+        self.asked: list[tuple[Format, bool]] = []
 
     def not_ready(self) -> str | None:
         return self.why_not_ready
 
-    def exposition(self) -> bytes:
-        return self.metrics
+    async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
+        self.asked.append((form, is_compressed))
+        return self.body
+
+    def add_observer(self, observer: Observer) -> bool:
+        if len(self.observers) >= self.max_observers:
+            return False
+        self.observers.append(observer)
+        return True
+
+    def remove_observer(self, observer: Observer) -> None:
+        if observer in self.observers:
+            self.observers.remove(observer)
 
     def server_info(self) -> Mapping[str, object]:
         return {"version": "1", "state": "LIVE"}

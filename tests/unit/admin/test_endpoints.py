@@ -8,10 +8,11 @@ import json
 import pytest
 
 from sidecar.admin.endpoints import Endpoints, Reply, Request, request_of
+from sidecar.telemetry.exposition import Format
 from tests.unit.admin.process import FakeProcess
 
 READ_ONLY = ["/metrics", "/stats/prometheus", "/ready", "/healthz/ready", "/live"]
-ADMIN_READS = [*READ_ONLY, "/server_info", "/config", "/routes", "/upstreams", "/logging"]
+ADMIN_READS = [*READ_ONLY, "/server_info", "/config", "/routes", "/upstreams", "/tap", "/logging"]
 MUTATIONS = ["/reload", "/drain", "/quitquitquit"]
 
 
@@ -56,7 +57,7 @@ def test_a_web_page_cannot_change_anything(path: str) -> None:
     assert process.calls == []
 
 
-@pytest.mark.parametrize("path", [*MUTATIONS, "/server_info", "/config", "/routes", "/upstreams", "/logging"])
+@pytest.mark.parametrize("path", [*MUTATIONS, "/server_info", "/config", "/routes", "/upstreams", "/tap", "/logging"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_the_metrics_listener_serves_nothing_but_metrics_and_health(path: str, method: str) -> None:
     """What the network reaches neither shows the configuration nor switches anything."""
@@ -116,6 +117,34 @@ def test_unknown_endpoints_are_404_and_list_the_known_ones() -> None:
 
 def test_request_of_reads_origin_and_absolute_targets() -> None:
     """The query is split off; of a repeated parameter the first counts."""
-    assert request_of("GET", "/a?x=1&x=2&y=", False) == Request("GET", "/a", {"x": "1", "y": ""})
+    params = (("x", "1"), ("x", "2"), ("y", ""))
+    assert request_of("GET", "/a?x=1&x=2&y=", False) == Request("GET", "/a", {"x": "1", "y": ""}, params=params)
     assert request_of("GET", "http://h:1/a", False) == Request("GET", "/a")
     assert request_of("GET", "http://h", False) == Request("GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("accept", "accept_encoding", "form", "is_compressed"),
+    [
+        ("", "", Format.TEXT, False),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4,*/*;q=0.2",
+            "gzip",
+            Format.OPENMETRICS,
+            True,
+        ),
+        ("text/plain", "gzip;q=0", Format.TEXT, False),
+    ],
+)
+def test_metrics_come_in_the_form_that_is_asked_for(
+    accept: str, accept_encoding: str, form: Format, is_compressed: bool
+) -> None:
+    """The type says which; caches are told on what it depends."""
+    process = FakeProcess()
+    asked = request_of("GET", "/metrics", False, accept, accept_encoding)
+    reply = asyncio.run(Endpoints.read_only(process).answer(asked))
+    assert process.asked == [(form, is_compressed)]
+    assert reply.content_type == form.value
+    headers = dict(reply.headers)
+    assert headers[b"vary"] == b"accept, accept-encoding"
+    assert headers.get(b"content-encoding") == (b"gzip" if is_compressed else None)

@@ -69,7 +69,7 @@ def test_head_has_the_length_and_no_body() -> None:
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: AdminServer) -> None:
         writer.write(get("/metrics", "HEAD") + get("/live"))
         status, fields, _body = await read_reply(reader, is_head=True)
-        assert (status, fields["content-length"]) == (200, str(len(FakeProcess().metrics)))
+        assert (status, fields["content-length"]) == (200, str(len(FakeProcess().body)))
         assert fields["content-type"].startswith("text/plain; version=0.0.4")
         assert (await read_reply(reader))[2] == b"live\n"
 
@@ -117,10 +117,10 @@ def test_a_handler_that_fails_is_a_500_and_a_logged_exception(caplog: pytest.Log
     """No exception text reaches the client."""
     process = FakeProcess()
 
-    def broken() -> bytes:
+    async def broken(*_: object, **__: object) -> bytes:
         raise RuntimeError("internal detail")
 
-    process.exposition = broken  # type: ignore[method-assign]
+    process.metrics = broken  # type: ignore[method-assign]
 
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: AdminServer) -> None:
         writer.write(get("/metrics"))
