@@ -9,6 +9,7 @@ escaped by its characters; anything else octet by octet, as Latin-1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as _quoted  # the C function, without json's options around it
 
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
@@ -46,7 +47,26 @@ def quote_text(value: str) -> bytes:
     return b'"%b"' % escape_text(value) if value else b"null"
 
 
-def line_pattern(
+LineValues = tuple[
+    bytes, int, bytes, bytes, int, int, float, bytes, bytes, bytes, bytes, bytes, bytes, int, int, bytes
+]  # fmt: skip
+"""
+What differs from request to request, as `line_pattern` takes it:
+
+`second` of the start in UTC (`2026-01-31T12:00:00`), `millisecond`; `path`, `upstream_host`: JSON values, that is,
+quoted or `null`; `bytes_received`, `bytes_sent`; `duration` in ms; `upstream_service_time`: a JSON value; `request_id`,
+`trace_id`, `authority`: escaped, without quotes; `user_agent`: a JSON value; `peer`: escaped, without quotes; `port`,
+`attempts`; and nothing, or further members that begin with a comma (`rare_members`).
+"""
+
+FIXED = (
+    "direction", "method", "protocol", "response_code", "response_flags", "response_code_details", "route_name",
+    "upstream_cluster",
+)  # fmt: skip
+"""What is the same for all requests of an outcome."""
+
+
+def fixed_values(
     *,
     direction: str,
     method: bytes | None,
@@ -56,58 +76,46 @@ def line_pattern(
     details: str,
     route: str,
     upstream: str,
-) -> bytes:
-    """
-    The line of one outcome with places for what differs from request to request.
+) -> dict[str, bytes]:
+    """The JSON values of `FIXED` for one outcome."""
+    values = (
+        quote_text(direction),
+        quote(method),
+        b'"HTTP/1.%d"' % minor if method is not None else b"null",
+        b"%d" % status,
+        quote_text(flag),
+        quote_text(details),
+        quote_text(route),
+        quote_text(upstream),
+    )
+    return dict(zip(FIXED, values, strict=True))
 
-    Use it as `pattern % (second, millisecond, path, upstream_host, bytes_received, bytes_sent, duration_ms,
-    upstream_service_time, request_id, trace_id, authority, user_agent, peer, port, attempts, rest)`:
 
-    * `second`: of the start, in UTC, as `2026-01-31T12:00:00`; `millisecond`: int;
-    * `path`, `upstream_host`, `upstream_service_time`, `user_agent`: JSON values, that is, quoted or `null`;
-    * `bytes_received`, `bytes_sent`, `port`, `attempts`: int; `duration_ms`: float;
-    * `request_id`, `trace_id`, `authority`, `peer`: escaped, without quotes;
-    * `rest`: nothing, or further members that begin with a comma (`rare_members`).
-    """
-    fixed = {
-        "method": quote(method),
-        "protocol": b'"HTTP/1.%d"' % minor if method is not None else b"null",
-        "details": quote_text(details),
-        "flag": quote_text(flag),
-        "route": quote_text(route),
-        "upstream": quote_text(upstream),
-        "direction": quote_text(direction),
-    }
-    fixed = {key: value.replace(b"%", b"%%") for key, value in fixed.items()}
+def line_pattern(fixed: Mapping[str, bytes]) -> bytes:
+    """The line of one outcome with places for what differs from request to request: `pattern % LineValues`."""
     return (
-        b'{"start_time":"%%b.%%03dZ","direction":%b,"method":%b,"path":%%b,"protocol":%b,"response_code":%d,'
+        b'{"start_time":"%%b.%%03dZ","direction":%b,"method":%b,"path":%%b,"protocol":%b,"response_code":%b,'
         b'"response_flags":%b,"response_code_details":%b,"route_name":%b,"upstream_cluster":%b,"upstream_host":%%b,'
         b'"bytes_received":%%d,"bytes_sent":%%d,"duration":%%.3f,"upstream_service_time":%%b,"request_id":"%%b",'
         b'"trace_id":"%%b","authority":"%%b","user_agent":%%b,"downstream_remote_address":"%%b:%%d",'
         b'"attempts":%%d%%b}\n'
-    ) % (
-        fixed["direction"],
-        fixed["method"],
-        fixed["protocol"],
-        status,
-        fixed["flag"],
-        fixed["details"],
-        fixed["route"],
-        fixed["upstream"],
-    )
+    ) % tuple(fixed[name].replace(b"%", b"%%") for name in FIXED)
 
 
-def rare_members(detail: str, raw_line: bytes | None) -> bytes:
+def rare_members(detail: str, raw_line: bytes | None, retry_skipped: str) -> bytes:
     """
     Members for exchanges that went wrong.
 
     Args:
         detail: What exactly was found; left out if empty.
+        retry_skipped: Why no further attempt was made; left out if empty.
         raw_line: What came instead of a request; its first 256 octets are shown.
     """
     members = b""
     if detail:
         members += b',"detail":"%b"' % escape_text(detail)
+    if retry_skipped:
+        members += b',"retry_skipped":"%b"' % escape_text(retry_skipped)
     if raw_line:
         members += b',"raw_line":"%b"' % escape(raw_line[:_MAX_RAW_LINE_BYTES])
     return members

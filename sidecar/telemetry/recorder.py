@@ -20,9 +20,10 @@ from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, Kind, RequestHead
 from sidecar.telemetry import access_log, spans, tracecontext
 from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import RequestMetrics, code_label
 from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
-from sidecar.telemetry.scope import Outcome, OutcomeKey, Scope
+from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
 from sidecar.telemetry.scrape import Configuration, Downstreams, Scrape
 from sidecar.telemetry.settings import RATIO_ONE, TelemetrySettings, resolve
@@ -66,11 +67,13 @@ class Telemetry:
     ) -> None:
         self.observers: tuple[Observer, ...] = ()
         self._metrics = RequestMetrics()
-        self._scopes = Scopes(self._metrics)
+        self._forms = Forms()
+        self._scopes = Scopes(self._metrics, self._forms)
         self._upstreams = Upstreams(clusters, self._metrics.connect_duration, GRACE_NS)
         self._configuration = Configuration()
         self._downstreams = Downstreams()
         self._active = [0, 0]
+        self._slow_ns = self._log_below = 0
         self._seconds: dict[int, bytes] = {}
         self._peers: tuple[dict[str, Peer], dict[str, Peer]] = ({}, {})
         self._destinations: tuple[dict[str, Destination], dict[str, Destination]] = ({}, {})
@@ -105,9 +108,21 @@ class Telemetry:
         self._sample_below = resolved.sampler.root_below
         self._propagation = Propagation(resolved.propagators)
         self._read = read_tracecontext if self._propagation.is_tracecontext_only else self._propagation.read
+        self._bind_forms(settings)
         log_file, exporter = self._sinks.log_file, self._sinks.exporter
         self._write = log_file.write if log_file is not None else None
         self._export = exporter.put if exporter is not None else None
+
+    def _bind_forms(self, settings: TelemetrySettings) -> None:
+        text, when = settings.access_log_template, settings.access_log_when
+        forms = self._forms
+        if (forms.template.text if forms.template else None) == text and forms.when == when:
+            return
+        forms.template = LineTemplate(text) if text is not None else None
+        forms.when = when
+        self._slow_ns = when.slower_than_ns if when is not None and when.slower_than_ns is not None else 1 << 62
+        self._log_below = round(when.sample * RATIO_ONE) if when is not None else 0
+        self._scopes.rebind()
 
     def reopen(self) -> None:
         """Open the access log anew (SIGUSR1)."""
@@ -306,32 +321,31 @@ class Telemetry:
             if head.kinds & _USER_AGENT:
                 agent = _agent(head.fields)
 
-        if self._write is not None:
+        if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
             second, rest = divmod(start_ns, 1_000_000_000)
             members = b""
-            if exchange.detail or head is None:
-                members = access_log.rare_members(exchange.detail, None if head is not None else exchange.raw_line)
-            self._write(
-                outcome.line
-                % (
-                    self._seconds.get(second) or self._new_second(second),
-                    rest // 1_000_000,
-                    access_log.quote(target),
-                    destination.json,
-                    exchange.bytes_received,
-                    exchange.bytes_sent,
-                    duration_ns / 1e6,
-                    waited,
-                    exchange.request_id,
-                    exchange.trace_id,
-                    authority.json,
-                    agent.json if agent is not None else b"null",
-                    peer.json,
-                    port,
-                    exchange.attempts,
-                    members,
-                )
+            if exchange.detail or head is None or exchange.retry_skipped:
+                raw_line = None if head is not None else exchange.raw_line
+                members = access_log.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
+            values = (
+                self._seconds.get(second) or self._new_second(second),
+                rest // 1_000_000,
+                access_log.quote(target),
+                destination.json,
+                exchange.bytes_received,
+                exchange.bytes_sent,
+                duration_ns / 1e6,
+                waited,
+                exchange.request_id,
+                exchange.trace_id,
+                authority.json,
+                agent.json if agent is not None else b"null",
+                peer.json,
+                port,
+                exchange.attempts,
+                members,
             )
+            self._write(outcome.line % values if outcome.text is None else outcome.text.line(values, exchange))
         if exchange.sampled and self._export is not None:
             own = peer.attributes + destination.attributes + authority.attributes
             if head is not None:
@@ -348,6 +362,13 @@ class Telemetry:
                     start_ns, start_ns + duration_ns, own,
                 )
             )  # fmt: skip
+
+    def _is_written(self, exchange: Exchange, duration_ns: int) -> bool:
+        """Whether the filter wants the line of an exchange whose status alone is not enough."""
+        if duration_ns >= self._slow_ns or int(exchange.trace_id[16:], 16) < self._log_below:
+            return True
+        self._sinks.lines_filtered += 1
+        return False
 
     # --- what is remembered ----------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ from typing import TypeVar
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.telemetry import access_log, spans
+from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import Counter, Family, Histogram, RequestMetrics, code_label, method_label
+from sidecar.telemetry.settings import LogFilter
 from sidecar.telemetry.spans import SpanTemplate
 
 _MAX_OUTCOMES = 1024  # of a scope; methods and status codes may be invented
@@ -22,10 +24,33 @@ OutcomeKey = tuple[bytes | None, int, int, Reason | None]
 """Method, minor version, status, reason."""
 
 
-class Outcome:
-    """What is known about an exchange's record once method, status and reason are."""
+class Forms:
+    """
+    How outcomes are bound; when one of these changes, all outcomes are bound anew.
 
-    __slots__ = ("duration", "line", "requests", "span")
+    Attributes:
+        template: Of log lines; None for JSON.
+        when: Which lines are written; None for all.
+    """
+
+    __slots__ = ("template", "when")
+
+    def __init__(self, template: LineTemplate | None = None, when: LogFilter | None = None) -> None:
+        self.template = template
+        self.when = when
+
+
+class Outcome:
+    """
+    What is known about an exchange's record once method, status and reason are.
+
+    Attributes:
+        is_logged: Whether its lines are written whatever else the filter says.
+        line: JSON with places for what changes; unused if there is a template.
+        text: The template of the lines, or None.
+    """
+
+    __slots__ = ("duration", "is_logged", "line", "requests", "span", "text")
 
     def __init__(self, scope: Scope, method: bytes | None, minor: int, status: int, reason: Reason | None) -> None:
         direction, route, upstream = scope.direction, scope.route, scope.upstream
@@ -37,10 +62,14 @@ class Outcome:
         error = spans.error_type(direction, status, reason)
         self.duration = scope.own(durations, method_label(method), code, route, scope.server_address, error)
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
-        self.line = access_log.line_pattern(
+        fixed = access_log.fixed_values(
             direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
             route=route, upstream=upstream,
         )  # fmt: skip
+        template, when = scope.forms.template, scope.forms.when
+        self.line = access_log.line_pattern(fixed)
+        self.text = template.bind(fixed) if template is not None else None
+        self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
         self.span = SpanTemplate(
             direction=direction,
             method=method,
@@ -65,6 +94,7 @@ class Scope:
 
     Args:
         metrics: Where it counts.
+        forms: How outcomes are bound.
         returned: Told when something is recorded in a scope that was empty, or emptied by `forget`.
     """
 
@@ -72,6 +102,7 @@ class Scope:
         "_owned",
         "_returned",
         "direction",
+        "forms",
         "metrics",
         "outcomes",
         "overhead",
@@ -88,6 +119,7 @@ class Scope:
     def __init__(
         self,
         metrics: RequestMetrics,
+        forms: Forms,
         direction: Direction,
         route: str,
         upstream: str,
@@ -95,6 +127,7 @@ class Scope:
         returned: Callable[[Scope], None],
     ) -> None:
         self.metrics = metrics
+        self.forms = forms
         self._returned = returned
         self.direction = direction
         self.route = route

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from sidecar import clock
 from sidecar.exchange import Direction
 from sidecar.telemetry.metrics import RequestMetrics
-from sidecar.telemetry.scope import Scope
+from sidecar.telemetry.scope import Forms, Scope
 
 GRACE_NS = 600 * 1_000_000_000
 """Ten minutes: forty scrapes of a slow Prometheus."""
@@ -31,11 +31,13 @@ class Scopes:
 
     Args:
         metrics: Where they count.
+        forms: How their outcomes are bound.
         grace_ns: How long a scope outlives the last plan that had it.
     """
 
-    def __init__(self, metrics: RequestMetrics, grace_ns: int = GRACE_NS) -> None:
+    def __init__(self, metrics: RequestMetrics, forms: Forms, grace_ns: int = GRACE_NS) -> None:
         self._metrics = metrics
+        self._forms = forms
         self._grace_ns = grace_ns
         self._scopes: dict[ScopeKey, Scope] = {}
         self._live: set[Scope] = set()
@@ -60,7 +62,7 @@ class Scopes:
         key = (direction, route, upstream, server_address)
         found = self._scopes.get(key)
         if found is None:
-            found = self._scopes[key] = Scope(self._metrics, *key, returned=self._on_returned)
+            found = self._scopes[key] = Scope(self._metrics, self._forms, *key, returned=self._on_returned)
             # Two go for one that comes, so that memory is bounded even where nobody scrapes.
             for _ in zip(range(2), self.expire(), strict=False):
                 pass
@@ -78,6 +80,11 @@ class Scopes:
         deadline = clock.monotonic_ns() + self._grace_ns
         for scope in gone - self._permanent:
             self._leaving[scope] = deadline
+
+    def rebind(self) -> None:
+        """The forms changed: outcomes are bound anew when they come next; their series stay."""
+        for scope in self._scopes.values():
+            scope.outcomes.clear()
 
     def expire(self) -> Iterator[None]:
         """Forget the scopes whose time is over, one at each step."""
