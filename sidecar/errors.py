@@ -146,6 +146,24 @@ OVERLOADED = Reason(
     "overloaded", _P, Phase.ACQUIRE, False, 503, "UO", "connection_limit_reached",
     "a limit was reached", "limits.max_connections",
 )  # fmt: skip
+UPSTREAM_OVERLOADED = Reason(
+    "upstream_overloaded", _P, Phase.ACQUIRE, False, 503, "UO", "connection_limit_reached",
+    "as much is under way at the upstream as its circuit breaker allows",
+    "the upstream's circuit_breaker, and its load",
+)  # fmt: skip
+PENDING_TIMEOUT = Reason(
+    "pending_timeout", _P, Phase.ACQUIRE, True, 503, "UO", "connection_limit_reached",
+    "no connection to the upstream became free in time",
+    "the upstream's circuit_breaker.max_connections and pending_timeout",
+)  # fmt: skip
+RATE_LIMITED = Reason(
+    "rate_limited", _P, Phase.ROUTE, False, 429, "RL", "http_request_denied",
+    "the client sends more requests than the rate limit allows", "the route's rate_limit",
+)  # fmt: skip
+FAULT_INJECTED = Reason(
+    "fault_injected", _P, Phase.ROUTE, False, 503, "FI", "proxy_internal_response",
+    "the route's fault.abort answered this request on purpose", "the route's fault",
+)  # fmt: skip
 DRAINING = Reason(
     "draining", _P, Phase.ROUTE, False, 503, "DR", "destination_unavailable",
     "the sidecar is shutting down", "nothing: another instance should take over",
@@ -166,11 +184,13 @@ CONNECT_FAILED = Reason(
 )  # fmt: skip
 CONNECT_TIMEOUT = Reason(
     "connect_timeout", _U, Phase.CONNECT, True, 503, "UF", "connection_timeout",
-    "connecting to the upstream took too long", "the upstream's connect_timeout, and whether packets reach the endpoint",
+    "connecting to the upstream took too long",
+    "the upstream's connect_timeout, and whether packets reach the endpoint",
 )  # fmt: skip
 UPSTREAM_CLOSED = Reason(
     "upstream_closed", _U, Phase.RESPONSE_HEAD, True, 503, "UC", "connection_terminated",
-    "the upstream closed the connection before the response", "the upstream's log; its keep-alive timeout against idle_timeout",
+    "the upstream closed the connection before the response",
+    "the upstream's log; its keep-alive timeout against idle_timeout",
 )  # fmt: skip
 UPSTREAM_RESET = Reason(
     "upstream_reset", _U, Phase.RESPONSE_HEAD, True, 503, "UR", "connection_terminated",
@@ -183,6 +203,10 @@ RESPONSE_CUT = Reason(
 RESPONSE_TIMEOUT = Reason(
     "response_timeout", _U, Phase.RESPONSE_HEAD, False, 504, "UT", "http_response_timeout",
     "the upstream did not answer within the route's timeout", "the route's timeout, and what keeps the upstream slow",
+)  # fmt: skip
+TRY_TIMEOUT = Reason(
+    "try_timeout", _U, Phase.RESPONSE_HEAD, True, 504, "UT", "http_response_timeout",
+    "the upstream did not answer within the policy's time for one try", "the route's retry.per_try_timeout",
 )  # fmt: skip
 RESPONSE_STALLED = Reason(
     "response_stalled", _U, Phase.RESPONSE_BODY, False, 504, "UT", "connection_read_timeout",

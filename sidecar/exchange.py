@@ -90,6 +90,7 @@ class Exchange:
         endpoint: Where the last attempt went, or None.
         attempts: How often the request was sent or a connection for it was tried.
         tries: The attempts before the last, in order, or None if there was but one.
+        retry_after_s: Seconds after which the client may try again, if the proxy says so; else 0.
         retry_skipped: Why another attempt, though the policy names its occasion, was not made; else empty.
         status: Status that the client was sent, or that the reason stands for if none was.
         bytes_received: Bytes of the request body read from the client.
@@ -120,6 +121,7 @@ class Exchange:
         "reason",
         "received_ns",
         "request_id",
+        "retry_after_s",
         "retry_skipped",
         "sampled",
         "scope",
@@ -146,6 +148,7 @@ class Exchange:
         self.endpoint: EndpointLike | None = None
         self.attempts = 0
         self.tries: list[Try] | None = None
+        self.retry_after_s = 0.0
         self.retry_skipped = ""
         self.status = 0
         self.bytes_received = 0

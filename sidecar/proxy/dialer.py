@@ -32,12 +32,16 @@ class Dialer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timers: Timers, outbox: Outbox) -> None:
         self._loop = loop
-        self._timers = timers
+        self.timers = timers
         self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<Dialer {len(self._tasks)} under way>"
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+        """Do it after so many seconds: the back-off of retries, whose grain is finer than that of `timers`."""
+        return self._loop.call_later(delay_s, action)
 
     def dial(self, endpoint: Endpoint) -> None:
         """Open a connection for the endpoint's pool, and report it with `pool.connected` or `pool.failed`."""
@@ -50,11 +54,17 @@ class Dialer:
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
         """Open a connection that no exchange has used or will share, for CONNECT."""
 
+        endpoint.connections += 1
+
         def on_connected(connection: UpstreamConnection) -> None:
             endpoint.cluster.stats.connections_opened += 1
             waiter.on_connection(connection)
 
-        self._spawn(endpoint, on_connected, waiter.on_connect_failed)
+        def on_failed(reason: Reason, detail: str) -> None:
+            endpoint.connections -= 1
+            waiter.on_connect_failed(reason, detail)
+
+        self._spawn(endpoint, on_connected, on_failed)
 
     def stop(self) -> None:
         """Cancel what is under way."""
@@ -86,7 +96,7 @@ class Dialer:
             on_connected(connection)
 
         def factory() -> UpstreamConnection:
-            return UpstreamConnection(endpoint, self._timers, self._outbox, on_made)
+            return UpstreamConnection(endpoint, self.timers, self._outbox, on_made)
 
         try:
             async with asyncio.timeout(endpoint.cluster.connect_timeout_s):

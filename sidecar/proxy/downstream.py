@@ -32,15 +32,12 @@ from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, parse_request_head
-from sidecar.message import Framing, Kind, RequestHead
-from sidecar.proxy.attempt import Attempt
-from sidecar.proxy.bodies import BodyReader
-from sidecar.proxy.halves import Chooser
-from sidecar.proxy.plan import Plan
+from sidecar.message import Framing, RequestHead
+from sidecar.proxy.forwarding import Forwarder
 from sidecar.proxy.relay import State
-from sidecar.proxy.steps import ByAuthority, find_route, request_to_send, upgrade_of
+from sidecar.proxy.steps import find_route
 from sidecar.proxy.upstream_conn import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
-from sidecar.routing.actions import Forward, Route
+from sidecar.routing.actions import Forward
 
 if TYPE_CHECKING:
     from sidecar.proxy.live import ListenerState, Live
@@ -55,20 +52,17 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _MAX_AT_ONCE = 16
 
 
-class DownstreamConnection(BodyReader):
+class DownstreamConnection(Forwarder):
     """
     Args:
         live: What all connections share.
         listener_state: The listener that accepted it.
     """
 
-    __slots__ = ("_forwarded", "_is_paused", "_is_reading", "_peer", "_scanned", "listener_state")
+    __slots__ = ("_is_paused", "_is_reading", "_scanned")
 
     def __init__(self, live: Live, listener_state: ListenerState) -> None:
-        super().__init__(live)
-        self.listener_state = listener_state
-        self._peer: tuple[str, int] = ("", 0)
-        self._forwarded = b""
+        super().__init__(live, listener_state)
         self._is_reading = False
         self._is_paused = False
         # So much of the buffer is known to hold no end of a head; 0 when it may hold whole requests.
@@ -329,35 +323,6 @@ class DownstreamConnection(BodyReader):
         else:
             self._answer(found)
         return rest
-
-    def _forward(self, plan: Plan, route: Route, action: Forward, added: bytes, body: bytes, is_complete: bool) -> None:
-        live, exchange, listener = self._live, self._exchange, self.listener_state.listener
-        assert exchange is not None
-        head = exchange.head
-        assert head is not None
-        target = action.choose(head, self._peer[0])
-        exchange.scope = target.scope
-        self._response_edits = target.response_edits
-        self._upgrade = upgrade_of(head) if head.kinds & Kind.UPGRADE else b""
-        try:
-            request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
-        except ProtocolError as error:
-            self._fail(error.reason, error.detail)
-            return
-        side = plan.sides[listener.direction]
-        chooser: Chooser = target.upstream
-        if route is side.passthrough_route and side.passthrough is not None:
-            chooser = ByAuthority(side.passthrough)
-        now = live.timers.time()
-        if action.timeout_s is not None:
-            self._deadline_of_exchange = now + action.timeout_s
-        live.timers.arm(self, min(now + plan.limits.idle_timeout_s, self._deadline_of_exchange))
-        is_tunnel = head.method == b"CONNECT"
-        self._attempt = Attempt(self, exchange, head, request, chooser, plan.limits, live.dialer, is_tunnel)
-        reason = self._attempt.start(body, is_complete)
-        if reason is not None:
-            self._attempt = None
-            self._fail(reason, "")
 
     # --- what the writing half asks for ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ client's connection, and with HTTP/2 will be a stream. The calls go down the exc
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Protocol
 
 from sidecar.errors import Reason
@@ -19,6 +20,9 @@ class Chooser(Protocol):
 
     def choose(self, head: RequestHead, peer_ip: str) -> Endpoint | None:
         """An endpoint for this request, or None."""
+
+    def choose_other(self, head: RequestHead, peer_ip: str, tried: Container[Endpoint]) -> Endpoint | None:
+        """One that was not tried, if there is any, else as `choose`."""
 
 
 class ClientHalf(Protocol):

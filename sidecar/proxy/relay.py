@@ -287,10 +287,11 @@ class WritingHalf(BatchingWriter):
             self._end(reason, detail)
             self._close(hard=True)
         else:
+            status = exchange.status or reason.status  # a fault's status is its route's
             lines, body = explain(reason, exchange)
             if reason.status in (400, 408):
                 self._closes = True
-            self._reply(reason.status, lines, body)
+            self._reply(status, lines, body)
             self._end(reason, detail)
             self._after_response()
 
@@ -315,7 +316,7 @@ class WritingHalf(BatchingWriter):
         attempt = self._attempt
         if attempt is not None:
             self._attempt = None
-            attempt.cancel()
+            attempt.cancel(reason)
         exchange.end_ns = clock.monotonic_ns()
         if reason is not None:
             exchange.reason = reason

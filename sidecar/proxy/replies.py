@@ -13,6 +13,7 @@ from http import HTTPStatus
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.http1.forward import VIA, status_line
+from sidecar.proxy.policies import retry_after
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
 
@@ -51,7 +52,7 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[list[bytes], bytes]:
     scope, endpoint = exchange.scope, exchange.endpoint
     said: dict[str, object] = {
         "error": reason.name,
-        "status": reason.status,
+        "status": exchange.status or reason.status,
         "flag": reason.flag,
         "message": reason.text,
         "source": reason.source.value,
@@ -72,6 +73,8 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[list[bytes], bytes]:
         b"content-type: application/json",
         b'proxy-status: sidecar; error=%b; details="%b"' % (reason.proxy_error.encode(), reason.name.encode()),
     ]
+    if exchange.retry_after_s:
+        fields.append(b"retry-after: " + retry_after(exchange.retry_after_s))
     if reason.status == 405:
         fields.append(b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
     return fields, json.dumps(said, ensure_ascii=True).encode() + b"\n"

@@ -4,6 +4,7 @@ The decisions of an exchange, in the order of its walk: which route, which targe
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from sidecar import errors
@@ -31,6 +32,10 @@ class ByAuthority:
     def choose(self, head: RequestHead, peer_ip: str) -> Endpoint | None:
         """The authority's endpoint; port 80 unless the request names one (RFC 9110, 4.2.1)."""
         return self.passthrough.endpoint_for(head.host, head.port or 80)
+
+    def choose_other(self, head: RequestHead, peer_ip: str, tried: Container[Endpoint]) -> Endpoint | None:
+        """There is no other: the same."""
+        return self.choose(head, peer_ip)
 
 
 def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:

@@ -237,7 +237,7 @@ class UpstreamConnection(BatchingWriter):
         self.state = State.CLOSED
         self._buffer = b""
         self._timers.forget(self)
-        self.endpoint.cluster.stats.connections_closed += 1
+        pool.closed(self.endpoint)
         if hard:
             self.transport.abort()
         else:

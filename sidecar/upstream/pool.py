@@ -6,7 +6,8 @@ wait are a queue. A request that finds no idle connection starts a dial, and tak
 connection that another request gives back.
 
 Invariant: an endpoint's `idle` holds only open connections with no exchange and no byte unread.
-Invariant: while a request waits, at least as many dials are under way as requests wait.
+Invariant: while a request waits, at least as many dials are under way as requests wait, or the upstream's circuit
+breaker allows no more connections; then the request gets one that is given back, or one in place of one that closes.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ class Waiter(Protocol):
 class Ticket:
     """A place in the queue; `cancel` it when the request is gone."""
 
-    __slots__ = ("endpoint", "waiter")
+    __slots__ = ("dial", "endpoint", "waiter")
 
-    def __init__(self, endpoint: Endpoint, waiter: Waiter) -> None:
+    def __init__(self, endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -> None:
         self.endpoint = endpoint
+        self.dial = dial
         self.waiter: Waiter | None = waiter
 
     def cancel(self) -> None:
@@ -79,15 +81,26 @@ def wait(endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -
     Args:
         waiter: Told once, unless the ticket is cancelled; never during this call.
         dial: Starts a connection, and reports with `connected` or `failed`; called if fewer are under way than
-            requests wait.
+            requests wait and the circuit breaker allows another.
     """
-    ticket = Ticket(endpoint, waiter)
+    ticket = Ticket(endpoint, waiter, dial)
     endpoint.pending.append(ticket)
     endpoint.cluster.stats.pending += 1
-    if endpoint.connecting < len(endpoint.pending):
-        endpoint.connecting += 1
-        dial(endpoint)
+    _dial_if_needed(endpoint)
     return ticket
+
+
+def _dial_if_needed(endpoint: Endpoint) -> None:
+    if endpoint.connecting >= len(endpoint.pending):
+        return
+    breaker = endpoint.cluster.breaker
+    if breaker is not None:
+        open_connections = sum(other.connections for other in endpoint.cluster.endpoints)
+        if not breaker.may_connect(open_connections, endpoint.connections):
+            return
+    endpoint.connecting += 1
+    endpoint.connections += 1
+    cast("Ticket", endpoint.pending[-1]).dial(endpoint)
 
 
 def connected(connection: IdleConnection) -> None:
@@ -101,6 +114,7 @@ def connected(connection: IdleConnection) -> None:
 def failed(endpoint: Endpoint, reason: Reason, detail: str) -> None:
     """A dial failed: the request that has waited longest is told, unless enough other dials are under way."""
     endpoint.connecting -= 1
+    endpoint.connections -= 1
     if len(endpoint.pending) > endpoint.connecting:
         _next_waiting(endpoint).on_connect_failed(reason, detail)
 
@@ -120,6 +134,14 @@ def release(connection: IdleConnection) -> None:
         connection.close_idle("too_many_idle")
     else:
         endpoint.idle.append(connection)
+
+
+def closed(endpoint: Endpoint) -> None:
+    """A connection that was open is closed; a request that waited for room may have a connection made now."""
+    endpoint.connections -= 1
+    endpoint.cluster.stats.connections_closed += 1
+    if endpoint.pending:
+        _dial_if_needed(endpoint)
 
 
 def remove(connection: IdleConnection) -> None:

@@ -361,19 +361,30 @@ class Dial:
 class Dials:
     """In the dialer's place: notes what is dialed; the test decides what comes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: FakeLoop, timers: Timers) -> None:
+        self.loop = loop
+        self.timers = timers
         self.under_way: list[Dial] = []
         self.count = 0
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> FakeHandle:
+        return self.loop.call_later(delay_s, action)
 
     def dial(self, endpoint: Endpoint) -> None:
         self._add(Dial(endpoint, pool.connected, lambda reason, detail: pool.failed(endpoint, reason, detail)))
 
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
+        endpoint.connections += 1
+
         def on_connected(connection: UpstreamConnection) -> None:
             endpoint.cluster.stats.connections_opened += 1
             waiter.on_connection(connection)
 
-        self._add(Dial(endpoint, on_connected, waiter.on_connect_failed))
+        def on_failed(reason: Reason, detail: str) -> None:
+            endpoint.connections -= 1
+            waiter.on_connect_failed(reason, detail)
+
+        self._add(Dial(endpoint, on_connected, on_failed))
 
     def _add(self, dial: Dial) -> None:
         self.count += 1
@@ -458,7 +469,7 @@ class World:
         )
         self.plan = Plan(1, "0" * 12, (sides[0], sides[1]), (), {"web": self.cluster}, limits, 20.0)
         self.live = Live(self.plan, self.telemetry, self.timers, self.loop)  # type: ignore[arg-type]
-        self.dials = Dials()
+        self.dials = Dials(self.loop, self.timers)
         self.live.dialer = self.dials  # type: ignore[assignment]
         self.listener_state = ListenerState(Listener(direction, "127.0.0.1:15001", listener_host))
         self.clients: list[Client] = []
