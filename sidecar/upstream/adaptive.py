@@ -52,6 +52,9 @@ PROBE_PERIOD_S = 60.0
 PROBE_JITTER = 0.15
 """Part of the period that is added at random, so that sidecars do not probe in step (Envoy's `jitter`)."""
 
+FIRST_WINDOW_S = 1.0
+"""Seconds at the start whose results do not count: the first to come back are the fastest."""
+
 FIRST_PROBE_S = 1.0
 FLOOR_PROBE_S = 10.0
 PROBE_STEP_MAX_S = 5.0
@@ -84,7 +87,9 @@ class AdaptiveLimit:
         "_random",
         "_results",
         "_samples",
+        "_starts_at",
         "_step_ends_at",
+        "_to_skip",
         "_window_ends_at",
         "baseline_s",
         "is_probing",
@@ -102,6 +107,8 @@ class AdaptiveLimit:
         self._results = 0
         self._drops = 0
         self._peak = 0
+        self._starts_at = 0.0
+        self._to_skip = 0
         self._window_ends_at = 0.0
         self._probe_at = inf
         self._last_probe_at = -inf
@@ -130,7 +137,10 @@ class AdaptiveLimit:
                 nothing about load and are no sample.
             now: Seconds of loop time.
         """
-        if self.is_probing and not self._is_of_probe(latency_s, in_flight, now):
+        if now < self._starts_at or (self.is_probing and not self._is_of_probe(latency_s, in_flight, now)):
+            return
+        if self._starts_at == 0.0:
+            self._starts_at = now + FIRST_WINDOW_S
             return
         if in_flight > self._peak:
             self._peak = in_flight
@@ -141,17 +151,24 @@ class AdaptiveLimit:
         else:
             self._samples[self._results % MAX_SAMPLES] = latency_s
         self._results += 1
-        if now >= self._window_ends_at and self._results >= (PROBE_SAMPLES if self.is_probing else MIN_RESULTS):
+        if now >= self._window_ends_at and self._results >= self._needed(now):
             self._end_window(now)
 
+    def _needed(self, now: float) -> int:
+        return PROBE_SAMPLES if self.is_probing or self.baseline_s == 0.0 or now >= self._probe_at else MIN_RESULTS
+
     def _is_of_probe(self, latency_s: float, in_flight: int, now: float) -> bool:
-        """Whether a result belongs to the step under way, that is, began when the queue was gone."""
+        """Whether a result belongs to the step under way: it began when the queue was gone, as did those before it."""
         if now >= self._step_ends_at:
             self._end_window(now)
             return False
         if self._drained_at == inf and in_flight <= self.limit:
             self._drained_at = now
-        return now - latency_s >= self._drained_at
+        if now - latency_s < self._drained_at:
+            return False
+        # Of those that began together the fastest come back first: they alone would make a baseline that is too low.
+        self._to_skip -= 1
+        return self._to_skip < 0
 
     def _end_window(self, now: float) -> None:
         latency_s = _typical(self._samples)
@@ -189,6 +206,7 @@ class AdaptiveLimit:
         self.is_probing = True
         self.limit = min(max(limit, MIN_LIMIT), self._max_limit)
         self._drained_at = inf
+        self._to_skip = self.limit
         self._step_ends_at = now + PROBE_STEP_MAX_S
 
     def _end_step(self, latency_s: float | None, now: float) -> None:

@@ -1,0 +1,152 @@
+"""The circuit breaker: what it lets through, what it counts, and what a reload does to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar import errors
+from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.limits import Breaker, BreakerSpec
+from sidecar.upstream.stats import ClusterStats
+
+
+def breaker_of(**settings: object) -> tuple[Breaker, ClusterStats]:
+    stats = ClusterStats()
+    return Breaker(BreakerSpec(**settings), stats, lambda: 0.5), stats  # type: ignore[arg-type]
+
+
+def test_requests_beyond_the_limit_are_refused_and_counted() -> None:
+    """As many as the limit says are in flight; when one leaves, one may enter."""
+    breaker, stats = breaker_of(max_requests=2)
+    assert [breaker.enter() for _ in range(3)] == [True, True, False]
+    assert stats.overflow_requests == 1
+    breaker.leave()
+    assert breaker.enter()
+    assert breaker.requests == 2
+
+
+def test_retries_beyond_the_limit_are_refused_and_counted() -> None:
+    """Retries have a limit of their own."""
+    breaker, stats = breaker_of(max_retries=1)
+    assert [breaker.enter_retry(), breaker.enter_retry()] == [True, False]
+    assert stats.overflow_retries == 1
+    breaker.leave_retry()
+    assert breaker.enter_retry()
+
+
+def test_connections_beyond_the_limit_are_not_opened() -> None:
+    """But an endpoint without any may have one, or whoever waits there would wait for nothing."""
+    breaker, stats = breaker_of(max_connections=10)
+    assert breaker.may_connect(9, here=3)
+    assert not breaker.may_connect(10, here=3)
+    assert breaker.may_connect(10, here=0)
+    assert stats.overflow_connections == 1
+
+
+def test_queue_beyond_the_limit_is_refused() -> None:
+    """A queue of none is allowed: then who cannot be served at once is refused."""
+    breaker, stats = breaker_of(max_pending_requests=1)
+    assert [breaker.may_wait(0), breaker.may_wait(1)] == [True, False]
+    assert stats.overflow_pending == 1
+    assert not breaker_of(max_pending_requests=0)[0].may_wait(0)
+
+
+@pytest.mark.parametrize(("timeout_s", "retry_after_s"), [(0.2, 1), (1.0, 1), (2.5, 3)])
+def test_retry_after_is_the_time_in_which_the_queue_is_served_or_gone(timeout_s: float, retry_after_s: int) -> None:
+    """In whole seconds, at least one, as the field wants it."""
+    assert breaker_of(pending_timeout_s=timeout_s)[0].retry_after_s == retry_after_s
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_connections": 0},
+        {"max_requests": 0},
+        {"max_pending_requests": -1},
+        {"max_retries": -1},
+        {"pending_timeout_s": 0},
+        {"pending_timeout_s": float("nan")},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
+    """A spec is checked when it is made."""
+    with pytest.raises(ValueError, match="expected"):
+        BreakerSpec(**settings)  # type: ignore[arg-type]
+
+
+def test_reload_changes_limits_in_place_and_keeps_who_is_in() -> None:
+    """Who entered before a reload leaves the same breaker after it, so the count comes back to zero."""
+    spec = ClusterSpec("web", (("a:80", 1),), breaker=BreakerSpec(max_requests=5))
+    cluster = Cluster(spec)
+    breaker = cluster.breaker
+    assert breaker is not None
+    assert [breaker.enter() for _ in range(3)] == [True] * 3
+    tighter = ClusterSpec("web", (("a:80", 1),), breaker=BreakerSpec(max_requests=2))
+    cluster.apply(tighter, tighter.static_addresses())
+    assert cluster.breaker is breaker
+    assert not breaker.enter()
+    assert cluster.stats.concurrency_limit == 2
+    for _ in range(3):
+        breaker.leave()
+    assert breaker.requests == 0
+    without = ClusterSpec("web", (("a:80", 1),))
+    cluster.apply(without, without.static_addresses())
+    assert cluster.breaker is None
+    assert cluster.stats.concurrency_limit == 0
+
+
+class TestAdaptive:
+    """What an adaptive limit learns from."""
+
+    @pytest.mark.parametrize(
+        ("status", "failure", "seen"),
+        [
+            (200, None, [False]),
+            (404, None, [False]),
+            (500, None, []),
+            (502, None, []),
+            (503, None, [True]),
+            (429, None, [True]),
+            (0, None, []),
+            (0, errors.RESPONSE_TIMEOUT, [True]),
+            (200, errors.RESPONSE_CUT, []),
+            (0, errors.UPSTREAM_RESET, []),
+            (0, errors.CONNECT_FAILED, []),
+            (0, errors.CLIENT_LEFT, []),
+        ],
+    )
+    def test_only_good_answers_are_samples_and_only_overload_is_a_drop(
+        self, status: int, failure: errors.Reason | None, seen: list[bool]
+    ) -> None:
+        """An error that comes at once is no proof of speed, and a crash none of overload."""
+        breaker, _ = breaker_of(adaptive=True)
+        noted: list[bool] = []
+
+        class Noting:
+            limit = 7
+
+            def on_sample(self, latency_s: float, in_flight: int, did_drop: bool, now: float) -> None:
+                noted.append(did_drop)
+
+        breaker.adaptive = Noting()  # type: ignore[assignment]
+        breaker.on_result(status, failure, 0.01, 1.0)
+        assert noted == seen
+        assert breaker.limit == (7 if seen else 64)
+
+    def test_reload_keeps_what_was_learnt(self) -> None:
+        """Another bound does not begin the search anew; turning it off restores the fixed limit."""
+        breaker, stats = breaker_of(adaptive=True, max_requests=100)
+        adaptive = breaker.adaptive
+        breaker.configure(BreakerSpec(adaptive=True, max_requests=50))
+        assert breaker.adaptive is adaptive
+        assert breaker.limit == 50
+        breaker.configure(BreakerSpec(max_requests=50))
+        assert breaker.adaptive is None
+        assert (breaker.limit, stats.concurrency_limit) == (50, 50)
+
+
+def test_repr_shows_the_state() -> None:
+    """A look says how much is under way."""
+    breaker, _ = breaker_of(max_requests=9)
+    breaker.enter()
+    assert repr(breaker) == "<Breaker [Requests: 1 of 9 | Retries: 0 of 16]>"
