@@ -26,11 +26,6 @@ NOT_YET: frozenset[str] = frozenset(
         "upstream.retry_budget",
         "upstream.circuit_breaker",
         "upstream.outlier_detection",
-        "upstream.health_check",
-        "upstream.slow_start",
-        "upstream.panic_threshold",
-        "endpoint.zone",
-        "zone",
         "load_balancing.peak_ewma",
         "drain.delay",
     }

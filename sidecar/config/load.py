@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.config.check import Report, check
-from sidecar.config.document import parse
+from sidecar.config.document import Node, parse
 from sidecar.config.model import Config
+from sidecar.config.places import Lines, lines_of
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import Source, decode, read_source
 from sidecar.config.validate import shape
@@ -26,11 +27,13 @@ class Loaded:
         config: What it says.
         digest_hex: SHA-256 of its bytes.
         raw: Its bytes.
+        lines: Where its settings are written.
     """
 
     config: Config
     digest_hex: str
     raw: bytes
+    lines: Lines
 
 
 def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
@@ -45,6 +48,11 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: With every problem found; no other exception, whatever the bytes.
     """
+    return _understand(text, filename, env)[0]
+
+
+def _understand(text: bytes, filename: str, env: Mapping[str, str]) -> tuple[Config, Node]:
+    """The configuration, and the tree that it was read from."""
     root, problems = parse(decode(text, filename), filename, env)
     if root is None:
         message = "expected a mapping, found an empty file"
@@ -57,7 +65,7 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
         problems += report.problems
     if problems or shaped.config is None:
         raise ConfigError(problems)
-    return shaped.config
+    return shaped.config, root
 
 
 def read_config(path: str, env: Mapping[str, str]) -> Loaded:
@@ -73,4 +81,5 @@ def read_config(path: str, env: Mapping[str, str]) -> Loaded:
 
 def load_source(source: Source, env: Mapping[str, str]) -> Loaded:
     """Understand what was read, such as by `read_source_async`; raises as `load_text`."""
-    return Loaded(load_text(source.raw, source.path, env), source.digest_hex, source.raw)
+    config, root = _understand(source.raw, source.path, env)
+    return Loaded(config, source.digest_hex, source.raw, lines_of(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence as SequenceLike
 from dataclasses import dataclass
 from typing import Final
@@ -81,6 +82,44 @@ def place_of_key(root: Node, location: Location) -> Place:
         assert isinstance(parent, Mapping)
         return Place(place.path, place.keys, place.node, parent.entries[place.keys[-1]][0])
     return place
+
+
+Lines = Mapping_[tuple[int | str, ...], int]
+"""Line of a key or an item, by the keys and indices that lead to it."""
+
+_LINELESS: Final = frozenset(
+    {
+        "match",
+        "to",
+        "request_headers",
+        "response_headers",
+        "respond",
+        "redirect",
+        "endpoints",
+        "listen",
+        "hosts",
+        "tests",
+    }
+)
+"""Parts of a file that hold no settings with a default, and most of its keys."""
+
+
+def lines_of(root: Node) -> Lines:
+    """Where each setting of a file is written, so that its value in force can be shown with its origin."""
+    found: dict[tuple[int | str, ...], int] = {}
+    waiting: list[tuple[tuple[int | str, ...], Node]] = [((), root)]
+    while waiting:
+        at, node = waiting.pop()
+        if isinstance(node, Mapping):
+            for name, (key, value) in node.entries.items():
+                if name not in _LINELESS:
+                    found[*at, name] = key.line
+                    waiting.append(((*at, name), value))
+        elif isinstance(node, Sequence):
+            for index, item in enumerate(node.items):
+                found[*at, index] = item.line
+                waiting.append(((*at, index), item))
+    return found
 
 
 def _child(node: Node, step: int | str) -> Node:

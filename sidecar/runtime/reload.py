@@ -22,6 +22,7 @@ from sidecar.config.source import Source, SourceError, SourceWatch, read_source
 from sidecar.net.timers import Timers
 from sidecar.proxy.live import Live
 from sidecar.runtime.compile import Compiler, Draft, make_draft
+from sidecar.runtime.effective import Effective
 from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
 from sidecar.runtime.process_log import event
@@ -92,6 +93,7 @@ class Reloader:
         live: The data path; None until the first file was good.
         listeners: What is open.
         config: The configuration in force; None until the first file was good.
+        effective: The same with the origin of each setting.
         last: Outcome of the last load; None before the first.
         last_good: Outcome of the last load that succeeded.
         compiler: Makes the plans.
@@ -111,6 +113,7 @@ class Reloader:
         self.env = env
         self.live: Live | None = None
         self.config: Config | None = None
+        self.effective: Effective | None = None
         self.last: Outcome | None = None
         self.last_good: Outcome | None = None
         self.listeners = Listeners(loop, door_for)
@@ -195,6 +198,7 @@ class Reloader:
         self._telemetry.reconfigure(compiled.telemetry)
         self.live.plan = compiled.plan
         self.config = draft.loaded.config
+        self.effective = Effective(self.path, draft.loaded.config, draft.loaded.lines)
         self._generation += 1
         self._telemetry.config_applied(compiled.plan.config_hash, is_reload=self._generation > 1)
         # --- end of the swap ---
@@ -205,6 +209,7 @@ class Reloader:
         return make_draft(load_source(source, self.env), self.path, self.env)
 
     def _report(self, outcome: Outcome) -> None:
+        self._telemetry.config_loaded(outcome.took_s, is_ok=outcome.is_ok)
         if outcome.is_ok:
             self.last_good = outcome
             logger.info(

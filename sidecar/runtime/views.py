@@ -15,13 +15,9 @@ from sidecar.admin.endpoints import ReloadReport
 from sidecar.admin.redact import redact, secrets_of
 from sidecar.config.problems import Problem
 from sidecar.exchange import Direction
-from sidecar.proxy.plan import Side
-from sidecar.routing.actions import Forward, Redirect, Route
-from sidecar.routing.match import Match
 from sidecar.runtime import process_log
 from sidecar.runtime.reload import Outcome, Reloader
 from sidecar.telemetry.recorder import Format, Observer, Telemetry
-from sidecar.upstream.cluster import Cluster, ClusterStats
 
 MAX_OBSERVERS = 8
 """Who may look on at once; each takes some microseconds of every request."""
@@ -117,17 +113,18 @@ class Views:
             "live": _live(reloader),
             "last_load": _outcome(reloader.last) if reloader.last is not None else None,
             "effective": redact(effective, secrets_of(reloader.env)),
+            "telemetry": self._sidecar.telemetry.effective(),
         }
 
     def routes_dump(self) -> Mapping[str, object]:
-        """Routes of both directions in the order in which they are tried."""
-        live = self._sidecar.reloader.live
-        return {} if live is None else {side.direction.label: _side(side) for side in live.plan.sides}
+        """Routes of both directions in the order in which they are tried, with every setting and its origin."""
+        live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
+        return {} if live is None or effective is None else effective.routes(live.plan)
 
     def upstreams_dump(self) -> Mapping[str, object]:
         """Clusters, their endpoints and what happened there."""
-        live = self._sidecar.reloader.live
-        return {} if live is None else {name: _cluster(cluster) for name, cluster in live.plan.clusters.items()}
+        live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
+        return {} if live is None or effective is None else effective.upstreams(live.plan)
 
     # --- switches ----------------------------------------------------------------------------------------------
 
@@ -185,52 +182,6 @@ def _problem(problem: Problem) -> dict[str, object]:
         "path": problem.path,
         "message": problem.message,
         "hint": problem.hint,
-    }
-
-
-def _side(side: Side) -> dict[str, object]:
-    unmatched = "passthrough" if side.passthrough_route is not None else "404"
-    return {
-        "routes": [_route(route) for route in side.table.routes],
-        "unmatched": _route(side.fallback) if side.fallback is not None else unmatched,
-    }
-
-
-def _route(route: Route) -> dict[str, object]:
-    action = route.action
-    entry: dict[str, object] = {"name": route.name, "match": [_match(match) for match in route.matches]}
-    if isinstance(action, Forward):
-        entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
-        entry["timeout_s"] = action.timeout_s
-    elif isinstance(action, Redirect):
-        entry["redirect"] = action.status
-    else:
-        entry["respond"] = action.status
-    return entry
-
-
-def _match(match: Match) -> dict[str, str]:
-    return {condition.part: condition.text for condition in match.parts()}
-
-
-def _cluster(cluster: Cluster) -> dict[str, object]:
-    stats = cluster.stats
-    return {
-        "load_balancing": cluster.spec.policy,
-        "dns": f"{cluster.spec.dns[0]}:{cluster.spec.dns[1]}" if cluster.spec.dns else None,
-        "connect_timeout_s": cluster.connect_timeout_s,
-        "idle_timeout_s": cluster.idle_timeout_s,
-        "endpoints": [
-            {
-                "address": endpoint.label,
-                "weight": endpoint.weight,
-                "active": endpoint.active,
-                "idle_connections": len(endpoint.idle),
-                "connecting": endpoint.connecting,
-            }
-            for endpoint in cluster.endpoints
-        ],
-        "stats": {name: getattr(stats, name) for name in ClusterStats.__slots__},
     }
 
 

@@ -1,0 +1,182 @@
+"""
+Every setting in force and where it comes from, for the pages `/routes` and `/upstreams`. *Cold.*
+
+Whoever asks why a request took 15 seconds must not have to know a default by heart: each value stands there with the
+line of the file that set it, or with `default`. Durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sidecar.config import model
+from sidecar.config.places import Lines
+from sidecar.config.shape import Model
+from sidecar.exchange import Direction
+from sidecar.proxy.plan import Plan, Side
+from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.match import Match
+from sidecar.runtime.compile_routes import APP
+from sidecar.upstream.cluster import Cluster, ClusterStats
+from sidecar.upstream.retry import NO_POLICY
+
+Location = tuple[int | str, ...]
+Settings = dict[str, dict[str, object]]
+
+_OF_ROUTES = ("timeout", "retry", "rate_limit", "fault", "mirror")
+_OF_UPSTREAMS = (
+    "load_balancing", "connect_timeout", "idle_timeout", "retry_budget", "circuit_breaker", "outlier_detection",
+    "health_check", "slow_start", "panic_threshold",
+)  # fmt: skip
+
+
+class Effective:
+    """
+    The configuration in force, explained.
+
+    Args:
+        file: Name of the file.
+        config: What it says.
+        lines: Where it says so.
+    """
+
+    __slots__ = ("_config", "_file", "_lines")
+
+    def __init__(self, file: str, config: model.Config, lines: Lines) -> None:
+        self._file = file
+        self._config = config
+        self._lines = lines
+
+    def routes(self, plan: Plan) -> dict[str, object]:
+        """Routes of both directions in the order in which they are tried, and the settings of all connections."""
+        sides: dict[str, object] = {side.direction.label: self._side(side) for side in plan.sides}
+        config = self._config
+        common = self._settings(config.limits, ("limits",), tuple(model.Limits.model_fields))
+        common |= self._settings(config.drain, ("drain",), tuple(model.Drain.model_fields))
+        return sides | {"settings": common}
+
+    def upstreams(self, plan: Plan) -> dict[str, object]:
+        """Clusters, their endpoints and what happened there."""
+        return {name: self._cluster(cluster) for name, cluster in plan.clusters.items()}
+
+    # --- routes ------------------------------------------------------------------------------------------------
+
+    def _side(self, side: Side) -> dict[str, object]:
+        config = self._config.inbound if side.direction is Direction.INBOUND else self._config.outbound
+        explicit = config.routes if config is not None else []
+        routes = [
+            self._route(route, side.direction.label, index, explicit[index] if index < len(explicit) else None)
+            for index, route in enumerate(side.table.routes)
+        ]
+        unmatched: object = "passthrough" if side.passthrough_route is not None else "404"
+        if side.fallback is not None:
+            unmatched = self._route(side.fallback, side.direction.label, 0, None)
+        page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
+        if isinstance(config, model.Inbound):
+            page["settings"] = self._settings(config, ("inbound",), ("rate_limit",))
+        return page
+
+    def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:
+        action = route.action
+        entry: dict[str, object] = {"name": route.name, "match": [_match(match) for match in route.matches]}
+        if isinstance(action, Forward):
+            entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
+            entry["timeout_s"] = action.timeout_s
+            at: Location = (side, "routes", index) if config is not None else ()
+            settings = self._settings(config or model.Route(), at, _OF_ROUTES)
+            if config is None or config.retry is None:
+                del settings["retry"]
+                settings |= _safe_retries()
+            entry["settings"] = settings
+        elif isinstance(action, Redirect):
+            entry["redirect"] = action.status
+        else:
+            entry["respond"] = action.status
+        if config is not None:
+            entry["from"] = f"{self._file}:{self._lines.get((side, 'routes', index), 1)}"
+        return entry
+
+    # --- upstreams ---------------------------------------------------------------------------------------------
+
+    def _cluster(self, cluster: Cluster) -> dict[str, object]:
+        spec, stats = cluster.spec, cluster.stats
+        config = self._config.upstreams.get(cluster.name)
+        if config is not None:
+            settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
+        else:
+            settings = self._settings(model.Upstream(endpoints=[]), (), _OF_UPSTREAMS)
+            if cluster.name == APP and self._config.inbound is not None:
+                settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
+        return {
+            "load_balancing": spec.policy,
+            "dns": f"{spec.dns[0]}:{spec.dns[1]}" if spec.dns else None,
+            "connect_timeout_s": cluster.connect_timeout_s,
+            "idle_timeout_s": cluster.idle_timeout_s,
+            "settings": settings,
+            "panic": cluster.is_panicking,
+            "endpoints": [
+                {
+                    "address": endpoint.label,
+                    "weight": endpoint.weight,
+                    "share": round(endpoint.share, 6),
+                    "zone": endpoint.zone or None,
+                    "health": endpoint.health.name.lower(),
+                    "ejected": endpoint.ejected_until != 0,
+                    "probation": endpoint.is_on_probation,
+                    "active": endpoint.active,
+                    "idle_connections": len(endpoint.idle),
+                    "connecting": endpoint.connecting,
+                }
+                for endpoint in cluster.endpoints
+            ],
+            "stats": {name: getattr(stats, name) for name in ClusterStats.__slots__},
+        }
+
+    # --- settings ----------------------------------------------------------------------------------------------
+
+    def _settings(self, section: Model, at: Location, names: tuple[str, ...]) -> Settings:
+        prefix = f"{at[0]}." if at in (("limits",), ("drain",)) else ""
+        line = self._lines.get(at)
+        return {
+            prefix + name: {"value": value, "from": origin}
+            for name, value, origin in self._flat(section, at, names, line)
+        }
+
+    def _flat(
+        self, section: Model, at: Location, names: tuple[str, ...], line: int | None
+    ) -> Iterator[tuple[str, object, str]]:
+        """Name, value and origin of each setting; those of a section within it as `section.key`."""
+        for name in names:
+            value = getattr(section, name)
+            is_set = bool(at) and name in section.model_fields_set
+            here = self._lines.get((*at, name), line) if is_set else None
+            if isinstance(value, model.Hash | model.KeySource):
+                value = value.model_dump(mode="json", exclude_none=True)
+            if not isinstance(value, Model):
+                yield name, _plain(value), "default" if here is None else f"{self._file}:{here}"
+                continue
+            below = tuple(type(value).model_fields)
+            for key, inner, origin in self._flat(value, (*at, name) if is_set else (), below, here):
+                yield f"{name}.{key}", inner, origin
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, Model) else value
+
+
+def _safe_retries() -> Settings:
+    """What a route without `retry` does all the same."""
+    return {
+        "retry.attempts": {"value": NO_POLICY.attempts, "from": "default"},
+        "retry.on": {"value": "what cannot have been processed", "from": "default"},
+        "retry.per_try_timeout": {"value": None, "from": "default"},
+    }
+
+
+def _match(match: Match) -> dict[str, str]:
+    return {condition.part: condition.text for condition in match.parts()}
