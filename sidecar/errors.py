@@ -126,7 +126,7 @@ LOOP = Reason(
 )  # fmt: skip
 METHOD_NOT_ALLOWED = Reason(
     "connect_not_allowed", _D, Phase.ROUTE, False, 405, "DPE", "http_request_denied",
-    "CONNECT is served on outbound listeners only", "the address to which the client sends CONNECT",
+    "CONNECT is not served here", "the client: outbound listeners open tunnels, to upstreams that a route names",
 )  # fmt: skip
 
 # --- what the proxy decided ----------------------------------------------------------------------------------

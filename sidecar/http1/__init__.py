@@ -6,7 +6,7 @@ Whichever code here frames a message is the one whose reading goes on: nothing i
 understood, and nothing that was refused is passed at all. Who may come in: `proxy`, and `routing` for `make_field`.
 
 The head parser is our own and not llhttp: it must refuse what llhttp tolerates (folded lines, white space, repeated
-lengths), stop between pipelined requests, and keep each line's bytes for forwarding. Remembering the lines that it
-has seen, it also costs less than a callback a header (`benchmarks/micro/head.py`). Tests hold it against llhttp and
-h11.
+lengths), stop between pipelined requests, and keep each line's bytes for forwarding. It remembers the lines that it has
+seen; what that costs beside a callback a header, which leaves checking, framing and rebuilding still to be done, is in
+`benchmarks/micro/head.py`. Tests hold it against llhttp and h11.
 """

@@ -12,6 +12,7 @@ from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
 VIA = b"via: 1.1 sidecar"
 """RFC 9110, 7.6.3: the received protocol and a pseudonym; one for all sidecars, as hops are told apart by traces."""
+_VIAS = (b"via: 1.0 sidecar", VIA)
 
 _HARMLESS_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"))
 # "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of the
@@ -55,8 +56,8 @@ def request_bytes(
     target = path if head.query is None else b"%b?%b" % (path, head.query)
     lines = b"\r\n".join([field.wire for field in fields if not field.kind & dropped])
     if lines:
-        return b"%b %b HTTP/1.1\r\n%b\r\n%b%b\r\n\r\n" % (head.method, target, lines, added, VIA)
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n\r\n" % (head.method, target, added, VIA)
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b%b\r\n\r\n" % (head.method, target, lines, added, _VIAS[head.minor])
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n\r\n" % (head.method, target, added, _VIAS[head.minor])
 
 
 def _without_nominated(
@@ -127,7 +128,11 @@ def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connec
         # (Informational) or 204 (No Content)" (RFC 9110, 8.6).
         dropped |= Kind.CONTENT_LENGTH
     lines = [field.wire for field in fields if not field.kind & dropped]
-    lines.append(VIA)
+    lines.append(_VIAS[head.minor])
+    if head.status == 426 and kinds & Kind.UPGRADE:
+        # "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110, 15.5.22).
+        lines += [field.wire for field in head.fields if field.kind & Kind.UPGRADE]
+        connection = connection + b", upgrade" if connection else b"upgrade"
     if framing == Framing.CHUNKED:
         lines.append(b"transfer-encoding: chunked")
     if connection:

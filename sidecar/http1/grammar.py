@@ -152,7 +152,7 @@ def authority(value: bytes) -> tuple[bytes, int | None]:
     An empty value is allowed: a target without authority has an empty `Host`. IPv6 keeps its brackets.
 
     Raises:
-        GrammarError: User information, an invalid host, or a port over 65535.
+        GrammarError: User information, an invalid host, or a port that is not 1 to 65535.
     """
     if value[:1] == b"[":
         end = value.find(b"]")
@@ -174,7 +174,7 @@ def authority(value: bytes) -> tuple[bytes, int | None]:
             raise GrammarError("a port without a host")
     if not port:
         return host, None
-    if not port.isdigit() or len(port) > 5 or int(port) > 65535:
+    if not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
         raise GrammarError("an invalid port")
     return host, int(port)
 

@@ -125,15 +125,16 @@ class Attempt(Tries):
 
     def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Passed on, unless another try is worth more; at its end the connection is no longer ours."""
-        self._report(head.status, None)
+        endpoint = self._endpoint
+        assert endpoint is not None
+        if endpoint.cluster.observer is not None:
+            self._report(head.status, None)
         statuses = self._policy.statuses
         if statuses and head.status in statuses and self._is_retried(head, is_end):
             return
         self._has_response = True
         self._body = None
         if self._retries:
-            endpoint = self._endpoint
-            assert endpoint is not None
             if head.status < 500:
                 endpoint.cluster.stats.retries_successful += 1
             else:

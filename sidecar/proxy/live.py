@@ -50,7 +50,6 @@ class Live:
         self.loop = loop
         self.outbox = Outbox(loop)
         self.dialer = Dialer(loop, timers, self.outbox)
-        self.is_draining = False
         self.connections: tuple[set[DownstreamConnection], set[DownstreamConnection]] = (set(), set())
         """Downstream connections, indexed by `Direction`."""
 

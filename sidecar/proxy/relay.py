@@ -263,6 +263,10 @@ class WritingHalf(BatchingWriter):
         head, action = exchange.head, route.action
         assert head is not None
         exchange.scope = route.scope
+        if head.method == b"CONNECT":
+            # A 2xx would tell the client that its tunnel stands (RFC 9110, 9.3.6).
+            self._fail(errors.METHOD_NOT_ALLOWED, "CONNECT at a route without an upstream")
+            return
         if isinstance(action, Redirect):
             try:
                 fields, body = [make_field(b"location", action.location(head))], b""

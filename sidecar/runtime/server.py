@@ -150,9 +150,6 @@ class Sidecar:
         budget = self._drain_timeout_s()
         deadline = self._loop.time() + budget - self._flush_s()
         self.drain()
-        live = self.reloader.live
-        assert live is not None
-        live.is_draining = True
         await self._until_empty(Direction.INBOUND, deadline)
         self.reloader.listeners.close((Role.OUTBOUND,), "drain")
         await self._until_empty(Direction.OUTBOUND, deadline)

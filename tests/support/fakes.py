@@ -48,7 +48,7 @@ from sidecar.upstream.passthrough import Passthrough
 _MAX_READ_BYTES = 256 * 1024
 _NOISE = re.compile(
     rb"(?<=\r\n)(?:traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]|x-request-id: [0-9a-f-]{16,36}"
-    rb"|x-forwarded-proto: http|via: 1\.1 sidecar)\r\n"
+    rb"|x-forwarded-proto: http|via: 1\.[01] sidecar)\r\n"
 )
 
 

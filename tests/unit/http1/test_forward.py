@@ -98,7 +98,7 @@ class TestRequests:
 
     def test_no_field_at_all(self) -> None:
         """An HTTP/1.0 request may have none."""
-        assert forwarded(b"GET / HTTP/1.0") == [b"GET / HTTP/1.1", b"via: 1.1 sidecar"]
+        assert forwarded(b"GET / HTTP/1.0") == [b"GET / HTTP/1.1", b"via: 1.0 sidecar"]
 
 
 def answered(
@@ -117,8 +117,15 @@ class TestResponses:
     def test_lines_pass_byte_for_byte(self) -> None:
         """Fields and reason phrase are the upstream's; the version is ours."""
         assert answered(b"HTTP/1.0 200 Fine", b"Content-LENGTH: 5", b"Set-Cookie: a", b"set-cookie:b") == [
-            b"HTTP/1.1 200 Fine", b"Content-LENGTH: 5", b"Set-Cookie: a", b"set-cookie:b", b"via: 1.1 sidecar"
+            b"HTTP/1.1 200 Fine", b"Content-LENGTH: 5", b"Set-Cookie: a", b"set-cookie:b", b"via: 1.0 sidecar"
         ]  # fmt: skip
+
+    def test_upgrade_required_says_to_what(self) -> None:
+        """RFC 9110, 15.5.22: a 426 response must hold `Upgrade`."""
+        lines = answered(
+            b"HTTP/1.1 426 Upgrade Required", b"Upgrade: HTTP/3.0", b"Connection: Upgrade", b"Content-Length: 0"
+        )
+        assert lines[1:] == [b"Content-Length: 0", b"via: 1.1 sidecar", b"Upgrade: HTTP/3.0", b"connection: upgrade"]
 
     def test_hop_by_hop_and_nominated_fields_stay(self) -> None:
         """The upstream's Connection is for us."""

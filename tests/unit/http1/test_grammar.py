@@ -181,8 +181,9 @@ class TestAuthority:
         assert good == set(grammar.REG_NAME) - {ord("%")}
 
     def test_octets_of_a_port(self) -> None:
-        """A port's octet is a digit."""
-        assert set(accepted(lambda octet: authority(b"a:" + octet))) == set(DIGIT)
+        """A port's octet is a digit, and nothing listens at port 0."""
+        assert set(accepted(lambda octet: authority(b"a:1" + octet))) == set(DIGIT)
+        assert set(accepted(lambda octet: authority(b"a:" + octet))) == set(DIGIT) - {ord("0")}
 
     @pytest.mark.parametrize(
         ("value", "expected"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.exchange import Direction
-from sidecar.routing.actions import Route
+from sidecar.routing.actions import Route, make_respond
 from tests.support.fakes import World
 
 GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -414,4 +414,13 @@ class TestForwarding:
             server = world.accept()
             _ = server >> OK
             _ = client << OK
+        world.assert_at_rest()
+
+
+def test_connect_at_a_route_without_an_upstream_opens_no_tunnel() -> None:
+    """A 2xx to CONNECT would tell the client that its tunnel stands (RFC 9110, 9.3.6)."""
+    with World(action=make_respond(200, {}, "hello")) as world:
+        client = world.client()
+        _ = client >> b"CONNECT web:443 HTTP/1.1\r\nHost: web:443\r\n\r\n"
+        assert client.responses()[-1].status == 405
         world.assert_at_rest()
