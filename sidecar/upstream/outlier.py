@@ -212,8 +212,10 @@ class Outlier:
         for endpoint in self._owner.endpoints:
             if endpoint.ejected_until == 0 or now < endpoint.ejected_until:
                 continue
-            # A request on probation that has not ended for an ejection's time is hung or a stream: ask another.
-            is_lost = endpoint.is_probed and now >= endpoint.ejected_until + 2 * self.spec.base_ejection_time_s
+            # The one request has ended and told nothing, or does not end, being hung or a stream: ask another.
+            is_lost = endpoint.is_probed and (
+                endpoint.active == 0 or now >= endpoint.ejected_until + 2 * self.spec.base_ejection_time_s
+            )
             if not endpoint.is_on_probation or is_lost:
                 if is_lost:
                     endpoint.ejected_until = now

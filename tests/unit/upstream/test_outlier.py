@@ -233,9 +233,17 @@ class TestReturn:
         """After twice the base time the next request is the one that tells."""
         cluster, bad = self.ejected()
         assert cluster.choose(HEAD, "") is bad
+        bad.active += 1
         cluster.tick(START + 89)
         assert bad.host not in chosen(cluster)
         cluster.tick(START + 91)
+        assert cluster.choose(HEAD, "") is bad
+
+    def test_request_that_ended_and_told_nothing_gives_its_place_to_another(self) -> None:
+        """One that our own limit refused, say: the next sweep sees that nothing is in flight there."""
+        cluster, bad = self.ejected()
+        assert cluster.choose(HEAD, "") is bad
+        cluster.tick(START + 31)
         assert cluster.choose(HEAD, "") is bad
 
     def test_unhealthy_endpoint_waits_for_its_health(self) -> None:
