@@ -35,8 +35,9 @@ from sidecar.config.resilience import (
 )
 from sidecar.config.routes import Destination, HeaderEdits, Redirect, RegexRewrite, Respond, Rewrite, Route, Sticky
 from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
-from sidecar.config.units import Duration, Percent, PositiveDuration, Ratio, Weight, choice, integer, size
-from sidecar.config.words import CookieName, FreeName, HeaderName, HeaderValue, Method, Part, UpstreamName
+from sidecar.config.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
+from sidecar.config.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
+from sidecar.config.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpstreamName
 
 __all__ = [
     "AccessLog",
@@ -55,6 +56,7 @@ __all__ = [
     "KeySource",
     "Limits",
     "ListenSpec",
+    "LogWhen",
     "Match",
     "Metrics",
     "Mirror",
@@ -242,48 +244,6 @@ class Admin(Model):
     """The administrative interface."""
 
     listen: TcpListenAddress = setting("127.0.0.1:9901", "Address; keep it on loopback: it can stop the process.")
-
-
-class Metrics(Model):
-    """Metrics and health."""
-
-    not_yet: ClassVar[frozenset[str]] = frozenset({"compat"})
-
-    listen: TcpListenAddress = setting("0.0.0.0:15020", "Address; read-only.")
-
-
-class Traces(Model):
-    """Spans."""
-
-    not_yet: ClassVar[frozenset[str]] = frozenset({"propagators"})
-
-    otlp_endpoint: HttpUrl | None = setting(
-        None, "Base URL of an OTLP/HTTP collector; without it the `OTEL_*` variables decide; none set: no export."
-    )
-    sample: Ratio = setting(1.0, "Share of the traces that begin here which is exported; 0 to 1, or a percentage.")
-
-
-def _later_format(written: str) -> str:
-    return "templates are not supported yet" if "%" in written or "{" in written else ""
-
-
-class AccessLog(Model):
-    """A line for every request."""
-
-    not_yet: ClassVar[frozenset[str]] = frozenset({"template", "when"})
-
-    path: Part = setting("/dev/stdout", "The file that lines are appended to.")
-    format: Annotated[Literal["json", "off"], choice("json", "off", later=_later_format)] = setting(
-        "json", "`json`, or `off`."
-    )
-
-
-class Telemetry(Model):
-    """What is told about every request."""
-
-    metrics: Metrics = setting(Metrics(), "Metrics and health.")
-    traces: Traces = setting(Traces(), "Spans.")
-    access_log: AccessLog = setting(AccessLog(), "A line for every request.")
 
 
 class TestRequest(Model):

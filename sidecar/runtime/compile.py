@@ -30,7 +30,7 @@ from sidecar.runtime.compile_policies import RateLimiters, breaker_spec, budget_
 from sidecar.runtime.compile_routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory
 from sidecar.runtime.listeners import ListenerSpec, Role
 from sidecar.runtime.routing_tests import failure
-from sidecar.telemetry.recorder import TelemetrySettings
+from sidecar.telemetry.recorder import LogFilter, TelemetrySettings
 from sidecar.upstream.balance import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.passthrough import Passthrough
@@ -259,8 +259,17 @@ def telemetry_settings(config: model.Config) -> TelemetrySettings:
         service_namespace=service.namespace or "",
         otlp_endpoint=telemetry.traces.otlp_endpoint,
         sample=telemetry.traces.sample,
-        access_log_path=log.path if log.format == "json" else None,
+        access_log_path=log.path if log.format != "off" else None,
+        access_log_template=log.format if log.format not in ("json", "off") else None,
+        access_log_when=_log_filter(log.when) if log.when is not None else None,
+        propagators=tuple(telemetry.traces.propagators) if telemetry.traces.propagators is not None else None,
+        compat=tuple(telemetry.metrics.compat),
     )
+
+
+def _log_filter(when: model.LogWhen) -> LogFilter:
+    slower_than_ns = round(when.slower_than * 1e9) if when.slower_than is not None else None
+    return LogFilter(tuple(when.status), slower_than_ns, when.sample)
 
 
 async def _try(plan: Plan, draft: Draft) -> None:

@@ -26,12 +26,12 @@ from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
 from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
 from sidecar.telemetry.scrape import Configuration, Downstreams, Scrape
-from sidecar.telemetry.settings import RATIO_ONE, TelemetrySettings, resolve
+from sidecar.telemetry.settings import RATIO_ONE, LogFilter, TelemetrySettings, resolve
 from sidecar.telemetry.sinks import Sinks
 from sidecar.telemetry.spans import Agent, Authority, Destination, Peer
 from sidecar.telemetry.upstreams import ClusterLike, Upstreams
 
-__all__ = ["Format", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
+__all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
 
 log = logging.getLogger("sidecar.telemetry")
 

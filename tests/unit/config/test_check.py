@@ -24,6 +24,11 @@ def route(text: str, match: str = "") -> str:
     return f"service: s\n{upstreams}\noutbound: {{routes: [ {{{text}}} ]}}\n"
 
 
+def log(settings: str) -> str:
+    """A file with these settings of the access log, which begin at 3:26."""
+    return f"service: s\noutbound: {{}}\ntelemetry: {{access_log: {{{settings}}}}}"
+
+
 def upstream(text: str) -> str:
     """A file whose only upstream is `text`, on line 3."""
     return f"service: s\noutbound: {{}}\nupstreams: {{a: {{{text}}}}}\n"
@@ -185,8 +190,28 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          "100%; checks would follow without a pause"),
         (upstream('dns: "h:1", retry_budget: {min_per_second: -1}'), "f:3:60: upstreams.a.retry_budget.min_per_second: "
          "expected a number from 0 to 1e+06, found -1"),
-        ("service: s\noutbound: {}\ntelemetry: {access_log: {format: '%REQ(X)%'}}", "f:3:34: telemetry.access_log."
-         'format: expected `json` or `off`, found "%REQ(X)%"; templates are not supported yet'),
+        # --- telemetry
+        (log("format: '%REQ(X)%'"), "f:3:34: telemetry.access_log.format: expected `json`, `off`, or a template such as "
+         '`{start_time} {method} {path} {response_code}`, found "%REQ(X)%"; names stand in braces: `{start_time}`'),
+        (log("format: jsn"), "f:3:34: telemetry.access_log.format: expected `json`, `off`, or a template such as "
+         '`{start_time} {method} {path} {response_code}`, found "jsn"; did you mean `json`?'),
+        (log("format: '{respnse_code}'"), "f:3:34: telemetry.access_log.format: the template names `{respnse_code}`, "
+         "which there is not; did you mean `response_code`?"),
+        (log("format: '{method} }'"), "f:3:34: telemetry.access_log.format: the template has a `}` that stands alone; "
+         "the character itself is `}}`"),
+        (log("when: {status: '>=4xx'}"), "f:3:41: telemetry.access_log.when.status: expected a status or a range such as "
+         '`>=400`, `500-503`, `5xx` or `404`, found ">=4xx"'),
+        (log("when: {status: [200, 503-500]}"), "f:3:47: telemetry.access_log.when.status[1]: expected a status or a "
+         'range such as `>=400`, `500-503`, `5xx` or `404`, found "503-500"; statuses go from 100 to 599, the smaller '
+         "one first"),
+        (log("when: {slower: 1s}"), "f:3:33: telemetry.access_log.when.slower: unknown key `slower`; did you mean "
+         "`slower_than`?"),
+        ("service: s\noutbound: {}\ntelemetry: {traces: {propagators: [b3, b3mult]}}", "f:3:40: telemetry.traces."
+         'propagators[1]: expected `tracecontext`, `b3`, `b3multi` or `xray`, found "b3mult"; did you mean `b3multi`?'),
+        ("service: s\noutbound: {}\ntelemetry: {traces: {propagators: [b3, b3]}}", "f:3:35: telemetry.traces."
+         "propagators: `b3` comes twice; remove one"),
+        ("service: s\noutbound: {}\ntelemetry: {metrics: {compat: consul}}", "f:3:31: telemetry.metrics.compat: "
+         'expected `envoy`, `istio`, `linkerd` or `appmesh`, found "consul"'),
         # --- upstreams
         (upstream(""), "f:3:13: upstreams.a: expected one of `endpoints` and `dns`, found neither; "
          'such as `endpoints: ["10.0.0.11:8080"]` or `dns: name:8080`'),

@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (limits.header_timeout, limits.idle_timeout, config.drain.timeout) == (10.0, 300.0, 20.0)
     assert (config.admin.listen, config.telemetry.metrics.listen) == ("127.0.0.1:9901", "0.0.0.0:15020")
     traces, log = config.telemetry.traces, config.telemetry.access_log
-    assert (traces.otlp_endpoint, traces.sample, log.path, log.format) == (None, 1.0, "/dev/stdout", "json")
+    assert (traces.otlp_endpoint, traces.sample, log.path, log.format) == (None, None, "/dev/stdout", "json")
     upstream = outbound("{}").upstreams["a"]
     assert (upstream.hosts, upstream.load_balancing) == (None, "least_request")
     assert (upstream.connect_timeout, upstream.idle_timeout) == (1.0, 4.0)
