@@ -15,7 +15,7 @@ _COMMANDS = {
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
     "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
-    "demo": ("sidecar.cli.demo", "demo", "Run two apps with their sidecars and show what happens."),
+    "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service, and show what happens."),
 }
 """Module, attribute and the line that `--help` shows; the line stands here so that help imports nothing either."""
 

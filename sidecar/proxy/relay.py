@@ -142,6 +142,7 @@ class WritingHalf(BatchingWriter):
         self._has_response_begun = True
         if is_end:
             self._attempt = None
+            exchange.received_ns = exchange.first_byte_ns
         framing = head.framing
         if framing > Framing.LENGTH:
             if request.minor:
@@ -168,6 +169,7 @@ class WritingHalf(BatchingWriter):
         """Write more of the body."""
         exchange = self._exchange
         assert exchange is not None
+        received_ns = clock.monotonic_ns() if is_end else 0
         exchange.bytes_sent += len(payload)
         if self._framing_out == Framing.CHUNKED:
             payload = self._framed(payload, is_end, trailers)
@@ -175,6 +177,7 @@ class WritingHalf(BatchingWriter):
             self.write(payload)
         if is_end:
             self._attempt = None
+            exchange.received_ns = received_ns
             self._end(None)
             self._after_response()
         else:

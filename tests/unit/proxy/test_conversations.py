@@ -424,3 +424,15 @@ def test_connect_at_a_route_without_an_upstream_opens_no_tunnel() -> None:
         _ = client >> b"CONNECT web:443 HTTP/1.1\r\nHost: web:443\r\n\r\n"
         assert client.responses()[-1].status == 405
         world.assert_at_rest()
+
+
+def test_time_of_the_last_byte_is_noted(world: World) -> None:
+    """What the proxy itself took is the whole less the time from the sending to this."""
+    client, server = world.warm()
+    client.get()
+    _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab"
+    assert world.telemetry.begun[-1].received_ns == 0
+    _ = server >> b"cd"
+    exchange = world.telemetry.recorded[-1]
+    assert exchange.sent_ns <= exchange.first_byte_ns <= exchange.received_ns <= exchange.end_ns
+    assert world.telemetry.recorded[0].received_ns == world.telemetry.recorded[0].first_byte_ns
