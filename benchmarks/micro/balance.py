@@ -1,4 +1,4 @@
-"""What a choice of an endpoint costs, by policy and number of endpoints, and what it costs to bind a policy anew.
+"""What a choice of an endpoint costs, by policy and number of endpoints, what binding a policy anew, and what the guards.
 
     python -m benchmarks.micro.balance
 
@@ -8,33 +8,47 @@ milliseconds even for a thousand endpoints. Measured on a 2-core virtual machine
 includes the benchmark's own call:
 
     choose, ns                          1        2        3       10      100     1000
-    round_robin, equal                 55       90       97       93       87      102
-    round_robin, 1:2:5                 54      272      293      326      405      524
-    least_request, equal               55      225      228      226      235      252
-    least_request, 1:2:5               56      571      601      641      752      925
-    random, equal                      56      163      163      162      162      182
-    random, 1:2:5                      56      287      290      304      369      454
-    hash, equal                        55      655      669      685      668      673
-    hash, 1:2:5                        50      584      624      651      700      726
+    round_robin, equal                 56       96       98       94       86      101
+    round_robin, 1:2:5                 54      259      289      313      403      518
+    least_request, equal               53      214      218      217      223      242
+    least_request, 1:2:5               53      557      570      627      735      911
+    peak_ewma, equal                   53      286      293      282      294      306
+    peak_ewma, 1:2:5                   54      629      650      678      796      959
+    random, equal                      54      158      154      159      160      172
+    random, 1:2:5                      54      281      280      304      353      432
+    hash, equal                        53      632      633      647      683      708
+    hash, 1:2:5                        55      620      627      654      711      721
 
     one address changes, ms             1        2        3       10      100     1000
-    round_robin                      0.00     0.01     0.01     0.02     0.14     0.97
-    least_request                    0.00     0.00     0.01     0.01     0.06     0.60
-    random                           0.00     0.00     0.01     0.01     0.07     0.60
-    hash                             0.03     0.05     0.05     0.17     2.12     6.91
+    round_robin                      0.01     0.01     0.01     0.02     0.17     1.34
+    least_request                    0.01     0.01     0.01     0.02     0.10     0.87
+    peak_ewma                        0.01     0.01     0.01     0.02     0.10     0.91
+    random                           0.01     0.01     0.01     0.02     0.09     0.86
+    hash                             0.03     0.05     0.06     0.18     2.16     7.29
+
+    an attempt's guards, ns
+    nothing configured                 39
+    circuit breaker                   109
+    outlier detection                 229
+    peak_ewma, measuring              195
+    adaptive concurrency              431
+    all of these                      660
 """
 
 from __future__ import annotations
 
+from itertools import count
 from timeit import Timer
 
 from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress
 from sidecar.upstream.balance import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.outlier import OutlierSpec
 
 SIZES = (1, 2, 3, 10, 100, 1000)
-POLICIES: tuple[Policy, ...] = ("round_robin", "least_request", "random", "hash")
+POLICIES: tuple[Policy, ...] = ("round_robin", "least_request", "peak_ewma", "random", "hash")
 
 
 def cluster_of(policy: Policy, size: int, weights: tuple[float, ...]) -> tuple[Cluster, dict[Address, float]]:
@@ -53,8 +67,38 @@ def best_ns(timer: Timer, number: int, repeats: int = 7) -> float:
     return min(timer.repeat(repeats, number)) / number * 1e9
 
 
+def guards() -> list[tuple[str, float]]:
+    """Nanoseconds a request for what watches and bounds an upstream, each alone."""
+    endpoints = tuple((f"10.0.0.{i}:8080", 1.0) for i in range(10))
+    rows: list[tuple[str, float]] = []
+
+    def attempts_with(label: str, **settings: object) -> None:
+        cluster = Cluster(ClusterSpec("benchmark", endpoints, **settings))  # type: ignore[arg-type]
+        endpoint, clock = cluster.endpoints[0], count(1000.0, 0.0005)
+
+        def attempt() -> None:
+            """What `proxy` does of it for each attempt."""
+            breaker = cluster.breaker
+            if breaker is not None:
+                breaker.enter()
+            if cluster.observer is not None:
+                cluster.observer(endpoint, 200, None, 0.01, next(clock))
+            if breaker is not None:
+                breaker.leave()
+
+        rows.append((label, best_ns(Timer(attempt), 20_000)))
+
+    attempts_with("nothing configured")
+    attempts_with("circuit breaker", breaker=BreakerSpec())
+    attempts_with("outlier detection", outlier=OutlierSpec())
+    attempts_with("peak_ewma, measuring", policy="peak_ewma")
+    attempts_with("adaptive concurrency", breaker=BreakerSpec(adaptive=True))
+    attempts_with("all of these", breaker=BreakerSpec(adaptive=True), outlier=OutlierSpec(), policy="peak_ewma")
+    return rows
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     head = RequestHead(b"GET", b"/", None, 1)
     print(f"{'choose, ns':28}" + "".join(f"{size:>9}" for size in SIZES))
     for policy in POLICIES:
@@ -80,6 +124,10 @@ def main() -> None:
 
             row.append(best_ns(Timer(change), 1, 5) / 2 / 1e6)
         print(f"{policy:28}" + "".join(f"{ms:9.2f}" for ms in row))
+    print()
+    print("an attempt's guards, ns")
+    for label, ns in guards():
+        print(f"{label:28}{ns:9.0f}")
 
 
 if __name__ == "__main__":
