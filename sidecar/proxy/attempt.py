@@ -66,9 +66,10 @@ class Attempt(Tries):
             else:
                 self._body = None
         if connection is not None:
-            connection.is_request_sent = is_complete
             if data:
-                connection.write(data)
+                connection.send_body(data, is_complete)
+            else:
+                connection.is_request_sent = is_complete
         elif self._body_bytes > _MAX_HELD_BYTES:
             self._client.on_upstream_blocked()
 

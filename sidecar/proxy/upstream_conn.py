@@ -18,6 +18,7 @@ connection's own state after handing on: whoever is told may already have given 
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 from collections.abc import Callable
 from math import inf
@@ -40,6 +41,8 @@ from sidecar.upstream.endpoint import Endpoint
 WRITE_HIGH_BYTES = 128 * 1024
 WRITE_LOW_BYTES = 32 * 1024
 _FLUSH_S = 30.0
+_MAX_READ_BYTES = 256 * 1024
+_MAX_READS_BEFORE_WRITE = 4
 
 
 class State:
@@ -131,7 +134,7 @@ class UpstreamConnection(BatchingWriter):
             method: The request's method, which decides about the response's body.
             limits: Bounds of the response head.
             data: The request head and what there is of its body, framed.
-            is_complete: Whether that is the whole request; else set `is_request_sent` with its last byte.
+            is_complete: Whether that is the whole request; else `send_body` follows.
         """
         self.sink = sink
         self.state = State.HEAD
@@ -140,6 +143,30 @@ class UpstreamConnection(BatchingWriter):
         self.deadline = inf  # the sweep finds no deadline and forgets it
         self._method = method
         self._limits = limits
+        self.is_request_sent = is_complete
+        self.write(data)
+
+    def send_body(self, data: bytes, is_complete: bool) -> None:
+        """
+        Write more of the request's body, unless the response turns out to be there, and the exchange over with it.
+
+        A server that refuses an upload answers and closes with bytes unread, which resets the connection behind the
+        answer: a write would fail, and the transport would drop the connection with the answer unread. So what the
+        kernel holds is read first, one system call a piece to know it; two of three such answers were lost without.
+        """
+        sink = self.sink
+        for _ in range(_MAX_READS_BEFORE_WRITE):
+            if self._is_paused or self.is_quiet():
+                break
+            try:
+                received = os.read(self.transport.get_extra_info("socket").fileno(), _MAX_READ_BYTES)
+            except OSError:
+                break  # the transport will meet it, too
+            if not received:
+                break
+            self.data_received(received)
+            if self.sink is not sink:
+                return
         self.is_request_sent = is_complete
         self.write(data)
 
