@@ -17,16 +17,6 @@ from sidecar.config.shape import refused
 
 NOT_YET: frozenset[str] = frozenset(
     {
-        "route.retry",
-        "route.mirror",
-        "route.fault",
-        "route.rate_limit",
-        "inbound.rate_limit",
-        "inbound.circuit_breaker",
-        "upstream.retry_budget",
-        "upstream.circuit_breaker",
-        "upstream.outlier_detection",
-        "load_balancing.peak_ewma",
         "drain.delay",
     }
 )

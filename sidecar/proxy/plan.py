@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.exchange import Direction
-from sidecar.proxy.policies import RateLimiter
 from sidecar.routing.actions import Route
 from sidecar.routing.table import Table
 from sidecar.telemetry.recorder import Scope
@@ -67,7 +66,6 @@ class Side:
         passthrough: Where unmatched requests go by their own authority, or None when they are denied.
         passthrough_route: Route whose settings apply to those, or None.
         unrouted: Telemetry of requests that reached no route.
-        rate_limit: Asked before a route is looked for, or None.
     """
 
     direction: Direction
@@ -76,7 +74,6 @@ class Side:
     passthrough: Passthrough | None
     passthrough_route: Route | None
     unrouted: Scope
-    rate_limit: RateLimiter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,23 @@ class RateLimiter:
         return self.allow(self.key_of(head, peer_ip), now)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BothLimits:
+    """
+    Two limits that a request must pass: its route's, then that of everything that comes in.
+
+    In this order, so that a client who exceeds its own limit takes nothing from the others.
+    """
+
+    own: RateLimiter
+    common: RateLimiter
+
+    def check(self, head: RequestHead, peer_ip: str, now: float) -> float | None:
+        """As `RateLimiter.check`, of the first that refuses."""
+        wait_s = self.own.check(head, peer_ip, now)
+        return self.common.check(head, peer_ip, now) if wait_s is None else wait_s
+
+
 def retry_after(seconds: float) -> bytes:
     """The value of `Retry-After` for a wait: whole seconds, rounded up, at least 1 (RFC 9110, 10.2.3)."""
     return b"%d" % max(1, ceil(seconds))

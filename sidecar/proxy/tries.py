@@ -74,6 +74,7 @@ class Tries:
         "_retry_breaker",
         "_ticket",
         "_timer",
+        "_try_until",
         "bucket",
         "copy",
         "deadline",
@@ -115,6 +116,7 @@ class Tries:
         self._timer: asyncio.TimerHandle | None = None
         self._breaker: Breaker | None = None
         self._retry_breaker: Breaker | None = None
+        self._try_until = inf
         self._pending_until = inf
         self.copy: Copy | None = None
         """What else receives the body, for a mirror."""
@@ -163,7 +165,8 @@ class Tries:
         stats.requests_active += 1
         if policy.per_try_timeout_s < inf:
             timers = self._dialer.timers
-            timers.arm(self, timers.time() + policy.per_try_timeout_s)
+            self._try_until = timers.time() + policy.per_try_timeout_s
+            timers.arm(self, self._try_until)
         if not self._is_tunnel and not is_fresh:
             connection = self._take(endpoint)
             if connection is not None:
@@ -201,7 +204,7 @@ class Tries:
                 return errors.UPSTREAM_OVERLOADED
             timers = self._dialer.timers
             self._pending_until = timers.time() + breaker.pending_timeout_s
-            timers.arm(self, min(self.deadline, self._pending_until))
+            timers.arm(self, min(self._try_until, self._pending_until))
         self._ticket = pool.wait(endpoint, self, self._dialer.dial)
         return None
 
@@ -240,7 +243,9 @@ class Tries:
             self._go_on(self._wait(self._endpoint), None)
             return
         else:
+            # The wait is over; what is left is the time of the try: no earlier, so it is set by assignment.
             self._pending_until = inf
+            self.deadline = self._try_until
             self._send(upstream)
         if not self._is_over and not self._is_complete and not upstream.is_full:
             self._client.on_upstream_writable()
@@ -259,7 +264,7 @@ class Tries:
                 self._connection.abort()
                 self._connection = None
         else:
-            self._give_up(errors.TRY_TIMEOUT, "retry.per_try_timeout", is_unsent=False)
+            self._give_up(errors.TRY_TIMEOUT, "retry.per_try_timeout", is_unsent=ticket is not None)
 
     def _give_up(self, reason: Reason, detail: str, *, is_unsent: bool) -> None:
         """End a try that is still going on."""
@@ -427,7 +432,7 @@ class Tries:
             self._disarm()
 
     def _disarm(self) -> None:
-        self._pending_until = inf
+        self._pending_until = self._try_until = inf
         self._dialer.timers.forget(self)
 
     def _leave(self) -> None:

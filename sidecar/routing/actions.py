@@ -72,7 +72,7 @@ class Forward:
             three are typed by their reader, as `Target.upstream` is.
         fault: The `proxy.policies.Fault`, or None.
         mirror: The `proxy.policies.Mirror`, or None.
-        rate_limit: The `proxy.policies.RateLimiter`, or None.
+        rate_limit: A `RateLimiter` or `BothLimits` of `proxy.policies`, or None.
     """
 
     targets: tuple[Target, ...]

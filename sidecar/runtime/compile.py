@@ -118,7 +118,8 @@ class Compiler:
         problems: list[Problem] = []
         sides: list[Side] = []
         for direction in Direction:
-            routes = RouteCompiler(direction, clusters, addresses, self._scope, self._limiters)
+            limit = config.inbound.rate_limit if direction is Direction.INBOUND and config.inbound is not None else None
+            routes = RouteCompiler(direction, clusters, addresses, self._scope, self._limiters, limit)
             sides.append(await self._side(direction, draft, routes, problems))
         if problems:
             raise ConfigError(problems)
@@ -170,9 +171,7 @@ class Compiler:
         is_large = len(compiled) > THREAD_ABOVE_ROUTES
         table = await asyncio.to_thread(Table, compiled) if is_large else Table(compiled)
         unrouted = self._scope(direction, "", "", "")
-        limit = side.rate_limit if isinstance(side, model.Inbound) else None
-        limiter = self._limiters.limiter(direction, "", limit) if limit is not None else None
-        return Side(direction, table, fallback, passthrough, passthrough_route, unrouted, limiter)
+        return Side(direction, table, fallback, passthrough, passthrough_route, unrouted)
 
 
 def make_draft(loaded: Loaded, path: str, env: Mapping[str, str]) -> Draft:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sidecar.config import model
 from sidecar.config.places import Location
 from sidecar.exchange import Direction
+from sidecar.proxy.policies import BothLimits, RateLimiter
 from sidecar.routing.actions import (
     Action,
     Forward,
@@ -66,6 +67,7 @@ class RouteCompiler:
         server_addresses: By cluster, for telemetry; from the new specs, because clusters still have old ones.
         scope: Binds telemetry.
         limiters: Of the process.
+        common_limit: What limits all routes of the direction together.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class RouteCompiler:
         server_addresses: Mapping[str, str],
         scope: ScopeFactory,
         limiters: RateLimiters,
+        common_limit: model.RateLimit | None = None,
     ) -> None:
         self._direction = direction
         self._clusters = clusters
         self._server_addresses = server_addresses
         self._scope = scope
         self._limiters = limiters
+        self._common = limiters.limiter(direction, "", common_limit) if common_limit is not None else None
 
     def explicit(self, route: model.Route, index: int) -> Route:
         """
@@ -106,7 +110,7 @@ class RouteCompiler:
         """The implicit route to an upstream by the hosts that the app uses; without hosts it takes everything."""
         matches = (make_match(hosts=hosts),) if hosts else ()
         target = self._target(name, self._clusters[name], name, 1.0, None, None)
-        return Route(name, matches, Forward((target,)), target.scope)
+        return Route(name, matches, Forward((target,), rate_limit=self._common), target.scope)
 
     def to_cluster(self, name: str, cluster: Cluster) -> Route:
         """A route that takes everything to a cluster that is in no list, such as the one of passthrough."""
@@ -145,7 +149,6 @@ class RouteCompiler:
         )
         names, weights = [target.name for target in targets], [target.weight for target in targets]
         split = make_split(names, weights, key_of(route.sticky) if route.sticky is not None else None)
-        limit = route.rate_limit
         return Forward(
             targets,
             split,
@@ -154,8 +157,15 @@ class RouteCompiler:
             retry=compile_policies.retry_policy(route.retry) if route.retry is not None else None,
             fault=compile_policies.fault(route.fault) if route.fault is not None else None,
             mirror=compile_policies.mirror(route.mirror, self._clusters) if route.mirror is not None else None,
-            rate_limit=self._limiters.limiter(self._direction, name, limit) if limit is not None else None,
+            rate_limit=self._limit(name, route.rate_limit),
         )
+
+    def _limit(self, name: str, settings: model.RateLimit | None) -> RateLimiter | BothLimits | None:
+        """A route's own limit and that of its direction."""
+        if settings is None:
+            return self._common
+        own = self._limiters.limiter(self._direction, name, settings)
+        return own if self._common is None else BothLimits(own, self._common)
 
     def _target(
         self,

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
-from sidecar.proxy.policies import Fault, Mirror, RateLimit, RateLimiter, happens, retry_after
+from sidecar.proxy.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter, happens, retry_after
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 
 
@@ -177,6 +177,16 @@ class TestRateLimiter:
         del limiter
         gc.collect()
         assert reference() is None
+
+
+def test_a_request_that_its_own_limit_refuses_takes_nothing_from_the_common_one() -> None:
+    """One client's excess must not use up what all share."""
+    own = RateLimiter(RateLimit(1, 1.0, 1), lambda head, ip: ip.encode())
+    both = BothLimits(own, RateLimiter(RateLimit(1, 10.0, 2)))
+    assert both.check(head(), "a", 0.0) is None
+    assert both.check(head(), "a", 0.0) == pytest.approx(1.0)
+    assert both.check(head(), "b", 0.0) is None
+    assert both.check(head(), "c", 0.0) == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(("seconds", "value"), [(0.001, b"1"), (1.0, b"1"), (1.01, b"2"), (59.5, b"60")])

@@ -18,7 +18,7 @@ from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.policies import Fault, Mirror, RateLimit, RateLimiter
+from sidecar.proxy.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.actions import Forward
 from sidecar.runtime.compile import Compiler, Draft, make_draft
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
@@ -141,18 +141,22 @@ class TestRateLimits:
         gc.collect()
         assert forward(self.TEXT, process).rate_limit is live.rate_limit
 
-    def test_inbound_as_a_whole_has_a_limit_of_its_own(self) -> None:
-        """Asked before routes."""
-        plan = plan_of(
-            "service: s\ninbound: {app: 'h:1', rate_limit: {requests: 7}, routes: [{rate_limit: {requests: 7}}]}\n"
-        )
+    def test_inbound_as_a_whole_has_a_limit_that_every_route_shares(self) -> None:
+        """Beside the route's own, and for what no route matches; outbound has none."""
+        limits = "rate_limit: {requests: 7}, routes: [{name: r, match: {host: r}, rate_limit: {requests: 5}}, {}]"
+        plan = plan_of(f"service: s\ninbound: {{app: 'h:1', {limits}}}\noutbound: {{}}\n{UPSTREAMS}")
         side = plan.sides[Direction.INBOUND]
-        action = side.table.routes[0].action
-        assert isinstance(action, Forward)
-        assert side.rate_limit is not None
-        assert side.rate_limit.limit.requests == 7
-        assert side.rate_limit is not action.rate_limit
-        assert plan.sides[Direction.OUTBOUND].rate_limit is None
+        own, other, fallback = (
+            route.action.rate_limit
+            for route in (*side.table.routes, side.fallback)
+            if route is not None and isinstance(route.action, Forward)
+        )
+        assert isinstance(own, BothLimits)
+        assert (own.own.limit.requests, own.common.limit.requests) == (5, 7)
+        assert own.common is other is fallback
+        outbound = plan.sides[Direction.OUTBOUND].table.routes[0].action
+        assert isinstance(outbound, Forward)
+        assert outbound.rate_limit is None
 
 
 def test_protection_of_upstreams_reaches_their_clusters() -> None:
