@@ -1,4 +1,4 @@
-"""What a choice of an endpoint costs, by policy and number of endpoints, what binding a policy anew, and what the guards.
+"""What a choice of an endpoint costs, what binding a policy anew costs, and what the guards of an attempt cost.
 
     python -m benchmarks.micro.balance
 
