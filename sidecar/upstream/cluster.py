@@ -11,112 +11,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from random import random as system_random
 
 from sidecar.errors import Reason
 from sidecar.message import RequestHead
-from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
+from sidecar.net.address import Address, TcpAddress, parse_address
 from sidecar.upstream import ewma, outlier, usable
 from sidecar.upstream.balance import Choose, HashKey, Policy, Random, bind
 from sidecar.upstream.endpoint import Endpoint, Health
-from sidecar.upstream.health import HealthSpec
-from sidecar.upstream.limits import Breaker, BreakerSpec
-from sidecar.upstream.outlier import Outlier, OutlierSpec
-from sidecar.upstream.retry import DEFAULT_BUDGET, RetryBudget, RetryBudgetSpec
+from sidecar.upstream.limits import Breaker
+from sidecar.upstream.outlier import Outlier
+from sidecar.upstream.retry import RetryBudget
+from sidecar.upstream.spec import ClusterSpec
 from sidecar.upstream.stats import ClusterStats
 
 logger = logging.getLogger("sidecar.upstream")
 
 __all__ = ["Change", "Cluster", "ClusterSpec", "ClusterStats", "HashKey", "Policy", "resolved_addresses"]
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSpec:
-    """
-    What the configuration says about one upstream; two equal specs need nothing done at a reload.
-
-    Attributes:
-        name: The upstream's name.
-        endpoints: `(address, weight)` pairs, the address as `net.address.parse_address` reads it. Weights are relative
-            and not negative; 0 gets no traffic. An address that comes twice counts with the sum of its weights.
-        dns: `(name, port)` whose every A and AAAA record is an endpoint, or None; excludes `endpoints`.
-        policy: How one is chosen.
-        hash_key: What `hash` hashes; None for the other policies.
-        connect_timeout_s: Seconds to open a connection, resolving a static endpoint's name included.
-        idle_timeout_s: Seconds that a connection without an exchange is kept.
-        breaker: Limits, or None.
-        retry_budget: How much of its traffic retries may be, or None for any.
-        outlier: Ejection of endpoints that fail, or None.
-        health: Active checks, or None.
-        panic_threshold: Percentage of usable endpoints below which all are used; 0 for never.
-        slow_start_s: Seconds in which an endpoint that comes (back) reaches its full weight; 0 for none.
-        zone: Where this sidecar is; empty for no preference.
-        zones: `(address, zone)` of static endpoints.
-
-    Raises:
-        ValueError: A part contradicts the above.
-    """
-
-    name: str
-    endpoints: tuple[tuple[str, float], ...] = ()
-    dns: tuple[str, int] | None = None
-    policy: Policy = "least_request"
-    hash_key: HashKey | None = None
-    connect_timeout_s: float = 1.0
-    idle_timeout_s: float = 4.0
-    breaker: BreakerSpec | None = None
-    retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET
-    outlier: OutlierSpec | None = None
-    health: HealthSpec | None = None
-    panic_threshold: float = 50.0
-    slow_start_s: float = 0.0
-    zone: str = ""
-    zones: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.panic_threshold <= 100:
-            raise ValueError(f"{self.name}: expected a panic threshold from 0 to 100, found {self.panic_threshold}")
-        if not (isfinite(self.slow_start_s) and self.slow_start_s >= 0):
-            raise ValueError(f"{self.name}: expected a slow start of 0 or more seconds, found {self.slow_start_s}")
-        if self.dns is not None and self.endpoints:
-            raise ValueError(f"{self.name}: expected endpoints or dns, found both")
-        if (self.policy == "hash") != (self.hash_key is not None):
-            raise ValueError(f"{self.name}: expected a hash key with the policy hash and only there")
-        if self.dns is not None and not 0 < self.dns[1] < 65536:
-            raise ValueError(f"{self.name}: expected a port from 1 to 65535, found {self.dns[1]}")
-        self.static_addresses()
-
-    def static_addresses(self) -> dict[Address, float]:
-        """Weight by address of `endpoints`, in their order."""
-        weights: dict[Address, float] = {}
-        for text, weight in self.endpoints:
-            address = parse_address(text)
-            if isinstance(address, TcpAddress) and address.port == 0:
-                raise ValueError(f"{self.name}: expected a port from 1 to 65535, found 0 in {text!r}")
-            if not isfinite(weight) or weight < 0:
-                raise ValueError(f"{self.name}: expected a weight of 0 or more, found {weight} for {text!r}")
-            weights[address] = weights.get(address, 0) + weight
-        return weights
-
-    @property
-    def needs_ticks(self) -> bool:
-        """Whether `Cluster.tick` must be called about once a second."""
-        return self.outlier is not None or self.slow_start_s > 0 or self.policy == "peak_ewma"
-
-    @property
-    def server_address(self) -> str:
-        """
-        Whom the app talks to, for telemetry's `server.address`, bounded and known before anything is resolved: the name
-        in DNS, else the host or socket of a single endpoint, else the upstream's name.
-        """
-        if self.dns is not None:
-            return self.dns[0]
-        addresses = list(self.static_addresses())
-        if len(addresses) != 1:
-            return self.name
-        only = addresses[0]
-        return only.path if isinstance(only, UnixAddress) else only.host
 
 
 @dataclass(frozen=True, slots=True)
