@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from sidecar import clock
 from sidecar.exchange import Direction, Exchange
-from sidecar.message import Field, Kind, RequestHead
+from sidecar.message import Field, Kind
 from sidecar.telemetry import access_log, spans, tracecontext
 from sidecar.telemetry.exposition import Format
 from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import RequestMetrics, code_label
 from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
+from sidecar.telemetry.remembered import Remembered
 from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
 from sidecar.telemetry.scrape import Configuration, Downstreams, Scrape
 from sidecar.telemetry.settings import RATIO_ONE, LogFilter, TelemetrySettings, resolve
 from sidecar.telemetry.sinks import Sinks
-from sidecar.telemetry.spans import Agent, Authority, Destination, Peer
+from sidecar.telemetry.spans import Agent, Authority
 from sidecar.telemetry.upstreams import ClusterLike, Upstreams
 
 __all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
@@ -37,7 +37,6 @@ log = logging.getLogger("sidecar.telemetry")
 
 _TRACE_OR_ID = Kind.TRACE | Kind.REQUEST_ID
 _USER_AGENT = Kind.USER_AGENT
-_MAX_REMEMBERED = 4096  # peers, endpoints, authorities, each
 
 Observer = Callable[[Exchange], None]
 """Looks at an exchange that is over: reads it, keeps nothing of it, and takes microseconds."""
@@ -74,10 +73,7 @@ class Telemetry:
         self._downstreams = Downstreams()
         self._active = [0, 0]
         self._slow_ns = self._log_below = 0
-        self._seconds: dict[int, bytes] = {}
-        self._peers: tuple[dict[str, Peer], dict[str, Peer]] = ({}, {})
-        self._destinations: tuple[dict[str, Destination], dict[str, Destination]] = ({}, {})
-        self._authorities: dict[tuple[bytes, int | None], Authority] = {}
+        self._remembered = Remembered()
         self._environment = environment
         self._sinks = Sinks(environment)
         self._scrape = Scrape(
@@ -277,7 +273,7 @@ class Telemetry:
         if exchange.attempts > 1 or exchange.retry_skipped:
             self._count_retries(exchange, scope)
         if self._write is not None or exchange.sampled:
-            self._tell(exchange, outcome, clock.wall_ns(start_ns), duration_ns, waited)
+            self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns, waited)
         if self.observers:
             self._show(exchange)
 
@@ -301,22 +297,25 @@ class Telemetry:
                 log.exception("observer_failed observer=%r; it is removed", observer)
                 self.remove_observer(observer)
 
-    def _tell(self, exchange: Exchange, outcome: Outcome, start_ns: int, duration_ns: int, waited: bytes) -> None:
+    def _tell(
+        self, exchange: Exchange, scope: Scope, outcome: Outcome, start_ns: int, duration_ns: int, waited: bytes
+    ) -> None:
         """Write the line and the span; `start_ns` is since the Unix epoch here."""
         head = exchange.head
         direction = exchange.direction
         address, port = exchange.peer
-        peer = self._peers[direction].get(address) or self._new_peer(address, direction)
+        known = self._remembered
+        peer = known.peers[direction].get(address) or known.new_peer(address, direction)
         destination = spans.NO_DESTINATION
         if exchange.endpoint is not None:
             label = exchange.endpoint.label
-            destination = self._destinations[direction].get(label) or self._new_destination(label, direction)
+            destination = known.destinations[direction].get(label) or known.new_destination(label, direction)
         authority = spans.NO_AUTHORITY
         agent: Agent | None = None
         target: bytes | None = None
         if head is not None:
             named = (head.host, head.port)
-            authority = self._authorities.get(named) or self._new_authority(head)
+            authority = known.authorities.get(named) or known.new_authority(head)
             target = head.path if head.query is None else b"%b?%b" % (head.path, head.query)
             if head.kinds & _USER_AGENT:
                 agent = _agent(head.fields)
@@ -328,7 +327,7 @@ class Telemetry:
                 raw_line = None if head is not None else exchange.raw_line
                 members = access_log.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
             values = (
-                self._seconds.get(second) or self._new_second(second),
+                known.seconds.get(second) or known.new_second(second),
                 rest // 1_000_000,
                 access_log.quote(target),
                 destination.json,
@@ -347,6 +346,7 @@ class Telemetry:
             )
             self._write(outcome.line % values if outcome.text is None else outcome.text.line(values, exchange))
         if exchange.sampled and self._export is not None:
+            end_ns = start_ns + duration_ns
             own = peer.attributes + destination.attributes + authority.attributes
             if head is not None:
                 own += spans.url_attributes(direction == 1, authority.octets, head.path, head.query)
@@ -354,12 +354,49 @@ class Telemetry:
                     own += agent.attribute
             if direction == 0:
                 own += spans.peer_port(port)
+            elif not authority.octets and exchange.endpoint is not None:
+                own += spans.server_of(scope.server_address, exchange.endpoint.label)
             if exchange.attempts > 1:
                 own += spans.resend_count(exchange.attempts)
+                if exchange.tries and direction == 1:
+                    # Each attempt is a span; what is left for this one is the last.
+                    start_ns = clock.wall_ns(exchange.sent_ns or exchange.tries[-1].end_ns)
+            if exchange.retry_skipped:
+                own += spans.retry_skipped(exchange.retry_skipped)
             self._export(
                 outcome.span.encode(
                     exchange.trace_id, exchange.span_id, exchange.parent_id, exchange.tracestate,
-                    start_ns, start_ns + duration_ns, own,
+                    start_ns, end_ns, own,
+                )
+            )  # fmt: skip
+            if exchange.tries:
+                self._tell_tries(exchange, scope, authority, agent)
+
+    def _tell_tries(self, exchange: Exchange, scope: Scope, authority: Authority, agent: Agent | None) -> None:
+        """A CLIENT span for each attempt before the last, by the id that its upstream was told."""
+        head, export = exchange.head, self._export
+        if head is None or export is None:
+            return
+        known = self._remembered
+        # Attempts of the app's call are siblings; those of a call to the app are part of serving it.
+        parent_id = exchange.parent_id if exchange.direction == 1 else exchange.span_id
+        shared = authority.attributes + spans.url_attributes(True, authority.octets, head.path, head.query)
+        if agent is not None:
+            shared += agent.attribute
+        for number, given_up in enumerate(exchange.tries or ()):
+            own = shared
+            if given_up.endpoint is not None:
+                label = given_up.endpoint.label
+                own += (known.destinations[1].get(label) or known.new_destination(label, Direction.OUTBOUND)).attributes
+                if not authority.octets:
+                    own += spans.server_of(scope.server_address, label)
+            if number:
+                own += spans.resend_count(number + 1)
+            template = scope.try_template(head.method, head.minor, given_up.status, given_up.reason)
+            export(
+                template.encode(
+                    exchange.trace_id, given_up.span_id, parent_id, exchange.tracestate,
+                    clock.wall_ns(given_up.sent_ns), clock.wall_ns(given_up.end_ns), own,
                 )
             )  # fmt: skip
 
@@ -369,34 +406,6 @@ class Telemetry:
             return True
         self._sinks.lines_filtered += 1
         return False
-
-    # --- what is remembered ----------------------------------------------------------------------------------
-
-    def _new_second(self, second: int) -> bytes:
-        if len(self._seconds) >= _MAX_REMEMBERED:
-            self._seconds.clear()
-        text = self._seconds[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        return text
-
-    def _new_peer(self, address: str, direction: Direction) -> Peer:
-        known = self._peers[direction]
-        if len(known) >= _MAX_REMEMBERED:
-            known.clear()
-        peer = known[address] = Peer(address, direction)
-        return peer
-
-    def _new_destination(self, label: str, direction: Direction) -> Destination:
-        known = self._destinations[direction]
-        if len(known) >= _MAX_REMEMBERED:
-            known.clear()
-        destination = known[label] = Destination(label, direction)
-        return destination
-
-    def _new_authority(self, head: RequestHead) -> Authority:
-        if len(self._authorities) >= _MAX_REMEMBERED:
-            self._authorities.clear()
-        authority = self._authorities[head.host, head.port] = Authority(head.host, head.port)
-        return authority
 
     # --- the scrape ------------------------------------------------------------------------------------------
 

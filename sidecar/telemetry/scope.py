@@ -101,6 +101,7 @@ class Scope:
     __slots__ = (
         "_owned",
         "_returned",
+        "_tries",
         "direction",
         "forms",
         "metrics",
@@ -135,6 +136,7 @@ class Scope:
         self.server_address = server_address
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
+        self._tries: dict[OutcomeKey, SpanTemplate] = {}
         self._owned: set[tuple[Family[Counter] | Family[Histogram], tuple[str, ...]]] = set()
 
     def own(self, family: Family[_Child], *labels: str) -> _Child:
@@ -158,9 +160,23 @@ class Scope:
         outcome = self.outcomes[key] = Outcome(self, method, minor, status or (reason.status if reason else 0), reason)
         return outcome
 
+    def try_template(self, method: bytes | None, minor: int, status: int, reason: Reason | None) -> SpanTemplate:
+        """The span of an attempt that another one followed; it is a call, also where the exchange is the app's own."""
+        key = (method, minor, status, reason)
+        found = self._tries.get(key)
+        if found is None:
+            if len(self._tries) >= _MAX_OUTCOMES:
+                self._tries.clear()
+            found = self._tries[key] = SpanTemplate(
+                direction=Direction.OUTBOUND, method=method, minor=minor, route=self.route, upstream=self.upstream,
+                status=status, reason=reason,
+            )  # fmt: skip
+        return found
+
     def forget(self) -> None:
         """Let go of all series; those that no other scope owns are gone. What is recorded later begins anew."""
         self.outcomes.clear()
+        self._tries.clear()
         for family, labels in self._owned:
             child = family.children[labels]
             child.owners -= 1

@@ -46,6 +46,9 @@ _SECRET = re.compile(
 
 def redacted(query: bytes) -> bytes:
     """The query with the values of signatures replaced by `REDACTED`; everything else is as received."""
+    # Every key of the pattern holds "ig" or "A": 0.8 us less for the queries that hold neither.
+    if b"ig" not in query and 0x41 not in query:
+        return query
     return _SECRET.sub(rb"\1=REDACTED", query)
 
 
@@ -145,7 +148,7 @@ class SpanTemplate:
         method: As sent, or None if no request could be read; one that is not known becomes `_OTHER`.
         route: Empty if none was reached.
         upstream: Empty if none was chosen.
-        status: Of the response, or what the reason stands for.
+        status: Of the response, or what the reason stands for; 0 for an attempt that got none.
     """
 
     __slots__ = ("_fixed",)
@@ -176,7 +179,8 @@ class SpanTemplate:
             if not is_client:
                 parts.append(string_attribute("url.scheme", "http"))
             parts.append(string_attribute("network.protocol.version", f"1.{minor}"))
-        parts.append(int_attribute("http.response.status_code", status))
+        if status:
+            parts.append(int_attribute("http.response.status_code", status))
         if route:
             parts.append(string_attribute("http.route", route))
             parts.append(string_attribute("sidecar.route", route))
@@ -235,6 +239,21 @@ def peer_port(port: int) -> bytes:
 def resend_count(attempts: int) -> bytes:
     """`http.request.resend_count`: how often the request was sent again."""
     return int_attribute("http.request.resend_count", attempts - 1)
+
+
+def retry_skipped(why: str) -> bytes:
+    """`sidecar.retry_skipped`: why no further attempt was made, though the policy named its occasion."""
+    return string_attribute("sidecar.retry_skipped", why)
+
+
+def server_of(server_address: str, endpoint: str) -> bytes:
+    """`server.address` and `server.port`, which a CLIENT span must have, of a request that names no host."""
+    if not server_address:
+        return b""
+    _, colon, port = endpoint.rpartition(":")
+    is_tcp = bool(colon) and port.isdigit() and not endpoint.startswith("unix:")
+    encoded = string_attribute("server.address", server_address.strip("[]"))
+    return encoded + int_attribute("server.port", int(port)) if is_tcp else encoded
 
 
 def url_attributes(is_client: bool, authority: bytes, path: bytes, query: bytes | None) -> bytes:

@@ -15,7 +15,8 @@ from tests.unit.telemetry.cases import Told, over, request
 
 ENVOY = (
     '[{start_time}] "{method} {path} {protocol}" {response_code} {response_flags} {bytes_received} {bytes_sent} '
-    '{duration} {upstream_service_time} "{x_forwarded_for}" "{user_agent}" "{request_id}" "{authority}" "{upstream_host}"'
+    '{duration} {upstream_service_time} "{x_forwarded_for}" "{user_agent}" "{request_id}" "{authority}" '
+    '"{upstream_host}"'
 )
 
 

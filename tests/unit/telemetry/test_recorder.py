@@ -280,10 +280,10 @@ class TestRecord:
             exchange.start_ns += number * 1_000_000_000
             telemetry.record(exchange)
         assert len(scope.outcomes) <= 1024
-        assert len(telemetry._authorities) <= 4096
-        assert len(telemetry._peers[IN]) <= 4096
-        assert len(telemetry._destinations[IN]) <= 4096
-        assert len(telemetry._seconds) <= 4096
+        assert len(telemetry._remembered.authorities) <= 4096
+        assert len(telemetry._remembered.peers[IN]) <= 4096
+        assert len(telemetry._remembered.destinations[IN]) <= 4096
+        assert len(telemetry._remembered.seconds) <= 4096
         assert len(telemetry._metrics.requests.children) == 1
         assert len(telemetry._metrics.server_duration.children) == 1
 
