@@ -1,0 +1,308 @@
+"""
+Clients under a steady clock: each request has an id, and each answer must be its own, whole and right.
+
+The clock is open: requests begin when it is their time, however slow the answers are. Connections are kept and used
+again like an app's pool does, so a broken one would be noticed by those behind it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.tagged import framed, read_body, read_head, tagged
+
+PATIENCE_S = 20.0
+"""An answer that takes longer counts as lost for ever."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    What is asked for.
+
+    Attributes:
+        name: In the figures.
+        method: GET or POST.
+        host: Of the request; empty for the inbound listener.
+        is_keyed: With `Idempotency-Key`.
+    """
+
+    name: str
+    method: str
+    host: str
+    is_keyed: bool = False
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether the sidecar may send it twice."""
+        return self.method == "GET" or self.is_keyed
+
+
+@dataclass
+class Outcome:
+    """
+    What became of one request, as its client saw it.
+
+    Attributes:
+        failure: Empty if the answer was 200, whole and its own; else `status`, `cut`, `unanswered`, `refused`, `hung`,
+            `wrong`, or `left` if the client did not wait for it.
+        began_s, ended_s: By the monotonic clock.
+        flag: Of an answer that the sidecar made itself.
+        detail: For people.
+    """
+
+    id: str
+    kind: Kind
+    began_s: float
+    ended_s: float = 0.0
+    status: int = 0
+    flag: str = ""
+    failure: str = ""
+    detail: str = ""
+    server: str = ""
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Clients:
+    """
+    All clients, on an event loop in a thread of its own.
+
+    Attributes:
+        outcomes: Of every request that is over.
+        begun: Requests begun.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self.outcomes: list[Outcome] = []
+        self.begun = 0
+        self._chance = random.Random(seed)
+        self._pools: dict[int, list[Connection]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Clients:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.do(self._cancel_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(15)
+        self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._hang_up()
+
+    def do(self, work: Coroutine[Any, Any, Any], timeout_s: float | None = 120.0) -> Any:
+        """Run it on the clients' loop and wait for its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run it on the clients' loop, and wait for nothing."""
+
+        def begin() -> None:
+            # Held, for a task that waits for a stream is referred to by nothing else.
+            task = self._loop.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._loop.call_soon_threadsafe(begin)
+
+    def hang_up(self) -> None:
+        """Close the connections that are idle."""
+        self.do(self._hang_up())
+
+    async def _hang_up(self) -> None:
+        for pool in self._pools.values():
+            for _, writer in pool:
+                writer.transport.abort()
+            pool.clear()
+        await asyncio.sleep(0)
+
+    def next_id(self) -> str:
+        """An id that nobody had."""
+        self.begun += 1
+        return f"i{self.begun}"
+
+    # --- steady load ---------------------------------------------------------------------------------------------
+
+    async def steady(self, per_second: float, choose: Callable[[random.Random], tuple[Kind, int]], leaves: float,
+                     until: Callable[[], bool]) -> None:  # fmt: skip
+        """
+        Begin so many requests a second until `until()`; returns when all of them are over.
+
+        Args:
+            choose: The kind of the next request, and the port to send it to.
+            leaves: Share of the requests whose client leaves in the middle.
+            until: Asked before each.
+        """
+        tasks: set[asyncio.Task[None]] = set()
+        next_s = time.monotonic()
+        while not until():
+            kind, port = choose(self._chance)
+            task = asyncio.ensure_future(self._one(kind, port, is_leaving=self._chance.random() < leaves))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            next_s = max(next_s + self._chance.expovariate(per_second), time.monotonic() - 0.1)
+            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
+        await asyncio.gather(*tasks)
+
+    async def _one(self, kind: Kind, port: int, *, is_leaving: bool) -> None:
+        outcome = Outcome(self.next_id(), kind, time.monotonic())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._ask(outcome, port, is_leaving=is_leaving)
+        except TimeoutError:
+            outcome.failure = "hung"
+        finally:
+            outcome.ended_s = time.monotonic()
+            self.outcomes.append(outcome)
+
+    async def _ask(self, outcome: Outcome, port: int, *, is_leaving: bool) -> None:
+        pool = self._pools.setdefault(port, [])
+        connection = None
+        while pool and connection is None:
+            connection = pool.pop()
+            if connection[0].at_eof() or connection[1].transport.is_closing():
+                connection[1].transport.abort()
+                connection = None
+        try:
+            connection = connection or await asyncio.open_connection("127.0.0.1", port)
+        except OSError as error:
+            outcome.failure, outcome.detail = "refused", str(error)
+            return
+        is_kept = False
+        try:
+            is_kept = await self._talk(connection, outcome, is_leaving=is_leaving)
+        finally:
+            if is_kept:
+                pool.append(connection)
+            else:
+                connection[1].transport.abort()
+
+    async def _talk(self, connection: Connection, outcome: Outcome, *, is_leaving: bool) -> bool:
+        reader, writer = connection
+        chance = self._chance
+        is_post = outcome.kind.method == "POST"
+        sent = chance.choice((0, 10, 2000, 30_000) if outcome.kind.is_keyed else (0, 10, 2000, 200_000)) * is_post
+        size = chance.choice((0, 10, 10, 2000, 2000, 100_000))
+        framing = chance.choice(("length", "length", "length", "chunked", "chunked", "close"))
+        request = request_bytes(outcome, sent, size, framing, chance.choice(("length", "chunked")))
+        if is_leaving:
+            outcome.failure = "left"
+            writer.write(request[: chance.randint(1, len(request))] if chance.random() < 0.5 else request)
+            with contextlib.suppress(OSError):
+                await asyncio.sleep(chance.random() * 0.02)
+                await asyncio.wait_for(reader.read(chance.randint(1, 5000)), 0.05)
+            return False
+        try:
+            writer.write(request)
+            await writer.drain()
+        except OSError:
+            pass  # An answer may have come all the same.
+        return await receive(reader, outcome, size)
+
+    # --- the slow ------------------------------------------------------------------------------------------------
+
+    async def slow_reader(self, kind: Kind, port: int, size: int, pause_s: float, pieces: int) -> None:
+        """Take an answer of so many bytes in so many pieces with a pause before each."""
+        outcome = Outcome(self.next_id(), kind, time.monotonic())
+        try:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+            writer.write(request_bytes(outcome, 0, size, "length", "length"))
+            _, fields = await read_head(reader)
+            body = b""
+            while len(body) < size:
+                await asyncio.sleep(pause_s)
+                data = await reader.read(max(1, size // pieces))
+                if not data:
+                    break
+                body += data
+            if fields.get("x-id") != outcome.id or body != tagged(outcome.id, len(body)):
+                outcome.failure = "wrong"
+            elif len(body) != size:
+                outcome.failure, outcome.detail = "cut", f"{len(body)} of {size}"
+            writer.transport.abort()
+        except (OSError, asyncio.IncompleteReadError) as error:
+            outcome.failure, outcome.detail = "unanswered", repr(error)
+        outcome.ended_s = time.monotonic()
+        self.outcomes.append(outcome)
+
+    async def slow_writer(self, kind: Kind, port: int, size: int, pause_s: float, pieces: int) -> None:
+        """Send a head, then a body in so many pieces with a pause before each."""
+        outcome = Outcome(self.next_id(), kind, time.monotonic())
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            request = request_bytes(outcome, size, 10, "length", "length")
+            step = max(1, len(request) // pieces)
+            for at in range(0, len(request), step):
+                writer.write(request[at : at + step])
+                await asyncio.sleep(pause_s)
+            await receive(reader, outcome, 10)
+            writer.transport.abort()
+        except OSError as error:
+            outcome.failure, outcome.detail = "unanswered", repr(error)
+        outcome.ended_s = time.monotonic()
+        self.outcomes.append(outcome)
+
+
+def request_bytes(outcome: Outcome, sent: int, size: int, answer_framing: str, framing: str) -> bytes:
+    """The whole request of this outcome."""
+    kind, tag = outcome.kind, outcome.id
+    field, data = framed(tagged(tag, sent), framing) if kind.method == "POST" else ("", b"")
+    key = f"Idempotency-Key: {tag}\r\n" if kind.is_keyed else ""
+    return (
+        f"{kind.method} /{tag} HTTP/1.1\r\nHost: {kind.host or 'app'}\r\nX-Id: {tag}\r\nX-Request-Id: {tag}\r\n"
+        f"X-Sent: {sent}\r\nX-Size: {size}\r\nX-Framing: {answer_framing}\r\n{key}{field}\r\n"
+    ).encode() + data
+
+
+async def receive(reader: asyncio.StreamReader, outcome: Outcome, size: int) -> bool:
+    """Read the answer and judge it; returns whether the connection can be used again."""
+    try:
+        line, fields = await read_head(reader)
+    except (OSError, asyncio.IncompleteReadError) as error:
+        partial = getattr(error, "partial", b"")
+        outcome.failure, outcome.detail = ("cut" if partial else "unanswered"), f"{error!r} {partial[:80]!r}"
+        return False
+    outcome.status = int(line.split(" ")[1])
+    outcome.server = fields.get("x-server", "")
+    try:
+        body = await read_body(reader, fields, is_response=True)
+    except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+        outcome.failure, outcome.detail = "cut", repr(error)
+        return False
+    if outcome.status == 408 and not body:
+        outcome.failure, outcome.flag = "status", "408"  # of a server that was about to close as the request came
+    elif "x-id" not in fields:
+        outcome.failure = "status"
+        with contextlib.suppress(ValueError):
+            said = json.loads(body)
+            outcome.flag, outcome.detail = said.get("flag", ""), json.dumps(said)
+        if not outcome.flag:
+            outcome.failure, outcome.detail = "wrong", f"{line} {fields} {body[:80]!r}"
+    elif fields["x-id"] != outcome.id or body != tagged(outcome.id, size):
+        outcome.failure, outcome.detail = "wrong", f"{line} {fields} {len(body)} of {size}: {body[:80]!r}"
+    elif outcome.status != 200:
+        outcome.failure = "status"
+    return fields.get("connection", "") != "close"

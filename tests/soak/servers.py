@@ -1,0 +1,128 @@
+"""The recording servers as processes: started, told their temper, stopped, continued, killed; and their records."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.soak.recorder import Temper
+from tests.support.wait import eventually
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Server:
+    """
+    One recorder; its journal outlives the process.
+
+    Args:
+        name: What it answers in `x-server`.
+        directory: Where the journal is kept.
+        addresses: `host:port`, the same after each start.
+        calm: Its temper when nothing is wrong with it.
+    """
+
+    def __init__(self, name: str, directory: Path, *addresses: str, calm: Temper = Temper()) -> None:  # noqa: B008
+        self.name = name
+        self.addresses = addresses
+        self.journal = directory / f"{name}.journal"
+        self.calm = calm
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it listens when this returns."""
+        command = [sys.executable, "-m", "tests.soak.recorder", self.name, str(self.journal), *self.addresses]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"up\n", f"{self.name} did not start"
+        self.temper(self.calm)
+
+    def temper(self, temper: Temper) -> None:
+        """Behave like this from now on."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(asdict(temper)).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP or SIGCONT."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        if number is signal.SIGSTOP:
+            stat = Path(f"/proc/{self.process.pid}/stat")
+            eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"{self.name} to be stopped")
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(15)
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self.process = None
+
+
+@dataclass
+class Seen:
+    """
+    What the servers saw of one request.
+
+    Attributes:
+        methods: Of each arrival.
+        began, ended: Answers begun and wholly handed to the kernel.
+        hurt: How it was hurt on purpose.
+    """
+
+    methods: list[str] = field(default_factory=list)
+    began: int = 0
+    ended: int = 0
+    hurt: list[str] = field(default_factory=list)
+
+
+class Journals:
+    """
+    What all servers together recorded.
+
+    Attributes:
+        seen: By id.
+        wrong: Requests that were not as their id says.
+        arrivals: By server.
+    """
+
+    def __init__(self, servers: list[Server]) -> None:
+        self.seen: dict[str, Seen] = defaultdict(Seen)
+        self.wrong: list[str] = []
+        self.arrivals: Counter[str] = Counter()
+        for server in servers:
+            self._read(server)
+
+    def _read(self, server: Server) -> None:
+        if not server.journal.exists():
+            return
+        for line in server.journal.read_text().splitlines():
+            kind, tag, *rest = line.split(" ")
+            seen = self.seen[tag]
+            if kind == "R":
+                seen.methods.append(rest[0])
+                self.arrivals[server.name] += 1
+            elif kind == "S":
+                seen.began += 1
+            elif kind == "E":
+                seen.ended += 1
+            elif kind == "X":
+                seen.hurt.append(rest[0])
+            elif kind == "W":
+                self.wrong.append(f"{server.name}: {line}")

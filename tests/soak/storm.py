@@ -1,0 +1,356 @@
+"""
+A storm from its beginning to its end: `Storm(directory, plan).run()` returns the figures; the tests judge them.
+
+    warm up -> measure -> storm -> let settle, measure again -> SIGTERM under load -> judge
+
+Traffic goes three ways. *shaky* is an upstream of three servers that are hurt, one at a time, behind a route with a
+retry policy. *named* is an upstream found by a name that changes and vanishes; its servers are well. *app* is the
+inbound side. What happens at shaky must not be felt by the others.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from tests.soak.clients import Clients, Kind
+from tests.soak.faults import SHAKY_CALM, Victims
+from tests.soak.recorder import Temper
+from tests.soak.servers import Journals, Server
+from tests.soak.surroundings import NAME, StormSidecar
+from tests.soak.verdict import Verdict, judge
+from tests.support.wait import eventually, free_port
+
+GET = Kind("get", "GET", "shaky")
+POST = Kind("post", "POST", "shaky")
+KEYED = Kind("keyed post", "POST", "shaky", is_keyed=True)
+NAMED_GET = Kind("named get", "GET", "named")
+NAMED_POST = Kind("named post", "POST", "named")
+APP_GET = Kind("app get", "GET", "")
+APP_POST = Kind("app post", "POST", "")
+SLOW_READ = Kind("slow read", "GET", "named")
+SLOW_WRITE = Kind("slow write", "POST", "named")
+
+_SHARES = {GET: 40, POST: 15, KEYED: 15, NAMED_GET: 8, NAMED_POST: 7, APP_GET: 8, APP_POST: 7}
+
+
+@dataclass(frozen=True)
+class StormPlan:
+    """
+    How long and how hard.
+
+    Attributes:
+        seconds: Of the storm itself.
+        per_second: Requests that begin.
+        reloads: Configurations in that time.
+        slow: Slow readers at once, and as many slow writers, again and again.
+        slow_s: How long each of them takes.
+        leaves: Share of clients that leave in the middle.
+        seed: Decides about everything but timing.
+    """
+
+    seconds: float
+    per_second: float
+    reloads: int
+    slow: int
+    slow_s: float = 3.0
+    leaves: float = 0.03
+    seed: str = "1"
+    warm_up_s: float = 3.0
+    drain_load_s: float = 1.5
+
+
+@dataclass
+class Figures:
+    """What came of it; the `before` and `after` are of a sidecar that does nothing."""
+
+    verdict: Verdict = field(default_factory=Verdict)
+    drain: Verdict = field(default_factory=Verdict)
+    requests: int = 0
+    by_kind: Counter[str] = field(default_factory=Counter)
+    arrivals: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    reloads: int = 0
+    refused_reloads: int = 0
+    name_changes: int = 0
+    turned_away: int = 0
+    memory_before_kib: int = 0
+    memory_after_kib: int = 0
+    memory_peak_kib: int = 0
+    descriptors_before: int = 0
+    descriptors_after: int = 0
+    descriptors_peak: int = 0
+    gauges: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+    logged: int = 0
+    dropped_lines: int = 0
+    retries: int = 0
+    exit_code: int | None = None
+    drain_s: float = 0.0
+    slowest_s: float = 0.0
+    stderr: str = ""
+
+    def __str__(self) -> str:
+        def listed(counts: Counter[str]) -> str:
+            return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+        return "\n".join(
+            (
+                f"requests          {self.requests} ({listed(self.by_kind)})",
+                f"arrivals          {self.arrivals} at the servers; {self.retries} retries by the sidecar",
+                f"faults            {sum(self.faults.values())} ({listed(self.faults)})",
+                f"reloads           {self.reloads}, {self.refused_reloads} more refused; names {self.name_changes}",
+                f"answered right    {self.verdict.answered}; clients that left: {self.verdict.left}",
+                f"failures, why     {listed(self.verdict.explained)}",
+                f"verdict           {self.verdict}",
+                f"slowest answer    {self.slowest_s:.2f} s",
+                f"memory            {self.memory_before_kib / 1024:.1f} -> {self.memory_after_kib / 1024:.1f} MiB,"
+                f" peak {self.memory_peak_kib / 1024:.1f} MiB",
+                f"descriptors       {self.descriptors_before} -> {self.descriptors_after},"
+                f" peak {self.descriptors_peak}",
+                f"gauges            {sum(self.gauges.values()):.0f}",
+                f"counters, lines   {self.counted}, {self.logged}; dropped {self.dropped_lines}",
+                f"drain             {self.drain_s:.2f} s, exit {self.exit_code}; {self.drain.answered} answered, "
+                f"{self.turned_away} turned away untouched; {self.drain}",
+            )
+        )
+
+
+class Storm:
+    """
+    One; a context manager, so that nothing is left running.
+
+    Args:
+        directory: For everybody's files.
+        plan: How long and how hard.
+    """
+
+    def __init__(self, directory: Path, plan: StormPlan) -> None:
+        self.plan = plan
+        self.figures = Figures()
+        self._chance = random.Random(f"{plan.seed}/storm")
+        ports = [free_port() for _ in range(7)]
+        self._named_port, self._app_port = ports[4], ports[5]
+        self._shaky = [Server(f"shaky{n}", directory, f"127.0.0.1:{ports[n]}", calm=SHAKY_CALM) for n in range(3)]
+        self._spare_address = f"127.0.0.1:{ports[3]}"
+        named = [f"127.0.0.{host}:{self._named_port}" for host in (2, 3, 4)]
+        well = Server("well", directory, self._spare_address, f"127.0.0.1:{self._app_port}", *named)
+        self._shadow = Server("shadow", directory, f"127.0.0.1:{ports[6]}", calm=Temper(mute=0.3, error=0.3))
+        self._recording = [*self._shaky, well]
+        self._servers = [*self._recording, self._shadow]
+        self.sidecar = StormSidecar(directory)
+        self._clients = Clients(f"{plan.seed}/clients")
+        self._victims = Victims(self._shaky, f"{plan.seed}/victims", self._wait)
+        self._generation = 0
+        self._next_reload_s = self._next_name_s = self._next_slow_s = 0.0
+
+    def __enter__(self) -> Storm:
+        try:
+            for server in self._servers:
+                server.start()
+            self.sidecar.know("127.0.0.2", "127.0.0.3")
+            self.sidecar.rewrite(self._text())
+            self.sidecar.start()
+            self.sidecar.wait_ready()
+        except BaseException:
+            self._kill()
+            raise
+        self._clients.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clients.__exit__()
+        self._kill()
+
+    def _kill(self) -> None:
+        self.sidecar.kill()
+        for server in self._servers:
+            server.kill()
+
+    # --- the sidecar's file --------------------------------------------------------------------------------------
+
+    def _text(self) -> str:
+        """Another configuration each time: weights, a spare server that comes and goes, a split that moves."""
+        chance = self._chance
+        endpoints = [f"{{address: {server.addresses[0]!r}, weight: {chance.randint(1, 3)}}}" for server in self._shaky]
+        if chance.random() < 0.5:
+            endpoints.append(f"{{address: {self._spare_address!r}, weight: 1}}")
+        chance.shuffle(endpoints)
+        named = f"dns: '{NAME}:{self._named_port}'"
+        if not self.sidecar.has_names:
+            named = f"endpoints: ['127.0.0.2:{self._named_port}', '127.0.0.3:{self._named_port}']"
+        balancing = chance.choice(("least_request", "round_robin", "random", "peak_ewma"))
+        return f"""
+            service: storm
+            inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{self._app_port}"}}
+            outbound:
+              listen: 127.0.0.1:${{OUTBOUND_PORT}}
+              routes:
+                - name: shaky-{self._generation}
+                  match: {{host: shaky}}
+                  to: {{shaky: {100 - chance.randint(0, 10)}, spare: {chance.randint(0, 10)}}}
+                  timeout: 10s
+                  retry:
+                    attempts: 3
+                    on: [5xx, refused, timeout]
+                    per_try_timeout: 400ms
+                    backoff: {{base: 5ms, max: 50ms}}
+                  mirror: {{to: shadow, percent: 20%}}
+            upstreams:
+              shaky:
+                hosts: []
+                endpoints: [{", ".join(endpoints)}]
+                load_balancing: {balancing}
+                idle_timeout: 1s
+                retry_budget: {{percent: 100%, min_per_second: 100}}
+                circuit_breaker: {{max_connections: 1000, max_requests: 2000, max_retries: 1000}}
+                outlier_detection:
+                  {{consecutive_5xx: 5, interval: 1s, base_ejection_time: 500ms, max_ejection_percent: 34}}
+              spare: {{hosts: [], endpoints: ['{self._spare_address}'], idle_timeout: 1s}}
+              shadow: {{hosts: [], endpoints: ['{self._shadow.addresses[0]}'], idle_timeout: 1s}}
+              named: {{{named}, idle_timeout: 1s}}
+            limits: {{idle_timeout: 30s, max_connections: 20000}}
+            drain: {{timeout: 15s}}
+        """
+
+    def _reload(self) -> None:
+        self._generation += 1
+        if self._generation % 10 == 7:
+            self.sidecar.rewrite(self._text() + "\n            no_such_key: true\n")
+            answer = self.sidecar.admin("/reload", method="POST")
+            assert answer.status == 400, answer
+            self.figures.refused_reloads += 1
+            return
+        self.sidecar.rewrite(self._text())
+        answer = self.sidecar.admin("/reload", method="POST")
+        assert answer.status == 200, answer
+        self.figures.reloads += 1
+
+    def _change_names(self) -> None:
+        hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+        self.sidecar.know(*self._chance.sample(hosts, self._chance.choice((0, 1, 1, 2, 3))))
+        self.figures.name_changes += 1
+
+    # --- the clients ---------------------------------------------------------------------------------------------
+
+    def _choose(self, chance: random.Random) -> tuple[Kind, int]:
+        kind = chance.choices(tuple(_SHARES), tuple(_SHARES.values()))[0]
+        return kind, self.sidecar.outbound_port if kind.host else self.sidecar.inbound_port
+
+    def _send_slow_clients(self, count: int) -> None:
+        plan, port = self.plan, self.sidecar.outbound_port
+        for _ in range(count):
+            pieces = self._chance.randint(5, 20)
+            pause_s = plan.slow_s / pieces
+            size = self._chance.choice((20_000, 100_000))
+            self._clients.spawn(self._clients.slow_reader(SLOW_READ, port, size, pause_s, pieces))
+            self._clients.spawn(self._clients.slow_writer(SLOW_WRITE, port, size, pause_s, pieces))
+
+    def _begin_load(self, until: float) -> None:
+        plan = self.plan
+        load = self._clients.steady(plan.per_second, self._choose, plan.leaves, lambda: time.monotonic() > until)
+        self._clients.spawn(load)
+
+    # --- its course ----------------------------------------------------------------------------------------------
+
+    def run(self) -> Figures:
+        """All of it; asserts nothing but that reloads are answered as they should be."""
+        figures, plan = self.figures, self.plan
+        self._begin_load(time.monotonic() + plan.warm_up_s)
+        self._send_slow_clients(plan.slow)
+        time.sleep(plan.warm_up_s)
+        self._settle()
+        figures.memory_before_kib, figures.descriptors_before = self.sidecar.memory_kib(), self.sidecar.descriptors()
+
+        began_s = time.monotonic()
+        self._next_reload_s = self._next_name_s = self._next_slow_s = began_s
+        self._begin_load(began_s + plan.seconds)
+        while time.monotonic() < began_s + plan.seconds:
+            self._victims.strike()
+        if self.sidecar.has_names:
+            self.sidecar.know("127.0.0.2", "127.0.0.3")
+        self._settle()
+        figures.memory_after_kib, figures.descriptors_after = self.sidecar.memory_kib(), self.sidecar.descriptors()
+        figures.gauges = self.sidecar.gauges()
+        self._count()
+        stormed = len(self._clients.outcomes)
+
+        self._drain()
+        self._judge(stormed)
+        return figures
+
+    def _wait(self, seconds: float) -> None:
+        """Let so much of a fault go by; what else is due happens meanwhile."""
+        plan, until = self.plan, time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            figures = self.figures
+            figures.descriptors_peak = max(figures.descriptors_peak, self.sidecar.descriptors())
+            if now >= self._next_reload_s:
+                self._next_reload_s += plan.seconds / plan.reloads
+                self._reload()
+            if now >= self._next_name_s and self.sidecar.has_names:
+                self._next_name_s += 4.0
+                self._change_names()
+            if now >= self._next_slow_s:
+                self._next_slow_s += plan.slow_s + 1.0
+                self._send_slow_clients(plan.slow)
+            time.sleep(0.02)
+
+    def _settle(self) -> None:
+        """Until every request is over, clients have hung up and the pools are empty."""
+        clients = self._clients
+        eventually(lambda: len(clients.outcomes) >= clients.begun, "every request to be over", 60)
+        clients.hang_up()
+        eventually(lambda: not any(self.sidecar.gauges().values()), f"all to be quiet: {self.sidecar.gauges()}", 30)
+
+    def _count(self) -> None:
+        figures, sidecar = self.figures, self.sidecar
+        figures.counted = int(sidecar.metric("sidecar_requests_total"))
+        figures.retries = int(sidecar.metric("sidecar_upstream_retries_total"))
+        figures.dropped_lines = int(sidecar.metric("sidecar_log_lines_dropped_total"))
+        eventually(lambda: sidecar.log_lines() >= figures.counted, "every exchange to be logged", 10)
+        figures.logged = sidecar.log_lines()
+        figures.memory_peak_kib = sidecar.peak_memory_kib()
+
+    def _drain(self) -> None:
+        figures, plan = self.figures, self.plan
+        self._begin_load(time.monotonic() + plan.drain_load_s + 1.0)
+        time.sleep(plan.drain_load_s * self._chance.uniform(0.1, 0.5))
+        self._send_slow_clients(20)
+        time.sleep(plan.drain_load_s * self._chance.uniform(0.2, 0.5))
+        self._terminated_s = time.monotonic()
+        self.sidecar.signal(signal.SIGTERM)
+        figures.exit_code = self.sidecar.wait()
+        figures.drain_s = time.monotonic() - self._terminated_s
+        figures.stderr = self.sidecar.stderr()
+        eventually(lambda: len(self._clients.outcomes) >= self._clients.begun, "every request to be over", 60)
+
+    def _judge(self, stormed: int) -> None:
+        figures, outcomes = self.figures, self._clients.outcomes
+        for server in self._servers:
+            server.kill()
+        journals, faults = Journals(self._recording), self._victims.faults
+        figures.requests = len(outcomes)
+        figures.by_kind = Counter(outcome.kind.name for outcome in outcomes)
+        figures.arrivals = sum(journals.arrivals.values())
+        figures.faults = self._victims.counts()
+        figures.slowest_s = max(
+            outcome.ended_s - outcome.began_s for outcome in outcomes if outcome.kind not in (SLOW_READ, SLOW_WRITE)
+        )
+        figures.verdict = judge(outcomes[:stormed], journals, faults)
+        # Who comes after SIGTERM may be turned away, if nobody has seen the request.
+        rest = []
+        for outcome in outcomes[stormed:]:
+            is_late = outcome.ended_s > self._terminated_s and outcome.failure in ("refused", "unanswered")
+            if is_late and not journals.seen[outcome.id].methods:
+                figures.turned_away += 1
+            else:
+                rest.append(outcome)
+        figures.drain = judge(rest, journals, faults)
