@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from random import random as system_random
 
-from sidecar.errors import Reason
+from sidecar.errors import Phase, Reason
 from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress, parse_address
 from sidecar.upstream import ewma, outlier, usable
@@ -126,19 +126,23 @@ class Cluster:
 
     def report(self, endpoint: Endpoint, status: int, failure: Reason | None, latency_s: float, now: float) -> None:
         """
-        Say how an attempt ended, once, when it is over; call it through `observer`.
+        Say what became of an attempt; call it through `observer`.
+
+        Once for each attempt: when the head of its response came, when it failed without one, or when it was given up.
+        A second time only if the answer breaks off after its head.
 
         Args:
             endpoint: Which was given the attempt.
             status: Of the response's head; 0 if none came.
-            failure: Why the attempt failed, before or after the head; None if it did not. With status 0 and no
-                failure, or one that is not the upstream's, it was given up and says nothing about the endpoint.
-            latency_s: Seconds from the first byte sent to the response's head, else to the end; 0 if nothing was sent.
+            failure: Why there is no head, or no end; None if all is well. With status 0 and no failure, or one that is
+                not the upstream's, the attempt was given up and says nothing about the endpoint.
+            latency_s: Seconds from the first byte sent to the response's head, else to the end.
             now: Seconds of loop time.
         """
-        if self.breaker is not None:
+        is_first = failure is None or failure.phase is not Phase.RESPONSE_BODY
+        if self.breaker is not None and is_first:
             self.breaker.on_result(status, failure, latency_s, now)
-        if self.spec.policy == "peak_ewma":
+        if self.spec.policy == "peak_ewma" and is_first:
             ewma.observe(endpoint, latency_s, failure is None and 0 < status < 500, now)
         if self.outlier is not None and not endpoint.is_removed:
             self.outlier.on_result(endpoint, status, failure, latency_s, now)

@@ -68,12 +68,13 @@ class Endpoint:
         is_on_probation: The ejection is over, and one request is to show whether it has recovered.
         is_probed: That request is under way.
         consecutive_5xx, consecutive_gateway_errors, consecutive_connect_failures: Failures in a row, by `outlier`.
-        results, successes, latency_sum_s: Of the interval under way, by `outlier`.
+        results, successes, broken_answers, latency_sum_s: Of the interval under way, by `outlier`.
         latency_s: Peak EWMA of its latency, by `ewma`; `latency_at` when it was brought up to date, -inf for never.
     """
 
     __slots__ = (
         "active",
+        "broken_answers",
         "cluster",
         "connecting",
         "connections",
@@ -134,6 +135,7 @@ class Endpoint:
         self.consecutive_connect_failures = 0
         self.results = 0
         self.successes = 0
+        self.broken_answers = 0
         self.latency_sum_s = 0.0
         self.latency_s = 0.0
         self.latency_at = -inf

@@ -2,10 +2,10 @@
 Endpoints that fail or are slow though they are there: found by what real requests see, and taken out for a while.
 *Hot path: `on_result`, O(1). Pure.*
 
-    IN SERVICE --- too many failures in a row, at once; worse than the others, at a sweep ---> EJECTED
-    EJECTED    --- its time is up, at a sweep -----------------------------------------------> ON PROBATION
-    ON PROBATION --- one real request, answered well ----------------------------------------> IN SERVICE
-    ON PROBATION --- failed -----------------------------------------------------------------> EJECTED, for longer
+    IN SERVICE --- too many failures in a row or broken answers, at once; worse than the others, at a sweep --> EJECTED
+    EJECTED    --- its time is up, at a sweep ---------------------------------------------------------> ON PROBATION
+    ON PROBATION --- one real request, answered well --------------------------------------------------> IN SERVICE
+    ON PROBATION --- failed ---------------------------------------------------------------------------> EJECTED, longer
 
 The rules are Envoy's (`envoy.config.cluster.v3.OutlierDetection`) with three differences: a way back by probation as in
 Linkerd's failure accrual, where Envoy lets the full share of traffic find out; at least one endpoint may be ejected
@@ -32,6 +32,7 @@ Cause = Literal[
     "consecutive_5xx",
     "consecutive_gateway_errors",
     "consecutive_connect_failures",
+    "broken_answers",
     "success_rate",
     "latency",
     "probation",
@@ -78,7 +79,8 @@ class OutlierSpec:
     When an endpoint is ejected, and for how long.
 
     Attributes:
-        consecutive_5xx: Answers of 500 and above, and attempts without an answer, in a row; 0 for off.
+        consecutive_5xx: Answers of 500 and above, and attempts without an answer, in a row; also, answers that broke
+            off in an interval, if they are most of its answers. 0 for off.
         consecutive_gateway_errors: 502, 503, 504, and attempts without an answer, in a row; 0 for off.
         consecutive_connect_failures: Connects that fail in a row; 0 for off.
         interval_s: Seconds between two comparisons with the others.
@@ -159,6 +161,9 @@ class Outlier:
     def _on_failure(
         self, endpoint: Endpoint, status: int, failure: Reason | None, latency_s: float, now: float
     ) -> None:
+        if failure is not None and failure.phase is Phase.RESPONSE_BODY:
+            self._on_broken_answer(endpoint, now)
+            return
         spec = self.spec
         endpoint.results += 1
         endpoint.consecutive_5xx += 1
@@ -187,6 +192,16 @@ class Outlier:
             else:
                 return
             if self._eject(endpoint, cause, now):
+                self._owner.rebalance(now)
+
+    def _on_broken_answer(self, endpoint: Endpoint, now: float) -> None:
+        # Its head was told as a success and ended every row, so these are counted by the interval.
+        endpoint.broken_answers += 1
+        endpoint.successes = max(0, endpoint.successes - 1)
+        limit = self.spec.consecutive_5xx
+        if endpoint.ejected_until == 0 and 0 < limit <= endpoint.broken_answers > endpoint.successes:
+            endpoint.broken_answers = 0
+            if self._eject(endpoint, "broken_answers", now):
                 self._owner.rebalance(now)
 
     # --- probation -------------------------------------------------------------------------------------------
@@ -242,7 +257,7 @@ class Outlier:
         for endpoint in self._owner.endpoints:
             if endpoint.ejected_until == 0 and endpoint.ejections:
                 endpoint.ejections -= 1
-            endpoint.results = endpoint.successes = 0
+            endpoint.results = endpoint.successes = endpoint.broken_answers = 0
             endpoint.latency_sum_s = 0.0
         return changed
 

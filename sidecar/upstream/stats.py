@@ -58,6 +58,7 @@ class ClusterStats:
         "dns_successes",
         "ejected",
         "ejections",
+        "ejections_broken_answers",
         "ejections_consecutive_5xx",
         "ejections_consecutive_connect_failures",
         "ejections_consecutive_gateway_errors",
@@ -88,6 +89,7 @@ class ClusterStats:
         "retry_skipped_max_retries",
         "retry_skipped_no_endpoint",
         "retry_skipped_not_idempotent",
+        "retry_skipped_overloaded",
         "retry_skipped_response_started",
         "unhealthy",
     )
@@ -121,11 +123,13 @@ class ClusterStats:
         self.retry_skipped_max_retries = 0
         self.retry_skipped_no_endpoint = 0
         self.retry_skipped_not_idempotent = 0
+        self.retry_skipped_overloaded = 0
         self.retry_skipped_response_started = 0
         self.ejections = 0
         self.ejections_consecutive_5xx = 0
         self.ejections_consecutive_gateway_errors = 0
         self.ejections_consecutive_connect_failures = 0
+        self.ejections_broken_answers = 0
         self.ejections_success_rate = 0
         self.ejections_latency = 0
         self.ejections_probation = 0

@@ -29,7 +29,14 @@ from sidecar.upstream.stats import ClusterStats
 from sidecar.upstream.usable import is_usable
 
 GET, POST = RequestHead(b"GET", b"/", None, 1), RequestHead(b"POST", b"/", None, 1)
-FAILURES = [None, errors.CONNECT_FAILED, errors.UPSTREAM_RESET, errors.RESPONSE_TIMEOUT, errors.CLIENT_LEFT]
+FAILURES = [
+    None,
+    errors.CONNECT_FAILED,
+    errors.UPSTREAM_RESET,
+    errors.RESPONSE_CUT,
+    errors.RESPONSE_TIMEOUT,
+    errors.CLIENT_LEFT,
+]
 GAUGES = {"requests_active", "pending", "concurrency_limit", "ejected", "unhealthy", "panic", "dns_last_success"}
 
 

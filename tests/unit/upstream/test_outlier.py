@@ -55,7 +55,7 @@ class TestConsecutive:
     """Failures in a row eject at once."""
 
     @pytest.mark.parametrize(
-        "failure", [500, 503, 599, errors.CONNECT_FAILED, errors.UPSTREAM_RESET, errors.RESPONSE_CUT]
+        "failure", [500, 503, 599, errors.CONNECT_FAILED, errors.UPSTREAM_RESET, errors.BAD_RESPONSE]
     )
     def test_fifth_failure_in_a_row_ejects(self, failure: int | errors.Reason) -> None:
         """Four do not; a good answer between them begins the count anew."""
@@ -100,6 +100,40 @@ class TestConsecutive:
         tell(cluster, bad, *[500] * 5)
         tell(cluster, bad, *[500] * 20, now=START + 5)
         assert (bad.ejected_until, cluster.stats.ejections) == (START + 30, 1)
+
+
+class TestBrokenAnswers:
+    """An answer that breaks off was a success when its head came."""
+
+    def test_endpoint_whose_answers_break_off_is_ejected(self) -> None:
+        """Five in an interval, though a good head came before each."""
+        cluster = cluster_of()
+        bad = cluster.endpoints[0]
+        tell(cluster, bad, *[200, errors.RESPONSE_CUT] * 4)
+        assert cluster.stats.ejections == 0
+        tell(cluster, bad, 200, 200, errors.RESPONSE_CUT, errors.BAD_RESPONSE_BODY)
+        assert chosen(cluster) == {"e1", "e2", "e3"}
+        assert cluster.stats.ejections_broken_answers == 1
+
+    def test_few_among_many_do_not_eject(self) -> None:
+        """Five of twenty, or of two intervals, are accidents; a client that leaves is none at all."""
+        cluster = cluster_of()
+        bad = cluster.endpoints[0]
+        tell(cluster, bad, *[200] * 20, *[errors.RESPONSE_CUT] * 5)
+        for _ in range(5):
+            tell(cluster, bad, *[200, errors.CLIENT_LEFT] * 9)
+        cluster.tick(START + 10)
+        tell(cluster, bad, *[200, errors.RESPONSE_STALLED] * 4)
+        cluster.tick(START + 20)
+        tell(cluster, bad, *[200, errors.RESPONSE_STALLED] * 4)
+        assert cluster.stats.ejections == 0
+
+    def test_they_count_against_the_success_rate(self) -> None:
+        """As failures of the same request, not as requests of their own."""
+        cluster = cluster_of()
+        endpoint = cluster.endpoints[0]
+        tell(cluster, endpoint, *[200] * 10, errors.RESPONSE_CUT)
+        assert (endpoint.results, endpoint.successes) == (10, 9)
 
 
 class TestBounds:

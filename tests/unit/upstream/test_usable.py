@@ -201,6 +201,15 @@ class TestPeakEwma:
         cluster.observer(endpoint, 0, errors.RESPONSE_TIMEOUT, 2.0, 3.0)
         assert endpoint.latency_s == 2.0
 
+    def test_answer_that_breaks_off_is_not_measured_twice(self) -> None:
+        """How long a download had lasted is no latency."""
+        cluster = cluster_of(2, policy="peak_ewma")
+        endpoint = cluster.endpoints[0]
+        assert cluster.observer is not None
+        cluster.observer(endpoint, 200, None, 0.1, 1.0)
+        cluster.observer(endpoint, 0, errors.RESPONSE_CUT, 60.0, 61.0)
+        assert endpoint.latency_s == 0.1
+
     def test_endpoint_that_always_loses_is_tried_again(self) -> None:
         """What is not measured becomes faster, so that a recovery is seen."""
         cluster = cluster_of(2, policy="peak_ewma")
