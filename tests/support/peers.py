@@ -25,6 +25,7 @@ from tests.support.wait import eventually, free_port
 _PACKAGES = {
     "nginx": "Debian's package nginx",
     "curl": "Debian's package curl",
+    "prometheus": "Debian's package prometheus",
     "promtool": "Debian's package prometheus",
     "unshare": "Debian's package util-linux",
 }
