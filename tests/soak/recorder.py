@@ -171,6 +171,8 @@ class Recorder:
             writer.write(head + data[: len(data) // 2])
             await writer.drain()
             await asyncio.sleep(0.02)
+            if framing == "length" and not data:
+                self.note(f"E {tag}")  # There was nothing to cut.
             return reset(writer)
         if how == "bad_chunk":
             writer.write(head + data[: len(data) // 2] + b"\r\nnonsense\r\n")

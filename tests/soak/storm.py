@@ -193,14 +193,14 @@ class Storm:
             outbound:
               listen: 127.0.0.1:${{OUTBOUND_PORT}}
               routes:
-                - name: shaky-{self._generation}
+                - name: shaky-{self._generation % 3}
                   match: {{host: shaky}}
                   to: {{shaky: {100 - chance.randint(0, 10)}, spare: {chance.randint(0, 10)}}}
-                  timeout: 10s
+                  timeout: 3s
                   retry:
                     attempts: 3
                     on: [5xx, refused, timeout]
-                    per_try_timeout: 400ms
+                    per_try_timeout: 500ms
                     backoff: {{base: 5ms, max: 50ms}}
                   mirror: {{to: shadow, percent: 20%}}
             upstreams:

@@ -42,7 +42,11 @@ def storm(directory: Path, plan: StormPlan) -> Figures:
 @pytest.mark.skipif(SECONDS > 0, reason="the long form is asked for")
 def test_short_storm(tmp_path: Path) -> None:
     """Every kind of fault once: nothing lost that could be saved, nothing sent twice, nothing left behind."""
-    check(storm(tmp_path, StormPlan(seconds=13, per_second=150, reloads=8, slow=100, slow_s=2.0, seed=SEED)))
+    check(
+        storm(
+            tmp_path, StormPlan(seconds=11, per_second=150, reloads=8, slow=100, slow_s=1.5, warm_up_s=2.0, seed=SEED)
+        )
+    )
 
 
 @pytest.mark.skipif(not SECONDS, reason="make soak")

@@ -4,7 +4,7 @@ What a storm must not have done, judged from both ends: what clients got and wha
 A failure is *explained* when no policy could have saved the request; every explanation names what happened to this very
 request, or a property of HTTP:
 
-    response_started   some of the answer was with the client when its server was killed, reset it or broke its framing
+    response_started   some of the answer was handed on when its server was killed, reset it or broke its framing
     not_idempotent     a POST without a key reached, or may have reached, a server that then failed
     keep_alive_race    a POST was written to a connection that its server closed at that moment; no server saw it
 
@@ -86,8 +86,9 @@ def judge(outcomes: Sequence[Outcome], journals: Journals, faults: Sequence[Faul
 
 def _explanation(outcome: Outcome, seen: Seen, faults: Sequence[Fault]) -> str:
     is_in_fault = any(fault.touches(outcome.began_s, outcome.ended_s) for fault in faults)
-    if outcome.failure == "cut":
-        # A server that began and did not end, or that broke the framing of what it had begun.
+    if outcome.failure in ("cut", "unanswered"):
+        # A server that began and did not end, or that broke the framing of what it had begun. The client may have got
+        # nothing of it: what the sidecar had written for it is dropped when the connection must be cut.
         is_hurt = "reset_within" in seen.hurt or "bad_chunk" in seen.hurt
         return "response_started" if is_hurt or (seen.began > seen.ended and is_in_fault) else ""
     if outcome.failure != "status" or outcome.kind.can_be_repeated or outcome.flag in _SURE_OF_NOTHING_SENT:
