@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sidecar.errors import Reason, Source
+from sidecar.errors import Reason
 from sidecar.message import ResponseHead
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.tries import Tries
+from sidecar.upstream import retry
 
 # What is held of a body while a connection is being made; then the client is paused.
 _MAX_HELD_BYTES = 64 * 1024
@@ -99,7 +100,7 @@ class Attempt(Tries):
         """The exchange is over for the client half, for this reason; a connection that is in use is closed."""
         if self._is_over:
             return
-        if reason is not None and reason.source is Source.UPSTREAM and not self._has_response:
+        if not self._has_response:
             self._report(0, reason)
         self._leave()
         if self._timer is not None:
@@ -158,6 +159,7 @@ class Attempt(Tries):
         """Passed on."""
         self._has_response = True
         self._body = None
+        self._policy = retry.NO_POLICY  # a tunnel that breaks is no occasion for anything
         self._disarm()
         self._client.on_switched(head, rest)
 

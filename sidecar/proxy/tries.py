@@ -51,6 +51,7 @@ class Tries:
     """
 
     __slots__ = (
+        "_began_ns",
         "_body",
         "_body_bytes",
         "_breaker",
@@ -104,6 +105,7 @@ class Tries:
         self._policy = policy
         self._expires_at = expires_at
         self._is_tunnel = is_tunnel
+        self._began_ns = exchange.start_ns
         self._body: list[bytes] | None = None
         self._body_bytes = 0
         self._is_complete = False
@@ -134,6 +136,7 @@ class Tries:
     def _begin_late(self) -> None:
         """The delay is over."""
         self._timer = None
+        self._began_ns = clock.monotonic_ns()
         self._go_on(self._try(self._choose(None), is_fresh=False), None)
 
     def _try(self, endpoint: Endpoint | None, *, is_fresh: bool) -> Reason | None:
@@ -189,8 +192,10 @@ class Tries:
 
     def _can_lose(self) -> bool:
         """Whether a dead connection from the pool would do no harm: the request would be sent again, once."""
-        head = self._head
-        return head.framing == Framing.NONE and not self._retries and head.method in retry.IDEMPOTENT_METHODS
+        head, policy = self._head, self._policy
+        return (
+            head.framing == Framing.NONE and not self._retries and head.method in policy.methods and policy.attempts > 0
+        )
 
     def _wait(self, endpoint: Endpoint) -> Reason | None:
         if self._is_tunnel:
@@ -219,6 +224,9 @@ class Tries:
         self._exchange.sent_ns = clock.monotonic_ns()
         # Whoever makes tries is an `Attempt`, and so a sink.
         connection.send(self, self._head.method, self._limits, data, self._is_complete)  # type: ignore[arg-type]
+        if self._body_bytes and not connection.is_full:
+            # The client may have been paused for want of a connection, or for one that is gone.
+            self._client.on_upstream_writable()
 
     def on_connection(self, connection: IdleConnection) -> None:
         """A connection came, by our dial or another's release."""
@@ -233,6 +241,7 @@ class Tries:
             upstream.open_tunnel(self)  # type: ignore[arg-type]
             body, self._body = self._body, None
             self._has_response = True
+            self._policy = retry.NO_POLICY
             self._disarm()
             self._client.on_switched(None, b"")
             if body:
@@ -247,7 +256,8 @@ class Tries:
             self._pending_until = inf
             self.deadline = self._try_until
             self._send(upstream)
-        if not self._is_over and not self._is_complete and not upstream.is_full:
+            return
+        if not self._is_over and not upstream.is_full:
             self._client.on_upstream_writable()
 
     def on_deadline(self, now: float) -> None:
@@ -326,7 +336,7 @@ class Tries:
         self._fail(cluster, reason, detail)
 
     def _fail(self, cluster: Cluster, reason: Reason, detail: str) -> None:
-        if self._retries:
+        if self._retries and not self._has_response:
             cluster.stats.retries_exhausted += 1
         self._is_over = True
         self._client.on_failed(reason, detail)
@@ -375,8 +385,9 @@ class Tries:
         self._retry_breaker = failed.cluster.breaker
         if exchange.tries is None:
             exchange.tries = []
-        began_ns = exchange.sent_ns or exchange.start_ns
-        exchange.tries.append(Try(failed, began_ns, clock.monotonic_ns(), status, reason, exchange.span_id))
+        exchange.tries.append(
+            Try(failed, exchange.sent_ns or self._began_ns, clock.monotonic_ns(), status, reason, exchange.span_id)
+        )
         exchange.sent_ns = 0
         if exchange.sampled and exchange.span_id:
             # Each try is a span of its own, and the upstream is told which: the id stands in the head as it is sent.
@@ -385,6 +396,7 @@ class Tries:
 
         def again() -> None:
             self._timer = None
+            self._began_ns = clock.monotonic_ns()
             self._go_on(self._try(other or self._choose(failed), is_fresh=is_fresh), (reason, detail))
 
         if delay_s:
@@ -396,8 +408,8 @@ class Tries:
         """After a try was made outside of `start`: tell the client half if it could not be."""
         if refused is None:
             return
-        if refused is errors.NO_ENDPOINT and before is not None:
-            self._exchange.retry_skipped = "no_endpoint"
+        if before is not None:
+            self._skip(refused)
         if self._retry_breaker is not None:
             self._retry_breaker.leave_retry()
             self._retry_breaker = None
@@ -405,15 +417,24 @@ class Tries:
         reason, detail = before if before is not None and before[0] is not None else (refused, "")
         self._client.on_failed(reason or refused, detail)
 
+    def _skip(self, refused: Reason) -> None:
+        """A retry that was decided on cannot be made."""
+        why: retry.SkipReason = "no_endpoint" if refused is errors.NO_ENDPOINT else "overloaded"
+        self._exchange.retry_skipped = why
+        tries = self._exchange.tries
+        if tries and tries[-1].endpoint is not None:
+            cluster = cast("Endpoint", tries[-1].endpoint).cluster
+            retry.skipped(cluster, why)
+            cluster.stats.retries_exhausted += 1
+
     # --- ends ------------------------------------------------------------------------------------------------
 
     def _report(self, status: int, failure: Reason | None) -> None:
         """Let the upstream's detectors learn what the try came to."""
         endpoint = self._endpoint
         if endpoint is not None and endpoint.cluster.observer is not None:
-            exchange = self._exchange
-            waited_ns = clock.monotonic_ns() - (exchange.sent_ns or exchange.start_ns)
-            endpoint.cluster.observer(endpoint, status, failure, waited_ns / 1e9, self._dialer.timers.time())
+            latency_s = (clock.monotonic_ns() - (self._exchange.sent_ns or self._began_ns)) / 1e9
+            endpoint.cluster.observer(endpoint, status, failure, latency_s, self._dialer.timers.time())
 
     def _exit(self) -> None:
         """The try is over."""

@@ -41,6 +41,7 @@ SkipReason = Literal[
     "attempts_used",
     "max_retries",
     "no_endpoint",
+    "overloaded",
 ]
 SKIP_REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
 
@@ -60,6 +61,8 @@ STATUSES_OF: dict[str, frozenset[int]] = {
     # The server says that it did not process the request: 408 (RFC 9110, 15.5.9) and 421 (15.5.20).
     "refused": frozenset((408, 421)),
 }
+
+_BREAKS: frozenset[Condition] = frozenset(("reset_before_response", "5xx"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +169,8 @@ def decide(
     Decide what follows an attempt that failed or whose response has a status in `policy.statuses`.
 
     On `Retry` the budget has been charged and, if the cluster has a breaker, `breaker.enter_retry()` was called: call
-    `leave_retry()` of that breaker when the retry is over or will not be made. If no endpoint is found for it then,
-    call `skipped(cluster.stats, "no_endpoint")`.
+    `leave_retry()` of that breaker when the retry is over or will not be made. If no endpoint is found for it then, or
+    the breaker lets no further request in, call `skipped` with `no_endpoint` or `overloaded`.
 
     Args:
         policy: Of the route; `NO_POLICY` if it has none.
@@ -192,7 +195,11 @@ def decide(
     if policy.attempts == 0:
         return None
     is_transparent = is_unsent or is_stale
-    is_named = status in policy.statuses if failure is None else policy.names(failure)
+    if has_started:
+        # It cannot be taken back; that is said where the policy names connections that break.
+        is_named = failure is not None and failure.source is Source.UPSTREAM and not _BREAKS.isdisjoint(policy.on)
+    else:
+        is_named = status in policy.statuses if failure is None else policy.names(failure)
     if not is_named and not (is_transparent and failure is not None and failure.retryable):
         return None
     reason = _objection(policy, head, retries, is_unsent, is_kept, has_started)

@@ -35,6 +35,7 @@ from sidecar.net.timers import Timers
 from sidecar.proxy.downstream import DownstreamConnection
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Limits, Listener, Plan, Side
+from sidecar.proxy.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.upstream_conn import State, UpstreamConnection
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
 from sidecar.routing.match import make_match
@@ -43,7 +44,10 @@ from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.outlier import OutlierSpec
 from sidecar.upstream.passthrough import Passthrough
+from sidecar.upstream.retry import DEFAULT_BUDGET, RetryBudgetSpec, RetryPolicy
 
 _MAX_READ_BYTES = 256 * 1024
 _NOISE = re.compile(
@@ -348,6 +352,10 @@ class Server(Peer):
         assert isinstance(protocol, UpstreamConnection)
         return protocol
 
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.connection.endpoint
+
 
 @dataclass
 class Dial:
@@ -392,16 +400,19 @@ class Dials:
 
 
 class NotingTelemetry(Telemetry):
-    """The real thing, which also keeps what it was told."""
+    """The real thing, which also keeps what it was told; `exports` makes it take every exchange for one to export."""
 
     def __init__(self) -> None:
         super().__init__(TelemetrySettings(service_name="test"), environment={})
         self.begun: list[Exchange] = []
+        self.exports = False
         self.recorded: list[Exchange] = []
 
     def begin(self, exchange: Exchange) -> bytes:
         self.begun.append(exchange)
-        return super().begin(exchange)
+        lines = super().begin(exchange)
+        exchange.sampled = exchange.sampled or self.exports
+        return lines
 
     def record(self, exchange: Exchange) -> None:
         assert not any(exchange is other for other in self.recorded), "recorded twice"
@@ -419,9 +430,13 @@ class World:
     One plan, one loop, and everybody in it.
 
     Args:
-        endpoints: Of the upstream `web`, chosen in turn.
+        endpoints: Of the upstream `web`, chosen in turn from the first on.
         timeout_s: Of the route to it.
         action: Another action than forwarding to `web`.
+        retry, fault, rate_limit: Of the route.
+        mirror: Makes the route's mirror of the upstream `shadow`, which has one endpoint, 10.9.9.9:80.
+        breaker, retry_budget, outlier: Of the upstream `web`.
+        shadow_breaker: Of `shadow`.
     """
 
     def __init__(
@@ -437,16 +452,39 @@ class World:
         action: Action | None = None,
         is_passthrough: bool = False,
         listener_host: bytes | None = None,
+        retry: RetryPolicy | None = None,
+        fault: Fault | None = None,
+        rate_limit: RateLimiter | None = None,
+        mirror: Callable[[Cluster], Mirror] | None = None,
+        breaker: BreakerSpec | None = None,
+        retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET,
+        outlier: OutlierSpec | None = None,
+        shadow_breaker: BreakerSpec | None = None,
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
         self.timers = Timers(self.loop)  # type: ignore[arg-type]
         self.telemetry = NotingTelemetry()
-        spec = ClusterSpec("web", tuple((address, 1.0) for address in endpoints), policy="round_robin")
-        self.cluster = Cluster(spec)
+        spec = ClusterSpec(
+            "web",
+            tuple((address, 1.0) for address in endpoints),
+            policy="round_robin",
+            breaker=breaker,
+            retry_budget=retry_budget,
+            outlier=outlier,
+        )
+        self.cluster = Cluster(spec, lambda: 0.0)
+        self.shadow = Cluster(ClusterSpec("shadow", (("10.9.9.9:80", 1.0),), breaker=shadow_breaker))
         scope = self.telemetry.scope(direction, "to-web", "web", "web")
         forward = Forward(
-            (Target("web", self.cluster, 1.0, request_edits, response_edits, scope),), None, rewrite, timeout_s
+            (Target("web", self.cluster, 1.0, request_edits, response_edits, scope),),
+            None,
+            rewrite,
+            timeout_s,
+            retry=retry,
+            fault=fault,
+            mirror=None if mirror is None else mirror(self.shadow),
+            rate_limit=rate_limit,
         )
         route = Route("to-web", (make_match(hosts=["web"]),), action or forward, scope, response_edits)
         self.passthrough = Passthrough()
@@ -475,6 +513,8 @@ class World:
         self.clients: list[Client] = []
         self.servers: list[Server] = []
         self.timers.start()
+        if spec.needs_ticks:
+            self.timers.every(1.0, lambda: self.cluster.tick(self.loop.now))
         self.loop.counts.clear()
 
     def close(self) -> None:
@@ -501,9 +541,9 @@ class World:
         self.loop.run()
         return client
 
-    def accept(self, *, is_slow: bool = False) -> Server:
-        """The oldest dial succeeds."""
-        dial = self.dials.under_way.pop(0)
+    def accept(self, at: str | None = None, *, is_slow: bool = False) -> Server:
+        """The oldest dial (to this address) succeeds."""
+        dial = self._take_dial(at)
         protocol = UpstreamConnection(dial.endpoint, self.timers, self.live.outbox, dial.on_connected)
         transport = FakeTransport(self.loop, protocol, (dial.endpoint.host, dial.endpoint.port))
         transport.is_peer_slow = is_slow
@@ -513,11 +553,21 @@ class World:
         self.loop.run()
         return server
 
-    def refuse(self, reason: Reason = errors.CONNECT_FAILED, detail: str = "refused") -> None:
-        """The oldest dial fails."""
-        dial = self.dials.under_way.pop(0)
+    def refuse(self, reason: Reason = errors.CONNECT_FAILED, detail: str = "refused", *, at: str | None = None) -> None:
+        """The oldest dial (to this address) fails."""
+        dial = self._take_dial(at)
         dial.on_failed(reason, detail)
         self.loop.run()
+
+    def _take_dial(self, at: str | None) -> Dial:
+        dial = next(dial for dial in self.dials.under_way if at is None or dial.endpoint.label == at)
+        self.dials.under_way.remove(dial)
+        return dial
+
+    @property
+    def dialed(self) -> list[str]:
+        """Where dials are under way, oldest first."""
+        return [dial.endpoint.label for dial in self.dials.under_way]
 
     def warm(self, client: Client | None = None) -> tuple[Client, Server]:
         """A client whose first request was answered, and the connection that waits in the pool since."""
@@ -540,8 +590,12 @@ class World:
         return self.telemetry.recorded
 
     @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        return self.cluster, self.passthrough.cluster, self.shadow
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        return (*self.cluster.endpoints, *self.passthrough.cluster.endpoints)
+        return tuple(endpoint for cluster in self.clusters for endpoint in cluster.endpoints)
 
     def outcome(self) -> tuple[int, str]:
         """Status and reason of the one exchange that was recorded."""
@@ -558,15 +612,19 @@ class World:
                 assert isinstance(idle, UpstreamConnection)
                 assert idle.state is State.IDLE
                 assert idle.sink is None
-        for cluster in (self.cluster, self.passthrough.cluster):
+        for cluster in self.clusters:
             assert cluster.stats.requests_active == 0
             assert cluster.stats.pending == 0
+            if cluster.breaker is not None:
+                assert (cluster.breaker.requests, cluster.breaker.retries) == (0, 0), cluster.breaker
         idle_now = {id(idle) for endpoint in self.endpoints for idle in endpoint.idle}
         for server in self.servers:
             assert (id(server.connection) in idle_now) == server.is_open, server.connection
-        opened = self.cluster.stats.connections_opened + self.passthrough.cluster.stats.connections_opened
-        closed = self.cluster.stats.connections_closed + self.passthrough.cluster.stats.connections_closed
+        opened = sum(cluster.stats.connections_opened for cluster in self.clusters)
+        closed = sum(cluster.stats.connections_closed for cluster in self.clusters)
         assert opened - closed == len(idle_now)
+        for endpoint in self.endpoints:
+            assert endpoint.connections == len(endpoint.idle) + endpoint.connecting, endpoint
         connected = {id(connection) for side in self.live.connections for connection in side}
         for client in self.clients:
             assert (id(client.connection) in connected) == (not client.transport.is_lost), client.connection

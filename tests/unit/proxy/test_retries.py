@@ -1,0 +1,1077 @@
+"""When a request is sent again, where, after how long, and why not: whole conversations on a held clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from sidecar import clock, errors
+from sidecar.upstream import retry
+from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.outlier import OutlierSpec
+from sidecar.upstream.retry import (
+    CONDITIONS,
+    IDEMPOTENT_METHODS,
+    NO_POLICY,
+    Condition,
+    RetryBudgetSpec,
+    RetryPolicy,
+)
+from tests.support.fakes import Client, Server, World
+
+A, B = "10.0.0.1:80", "10.0.0.2:80"
+TWO = (A, B)
+GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\nhello"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+AT_ONCE = RetryPolicy(attempts=3, on=CONDITIONS, backoff_base_s=0, backoff_max_s=0)  # type: ignore[arg-type]
+"""Everything is retried, without waiting."""
+
+Make = Callable[..., World]
+
+
+def answer(status: int, *lines: str, body: bytes = b"") -> bytes:
+    """A response."""
+    head = "\r\n".join((f"HTTP/1.1 {status} x", f"Content-Length: {len(body)}", *lines, "", ""))
+    return head.encode() + body
+
+
+def requests_seen(world: World) -> list[bytes]:
+    """Method of each request of which a byte reached a server."""
+    return [method for server in world.servers for method in re.findall(rb"(\w+) /\S* HTTP/1\.1\r\n", server.received)]
+
+
+def status_of(client: Client) -> int:
+    """Of the last response that the client has."""
+    return client.responses()[-1].status
+
+
+class TestOccasions:
+    """What is retried."""
+
+    @pytest.mark.parametrize(
+        ("on", "statuses"),
+        [
+            ("gateway_error", {502, 503, 504}),
+            ("5xx", {500, 501, 502, 503, 504, 599}),
+            ("retriable_4xx", {409}),
+            ("refused", {408, 421}),
+            ("reset_before_response", set()),
+            ("connect_failure", set()),
+            ("timeout", set()),
+        ],
+    )
+    @pytest.mark.parametrize("status", [200, 400, 404, 408, 409, 421, 429, 500, 501, 502, 503, 504, 599])
+    def test_a_condition_names_its_statuses(
+        self, make_world: Make, on: Condition, statuses: set[int], status: int
+    ) -> None:
+        """A response of such a status never reaches the client; every other is passed on."""
+        world = make_world(retry=replace(AT_ONCE, on=frozenset((on,))))
+        client = world.client()
+        client.get()
+        server = world.accept()
+        _ = server >> answer(status)
+        if status in statuses:
+            assert client.received == b""
+            _ = server >> OK  # on the same connection, which the whole response left clean
+            assert status_of(client) == 200
+            assert [(given_up.status, given_up.reason) for given_up in world.recorded[-1].tries or ()] == [
+                (status, None)
+            ]
+        else:
+            assert status_of(client) == status
+            assert world.recorded[-1].tries is None
+        world.assert_at_rest()
+
+    def test_statuses_by_number(self, make_world: Make) -> None:
+        """429 and nothing else."""
+        world = make_world(retry=RetryPolicy(on_statuses=frozenset((429,)), backoff_base_s=0, backoff_max_s=0))
+        for status, final in ((429, 200), (503, 503)):
+            client = world.client()
+            client.get()
+            server = world.servers[0] if world.servers else world.accept()
+            _ = server >> answer(status)
+            if final == 200:
+                _ = server >> OK
+            assert status_of(client) == final
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("is_reset", [False, True])
+    def test_a_fresh_connection_that_dies_before_the_response(self, make_world: Make, is_reset: bool) -> None:
+        """`reset_before_response`, whether anything of the head had come or not."""
+        for said in (b"", b"HTTP/1.1 20"):
+            world = make_world(endpoints=TWO, retry=replace(AT_ONCE, on=frozenset(("reset_before_response",))))
+            client = world.client()
+            client.get()
+            server = world.accept(A)
+            if said:
+                _ = server >> said
+            server.reset() if is_reset else server.eof()
+            second = world.accept(B)
+            _ = second << GET
+            _ = second >> OK
+            _ = client << OK
+            assert not world.dials.under_way
+            world.assert_at_rest()
+
+    def test_a_connect_failure(self, make_world: Make) -> None:
+        """`connect_failure` goes on at the only endpoint, too: somebody asked for it."""
+        world = make_world(retry=replace(AT_ONCE, attempts=2, on=frozenset(("connect_failure",))))
+        client = world.client()
+        client.get()
+        world.refuse()
+        world.refuse(errors.CONNECT_TIMEOUT)
+        _ = world.accept() >> OK
+        assert status_of(client) == 200
+        exchange = world.recorded[-1]
+        assert [given_up.reason for given_up in exchange.tries or ()] == [errors.CONNECT_FAILED, errors.CONNECT_TIMEOUT]
+        assert exchange.attempts == 3
+        world.assert_at_rest()
+
+    def test_an_answer_that_is_no_http_is_named_by_5xx_only(self, make_world: Make) -> None:
+        """It is a 502 of ours, and as in Envoy `gateway-error` names what the upstream answered."""
+        cases: tuple[tuple[Condition, int], ...] = (("5xx", 2), ("gateway_error", 1), ("reset_before_response", 1))
+        for on, attempts in cases:
+            world = make_world(retry=replace(AT_ONCE, on=frozenset((on,))))
+            client = world.client()
+            client.get()
+            _ = world.accept() >> b"garbage\r\n\r\n"
+            if attempts == 2:
+                _ = world.accept() >> OK
+            assert world.recorded[-1].attempts == attempts
+            assert status_of(client) == (200 if attempts == 2 else 502)
+            world.assert_at_rest()
+
+    def test_a_response_that_has_begun_is_never_retried(self, make_world: Make) -> None:
+        """The client has some of it already."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        server = world.accept()
+        _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal"
+        server.reset()
+        exchange = world.recorded[-1]
+        assert (exchange.attempts, exchange.reason, exchange.status) == (1, errors.RESPONSE_CUT, 200)
+        assert exchange.retry_skipped == "response_started"
+        assert world.cluster.stats.retry_skipped_response_started == 1
+        assert client.transport.ended == "abort"
+        world.assert_at_rest()
+
+    def test_a_discarded_response_whose_body_is_still_coming_costs_its_connection(self, make_world: Make) -> None:
+        """Nobody waits for the rest of it."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        first = world.accept(A)
+        _ = first >> b"HTTP/1.1 503 x\r\nContent-Length: 1000\r\n\r\nnot all"
+        assert first.transport.ended == "abort"
+        _ = world.accept(B) >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize(
+        "framing", ["Transfer-Encoding: chunked\r\n\r\n5\r\nsorry\r\n0\r\n\r\n", "X: y\r\n\r\nsorry"]
+    )
+    def test_discarded_responses_in_other_framings(self, make_world: Make, framing: str) -> None:
+        """A chunked one that is whole leaves the connection usable, one that ends with it does not."""
+        world = make_world(retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        first = world.accept()
+        _ = first >> f"HTTP/1.1 500 x\r\n{framing}".encode()
+        server = first if "chunked" in framing else world.accept()
+        _ = server >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+    def test_informational_responses_do_not_stand_in_the_way(self, make_world: Make) -> None:
+        """The final response has not begun by them."""
+        world = make_world(retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        first = world.accept()
+        _ = first >> b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        first.reset()
+        _ = world.accept() >> OK
+        assert [response.status for response in client.responses()] == [103, 200]
+        world.assert_at_rest()
+
+
+class TestWithoutAPolicy:
+    """What is safe is tried once more, and only that."""
+
+    def test_a_failed_connect_goes_to_another_endpoint(self, make_world: Make) -> None:
+        """Nothing was sent, so even a POST may go there."""
+        world = make_world(endpoints=TWO)
+        client = world.client()
+        _ = client >> POST
+        assert world.dialed == [A]
+        world.refuse()
+        server = world.accept(B)
+        _ = server << POST
+        _ = server >> OK
+        _ = client << OK
+        exchange = world.recorded[-1]
+        assert (exchange.attempts, exchange.retry_skipped) == (2, "")
+        (given_up,) = exchange.tries or []
+        assert given_up.endpoint is world.cluster.endpoints[0]
+        assert given_up.reason is errors.CONNECT_FAILED
+        world.assert_at_rest()
+
+    def test_with_one_endpoint_a_failed_connect_is_final(self, world: World) -> None:
+        """The same address again, at once, would fail again."""
+        client = world.client()
+        client.get()
+        world.refuse()
+        assert not world.dials.under_way
+        assert world.outcome() == (503, "connect_failed")
+        assert world.cluster.stats.retries == 0
+        world.assert_at_rest()
+
+    def test_with_two_dead_endpoints_it_is_tried_twice(self, make_world: Make) -> None:
+        """Never more: one retry."""
+        world = make_world(endpoints=(A, B, "10.0.0.3:80"))
+        client = world.client()
+        client.get()
+        world.refuse()
+        world.refuse()
+        assert not world.dials.under_way
+        assert world.outcome() == (503, "connect_failed")
+        assert world.recorded[-1].attempts == 2
+        assert (world.cluster.stats.retries, world.cluster.stats.retries_exhausted) == (1, 1)
+        world.assert_at_rest()
+
+    def test_no_status_is_retried(self, make_world: Make) -> None:
+        """What the upstream says is passed on."""
+        world = make_world(endpoints=TWO)
+        client = world.client()
+        client.get()
+        _ = world.accept() >> answer(503)
+        assert status_of(client) == 503
+        assert world.recorded[-1].attempts == 1
+        world.assert_at_rest()
+
+    def test_a_stale_connection_is_replaced_by_a_fresh_one_at_the_same_upstream(self, make_world: Make) -> None:
+        """The keep-alive race; other connections of the pool may be as dead, so none of them is taken."""
+        world = make_world()
+        one, first = world.warm()
+        two = world.client()
+        one.get()
+        two.get()
+        second = world.accept()
+        _ = first >> OK
+        _ = second >> OK
+        assert len(world.cluster.endpoints[0].idle) == 2
+        _ = one.take(), two.take()
+        one.get()
+        second.reset()
+        fresh = world.accept()
+        _ = fresh >> OK
+        assert status_of(one) == 200
+        assert world.recorded[-1].attempts == 2
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("policy", [NO_POLICY, AT_ONCE])
+    def test_a_stale_connection_under_a_post_is_not_retried(self, make_world: Make, policy: RetryPolicy) -> None:
+        """It may have been processed, whatever the connection's age says."""
+        world = make_world(endpoints=TWO, retry=policy)
+        client, server = world.warm()
+        _, other = world.warm(client)
+        _ = client >> POST
+        assert server.take() + other.take() == POST
+        (server if server.connection.sink is not None else other).reset()
+        assert status_of(client) == 503
+        assert requests_seen(world).count(b"POST") == 1
+        assert world.recorded[-1].retry_skipped == ("not_idempotent" if policy is AT_ONCE else "")
+        world.assert_at_rest()
+
+    def test_attempts_0_turns_all_of_it_off(self, make_world: Make) -> None:
+        """Also the two safe occasions."""
+        world = make_world(endpoints=TWO, retry=RetryPolicy(attempts=0, on=frozenset(("connect_failure",))))
+        client = world.client()
+        client.get()
+        world.refuse()
+        assert world.outcome() == (503, "connect_failed")
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize(
+        "policy", [RetryPolicy(attempts=0), RetryPolicy(methods=frozenset((b"POST",)))], ids=["attempts", "methods"]
+    )
+    def test_a_request_that_may_not_be_sent_again_gets_no_connection_that_is_known_to_be_dead(
+        self, make_world: Make, policy: RetryPolicy
+    ) -> None:
+        """Where the race cannot be repaired, the kernel is asked first, as for a POST."""
+        world = make_world(retry=policy)
+        client, server = world.warm()
+        server.transport.is_kernel_full = True  # an end of file is there, and the loop has not heard of it yet
+        client.get()
+        assert server.take() == b""
+        fresh = world.accept()
+        _ = fresh << GET
+        _ = fresh >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+
+class TestMethods:
+    """RFC 9110, 9.2.2: "a proxy MUST NOT automatically retry non-idempotent requests"."""
+
+    @pytest.mark.parametrize("method", [*sorted(IDEMPOTENT_METHODS), b"POST", b"PATCH", b"LOCK"])
+    @pytest.mark.parametrize("how", ["reset", "status", "timeout", "garbage"])
+    def test_only_idempotent_ones_are_sent_again_once_sent(self, make_world: Make, method: bytes, how: str) -> None:
+        """However it failed."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, per_try_timeout_s=1.0))
+        client = world.client()
+        _ = client >> method + b" / HTTP/1.1\r\nHost: web\r\n\r\n"
+        fail(world, world.accept(), how)
+        if method in IDEMPOTENT_METHODS:
+            _ = world.accept(B) >> b"HTTP/1.1 204 No Content\r\n\r\n"
+            assert status_of(client) == 204
+        else:
+            assert not world.dials.under_way
+            assert status_of(client) in (502, 503, 504)
+            assert world.recorded[-1].retry_skipped == "not_idempotent"
+            assert world.cluster.stats.retry_skipped_not_idempotent == 1
+            assert requests_seen(world) == [method]
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("how", ["reset", "status", "timeout"])
+    def test_an_idempotency_key_makes_a_post_repeatable(self, make_world: Make, how: str) -> None:
+        """The client vouches for it, and both tries carry the same key."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, per_try_timeout_s=1.0))
+        client = world.client()
+        keyed = POST.replace(b"Content", b"Idempotency-Key: 7\r\nContent")
+        _ = client >> keyed
+        fail(world, world.accept(A), how)
+        second = world.accept(B)
+        _ = second << keyed
+        _ = second >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_methods_of_the_policy_replace_the_defaults(self, make_world: Make) -> None:
+        """POST because the file says so; GET no more."""
+        world = make_world(retry=replace(AT_ONCE, methods=frozenset((b"POST",))))
+        client = world.client()
+        _ = client >> POST
+        world.accept().reset()
+        _ = world.accept() >> OK
+        client.get()
+        _ = busy(world) >> answer(503)
+        assert status_of(client) == 503
+        assert world.recorded[-1].retry_skipped == "not_idempotent"
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("how", ["refuse", "wait"])
+    def test_a_post_that_was_not_sent_may_be_sent_elsewhere(self, make_world: Make, how: str) -> None:
+        """Not one byte of it went anywhere: neither a failed connect nor a wait for one that took too long."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, per_try_timeout_s=1.0))
+        client = world.client()
+        _ = client >> POST
+        if how == "refuse":
+            world.refuse()
+        else:
+            world.advance(1.2)
+        server = world.accept(B)
+        _ = server << POST
+        _ = server >> OK
+        _ = client << OK
+        while world.dials.under_way:
+            world.refuse()
+        world.assert_at_rest()
+
+
+def fail(world: World, server: Server, how: str) -> None:
+    """Let a try fail."""
+    if how == "reset":
+        server.reset()
+    elif how == "status":
+        _ = server >> answer(503)
+    elif how == "garbage":
+        _ = server >> b"\x00\r\n\r\n"
+    else:
+        world.advance(1.2)
+
+
+class TestBodies:
+    """A body is kept for the retry, up to `max_body`."""
+
+    @pytest.mark.parametrize("size", [0, 1, 999, 1000])
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_one_within_the_limit_is_sent_again_whole(self, make_world: Make, size: int, is_chunked: bool) -> None:
+        """Byte for byte; what counts is what is sent, chunk framing included."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, max_body_bytes=1000))
+        if is_chunked and size:
+            size -= 20
+        body = b"x" * max(size, 0)
+        request = put(body, is_chunked)
+        client = world.client()
+        _ = client >> request
+        first = world.accept(A)
+        sent = first.take()
+        first.reset()
+        second = world.accept(B)
+        assert second.take() == sent
+        assert sent.endswith(request.partition(b"\r\n\r\n")[2])
+        _ = second >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    @pytest.mark.parametrize("is_whole", [False, True])
+    def test_one_past_the_limit_is_not_and_that_is_said(
+        self, make_world: Make, is_chunked: bool, is_whole: bool
+    ) -> None:
+        """`body_too_large`: in the record and the counter."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, max_body_bytes=1000))
+        request = put(b"x" * 1001, is_chunked)
+        client = world.client()
+        if is_whole:
+            _ = client >> request
+            server = world.accept()
+        else:
+            _ = client >> request[:200]
+            server = world.accept()
+            _ = client >> request[200:]
+        server.reset()
+        assert status_of(client) == 503
+        assert world.recorded[-1].retry_skipped == "body_too_large"
+        assert world.cluster.stats.retry_skipped_body_too_large == 1
+        assert requests_seen(world) == [b"PUT"]
+        world.assert_at_rest()
+
+    def test_one_past_the_limit_can_go_elsewhere_as_long_as_nothing_was_sent(self, make_world: Make) -> None:
+        """What is held for a connection is still there when the connect fails."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, max_body_bytes=0))
+        request = put(b"y" * 30_000, False)
+        client = world.client()
+        _ = client >> request
+        world.refuse()
+        server = world.accept(B)
+        _ = server << request
+        _ = server >> OK
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    @pytest.mark.parametrize("at", [90, 200, 400])
+    def test_a_try_that_fails_while_the_body_streams_is_repeated_and_the_rest_follows(
+        self, make_world: Make, is_chunked: bool, at: int
+    ) -> None:
+        """The second upstream gets every byte once and in order."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        body = bytes(range(65, 91)) * 20
+        request = put(body, is_chunked, pieces=5)
+        client = world.client()
+        _ = client >> request[:at]
+        world.accept(A).reset()
+        _ = client >> request[at : at + 50]
+        second = world.accept(B)
+        _ = client >> request[at + 50 :]
+        received = second.take()
+        assert unframed(received, is_chunked) == body
+        _ = second >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("way", ["idle", "dialed"])
+    def test_a_client_that_was_paused_for_one_upstream_is_read_again_for_the_next(
+        self, make_world: Make, way: str
+    ) -> None:
+        """Whether the next connection comes from the pool or has to be made."""
+        policy = replace(AT_ONCE, max_body_bytes=1_000_000)
+        world = make_world(endpoints=TWO, retry=policy)
+        if way == "idle":
+            warm_both(world)
+        client = world.client()
+        body = b"z" * 900_000
+        request = put(body, False)
+        _ = client >> request[:100]
+        first = world.accept() if way == "dialed" else busy(world)
+        first.stop_reading()
+        _ = client >> request[100:500_000]
+        assert client.is_paused
+        _ = first >> b"HTTP/1.1 "  # so that it was no race, and the pool is trusted
+        first.reset()
+        second = busy(world) if way == "idle" else world.accept()
+        assert second is not first
+        _ = client >> request[500_000:]
+        assert not client.transport.has_undelivered
+        assert unframed(second.received[second.received.index(b"PUT ") :], False) == body
+        _ = second >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_a_client_that_was_paused_during_a_back_off_is_read_again(self, make_world: Make) -> None:
+        """What it sends meanwhile is held up to a bound; then it waits, and goes on with the next try."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0))
+        warm_both(world)
+        client = world.client()
+        request = put(b"z" * 200_000, False)
+        _ = client >> request[:1000]
+        first = busy(world)
+        _ = first >> b"HTTP/1.1 "
+        first.reset()
+        _ = client >> request[1000:]
+        assert client.is_paused
+        world.advance(1.0)
+        assert not client.is_paused
+        assert not client.transport.has_undelivered
+        _ = busy(world) >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_an_upstream_that_refuses_before_the_body_is_whole_is_left_for_another(self, make_world: Make) -> None:
+        """The answer came early; the second try gets what was kept and then the rest."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        request = put(b"abcdefghij" * 10, False)
+        client = world.client()
+        _ = client >> request[:-50]
+        first = world.accept(A)
+        _ = first >> answer(503)
+        assert not first.is_open  # it would read the rest of a request that it does not get
+        second = world.accept(B)
+        _ = client >> request[-50:]
+        assert unframed(second.take(), False) == b"abcdefghij" * 10
+        _ = second >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+
+def put(body: bytes, is_chunked: bool, pieces: int = 1) -> bytes:
+    """A PUT."""
+    head = b"PUT / HTTP/1.1\r\nHost: web\r\n"
+    if not is_chunked:
+        return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    size = max(1, -(-len(body) // pieces))
+    chunks = [body[at : at + size] for at in range(0, len(body), size)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return head + b"Transfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % framed
+
+
+def unframed(request: bytes, is_chunked: bool) -> bytes:
+    """The body of a request."""
+    rest = request.partition(b"\r\n\r\n")[2]
+    if not is_chunked:
+        return rest
+    body = b""
+    while True:
+        line, _, rest = rest.partition(b"\r\n")
+        if not int(line, 16):
+            assert rest == b"\r\n"
+            return body
+        body, rest = body + rest[: int(line, 16)], rest[int(line, 16) + 2 :]
+
+
+def warm_both(world: World) -> None:
+    """An idle connection to either endpoint."""
+    client = world.client()
+    for _ in TWO:
+        client.get()
+        server = world.accept()
+        _ = server >> OK
+    client.take()
+
+
+def busy(world: World) -> Server:
+    """The one connection with an exchange."""
+    (server,) = [server for server in world.servers if server.connection.sink is not None]
+    return server
+
+
+class TestTime:
+    """Back-off, `Retry-After`, `per_try_timeout`, and the deadline of the whole."""
+
+    def test_the_first_retry_of_an_answer_waits_at_most_the_base_and_more_than_nothing(self, make_world: Make) -> None:
+        """Full jitter: anywhere up to the bound."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=8.0))
+        client = world.client()
+        client.get()
+        _ = world.accept(A) >> answer(503)
+        assert not world.dials.under_way
+        world.advance(1.0)
+        assert world.dialed == [B]
+        _ = world.accept() >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_the_bound_doubles_and_ends_at_the_maximum(self, make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With chance at its end: 1, 2, 3, 3 seconds, never a moment sooner."""
+        monkeypatch.setattr(
+            retry.decide, "__kwdefaults__", {**(retry.decide.__kwdefaults__ or {}), "random": lambda: 1.0}
+        )
+        policy = RetryPolicy(4, on_statuses=frozenset((500,)), backoff_base_s=1.0, backoff_max_s=3.0)
+        world = make_world(retry=policy)
+        client = world.client()
+        client.get()
+        server = world.accept()
+        server.take()
+        for wait_s in (1.0, 2.0, 3.0, 3.0):
+            _ = server >> answer(500)
+            world.advance(wait_s - 0.01)
+            assert server.take() == b""
+            world.advance(0.02)
+            assert server.take() == GET
+        _ = server >> answer(500)
+        assert status_of(client) == 500
+        exchange = world.recorded[-1]
+        assert (exchange.attempts, exchange.retry_skipped) == (5, "attempts_used")
+        assert world.cluster.stats.retry_skipped_attempts_used == 1
+        world.assert_at_rest()
+
+    def test_retry_after_is_waited_for(self, make_world: Make) -> None:
+        """The upstream's word bounds the wait from below."""
+        world = make_world(retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        server = world.accept()
+        _ = server >> answer(503, "Retry-After: 2")
+        server.take()
+        world.advance(1.99)
+        assert server.take() == b""
+        world.advance(0.02)
+        assert server.take() == GET
+        _ = server >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize(
+        ("timeout_s", "asked"), [(2.0, "2"), (None, "3600"), (None, "Fri, 31 Dec 2100 23:59:59 GMT")]
+    )
+    def test_a_retry_after_that_is_too_long_is_passed_on(
+        self, make_world: Make, timeout_s: float | None, asked: str
+    ) -> None:
+        """`deadline`: the client gets the answer at once, with the field, and decides for itself."""
+        world = make_world(retry=AT_ONCE, timeout_s=timeout_s)
+        client = world.client()
+        client.get()
+        _ = world.accept() >> answer(503, f"Retry-After: {asked}")
+        response = client.responses()[-1]
+        assert (response.status, response.headers[b"retry-after"]) == (503, asked.encode())
+        assert world.recorded[-1].retry_skipped == "deadline"
+        assert world.cluster.stats.retry_skipped_deadline == 1
+        world.assert_at_rest()
+
+    def test_no_retry_is_begun_behind_the_deadline(self, make_world: Make) -> None:
+        """A back-off that would end behind it is not begun."""
+        world = make_world(retry=replace(AT_ONCE, backoff_base_s=1e6, backoff_max_s=1e6), timeout_s=0.5)
+        client = world.client()
+        client.get()
+        _ = world.accept() >> answer(503)
+        assert status_of(client) == 503
+        assert world.recorded[-1].retry_skipped == "deadline"
+        world.assert_at_rest()
+
+    def test_the_deadline_of_the_whole_ends_a_back_off(self, make_world: Make) -> None:
+        """The route's timeout counts from the request's begin, over all tries."""
+        world = make_world(retry=AT_ONCE, timeout_s=3.0)
+        client = world.client()
+        client.get()
+        server = world.accept()
+        world.advance(1.5)
+        _ = server >> answer(503, "Retry-After: 1")
+        world.advance(1.2)
+        assert len(requests_seen(world)) == 2
+        world.advance(0.5)
+        exchange = world.recorded[-1]
+        assert (exchange.status, exchange.reason) == (504, errors.RESPONSE_TIMEOUT)
+        assert exchange.attempts == 2
+        assert not server.is_open
+        world.assert_at_rest()
+
+    def test_a_try_that_takes_too_long_is_given_up_for_another_endpoint(self, make_world: Make) -> None:
+        """Neither early nor more than two ticks late."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, per_try_timeout_s=1.0))
+        client = world.client()
+        client.get()
+        first = world.accept(A)
+        world.advance(0.99)
+        assert not world.dials.under_way
+        world.advance(0.11)
+        assert world.dialed == [B]
+        assert first.transport.ended == "abort"
+        _ = world.accept() >> OK
+        _ = client << OK
+        exchange = world.recorded[-1]
+        assert [given_up.reason for given_up in exchange.tries or ()] == [errors.TRY_TIMEOUT]
+        world.assert_at_rest()
+
+    def test_it_bounds_the_only_try_too(self, make_world: Make) -> None:
+        """504 `UT`, though nothing is retried."""
+        world = make_world(retry=RetryPolicy(on=frozenset(("5xx",)), per_try_timeout_s=1.0, methods=frozenset()))
+        client = world.client()
+        client.get()
+        world.accept()
+        world.advance(1.2)
+        assert world.outcome() == (504, "try_timeout")
+        response = client.responses()[-1]
+        assert response.headers[b"proxy-status"] == b'sidecar; error=http_response_timeout; details="try_timeout"'
+        assert b'"flag": "UT"' in response.body
+        assert world.recorded[-1].retry_skipped == "not_idempotent"
+        world.assert_at_rest()
+
+    def test_it_counts_for_each_try_and_not_for_the_body_of_a_response(self, make_world: Make) -> None:
+        """A response that has begun has all the time that the route gives it."""
+        world = make_world(retry=replace(AT_ONCE, per_try_timeout_s=1.0))
+        client = world.client()
+        client.get()
+        server = world.accept()
+        world.advance(0.8)
+        _ = server >> answer(503)
+        world.advance(0.8)
+        _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no"
+        world.advance(30)
+        _ = server >> b"k"
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_a_tunnel_is_not_bounded_by_it(self, make_world: Make) -> None:
+        """From the switch on."""
+        world = make_world(retry=replace(AT_ONCE, per_try_timeout_s=1.0))
+        client = world.client()
+        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        server = world.accept()
+        _ = server >> b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        world.advance(60)
+        _ = server >> b"hello"
+        assert client.received.endswith(b"hello")
+        server.eof()
+        client.eof()
+        world.assert_at_rest()
+
+
+class TestEndpoints:
+    """Where the next try goes."""
+
+    def test_another_endpoint_is_preferred_each_time(self, make_world: Make) -> None:
+        """To and fro between two."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, attempts=3))
+        client = world.client()
+        client.get()
+        for expected in (A, B, A):
+            assert world.dialed == [expected]
+            world.accept().reset()
+        assert world.dialed == [B]
+        _ = world.accept() >> OK
+        _ = client << OK
+        world.assert_at_rest()
+
+    def test_a_connection_from_the_pool_is_used_for_it(self, make_world: Make) -> None:
+        """There is no reason to make one."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        warm_both(world)
+        client = world.client()
+        client.get()
+        first = busy(world)
+        _ = first >> answer(503)
+        second = busy(world)
+        assert second is not first
+        _ = second >> OK
+        _ = client << OK
+        assert world.dials.count == 2
+        world.assert_at_rest()
+
+    def test_no_endpoint_left_is_said(self, make_world: Make) -> None:
+        """All addresses went while it waited: the client hears what the last try came to."""
+        world = make_world(retry=replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0))
+        client = world.client()
+        client.get()
+        world.accept().reset()
+        world.cluster.set_addresses({}, world.loop.now)
+        world.advance(1.0)
+        assert world.outcome() == (503, "upstream_reset")
+        assert world.recorded[-1].retry_skipped == "no_endpoint"
+        stats = world.cluster.stats
+        assert (stats.retry_skipped_no_endpoint, stats.retries_exhausted) == (1, 1)
+        assert client.is_open
+        world.assert_at_rest()
+
+    def test_what_the_detectors_learn(self, make_world: Make) -> None:
+        """Each try is told once, with its own end."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE, outlier=OutlierSpec())
+        told: list[tuple[str, int, str]] = []
+        world.cluster.observer = lambda endpoint, status, failure, latency_s, now: told.append(
+            (endpoint.label, status, failure.name if failure else "")
+        )
+        client = world.client()
+        client.get()
+        world.refuse()
+        world.accept(B).reset()
+        server = world.accept(A)
+        _ = server >> answer(500)
+        _ = world.accept(B) >> answer(404)
+        assert told == [(A, 0, "connect_failed"), (B, 0, "upstream_reset"), (A, 500, ""), (B, 404, "")]
+        world.assert_at_rest()
+
+    def test_the_latency_of_a_try_counts_from_its_own_begin(
+        self, make_world: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither the tries before it nor the back-off; an endpoint on probation is judged by it."""
+        policy = replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0)
+        world = make_world(retry=policy, outlier=OutlierSpec())
+        monkeypatch.setattr(clock, "monotonic_ns", lambda: round(world.loop.now * 1e9))
+        told: list[float] = []
+        world.cluster.observer = lambda endpoint, status, failure, latency_s, now: told.append(latency_s)
+        client = world.client()
+        client.get()
+        for dial_s in (0.5, 0.25, 0.125):
+            while not world.dials.under_way:
+                world.advance(0.01)
+            world.advance(dial_s)
+            world.refuse()
+        world.advance(1.0)
+        server = world.accept()
+        world.advance(0.75)
+        _ = server >> OK
+        assert told == [pytest.approx(seconds, abs=0.011) for seconds in (0.5, 0.25, 0.125, 0.75)]
+
+    @pytest.mark.parametrize("end", ["leave", "timeout"])
+    def test_a_try_that_the_client_or_the_deadline_ends_is_told_too(self, make_world: Make, end: str) -> None:
+        """As given up, or as the upstream's timeout; an endpoint on probation waits for that word."""
+        world = make_world(timeout_s=1.0, outlier=OutlierSpec())
+        told: list[tuple[int, str]] = []
+        world.cluster.observer = lambda endpoint, status, failure, latency_s, now: told.append(
+            (status, failure.source.value if failure else "")
+        )
+        client = world.client()
+        client.get()
+        world.accept()
+        client.leave() if end == "leave" else world.advance(1.2)
+        assert told == [(0, "upstream" if end == "timeout" else "downstream")]
+        world.assert_at_rest()
+
+
+class TestLimits:
+    """Retries do not multiply an outage."""
+
+    def test_the_budget(self, make_world: Make) -> None:
+        """One retry in ten seconds, and then none: `budget`."""
+        world = make_world(retry=AT_ONCE, retry_budget=RetryBudgetSpec(percent=0, min_per_second=0.1))
+        client = world.client()
+        client.get()
+        server = world.accept()
+        _ = server >> answer(503)
+        _ = server >> answer(503)
+        assert status_of(client) == 503
+        exchange = world.recorded[-1]
+        assert (exchange.attempts, exchange.retry_skipped) == (2, "budget")
+        assert (world.cluster.stats.retries, world.cluster.stats.retry_skipped_budget) == (1, 1)
+        world.assert_at_rest()
+
+    def test_the_budget_never_refuses_what_is_safe(self, make_world: Make) -> None:
+        """The race and the failed connect are repaired whatever else goes on."""
+        world = make_world(endpoints=TWO, retry_budget=RetryBudgetSpec(percent=0, min_per_second=0))
+        client = world.client()
+        client.get()
+        world.refuse()
+        _ = world.accept() >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_max_retries(self, make_world: Make) -> None:
+        """As many as the circuit breaker allows at the same time; a back-off counts."""
+        policy = replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0)
+        world = make_world(endpoints=TWO, retry=policy, breaker=BreakerSpec(max_retries=1))
+        one, two = world.client(), world.client()
+        one.get()
+        two.get()
+        _ = world.accept() >> answer(503)
+        _ = world.accept() >> answer(503)
+        assert world.cluster.breaker is not None
+        assert world.cluster.breaker.retries == 1
+        assert status_of(two) == 503
+        assert world.recorded[-1].retry_skipped == "max_retries"
+        world.advance(1.0)
+        _ = busy(world) >> OK
+        assert status_of(one) == 200
+        assert world.cluster.stats.retry_skipped_max_retries == 1
+        world.assert_at_rest()
+
+    def test_a_retry_that_the_breaker_refuses_ends_with_what_came_before(self, make_world: Make) -> None:
+        """The place of the failed try was taken while it waited."""
+        policy = replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0)
+        world = make_world(retry=policy, breaker=BreakerSpec(max_requests=1))
+        one, two = world.client(), world.client()
+        one.get()
+        world.accept().reset()
+        two.get()
+        world.advance(1.0)
+        exchange = world.recorded[0]
+        assert (exchange.status, exchange.reason) == (503, errors.UPSTREAM_RESET)
+        assert exchange.retry_skipped
+        _ = world.accept() >> OK
+        assert status_of(two) == 200
+        world.assert_at_rest()
+
+
+class TestWhoLeaves:
+    """The client, at every point between two tries."""
+
+    @pytest.mark.parametrize("is_reset", [False, True])
+    def test_during_a_back_off(self, make_world: Make, is_reset: bool) -> None:
+        """No try follows, and nothing is left behind."""
+        policy = replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0)
+        world = make_world(endpoints=TWO, retry=policy, breaker=BreakerSpec())
+        client = world.client()
+        client.get()
+        world.accept().reset()
+        client.reset() if is_reset else client.leave()
+        timers = len(world.loop.timed)
+        world.advance(2.0)
+        assert not world.dials.under_way
+        assert world.outcome() == (499, "client_left")
+        assert timers == 1, "the back-off's timer is cancelled; the sweep's is left"
+        world.assert_at_rest()
+
+    def test_while_the_second_try_waits_for_its_connection(self, make_world: Make) -> None:
+        """The dial goes on for others."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE, breaker=BreakerSpec())
+        client = world.client()
+        client.get()
+        world.refuse()
+        client.leave()
+        server = world.accept(B)
+        assert server.received == b""
+        world.assert_at_rest()
+
+    def test_while_the_second_try_is_under_way(self, make_world: Make) -> None:
+        """Its connection is cut."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE, breaker=BreakerSpec())
+        client = world.client()
+        client.get()
+        world.accept().reset()
+        server = world.accept(B)
+        client.leave()
+        assert server.transport.ended == "abort"
+        assert world.outcome() == (499, "client_left")
+        world.assert_at_rest()
+
+    def test_a_client_that_only_ended_its_side_still_gets_the_answer_of_the_second_try(self, make_world: Make) -> None:
+        """A half-close is no leaving (RFC 9112, 9.6)."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0))
+        client = world.client()
+        client.get()
+        client.eof()
+        world.accept().reset()
+        world.advance(1.0)
+        _ = world.accept() >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+    def test_drain_lets_a_back_off_come_to_its_end(self, make_world: Make) -> None:
+        """An exchange that is running is finished; then the connection is closed."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0))
+        client = world.client()
+        client.get()
+        world.accept().reset()
+        client.connection.drain()
+        world.advance(1.0)
+        _ = world.accept() >> OK
+        response = client.responses()[-1]
+        assert (response.status, response.headers[b"connection"]) == (200, b"close")
+        world.assert_at_rest()
+
+    def test_the_end_of_a_drain_ends_a_back_off(self, make_world: Make) -> None:
+        """Recorded as ended by the shutdown."""
+        policy = replace(AT_ONCE, backoff_base_s=1.0, backoff_max_s=1.0)
+        world = make_world(endpoints=TWO, retry=policy, breaker=BreakerSpec())
+        client = world.client()
+        client.get()
+        world.accept().reset()
+        client.connection.abort()
+        world.advance(2.0)
+        assert world.outcome() == (503, "draining")
+        assert not world.dials.under_way
+        world.assert_at_rest()
+
+
+class TestRecord:
+    """What is said of the tries."""
+
+    def test_each_try_has_a_span_of_its_own_and_the_upstream_is_told_which(self, make_world: Make) -> None:
+        """The trace is the same."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        world.telemetry.exports = True
+        client = world.client()
+        client.get()
+        world.accept(A).reset()
+        _ = world.accept(B) >> answer(503)
+        _ = world.accept(A) >> OK
+        exchange = world.recorded[-1]
+        told = [
+            re.findall(rb"traceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\r\n", server.received)[-1]
+            for server in world.servers
+        ]
+        tries = exchange.tries or []
+        assert [trace for trace, _ in told] == [exchange.trace_id] * 3
+        assert [span for _, span in told] == [*(given_up.span_id for given_up in tries), exchange.span_id]
+        assert len({span for _, span in told}) == 3
+        assert [(given_up.status, given_up.reason) for given_up in tries] == [(0, errors.UPSTREAM_RESET), (503, None)]
+        assert all(given_up.sent_ns <= given_up.end_ns for given_up in tries)
+        assert tries[0].end_ns <= tries[1].sent_ns
+        world.assert_at_rest()
+
+    def test_a_try_that_sent_nothing_begins_where_the_one_before_it_ended(self, make_world: Make) -> None:
+        """Or spans would lie over each other."""
+        world = make_world(endpoints=TWO, retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        world.refuse()
+        world.refuse()
+        _ = world.accept() >> OK
+        first, second = world.recorded[-1].tries or []
+        assert world.recorded[-1].start_ns <= first.sent_ns < first.end_ns < second.sent_ns < second.end_ns
+
+    def test_stats(self, make_world: Make) -> None:
+        """One of each: saved, exhausted, not made."""
+        world = make_world(retry=replace(AT_ONCE, attempts=1))
+        client = world.client()
+        stats = world.cluster.stats
+        client.get()
+        server = world.accept()
+        _ = server >> answer(503)
+        _ = server >> OK
+        assert (stats.retries, stats.retries_successful, stats.retries_exhausted) == (1, 1, 0)
+        client.get()
+        _ = server >> answer(503)
+        _ = server >> answer(503)
+        assert (stats.retries, stats.retries_successful, stats.retries_exhausted) == (2, 1, 1)
+        assert stats.retry_skipped_attempts_used == 1
+        _ = client >> b"PATCH / HTTP/1.1\r\nHost: web\r\n\r\n"
+        _ = server >> answer(503)
+        assert (stats.retries, stats.retries_exhausted, stats.retry_skipped_not_idempotent) == (2, 1, 1)
+        assert stats.requests == 5
+        world.assert_at_rest()
+
+    def test_a_response_that_is_cut_after_a_retry_counts_once(self, make_world: Make) -> None:
+        """The retry brought a response: what happened to it later is no failure of the retry."""
+        world = make_world(retry=AT_ONCE)
+        client = world.client()
+        client.get()
+        server = world.accept()
+        _ = server >> answer(503)
+        _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut"
+        server.reset()
+        stats = world.cluster.stats
+        assert (stats.retries, stats.retries_successful, stats.retries_exhausted) == (1, 1, 0)
+        world.assert_at_rest()
+
+    def test_the_reply_of_the_last_try_says_how_many_there_were(self, make_world: Make) -> None:
+        """With the endpoint of the last."""
+        world = make_world(endpoints=TWO, retry=replace(AT_ONCE, attempts=1))
+        client = world.client()
+        client.get()
+        world.refuse()
+        world.refuse()
+        body = client.responses()[-1].body
+        assert b'"attempt": 2' in body
+        assert B.encode() in body
+        world.assert_at_rest()
+
+
+def test_per_try_time_is_unbounded_without_a_policy() -> None:
+    """No timer is armed for a request that has none."""
+    assert NO_POLICY.per_try_timeout_s == inf
