@@ -22,7 +22,11 @@ DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
     "--log-level", envvar="SIDECAR_LOG_LEVEL", default="info", show_default=True, show_envvar=True,
     type=click.Choice(LEVELS, case_sensitive=False), help="Of the process log on stderr; POST /logging changes it.",
 )  # fmt: skip
-def run(path: str, log_level: str) -> None:
+@click.option(
+    "--takeover", is_flag=True, envvar="SIDECAR_TAKEOVER", show_envvar=True,
+    help="Take over the sockets of the running sidecar with the same admin address, which then drains.",
+)  # fmt: skip
+def run(path: str, log_level: str, takeover: bool) -> None:
     """
     Run the sidecar until SIGTERM (drain, then exit) or SIGINT (exit at once).
 
@@ -30,4 +34,4 @@ def run(path: str, log_level: str) -> None:
     2 wrong usage.
     """
     configure(log_level)
-    sys.exit(serve(path, os.environ))
+    sys.exit(serve(path, os.environ, takes_over=takeover))

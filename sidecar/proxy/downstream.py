@@ -59,12 +59,13 @@ class DownstreamConnection(Forwarder):
         listener_state: The listener that accepted it.
     """
 
-    __slots__ = ("_is_paused", "_is_reading", "_scanned")
+    __slots__ = ("_is_paused", "_is_reading", "_opened_ns", "_scanned")
 
     def __init__(self, live: Live, listener_state: ListenerState) -> None:
         super().__init__(live, listener_state)
         self._is_reading = False
         self._is_paused = False
+        self._opened_ns = 0
         # So much of the buffer is known to hold no end of a head; 0 when it may hold whole requests.
         self._scanned = 0
 
@@ -72,6 +73,10 @@ class DownstreamConnection(Forwarder):
         return f"<DownstreamConnection {self._peer} {State.NAMES[self._state]} {self._exchange!r}>"
 
     # --- the runtime's side ----------------------------------------------------------------------------------
+
+    def announce_close(self) -> None:
+        """Let the next response be the last one; an idle connection waits for its request."""
+        self._is_draining = True
 
     def drain(self) -> None:
         """Close when idle, or after the exchange that is running; a tunnel stays."""
@@ -103,6 +108,8 @@ class DownstreamConnection(Forwarder):
             self._refuse(errors.OVERLOADED, "limits.max_connections", b"")
             return
         live.connections[direction].add(self)
+        self._opened_ns = clock.monotonic_ns()
+        live.telemetry.connection_opened(direction)
         self._is_draining = self.listener_state.is_draining
         live.timers.arm(self, live.timers.time() + live.plan.limits.idle_timeout_s)
 
@@ -388,7 +395,11 @@ class DownstreamConnection(Forwarder):
         self._state = State.CLOSED
         self._buffer = b""
         self._live.timers.forget(self)
-        self._live.connections[self.listener_state.listener.direction].discard(self)
+        direction = self.listener_state.listener.direction
+        connections = self._live.connections[direction]
+        if self in connections:
+            connections.remove(self)
+            self._live.telemetry.connection_closed(direction, clock.monotonic_ns() - self._opened_ns)
 
     def _update_reading(self) -> None:
         """Read unless what was read has nowhere to go."""

@@ -14,6 +14,12 @@ from sidecar.runtime.process_log import event
 
 logger = logging.getLogger(__name__)
 
+IDLE_PATIENCE_S = 0.1
+"""For how long idle connections of a listener that drains are kept: more than a round trip within a data centre."""
+
+IDLE_SHARE = 0.2
+"""At most so much of `drain.timeout`."""
+
 
 class DataDoor:
     """
@@ -39,21 +45,32 @@ class DataDoor:
         assert spec.listener is not None
         self.state.listener = spec.listener
 
-    def drain(self) -> None:
-        """
-        Let connections end: idle ones now, the others after their exchange.
-
-        What still runs after `drain.timeout` is cut, so that a listener that was removed does not live for ever in a
-        stream that never ends.
-        """
+    def announce(self) -> None:
+        """Responses say `Connection: close` from now on, those on new connections too."""
         self.state.is_draining = True
         for connection in self._connections():
-            connection.drain()
-        self._loop.call_later(self._live.plan.drain_timeout_s, self._cut)
+            connection.announce_close()
+
+    def drain(self, patience_s: float = 0.0) -> None:
+        """
+        Let connections end: idle ones soon, the others after their exchange.
+
+        Idle ones are kept for a moment, because a request may be on its way to them (and a client who has just
+        connected has not had the time to send one). What still runs after `drain.timeout` is cut, so that a listener
+        that was removed does not live for ever in a stream that never ends.
+        """
+        self.announce()
+        timeout_s = self._live.plan.drain_timeout_s
+        self._loop.call_later(min(max(patience_s, IDLE_PATIENCE_S), timeout_s * IDLE_SHARE), self._close_idle)
+        self._loop.call_later(timeout_s, self._cut)
 
     def _connections(self) -> list[DownstreamConnection]:
         direction = self.state.listener.direction
         return [one for one in self._live.connections[direction] if one.listener_state is self.state]
+
+    def _close_idle(self) -> None:
+        for connection in self._connections():
+            connection.drain()
 
     def _cut(self) -> None:
         remaining = self._connections()
@@ -76,7 +93,10 @@ class AdminDoor:
     def update(self, spec: ListenerSpec) -> None:
         """Nothing here depends on the configuration."""
 
-    def drain(self) -> None:
+    def announce(self) -> None:
+        """Nothing: whoever asks here wants to know how it is until the end."""
+
+    def drain(self, patience_s: float = 0.0) -> None:
         """Idle connections close, answers that are on their way are given."""
         self._server.close_idle()
 

@@ -12,7 +12,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -68,8 +68,25 @@ class Door(Protocol):
         """The listener stays, but the new configuration says something else about it."""
         ...
 
-    def drain(self) -> None:
-        """Accepting has stopped: let its connections end by themselves."""
+    def announce(self) -> None:
+        """It will drain soon: let clients know by their next response, while everything goes on."""
+        ...
+
+    def drain(self, patience_s: float = 0.0) -> None:
+        """
+        Accepting has stopped: let its connections end by themselves.
+
+        Args:
+            patience_s: How long idle ones are kept at least, for requests that are on their way.
+        """
+        ...
+
+
+class Heirloom(Protocol):
+    """Sockets of a process before this one; `takeover` has the class."""
+
+    def take(self, spec: ListenerSpec) -> socket.socket | None:
+        """The socket of a listener, which then is the caller's, or None."""
         ...
 
 
@@ -115,6 +132,14 @@ class OpenListener:
     def keep(self) -> None:
         """Take back `duplicate`: the change it was for is not to be."""
         self._owns_file = True
+
+    def fileno(self) -> int:
+        """The descriptor of the socket, for passing it on."""
+        return self._sock.fileno()
+
+    def disown(self) -> None:
+        """Another process serves the socket, too, and removes its file, if it has one, at the end."""
+        self._owns_file = False
 
     def share_port(self) -> None:
         """Let another socket of this user bind an overlapping address."""
@@ -181,6 +206,9 @@ class Listeners:
     def __init__(self, loop: asyncio.AbstractEventLoop, door_for: DoorFactory) -> None:
         self._loop = loop
         self._door_for = door_for
+        self.meet: Callable[[Sequence[ListenerSpec]], Awaitable[Heirloom | None]] | None = None
+        """Asked once, before the first binding: finds the sockets of a process before this one."""
+        self._heirloom: Heirloom | None = None
         self.current: dict[tuple[Role, str], OpenListener] = {}
 
     async def open(self, specs: Sequence[ListenerSpec]) -> Change:
@@ -190,6 +218,9 @@ class Listeners:
         Raises:
             ListenerError: An address cannot be had; everything that was bound for this change is closed again.
         """
+        if self.meet is not None:
+            meet, self.meet = self.meet, None
+            self._heirloom = await meet(specs)
         wanted = {spec.key for spec in specs}
         change = Change(self, specs, [opened for key, opened in self.current.items() if key not in wanted])
         for spec in specs:
@@ -209,17 +240,26 @@ class Listeners:
         """Open listeners of one role, in the order in which they were opened."""
         return [opened for opened in self.current.values() if opened.spec.role is role]
 
-    def close(self, roles: Sequence[Role], reason: str) -> None:
+    def announce(self, role: Role) -> None:
+        """Let the clients of a role know that it will drain."""
+        for opened in self.with_role(role):
+            opened.door.announce()
+
+    def close(self, roles: Sequence[Role], reason: str, patience_s: float = 0.0) -> None:
         """Stop accepting for these roles; connections stay, and their doors drain."""
         for role in roles:
             for opened in self.with_role(role):
                 del self.current[opened.spec.key]
                 opened.close(reason)
-                opened.door.drain()
+                opened.door.drain(patience_s)
 
     async def _bind(self, spec: ListenerSpec, removed: Sequence[OpenListener]) -> OpenListener:
         lender = next((gone for gone in removed if gone.spec.address == spec.address), None)
-        sock = lender.duplicate() if lender else await self._socket(spec.address, removed)
+        inherited = self._heirloom.take(spec) if self._heirloom is not None else None
+        if inherited is not None:
+            sock = inherited
+        else:
+            sock = lender.duplicate() if lender else await self._socket(spec.address, removed)
         try:
             door = self._door_for(spec)
             create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
@@ -227,7 +267,8 @@ class Listeners:
         except BaseException:
             sock.close()
             raise
-        return OpenListener(spec, sock, server, door, owns_file=lender is None)
+        # A lent or inherited file stays its owner's until this listener serves.
+        return OpenListener(spec, sock, server, door, owns_file=lender is None and inherited is None)
 
     async def _socket(self, address: str, removed: Sequence[OpenListener]) -> socket.socket:
         try:

@@ -26,6 +26,7 @@ from sidecar.runtime.effective import Effective
 from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
 from sidecar.runtime.process_log import event
+from sidecar.runtime.takeover import TakeoverError
 from sidecar.telemetry.recorder import Telemetry
 from sidecar.upstream.registry import Registry
 
@@ -147,7 +148,7 @@ class Reloader:
                     await self._install(source)
             except ConfigError as refusal:
                 problems = tuple(refusal.problems)
-            except (SourceError, ClosedError) as refusal:
+            except (SourceError, ClosedError, TakeoverError) as refusal:
                 error = str(refusal)
             except Exception as failure:
                 logger.exception(event("config_load_failed", file=self.path))

@@ -2,12 +2,14 @@
 The life of the process: start, signals, drain, end. *Cold.*
 
     INITIALIZING --first file good, listeners bound--> LIVE --SIGTERM, /drain, /quitquitquit--> DRAINING --> exit 0
-         |                                              |
-         +-- file bad, port taken: exit 1               +-- SIGINT at any time: exit 0 at once
+         |                                              |                                       ^
+         +-- file bad, port taken: exit 1               +-- a successor took over --------------+
+                                                        +-- SIGINT at any time: exit 0 at once
 
-A drain gives up what comes in before what goes out: readiness fails, inbound stops accepting, its idle connections
-close and its exchanges finish. Outbound stays open all that time, because the app needs its dependencies to finish
-what it is doing; only then do outbound exchanges finish too, and telemetry is sent.
+A drain gives up what comes in before what goes out: readiness fails; for `drain.delay` inbound goes on while whoever
+balances load notices; then it stops accepting, its idle connections close and its exchanges finish. Outbound stays open
+all that time, because the app needs its dependencies to finish what it is doing; only then do outbound exchanges finish
+too, and telemetry is sent. Where a successor has taken over the listening sockets, everything stops accepting at once.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from sidecar import __version__, clock
@@ -30,6 +32,7 @@ from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.process_log import event
 from sidecar.runtime.reload import Reloader
+from sidecar.runtime.takeover import Offer, Predecessor
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -49,17 +52,24 @@ FLUSH_SHARE = 0.2
 MAX_FLUSH_S = 2.0
 INTERRUPT_FLUSH_S = 0.5
 
+OFFER_PERIOD_S = 1.0
+TAKEOVER_PATIENCE_S = 1.0
+"""For how long idle connections are kept after a takeover, so that clients under load learn by a response to close."""
 
-def serve(path: str, env: Mapping[str, str]) -> int:
+
+def serve(path: str, env: Mapping[str, str], *, takes_over: bool = False) -> int:
     """
     Run a sidecar with the file at `path` until a signal ends it.
+
+    Args:
+        takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
 
     Returns:
         The exit code: 0 stopped as asked, 1 could not start; then stderr says why, a line a problem.
     """
 
     async def main() -> int:
-        return await Sidecar(path, env, asyncio.get_running_loop()).run()
+        return await Sidecar(path, env, asyncio.get_running_loop(), takes_over=takes_over).run()
 
     return run_in_loop(main)
 
@@ -74,7 +84,9 @@ class Sidecar:
         reloader: The file and everything that it made.
     """
 
-    def __init__(self, path: str, env: Mapping[str, str], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, path: str, env: Mapping[str, str], loop: asyncio.AbstractEventLoop, *, takes_over: bool = False
+    ) -> None:
         self.state = "INITIALIZING"
         self.started_s = time.time()
         self.registry = Registry()
@@ -89,6 +101,11 @@ class Sidecar:
         self._timers = Timers(loop)
         self.reloader = Reloader(path, env, loop, self.telemetry, self.registry, self._timers, self._door_for)
         self.views = Views(self)
+        self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken)
+        self._predecessor: Predecessor | None = None
+        if takes_over:
+            self.reloader.listeners.meet = self._meet
+        self._has_closed_inbound = asyncio.Event()
         self._quit = asyncio.Event()
         self._interrupt = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -100,10 +117,13 @@ class Sidecar:
         if self.state != "LIVE":
             return
         self.state = "DRAINING"
-        logger.info(event("drain_started", timeout_s=self._drain_timeout_s()))
-        # Nothing may open an inbound listener again.
+        delay_s = self._drain_delay_s()
+        logger.info(event("drain_started", timeout_s=self._drain_timeout_s(), delay_s=delay_s))
+        # Nothing may open an inbound listener again, nor offer one.
         self.reloader.close()
-        self.reloader.listeners.close((Role.INBOUND,), "drain")
+        self._offer.close()
+        self.reloader.listeners.announce(Role.INBOUND)
+        self._loop.call_later(delay_s, self._close_inbound)
 
     def quit(self) -> None:
         """Drain, then exit with 0."""
@@ -119,6 +139,21 @@ class Sidecar:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _close_inbound(self) -> None:
+        self.reloader.listeners.close((Role.INBOUND,), "drain")
+        self._has_closed_inbound.set()
+
+    def _on_taken(self) -> None:
+        """A successor serves: everything that comes from now on is its own, probes of health included."""
+        if self.state == "DRAINING":
+            return
+        self.state = "DRAINING"
+        logger.info(event("taken_over", timeout_s=self._drain_timeout_s()))
+        self.reloader.close()
+        self.reloader.listeners.close(tuple(Role), "takeover", TAKEOVER_PATIENCE_S)
+        self._has_closed_inbound.set()
+        self._quit.set()
 
     # --- life --------------------------------------------------------------------------------------------------
 
@@ -137,6 +172,10 @@ class Sidecar:
                     return EXIT_FAILED
                 await self.telemetry.start()
                 self.state = "LIVE"
+                if self._predecessor is not None:
+                    await self._predecessor.take_over()
+                self._timers.every(OFFER_PERIOD_S, self._renew_offer)
+                self._renew_offer()
                 logger.info(event("live", version=__version__, pid=os.getpid(), file=self.reloader.path))
                 self.spawn(self.reloader.watch(), "watch")
                 await self._first(self._quit, self._interrupt)
@@ -146,10 +185,23 @@ class Sidecar:
         finally:
             await self._end()
 
+    async def _meet(self, specs: Sequence[ListenerSpec]) -> Predecessor | None:
+        """The sidecar that this one takes over from, if there is one."""
+        predecessor = Predecessor(_admin_address(specs))
+        self._predecessor = predecessor if await predecessor.meet() else None
+        return self._predecessor
+
+    def _renew_offer(self) -> None:
+        """Offer what is open to a successor, under the admin address in force, which a reload may have changed."""
+        address = _admin_address([opened.spec for opened in self.reloader.listeners.current.values()])
+        if self.state == "LIVE" and address and address != self._offer.address:
+            self._offer.open(address)
+
     async def _drain_all(self) -> None:
         budget = self._drain_timeout_s()
         deadline = self._loop.time() + budget - self._flush_s()
         self.drain()
+        await self._first(self._has_closed_inbound, self._interrupt)
         await self._until_empty(Direction.INBOUND, deadline)
         self.reloader.listeners.close((Role.OUTBOUND,), "drain")
         await self._until_empty(Direction.OUTBOUND, deadline)
@@ -170,6 +222,9 @@ class Sidecar:
         """Give everything back, in the order opposite to the start; leaves no task."""
         self.state = "DRAINING"
         self.reloader.close()
+        self._offer.close()
+        if self._predecessor is not None:
+            self._predecessor.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -217,6 +272,11 @@ class Sidecar:
         live = self.reloader.live
         return live.plan.drain_timeout_s if live is not None else 0.0
 
+    def _drain_delay_s(self) -> float:
+        """Nobody waits for a side that is not there."""
+        live = self.reloader.live
+        return live.plan.drain_delay_s if live is not None and self.reloader.listeners.with_role(Role.INBOUND) else 0.0
+
     def _flush_s(self) -> float:
         return min(MAX_FLUSH_S, self._drain_timeout_s() * FLUSH_SHARE)
 
@@ -242,3 +302,8 @@ class Sidecar:
         for thing, wait in zip(things, waits, strict=True):
             if thing is not wait:
                 wait.cancel()
+
+
+def _admin_address(specs: Sequence[ListenerSpec]) -> str:
+    """By which two sidecars recognise each other; empty where the system chooses the port."""
+    return next((one.address for one in specs if one.role is Role.ADMIN and not one.address.endswith(":0")), "")

@@ -34,6 +34,7 @@ class FakeDoor:
     def __init__(self, spec: ListenerSpec) -> None:
         self.name = f"{spec.role.value} {spec.address}"
         self.specs = [spec]
+        self.is_announced = False
         self.is_drained = False
 
     def protocol(self) -> asyncio.BaseProtocol:
@@ -42,7 +43,10 @@ class FakeDoor:
     def update(self, spec: ListenerSpec) -> None:
         self.specs.append(spec)
 
-    def drain(self) -> None:
+    def announce(self) -> None:
+        self.is_announced = True
+
+    def drain(self, patience_s: float = 0.0) -> None:
         self.is_drained = True
 
 

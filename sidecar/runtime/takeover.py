@@ -1,0 +1,218 @@
+"""
+Restart without loss: a second process inherits the listening sockets of the first, which then drains. *Cold.*
+
+    first                                     second (`sidecar run --takeover`)
+    LIVE, offers                <- connects   reads its file, binds nothing yet
+    lists its sockets, sends them ->          uses those that its file names, binds the others, begins to serve
+    stops accepting, drains     <- "go"       LIVE
+    "done"                      ->            offers in its turn
+    exits when its exchanges are over
+
+The sockets themselves are passed (SCM_RIGHTS, unix(7)), not their addresses: connections that wait in a backlog are the
+second's to accept, where SO_REUSEPORT would reset them when the first closes its socket (the kernel gives each socket a
+backlog of its own). And no port has to be bound with SO_REUSEPORT, so one that a stranger holds stays an error.
+
+The two meet at an abstract Unix socket (unix(7)): it lives in the network namespace, as the ports do, and needs no
+file. Its name holds the address of the admin listener, which tells the sidecars of one namespace apart. Each side asks
+the kernel who the other is: only the same user may hand over or take over. A second that fails before "go", for
+whatever reason, leaves the first as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from sidecar.runtime.listeners import ListenerSpec, OpenListener, Role
+from sidecar.runtime.process_log import event
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 5.0
+"""What each step of the conversation may take."""
+
+_MAX_SOCKETS = 250  # SCM_MAX_FD is 253.
+_MAX_LIST_BYTES = 64 * 1024
+_GO, _DONE = b"go", b"done"
+_CREDENTIALS = struct.Struct("iII")
+
+
+class TakeoverError(Exception):
+    """The first process cannot be taken over; the message says why, in one line."""
+
+
+class Offer:
+    """
+    What a live process offers to its successor.
+
+    Args:
+        loop: Of the process.
+        listeners: Names what is open, when asked.
+        on_taken: The successor serves: stop accepting now and drain. Called at most once.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listeners: Callable[[], Sequence[OpenListener]],
+        on_taken: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._listeners = listeners
+        self._on_taken = on_taken
+        self._is_taken = False
+        self._sock: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.address = ""
+
+    def open(self, address: str) -> None:
+        """Be found by the address of the admin listener; a name that is taken is logged and not offered."""
+        self.close()
+        self.address = address
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            sock.bind(_name(address))
+            sock.listen(1)
+        except OSError as error:
+            sock.close()
+            logger.warning(event("takeover_not_offered", address=address, error=str(error)))
+            return
+        self._sock = sock
+        self._task = self._loop.create_task(self._serve(sock), name="takeover")
+
+    def close(self) -> None:
+        """Offer nothing more."""
+        self.address = ""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    async def _serve(self, sock: socket.socket) -> None:
+        while not self._is_taken:
+            peer, _ = await self._loop.sock_accept(sock)
+            with peer:
+                try:
+                    await self._hand_over(peer)
+                except (OSError, TimeoutError) as error:
+                    logger.warning(event("takeover_given_up", error=str(error) or type(error).__name__))
+
+    async def _hand_over(self, peer: socket.socket) -> None:
+        if _user_of(peer) not in (os.getuid(), 0):
+            logger.warning(event("takeover_refused", reason="another user"))
+            return
+        peer.setblocking(False)
+        opened = list(self._listeners())[:_MAX_SOCKETS]
+        listed = json.dumps([[one.spec.role.value, one.spec.address] for one in opened]).encode()
+        socket.send_fds(peer, [listed], [one.fileno() for one in opened])
+        # No limit: the successor may look names up. If it fails, this reads an end.
+        if await self._loop.sock_recv(peer, len(_GO)) != _GO:
+            logger.warning(event("takeover_given_up", error="the successor did not start"))
+            return
+        self._is_taken = True
+        for one in self._listeners():
+            one.disown()
+        self._on_taken()
+        if self._sock is not None:
+            # Before the answer, after which the successor wants the name.
+            self._sock.close()
+            self._sock = None
+        with suppress(OSError):
+            peer.send(_DONE)
+
+
+class Predecessor:
+    """
+    A live process whose sockets are inherited.
+
+    Args:
+        address: Of its admin listener.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._sock: socket.socket | None = None
+        self.inherited: dict[tuple[Role, str], socket.socket] = {}
+
+    async def meet(self) -> bool:
+        """
+        Get its sockets. False if there is nobody to take over from.
+
+        Raises:
+            TakeoverError: There is somebody who does not hand over.
+        """
+        return await asyncio.to_thread(self._meet)
+
+    def take(self, spec: ListenerSpec) -> socket.socket | None:
+        """The inherited socket for a listener, or None; the caller owns it."""
+        return self.inherited.pop(spec.key, None)
+
+    async def take_over(self) -> None:
+        """Tell it to stop accepting: this process serves. Does nothing if there is nobody."""
+        await asyncio.to_thread(self._take_over)
+
+    def close(self) -> None:
+        """Give back what was not taken; without `take_over` it goes on as before."""
+        for sock in self.inherited.values():
+            sock.close()
+        self.inherited.clear()
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _meet(self) -> bool:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.settimeout(PATIENCE_S)
+            try:
+                sock.connect(_name(self._address))
+            except ConnectionRefusedError:
+                sock.close()
+                return False
+            if _user_of(sock) not in (os.getuid(), 0):
+                raise TakeoverError("it runs as another user")
+            listed, descriptors, _, _ = socket.recv_fds(sock, _MAX_LIST_BYTES, _MAX_SOCKETS)
+            sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+            if not listed:
+                raise TakeoverError("it does not hand over to this user")
+            for (role, address), inherited in zip(json.loads(listed), sockets, strict=True):
+                inherited.setblocking(False)
+                self.inherited[Role(role), address] = inherited
+        except (OSError, ValueError, TakeoverError) as error:
+            sock.close()
+            self.close()
+            raise TakeoverError(f"cannot take over from the sidecar at {self._address}: {error}") from None
+        self._sock = sock
+        return True
+
+    def _take_over(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            sock.send(_GO)
+            if sock.recv(len(_DONE)) != _DONE:
+                raise OSError("it ended")
+        except OSError as error:
+            # It is gone or hung; this process serves all the same.
+            logger.warning(event("takeover_unanswered", error=str(error)))
+        finally:
+            self.close()
+
+
+def _name(address: str) -> str:
+    return f"\0sidecar-takeover/{address}"
+
+
+def _user_of(sock: socket.socket) -> int:
+    """User id of the process at the other end, as the kernel knows it."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(raw)[1])
