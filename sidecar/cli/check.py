@@ -13,6 +13,7 @@ from sidecar.config.load import load_source
 from sidecar.config.model import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
+from sidecar.runtime.dry_run import dry_run
 
 PROBLEMS = 1
 CANNOT_READ = 2
@@ -23,25 +24,27 @@ CANNOT_READ = 2
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def check(file: str, as_json: bool) -> None:
     """
-    Check a configuration FILE (`-`: standard input) without using it.
+    Check a configuration FILE (`-`: standard input) without using it, and run its tests.
 
     Every problem is a line `file:line:column: path: message; hint` on standard error. The exit code is 0 when the
     file is good, 1 when it has problems, 2 when it cannot be read.
     """
     try:
         source = _read_standard_input() if file == "-" else read_source(file)
-        config = load_source(source, os.environ).config
+        loaded = load_source(source, os.environ)
+        dry_run(loaded, source.path, os.environ)
     except SourceError as error:
         _tell_unreadable(str(error), as_json)
         sys.exit(CANNOT_READ)
     except ConfigError as error:
         _tell_problems(error, as_json)
         sys.exit(PROBLEMS)
-    routes, upstreams = _count_routes(config), len(config.upstreams)
+    config = loaded.config
+    counts = {"routes": _count_routes(config), "upstreams": len(config.upstreams), "tests": len(config.tests)}
     if as_json:
-        print(json.dumps({"ok": True, "problems": [], "routes": routes, "upstreams": upstreams}))
+        print(json.dumps({"ok": True, "problems": [], **counts}))
     else:
-        print(f"ok: {_counted(routes, 'route')}, {_counted(upstreams, 'upstream')}")
+        print("ok: " + ", ".join(_counted(number, noun.removesuffix("s")) for noun, number in counts.items()))
 
 
 def _read_standard_input() -> Source:

@@ -21,7 +21,7 @@ def test_a_good_file_is_0_and_says_what_it_holds(tmp_path: pathlib.Path) -> None
     path = tmp_path / "f.yaml"
     path.write_text(GOOD)
     result = CliRunner().invoke(check, [str(path)])
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "ok: 1 route, 1 upstream\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "ok: 1 route, 1 upstream, 0 tests\n", "")
 
 
 def test_problems_are_1_a_line_each_and_a_summary(tmp_path: pathlib.Path) -> None:
@@ -47,6 +47,32 @@ def test_standard_input_is_checked() -> None:
     result = CliRunner().invoke(check, ["-"], input=BAD)
     assert result.exit_code == 1
     assert result.stderr.startswith("<stdin>:2:23: ")
+
+
+def test_tests_that_fail_are_problems_at_their_place(tmp_path: pathlib.Path) -> None:
+    """The code that routes live traffic decides them; all that fail are told."""
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        GOOD + "tests:\n"
+        "  - {name: good, request: {url: 'http://x/'}, expect: {to: a}}\n"
+        "  - {name: bad, request: {url: 'http://x/'}, expect: {status: 404}}\n"
+        "  - {name: worse, request: {url: 'http://x/'}, expect: {route: passthrough}}\n"
+    )
+    result = CliRunner().invoke(check, [str(path)])
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert lines[0].startswith(f"{path}:6:5: tests[1]: the test `bad` fails: expected status 404, found the route")
+    assert lines[1].startswith(f"{path}:7:5: tests[2]: the test `worse` fails: expected the route `passthrough`")
+    assert lines[2:] == [f"2 problems in {path}"]
+
+
+def test_values_that_only_compiling_judges_are_problems(tmp_path: pathlib.Path) -> None:
+    """What a start would refuse, the check refuses."""
+    path = tmp_path / "f.yaml"
+    path.write_text("service: s\noutbound: {}\nupstreams: {a: {dns: 'h:1', health_check: {headers: {x: é}}}}\n")
+    result = CliRunner().invoke(check, [str(path)])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"{path}:3:")
 
 
 @pytest.mark.parametrize(("text", "code"), [(GOOD, 0), (BAD, 1), (None, 2)])
