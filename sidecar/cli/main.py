@@ -11,11 +11,13 @@ from sidecar import __version__
 
 _COMMANDS = {
     "run": ("sidecar.cli.run", "run", "Run the sidecar with one configuration file."),
+    "exec": ("sidecar.cli.exec", "exec_", "Run the sidecar, and the app as its child."),
+    "wait": ("sidecar.cli.wait", "wait", "Block until a sidecar is ready."),
     "check": ("sidecar.cli.check", "check", "Check a configuration file and print every problem."),
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
     "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
-    "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service, and show what happens."),
+    "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service."),
 }
 """Module, attribute and the line that `--help` shows; the line stands here so that help imports nothing either."""
 
