@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from sidecar import errors
+from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
@@ -30,8 +30,15 @@ class Dialer:
         outbox: Given to each connection.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timers: Timers, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timers: Timers,
+        outbox: Outbox,
+        connected: Callable[[str, int], None] | None = None,
+    ) -> None:
         self._loop = loop
+        self._connected = connected
         self.timers = timers
         self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,9 +97,13 @@ class Dialer:
         stats = endpoint.cluster.stats
         is_told = False
 
+        began_ns = clock.monotonic_ns()
+
         def on_made(connection: UpstreamConnection) -> None:
             nonlocal is_told
             is_told = True
+            if self._connected is not None:
+                self._connected(endpoint.cluster.name, clock.monotonic_ns() - began_ns)
             on_connected(connection)
 
         def factory() -> UpstreamConnection:

@@ -49,7 +49,7 @@ class Live:
         self.timers = timers
         self.loop = loop
         self.outbox = Outbox(loop)
-        self.dialer = Dialer(loop, timers, self.outbox)
+        self.dialer = Dialer(loop, timers, self.outbox, telemetry.connected)
         self.connections: tuple[set[DownstreamConnection], set[DownstreamConnection]] = (set(), set())
         """Downstream connections, indexed by `Direction`."""
 

@@ -199,13 +199,13 @@ class UpstreamConnection(BatchingWriter):
     def abort(self) -> None:
         """The exchange is over for the attempt; the connection cannot be used again."""
         self.sink = None
-        self._close(hard=True)
+        self._close("aborted", hard=True)
 
     def finish(self) -> None:
         """The exchange is over and nothing more will come: close when what is written has been sent."""
         self.sink = None
         has_unsent = self.has_unsent()
-        self._close(hard=False)
+        self._close("finished", hard=False)
         if has_unsent:
             self._timers.arm(self, self._timers.time() + _FLUSH_S)
 
@@ -229,7 +229,7 @@ class UpstreamConnection(BatchingWriter):
 
     def close_idle(self, reason: str) -> None:
         """Close it; it is not in the pool any more."""
-        self._close(hard=False)
+        self._close(reason, hard=False)
 
     def on_deadline(self, now: float) -> None:
         """Idle for too long, or closed and still not sent."""
@@ -256,15 +256,15 @@ class UpstreamConnection(BatchingWriter):
             pool.release(self)
         else:
             # What is written but not sent must not hold the connection: the request's rest is of no use any more.
-            self._close(hard=True)
+            self._close("not_reusable", hard=True)
 
-    def _close(self, *, hard: bool) -> None:
+    def _close(self, cause: str, *, hard: bool) -> None:
         if self.state == State.CLOSED:
             return
         self.state = State.CLOSED
         self._buffer = b""
         self._timers.forget(self)
-        pool.closed(self.endpoint)
+        pool.closed(self.endpoint, cause)
         if hard:
             self.transport.abort()
         else:
@@ -297,7 +297,7 @@ class UpstreamConnection(BatchingWriter):
         elif state == State.IDLE:
             # An answer to nothing: were it kept, the next request would receive it.
             pool.remove(self)
-            self._close(hard=True)
+            self._close("unasked_answer", hard=True)
 
     def _on_head_bytes(self, data: bytes) -> None:
         sink, limits = self.sink, self._limits
@@ -410,8 +410,8 @@ class UpstreamConnection(BatchingWriter):
             self._update_reading()
 
     def _on_garbage(self, reason: Reason, detail: str) -> None:
-        sink = self.sink
-        self.abort()
+        sink, self.sink = self.sink, None
+        self._close("bad_response", hard=True)
         if sink is not None:
             sink.on_upstream_lost(reason, detail, False)
 
@@ -431,7 +431,7 @@ class UpstreamConnection(BatchingWriter):
             pool.remove(self)
         self.sink = None
         is_untouched = state == State.HEAD and self._is_untouched
-        self._close(hard=True)
+        self._close("lost" if sink is not None else "peer_closed", hard=True)
         if sink is None:
             return
         if state == State.CLOSE and exc is None:

@@ -126,6 +126,40 @@ UPSTREAM_ENDPOINTS = Metric(
     "sidecar_upstream_endpoints", "gauge", "", ("upstream",), "Endpoints that the upstream has now",
 )  # fmt: skip
 
+UPSTREAM_PENDING_TIMEOUTS = Metric(
+    "sidecar_upstream_pending_timeouts_total", "counter", "", ("upstream",),
+    "Requests that waited too long for a connection",
+)  # fmt: skip
+UPSTREAM_EJECTED = Metric(
+    "sidecar_upstream_endpoints_ejected", "gauge", "", ("upstream",), "Endpoints that are ejected or on probation",
+)  # fmt: skip
+UPSTREAM_UNHEALTHY = Metric(
+    "sidecar_upstream_endpoints_unhealthy", "gauge", "", ("upstream",), "Endpoints that health checks found unhealthy",
+)  # fmt: skip
+UPSTREAM_EJECTIONS = Metric(
+    "sidecar_upstream_ejections_total", "counter", "", ("upstream", "reason"), "Times that an endpoint was ejected",
+)  # fmt: skip
+UPSTREAM_EJECTIONS_PREVENTED = Metric(
+    "sidecar_upstream_ejections_prevented_total", "counter", "", ("upstream",),
+    "Times that an endpoint would have been ejected, but for max_ejection_percent",
+)  # fmt: skip
+UPSTREAM_HEALTH_CHECKS = Metric(
+    "sidecar_upstream_health_checks_total", "counter", "", ("upstream", "result"), "Active health checks that are over",
+)  # fmt: skip
+UPSTREAM_PANIC = Metric(
+    "sidecar_upstream_panic", "gauge", "", ("upstream",), "1 while too few endpoints are usable, so that all are used",
+)  # fmt: skip
+UPSTREAM_PANICS = Metric(
+    "sidecar_upstream_panics_total", "counter", "", ("upstream",), "Times that too few endpoints were usable",
+)  # fmt: skip
+UPSTREAM_OVERFLOWS = Metric(
+    "sidecar_upstream_overflows_total", "counter", "", ("upstream", "limit"),
+    "What the circuit breaker forbade, by the limit that was reached",
+)  # fmt: skip
+UPSTREAM_CONCURRENCY_LIMIT = Metric(
+    "sidecar_upstream_concurrency_limit", "gauge", "", ("upstream",),
+    "Requests that may be in flight now; 0 without a circuit breaker",
+)  # fmt: skip
 DNS_LOOKUPS = Metric(
     "sidecar_upstream_dns_lookups_total", "counter", "", ("upstream", "result"),
     "Lookups of an upstream's name; one without an address is a failure",

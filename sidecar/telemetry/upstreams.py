@@ -15,32 +15,14 @@ from sidecar.telemetry.metrics import HistogramFamily, label_text
 
 
 class StatsLike(Protocol):
-    """Counters of one upstream; `upstream.cluster` owns the class."""
+    """
+    Counters of one upstream; `upstream.stats` owns the class and says what each means.
+
+    Those that are read are named in `ROWS`; they are integers, but for this one.
+    """
 
     @property
-    def connections_opened(self) -> int: ...
-    @property
-    def connections_closed(self) -> int: ...
-    @property
-    def connections_reused(self) -> int: ...
-    @property
-    def connect_failures(self) -> int: ...
-    @property
-    def connect_timeouts(self) -> int: ...
-    @property
-    def requests(self) -> int: ...
-    @property
-    def requests_active(self) -> int: ...
-    @property
-    def pending(self) -> int: ...
-    @property
-    def resets(self) -> int: ...
-    @property
-    def dns_successes(self) -> int: ...
-    @property
-    def dns_failures(self) -> int: ...
-    @property
-    def dns_last_success(self) -> int: ...
+    def connections_closed_by(self) -> Mapping[str, int]: ...
 
 
 class PooledLike(Protocol):
@@ -65,13 +47,6 @@ Labelled = tuple[tuple[str, ...], float]
 """Values of a row's labels after `upstream`, and a number."""
 
 
-def closed_by_reason(stats: StatsLike) -> Mapping[str, int]:
-    """Closed connections by what ended them; `""` where that was not told."""
-    by_reason: Mapping[str, int] = getattr(stats, "closed_by_reason", {})
-    rest = stats.connections_closed - sum(by_reason.values())
-    return {**by_reason, "": rest} if rest or not by_reason else by_reason
-
-
 def _one(attribute: str) -> Callable[[ClusterLike], Iterable[Labelled]]:
     return lambda cluster: (((), getattr(cluster.stats, attribute)),)
 
@@ -81,20 +56,53 @@ def _by_label(**attributes: str) -> Callable[[ClusterLike], Iterable[Labelled]]:
     return lambda cluster: [(labels, getattr(cluster.stats, attribute)) for labels, attribute in pairs]
 
 
+def _by_prefix(prefix: str, but: Sequence[str] = ()) -> Callable[[ClusterLike], Iterable[Labelled]]:
+    """A counter for each cause, whose name ends in the cause, as `upstream.stats` has them."""
+    pairs: list[tuple[tuple[str], str]] = []
+
+    def read(cluster: ClusterLike) -> Iterable[Labelled]:
+        if not pairs:
+            causes = [name.removeprefix(prefix) for name in sorted(dir(cluster.stats)) if name.startswith(prefix)]
+            pairs.extend(((cause,), prefix + cause) for cause in causes if cause not in but)
+        return [(labels, getattr(cluster.stats, attribute)) for labels, attribute in pairs]
+
+    return read
+
+
+def _checks(cluster: ClusterLike) -> Iterable[Labelled]:
+    total, failed = _read(cluster, "health_checks"), _read(cluster, "health_check_failures")
+    return ((("success",), total - failed), (("failure",), failed))
+
+
+def _read(cluster: ClusterLike, attribute: str) -> int:
+    value: int = getattr(cluster.stats, attribute)
+    return value
+
+
 ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     (catalogue.UPSTREAM_REQUESTS, _one("requests")),
     (catalogue.UPSTREAM_REQUESTS_ACTIVE, _one("requests_active")),
     (catalogue.UPSTREAM_REQUESTS_PENDING, _one("pending")),
+    (catalogue.UPSTREAM_PENDING_TIMEOUTS, _one("pending_timeouts")),
     (catalogue.UPSTREAM_RESETS, _one("resets")),
     (catalogue.UPSTREAM_OPENED, _one("connections_opened")),
     (
         catalogue.UPSTREAM_CLOSED,
-        lambda cluster: [((reason,), count) for reason, count in closed_by_reason(cluster.stats).items()],
+        lambda cluster: [((cause,), count) for cause, count in cluster.stats.connections_closed_by.items()],
     ),
     (catalogue.UPSTREAM_REUSED, _one("connections_reused")),
     (catalogue.UPSTREAM_FAILED, _by_label(failed="connect_failures", timeout="connect_timeouts")),
     (catalogue.UPSTREAM_IDLE, lambda cluster: [((), sum(len(endpoint.idle) for endpoint in cluster.endpoints))]),
     (catalogue.UPSTREAM_ENDPOINTS, lambda cluster: [((), len(cluster.endpoints))]),
+    (catalogue.UPSTREAM_EJECTED, _one("ejected")),
+    (catalogue.UPSTREAM_UNHEALTHY, _one("unhealthy")),
+    (catalogue.UPSTREAM_EJECTIONS, _by_prefix("ejections_", but=("prevented",))),
+    (catalogue.UPSTREAM_EJECTIONS_PREVENTED, _one("ejections_prevented")),
+    (catalogue.UPSTREAM_HEALTH_CHECKS, _checks),
+    (catalogue.UPSTREAM_PANIC, _one("panic")),
+    (catalogue.UPSTREAM_PANICS, _one("panics")),
+    (catalogue.UPSTREAM_OVERFLOWS, _by_prefix("overflow_")),
+    (catalogue.UPSTREAM_CONCURRENCY_LIMIT, _one("concurrency_limit")),
     (catalogue.DNS_LOOKUPS, _by_label(success="dns_successes", failure="dns_failures")),
     (catalogue.DNS_TIME, _one("dns_last_success")),
 )

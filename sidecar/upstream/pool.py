@@ -136,10 +136,12 @@ def release(connection: IdleConnection) -> None:
         endpoint.idle.append(connection)
 
 
-def closed(endpoint: Endpoint) -> None:
+def closed(endpoint: Endpoint, cause: str) -> None:
     """A connection that was open is closed; a request that waited for room may have a connection made now."""
     endpoint.connections -= 1
-    endpoint.cluster.stats.connections_closed += 1
+    stats = endpoint.cluster.stats
+    stats.connections_closed += 1
+    stats.connections_closed_by[cause] = stats.connections_closed_by.get(cause, 0) + 1
     if endpoint.pending:
         _dial_if_needed(endpoint)
 

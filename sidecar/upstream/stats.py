@@ -15,6 +15,7 @@ class ClusterStats:
     Attributes:
         connections_opened: Connects that succeeded.
         connections_closed: Of those, the ones that are closed again.
+        connections_closed_by: The same by what closed them: `proxy.upstream_conn` and callers of `close_idle` say.
         connections_reused: Exchanges that found an idle connection.
         connect_failures: Connects that were refused or failed otherwise.
         connect_timeouts: Connects that took longer than `connect_timeout_s`.
@@ -51,6 +52,7 @@ class ClusterStats:
         "connect_failures",
         "connect_timeouts",
         "connections_closed",
+        "connections_closed_by",
         "connections_opened",
         "connections_reused",
         "dns_failures",
@@ -97,6 +99,7 @@ class ClusterStats:
     def __init__(self) -> None:
         self.connections_opened = 0
         self.connections_closed = 0
+        self.connections_closed_by: dict[str, int] = {}
         self.connections_reused = 0
         self.connect_failures = 0
         self.connect_timeouts = 0

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -26,19 +25,26 @@ from sidecar.telemetry.metrics import (
     method_label,
 )
 from sidecar.telemetry.reference import reference
+from sidecar.upstream.stats import ClusterStats
 from tests.unit.telemetry.cases import Told, over, request
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Stats:
+def stats() -> ClusterStats:
     """Counters of one upstream, each different."""
-
-    requests, requests_active, pending, resets = 10, 2, 1, 3
-    connections_opened, connections_closed, connections_reused = 7, 4, 5
-    connect_failures, connect_timeouts = 8, 9
-    dns_successes, dns_failures, dns_last_success = 11, 12, 1_700_000_000
-    closed_by_reason: ClassVar[dict[str, int]] = {"idle_timeout": 3}
+    found = ClusterStats()
+    numbers = {
+        "requests": 10, "requests_active": 2, "pending": 1, "resets": 3, "connections_opened": 7,
+        "connections_closed": 4, "connections_reused": 5, "connect_failures": 8, "connect_timeouts": 9,
+        "dns_successes": 11, "dns_failures": 12, "dns_last_success": 1_700_000_000, "pending_timeouts": 13, "ejected": 14, "unhealthy": 15,
+        "ejections_latency": 16, "ejections_prevented": 17, "health_checks": 20, "health_check_failures": 1, "panic": 1,
+        "panics": 21, "overflow_pending": 22, "concurrency_limit": 23,
+    }  # fmt: skip
+    for name, value in numbers.items():
+        setattr(found, name, value)
+    found.connections_closed_by = {"idle_timeout": 3, "lost": 1}
+    return found
 
 
 class Pool:
@@ -51,7 +57,7 @@ class Cluster:
     """An upstream with two endpoints."""
 
     name = "recommendations"
-    stats = Stats()
+    stats = stats()
     endpoints = (Pool(), Pool())
 
 
@@ -148,6 +154,8 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         for name, value in samples.items()
         if name.startswith("sidecar_upstream_") and "connect_duration" not in name and "_retr" not in name
     }
+    for name in [name for name, value in of_upstream.items() if not value and name.startswith(("eject", "overfl"))]:
+        del of_upstream[name]  # causes that did not come up
     assert of_upstream == {
         "requests_total": 10,
         "requests_active": 2,
@@ -155,7 +163,7 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         "resets_total": 3,
         "connections_opened_total": 7,
         'connections_closed_total{reason="idle_timeout",}': 3,
-        'connections_closed_total{reason="",}': 1,
+        'connections_closed_total{reason="lost",}': 1,
         "connections_reused_total": 5,
         'connect_failures_total{reason="failed",}': 8,
         'connect_failures_total{reason="timeout",}': 9,
@@ -164,6 +172,17 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         'dns_lookups_total{result="success",}': 11,
         'dns_lookups_total{result="failure",}': 12,
         "dns_last_success_timestamp_seconds": 1_700_000_000,
+        "pending_timeouts_total": 13,
+        "endpoints_ejected": 14,
+        "endpoints_unhealthy": 15,
+        'ejections_total{reason="latency",}': 16,
+        "ejections_prevented_total": 17,
+        'health_checks_total{result="success",}': 19,
+        'health_checks_total{result="failure",}': 1,
+        "panic": 1,
+        "panics_total": 21,
+        'overflows_total{limit="pending",}': 22,
+        "concurrency_limit": 23,
     }
     assert samples['sidecar_upstream_connect_duration_seconds_sum{upstream="recommendations"}'] == 0.002
     assert samples['sidecar_downstream_connections_opened_total{direction="inbound"}'] == 1

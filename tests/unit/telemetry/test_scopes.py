@@ -8,6 +8,7 @@ from sidecar import clock
 from sidecar.exchange import Direction
 from sidecar.telemetry.scope import Scope
 from sidecar.telemetry.scopes import GRACE_NS
+from sidecar.upstream.stats import ClusterStats
 from tests.unit.telemetry.cases import Told, over, request
 
 OUT = Direction.OUTBOUND
@@ -34,18 +35,18 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return held
 
 
-class Stats:
+def stats() -> ClusterStats:
     """Its counters."""
-
-    requests = requests_active = pending = resets = connections_opened = connections_closed = 5
-    connections_reused = connect_failures = connect_timeouts = dns_successes = dns_failures = dns_last_success = 0
+    found = ClusterStats()
+    found.requests = 5
+    return found
 
 
 class Cluster:
     """An upstream of which only the name matters."""
 
     endpoints = ()
-    stats = Stats()
+    stats = stats()
 
     def __init__(self, name: str) -> None:
         self.name = name
