@@ -203,7 +203,7 @@ class Tries:
             return None
         breaker = self._breaker
         if breaker is not None:
-            if not breaker.may_wait(endpoint.cluster.stats.pending):
+            if not pool.can_queue(endpoint, breaker):
                 self._exchange.retry_after_s = breaker.retry_after_s
                 self._exit()
                 return errors.UPSTREAM_OVERLOADED

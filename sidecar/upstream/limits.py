@@ -26,7 +26,7 @@ class BreakerSpec:
 
     Attributes:
         max_connections: Connections open or being opened, all endpoints together.
-        max_pending_requests: Requests that wait for a connection.
+        max_pending_requests: Requests that wait for a connection and for which none is being made.
         max_requests: Attempts in flight, those that wait included; the upper bound when `adaptive`.
         max_retries: Of those, the ones that are retries.
         pending_timeout_s: Seconds that a request waits for a connection at most (HAProxy's `timeout queue`, which is
@@ -133,13 +133,17 @@ class Breaker:
             here: Of those, the ones of the endpoint in question. One that has none may always open one, or requests
                 would wait there for a connection that never comes back (Envoy does the same).
         """
-        if open_connections < self._max_connections or here == 0:
+        if self.has_room(open_connections, here):
             return True
         self._stats.overflow_connections += 1
         return False
 
+    def has_room(self, open_connections: int, here: int) -> bool:
+        """As `may_connect`, but only asks."""
+        return open_connections < self._max_connections or here == 0
+
     def may_wait(self, pending: int) -> bool:
-        """Whether another request may wait for a connection, when `pending` do so in the cluster."""
+        """Whether another request may wait for others' connections, when `pending` do so in the cluster."""
         if pending < self._max_pending:
             return True
         self._stats.overflow_pending += 1

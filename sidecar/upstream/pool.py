@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 from sidecar.errors import Reason
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.limits import Breaker
 
 # More idle connections than this to one endpoint are a burst's remains and would only be swept.
 MAX_IDLE = 1024
@@ -90,6 +91,18 @@ def wait(endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -
     return ticket
 
 
+def can_queue(endpoint: Endpoint, breaker: Breaker) -> bool:
+    """
+    Whether one more request may wait here: a connection would be made for it, or the queue for those of others is not
+    full. O(endpoints), and only where there is a circuit breaker.
+    """
+    endpoints = endpoint.cluster.endpoints
+    if breaker.has_room(sum(other.connections for other in endpoints), endpoint.connections):
+        return True
+    waiting = endpoint.cluster.stats.pending - sum(other.connecting for other in endpoints)
+    return breaker.may_wait(max(waiting, 0))
+
+
 def _dial_if_needed(endpoint: Endpoint) -> None:
     if endpoint.connecting >= len(endpoint.pending):
         return
@@ -117,6 +130,8 @@ def failed(endpoint: Endpoint, reason: Reason, detail: str) -> None:
     endpoint.connections -= 1
     if len(endpoint.pending) > endpoint.connecting:
         _next_waiting(endpoint).on_connect_failed(reason, detail)
+    if endpoint.cluster.stats.pending:
+        _use_room(endpoint)
 
 
 def release(connection: IdleConnection) -> None:
@@ -142,8 +157,21 @@ def closed(endpoint: Endpoint, cause: str) -> None:
     stats = endpoint.cluster.stats
     stats.connections_closed += 1
     stats.connections_closed_by[cause] = stats.connections_closed_by.get(cause, 0) + 1
+    if stats.pending:
+        _use_room(endpoint)
+
+
+def _use_room(endpoint: Endpoint) -> None:
+    """There is one connection less: if a circuit breaker made requests wait for that, dial for one of them."""
+    cluster = endpoint.cluster
     if endpoint.pending:
         _dial_if_needed(endpoint)
+    elif cluster.breaker is not None:
+        # The limit is the upstream's, so the room may be another endpoint's.
+        for other in cluster.endpoints:
+            if len(other.pending) > other.connecting:
+                _dial_if_needed(other)
+                return
 
 
 def remove(connection: IdleConnection) -> None:

@@ -1,6 +1,7 @@
 """
 Any interleaving of what clients, upstreams, and time can do: every exchange is recorded once, every count comes back,
-nothing of one response reaches another client, no connection is lost from sight.
+nothing of one response reaches another client, no connection is lost from sight, and no request of which a byte was
+sent is sent twice unless it may be.
 
 Each request carries an id that the upstream sends back in head and body; what a client received is read by h11 at the
 end and must be, in order, the answers to its own requests, or the proxy's own.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+from math import inf
 
 import h11
 import pytest
@@ -17,10 +19,33 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sidecar.proxy.policies import Fault, Mirror
 from sidecar.proxy.upstream_conn import State
+from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.outlier import OutlierSpec
+from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, RetryBudgetSpec, RetryPolicy
 from tests.support.fakes import LIMITS, Client, Server, World
 
 _TARGET = re.compile(rb"(?:GET|HEAD|POST|PUT) /(\d+) HTTP/1\.1\r\n")
+_SENT = re.compile(rb"(GET|HEAD|POST|PUT) /(\d+) HTTP/1\.1\r\n((?:[^\r]+\r\n)*)")
+
+_RETRIES = st.builds(
+    RetryPolicy,
+    attempts=st.integers(0, 3),
+    on=st.sets(st.sampled_from(sorted(CONDITIONS))).map(frozenset) | st.just(CONDITIONS),
+    per_try_timeout_s=st.sampled_from([inf, 0.2, 2.0]),
+    backoff_base_s=st.sampled_from([0.0, 0.1]),
+    backoff_max_s=st.just(1.0),
+    max_body_bytes=st.sampled_from([0, 100, 1_000_000]),
+)
+_BREAKERS = st.builds(
+    BreakerSpec,
+    max_connections=st.integers(1, 3),
+    max_pending_requests=st.integers(0, 3),
+    max_requests=st.integers(1, 5),
+    max_retries=st.integers(0, 2),
+    pending_timeout_s=st.sampled_from([0.3, 3.0]),
+)
 
 
 class Errors(logging.Handler):
@@ -34,10 +59,17 @@ class Errors(logging.Handler):
         self.records.append(record.getMessage() + str(record.exc_info))
 
 
-def request(number: int, method: bytes, body: bytes, framing: str, connection: bytes) -> bytes:
+def is_repeatable(method: bytes, fields: bytes) -> bool:
+    """Whether a request that a server saw may be seen again."""
+    return method in IDEMPOTENT_METHODS or b"idempotency-key" in fields.lower()
+
+
+def request(number: int, method: bytes, body: bytes, framing: str, connection: bytes, is_keyed: bool) -> bytes:
     head = b"%b /%d HTTP/1.1\r\nHost: web\r\n" % (method, number)
     if connection:
         head += b"Connection: %b\r\n" % connection
+    if is_keyed:
+        head += b"Idempotency-Key: %d\r\n" % number
     if framing == "length":
         return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     if framing == "chunked":
@@ -46,8 +78,8 @@ def request(number: int, method: bytes, body: bytes, framing: str, connection: b
     return head + b"\r\n"
 
 
-def response(number: int, body: bytes, framing: str, junk: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\nX-Id: %d\r\n" % number
+def response(number: int, status: int, body: bytes, framing: str, junk: bytes) -> bytes:
+    head = b"HTTP/1.1 %d x\r\nX-Id: %d\r\n" % (status, number)
     body = b"<%d>%b</%d>" % (number, body, number)
     if framing == "chunked":
         head += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
@@ -61,10 +93,40 @@ def response(number: int, body: bytes, framing: str, junk: bytes) -> bytes:
 class Exchanges(RuleBasedStateMachine):
     """Clients, servers and the clock, in any order."""
 
-    @initialize(timeout=st.sampled_from([None, 5.0]), endpoints=st.integers(1, 3))
-    def begin(self, timeout: float | None, endpoints: int) -> None:
+    @initialize(
+        timeout=st.sampled_from([None, 5.0]),
+        endpoints=st.integers(1, 3),
+        retry=st.none() | _RETRIES,
+        breaker=st.none() | _BREAKERS,
+        budget=st.sampled_from([None, RetryBudgetSpec(), RetryBudgetSpec(0, 0.1)]),
+        outlier=st.sampled_from([None, OutlierSpec(consecutive_5xx=2, base_ejection_time_s=2)]),
+        fault=st.sampled_from([None, None, Fault(delay_percent=50, delay_s=0.5, abort_percent=20)]),
+        mirrors=st.booleans(),
+    )
+    def begin(
+        self,
+        timeout: float | None,
+        endpoints: int,
+        retry: RetryPolicy | None,
+        breaker: BreakerSpec | None,
+        budget: RetryBudgetSpec | None,
+        outlier: OutlierSpec | None,
+        fault: Fault | None,
+        mirrors: bool,
+    ) -> None:
         addresses = [f"10.0.0.{number}:80" for number in range(endpoints)]
-        self.world = World(endpoints=addresses, timeout_s=timeout, limits=LIMITS)
+        self.world = World(
+            endpoints=addresses,
+            timeout_s=timeout,
+            limits=LIMITS,
+            retry=retry,
+            breaker=breaker,
+            retry_budget=budget,
+            outlier=outlier,
+            fault=fault,
+            mirror=Mirror if mirrors else None,
+        )
+        self.attempts = 1 if retry is None else retry.attempts
         self.number = 0
         self.unsent: dict[int, bytes] = {}
         self.asked: dict[int, list[tuple[int, bytes]]] = {}
@@ -89,12 +151,16 @@ class Exchanges(RuleBasedStateMachine):
             world.loop.run()
             for server in world.servers:
                 server.read()
+            world.advance(16)  # what copies are still under way
+            while world.dials.under_way:
+                world.refuse()
             world.assert_at_rest()
             world.advance(60)
             for server in world.servers:
                 assert server.transport.is_lost, server.connection
             assert not any(endpoint.idle for endpoint in world.endpoints)
             self.answers_are_their_own()
+            self.nothing_was_sent_twice()
             assert not self.errors.records
         finally:
             logging.getLogger("sidecar").removeHandler(self.errors)
@@ -122,14 +188,15 @@ class Exchanges(RuleBasedStateMachine):
         body=st.sampled_from([b"", b"x", b"hello" * 20, b"y" * 100_000]),
         framing=st.sampled_from(["none", "none", "length", "chunked"]),
         connection=st.sampled_from([b"", b"", b"", b"close"]),
+        is_keyed=st.booleans(),
     )
     def client_prepares_a_request(
-        self, data: st.DataObject, method: bytes, body: bytes, framing: str, connection: bytes
+        self, data: st.DataObject, method: bytes, body: bytes, framing: str, connection: bytes, is_keyed: bool
     ) -> None:
         client = self.client(data)
         self.number += 1
         self.asked[id(client)].append((self.number, method))
-        self.unsent[id(client)] += request(self.number, method, body, framing, connection)
+        self.unsent[id(client)] += request(self.number, method, body, framing, connection, is_keyed)
 
     @precondition(has_clients)
     @rule(data=st.data(), size=st.sampled_from([1, 7, 50, 1000, 10**6, 10**6]))
@@ -182,17 +249,18 @@ class Exchanges(RuleBasedStateMachine):
             if not server.transport.is_lost and server.connection.state not in (State.IDLE, State.CLOSED)
         ]
 
-    @precondition(busy)
+    @precondition(lambda self: bool(self.busy()))
     @rule(
         data=st.data(),
         size=st.sampled_from([1, 20, 60, 10**7, 10**7, 10**7]),
+        status=st.sampled_from([200, 200, 409, 500, 503]),
         body=st.sampled_from([b"", b"b", b"z" * 300_000]),
         framing=st.sampled_from(["length", "chunked", "close"]),
         junk=st.sampled_from([b"", b"", b"", b"HTTP/1.1 200 OK\r\nX-Id: 0\r\nContent-Length: 4\r\n\r\nEVIL"]),
         first=st.sampled_from([b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"garbage\r\n\r\n"]),
     )
     def server_answers(
-        self, data: st.DataObject, size: int, body: bytes, framing: str, junk: bytes, first: bytes
+        self, data: st.DataObject, size: int, status: int, body: bytes, framing: str, junk: bytes, first: bytes
     ) -> None:
         """Begin the answer to the request read last, or go on with it; perhaps early, perhaps wrong."""
         server = data.draw(st.sampled_from(self.busy()))
@@ -201,7 +269,7 @@ class Exchanges(RuleBasedStateMachine):
         if not rest and len(requests) > self.answered.get(id(server), 0):
             self.answered[id(server)] = len(requests)
             method = re.findall(rb"(GET|HEAD|POST|PUT) /\d+ HTTP", server.received)[-1]
-            rest = response(requests[-1], body, framing, junk)
+            rest = response(requests[-1], status, body, framing, junk)
             if method == b"HEAD":
                 rest = rest.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
             rest = first + rest
@@ -240,8 +308,14 @@ class Exchanges(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         world = self.world
         begun, recorded = len(world.telemetry.begun), len(world.recorded)
-        assert world.cluster.stats.requests_active == sum(endpoint.active for endpoint in world.endpoints)
+        for cluster in world.clusters:
+            assert cluster.stats.requests_active == sum(endpoint.active for endpoint in cluster.endpoints)
+            assert cluster.stats.pending == sum(len(endpoint.pending) for endpoint in cluster.endpoints)
         assert world.cluster.stats.requests_active <= begun - recorded
+        breaker = world.cluster.breaker
+        if breaker is not None:
+            assert breaker.requests == world.cluster.stats.requests_active <= breaker.spec.max_requests
+            assert 0 <= breaker.retries <= breaker.spec.max_retries
         assert begun - recorded <= len(world.clients)
         for endpoint in world.endpoints:
             assert endpoint.connecting == sum(dial.endpoint is endpoint for dial in world.dials.under_way)
@@ -263,6 +337,20 @@ class Exchanges(RuleBasedStateMachine):
                 rest = self.one_answer(rest, own, method)
                 number += 1
 
+    def nothing_was_sent_twice(self) -> None:
+        """A server saw a byte of it: then only a request that may be repeated was sent again."""
+        world = self.world
+        seen: dict[bytes, int] = {}
+        shadow = world.shadow.endpoints[0]
+        for server in world.servers:
+            for method, number, fields in _SENT.findall(server.received):
+                if server.endpoint is not shadow and not is_repeatable(method, fields):
+                    seen[number] = seen.get(number, 0) + 1
+        assert all(count == 1 for count in seen.values()), seen
+        for exchange in world.recorded:
+            assert len(exchange.tries or ()) == max(exchange.attempts - 1, 0) or exchange.retry_skipped
+            assert exchange.attempts <= self.attempts + 1
+
     def one_answer(self, data: bytes, own: int, method: bytes) -> bytes:
         """Check one answer, and return what is behind it; nothing if it is not whole."""
         reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
@@ -274,8 +362,9 @@ class Exchanges(RuleBasedStateMachine):
         if not isinstance(event, h11.Response):
             return b""
         ids = [int(value) for name, value in event.headers if name == b"x-id"]
-        if event.status_code == 200:
+        if event.status_code in (200, 409):
             assert ids == [own], f"asked {own}, was answered {ids}"
+        assert ids in ([], [own])
         body = b""
         while isinstance(event := reader.next_event(), h11.Data):
             body += bytes(event.data)

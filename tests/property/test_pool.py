@@ -1,4 +1,4 @@
-"""The pool's two invariants, whatever happens in whatever order."""
+"""The pool's two invariants, whatever happens in whatever order, with and without a limit of connections."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sidecar.errors import Reason
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.limits import BreakerSpec
 
 
 class Connection:
@@ -24,14 +25,19 @@ class Connection:
         return self.is_open
 
     def close_idle(self, reason: str) -> None:
+        self.close()
+
+    def close(self) -> None:
         assert self.is_open
         self.is_open = False
+        pool.closed(self.endpoint, "test")
 
 
 class Request:
     """A request that waits, and what became of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self.connection: Connection | None = None
         self.is_failed = False
         self.is_left = False
@@ -55,29 +61,30 @@ class Request:
 class Pool(RuleBasedStateMachine):
     """Requests come and go, dials end either way, connections are given back, time out, and die."""
 
-    @initialize()
-    def begin(self) -> None:
-        self.cluster = Cluster(ClusterSpec("web", (("10.0.0.1:80", 1.0),)))
-        self.endpoint = self.cluster.endpoints[0]
+    @initialize(limit=st.sampled_from([None, 1, 2, 3]))
+    def begin(self, limit: int | None) -> None:
+        breaker = None if limit is None else BreakerSpec(max_connections=limit)
+        self.limit = limit
+        self.cluster = Cluster(ClusterSpec("web", (("10.0.0.1:80", 1.0), ("10.0.0.2:80", 1.0)), breaker=breaker))
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
-        self.dials = 0
+        self.dials: list[Endpoint] = []
 
-    def dial(self, endpoint: Endpoint) -> None:
-        assert endpoint is self.endpoint
-        self.dials += 1
-
-    def waiting(self) -> list[Request]:
-        return [request for request in self.requests if request.is_waiting]
+    def waiting(self, endpoint: Endpoint | None = None) -> list[Request]:
+        return [request for request in self.requests if request.is_waiting and endpoint in (None, request.endpoint)]
 
     def serving(self) -> list[Request]:
         return [request for request in self.requests if request.connection is not None]
 
-    @rule()
-    def request_comes(self) -> None:
-        request = Request()
-        before = list(self.endpoint.idle)
-        taken = pool.take(self.endpoint)
+    def idle(self) -> list[IdleConnection]:
+        return [connection for endpoint in self.cluster.endpoints for connection in endpoint.idle]
+
+    @rule(which=st.integers(0, 1))
+    def request_comes(self, which: int) -> None:
+        endpoint = self.cluster.endpoints[which]
+        request = Request(endpoint)
+        before = list(endpoint.idle)
+        taken = pool.take(endpoint)
         if taken is not None:
             assert isinstance(taken, Connection)
             assert taken.is_open
@@ -85,7 +92,7 @@ class Pool(RuleBasedStateMachine):
             request.connection = taken
         else:
             assert not any(each.is_usable() for each in before)
-            request.ticket = pool.wait(self.endpoint, request, self.dial)
+            request.ticket = pool.wait(endpoint, request, self.dials.append)
         self.requests.append(request)
 
     @precondition(lambda self: self.waiting())
@@ -98,21 +105,21 @@ class Pool(RuleBasedStateMachine):
         request.ticket.cancel()
 
     @precondition(lambda self: self.dials)
-    @rule()
-    def dial_succeeds(self) -> None:
-        self.dials -= 1
-        first = self.waiting()[:1]
-        connection = Connection(self.endpoint)
+    @rule(data=st.data())
+    def dial_succeeds(self, data: st.DataObject) -> None:
+        endpoint = self.dials.pop(data.draw(st.integers(0, len(self.dials) - 1)))
+        first = self.waiting(endpoint)[:1]
+        connection = Connection(endpoint)
         self.connections.append(connection)
         pool.connected(connection)
         assert [request.connection for request in first] == [connection] * len(first), "first come, first served"
 
     @precondition(lambda self: self.dials)
-    @rule()
-    def dial_fails(self) -> None:
-        self.dials -= 1
-        first = self.waiting()
-        pool.failed(self.endpoint, errors.CONNECT_FAILED, "")
+    @rule(data=st.data())
+    def dial_fails(self, data: st.DataObject) -> None:
+        endpoint = self.dials.pop(data.draw(st.integers(0, len(self.dials) - 1)))
+        first = self.waiting(endpoint)
+        pool.failed(endpoint, errors.CONNECT_FAILED, "")
         assert sum(request.is_failed for request in first) <= 1
         assert not any(request.is_failed for request in first[1:]), "the one that waited longest is told"
 
@@ -126,44 +133,52 @@ class Pool(RuleBasedStateMachine):
         if is_clean:
             pool.release(connection)
         else:
-            connection.is_open = False
+            connection.close()
 
-    @precondition(lambda self: self.endpoint.idle)
-    @rule(data=st.data(), is_noticed=st.booleans())
-    def idle_connection_dies(self, data: st.DataObject, is_noticed: bool) -> None:
-        connection = data.draw(st.sampled_from(self.endpoint.idle))
-        if is_noticed:
-            pool.remove(connection)
-            connection.close_idle("idle_timeout")
+    @precondition(lambda self: self.idle())
+    @rule(data=st.data())
+    def idle_connection_dies(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(self.idle()))
+        pool.remove(connection)
+        connection.close_idle("idle_timeout")
 
-    @precondition(lambda self: not self.endpoint.is_removed)
-    @rule()
-    def endpoint_is_removed(self) -> None:
-        self.endpoint.remove("endpoint_removed")
+    @rule(which=st.integers(0, 1))
+    def endpoint_is_removed(self, which: int) -> None:
+        self.cluster.endpoints[which].remove("endpoint_removed")
 
     @invariant()
     def idle_holds_only_open_connections_of_nobody(self) -> None:
-        idle = self.endpoint.idle
+        idle = self.idle()
         assert len(set(map(id, idle))) == len(idle)
         owned = {id(request.connection) for request in self.serving()}
         for connection in idle:
             assert connection.is_usable()
             assert id(connection) not in owned
+            assert not connection.endpoint.is_removed
         assert len(owned) == len(self.serving()), "one connection, one exchange"
-        if self.endpoint.is_removed:
-            assert not idle
         for each in self.connections:
             assert not each.is_open or id(each) in owned or each in idle, "an open connection that nobody knows"
 
     @invariant()
-    def as_many_dials_are_under_way_as_requests_wait(self) -> None:
-        assert self.endpoint.connecting == self.dials
-        assert len(self.waiting()) <= self.dials
+    def as_many_dials_are_under_way_as_requests_wait_or_the_limit_allows(self) -> None:
+        total = sum(endpoint.connections for endpoint in self.cluster.endpoints)
+        for endpoint in self.cluster.endpoints:
+            dials = sum(dialed is endpoint for dialed in self.dials)
+            assert endpoint.connecting == dials
+            assert endpoint.connections == dials + sum(
+                each.is_open and each.endpoint is endpoint for each in self.connections
+            )
+            if len(self.waiting(endpoint)) > dials:
+                assert self.limit is not None
+                assert total >= self.limit, "there is room, and nobody uses it"
+                assert endpoint.connections, "waits for a connection that never comes back"
+        if self.limit is not None:
+            assert total <= self.limit + len(self.cluster.endpoints) - 1
         assert self.cluster.stats.pending == len(self.waiting())
 
     @invariant()
     def nobody_waits_while_a_connection_is_idle(self) -> None:
-        assert not (self.waiting() and self.endpoint.idle)
+        assert not any(self.waiting(endpoint) and endpoint.idle for endpoint in self.cluster.endpoints)
 
 
 Pool.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
