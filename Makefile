@@ -56,6 +56,14 @@ demo: $(READY)  ## run the demonstration: an app, its sidecar and two versions o
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Another seed is another storm; the figures say which it was.
+SOAK_SECONDS ?= 600
+SOAK_SEED ?= $(shell date +%s)
+
+.PHONY: soak
+soak: $(READY)  ## storm a sidecar for SOAK_SECONDS (600) and say what came of it: docs/soak.md
+	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
+
 .PHONY: check lint types locks
 check: lint types locks  ## lint, format, types, and lock files in step with pyproject.toml (with -k: all that is wrong)
 

@@ -55,15 +55,22 @@ class Victims:
     """
     Hurts one server after the other.
 
+    Args:
+        servers: That may be hurt.
+        seed: Decides which, how, and for how long.
+        wait: Lets so many seconds go by.
+        pace: By which the length of each fault is multiplied.
+
     Attributes:
         faults: What happened.
     """
 
-    def __init__(self, servers: Sequence[Server], seed: str, wait: Callable[[float], None]) -> None:
+    def __init__(self, servers: Sequence[Server], seed: str, wait: Callable[[float], None], pace: float = 1.0) -> None:
         self.faults: list[Fault] = []
         self._servers = servers
         self._chance = random.Random(seed)
-        self._wait = wait
+        self._wait_s = wait
+        self._pace = pace
         self._left: list[str] = []
 
     def strike(self) -> None:
@@ -87,6 +94,9 @@ class Victims:
             server.temper(server.calm)
         self.faults.append(Fault(kind, server.name, began_s, time.monotonic()))
         self._wait(chance.uniform(0.1, 0.6))
+
+    def _wait(self, seconds: float) -> None:
+        self._wait_s(seconds * self._pace)
 
     def counts(self) -> Counter[str]:
         """Faults by kind."""

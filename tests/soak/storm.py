@@ -1,7 +1,7 @@
 """
 A storm from its beginning to its end: `Storm(directory, plan).run()` returns the figures; the tests judge them.
 
-    warm up -> measure -> storm -> let settle, measure again -> SIGTERM under load -> judge
+    warm up -> measure -> storm -> let settle, measure again -> takeovers under load -> SIGTERM under load -> judge
 
 Traffic goes three ways. *shaky* is an upstream of three servers that are hurt, one at a time, behind a route with a
 retry policy. *named* is an upstream found by a name that changes and vanishes; its servers are well. *app* is the
@@ -15,11 +15,12 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from types import TracebackType
 
 from tests.soak.clients import Clients, Kind
-from tests.soak.faults import SHAKY_CALM, Victims
+from tests.soak.faults import KINDS, SHAKY_CALM, Victims
 from tests.soak.recorder import Temper
 from tests.soak.servers import Journals, Server
 from tests.soak.surroundings import NAME, StormSidecar
@@ -45,13 +46,15 @@ class StormPlan:
     How long and how hard.
 
     Attributes:
-        seconds: Of the storm itself.
+        seconds: Of the storm itself, at least; it ends when each fault has come once.
         per_second: Requests that begin.
         reloads: Configurations in that time.
         slow: Slow readers at once, and as many slow writers, again and again.
         slow_s: How long each of them takes.
         leaves: Share of clients that leave in the middle.
         seed: Decides about everything but timing.
+        takeovers: Successors that take over under load, one after the other.
+        pace: By which the length of each fault is multiplied.
     """
 
     seconds: float
@@ -63,6 +66,8 @@ class StormPlan:
     seed: str = "1"
     warm_up_s: float = 3.0
     drain_load_s: float = 1.5
+    takeovers: int = 2
+    pace: float = 1.0
 
 
 @dataclass
@@ -70,8 +75,10 @@ class Figures:
     """What came of it; the `before` and `after` are of a sidecar that does nothing."""
 
     verdict: Verdict = field(default_factory=Verdict)
+    takeover: Verdict = field(default_factory=Verdict)
     drain: Verdict = field(default_factory=Verdict)
     requests: int = 0
+    storm_requests: int = 0
     by_kind: Counter[str] = field(default_factory=Counter)
     arrivals: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -90,6 +97,7 @@ class Figures:
     logged: int = 0
     dropped_lines: int = 0
     retries: int = 0
+    takeover_codes: list[int] = field(default_factory=list)
     exit_code: int | None = None
     drain_s: float = 0.0
     slowest_s: float = 0.0
@@ -115,6 +123,8 @@ class Figures:
                 f" peak {self.descriptors_peak}",
                 f"gauges            {sum(self.gauges.values()):.0f}",
                 f"counters, lines   {self.counted}, {self.logged}; dropped {self.dropped_lines}",
+                f"takeovers         exits {self.takeover_codes}; {self.takeover.answered} answered,"
+                f" failures {listed(self.takeover.explained)}; {self.takeover}",
                 f"drain             {self.drain_s:.2f} s, exit {self.exit_code}; {self.drain.answered} answered, "
                 f"{self.turned_away} turned away untouched; {self.drain}",
             )
@@ -145,9 +155,9 @@ class Storm:
         self._servers = [*self._recording, self._shadow]
         self.sidecar = StormSidecar(directory)
         self._clients = Clients(f"{plan.seed}/clients")
-        self._victims = Victims(self._shaky, f"{plan.seed}/victims", self._wait)
+        self._victims = Victims(self._shaky, f"{plan.seed}/victims", self._wait, plan.pace)
         self._generation = 0
-        self._next_reload_s = self._next_name_s = self._next_slow_s = 0.0
+        self._next_reload_s = self._next_name_s = self._next_slow_s = self._load_until_s = self._terminated_s = 0.0
 
     def __enter__(self) -> Storm:
         try:
@@ -254,9 +264,12 @@ class Storm:
             self._clients.spawn(self._clients.slow_writer(SLOW_WRITE, port, size, pause_s, pieces))
 
     def _begin_load(self, until: float) -> None:
-        plan = self.plan
-        load = self._clients.steady(plan.per_second, self._choose, plan.leaves, lambda: time.monotonic() > until)
-        self._clients.spawn(load)
+        plan, self._load_until_s = self.plan, until
+        self._clients.spawn(
+            self._clients.steady(
+                plan.per_second, self._choose, plan.leaves, lambda: time.monotonic() > self._load_until_s
+            )
+        )
 
     # --- its course ----------------------------------------------------------------------------------------------
 
@@ -264,16 +277,18 @@ class Storm:
         """All of it; asserts nothing but that reloads are answered as they should be."""
         figures, plan = self.figures, self.plan
         self._begin_load(time.monotonic() + plan.warm_up_s)
-        self._send_slow_clients(plan.slow)
+        # As many as two bursts that overlap: what memory they need at once is the process's for good.
+        self._send_slow_clients(2 * plan.slow)
         time.sleep(plan.warm_up_s)
         self._settle()
         figures.memory_before_kib, figures.descriptors_before = self.sidecar.memory_kib(), self.sidecar.descriptors()
 
         began_s = time.monotonic()
         self._next_reload_s = self._next_name_s = self._next_slow_s = began_s
-        self._begin_load(began_s + plan.seconds)
-        while time.monotonic() < began_s + plan.seconds:
+        self._begin_load(inf)
+        while time.monotonic() < began_s + plan.seconds or len(self._victims.counts()) < len(KINDS):
             self._victims.strike()
+        self._load_until_s = 0.0
         if self.sidecar.has_names:
             self.sidecar.know("127.0.0.2", "127.0.0.3")
         self._settle()
@@ -282,8 +297,10 @@ class Storm:
         self._count()
         stormed = len(self._clients.outcomes)
 
+        self._take_over()
+        taken_over = len(self._clients.outcomes)
         self._drain()
-        self._judge(stormed)
+        self._judge(stormed, taken_over)
         return figures
 
     def _wait(self, seconds: float) -> None:
@@ -319,6 +336,22 @@ class Storm:
         figures.logged = sidecar.log_lines()
         figures.memory_peak_kib = sidecar.peak_memory_kib()
 
+    def _take_over(self) -> None:
+        """Under load, without a fault: nobody may notice."""
+        for _ in range(self.plan.takeovers):
+            first, second = self.sidecar, self.sidecar.successor()
+            self._begin_load(time.monotonic() + 3.0)
+            self._send_slow_clients(20)
+            time.sleep(self._chance.uniform(0.2, 1.0))
+            second.start("--takeover")
+            self.sidecar = second
+            try:
+                self.figures.takeover_codes.append(first.wait())
+            finally:
+                first.kill()
+            eventually(lambda: time.monotonic() > self._load_until_s, "the load to end", 10)
+            self._settle()
+
     def _drain(self) -> None:
         figures, plan = self.figures, self.plan
         self._begin_load(time.monotonic() + plan.drain_load_s + 1.0)
@@ -332,7 +365,7 @@ class Storm:
         figures.stderr = self.sidecar.stderr()
         eventually(lambda: len(self._clients.outcomes) >= self._clients.begun, "every request to be over", 60)
 
-    def _judge(self, stormed: int) -> None:
+    def _judge(self, stormed: int, taken_over: int) -> None:
         figures, outcomes = self.figures, self._clients.outcomes
         for server in self._servers:
             server.kill()
@@ -344,10 +377,12 @@ class Storm:
         figures.slowest_s = max(
             outcome.ended_s - outcome.began_s for outcome in outcomes if outcome.kind not in (SLOW_READ, SLOW_WRITE)
         )
+        figures.storm_requests = stormed
         figures.verdict = judge(outcomes[:stormed], journals, faults)
+        figures.takeover = judge(outcomes[stormed:taken_over], journals, faults)
         # Who comes after SIGTERM may be turned away, if nobody has seen the request.
         rest = []
-        for outcome in outcomes[stormed:]:
+        for outcome in outcomes[taken_over:]:
             is_late = outcome.ended_s > self._terminated_s and outcome.failure in ("refused", "unanswered")
             if is_late and not journals.seen[outcome.id].methods:
                 figures.turned_away += 1

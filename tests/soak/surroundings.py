@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import resource
@@ -61,6 +62,12 @@ class StormSidecar(SidecarProcess):
                 env={**environment, **self.env},
                 start_new_session=True,
             )
+
+    def successor(self) -> StormSidecar:
+        """A second one with the same file, ports and logs; not started."""
+        other = copy.copy(self)
+        other.process = None
+        return other
 
     # --- what the kernel says of it ------------------------------------------------------------------------------
 

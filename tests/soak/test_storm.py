@@ -19,8 +19,10 @@ SEED = os.environ.get("SOAK_SEED", "1")
 def check(figures: Figures) -> None:
     """What is held of every storm."""
     assert figures.verdict.is_good, figures
+    assert figures.takeover.is_good, figures
     assert figures.drain.is_good, figures
-    assert figures.verdict.answered > 0.8 * figures.requests - figures.turned_away - figures.drain.answered, figures
+    assert not any(figures.takeover_codes), figures.takeover_codes
+    assert figures.verdict.answered > 0.8 * figures.storm_requests, figures
     assert figures.exit_code == 0, figures
     assert "Traceback" not in figures.stderr, figures.stderr[-5000:]
     assert "unhandled_exception" not in figures.stderr, figures.stderr[-5000:]
@@ -44,7 +46,18 @@ def test_short_storm(tmp_path: Path) -> None:
     """Every kind of fault once: nothing lost that could be saved, nothing sent twice, nothing left behind."""
     check(
         storm(
-            tmp_path, StormPlan(seconds=11, per_second=150, reloads=8, slow=100, slow_s=1.5, warm_up_s=2.0, seed=SEED)
+            tmp_path,
+            StormPlan(
+                seconds=7,
+                pace=0.5,
+                per_second=150,
+                reloads=8,
+                slow=100,
+                slow_s=1.5,
+                warm_up_s=2.0,
+                takeovers=1,
+                seed=SEED,
+            ),
         )
     )
 
@@ -53,4 +66,9 @@ def test_short_storm(tmp_path: Path) -> None:
 @pytest.mark.timeout(SECONDS * 1.5 + 300)
 def test_long_storm(tmp_path: Path) -> None:
     """Two hundred reloads and slow clients by the thousand, in SOAK_SECONDS."""
-    check(storm(tmp_path, StormPlan(seconds=SECONDS, per_second=300, reloads=200, slow=1000, slow_s=8.0, seed=SEED)))
+    check(
+        storm(
+            tmp_path,
+            StormPlan(seconds=SECONDS, per_second=300, reloads=200, slow=1000, slow_s=8.0, takeovers=3, seed=SEED),
+        )
+    )
