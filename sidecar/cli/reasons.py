@@ -6,8 +6,9 @@ from sidecar.errors import REASONS
 
 _HEAD = """# Every reason, one table
 
-Made from `sidecar/errors.py` by `make docs`; do not edit. Each row feeds the reply's status, its `Proxy-Status` field and
-JSON body, the log's `response_flags` and `response_code_details`, the metric labels `flag` and `error_type`, and the span.
+Made from `sidecar/errors.py` by `make docs`; do not edit. Each row feeds the reply's status, its `Proxy-Status` field
+and JSON body, the log's `response_flags` and `response_code_details`, the metric labels `flag` and `error_type`, and
+the span.
 
 | reason | flag | status | source | phase | what failed | what to look at |
 |---|---|---|---|---|---|---|
