@@ -13,15 +13,19 @@ from sidecar.runtime.server import serve
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
 
 
-@click.command(short_help="Run the sidecar with one configuration file.")
-@click.option(
+config_option = click.option(
     "--config", "-c", "path", envvar="SIDECAR_CONFIG", default=DEFAULT_CONFIG, show_default=True, show_envvar=True,
     type=click.Path(dir_okay=True), help="The configuration file; followed while running.",
 )  # fmt: skip
-@click.option(
+log_level_option = click.option(
     "--log-level", envvar="SIDECAR_LOG_LEVEL", default="info", show_default=True, show_envvar=True,
     type=click.Choice(LEVELS, case_sensitive=False), help="Of the process log on stderr; POST /logging changes it.",
 )  # fmt: skip
+
+
+@click.command(short_help="Run the sidecar with one configuration file.")
+@config_option
+@log_level_option
 @click.option(
     "--takeover", is_flag=True, envvar="SIDECAR_TAKEOVER", show_envvar=True,
     help="Take over the sockets of the running sidecar with the same admin address, which then drains.",

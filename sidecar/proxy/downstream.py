@@ -75,8 +75,12 @@ class DownstreamConnection(Forwarder):
     # --- the runtime's side ----------------------------------------------------------------------------------
 
     def announce_close(self) -> None:
-        """Let the next response be the last one; an idle connection waits for its request."""
-        self._is_draining = True
+        """
+        Let the next response that begins be the last one.
+
+        A client that was promised to keep the connection may be sending its next request: it is still answered.
+        """
+        self._is_leaving = True
 
     def drain(self) -> None:
         """Close when idle, or after the exchange that is running; a tunnel stays."""
@@ -110,7 +114,7 @@ class DownstreamConnection(Forwarder):
         live.connections[direction].add(self)
         self._opened_ns = clock.monotonic_ns()
         live.telemetry.connection_opened(direction)
-        self._is_draining = self.listener_state.is_draining
+        self._is_leaving = self.listener_state.is_draining
         live.timers.arm(self, live.timers.time() + live.plan.limits.idle_timeout_s)
 
     def data_received(self, data: bytes) -> None:

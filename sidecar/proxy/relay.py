@@ -64,6 +64,7 @@ class WritingHalf(BatchingWriter):
         "_has_response_begun",
         "_has_upstream_ended",
         "_is_draining",
+        "_is_leaving",
         "_is_upstream_blocked",
         "_is_write_blocked",
         "_left",
@@ -84,6 +85,7 @@ class WritingHalf(BatchingWriter):
         self._buffer = b""
         self._left = 0
         self._is_draining = False
+        self._is_leaving = False
         self._is_upstream_blocked = False
         self._is_write_blocked = False
         self._has_client_ended = False
@@ -364,7 +366,7 @@ class WritingHalf(BatchingWriter):
         # A client that waits for 100 may never send its body, or may send the next request in its place.
         if head is None or (is_early and (head.kinds & Kind.EXPECT or (is_last and not self._can_discard()))):
             self._closes = True
-        if self._closes or self._is_draining:
+        if self._closes or self._is_draining or self._is_leaving:
             self._closes = True
             return b"close"
         return b"" if head is None or head.minor else b"keep-alive"

@@ -21,12 +21,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sidecar import __version__, clock
 from sidecar.admin.endpoints import Endpoints
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
+from sidecar.runtime.companion import FORWARDED, Companion
 from sidecar.runtime.doors import AdminDoor, DataDoor
 from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
@@ -53,23 +55,30 @@ MAX_FLUSH_S = 2.0
 INTERRUPT_FLUSH_S = 0.5
 
 OFFER_PERIOD_S = 1.0
+LAST_WORDS_S = 1.0
+"""What outbound exchanges get after the app has ended, even if the drain's time is over."""
+
 TAKEOVER_PATIENCE_S = 1.0
 """For how long idle connections are kept after a takeover, so that clients under load learn by a response to close."""
 
 
-def serve(path: str, env: Mapping[str, str], *, takes_over: bool = False) -> int:
+def serve(path: str, env: Mapping[str, str], *, takes_over: bool = False, command: Sequence[str] = ()) -> int:
     """
     Run a sidecar with the file at `path` until a signal ends it.
 
     Args:
         takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
+        command: The app, if it is to be this process's child.
 
     Returns:
-        The exit code: 0 stopped as asked, 1 could not start; then stderr says why, a line a problem.
+        The exit code: that of the command; without one, 0 stopped as asked; 1 could not start: then stderr says why, a
+        line a problem, and no command was run.
     """
 
     async def main() -> int:
-        return await Sidecar(path, env, asyncio.get_running_loop(), takes_over=takes_over).run()
+        companion = Companion(command) if command else None
+        loop = asyncio.get_running_loop()
+        return await Sidecar(path, env, loop, takes_over=takes_over, companion=companion).run()
 
     return run_in_loop(main)
 
@@ -85,7 +94,13 @@ class Sidecar:
     """
 
     def __init__(
-        self, path: str, env: Mapping[str, str], loop: asyncio.AbstractEventLoop, *, takes_over: bool = False
+        self,
+        path: str,
+        env: Mapping[str, str],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        takes_over: bool = False,
+        companion: Companion | None = None,
     ) -> None:
         self.state = "INITIALIZING"
         self.started_s = time.time()
@@ -105,6 +120,7 @@ class Sidecar:
         self._predecessor: Predecessor | None = None
         if takes_over:
             self.reloader.listeners.meet = self._meet
+        self._companion = companion
         self._has_closed_inbound = asyncio.Event()
         self._quit = asyncio.Event()
         self._interrupt = asyncio.Event()
@@ -178,10 +194,12 @@ class Sidecar:
                 self._renew_offer()
                 logger.info(event("live", version=__version__, pid=os.getpid(), file=self.reloader.path))
                 self.spawn(self.reloader.watch(), "watch")
+                if self._companion is not None:
+                    self.spawn(self._accompany(self._companion), "app")
                 await self._first(self._quit, self._interrupt)
                 if not self._interrupt.is_set():
                     await self._drain_all()
-            return EXIT_STOPPED
+            return EXIT_STOPPED if self._companion is None else self._companion.code
         finally:
             await self._end()
 
@@ -203,8 +221,18 @@ class Sidecar:
         self.drain()
         await self._first(self._has_closed_inbound, self._interrupt)
         await self._until_empty(Direction.INBOUND, deadline)
+        if self._companion is not None:
+            # As long as the app runs it may need its dependencies; how long that is, whoever sent the signal decides.
+            self._companion.send(signal.SIGTERM)
+            await self._companion.ended.wait()
+            deadline = max(deadline, self._loop.time() + LAST_WORDS_S)
         self.reloader.listeners.close((Role.OUTBOUND,), "drain")
         await self._until_empty(Direction.OUTBOUND, deadline)
+
+    async def _accompany(self, companion: Companion) -> None:
+        """Run the app, and end with it."""
+        await companion.run()
+        self._quit.set()
 
     async def _until_empty(self, direction: Direction, deadline: float) -> None:
         """Wait until no connection of this direction is left, until the deadline, or until SIGINT."""
@@ -225,6 +253,8 @@ class Sidecar:
         self._offer.close()
         if self._predecessor is not None:
             self._predecessor.close()
+        if self._companion is not None:
+            self._companion.kill()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -273,9 +303,12 @@ class Sidecar:
         return live.plan.drain_timeout_s if live is not None else 0.0
 
     def _drain_delay_s(self) -> float:
-        """Nobody waits for a side that is not there."""
+        """Nothing where no inbound listener is, or no app any more that could answer."""
         live = self.reloader.live
-        return live.plan.drain_delay_s if live is not None and self.reloader.listeners.with_role(Role.INBOUND) else 0.0
+        is_alone = self._companion is not None and self._companion.ended.is_set()
+        if live is None or is_alone or not self.reloader.listeners.with_role(Role.INBOUND):
+            return 0.0
+        return live.plan.drain_delay_s
 
     def _flush_s(self) -> float:
         return min(MAX_FLUSH_S, self._drain_timeout_s() * FLUSH_SHARE)
@@ -288,8 +321,17 @@ class Sidecar:
             signal.SIGHUP: lambda: self.spawn(self.reloader.load("signal"), "reload"),
             signal.SIGUSR1: self.telemetry.reopen,
         }
+        if self._companion is not None:
+            actions = {number: partial(self._companion.send, number) for number in FORWARDED}
+            actions[signal.SIGTERM] = self._quit_or_insist
         for number, action in actions.items():
             self._loop.add_signal_handler(number, self._on_signal, number, action)
+
+    def _quit_or_insist(self) -> None:
+        """The first SIGTERM ends inbound and then the app; a second one reaches the app at once."""
+        if self._quit.is_set() and self._companion is not None:
+            self._companion.send(signal.SIGTERM)
+        self._quit.set()
 
     def _on_signal(self, number: signal.Signals, action: Callable[[], object]) -> None:
         logger.info(event("signal", signal=number.name))

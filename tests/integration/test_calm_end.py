@@ -6,6 +6,8 @@ import functools
 import http.client
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
-from tests.support.wait import eventually
+from tests.support.wait import eventually, free_port
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ class TestDelay:
 
     def test_clients_under_load_that_connect_anew_lose_nothing_in_the_delay(self, tmp_path: Path, app: Origin) -> None:
         """Whoever goes elsewhere within the delay, as readiness asks, sees no failure."""
-        with running_sidecar(tmp_path, config(app, "{timeout: 20s, delay: 2s}")) as sidecar:
+        with running_sidecar(tmp_path, config(app, "{timeout: 20s, delay: 4s}")) as sidecar:
             load = Load(sidecar.inbound_port)
             load.wait_for_more(50)
             sidecar.signal(signal.SIGTERM)
@@ -266,3 +268,184 @@ class TestTakeover:
             assert second.wait() == 1
             assert "the address is already in use" in second.stderr()
             assert first.is_ready()
+
+
+APP = """
+import http.server, os, signal, sys, threading, urllib.request
+
+log = open(os.environ["APP_LOG"], "a", buffering=1)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "3")
+        self.end_headers()
+        self.wfile.write(b"app")
+    def log_message(self, *args):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["APP_PORT"])), Handler)
+
+def end(number, frame):
+    # Its last deed is a call to a dependency, through the sidecar.
+    call = urllib.request.Request("http://127.0.0.1:" + os.environ["OUTBOUND_PORT"], headers={"Host": "dependency"})
+    print("ended by", number, urllib.request.urlopen(call, timeout=10).read().decode(), file=log)
+    os._exit(7)
+
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGUSR1, lambda number, frame: print("signal", number, file=log))
+print("started", sys.argv[1:], file=log)
+server.serve_forever()
+"""
+
+
+class TestExec:
+    """`sidecar exec -- COMMAND`."""
+
+    def _start(self, sidecar: SidecarProcess, text: str, *command: str, app_port: int = 0) -> Path:
+        """Start it with a command; returns the app's own log."""
+        log = sidecar.directory / "app.log"
+        log.touch()
+        sidecar.env |= {"APP_LOG": str(log), "APP_PORT": str(app_port)}
+        sidecar.rewrite(text)
+        sidecar.start(command="exec", trailing=("--", *command))
+        return log
+
+    def test_the_app_starts_when_the_proxy_is_ready_and_its_code_is_the_end(self, tmp_path: Path, app: Origin) -> None:
+        """What the app asks of a dependency at its very start already works; what it says is left alone."""
+        sidecar = SidecarProcess(tmp_path)
+        code = (
+            "import os, urllib.request as u, sys;"
+            "r = u.Request('http://127.0.0.1:' + os.environ['OUTBOUND_PORT'], headers={'Host': 'dependency'});"
+            "print(u.urlopen(r, timeout=10).read().decode(), sys.argv[1:]); sys.exit(42)"
+        )
+        self._start(sidecar, config(app, "{timeout: 20s}"), sys.executable, "-c", code, "--flag", "-c", "x")
+        try:
+            assert sidecar.wait() == 42
+        finally:
+            sidecar.kill()
+        assert sidecar.stdout() == "app ['--flag', '-c', 'x']\n"
+        assert "app_ended code=42" in sidecar.stderr()
+        assert sidecar.wait_for_log_lines(1)[0]["response_code"] == 200
+
+    def test_sigterm_drains_inbound_before_it_reaches_the_app(self, tmp_path: Path, app: Origin) -> None:
+        """Clients lose nothing, the app still reaches its dependency in its last moment, and its code is the end."""
+        sidecar = SidecarProcess(tmp_path)
+        app_port = free_port()
+        text = config(app, "{timeout: 20s, delay: 4s}").replace(
+            f'app: "127.0.0.1:{app.port}"', 'app: "127.0.0.1:${APP_PORT}"'
+        )
+        log = self._start(sidecar, text, sys.executable, "-c", APP, "one", app_port=app_port)
+        try:
+            sidecar.wait_ready()
+            eventually(lambda: "started ['one']" in log.read_text(), "the app to start")
+            eventually(lambda: sidecar.inbound("/").status == 200, "the app to listen")
+            load = Load(sidecar.inbound_port)
+            load.wait_for_more(20)
+            sidecar.signal(signal.SIGUSR1)
+            eventually(lambda: f"signal {int(signal.SIGUSR1)}" in log.read_text(), "the signal to arrive")
+            sidecar.signal(signal.SIGTERM)
+            eventually(lambda: not sidecar.is_ready(), "readiness to fail")
+            load.wait_for_more(20)
+            load.stop()
+            assert load.failures == []
+            assert "ended by" not in log.read_text()
+            assert sidecar.wait() == 7
+            assert f"ended by {int(signal.SIGTERM)} app" in log.read_text()
+        finally:
+            sidecar.kill()
+
+    def test_quitquitquit_ends_the_app_too(self, tmp_path: Path, app: Origin) -> None:
+        """As SIGTERM does; an app that a signal ends gives 128 and its number."""
+        sidecar = SidecarProcess(tmp_path)
+        self._start(sidecar, config(app, "{timeout: 20s}"), "sleep", "600")
+        try:
+            eventually(lambda: "app_started" in sidecar.stderr(), "the app to start")
+            assert sidecar.admin("/quitquitquit", method="POST").status == 200
+            assert sidecar.wait() == 128 + signal.SIGTERM
+        finally:
+            sidecar.kill()
+
+    def test_a_second_sigterm_reaches_the_app_at_once(self, tmp_path: Path, app: Origin) -> None:
+        """Whoever insists does not wait for a long delay to be over, though the sidecar's own end does."""
+        sidecar = SidecarProcess(tmp_path)
+        self._start(sidecar, config(app, "{timeout: 30s, delay: 2s}"), "sleep", "600")
+        try:
+            eventually(lambda: "app_started" in sidecar.stderr(), "the app to start")
+            sidecar.signal(signal.SIGTERM)
+            eventually(lambda: "drain_started" in sidecar.stderr(), "the drain")
+            sidecar.signal(signal.SIGTERM)
+            eventually(lambda: f"app_ended code={128 + signal.SIGTERM}" in sidecar.stderr(), "the app to end", 1.5)
+            assert "listener_closed role=inbound" not in sidecar.stderr()
+            assert sidecar.wait() == 128 + signal.SIGTERM
+        finally:
+            sidecar.kill()
+
+    @pytest.mark.parametrize(("program", "code"), [("/nowhere/app", 127), ("/etc/passwd", 126)])
+    def test_a_program_that_cannot_be_run_is_one_line(
+        self, tmp_path: Path, app: Origin, program: str, code: int
+    ) -> None:
+        """With the codes of shells."""
+        sidecar = SidecarProcess(tmp_path)
+        self._start(sidecar, config(app, "{timeout: 20s, delay: 10s}"), program)
+        try:
+            assert sidecar.wait(8) == code
+        finally:
+            sidecar.kill()
+        assert f"sidecar: cannot run {program}: " in sidecar.stderr()
+
+    def test_where_the_sidecar_cannot_start_nothing_is_run(self, tmp_path: Path, app: Origin) -> None:
+        """Exit code 1 and the problems; the app never saw a world without its proxy."""
+        sidecar = SidecarProcess(tmp_path)
+        self._start(sidecar, "service: x\nnothing: {}\n", "touch", str(tmp_path / "ran"))
+        try:
+            assert sidecar.wait() == 1
+        finally:
+            sidecar.kill()
+        assert "unknown key `nothing`" in sidecar.stderr()
+        assert not (tmp_path / "ran").exists()
+
+
+def wait_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`sidecar wait`, to its end."""
+    command = [sys.executable, "-m", "sidecar", "wait", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+class TestWait:
+    """`sidecar wait`."""
+
+    def test_it_blocks_until_the_sidecar_is_ready(self, tmp_path: Path, app: Origin) -> None:
+        """Begun before the sidecar, it returns 0 once it is ready, on the metrics as on the admin listener."""
+        sidecar = SidecarProcess(tmp_path)
+        sidecar.rewrite(config(app, "{timeout: 20s}"))
+        command = [sys.executable, "-m", "sidecar", "wait", "--address", f"127.0.0.1:{sidecar.metrics_port}"]
+        waiting = subprocess.Popen(command)
+        try:
+            sidecar.start()
+            assert waiting.wait(30) == 0
+            assert sidecar.is_ready()
+            assert wait_command("--address", f"127.0.0.1:{sidecar.admin_port}", "--timeout", "0").returncode == 0
+        finally:
+            waiting.kill()
+            waiting.wait()
+            sidecar.kill()
+
+    def test_it_gives_up_after_its_time_and_says_why(self, tmp_path: Path, app: Origin) -> None:
+        """Nobody there, and somebody who is draining; 1 in both cases."""
+        answer = wait_command("--address", f"127.0.0.1:{free_port()}", "--timeout", "200ms")
+        assert answer.returncode == 1
+        assert "is not ready after 0.2 s: " in answer.stderr
+        assert "refused" in answer.stderr
+        with running_sidecar(tmp_path, config(app, "{timeout: 20s}")) as sidecar:
+            sidecar.admin("/drain", method="POST")
+            answer = wait_command("--address", f"127.0.0.1:{sidecar.metrics_port}", "--timeout", "0")
+            assert (answer.returncode, answer.stderr.endswith("503 draining\n")) == (1, True)
+
+    @pytest.mark.parametrize("arguments", [("--timeout", "5"), ("--address", "here")])
+    def test_wrong_usage_is_2(self, arguments: tuple[str, str]) -> None:
+        """Durations and addresses are those of the file."""
+        answer = wait_command(*arguments)
+        assert answer.returncode == 2
+        assert "expected a" in answer.stderr

@@ -30,7 +30,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,14 @@ class SidecarProcess:
 
     # --- life --------------------------------------------------------------------------------------------------
 
-    def start(self, *arguments: str) -> None:
-        """Start `sidecar run`; does not wait."""
+    def start(self, *arguments: str, command: str = "run", trailing: Sequence[str] = ()) -> None:
+        """Start `sidecar run`, or another command that takes a file, with `trailing` at its end; does not wait."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SIDECAR_"))}
         environment.update(self.env)
-        command = [sys.executable, "-m", "sidecar", "run", "--config", str(self.config), *arguments]
+        program = [sys.executable, "-m", "sidecar", command, "--config", str(self.config), *arguments, *trailing]
         with open(self._stdout_path, "ab") as out, open(self._stderr_path, "ab") as err:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
+                program, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
             )
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:

@@ -1,0 +1,30 @@
+"""`sidecar exec -- COMMAND`: the sidecar as the parent of its app, for jobs and for containers that hold both."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from sidecar.cli.run import config_option, log_level_option
+from sidecar.runtime.process_log import configure
+from sidecar.runtime.server import serve
+
+
+@click.command(
+    "exec", context_settings={"allow_interspersed_args": False}, short_help="Run the sidecar, and the app as its child."
+)
+@config_option
+@log_level_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(path: str, log_level: str, command: tuple[str, ...]) -> None:
+    """
+    Run the sidecar and, as soon as it is ready, COMMAND as its child.
+
+    When the command ends, the sidecar drains and exits with its code (128 + n if signal n ended it; 127 if there is no
+    such program, 126 if it cannot be executed, 1 if the sidecar could not start). SIGTERM drains inbound first and is
+    then passed on; other signals, and a second SIGTERM, reach the command at once.
+    """
+    configure(log_level)
+    sys.exit(serve(path, os.environ, command=command))
