@@ -92,9 +92,9 @@ class TestSidecarFiles:
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_full_example_uses_every_top_level_key(self) -> None:
-        """Whoever looks for a key finds it in `full.yaml`, but for `tests` and for `zone`, which is refused so far."""
+        """Whoever looks for a key finds it in `full.yaml`, but for `tests`."""
         document = _yaml("full.yaml")
-        assert set(Config.model_fields) - set(document) <= {"tests", "zone"}
+        assert set(Config.model_fields) - set(document) <= {"tests"}
 
     def test_full_example_shows_the_defaults_that_it_claims(self) -> None:
         """The values that `full.yaml` gives for limits, drain, admin and metrics are the defaults."""

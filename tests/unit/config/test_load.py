@@ -27,7 +27,7 @@ def outbound(rest: str) -> Config:
 
 
 def test_the_designs_example_means_what_it_says() -> None:
-    """The full example of the design, without the keys that are not read yet."""
+    """The full example of the design."""
     config = load_text(DESIGN_EXAMPLE, "f", {})
     assert config.outbound is not None
     beta, canary, old, teapot = config.outbound.routes

@@ -46,7 +46,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_the_designs_example_is_accepted() -> None:
-    """The full example of the design, without the keys that are not read yet."""
+    """The full example of the design."""
     jsonschema.Draft202012Validator(json_schema()).validate(EXAMPLE)
 
 
