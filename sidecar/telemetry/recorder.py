@@ -18,6 +18,7 @@ from sidecar import clock
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, Kind
 from sidecar.telemetry import access_log, spans, tracecontext
+from sidecar.telemetry.compat import Compat
 from sidecar.telemetry.exposition import Format
 from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import RequestMetrics, code_label
@@ -67,6 +68,7 @@ class Telemetry:
         self.observers: tuple[Observer, ...] = ()
         self._metrics = RequestMetrics()
         self._forms = Forms()
+        self._compat: Compat | None = None
         self._scopes = Scopes(self._metrics, self._forms)
         self._upstreams = Upstreams(clusters, self._metrics.connect_duration, GRACE_NS)
         self._configuration = Configuration()
@@ -111,9 +113,15 @@ class Telemetry:
 
     def _bind_forms(self, settings: TelemetrySettings) -> None:
         text, when = settings.access_log_template, settings.access_log_when
-        forms = self._forms
-        if (forms.template.text if forms.template else None) == text and forms.when == when:
+        forms, resource = self._forms, self._sinks.resource
+        is_compat_same = (self._compat.names if self._compat else ()) == settings.compat and (
+            self._compat is None or self._compat.resource == resource
+        )
+        if (forms.template.text if forms.template else None) == text and forms.when == when and is_compat_same:
             return
+        if not is_compat_same:
+            self._compat = Compat(settings.compat, resource, self._environment) if settings.compat else None
+            forms.compat = self._compat
         forms.template = LineTemplate(text) if text is not None else None
         forms.when = when
         self._slow_ns = when.slower_than_ns if when is not None and when.slower_than_ns is not None else 1 << 62
@@ -178,6 +186,8 @@ class Telemetry:
     def connection_closed(self, direction: Direction, lasted_ns: int) -> None:
         """A client's connection is gone, after so long."""
         self._downstreams.closed[direction] += 1
+        if self._compat is not None:
+            self._compat.connection_closed(direction, lasted_ns)
 
     def connected(self, upstream: str, took_ns: int) -> None:
         """A connection to an upstream was established."""
@@ -265,6 +275,8 @@ class Telemetry:
         duration.sum += duration_ns
         if exchange.sampled:
             duration.exemplars[bucket] = (exchange.trace_id, exchange.span_id, duration_ns, end_ns)
+        if outcome.compat is not None:
+            outcome.compat.observe(exchange, duration_ns)
         waited = b"null"
         if exchange.first_byte_ns:
             waited = b"%.3f" % ((exchange.first_byte_ns - exchange.sent_ns) / 1e6)
@@ -411,11 +423,11 @@ class Telemetry:
 
     def exposition(self, form: Format = Format.TEXT) -> bytes:
         """Everything at once, in one of Prometheus' formats; for tests and tools, because it holds the loop."""
-        return self._scrape.whole(form)
+        return self._scrape.whole(form, self._compat)
 
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
-        return await self._scrape.sliced(form, is_compressed=is_compressed)
+        return await self._scrape.sliced(form, self._compat, is_compressed=is_compressed)
 
 
 def _agent(fields: list[Field]) -> Agent | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sidecar.telemetry import catalogue
+from sidecar.telemetry import catalogue, compat_catalogue
 from sidecar.telemetry.catalogue import METRICS, Metric
 
 
@@ -71,8 +71,25 @@ def _lines() -> Iterator[str]:
         " read over some tens",
         "of milliseconds where there are thousands of routes.",
         "",
-        "Beside these come `process_*`, `python_gc_*` and `python_info` of prometheus-client.",
+        "## Names of other meshes",
+        "",
+        "`telemetry.metrics.compat: [envoy, istio, linkerd, appmesh]` shows these beside our own, so that dashboards"
+        " go on; off by default,",
+        "for each family about doubles the series. `appmesh` shows Envoy's rows too, with the labels `appmesh_mesh` and"
+        " `appmesh_virtual_node`, which come from",
+        "`APPMESH_RESOURCE_ARN` or `APPMESH_VIRTUAL_NODE_NAME`, else from the service's namespace and name;"
+        " clusters are named as the file names them. Istio's `source_*` of inbound",
+        "requests is `unknown`: who calls is not known. Not shown: what gRPC and mutual TLS would have to tell"
+        " (`istio_request_messages_total`, `istio_response_messages_total`,",
+        "`identity_cert_expiration_timestamp_seconds`).",
+        "",
     )
+    for family, rows in compat_catalogue.ROWS.items():
+        yield f"### `{family}`"
+        yield ""
+        yield from _table(rows)
+        yield ""
+    yield from ("Beside these come `process_*`, `python_gc_*` and `python_info` of prometheus-client.",)
 
 
 def _table(rows: tuple[Metric, ...]) -> Iterator[str]:

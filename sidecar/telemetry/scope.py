@@ -7,10 +7,10 @@ What is bound in advance: a scope for each (direction, route, upstream), an outc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sidecar.errors import Reason
-from sidecar.exchange import Direction
+from sidecar.exchange import Direction, Exchange
 from sidecar.telemetry import access_log, spans
 from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import Counter, Family, Histogram, RequestMetrics, code_label, method_label
@@ -24,6 +24,21 @@ OutcomeKey = tuple[bytes | None, int, int, Reason | None]
 """Method, minor version, status, reason."""
 
 
+class Observed(Protocol):
+    """Further series of one outcome; `compat.Bound` is it."""
+
+    def observe(self, exchange: Exchange, duration_ns: int) -> None:
+        """One exchange."""
+
+
+class Binder(Protocol):
+    """Makes them; `compat.Compat` is it."""
+
+    def bind(self, scope: Scope, method: bytes | None, code: str, status: int, reason: Reason | None) -> Observed:
+        """The further series of one outcome."""
+        ...
+
+
 class Forms:
     """
     How outcomes are bound; when one of these changes, all outcomes are bound anew.
@@ -31,11 +46,18 @@ class Forms:
     Attributes:
         template: Of log lines; None for JSON.
         when: Which lines are written; None for all.
+        compat: Other meshes' metrics, or None.
     """
 
-    __slots__ = ("template", "when")
+    __slots__ = ("compat", "template", "when")
 
-    def __init__(self, template: LineTemplate | None = None, when: LogFilter | None = None) -> None:
+    def __init__(
+        self,
+        template: LineTemplate | None = None,
+        when: LogFilter | None = None,
+        compat: Binder | None = None,
+    ) -> None:
+        self.compat = compat
         self.template = template
         self.when = when
 
@@ -50,7 +72,7 @@ class Outcome:
         text: The template of the lines, or None.
     """
 
-    __slots__ = ("duration", "is_logged", "line", "requests", "span", "text")
+    __slots__ = ("compat", "duration", "is_logged", "line", "requests", "span", "text")
 
     def __init__(self, scope: Scope, method: bytes | None, minor: int, status: int, reason: Reason | None) -> None:
         direction, route, upstream = scope.direction, scope.route, scope.upstream
@@ -66,7 +88,8 @@ class Outcome:
             direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
             route=route, upstream=upstream,
         )  # fmt: skip
-        template, when = scope.forms.template, scope.forms.when
+        compat, template, when = scope.forms.compat, scope.forms.template, scope.forms.when
+        self.compat = compat.bind(scope, method, code, status, reason) if compat is not None else None
         self.line = access_log.line_pattern(fixed)
         self.text = template.bind(fixed) if template is not None else None
         self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from sidecar import __version__
 from sidecar.exchange import Direction
 from sidecar.telemetry import catalogue, exposition
+from sidecar.telemetry.compat import Compat, View
 from sidecar.telemetry.exposition import Format
 from sidecar.telemetry.metrics import CounterFamily, HistogramFamily, RequestMetrics
 from sidecar.telemetry.scopes import Scopes
@@ -99,22 +100,22 @@ class Scrape:
         self._connections = connections
         self._active = active
 
-    def whole(self, form: Format) -> bytes:
+    def whole(self, form: Format, compat: Compat | None = None) -> bytes:
         """Everything at once; holds the loop for as long as that takes."""
-        return b"".join((*self._pieces(form), exposition.process(form)))
+        return b"".join((*self._pieces(form, compat), exposition.process(form)))
 
-    async def sliced(self, form: Format, *, is_compressed: bool) -> bytes:
+    async def sliced(self, form: Format, compat: Compat | None = None, *, is_compressed: bool) -> bytes:
         """The same, giving way to others whenever a slice is used up; a thread does what can be done in one."""
         pieces: list[bytes] = []
         end = time.perf_counter() + SLICE_S
-        for piece in self._pieces(form):
+        for piece in self._pieces(form, compat):
             pieces.append(piece)
             if time.perf_counter() >= end:
                 await asyncio.sleep(0)
                 end = time.perf_counter() + SLICE_S
         return await asyncio.to_thread(_finished, pieces, form, is_compressed)
 
-    def _pieces(self, form: Format) -> Iterator[bytes]:
+    def _pieces(self, form: Format, compat: Compat | None) -> Iterator[bytes]:
         for _ in self._scopes.expire():
             yield b""
         metrics = self._metrics
@@ -138,6 +139,10 @@ class Scrape:
         yield from self._configuration.exposed(form)
         yield from self._told_and_lost(form)
         yield from self._identity(form)
+        if compat is not None:
+            shown, downstreams = self._upstreams.shown(), self._downstreams
+            is_good = self._configuration.is_good
+            yield from compat.exposed(View(shown, downstreams.opened, downstreams.closed, is_config_good=is_good), form)
 
     def _by_direction(self, row: catalogue.Metric, form: Format, numbers: list[int]) -> Iterator[bytes]:
         series = [((direction.label,), numbers[direction]) for direction in Direction]

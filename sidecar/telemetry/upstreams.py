@@ -18,9 +18,13 @@ class StatsLike(Protocol):
     """
     Counters of one upstream; `upstream.stats` owns the class and says what each means.
 
-    Those that are read are named in `ROWS`; they are integers, but for this one.
+    Those that are read are named in `ROWS`; they are integers, but for one.
     """
 
+    @property
+    def connections_opened(self) -> int: ...
+    @property
+    def connections_closed(self) -> int: ...
     @property
     def connections_closed_by(self) -> Mapping[str, int]: ...
 
@@ -43,35 +47,39 @@ class ClusterLike(Protocol):
     def endpoints(self) -> Sequence[PooledLike]: ...
 
 
-Labelled = tuple[tuple[str, ...], float]
-"""Values of a row's labels after `upstream`, and a number."""
+Labelled = tuple[str, float]
+"""The value of a row's label beside `upstream`, empty where there is none, and a number."""
 
 
 def _one(attribute: str) -> Callable[[ClusterLike], Iterable[Labelled]]:
-    return lambda cluster: (((), getattr(cluster.stats, attribute)),)
+    return lambda cluster: (("", getattr(cluster.stats, attribute)),)
 
 
 def _by_label(**attributes: str) -> Callable[[ClusterLike], Iterable[Labelled]]:
-    pairs = [((value,), attribute) for value, attribute in attributes.items()]
-    return lambda cluster: [(labels, getattr(cluster.stats, attribute)) for labels, attribute in pairs]
+    pairs = list(attributes.items())
+    return lambda cluster: [(value, getattr(cluster.stats, attribute)) for value, attribute in pairs]
 
 
 def _by_prefix(prefix: str, but: Sequence[str] = ()) -> Callable[[ClusterLike], Iterable[Labelled]]:
-    """A counter for each cause, whose name ends in the cause, as `upstream.stats` has them."""
-    pairs: list[tuple[tuple[str], str]] = []
+    """
+    A counter for each cause, whose name ends in the cause, as `upstream.stats` has them.
+
+    Causes that never came up are left out: most upstreams never see any.
+    """
+    pairs: list[tuple[str, str]] = []
 
     def read(cluster: ClusterLike) -> Iterable[Labelled]:
         if not pairs:
             causes = [name.removeprefix(prefix) for name in sorted(dir(cluster.stats)) if name.startswith(prefix)]
-            pairs.extend(((cause,), prefix + cause) for cause in causes if cause not in but)
-        return [(labels, getattr(cluster.stats, attribute)) for labels, attribute in pairs]
+            pairs.extend((cause, prefix + cause) for cause in causes if cause not in but)
+        return [(cause, value) for cause, attribute in pairs if (value := getattr(cluster.stats, attribute))]
 
     return read
 
 
 def _checks(cluster: ClusterLike) -> Iterable[Labelled]:
     total, failed = _read(cluster, "health_checks"), _read(cluster, "health_check_failures")
-    return ((("success",), total - failed), (("failure",), failed))
+    return (("success", total - failed), ("failure", failed))
 
 
 def _read(cluster: ClusterLike, attribute: str) -> int:
@@ -88,12 +96,12 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     (catalogue.UPSTREAM_OPENED, _one("connections_opened")),
     (
         catalogue.UPSTREAM_CLOSED,
-        lambda cluster: [((cause,), count) for cause, count in cluster.stats.connections_closed_by.items()],
+        lambda cluster: cluster.stats.connections_closed_by.items(),
     ),
     (catalogue.UPSTREAM_REUSED, _one("connections_reused")),
     (catalogue.UPSTREAM_FAILED, _by_label(failed="connect_failures", timeout="connect_timeouts")),
-    (catalogue.UPSTREAM_IDLE, lambda cluster: [((), sum(len(endpoint.idle) for endpoint in cluster.endpoints))]),
-    (catalogue.UPSTREAM_ENDPOINTS, lambda cluster: [((), len(cluster.endpoints))]),
+    (catalogue.UPSTREAM_IDLE, lambda cluster: [("", sum(len(endpoint.idle) for endpoint in cluster.endpoints))]),
+    (catalogue.UPSTREAM_ENDPOINTS, lambda cluster: [("", len(cluster.endpoints))]),
     (catalogue.UPSTREAM_EJECTED, _one("ejected")),
     (catalogue.UPSTREAM_UNHEALTHY, _one("unhealthy")),
     (catalogue.UPSTREAM_EJECTIONS, _by_prefix("ejections_", but=("prevented",))),
@@ -107,6 +115,25 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     (catalogue.DNS_TIME, _one("dns_last_success")),
 )
 """Every metric that is read from upstreams, and how."""
+
+
+def _samples(
+    row: Metric, read: Callable[[ClusterLike], Iterable[Labelled]], clusters: list[tuple[bytes, ClusterLike]]
+) -> exposition.Samples:
+    """One row of all upstreams; each name is escaped once a scrape, each other label's value once a row."""
+    if len(row.labels) == 1:
+        for name, cluster in clusters:
+            for _, value in read(cluster):
+                yield name, value
+        return
+    # Labels stand in the order of their names, and every other one comes before `upstream`.
+    label = row.labels[1]
+    before: dict[str, bytes] = {}
+    for name, cluster in clusters:
+        for text, value in read(cluster):
+            if text not in before:
+                before[text] = label_text((label,), (text,)) + b","
+            yield before[text] + name, value
 
 
 class Upstreams:
@@ -150,16 +177,11 @@ class Upstreams:
 
     def exposed(self, form: Format) -> Iterator[bytes]:
         """All their series."""
-        clusters = self.shown()
+        clusters: list[tuple[bytes, ClusterLike]] = []
+        for cluster in self.shown():
+            clusters.append((label_text(("upstream",), (cluster.name,)), cluster))
+            if not len(clusters) % 256:
+                yield b""
         for row, read in ROWS:
-            labels = row.labels
-            yield from exposition.samples(
-                row,
-                form,
-                (
-                    (label_text(labels, (cluster.name, *rest)), value)
-                    for cluster in clusters
-                    for rest, value in read(cluster)
-                ),
-            )
+            yield from exposition.samples(row, form, _samples(row, read, clusters))
         yield from exposition.histograms(self._connect_duration, form)

@@ -35,12 +35,30 @@ def stats() -> ClusterStats:
     """Counters of one upstream, each different."""
     found = ClusterStats()
     numbers = {
-        "requests": 10, "requests_active": 2, "pending": 1, "resets": 3, "connections_opened": 7,
-        "connections_closed": 4, "connections_reused": 5, "connect_failures": 8, "connect_timeouts": 9,
-        "dns_successes": 11, "dns_failures": 12, "dns_last_success": 1_700_000_000, "pending_timeouts": 13, "ejected": 14, "unhealthy": 15,
-        "ejections_latency": 16, "ejections_prevented": 17, "health_checks": 20, "health_check_failures": 1, "panic": 1,
-        "panics": 21, "overflow_pending": 22, "concurrency_limit": 23,
-    }  # fmt: skip
+        "requests": 10,
+        "requests_active": 2,
+        "pending": 1,
+        "resets": 3,
+        "connections_opened": 7,
+        "connections_closed": 4,
+        "connections_reused": 5,
+        "connect_failures": 8,
+        "connect_timeouts": 9,
+        "dns_successes": 11,
+        "dns_failures": 12,
+        "dns_last_success": 1_700_000_000,
+        "pending_timeouts": 13,
+        "ejected": 14,
+        "unhealthy": 15,
+        "ejections_latency": 16,
+        "ejections_prevented": 17,
+        "health_checks": 20,
+        "health_check_failures": 1,
+        "panic": 1,
+        "panics": 21,
+        "overflow_pending": 22,
+        "concurrency_limit": 23,
+    }
     for name, value in numbers.items():
         setattr(found, name, value)
     found.connections_closed_by = {"idle_timeout": 3, "lost": 1}
