@@ -10,7 +10,7 @@ import pytest
 from tests.support.origin import Origin
 from tests.support.peers import require_ipv6
 from tests.support.process import SidecarProcess, running_sidecar
-from tests.support.wait import free_port
+from tests.support.wait import free_port, refusing_port
 from tests.support.wire import Client, Upstream
 
 
@@ -100,7 +100,7 @@ def tunnels(tmp_path: Path, upstream: Upstream) -> Iterator[SidecarProcess]:
         service: x
         inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "{upstream.authority}"}}
         outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
-        upstreams: {{db: {{endpoints: ["{upstream.authority}"]}}, dead: {{endpoints: ["127.0.0.1:{free_port()}"]}}}}
+        upstreams: {{db: {{endpoints: ["{upstream.authority}"]}}, dead: {{endpoints: ["127.0.0.1:{refusing_port()}"]}}}}
     """
     with running_sidecar(tmp_path, text) as sidecar:
         yield sidecar

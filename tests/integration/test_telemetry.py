@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.support.peers import require
 from tests.support.process import SidecarProcess, running_sidecar
-from tests.support.wait import eventually, free_port
+from tests.support.wait import eventually, free_port, refusing_port
 from tests.support.wire import Client, CutError, ServerConnection, Upstream
 from tests.unit.telemetry.collector import Collector
 
@@ -41,7 +41,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One for all cases, so that the sums at the end are over all of them."""
     directory = tmp_path_factory.mktemp("telemetry")
-    dead = free_port()
+    dead = refusing_port()
     with Collector() as collector, Upstream() as web:
         text = f"""
             service: {{name: storefront, version: "1.2", namespace: shop}}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
-from tests.support.wait import eventually, free_port
+from tests.support.wait import eventually, refusing_port
 from tests.support.wire import Client, CutError, Stream, Upstream
 
 
@@ -55,7 +55,7 @@ def balanced(tmp_path_factory: pytest.TempPathFactory, three: list[Origin]) -> I
           any: {{endpoints: [{plain}], load_balancing: random}}
           least: {{endpoints: [{plain}], load_balancing: least_request}}
           hashed: {{endpoints: [{plain}], load_balancing: {{hash: {{header: x-user}}}}}}
-          all-dead: {{endpoints: ["127.0.0.1:{free_port()}", "127.0.0.1:{free_port()}"]}}
+          all-dead: {{endpoints: ["127.0.0.1:{refusing_port()}", "127.0.0.1:{refusing_port()}"]}}
     """
     with running_sidecar(tmp_path_factory.mktemp("balanced"), text) as sidecar:
         yield sidecar
@@ -104,7 +104,7 @@ def test_a_dead_endpoint_costs_no_request(tmp_path: Path, three: list[Origin], p
         service: x
         outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
         upstreams:
-          half: {{endpoints: ["127.0.0.1:{three[0].port}", "127.0.0.1:{free_port()}"], load_balancing: {policy}}}
+          half: {{endpoints: ["127.0.0.1:{three[0].port}", "127.0.0.1:{refusing_port()}"], load_balancing: {policy}}}
     """
     with running_sidecar(tmp_path, text) as sidecar:
         for number in range(200):

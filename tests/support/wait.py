@@ -14,6 +14,7 @@ _PORTS = range(20000, 32000)
 """Below the range from which the kernel takes ports of outgoing connections (ip_local_port_range, from 32768)."""
 
 _given: set[int] = set()
+_held: list[socket.socket] = []
 
 
 def eventually(condition: Callable[[], T], what: str, timeout_s: float = 10.0) -> T:
@@ -47,3 +48,12 @@ def free_port() -> int:
                 continue
         _given.add(port)
         return port
+
+
+def refusing_port() -> int:
+    """A TCP port that refuses connections until the test run ends: it is bound, so that nobody can begin to listen."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
