@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from sidecar import __version__
@@ -329,8 +330,14 @@ class Exporter:
 
 
 def _seconds(retry_after: str) -> float:
-    """`Retry-After` as seconds (RFC 9110, 10.2.3); a date is not worth a parser: the back-off serves."""
-    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6 else 0.0
+    """`Retry-After` as seconds from now (RFC 9110, 10.2.3): a number of them, or a date; 0 for what is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:6])
+    try:
+        when = parsedate_to_datetime(retry_after)
+    except (TypeError, ValueError):
+        return 0.0
+    return when.timestamp() - time.time()
 
 
 def _partial_success(reply: bytes) -> tuple[int, str]:

@@ -28,6 +28,9 @@ class Collector:
         self.headers: list[dict[str, str]] = []
         self.requests: list[ExportTraceServiceRequest] = []
         self.connections: set[tuple[str, int]] = set()
+        self.may_answer = threading.Event()
+        """Cleared by a test that wants it slow."""
+        self.may_answer.set()
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -54,6 +57,7 @@ class Collector:
         self._server.server_close()
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        self.may_answer.wait(30)
         body = handler.rfile.read(int(handler.headers["content-length"]))
         if handler.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)

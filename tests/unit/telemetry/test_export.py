@@ -152,7 +152,20 @@ class TestTrouble:
             assert longest_s / 2 <= wait_s <= longest_s
         assert numbers(collector) == [1, 2] * 4
 
-    @pytest.mark.parametrize(("said", "waited_s"), [("7", 7.0), ("900", 30.0), ("-1", None), ("soon", None)])
+    @pytest.mark.parametrize(
+        ("said", "waited_s"),
+        [
+            ("7", 7.0),
+            ("900", 30.0),
+            ("9" * 400, 30.0),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", 30.0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 99 Nov 1994", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ],
+    )
     def test_retry_after_is_heeded_within_reason(self, said: str, waited_s: float | None) -> None:
         """At least so long, at most 30 s; nonsense is ignored."""
         with Collector((503, {"Retry-After": said}, b""), 200) as collector:
