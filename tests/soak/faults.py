@@ -27,7 +27,7 @@ TEMPERS: dict[str, Temper] = {
     "garbage": replace(SHAKY_CALM, garbage=0.7),
     "bad_chunk": replace(SHAKY_CALM, bad_chunk=0.5),
     "error": replace(SHAKY_CALM, error=0.8),
-    "trailing": replace(SHAKY_CALM, trailing=0.7),
+    "trailing": replace(SHAKY_CALM, trailing=0.9),
     "mute": replace(SHAKY_CALM, mute=0.5),
     "slow": replace(SHAKY_CALM, delay_min_s=0.05, delay_max_s=0.7),
     "closing": replace(SHAKY_CALM, close_after=0.5, close_idle=0.5),

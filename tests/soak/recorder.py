@@ -147,9 +147,11 @@ class Recorder:
         if temper.delay_max_s:
             await asyncio.sleep(self._chance.uniform(temper.delay_min_s, temper.delay_max_s))
         how = next((name for name in _LETHAL if self._chance.random() < getattr(temper, name)), "")
-        return await self._answer(writer, tag, sent, how)
+        return await self._answer(writer, tag, sent, how, temper)
 
-    async def _answer(self, writer: asyncio.StreamWriter, tag: str, sent: dict[str, str], how: str) -> bool:
+    async def _answer(
+        self, writer: asyncio.StreamWriter, tag: str, sent: dict[str, str], how: str, temper: Temper
+    ) -> bool:
         framing = sent.get("x-framing", "length")
         if how == "bad_chunk":
             framing = "chunked"
@@ -178,14 +180,15 @@ class Recorder:
             writer.write(head + data[: len(data) // 2] + b"\r\nnonsense\r\n")
             await writer.drain()
             return False
-        is_trailing = framing != "close" and self._chance.random() < self.temper.trailing
-        if is_trailing:
+        # Of a short answer only, so that both are in one segment: one that came later could not be told from the answer
+        # to the next request. The connection stays open, so whoever used it again would get it.
+        if framing != "close" and len(data) < 4000 and self._chance.random() < temper.trailing:
             data += b"HTTP/1.1 200 OK\r\nX-Id: nobody\r\nContent-Length: 6\r\n\r\nnobody"
         writer.transport.set_write_buffer_limits(high=0)
         writer.write(head + data)
         await writer.drain()
         self.note(f"E {tag}")
-        return framing != "close" and not is_trailing and self._chance.random() >= self.temper.close_after
+        return framing != "close" and self._chance.random() >= temper.close_after
 
 
 def reset(writer: asyncio.StreamWriter) -> bool:
