@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 
 log = logging.getLogger("sidecar.net")
 
@@ -65,11 +66,12 @@ class BatchingWriter(asyncio.Protocol):
     `transport.abort`, so that order is kept: the first two flush, an abort drops.
     """
 
-    __slots__ = ("_out", "_outbox", "transport")
+    __slots__ = ("_out", "_outbox", "_poll", "transport")
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._out: list[bytes] = []
+        self._poll: select.poll | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
 
     def write(self, data: bytes) -> None:
@@ -107,3 +109,15 @@ class BatchingWriter(asyncio.Protocol):
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.flush()
             self.transport.write_eof()
+
+    def is_quiet(self) -> bool:
+        """
+        Whether the kernel holds neither data nor an end of file from the peer: one system call.
+
+        Asked before a request that must not be sent twice; others are cheaper to send again.
+        """
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return not poll.poll(0)

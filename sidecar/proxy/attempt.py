@@ -2,8 +2,8 @@
 The upstream half of an exchange, between the client half and a connection to an upstream. *Hot path.*
 
 What the client half says goes into the request, or is held until there is a connection; what the connection says goes
-to the client half, unless another try is worth more (`tries`). What was sent of a body is kept only up to the policy's
-`max_body`, and only until a response begins.
+to the client half, unless another try is worth more (`retries`). What was sent of a body is kept only up to the
+policy's `max_body`, and only until a response begins.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from sidecar.errors import Reason
 from sidecar.message import ResponseHead
 from sidecar.net.timers import NOT_ARMED
-from sidecar.proxy.tries import Tries
+from sidecar.proxy.retries import Retries
 from sidecar.upstream import retry
 
 # What is held of a body while a connection is being made; then the client is paused.
 _MAX_HELD_BYTES = 64 * 1024
 
 
-class Attempt(Tries):
+class Attempt(Retries):
     """An exchange's way to its upstream; see `Tries` for the arguments."""
 
     __slots__ = ()
@@ -159,6 +159,8 @@ class Attempt(Tries):
         """Passed on."""
         self._has_response = True
         self._body = None
+        self._report(200, None)
+        self._is_tunnel = True
         self._policy = retry.NO_POLICY  # a tunnel that breaks is no occasion for anything
         self._disarm()
         self._client.on_switched(head, rest)

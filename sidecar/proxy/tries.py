@@ -5,8 +5,8 @@ The tries of one exchange: an endpoint, a connection, the request sent, and whet
         ^                |                            |
         +--- back-off <--+----------------------------+
 
-What a try came to is noticed here, because only here it is known what was sent; whether there is another is decided by
-`upstream.retry`, which has the rules. `attempt.Attempt` is this with the two sides that it stands between.
+What a try came to is noticed here, because only here it is known what was sent; `retries.Retries` is this with what
+follows from it, and `attempt.Attempt` that with the two sides between which it stands.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
-from sidecar.exchange import Exchange, Try
-from sidecar.message import Framing, RequestHead, ResponseHead
+from sidecar.exchange import Exchange
+from sidecar.message import Framing, RequestHead
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.dialer import Dialer
 from sidecar.proxy.halves import Chooser, ClientHalf
 from sidecar.proxy.plan import Limits
 from sidecar.proxy.upstream_conn import UpstreamConnection
-from sidecar.telemetry.tracecontext import new_span_id
 from sidecar.upstream import pool, retry
-from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 from sidecar.upstream.limits import Breaker
 
@@ -241,6 +239,7 @@ class Tries:
             upstream.open_tunnel(self)  # type: ignore[arg-type]
             body, self._body = self._body, None
             self._has_response = True
+            self._report(200, None)
             self._policy = retry.NO_POLICY
             self._disarm()
             self._client.on_switched(None, b"")
@@ -299,133 +298,15 @@ class Tries:
             is_stale = is_untouched and connection is not None and connection.requests > 1
             self._on_try_failed(reason, detail, is_unsent=False, is_stale=is_stale)
 
-    # --- trying again ----------------------------------------------------------------------------------------
+    # --- what follows a try, in `retries` ----------------------------------------------------------------------
 
     def _on_try_failed(self, reason: Reason, detail: str, *, is_unsent: bool, is_stale: bool) -> None:
-        endpoint = self._endpoint
-        assert endpoint is not None
-        cluster = endpoint.cluster
-        if not self._has_response:
-            self._report(0, reason)
-        self._exit()
-        other: Endpoint | None = None
-        if is_unsent and not self._policy.names(reason):
-            # Nobody asked for it, so it must be worth it: at another endpoint, or not at all.
-            other = self._choose(endpoint)
-            if other is endpoint or other is None:
-                self._fail(cluster, reason, detail)
-                return
-        outcome = retry.decide(
-            self._policy,
-            cluster,
-            self._head,
-            failure=reason,
-            retries=self._retries,
-            is_unsent=is_unsent,
-            is_stale=is_stale,
-            is_kept=self._body is not None,
-            has_started=self._has_response,
-            now=self._dialer.timers.time(),
-            deadline=self._expires_at,
-        )
-        if isinstance(outcome, retry.Retry):
-            self._retry(outcome.delay_s, endpoint, other, reason, detail, 0, is_fresh=is_stale)
-            return
-        if outcome is not None:
-            self._exchange.retry_skipped = outcome.reason
-        self._fail(cluster, reason, detail)
-
-    def _fail(self, cluster: Cluster, reason: Reason, detail: str) -> None:
-        if self._retries and not self._has_response:
-            cluster.stats.retries_exhausted += 1
-        self._is_over = True
-        self._client.on_failed(reason, detail)
-
-    def _is_retried(self, head: ResponseHead, is_end: bool) -> bool:
-        """Whether this response is one to discard, for another try."""
-        endpoint = self._endpoint
-        assert endpoint is not None
-        asked = next((field.value for field in head.fields if field.name == b"retry-after"), b"")
-        outcome = retry.decide(
-            self._policy,
-            endpoint.cluster,
-            self._head,
-            failure=None,
-            status=head.status,
-            retries=self._retries,
-            is_kept=self._body is not None,
-            retry_after_s=retry.parse_retry_after(asked, clock.wall_ns(clock.monotonic_ns()) / 1e9) if asked else 0.0,
-            now=self._dialer.timers.time(),
-            deadline=self._expires_at,
-        )
-        if not isinstance(outcome, retry.Retry):
-            if outcome is not None:
-                self._exchange.retry_skipped = outcome.reason
-            return False
-        connection, self._connection = self._connection, None
-        if connection is not None and not is_end:
-            connection.abort()
-        self._exit()
-        self._retry(outcome.delay_s, endpoint, None, None, "", head.status, is_fresh=False)
-        return True
-
-    def _retry(
-        self,
-        delay_s: float,
-        failed: Endpoint,
-        other: Endpoint | None,
-        reason: Reason | None,
-        detail: str,
-        status: int,
-        *,
-        is_fresh: bool,
-    ) -> None:
-        exchange = self._exchange
-        self._retries += 1
-        self._retry_breaker = failed.cluster.breaker
-        if exchange.tries is None:
-            exchange.tries = []
-        exchange.tries.append(
-            Try(failed, exchange.sent_ns or self._began_ns, clock.monotonic_ns(), status, reason, exchange.span_id)
-        )
-        exchange.sent_ns = 0
-        if exchange.sampled and exchange.span_id:
-            # Each try is a span of its own, and the upstream is told which: the id stands in the head as it is sent.
-            old, exchange.span_id = exchange.span_id, new_span_id()
-            self._request = self._request.replace(old, exchange.span_id)
-
-        def again() -> None:
-            self._timer = None
-            self._began_ns = clock.monotonic_ns()
-            self._go_on(self._try(other or self._choose(failed), is_fresh=is_fresh), (reason, detail))
-
-        if delay_s:
-            self._timer = self._dialer.later(delay_s, again)
-        else:
-            again()
+        """The try came to nothing: is there another, or is the exchange over?"""
+        raise NotImplementedError
 
     def _go_on(self, refused: Reason | None, before: tuple[Reason | None, str] | None) -> None:
         """After a try was made outside of `start`: tell the client half if it could not be."""
-        if refused is None:
-            return
-        if before is not None:
-            self._skip(refused)
-        if self._retry_breaker is not None:
-            self._retry_breaker.leave_retry()
-            self._retry_breaker = None
-        self._is_over = True
-        reason, detail = before if before is not None and before[0] is not None else (refused, "")
-        self._client.on_failed(reason or refused, detail)
-
-    def _skip(self, refused: Reason) -> None:
-        """A retry that was decided on cannot be made."""
-        why: retry.SkipReason = "no_endpoint" if refused is errors.NO_ENDPOINT else "overloaded"
-        self._exchange.retry_skipped = why
-        tries = self._exchange.tries
-        if tries and tries[-1].endpoint is not None:
-            cluster = cast("Endpoint", tries[-1].endpoint).cluster
-            retry.skipped(cluster, why)
-            cluster.stats.retries_exhausted += 1
+        raise NotImplementedError
 
     # --- ends ------------------------------------------------------------------------------------------------
 

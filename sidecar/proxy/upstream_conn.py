@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 from collections.abc import Callable
 from math import inf
 from typing import cast
@@ -78,7 +77,6 @@ class UpstreamConnection(BatchingWriter):
         "_limits",
         "_method",
         "_on_connected",
-        "_poll",
         "_timers",
         "bucket",
         "deadline",
@@ -118,7 +116,6 @@ class UpstreamConnection(BatchingWriter):
         self._is_untouched = True
         self._method = b""
         self._limits: Limits | None = None
-        self._poll: select.poll | None = None
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self.endpoint.label} {State.NAMES[self.state]} requests={self.requests}>"
@@ -214,18 +211,6 @@ class UpstreamConnection(BatchingWriter):
     def is_usable(self) -> bool:
         """Whether it is open, as far as the loop has heard; `is_quiet` asks the kernel."""
         return self.state == State.IDLE and not self.transport.is_closing()
-
-    def is_quiet(self) -> bool:
-        """
-        Whether the kernel holds neither data nor an end of file for it: one system call.
-
-        Asked before a request that must not be sent twice; others are cheaper to send again.
-        """
-        poll = self._poll
-        if poll is None:
-            poll = self._poll = select.poll()
-            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
-        return not poll.poll(0)
 
     def close_idle(self, reason: str) -> None:
         """Close it; it is not in the pool any more."""
@@ -419,6 +404,10 @@ class UpstreamConnection(BatchingWriter):
         """The upstream sends no more; in a tunnel the other direction may go on."""
         if self.state == State.TUNNEL and self.sink is not None:
             return self.sink.on_tunnel_eof()
+        if self.state == State.IDLE:
+            # Unsent bytes of an answered request would hold the transport's close, and the pool a dead connection.
+            pool.remove(self)
+            self._close("peer_closed", hard=True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
