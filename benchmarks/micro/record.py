@@ -27,6 +27,8 @@ BLOCK = (
 TRACED = BLOCK + (
     b"\r\nTraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nX-Request-Id: 8a6e0804-2bd0-4672"
 )
+PROPAGATORS = ("tracecontext", "b3", "b3multi", "xray")
+COMPAT = ("envoy", "istio", "linkerd", "appmesh")
 ROUNDS, CALLS = 11, 20_000
 
 
@@ -62,6 +64,7 @@ def exchange_of(head: RequestHead, telemetry: Telemetry) -> Callable[[], Exchang
         exchange.attempts = 1
         exchange.sent_ns = start + 30_000
         exchange.first_byte_ns = start + 1_200_000
+        exchange.received_ns = start + 1_240_000
         exchange.end_ns = start + 1_250_000
         exchange.status = 200
         exchange.bytes_sent = 4321
@@ -70,13 +73,15 @@ def exchange_of(head: RequestHead, telemetry: Telemetry) -> Callable[[], Exchang
     return make
 
 
-def telemetry_with(*, has_log: bool, has_spans: bool) -> Telemetry:
+def telemetry_with(*, has_log: bool, has_spans: bool, has_everything: bool) -> Telemetry:
     """Telemetry whose sinks drop what they get; no thread runs."""
     telemetry = Telemetry(
         TelemetrySettings(
             "storefront",
             otlp_endpoint="http://127.0.0.1:4318" if has_spans else None,
             access_log_path="/dev/null" if has_log else None,
+            propagators=PROPAGATORS if has_everything else None,
+            compat=COMPAT if has_everything else (),
         ),
         environment={},
     )
@@ -94,13 +99,14 @@ def main() -> None:
     for name, block in (("no context received", BLOCK), ("traceparent and x-request-id received", TRACED)):
         head = parse_request_head(block, 100)
         out(f"{name}\n")
-        for label, has_log, has_spans in (
-            ("metrics", False, False),
-            ("metrics, log", True, False),
-            ("metrics, span", False, True),
-            ("metrics, log, span", True, True),
+        for label, has_log, has_spans, has_everything in (
+            ("metrics", False, False, False),
+            ("metrics, log", True, False, False),
+            ("metrics, span", False, True, False),
+            ("metrics, log, span", True, True, False),
+            ("all, four formats and meshes", True, True, True),
         ):
-            telemetry = telemetry_with(has_log=has_log, has_spans=has_spans)
+            telemetry = telemetry_with(has_log=has_log, has_spans=has_spans, has_everything=has_everything)
             make = exchange_of(head, telemetry)
             bare = median_us(make)
 
@@ -114,7 +120,7 @@ def main() -> None:
 
             begin_us = median_us(begun) - bare
             total_us = median_us(whole) - bare
-            out(f"  {label:20} begin {begin_us:5.2f}  record {total_us - begin_us:5.2f}  together {total_us:5.2f} us\n")
+            out(f"  {label:28} begin {begin_us:5.2f}  record {total_us - begin_us:5.2f}  together {total_us:5.2f} us\n")
 
 
 if __name__ == "__main__":

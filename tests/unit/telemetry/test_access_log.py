@@ -80,7 +80,7 @@ class TestLine:
         exchange.detail = "an invalid method"
         telemetry.record(exchange)
         (line,) = telemetry.lines()
-        assert list(line) == [*KEYS, "detail", "raw_line"]
+        assert list(line) == [*KEYS, "detail", "retry_skipped", "raw_line"]
         assert line["raw_line"] == '\x16\x03\x01"\n\xff' + "x" * 250
         assert line["detail"] == "an invalid method"
         assert line["method"] is line["path"] is line["protocol"] is None

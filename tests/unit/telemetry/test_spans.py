@@ -288,9 +288,11 @@ def test_the_page_lists_every_attribute() -> None:
         for method in (b"GET", b"BREW"):
             head = request(b"user-agent: a", line=b"%b /v1?a=b HTTP/1.1" % method)
             for reason in (None, errors.RESPONSE_CUT):
-                telemetry.record(
-                    over(head, scope=scope, direction=direction, reason=reason, endpoint="10.0.0.1:80", attempts=2)
+                exchange = over(
+                    head, scope=scope, direction=direction, reason=reason, endpoint="1.1.1.1:80", attempts=2
                 )
+                exchange.retry_skipped = "budget"
+                telemetry.record(exchange)
     for span in telemetry.spans():
         carried |= set(attributes(span))
     assert carried == listed
