@@ -59,6 +59,8 @@ _DURATION_LABELS = (
     "http_route",
     "server_address",
     "error_type",
+    # Beyond the conventions: two upstreams of a split route may share a server's address.
+    "upstream",
 )
 
 SERVER_DURATION = Metric(

@@ -82,7 +82,7 @@ class Outcome:
         self.requests = scope.own(metrics.requests, direction.label, route, upstream, code, flag)
         durations = metrics.server_duration if direction is Direction.INBOUND else metrics.client_duration
         error = spans.error_type(direction, status, reason)
-        self.duration = scope.own(durations, method_label(method), code, route, scope.server_address, error)
+        self.duration = scope.own(durations, method_label(method), code, route, scope.server_address, error, upstream)
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
         fixed = access_log.fixed_values(
             direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
