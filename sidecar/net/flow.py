@@ -114,7 +114,7 @@ class BatchingWriter(asyncio.Protocol):
         """
         Whether the kernel holds neither data nor an end of file from the peer: one system call.
 
-        Asked before a request that must not be sent twice; others are cheaper to send again.
+        Asked before a connection is used again, and before more of a body is written.
         """
         poll = self._poll
         if poll is None:
