@@ -110,19 +110,28 @@ class Cluster:
         """
         An endpoint for another attempt: one that was not tried, if there is any, else as `choose` would.
 
-        O(1) unless several draws in a row name endpoints that were tried, then O(endpoints).
+        O(1) unless several draws in a row name endpoints that were tried, then O(endpoints). In turn it is at random:
+        were a turn taken, of two endpoints the one that fails would get every first attempt.
         """
         choose = self._choose_usable
-        endpoint = choose(head, peer_ip)
-        if endpoint is None or endpoint not in tried:
-            return endpoint
-        for _ in range(2):
-            other = choose(head, peer_ip)
-            if other not in tried:
-                return other
+        if self.spec.policy != "round_robin":
+            endpoint = choose(head, peer_ip)
+            if endpoint is None or endpoint not in tried:
+                return endpoint
+            for _ in range(2):
+                other = choose(head, peer_ip)
+                if other not in tried:
+                    return other
         usable_ones = [one for one in self.endpoints if one.weight > 0 and (self.is_panicking or usable.is_usable(one))]
         left = [one for one in usable_ones if one not in tried]
-        return left[int(self._random() * len(left))] if left else endpoint
+        if not left:
+            return choose(head, peer_ip)
+        draw = self._random() * sum(one.share for one in left)
+        for one in left:
+            draw -= one.share
+            if draw < 0:
+                return one
+        return left[-1]
 
     def report(self, endpoint: Endpoint, status: int, failure: Reason | None, latency_s: float, now: float) -> None:
         """

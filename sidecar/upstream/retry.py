@@ -213,7 +213,7 @@ def decide(
         if now + delay_s >= deadline or retry_after_s > MAX_RETRY_AFTER_S:
             reason = "deadline"
         else:
-            reason = _charge(cluster, now, is_named)
+            reason = _charge(cluster, now, is_forced=is_transparent and not retries)
     if reason is None:
         stats.retries += 1
         return Retry(delay_s)
@@ -237,13 +237,14 @@ def _objection(
     return None
 
 
-def _charge(cluster: Cluster, now: float, is_named: bool) -> SkipReason | None:
+def _charge(cluster: Cluster, now: float, *, is_forced: bool) -> SkipReason | None:
     breaker = cluster.breaker
     if breaker is not None and not breaker.enter_retry():
         return "max_retries"
     budget = cluster.budget
-    # The two safe occasions are charged, but never refused: one retry of each request bounds them.
-    if budget is not None and not budget.take(now, cluster.stats.requests - cluster.stats.retries, not is_named):
+    # The two safe occasions are charged, but never refused, whether a policy names them or not: one retry of each
+    # request bounds them.
+    if budget is not None and not budget.take(now, cluster.stats.requests - cluster.stats.retries, is_forced):
         if breaker is not None:
             breaker.leave_retry()
         return "budget"

@@ -759,6 +759,22 @@ class TestEndpoints:
         _ = client << OK
         world.assert_at_rest()
 
+    def test_an_endpoint_that_is_gone_costs_its_own_turns_only(self, make_world: Make) -> None:
+        """Of two in turn it gets every second request, not every one: a retry takes no turn."""
+        world = make_world(endpoints=TWO)
+        client = world.client()
+        refused = 0
+        for _ in range(10):
+            client.get()
+            if A in world.dialed:
+                refused += 1
+                world.refuse(at=A)
+            server = world.accept(B) if B in world.dialed else busy(world)
+            _ = server >> OK
+        assert [response.status for response in client.responses()] == [200] * 10
+        assert refused == 5
+        world.assert_at_rest()
+
     def test_a_connection_from_the_pool_is_used_for_it(self, make_world: Make) -> None:
         """There is no reason to make one."""
         world = make_world(endpoints=TWO, retry=AT_ONCE)
@@ -861,9 +877,10 @@ class TestLimits:
         assert (world.cluster.stats.retries, world.cluster.stats.retry_skipped_budget) == (1, 1)
         world.assert_at_rest()
 
-    def test_the_budget_never_refuses_what_is_safe(self, make_world: Make) -> None:
-        """The race and the failed connect are repaired whatever else goes on."""
-        world = make_world(endpoints=TWO, retry_budget=RetryBudgetSpec(percent=0, min_per_second=0))
+    @pytest.mark.parametrize("policy", [None, AT_ONCE], ids=["no policy", "a policy that names it"])
+    def test_the_budget_never_refuses_what_is_safe(self, make_world: Make, policy: RetryPolicy | None) -> None:
+        """The failed connect is repaired whatever else goes on; a policy cannot make that worse."""
+        world = make_world(endpoints=TWO, retry=policy, retry_budget=RetryBudgetSpec(percent=0, min_per_second=0))
         client = world.client()
         client.get()
         world.refuse()
