@@ -144,7 +144,7 @@ NO_ENDPOINT = Reason(
 )  # fmt: skip
 OVERLOADED = Reason(
     "overloaded", _P, Phase.ACQUIRE, False, 503, "UO", "connection_limit_reached",
-    "a limit was reached", "limits.max_connections",
+    "the sidecar is at its limit", "limits.max_connections and limits.max_loop_lag",
 )  # fmt: skip
 UPSTREAM_OVERLOADED = Reason(
     "upstream_overloaded", _P, Phase.ACQUIRE, False, 503, "UO", "connection_limit_reached",

@@ -229,6 +229,9 @@ class Limits(Model):
     idle_timeout: PositiveDuration = setting(
         300.0, "Without a byte in either direction: of client connections, streams and tunnels.", "5m"
     )
+    max_loop_lag: PositiveDuration = setting(
+        1.0, "When the event loop is later than this, new connections and requests are refused.", "1s"
+    )
 
 
 class Drain(Model):

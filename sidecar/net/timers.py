@@ -20,6 +20,8 @@ log = logging.getLogger("sidecar.net")
 TICK_S = 0.05
 # So many expirations a tick, at some 5 us each, keep a sweep of thousands of connections under a millisecond.
 _MAX_PER_TICK = 200
+_MAX_LAG_S = 5.0
+_LAG_FADES = 0.8
 NOT_ARMED = 1 << 62
 
 
@@ -49,6 +51,9 @@ class Timers:
         self._buckets: dict[int, set[Timed]] = {}
         self._next = 0
         self._handle: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self.lag_s = 0.0
+        """How late the loop is: of the latest ticks the worst, fading within a second. 0 is in time."""
         self._every: list[tuple[float, Callable[[], None], list[float]]] = []
 
     def __repr__(self) -> str:
@@ -57,6 +62,7 @@ class Timers:
     def start(self) -> None:
         """Begin to sweep."""
         self._next = int(self.time() / TICK_S)
+        self._due = self.time() + TICK_S
         self._handle = self._loop.call_later(TICK_S, self._tick)
 
     def stop(self) -> None:
@@ -104,6 +110,10 @@ class Timers:
 
     def _tick(self) -> None:
         now = self.time()
+        # A process that was stopped for minutes is not overloaded for long.
+        lag_s = min(now - self._due, _MAX_LAG_S)
+        self.lag_s = max(lag_s, self.lag_s * _LAG_FADES)
+        self._due = now + TICK_S
         self._handle = self._loop.call_later(TICK_S, self._tick)
         self.sweep(now)
 

@@ -111,6 +111,9 @@ class DownstreamConnection(Forwarder):
         if len(inbound) + len(outbound) >= live.plan.limits.max_connections:
             self._refuse(errors.OVERLOADED, "limits.max_connections", b"")
             return
+        if live.timers.lag_s > live.plan.limits.max_loop_lag_s:
+            self._refuse(errors.OVERLOADED, "limits.max_loop_lag", b"")
+            return
         live.connections[direction].add(self)
         self._opened_ns = clock.monotonic_ns()
         live.telemetry.connection_opened(direction)
@@ -326,6 +329,11 @@ class DownstreamConnection(Forwarder):
                 self._end(errors.CLIENT_LEFT)
                 self._close()
                 return None
+        if live.timers.lag_s > plan.limits.max_loop_lag_s:
+            # What was accepted finishes; what is new would only wait longer (and its client may have given up).
+            exchange.retry_after_s = 1.0
+            self._fail(errors.OVERLOADED, "limits.max_loop_lag")
+            return rest
         found = find_route(side, head, self._peer[0])
         if isinstance(found, Reason):
             self._fail(found, "")

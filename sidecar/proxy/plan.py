@@ -29,6 +29,7 @@ class Limits:
         max_connections: Downstream connections of the process, all listeners together.
         header_timeout_s: From a connection's first byte, or the first byte of a later request, to a whole head.
         idle_timeout_s: Without a byte in either direction: of keep-alive connections, streams and tunnels.
+        max_loop_lag_s: Above this delay of the event loop new connections and requests are refused.
     """
 
     max_header_bytes: int
@@ -36,6 +37,7 @@ class Limits:
     max_connections: int
     header_timeout_s: float
     idle_timeout_s: float
+    max_loop_lag_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

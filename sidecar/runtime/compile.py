@@ -136,6 +136,7 @@ class Compiler:
                 max_connections=limits.max_connections,
                 header_timeout_s=limits.header_timeout,
                 idle_timeout_s=limits.idle_timeout,
+                max_loop_lag_s=limits.max_loop_lag,
             ),
             drain_timeout_s=config.drain.timeout,
             drain_delay_s=config.drain.delay,

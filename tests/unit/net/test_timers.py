@@ -233,3 +233,17 @@ def test_periodic_work_goes_on_while_many_deadlines_pass(clock: HeldClock, timer
         timers.arm(Thing(timers, again), clock.now + 0.1)
     clock.advance(5)
     assert len(runs) >= 8
+
+
+def test_lag_is_the_worst_of_late_ticks_and_fades_within_a_second_or_so(clock: HeldClock, timers: Timers) -> None:
+    """A loop in time has none; a stall is seen at the next tick, and forgotten soon after it ended."""
+    clock.advance(1.0)
+    assert timers.lag_s == pytest.approx(0.0, abs=1e-6)
+    clock.now += 2.0  # the loop did something else for two seconds
+    clock.advance(0.0)
+    assert timers.lag_s == pytest.approx(2.0, abs=0.06)
+    clock.advance(0.5)
+    assert timers.lag_s < 0.5
+    clock.now += 600.0  # the process was stopped for ten minutes
+    clock.advance(1.0)
+    assert timers.lag_s < 1.0

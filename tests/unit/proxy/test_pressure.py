@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar import errors
 from sidecar.proxy.upstream_conn import WRITE_HIGH_BYTES
 from tests.support.fakes import World
 
@@ -316,3 +317,33 @@ class TestHeadsInPieces:
         client.transport.arrive(request * 20)
         world.loop.run()
         assert [response.status for response in client.responses()] == [404] * 40
+
+
+class TestLoopLag:
+    """The sidecar itself is overloaded."""
+
+    def test_new_requests_are_refused_while_the_loop_is_late_and_accepted_ones_finish(self, world: World) -> None:
+        """503 `UO` with `Retry-After` at once; the response that was under way arrives whole."""
+        client, server = world.warm()
+        client.get()
+        late = world.client()
+        world.timers.lag_s = 1.5
+        late.get()
+        assert late.responses()[-1].status == 503
+        assert b"retry-after: 1" in late.received
+        assert world.telemetry.recorded[-1].reason is errors.OVERLOADED
+        _ = server >> OK
+        assert client.responses()[-1].status == 200
+        world.timers.lag_s = 0.9
+        late.get()
+        _ = server >> OK
+        assert late.responses()[-1].status == 200
+        world.assert_at_rest()
+
+    def test_new_connections_are_refused_while_the_loop_is_late(self, world: World) -> None:
+        """They are told so and closed."""
+        world.timers.lag_s = 1.5
+        client = world.client()
+        assert client.responses()[-1].status == 503
+        client.leave()
+        world.assert_at_rest()
