@@ -19,6 +19,7 @@ Only the dialer is a fake (`Dials`): a test accepts or refuses each dial itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections import deque
@@ -50,6 +51,7 @@ from sidecar.upstream.passthrough import Passthrough
 from sidecar.upstream.retry import DEFAULT_BUDGET, RetryBudgetSpec, RetryPolicy
 
 _MAX_READ_BYTES = 256 * 1024
+_MAX_EXPOSED_BYTES = 16 * 1024
 _NOISE = re.compile(
     rb"(?<=\r\n)(?:traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]|x-request-id: [0-9a-f-]{16,36}"
     rb"|x-forwarded-proto: http|via: 1\.[01] sidecar)\r\n"
@@ -153,6 +155,7 @@ class FakeTransport(asyncio.Transport):
         self._high = self._low = 0
         self._incoming: deque[bytes] = deque()
         self._sockets: tuple[socket.socket, socket.socket] | None = None
+        self._exposed = 0
 
     # what the data path uses
 
@@ -162,6 +165,7 @@ class FakeTransport(asyncio.Transport):
         if name == "socket":
             if self._sockets is None:
                 self._sockets = socket.socketpair()
+                self._expose()
             if self.is_kernel_full:
                 self._sockets[1].send(b"x")
             return self._sockets[0]
@@ -229,7 +233,32 @@ class FakeTransport(asyncio.Transport):
             self._incoming.append(data[start : start + _MAX_READ_BYTES])
         self._deliver()
 
+    def _expose(self) -> None:
+        """Let whoever asks the kernel find what has not been delivered, or the beginning of it."""
+        if self._sockets is not None and self._incoming and not self.is_lost:
+            if data := self._incoming[0][:_MAX_EXPOSED_BYTES]:
+                self._exposed = self._sockets[1].send(data)
+            else:
+                self._sockets[1].shutdown(socket.SHUT_WR)
+
+    def _conceal(self) -> None:
+        """Take it back, but for what was read from the kernel meanwhile."""
+        if self._sockets is not None and self._exposed:
+            left = self._exposed
+            with contextlib.suppress(BlockingIOError):
+                while left:
+                    left -= len(self._sockets[0].recv(left, socket.MSG_DONTWAIT))
+            data = self._incoming.popleft()[left:]
+            if data:
+                self._incoming.appendleft(data)
+            self._exposed = 0
+
     def _deliver(self) -> None:
+        self._conceal()
+        self._deliver_all()
+        self._expose()
+
+    def _deliver_all(self) -> None:
         while self._incoming and not self.is_reading_paused and not self._closing and not self.is_lost:
             data = self._incoming.popleft()
             if data:
