@@ -265,6 +265,8 @@ class Tries:
             return
         if ticket is not None and now >= self._pending_until:
             endpoint.cluster.stats.pending_timeouts += 1
+            if self._breaker is not None:
+                self._exchange.retry_after_s = self._breaker.retry_after_s
             self._give_up(errors.PENDING_TIMEOUT, "circuit_breaker.pending_timeout", is_unsent=True)
         elif self._has_response:
             self._leave()

@@ -230,6 +230,7 @@ class TestPending:
         response = two.responses()[-1]
         assert response.status == 503
         assert json.loads(response.body)["error"] == "pending_timeout"
+        assert response.headers[b"retry-after"] == b"1"
         assert world.cluster.stats.pending_timeouts == 1
         world.advance(10)
         _ = server >> OK
