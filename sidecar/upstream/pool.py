@@ -164,7 +164,7 @@ def closed(endpoint: Endpoint, cause: str) -> None:
 def _use_room(endpoint: Endpoint) -> None:
     """There is one connection less: if a circuit breaker made requests wait for that, dial for one of them."""
     cluster = endpoint.cluster
-    if endpoint.pending:
+    if len(endpoint.pending) > endpoint.connecting:
         _dial_if_needed(endpoint)
     elif cluster.breaker is not None:
         # The limit is the upstream's, so the room may be another endpoint's.

@@ -9,6 +9,7 @@ from sidecar.errors import Reason
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.limits import BreakerSpec
 
 
 class Connection:
@@ -164,3 +165,16 @@ def test_remove_is_harmless_for_a_stranger(endpoint: Endpoint) -> None:
     pool.release(connection)
     pool.remove(connection)
     assert endpoint.idle == []
+
+
+def test_room_that_a_failed_dial_leaves_goes_where_no_dial_is_under_way() -> None:
+    """Who waits at the endpoint of the failed dial has another under way; who waits elsewhere has none."""
+    spec = ClusterSpec("web", (("10.0.0.1:80", 1.0), ("10.0.0.2:80", 1.0)), breaker=BreakerSpec(max_connections=3))
+    here, there = Cluster(spec).endpoints
+    dials, requests = Dials(), [Request() for _ in range(4)]
+    for endpoint, request in zip((here, here, there, there), requests, strict=True):
+        pool.wait(endpoint, request, dials)
+    assert dials == [here, here, there]
+    pool.failed(here, errors.CONNECT_FAILED, "refused")
+    assert dials == [here, here, there, there]
+    assert [request.told for request in requests] == [[errors.CONNECT_FAILED], [], [], []]
