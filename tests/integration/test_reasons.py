@@ -428,7 +428,7 @@ def test_a_reason_as_the_client_and_the_log_hear_it(shared: Place, tmp_path: Pat
             assert (said["error"], said["status"], said["flag"]) == (reason.name, reason.status, reason.flag)
             assert (said["source"], said["phase"]) == (reason.source.value, reason.phase.value)
             assert said["look_at"] == reason.hint
-            has_retry_after = reason.name in ("rate_limited", "upstream_overloaded")
+            has_retry_after = reason.name in ("rate_limited", "upstream_overloaded", "pending_timeout")
             assert (response.get("retry-after") is not None) == has_retry_after
         else:
             assert line["response_code"] in (200, reason.status)
