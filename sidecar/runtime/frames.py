@@ -1,0 +1,207 @@
+"""
+A configuration on its way to the data path: a sequence of frames, plain bytes each, whoever carries them. *Cold.*
+
+    compiler process --frames--> data path                             by default
+    compiler process --frames--> supervisor --the same--> each worker  a supervisor keeps and forwards them verbatim
+
+    frames = header, problem*, end                                               a file that is refused
+           | header, shapes, settings, upstreams*, routes*, test*, lines*, end   a file that is good
+
+The header is small and JSON: whether the file is good, its digest, what to listen on, how many workers. Reading it
+needs nothing of the data path and builds nothing. All other frames are `sections`' business; long lists are cut, so
+that one frame is loaded and built within about a millisecond. The file was judged before the first frame is sent: its
+own tests included, so that a good one is refused by a data path only for what the machine lacks, such as an address.
+
+`PlanSource` is the seam: a `Reloader` asks it for frames and does not know who made them. `compiler_process` has the
+one that starts a compiler; a worker's gets them from its supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Final, Protocol
+
+from sidecar import __version__
+from sidecar.config.problems import Problem
+
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""More than any file of at most 10 MiB makes; what claims to be longer is no frame."""
+
+PROBLEMS_A_FRAME: Final = 50
+
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Kind(IntEnum):
+    """What a frame is: its first byte. The rest is JSON for HEADER and PROBLEMS, else for `sections` to read."""
+
+    HEADER = 1
+    PROBLEMS = 2
+    SHAPES = 3
+    SETTINGS = 4
+    UPSTREAMS = 5
+    ROUTES = 6
+    TESTS = 7
+    LINES = 8
+    END = 9
+
+
+class FrameError(Exception):
+    """What came is not what a compiler of this version sends; the message says why, in one line."""
+
+
+class PlanSourceError(Exception):
+    """There are no frames, for a reason that is not in the file; the message says why, in one line."""
+
+
+class PlanSource(Protocol):
+    """Whoever has the configuration that is to be in force."""
+
+    def frames(self, trigger: str) -> AsyncIterator[bytes]:
+        """
+        All frames of the configuration as it is now, the header first, `END` last; each as `read_frame` returns it.
+
+        The caller reads them to the end or closes the iterator, at which the source gives up what it was doing. It may
+        be called again only then.
+
+        Args:
+            trigger: Why: `start`, `file`, `signal` or `admin`.
+
+        Raises:
+            PlanSourceError: There will be no (further) frames; those that came are void.
+            FrameError: What came is no frame.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    An address that the file wants to be listened on.
+
+    Attributes:
+        role: `inbound`, `outbound`, `metrics` or `admin`.
+        address: As in the file, variables replaced: `host:port`, `[v6]:port` or `unix:/path`.
+        host: That every request here is for, or None.
+        line: Where the file says so, from 1; for problems. So for `column` and `path`.
+    """
+
+    role: str
+    address: str
+    host: str | None
+    line: int
+    column: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """
+    What is known about a configuration without building it.
+
+    Attributes:
+        is_ok: Whether it may be put in force; else `PROBLEMS` follow, or `error` says why.
+        digest_hex: SHA-256 of the file; empty if it could not be read.
+        listeners: What to listen on; empty where `is_ok` is not.
+        workers: Data-path processes that the file wants, 1 or more.
+        error: Why there is no configuration, if not for something in the file: one line, else empty.
+        version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
+    """
+
+    is_ok: bool
+    digest_hex: str = ""
+    listeners: tuple[Wanted, ...] = ()
+    workers: int = 1
+    error: str = ""
+    version: str = __version__
+
+    @property
+    def config_hash(self) -> str:
+        """First 12 hexadecimal digits of the digest: how the file is called in logs and metrics."""
+        return self.digest_hex[:12]
+
+    def to_frame(self) -> bytes:
+        """As a frame."""
+        return make_frame(Kind.HEADER, json.dumps(asdict(self)).encode())
+
+
+def make_frame(kind: Kind, payload: bytes = b"") -> bytes:
+    """A frame of this kind."""
+    return bytes((kind,)) + payload
+
+
+def kind_of(frame: bytes) -> Kind:
+    """
+    What a frame is.
+
+    Raises:
+        FrameError: It is none.
+    """
+    try:
+        return Kind(frame[0])
+    except (IndexError, ValueError):
+        raise FrameError(f"expected a frame, found {frame[:20]!r}") from None
+
+
+def read_header(frame: bytes) -> Header:
+    """
+    The header, from the first frame.
+
+    Raises:
+        FrameError: It is something else, or of another version.
+    """
+    if kind_of(frame) is not Kind.HEADER:
+        raise FrameError(f"expected a header, found {frame[:20]!r}")
+    try:
+        said = json.loads(frame[1:])
+        version = said["version"]
+    except (ValueError, LookupError, TypeError):
+        raise FrameError(f"expected a header, found {frame[:20]!r}") from None
+    if version != __version__:
+        hint = "another one was installed meanwhile: restart this one"
+        raise FrameError(f"expected a compiler of version {__version__}, found {version}; {hint}")
+    try:
+        return Header(**{**said, "listeners": tuple(Wanted(**one) for one in said["listeners"])})
+    except (LookupError, TypeError):
+        raise FrameError("expected a header, found other keys") from None
+
+
+def problem_frames(problems: Sequence[Problem]) -> list[bytes]:
+    """Problems as frames."""
+    pieces = (problems[at : at + PROBLEMS_A_FRAME] for at in range(0, len(problems), PROBLEMS_A_FRAME))
+    return [make_frame(Kind.PROBLEMS, json.dumps([asdict(one) for one in piece]).encode()) for piece in pieces]
+
+
+def read_problems(frame: bytes) -> list[Problem]:
+    """The problems of one frame of kind `PROBLEMS`."""
+    try:
+        return [Problem(**one) for one in json.loads(frame[1:])]
+    except (ValueError, TypeError):
+        raise FrameError(f"expected problems, found {frame[:20]!r}") from None
+
+
+# --- on a stream of bytes --------------------------------------------------------------------------------------
+
+
+def prefixed(frame: bytes) -> bytes:
+    """A frame as it is written to a stream: its length in four octets, little endian, goes before it."""
+    return _LENGTH.pack(len(frame)) + frame
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    """
+    The next frame of a stream.
+
+    Raises:
+        FrameError: What comes is longer than any frame, or nothing.
+        asyncio.IncompleteReadError: The stream ended before or inside of it.
+    """
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    if not 0 < length <= MAX_FRAME_BYTES:
+        raise FrameError(f"expected a frame of at most {MAX_FRAME_BYTES} octets, found a length of {length}")
+    return await reader.readexactly(length)
