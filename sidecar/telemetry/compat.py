@@ -16,9 +16,8 @@ from sidecar import __version__
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.telemetry import compat_catalogue as rows
-from sidecar.telemetry import exposition
 from sidecar.telemetry.catalogue import Metric
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.exposition import Numbers, Section, histograms_of, labelled, numbers_of
 from sidecar.telemetry.metrics import Counter, CounterFamily, Histogram, HistogramFamily
 from sidecar.telemetry.scope import Scope
 from sidecar.telemetry.upstreams import ClusterLike
@@ -394,16 +393,13 @@ class Compat:
         for mesh in self._meshes:
             mesh.connection_closed(direction, lasted_ns)
 
-    def exposed(self, view: View, form: Format) -> Iterator[bytes]:
+    def sections(self, view: View) -> Iterator[Section]:
         """All their series."""
         for mesh in self._meshes:
             for family in list(mesh.families()):
-                if isinstance(family, CounterFamily):
-                    yield from exposition.counters(family, form)
-                else:
-                    yield from exposition.histograms(family, form)
+                yield numbers_of(family) if isinstance(family, CounterFamily) else histograms_of(family)
             for row, series in mesh.read(view):
-                yield from exposition.samples(row, form, exposition.labelled(row, series))
+                yield Numbers(row, labelled(row, series))
 
 
 def _mesh_and_node(environment: Mapping[str, str], mesh: str, node: str) -> tuple[str, str]:

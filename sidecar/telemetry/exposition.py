@@ -11,7 +11,11 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import gzip
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
@@ -26,6 +30,9 @@ from sidecar.telemetry.metrics import CounterFamily, Exemplar, Histogram, Histog
 Samples = Iterable[tuple[bytes, float]]
 """Labels as `label_text`, empty for none, and a number."""
 
+SLICE_S = 0.001
+"""What a scrape may hold the loop for at a stretch (design, section 9)."""
+
 _PIECE = 64  # samples; about 20 us
 _UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes"}
 
@@ -35,6 +42,85 @@ class Format(Enum):
 
     TEXT = b"text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """
+    A counter's or gauge's series at a scrape.
+
+    Attributes:
+        row: What they are.
+        series: May be read from what counts only when it is walked, once.
+    """
+
+    row: Metric
+    series: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """
+    A histogram's series at a scrape.
+
+    Attributes:
+        row: What they are.
+        scale: What is observed, in the row's unit.
+        children: Themselves: they may grow while they are walked.
+    """
+
+    row: Metric
+    scale: float
+    children: Iterable[Histogram]
+
+
+Section = Numbers | Histograms | None
+"""All series of one metric; None is a moment at which to give way to others."""
+
+
+def numbers_of(family: CounterFamily) -> Numbers:
+    """All series of a counter."""
+    return Numbers(family.metric, [(child.labels, child.value) for child in family.children.values()])
+
+
+def histograms_of(family: HistogramFamily) -> Histograms:
+    """All series of a histogram."""
+    return Histograms(family.metric, family.scale, list(family.children.values()))
+
+
+def written(sections: Iterable[Section], form: Format) -> Iterator[bytes]:
+    """Sections as text."""
+    for section in sections:
+        if isinstance(section, Numbers):
+            yield from samples(section.row, form, section.series)
+        elif isinstance(section, Histograms):
+            yield from histograms(section, form)
+        else:
+            yield b""
+
+
+async def sliced(
+    sections: Iterable[Section], form: Format, last: Callable[[Format], bytes], *, is_compressed: bool
+) -> bytes:
+    """
+    Sections as one text, giving way to others whenever a slice is used up.
+
+    Args:
+        last: Makes the end of the text, in a thread, where the whole is joined and compressed.
+    """
+    pieces: list[bytes] = []
+    end = time.perf_counter() + SLICE_S
+    for piece in written(sections, form):
+        pieces.append(piece)
+        if time.perf_counter() >= end:
+            await asyncio.sleep(0)
+            end = time.perf_counter() + SLICE_S
+
+    def finished() -> bytes:
+        whole = b"".join((*pieces, last(form)))
+        return gzip.compress(whole, compresslevel=1, mtime=0) if is_compressed else whole
+
+    return await asyncio.to_thread(finished)
 
 
 def head(row: Metric, form: Format) -> bytes:
@@ -70,22 +156,17 @@ def labelled(row: Metric, series: Iterable[tuple[tuple[str, ...], float]]) -> Sa
     return ((label_text(row.labels, labels), value) for labels, value in series)
 
 
-def counters(family: CounterFamily, form: Format) -> Iterator[bytes]:
-    """All series of a counter."""
-    return samples(family.metric, form, [(child.labels, child.value) for child in family.children.values()])
-
-
-def histograms(family: HistogramFamily, form: Format) -> Iterator[bytes]:
-    """All series of a histogram, cumulative as Prometheus wants them; in OpenMetrics with exemplars."""
-    row = family.metric
+def histograms(section: Histograms, form: Format) -> Iterator[bytes]:
+    """Cumulative as Prometheus wants them; in OpenMetrics with exemplars."""
+    row = section.row
     yield head(row, form)
     bounds = [*map(str, map(float, row.buckets)), "+Inf"]
     pattern = "".join(f'{row.name}_bucket{{%b,le="{bound}"}} %d%b\n' for bound in bounds)
     pattern += f"{row.name}_count{{%b}} %d\n{row.name}_sum{{%b}} %b\n"
     template = pattern.encode()
     has_exemplars = form is Format.OPENMETRICS
-    for child in list(family.children.values()):
-        yield _histogram(child, template, family.scale, has_exemplars=has_exemplars)
+    for child in section.children:
+        yield _histogram(child, template, section.scale, has_exemplars=has_exemplars)
 
 
 def _histogram(child: Histogram, template: bytes, scale: float, *, has_exemplars: bool) -> bytes:
@@ -107,10 +188,19 @@ def _exemplar(exemplar: Exemplar, scale: float) -> bytes:
 
 
 def process(form: Format) -> bytes:
-    """What prometheus-client knows about the process and the interpreter; in OpenMetrics also the end of everything."""
+    """
+    What prometheus-client knows about the process and the interpreter; in OpenMetrics also the end of everything.
+
+    Call it in a thread: open files are counted, which takes a call for each.
+    """
+    return of_registry(_registry, form)
+
+
+def of_registry(registry: CollectorRegistry, form: Format) -> bytes:
+    """What prometheus-client writes of a registry."""
     if form is Format.TEXT:
-        return generate_latest(_registry)
-    whole: bytes = generate_openmetrics(_registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    whole: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
     return whole
 
 

@@ -1,11 +1,10 @@
 """
-What a scrape sees, in which order, and in slices: the event loop is never held for long, however many routes. *Cold.*
+What a scrape sees, and in which order: sections that are read while they are walked, so that whoever walks them can
+give way to others in between, however many routes there are. *Cold.*
 """
 
 from __future__ import annotations
 
-import asyncio
-import gzip
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,14 +13,11 @@ from sidecar import __version__
 from sidecar.exchange import Direction
 from sidecar.telemetry import catalogue, exposition
 from sidecar.telemetry.compat import Compat, View
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.exposition import Format, Numbers, Section, histograms_of, labelled, numbers_of
 from sidecar.telemetry.metrics import CounterFamily, HistogramFamily, RequestMetrics
 from sidecar.telemetry.scopes import Scopes
 from sidecar.telemetry.sinks import Sinks
 from sidecar.telemetry.upstreams import Upstreams
-
-SLICE_S = 0.001
-"""What a scrape may hold the loop for at a stretch (design, section 9)."""
 
 _BUILD = (__version__, ".".join(map(str, sys.version_info[:3])))
 
@@ -52,15 +48,14 @@ class Configuration:
         self.is_good = False
         self.reloads.child("failure").value += 1
 
-    def exposed(self, form: Format) -> Iterator[bytes]:
+    def sections(self) -> Iterator[Section]:
         """All its series."""
-        samples = exposition.samples
-        yield from samples(catalogue.RELOAD_SUCCESSFUL, form, [(b"", int(self.is_good))])
-        yield from samples(catalogue.RELOAD_TIME, form, [(b"", self.time_s)])
-        info = exposition.labelled(catalogue.CONFIG_INFO, [((self.hash,), 1)] if self.hash else [])
-        yield from samples(catalogue.CONFIG_INFO, form, info)
-        yield from exposition.counters(self.reloads, form)
-        yield from exposition.histograms(self.durations, form)
+        yield Numbers(catalogue.RELOAD_SUCCESSFUL, [(b"", int(self.is_good))])
+        yield Numbers(catalogue.RELOAD_TIME, [(b"", self.time_s)])
+        row = catalogue.CONFIG_INFO
+        yield Numbers(row, labelled(row, [((self.hash,), 1)] if self.hash else []))
+        yield numbers_of(self.reloads)
+        yield histograms_of(self.durations)
 
 
 class Downstreams:
@@ -101,54 +96,45 @@ class Scrape:
         self._active = active
 
     def whole(self, form: Format, compat: Compat | None = None) -> bytes:
-        """Everything at once; holds the loop for as long as that takes."""
-        return b"".join((*self._pieces(form, compat), exposition.process(form)))
+        """Everything as text at once; holds the loop for as long as that takes."""
+        return b"".join((*exposition.written(self.sections(compat), form), exposition.process(form)))
 
     async def sliced(self, form: Format, compat: Compat | None = None, *, is_compressed: bool) -> bytes:
         """The same, giving way to others whenever a slice is used up; a thread does what can be done in one."""
-        pieces: list[bytes] = []
-        end = time.perf_counter() + SLICE_S
-        for piece in self._pieces(form, compat):
-            pieces.append(piece)
-            if time.perf_counter() >= end:
-                await asyncio.sleep(0)
-                end = time.perf_counter() + SLICE_S
-        return await asyncio.to_thread(_finished, pieces, form, is_compressed)
+        return await exposition.sliced(self.sections(compat), form, exposition.process, is_compressed=is_compressed)
 
-    def _pieces(self, form: Format, compat: Compat | None) -> Iterator[bytes]:
+    def sections(self, compat: Compat | None) -> Iterator[Section]:
+        """Every metric once."""
         for _ in self._scopes.expire():
-            yield b""
+            yield None
         metrics = self._metrics
-        counters, histograms = exposition.counters, exposition.histograms
-        yield from histograms(metrics.server_duration, form)
-        yield from histograms(metrics.client_duration, form)
-        yield from counters(metrics.requests, form)
-        yield from self._by_direction(catalogue.REQUESTS_ACTIVE, form, self._active)
-        yield from counters(metrics.request_bytes, form)
-        yield from counters(metrics.response_bytes, form)
-        yield from histograms(metrics.overhead, form)
-        yield from self._upstreams.exposed(form)
-        yield from counters(metrics.retries, form)
-        yield from counters(metrics.retried, form)
-        yield from counters(metrics.retries_skipped, form)
+        yield histograms_of(metrics.server_duration)
+        yield histograms_of(metrics.client_duration)
+        yield numbers_of(metrics.requests)
+        yield self._by_direction(catalogue.REQUESTS_ACTIVE, self._active)
+        yield numbers_of(metrics.request_bytes)
+        yield numbers_of(metrics.response_bytes)
+        yield histograms_of(metrics.overhead)
+        yield from self._upstreams.sections()
+        yield numbers_of(metrics.retries)
+        yield numbers_of(metrics.retried)
+        yield numbers_of(metrics.retries_skipped)
         open_now = self._connections()
-        numbers = [open_now.get(direction, 0) for direction in Direction]
-        yield from self._by_direction(catalogue.DOWNSTREAM_ACTIVE, form, numbers)
-        yield from self._by_direction(catalogue.DOWNSTREAM_OPENED, form, self._downstreams.opened)
-        yield from self._by_direction(catalogue.DOWNSTREAM_CLOSED, form, self._downstreams.closed)
-        yield from self._configuration.exposed(form)
-        yield from self._told_and_lost(form)
-        yield from self._identity(form)
+        yield self._by_direction(catalogue.DOWNSTREAM_ACTIVE, [open_now.get(direction, 0) for direction in Direction])
+        yield self._by_direction(catalogue.DOWNSTREAM_OPENED, self._downstreams.opened)
+        yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
+        yield from self._configuration.sections()
+        yield from self._told_and_lost()
+        yield from identity(self._sinks.resource)
         if compat is not None:
             shown, downstreams = self._upstreams.shown(), self._downstreams
             is_good = self._configuration.is_good
-            yield from compat.exposed(View(shown, downstreams.opened, downstreams.closed, is_config_good=is_good), form)
+            yield from compat.sections(View(shown, downstreams.opened, downstreams.closed, is_config_good=is_good))
 
-    def _by_direction(self, row: catalogue.Metric, form: Format, numbers: list[int]) -> Iterator[bytes]:
-        series = [((direction.label,), numbers[direction]) for direction in Direction]
-        return exposition.samples(row, form, exposition.labelled(row, series))
+    def _by_direction(self, row: catalogue.Metric, numbers: list[int]) -> Numbers:
+        return Numbers(row, labelled(row, [((direction.label,), numbers[direction]) for direction in Direction]))
 
-    def _told_and_lost(self, form: Format) -> Iterator[bytes]:
+    def _told_and_lost(self) -> Iterator[Section]:
         sinks = self._sinks
         for row, series in (
             (catalogue.SPANS_EXPORTED, [((), sinks.span_losses.exported)]),
@@ -157,18 +143,12 @@ class Scrape:
             (catalogue.LOG_LINES_FILTERED, [((), sinks.lines_filtered)]),
             (catalogue.QUEUE, [((queue,), size) for queue, size in sinks.waiting_bytes()]),
         ):
-            yield from exposition.samples(row, form, exposition.labelled(row, series))
-
-    def _identity(self, form: Format) -> Iterator[bytes]:
-        build, target = catalogue.BUILD_INFO, catalogue.TARGET_INFO
-        yield from exposition.samples(build, form, exposition.labelled(build, [(_BUILD, 1)]))
-        names = ("service.name", "service.namespace", "service.version", "service.instance.id")
-        values = tuple(self._sinks.resource.get(name, "") for name in names)
-        yield from exposition.samples(target, form, exposition.labelled(target, [(values, 1)]))
+            yield Numbers(row, labelled(row, series))
 
 
-def _finished(pieces: list[bytes], form: Format, is_compressed: bool) -> bytes:
-    """In a thread: joining megabytes, compressing them, and counting open files, which takes a call for each."""
-    pieces.append(exposition.process(form))
-    whole = b"".join(pieces)
-    return gzip.compress(whole, compresslevel=1, mtime=0) if is_compressed else whole
+def identity(resource: Mapping[str, str]) -> Iterator[Section]:
+    """What is running, and for whom by these attributes."""
+    build, target = catalogue.BUILD_INFO, catalogue.TARGET_INFO
+    yield Numbers(build, labelled(build, [(_BUILD, 1)]))
+    names = ("service.name", "service.namespace", "service.version", "service.instance.id")
+    yield Numbers(target, labelled(target, [(tuple(resource.get(name, "") for name in names), 1)]))

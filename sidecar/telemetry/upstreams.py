@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from sidecar import clock
-from sidecar.telemetry import catalogue, exposition
+from sidecar.telemetry import catalogue
 from sidecar.telemetry.catalogue import Metric
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.exposition import Numbers, Samples, Section, histograms_of
 from sidecar.telemetry.metrics import HistogramFamily, label_text
 
 
@@ -119,7 +119,7 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
 
 def _samples(
     row: Metric, read: Callable[[ClusterLike], Iterable[Labelled]], clusters: list[tuple[bytes, ClusterLike]]
-) -> exposition.Samples:
+) -> Samples:
     """One row of all upstreams; each name is escaped once a scrape, each other label's value once a row."""
     if len(row.labels) == 1:
         for name, cluster in clusters:
@@ -175,13 +175,13 @@ class Upstreams:
         late = [cluster for name, (cluster, deadline) in self._leaving.items() if name not in live and deadline > now]
         return [*live.values(), *late]
 
-    def exposed(self, form: Format) -> Iterator[bytes]:
+    def sections(self) -> Iterator[Section]:
         """All their series."""
         clusters: list[tuple[bytes, ClusterLike]] = []
         for cluster in self.shown():
             clusters.append((label_text(("upstream",), (cluster.name,)), cluster))
             if not len(clusters) % 256:
-                yield b""
+                yield None
         for row, read in ROWS:
-            yield from exposition.samples(row, form, _samples(row, read, clusters))
-        yield from exposition.histograms(self._connect_duration, form)
+            yield Numbers(row, _samples(row, read, clusters))
+        yield histograms_of(self._connect_duration)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sidecar.exchange import Direction
-from sidecar.telemetry import scrape
+from sidecar.telemetry import exposition
 from sidecar.telemetry.exposition import Format
 from tests.unit.telemetry.cases import Told, over, request
 
@@ -28,9 +28,9 @@ def telemetry_with_routes(count: int) -> Told:
     return telemetry
 
 
-def without_process(exposition: bytes) -> list[bytes]:
+def without_process(text: bytes) -> list[bytes]:
     """What does not change by itself."""
-    return [line for line in exposition.splitlines() if b"process_" not in line and b"python_" not in line]
+    return [line for line in text.splitlines() if b"process_" not in line and b"python_" not in line]
 
 
 @pytest.mark.parametrize("form", list(Format))
@@ -46,7 +46,7 @@ def test_slices_make_the_whole(form: Format, is_compressed: bool) -> None:
 
 def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a slice of no length, the loop goes round for every piece; no piece is more than a series of a histogram."""
-    monkeypatch.setattr(scrape, "SLICE_S", 0.0)
+    monkeypatch.setattr(exposition, "SLICE_S", 0.0)
     telemetry = telemetry_with_routes(100)
     turns = 0
 
@@ -81,7 +81,7 @@ def test_no_stretch_of_a_scrape_of_2000_routes_takes_5_ms() -> None:
 
 def test_reloads_and_requests_between_slices_are_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Series come and go while a scrape is under way."""
-    monkeypatch.setattr(scrape, "SLICE_S", 0.0)
+    monkeypatch.setattr(exposition, "SLICE_S", 0.0)
     telemetry = telemetry_with_routes(50)
 
     async def both() -> bytes:
@@ -109,13 +109,13 @@ def test_reloads_and_requests_between_slices_are_no_harm(monkeypatch: pytest.Mon
 def test_compression_is_left_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes 30 ms for 2,000 routes and lets go of the interpreter."""
     threads: list[threading.Thread] = []
-    finished = scrape._finished
+    compress = gzip.compress
 
-    def noting(*arguments: object) -> bytes:
+    def noting(data: bytes, **options: int) -> bytes:
         threads.append(threading.current_thread())
-        return finished(*arguments)  # type: ignore[arg-type]
+        return compress(data, **options)
 
-    monkeypatch.setattr(scrape, "_finished", noting)
+    monkeypatch.setattr(exposition.gzip, "compress", noting)
     asyncio.run(telemetry_with_routes(1).scrape(Format.TEXT, is_compressed=True))
     assert threads
     assert threads[0] is not threading.main_thread()
