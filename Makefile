@@ -123,6 +123,14 @@ image-test:  ## build the image on a fresh Debian base and try it for real (as r
 bench: $(READY)  ## compare the CPU cost of a request with other proxies, side by side
 	@$(BIN)/python benchmarks/compare.py
 
+# Each interpreter counts for its own version; the others' ceilings stay. Give those that have the dependencies too:
+# `make ceilings CEILINGS_WITH=".venv/bin/python /path/to/python3.13"`.
+CEILINGS_WITH ?= $(BIN)/python
+
+.PHONY: ceilings
+ceilings: $(READY)  ## commit to what a request costs now, in counts: benchmarks/micro/ceilings.json
+	@for python in $(CEILINGS_WITH); do PYTHONHASHSEED=0 $$python -m benchmarks.micro.counts --write || exit 1; done
+
 .PHONY: clean
 clean:  ## remove what these targets made, the virtual environment included
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
