@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Type = Literal["counter", "gauge", "histogram"]
+Merge = Literal["sum", "max", "min", "own"]
+"""How the numbers of several workers become one; `own`: not theirs but the supervisor's."""
 
 DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """What OpenTelemetry advises for `http.server.request.duration` and `http.client.request.duration`."""
@@ -43,6 +45,7 @@ class Metric:
         labels: Names, in the order in which values are given.
         help: One sentence without a full stop.
         buckets: Upper bounds, in the metric's unit, of a histogram.
+        merge: What a supervisor makes of its workers' numbers. Counters and histograms add up.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Metric:
     labels: tuple[str, ...]
     help: str
     buckets: tuple[float, ...] = ()
+    merge: Merge = "sum"
 
 
 _DURATION_LABELS = (
@@ -125,7 +129,7 @@ UPSTREAM_IDLE = Metric(
     "sidecar_upstream_connections_idle", "gauge", "", ("upstream",), "Connections that wait in the pool",
 )  # fmt: skip
 UPSTREAM_ENDPOINTS = Metric(
-    "sidecar_upstream_endpoints", "gauge", "", ("upstream",), "Endpoints that the upstream has now",
+    "sidecar_upstream_endpoints", "gauge", "", ("upstream",), "Endpoints that the upstream has now", merge="max",
 )  # fmt: skip
 
 UPSTREAM_PENDING_TIMEOUTS = Metric(
@@ -134,9 +138,11 @@ UPSTREAM_PENDING_TIMEOUTS = Metric(
 )  # fmt: skip
 UPSTREAM_EJECTED = Metric(
     "sidecar_upstream_endpoints_ejected", "gauge", "", ("upstream",), "Endpoints that are ejected or on probation",
+    merge="max",
 )  # fmt: skip
 UPSTREAM_UNHEALTHY = Metric(
     "sidecar_upstream_endpoints_unhealthy", "gauge", "", ("upstream",), "Endpoints that health checks found unhealthy",
+    merge="max",
 )  # fmt: skip
 UPSTREAM_EJECTIONS = Metric(
     "sidecar_upstream_ejections_total", "counter", "", ("upstream", "reason"), "Times that an endpoint was ejected",
@@ -150,6 +156,7 @@ UPSTREAM_HEALTH_CHECKS = Metric(
 )  # fmt: skip
 UPSTREAM_PANIC = Metric(
     "sidecar_upstream_panic", "gauge", "", ("upstream",), "1 while too few endpoints are usable, so that all are used",
+    merge="max",
 )  # fmt: skip
 UPSTREAM_PANICS = Metric(
     "sidecar_upstream_panics_total", "counter", "", ("upstream",), "Times that too few endpoints were usable",
@@ -168,7 +175,7 @@ DNS_LOOKUPS = Metric(
 )  # fmt: skip
 DNS_TIME = Metric(
     "sidecar_upstream_dns_last_success_timestamp_seconds", "gauge", "s", ("upstream",),
-    "When an upstream's name last gave addresses, in seconds since the Unix epoch; 0 for never",
+    "When an upstream's name last gave addresses, in seconds since the Unix epoch; 0 for never", merge="min",
 )  # fmt: skip
 RETRIES = Metric(
     "sidecar_upstream_retries_total", "counter", "", ("upstream", "reason"),
@@ -198,21 +205,23 @@ DOWNSTREAM_CLOSED = Metric(
 
 RELOAD_SUCCESSFUL = Metric(
     "sidecar_config_last_reload_successful", "gauge", "", (), "1 if the last load of the configuration was good",
+    merge="own",
 )  # fmt: skip
 RELOAD_TIME = Metric(
     "sidecar_config_last_reload_success_timestamp_seconds", "gauge", "s", (),
-    "When the live configuration was loaded, in seconds since the Unix epoch",
+    "When the live configuration was loaded, in seconds since the Unix epoch", merge="own",
 )  # fmt: skip
 CONFIG_INFO = Metric(
-    "sidecar_config_info", "gauge", "", ("hash",), "1 for the hash of the live configuration",
+    "sidecar_config_info", "gauge", "", ("hash",), "1 for the hash of the live configuration", merge="own",
 )  # fmt: skip
 RELOADS = Metric(
-    "sidecar_config_reloads_total", "counter", "", ("result",), "Attempts to load a changed configuration",
+    "sidecar_config_reloads_total", "counter", "", ("result",), "Attempts to load a changed configuration", merge="own",
 )  # fmt: skip
 
 RELOAD_DURATION = Metric(
     "sidecar_config_load_duration_seconds", "histogram", "s", ("result",),
     "Time from reading the configuration to its being live or refused, the first load included", LOAD_BUCKETS_S,
+    merge="own",
 )  # fmt: skip
 
 SPANS_EXPORTED = Metric(
@@ -236,13 +245,25 @@ QUEUE = Metric(
     "Octets that wait for the collector, or for the log's file",
 )  # fmt: skip
 
+WORKERS = Metric(
+    "sidecar_workers", "gauge", "", (), "Data-path processes that there should be", merge="own",
+)  # fmt: skip
+WORKERS_LIVE = Metric(
+    "sidecar_workers_live", "gauge", "", (), "Data-path processes that serve now", merge="own",
+)  # fmt: skip
+WORKER_RESTARTS = Metric(
+    "sidecar_worker_restarts_total", "counter", "", ("reason",),
+    "Workers that another one was started for: died, hung (did not answer), not_ready (did not become ready)",
+    merge="own",
+)  # fmt: skip
+
 BUILD_INFO = Metric(
-    "sidecar_build_info", "gauge", "", ("version", "python_version"), "1 for what is running",
+    "sidecar_build_info", "gauge", "", ("version", "python_version"), "1 for what is running", merge="own",
 )  # fmt: skip
 TARGET_INFO = Metric(
     "target_info", "gauge", "",
     ("service_name", "service_namespace", "service_version", "service_instance_id"),
-    "1 for the service that this sidecar speaks for, and its OpenTelemetry resource",
+    "1 for the service that this sidecar speaks for, and its OpenTelemetry resource", merge="own",
 )  # fmt: skip
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

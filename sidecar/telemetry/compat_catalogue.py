@@ -8,7 +8,7 @@ said in its help.
 
 from __future__ import annotations
 
-from sidecar.telemetry.catalogue import Metric
+from sidecar.telemetry.catalogue import Merge, Metric
 
 ENVOY_BUCKETS = (
     0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 300000.0,
@@ -26,8 +26,8 @@ def _counter(name: str, labels: tuple[str, ...], text: str, unit: str = "") -> M
     return Metric(name, "counter", unit, labels, text)
 
 
-def _gauge(name: str, labels: tuple[str, ...], text: str) -> Metric:
-    return Metric(name, "gauge", "", labels, text)
+def _gauge(name: str, labels: tuple[str, ...], text: str, merge: Merge = "sum") -> Metric:
+    return Metric(name, "gauge", "", labels, text, merge=merge)
 
 
 def _histogram(name: str, unit: str, labels: tuple[str, ...], text: str, buckets: tuple[float, ...]) -> Metric:
@@ -69,9 +69,13 @@ ENVOY_CX_OVERFLOW = _counter(
     "envoy_cluster_upstream_cx_overflow", _CLUSTER, "Connections that the circuit breaker forbade"
 )
 ENVOY_CX_IDLE = _counter("envoy_cluster_upstream_cx_idle_timeout", _CLUSTER, "Connections closed for being idle")
-ENVOY_HEALTHY = _gauge("envoy_cluster_membership_healthy", _CLUSTER, "Endpoints that are neither unhealthy nor ejected")
-ENVOY_MEMBERS = _gauge("envoy_cluster_membership_total", _CLUSTER, "Endpoints")
-ENVOY_EJECTED = _gauge("envoy_cluster_outlier_detection_ejections_active", _CLUSTER, "Endpoints that are ejected")
+ENVOY_HEALTHY = _gauge(
+    "envoy_cluster_membership_healthy", _CLUSTER, "Endpoints that are neither unhealthy nor ejected", "min"
+)
+ENVOY_MEMBERS = _gauge("envoy_cluster_membership_total", _CLUSTER, "Endpoints", "max")
+ENVOY_EJECTED = _gauge(
+    "envoy_cluster_outlier_detection_ejections_active", _CLUSTER, "Endpoints that are ejected", "max"
+)
 ENVOY_CHECKS_FAILED = _counter("envoy_cluster_health_check_failure", _CLUSTER, "Active health checks that failed")
 ENVOY_DOWNSTREAM_XX = _counter(
     "envoy_http_downstream_rq_xx", _MANAGER + _CLASS, "Exchanges by direction and class of status"
@@ -80,8 +84,10 @@ ENVOY_DOWNSTREAM_TIME = _histogram(
     "envoy_http_downstream_rq_time", "ms", _MANAGER, "Milliseconds that an exchange took",
     ENVOY_BUCKETS,
 )  # fmt: skip
-ENVOY_LIVE = _gauge("envoy_server_live", (), "1: the sidecar answers")
-ENVOY_CONNECTED = _gauge("envoy_control_plane_connected_state", (), "1 if the last load of the configuration was good")
+ENVOY_LIVE = _gauge("envoy_server_live", (), "1: the sidecar answers", "max")
+ENVOY_CONNECTED = _gauge(
+    "envoy_control_plane_connected_state", (), "1 if the last load of the configuration was good", "min"
+)
 
 # --- AWS App Mesh's metrics extension ------------------------------------------------------------------------
 APPMESH_TAGS = ("appmesh_mesh", "appmesh_virtual_node")
@@ -129,7 +135,7 @@ ISTIO_TCP_SENT = _counter("istio_tcp_sent_bytes_total", ISTIO_PEERS, "Octets to 
 ISTIO_TCP_RECEIVED = _counter("istio_tcp_received_bytes_total", ISTIO_PEERS, "Octets from clients in ended tunnels")
 ISTIO_TCP_OPENED = _counter("istio_tcp_connections_opened_total", ISTIO_PEERS, "Tunnels (CONNECT, upgrades) that ended")
 ISTIO_TCP_CLOSED = _counter("istio_tcp_connections_closed_total", ISTIO_PEERS, "Tunnels (CONNECT, upgrades) that ended")
-ISTIO_BUILD = _gauge("istio_build", ("component", "tag"), "1 for what is running")
+ISTIO_BUILD = _gauge("istio_build", ("component", "tag"), "1 for what is running", "max")
 
 # --- Linkerd -------------------------------------------------------------------------------------------------
 _LINK = ("direction", "authority", "tls", "dst_service")
@@ -175,7 +181,7 @@ LINKERD_BACKEND_STATUS = _counter(
     "Requests from the app by upstream and how they ended",
 )  # fmt: skip
 LINKERD_ENDPOINTS = _gauge(
-    "outbound_http_balancer_endpoints", ("backend_name", "endpoint_state"), "Endpoints that are ready, or not"
+    "outbound_http_balancer_endpoints", ("backend_name", "endpoint_state"), "Endpoints that are ready, or not", "max"
 )
 
 _ALL = {name: value for name, value in list(globals().items()) if isinstance(value, Metric)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 from sidecar import clock
@@ -19,7 +19,7 @@ from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, Kind
 from sidecar.telemetry import access_log, spans, tracecontext
 from sidecar.telemetry.compat import Compat
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.exposition import Format, Section
 from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import RequestMetrics, code_label
 from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
@@ -420,6 +420,10 @@ class Telemetry:
         return False
 
     # --- the scrape ------------------------------------------------------------------------------------------
+
+    def sections(self) -> Iterator[Section]:
+        """What a scrape sees, as numbers; see `exposition.Section`."""
+        return self._scrape.sections(self._compat)
 
     def exposition(self, form: Format = Format.TEXT) -> bytes:
         """Everything at once, in one of Prometheus' formats; for tests and tools, because it holds the loop."""

@@ -71,6 +71,22 @@ def _lines() -> Iterator[str]:
         " read over some tens",
         "of milliseconds where there are thousands of routes.",
         "",
+        "## Several workers",
+        "",
+        "With `workers` above 1 a scrape shows the sum of all workers' counters and"
+        " histograms, those of workers that are gone included, so no",
+        "counter goes back when one dies. Gauges add up, too, but for these, which are the same in each worker or would"
+        " mean nothing added up:",
+        "",
+        "| rule | gauges |",
+        "|---|---|",
+        *(f"| {meaning} | {_names(rule)} |" for rule, meaning in _RULES.items()),
+        "",
+        "`process_cpu_seconds_total`, `process_open_fds` and the `process_*_memory_bytes` are those of all processes"
+        " together, `process_max_fds` the least,",
+        "`process_start_time_seconds` and `python_*` the supervisor's. `target_info` has the supervisor's"
+        " `service_instance_id`; the spans of each worker have one of its own.",
+        "",
         "## Names of other meshes",
         "",
         "`telemetry.metrics.compat: [envoy, istio, linkerd, appmesh]` shows these beside our own, so that dashboards"
@@ -90,6 +106,14 @@ def _lines() -> Iterator[str]:
         yield from _table(rows)
         yield ""
     yield from ("Beside these come `process_*`, `python_gc_*` and `python_info` of prometheus-client.",)
+
+
+_RULES = {"max": "the highest of all workers", "min": "the lowest of all workers", "own": "the supervisor's own"}
+
+
+def _names(rule: str) -> str:
+    rows = (*METRICS, *(row for family in compat_catalogue.ROWS.values() for row in family))
+    return ", ".join(f"`{row.name}`" for row in rows if row.type == "gauge" and row.merge == rule)
 
 
 def _table(rows: tuple[Metric, ...]) -> Iterator[str]:

@@ -19,6 +19,9 @@ from sidecar.telemetry.scopes import Scopes
 from sidecar.telemetry.sinks import Sinks
 from sidecar.telemetry.upstreams import Upstreams
 
+RESTART_REASONS = ("died", "hung", "not_ready")
+"""Why a worker was replaced."""
+
 _BUILD = (__version__, ".".join(map(str, sys.version_info[:3])))
 
 
@@ -125,6 +128,7 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
         yield from self._configuration.sections()
         yield from self._told_and_lost()
+        yield from workers(1, 1, {})
         yield from identity(self._sinks.resource)
         if compat is not None:
             shown, downstreams = self._upstreams.shown(), self._downstreams
@@ -144,6 +148,14 @@ class Scrape:
             (catalogue.QUEUE, [((queue,), size) for queue, size in sinks.waiting_bytes()]),
         ):
             yield Numbers(row, labelled(row, series))
+
+
+def workers(wanted: int, live: int, restarts: Mapping[str, int]) -> Iterator[Section]:
+    """How many processes carry the data path, and how often one had to be replaced, by reason."""
+    yield Numbers(catalogue.WORKERS, [(b"", wanted)])
+    yield Numbers(catalogue.WORKERS_LIVE, [(b"", live)])
+    row = catalogue.WORKER_RESTARTS
+    yield Numbers(row, labelled(row, [((reason,), restarts.get(reason, 0)) for reason in RESTART_REASONS]))
 
 
 def identity(resource: Mapping[str, str]) -> Iterator[Section]:
