@@ -38,6 +38,7 @@ from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Short, listing, s
 from sidecar.config.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
 from sidecar.config.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
 from sidecar.config.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpstreamName
+from sidecar.config.workers import Workers
 
 __all__ = [
     "AccessLog",
@@ -282,7 +283,7 @@ class RoutingTest(Model):
 class Config(Model):
     """The whole file."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"workers", "tls"})
+    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
 
     service: Annotated[Service, Short("name", "a name, or a mapping `{name, version, namespace}`")] = setting(
         ..., "Who this app is, in telemetry."
@@ -291,6 +292,7 @@ class Config(Model):
     outbound: Outbound | None = setting(None, "Requests from the app; without it there is no outbound listener.")
     upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
     zone: Annotated[FreeName | None, Later("zone")] = setting(None, "Where this sidecar is, such as `eu-west-1a`.")
+    workers: Annotated[Workers, Later("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
     limits: Limits = setting(Limits(), "What a peer may make grow.")
     drain: Drain = setting(Drain(), "The end of the process.")
     admin: Admin = setting(Admin(), "The administrative interface.")

@@ -62,8 +62,10 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          "did you mean `version`?"),
         ("service: s\ninbound: {}", "f:2:1: inbound: expected `app` or `routes`, found neither; "
          "such as `app: 127.0.0.1:8080`"),
-        ("service: s\noutbound: {}\nworkers: 2", "f:3:1: workers: `workers` is not supported yet by this version; "
+        ("service: s\noutbound: {}\ntls: {}", "f:3:1: tls: `tls` is not supported yet by this version; "
          "remove it; a later version will read it"),
+        ("service: s\noutbound: {}\nworkers: 0", "f:3:10: workers: expected an integer from 1 to 64, or `auto`, "
+         "found 0"),
         # --- listeners
         ("service: s\noutbound: {listen: '127.0.0.1:9901'}\nadmin: {}", "f:3:8: admin: `127.0.0.1:9901` is already "
          "listened on as `127.0.0.1:9901` by `outbound`; give each listener an address of its own"),
