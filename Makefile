@@ -119,6 +119,17 @@ image:  ## build the container image with docker, podman or buildah
 image-test:  ## build the image on a fresh Debian base and try it for real (as root: buildah, debootstrap)
 	@tests/image/run.sh
 
+# The same source, its data path compiled: several times the requests for the same CPU (docs/performance.md).
+.PHONY: compile
+compile: build/sidecar  ## compile the data path with mypyc; build/sidecar runs it (needs a C compiler, Python's headers)
+
+build/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py) setup.py pyproject.toml
+	@echo "compiling the data path: a minute or two"
+	@rm -rf build/compiled build/temp
+	@SIDECAR_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib build/compiled --build-temp build/temp
+	@printf '#!/bin/sh\nPYTHONPATH=%s/build/compiled exec %s/sidecar "$$@"\n' "$(CURDIR)" "$(abspath $(BIN))" > $@
+	@chmod +x $@
+
 .PHONY: bench
 bench: $(READY)  ## compare the CPU cost of a request with other proxies, side by side
 	@$(BIN)/python benchmarks/compare.py

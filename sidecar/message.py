@@ -7,7 +7,7 @@ function of one field (the host in `Host`, the cookies in `Cookie`) is computed 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 
 class Kind:
@@ -17,21 +17,21 @@ class Kind:
     A head keeps the union of its fields' kinds in `kinds`, so that the common case asks one integer once.
     """
 
-    HOP = 1  # hop-by-hop by RFC 9110, 7.6.1: never forwarded
-    HOST = 2
-    CONTENT_LENGTH = 4
-    TRANSFER_ENCODING = 8
-    CONNECTION = 16
-    UPGRADE = 32
-    EXPECT = 64
-    COOKIE = 128
-    TRACE = 256  # traceparent, tracestate and other propagation formats
-    REQUEST_ID = 512
-    FORWARDED_FOR = 1024
-    FORWARDED_PROTO = 2048
-    VIA = 4096
-    TE = 8192
-    USER_AGENT = 16384
+    HOP: Final = 1  # hop-by-hop by RFC 9110, 7.6.1: never forwarded
+    HOST: Final = 2
+    CONTENT_LENGTH: Final = 4
+    TRANSFER_ENCODING: Final = 8
+    CONNECTION: Final = 16
+    UPGRADE: Final = 32
+    EXPECT: Final = 64
+    COOKIE: Final = 128
+    TRACE: Final = 256  # traceparent, tracestate and other propagation formats
+    REQUEST_ID: Final = 512
+    FORWARDED_FOR: Final = 1024
+    FORWARDED_PROTO: Final = 2048
+    VIA: Final = 4096
+    TE: Final = 8192
+    USER_AGENT: Final = 16384
 
 
 class Field:
@@ -69,10 +69,10 @@ class Framing:
     member of an enumeration costs 68 ns instead of 16, and a request mentions some forty of them.
     """
 
-    NONE = 0
-    LENGTH = 1
-    CHUNKED = 2
-    CLOSE = 3
+    NONE: Final = 0
+    LENGTH: Final = 1
+    CHUNKED: Final = 2
+    CLOSE: Final = 3
 
 
 class RequestHead:

@@ -13,6 +13,7 @@ space end here.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sidecar.http1.grammar import GrammarError, field_of
 
@@ -26,11 +27,11 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)
 class _Awaits:
     """What the next octet belongs to."""
 
-    SIZE = 0
-    PAYLOAD = 1
-    PAYLOAD_END = 2
-    TRAILER = 3
-    NOTHING = 4
+    SIZE: Final = 0
+    PAYLOAD: Final = 1
+    PAYLOAD_END: Final = 2
+    TRAILER: Final = 3
+    NOTHING: Final = 4
 
 
 class ChunkedReader:

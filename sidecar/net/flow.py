@@ -58,9 +58,10 @@ class Outbox:
                 log.exception("flush_failed writer=%r", writer)
 
 
-class BatchingWriter(asyncio.Protocol):
+class BatchingWriter:
     """
-    A connection whose writes wait for the end of the turn.
+    A connection whose writes wait for the end of the turn; an `asyncio.Protocol` by its methods, not by its bases,
+    because a compiled class has none that is not (docs/performance.md).
 
     Everything that is written goes through `write`, and the connection ends through `end`, `end_writing` or
     `transport.abort`, so that order is kept: the first two flush, an abort drops.

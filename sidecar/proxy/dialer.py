@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
@@ -106,8 +107,8 @@ class Dialer:
                 self._connected(endpoint.cluster.name, clock.monotonic_ns() - began_ns)
             on_connected(connection)
 
-        def factory() -> UpstreamConnection:
-            return UpstreamConnection(endpoint, self.timers, self._outbox, on_made)
+        def factory() -> asyncio.Protocol:
+            return cast("asyncio.Protocol", UpstreamConnection(endpoint, self.timers, self._outbox, on_made))
 
         try:
             async with asyncio.timeout(endpoint.cluster.connect_timeout_s):

@@ -7,12 +7,16 @@ client's connection, and with HTTP/2 will be a stream. The calls go down the exc
 
 from __future__ import annotations
 
-from collections.abc import Container
+import asyncio
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from sidecar.errors import Reason
+from sidecar.exchange import Direction, Exchange
 from sidecar.message import RequestHead, ResponseHead
+from sidecar.net.timers import Timers
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.pool import Waiter
 
 
 class Chooser(Protocol):
@@ -54,6 +58,40 @@ class ClientHalf(Protocol):
 
     def on_upstream_writable(self) -> None:
         """More of the request may come."""
+
+
+class Dialling(Protocol):
+    """Who opens connections: `dialer.Dialer`."""
+
+    timers: Timers
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+        """Do it after so many seconds."""
+
+    def dial(self, endpoint: Endpoint) -> None:
+        """Open a connection for the endpoint's pool."""
+
+    def dial_tunnel(self, endpoint: Endpoint, waiter: Waiter) -> None:
+        """Open a connection that no exchange has used or will share."""
+
+
+class Recording(Protocol):
+    """Who tells about exchanges and connections: `telemetry.recorder.Telemetry`, which has the contracts."""
+
+    def begin(self, exchange: Exchange) -> bytes:
+        """Give the exchange its place in a trace."""
+
+    def record(self, exchange: Exchange) -> None:
+        """Tell about an exchange that is over."""
+
+    def connection_opened(self, direction: Direction) -> None:
+        """A client connected."""
+
+    def connection_closed(self, direction: Direction, lasted_ns: int) -> None:
+        """A client's connection is gone."""
+
+    def connected(self, upstream: str, took_ns: int) -> None:
+        """A connection to an upstream was established."""
 
 
 class ResponseSink(Protocol):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from sidecar.exchange import Direction
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
 from sidecar.proxy.dialer import Dialer
 from sidecar.proxy.downstream import DownstreamConnection
+from sidecar.proxy.halves import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
-from sidecar.telemetry.recorder import Telemetry
 
 
 class ListenerState:
@@ -43,19 +44,19 @@ class Live:
         loop: The loop that everything here runs on.
     """
 
-    def __init__(self, plan: Plan, telemetry: Telemetry, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, plan: Plan, telemetry: Recording, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
         self.plan = plan
         self.telemetry = telemetry
         self.timers = timers
         self.loop = loop
         self.outbox = Outbox(loop)
-        self.dialer = Dialer(loop, timers, self.outbox, telemetry.connected)
+        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected)
         self.connections: tuple[set[DownstreamConnection], set[DownstreamConnection]] = (set(), set())
         """Downstream connections, indexed by `Direction`."""
 
-    def protocol_factory(self, state: ListenerState) -> Callable[[], DownstreamConnection]:
+    def protocol_factory(self, state: ListenerState) -> Callable[[], asyncio.Protocol]:
         """A factory of protocols for a listener's server."""
-        return lambda: DownstreamConnection(self, state)
+        return lambda: cast("asyncio.Protocol", DownstreamConnection(self, state))
 
     def connection_counts(self) -> dict[Direction, int]:
         """Open downstream connections by direction."""

@@ -12,7 +12,7 @@ from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.message import RequestHead, ResponseHead
 from sidecar.proxy.attempt import Attempt
-from sidecar.proxy.dialer import Dialer
+from sidecar.proxy.halves import Dialling
 from sidecar.proxy.plan import Limits
 from sidecar.proxy.policies import MIRROR_FIELD, Mirror
 from sidecar.upstream.retry import RetryPolicy
@@ -56,7 +56,7 @@ class Copy:
         head: RequestHead,
         request: bytes,
         limits: Limits,
-        dialer: Dialer,
+        dialer: Dialling,
         timeout_s: float,
     ) -> None:
         self._mirror = mirror

@@ -10,7 +10,7 @@ abstract here: `_proceed` to the next request, `_linger`, `_close`.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
@@ -36,15 +36,15 @@ _TUNNEL_BEGINS = b"HTTP/1.1 200 Connection established\r\n" + VIA + b"\r\n\r\n"
 class State:
     """What the next byte from the client would be (`downstream` has the essay). Integers, as `message.Framing` says."""
 
-    HEAD = 0
-    LENGTH = 1
-    CHUNKED = 2
-    WAIT = 3
-    DISCARD = 4
-    TUNNEL = 5
-    LINGER = 6
-    CLOSED = 7
-    NAMES = ("HEAD", "LENGTH", "CHUNKED", "WAIT", "DISCARD", "TUNNEL", "LINGER", "CLOSED")
+    HEAD: Final = 0
+    LENGTH: Final = 1
+    CHUNKED: Final = 2
+    WAIT: Final = 3
+    DISCARD: Final = 4
+    TUNNEL: Final = 5
+    LINGER: Final = 6
+    CLOSED: Final = 7
+    NAMES: Final = ("HEAD", "LENGTH", "CHUNKED", "WAIT", "DISCARD", "TUNNEL", "LINGER", "CLOSED")
 
 
 class WritingHalf(BatchingWriter):

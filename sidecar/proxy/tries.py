@@ -19,8 +19,7 @@ from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.message import RequestHead
 from sidecar.net.timers import NOT_ARMED
-from sidecar.proxy.dialer import Dialer
-from sidecar.proxy.halves import Chooser, ClientHalf
+from sidecar.proxy.halves import Chooser, ClientHalf, Dialling
 from sidecar.proxy.plan import Limits
 from sidecar.proxy.upstream_conn import UpstreamConnection
 from sidecar.upstream import pool, retry
@@ -88,7 +87,7 @@ class Tries:
         request: bytes,
         chooser: Chooser,
         limits: Limits,
-        dialer: Dialer,
+        dialer: Dialling,
         policy: retry.RetryPolicy = retry.NO_POLICY,
         expires_at: float = inf,
         is_tunnel: bool = False,

@@ -21,7 +21,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from math import inf
-from typing import cast
+from typing import Final, cast
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
@@ -47,14 +47,14 @@ _MAX_READS_BEFORE_WRITE = 4
 class State:
     """What the next byte would be. Integers, as `message.Framing` says."""
 
-    IDLE = 0
-    HEAD = 1
-    LENGTH = 2
-    CHUNKED = 3
-    CLOSE = 4
-    TUNNEL = 5
-    CLOSED = 6
-    NAMES = ("IDLE", "HEAD", "LENGTH", "CHUNKED", "CLOSE", "TUNNEL", "CLOSED")
+    IDLE: Final = 0
+    HEAD: Final = 1
+    LENGTH: Final = 2
+    CHUNKED: Final = 3
+    CLOSE: Final = 4
+    TUNNEL: Final = 5
+    CLOSED: Final = 6
+    NAMES: Final = ("IDLE", "HEAD", "LENGTH", "CHUNKED", "CLOSE", "TUNNEL", "CLOSED")
 
 
 class UpstreamConnection(BatchingWriter):

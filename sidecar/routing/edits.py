@@ -38,7 +38,7 @@ class HeaderEdits:
         self.adds = tuple(adds)
         self.removes = removes
         self.kinds = reduce(or_, (field.kind for field in (*self.sets.values(), *self.adds)), 0)
-        self._touched = removes | self.sets.keys()
+        self._touched = frozenset(removes | self.sets.keys())
         self._ends = (*self.sets.values(), *self.adds)
 
     def apply(self, fields: list[Field]) -> list[Field]:

@@ -18,8 +18,9 @@ from sidecar.proxy.plan import Plan, Side
 from sidecar.routing.actions import Forward, Redirect, Route
 from sidecar.routing.match import Match
 from sidecar.runtime.compile_routes import APP
-from sidecar.upstream.cluster import Cluster, ClusterStats
+from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.retry import NO_POLICY
+from sidecar.upstream.stats import COUNTS
 
 Location = tuple[int | str, ...]
 Settings = dict[str, dict[str, object]]
@@ -130,7 +131,7 @@ class Effective:
                 }
                 for endpoint in cluster.endpoints
             ],
-            "stats": {name: getattr(stats, name) for name in ClusterStats.__slots__},
+            "stats": {name: getattr(stats, name) for name in COUNTS},
         }
 
     # --- settings ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ What is bound in advance: a scope for each (direction, route, upstream), an outc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
@@ -160,7 +160,7 @@ class Scope:
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
         self._tries: dict[OutcomeKey, SpanTemplate] = {}
-        self._owned: set[tuple[Family[Counter] | Family[Histogram], tuple[str, ...]]] = set()
+        self._owned: set[tuple[Family[Any], tuple[str, ...]]] = set()
 
     def own(self, family: Family[_Child], *labels: str) -> _Child:
         """The family's series with these labels, which lives as long as a scope that asked for it."""

@@ -114,7 +114,7 @@ class Destination:
                 self.attributes += string_attribute("network.peer.address", label.removeprefix("unix:"))
 
 
-NO_DESTINATION = Destination.__new__(Destination)
+NO_DESTINATION = Destination("", Direction.INBOUND)
 NO_DESTINATION.json = b"null"
 NO_DESTINATION.attributes = b""
 

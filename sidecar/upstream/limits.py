@@ -100,7 +100,7 @@ class Breaker:
         self._max_pending = spec.max_pending_requests
         self._max_retries = spec.max_retries
         self.pending_timeout_s = spec.pending_timeout_s
-        self.retry_after_s = max(1, ceil(spec.pending_timeout_s))
+        self.retry_after_s = float(max(1, ceil(spec.pending_timeout_s)))
         if not spec.adaptive:
             self.adaptive = None
             self.limit = spec.max_requests

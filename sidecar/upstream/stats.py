@@ -7,6 +7,58 @@ each cause has a counter of its own whose name ends in the cause: `retry_skipped
 
 from __future__ import annotations
 
+from typing import Final
+
+COUNTS: Final = (
+    "concurrency_limit",
+    "connect_failures",
+    "connect_timeouts",
+    "connections_closed",
+    "connections_closed_by",
+    "connections_opened",
+    "connections_reused",
+    "dns_failures",
+    "dns_last_success",
+    "dns_successes",
+    "ejected",
+    "ejections",
+    "ejections_broken_answers",
+    "ejections_consecutive_5xx",
+    "ejections_consecutive_connect_failures",
+    "ejections_consecutive_gateway_errors",
+    "ejections_latency",
+    "ejections_prevented",
+    "ejections_probation",
+    "ejections_success_rate",
+    "health_check_failures",
+    "health_checks",
+    "overflow_connections",
+    "overflow_pending",
+    "overflow_requests",
+    "overflow_retries",
+    "panic",
+    "panics",
+    "pending",
+    "pending_timeouts",
+    "requests",
+    "requests_active",
+    "resets",
+    "retries",
+    "retries_exhausted",
+    "retries_successful",
+    "retry_skipped_attempts_used",
+    "retry_skipped_body_too_large",
+    "retry_skipped_budget",
+    "retry_skipped_deadline",
+    "retry_skipped_max_retries",
+    "retry_skipped_no_endpoint",
+    "retry_skipped_not_idempotent",
+    "retry_skipped_overloaded",
+    "retry_skipped_response_started",
+    "unhealthy",
+)
+"""The names of all counts."""
+
 
 class ClusterStats:
     """
@@ -47,54 +99,7 @@ class ClusterStats:
         panic: 1 while that is so (gauge).
     """
 
-    __slots__ = (
-        "concurrency_limit",
-        "connect_failures",
-        "connect_timeouts",
-        "connections_closed",
-        "connections_closed_by",
-        "connections_opened",
-        "connections_reused",
-        "dns_failures",
-        "dns_last_success",
-        "dns_successes",
-        "ejected",
-        "ejections",
-        "ejections_broken_answers",
-        "ejections_consecutive_5xx",
-        "ejections_consecutive_connect_failures",
-        "ejections_consecutive_gateway_errors",
-        "ejections_latency",
-        "ejections_prevented",
-        "ejections_probation",
-        "ejections_success_rate",
-        "health_check_failures",
-        "health_checks",
-        "overflow_connections",
-        "overflow_pending",
-        "overflow_requests",
-        "overflow_retries",
-        "panic",
-        "panics",
-        "pending",
-        "pending_timeouts",
-        "requests",
-        "requests_active",
-        "resets",
-        "retries",
-        "retries_exhausted",
-        "retries_successful",
-        "retry_skipped_attempts_used",
-        "retry_skipped_body_too_large",
-        "retry_skipped_budget",
-        "retry_skipped_deadline",
-        "retry_skipped_max_retries",
-        "retry_skipped_no_endpoint",
-        "retry_skipped_not_idempotent",
-        "retry_skipped_overloaded",
-        "retry_skipped_response_started",
-        "unhealthy",
-    )
+    __slots__ = COUNTS
 
     def __init__(self) -> None:
         self.connections_opened = 0

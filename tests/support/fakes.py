@@ -25,7 +25,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import h11
 
@@ -428,25 +428,39 @@ class Dials:
         self.under_way.append(dial)
 
 
-class NotingTelemetry(Telemetry):
-    """The real thing, which also keeps what it was told; `exports` makes it take every exchange for one to export."""
+class NotingTelemetry:
+    """The real thing inside, and what it was told; `exports` makes it take every exchange for one to export."""
 
     def __init__(self) -> None:
-        super().__init__(TelemetrySettings(service_name="test"), environment={})
+        self.inner = Telemetry(TelemetrySettings(service_name="test"), environment={})
         self.begun: list[Exchange] = []
         self.exports = False
         self.recorded: list[Exchange] = []
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
     def begin(self, exchange: Exchange) -> bytes:
         self.begun.append(exchange)
-        lines = super().begin(exchange)
+        lines = self.inner.begin(exchange)
         exchange.sampled = exchange.sampled or self.exports
         return lines
 
     def record(self, exchange: Exchange) -> None:
         assert not any(exchange is other for other in self.recorded), "recorded twice"
-        super().record(exchange)
+        if not exchange.trace_id:
+            self.begun.append(exchange)  # by itself
+        self.inner.record(exchange)
         self.recorded.append(exchange)
+
+    def connection_opened(self, direction: Direction) -> None:
+        self.inner.connection_opened(direction)
+
+    def connection_closed(self, direction: Direction, lasted_ns: int) -> None:
+        self.inner.connection_closed(direction, lasted_ns)
+
+    def connected(self, upstream: str, took_ns: int) -> None:
+        self.inner.connected(upstream, took_ns)
 
 
 LIMITS = Limits(
@@ -574,7 +588,8 @@ class World:
         """The oldest dial (to this address) succeeds."""
         dial = self._take_dial(at)
         protocol = UpstreamConnection(dial.endpoint, self.timers, self.live.outbox, dial.on_connected)
-        transport = FakeTransport(self.loop, protocol, (dial.endpoint.host, dial.endpoint.port))
+        peer = (dial.endpoint.host, dial.endpoint.port)
+        transport = FakeTransport(self.loop, cast("asyncio.Protocol", protocol), peer)
         transport.is_peer_slow = is_slow
         server = Server(self, transport, f"server {len(self.servers)}")
         self.servers.append(server)

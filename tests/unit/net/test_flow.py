@@ -20,7 +20,7 @@ def loop() -> FakeLoop:
 def writer(loop: FakeLoop, outbox: Outbox) -> tuple[BatchingWriter, FakeTransport]:
     """A connection and what it writes to."""
     connection = BatchingWriter(outbox)
-    transport = FakeTransport(loop, connection, None)
+    transport = FakeTransport(loop, asyncio.Protocol(), None)
     connection.transport = transport
     return connection, transport
 
@@ -55,23 +55,20 @@ class TestTurn:
 
     def test_all_connections_of_a_turn_cost_one_callback(self, loop: FakeLoop, outbox: Outbox) -> None:
         """And are flushed in the order in which they began to write."""
-        order: list[int] = []
+        order: list[bytes] = []
 
-        class Noting(BatchingWriter):
-            def flush(self) -> None:
-                order.append(connections.index(self))
-                super().flush()
+        class Noting(FakeTransport):
+            def write(self, data: bytes | bytearray | memoryview) -> None:
+                order.append(bytes(data))
 
-        connections: list[BatchingWriter] = []
         for number in range(10):
-            connection = Noting(outbox)
-            connection.transport = FakeTransport(loop, connection, None)
-            connections.append(connection)
+            connection = BatchingWriter(outbox)
+            connection.transport = Noting(loop, asyncio.Protocol(), None)
             connection.write(b"%d" % number)
             connection.write(b"!")
         assert loop.counts == {"call_soon": 1}
         loop.run()
-        assert order == list(range(10))
+        assert order == [b"%d!" % number for number in range(10)]
 
     def test_the_next_turn_is_another_write(self, loop: FakeLoop, outbox: Outbox) -> None:
         """Nothing is kept longer than a turn."""
@@ -87,12 +84,12 @@ class TestTurn:
         """A transport that says at once that it is full makes a connection write elsewhere."""
         other, other_transport = writer(loop, outbox)
 
-        class Relaying(BatchingWriter):
+        class Relaying(asyncio.Protocol):
             def pause_writing(self) -> None:
                 other.write(b"pause")
 
-        connection = Relaying(outbox)
-        transport = FakeTransport(loop, connection, None)
+        connection = BatchingWriter(outbox)
+        transport = FakeTransport(loop, Relaying(), None)
         transport.is_peer_slow = True
         connection.transport = transport
         connection.write(b"x")
@@ -179,12 +176,12 @@ class TestCrowd:
     ) -> None:
         """It is logged."""
 
-        class Broken(BatchingWriter):
-            def flush(self) -> None:
+        class Broken(FakeTransport):
+            def write(self, data: bytes | bytearray | memoryview) -> None:
                 raise RuntimeError("broken")
 
-        broken = Broken(outbox)
-        broken.transport = FakeTransport(loop, broken, None)
+        broken = BatchingWriter(outbox)
+        broken.transport = Broken(loop, asyncio.Protocol(), None)
         broken.write(b"x")
         connection, transport = writer(loop, outbox)
         connection.write(b"y")
@@ -271,14 +268,17 @@ def test_a_real_loop_keeps_the_promise() -> None:
         await server.wait_closed()
         return data
 
-    class Ending(BatchingWriter):
+    class Ending(asyncio.Protocol):
+        def __init__(self, outbox: Outbox) -> None:
+            self.writer = BatchingWriter(outbox)
+
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             assert isinstance(transport, asyncio.Transport)
-            self.transport = transport
+            self.writer.transport = transport
             for number in range(12):
-                self.write(b"%d," % number)
-            self.write(b"z" * 100_000)
-            self.write(b"end")
-            self.end()
+                self.writer.write(b"%d," % number)
+            self.writer.write(b"z" * 100_000)
+            self.writer.write(b"end")
+            self.writer.end()
 
     assert asyncio.run(talk()) == b"".join(b"%d," % number for number in range(12)) + b"z" * 100_000 + b"end"

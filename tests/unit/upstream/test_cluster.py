@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sidecar.net.address import parse_address
 from sidecar.upstream.balance import HashKey
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, ClusterStats, resolved_addresses
+from sidecar.upstream.stats import COUNTS
 from tests.unit.upstream.fakes import HEAD, FakeConnection, cluster_of
 
 
@@ -147,7 +148,7 @@ def test_resolved_addresses_are_endpoints_of_weight_one() -> None:
 def test_every_count_begins_at_zero() -> None:
     """All counters exist from the start, so that a scrape shows them before the first request."""
     stats = ClusterStats()
-    assert [name for name in ClusterStats.__slots__ if getattr(stats, name)] == []
+    assert [name for name in COUNTS if getattr(stats, name)] == []
 
 
 def test_repr_shows_the_state() -> None:

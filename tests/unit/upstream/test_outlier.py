@@ -11,7 +11,7 @@ from sidecar.message import Framing, RequestHead
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, Health
 from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
-from sidecar.upstream.stats import ClusterStats
+from sidecar.upstream.stats import COUNTS
 from tests.unit.upstream.fakes import HEAD
 
 POST = RequestHead(b"POST", b"/", None, 1)
@@ -379,6 +379,6 @@ def test_every_cause_has_its_counter_and_ejections_are_logged(caplog: pytest.Log
         cluster = cluster_of()
         tell(cluster, cluster.endpoints[0], *[500] * 5)
     assert caplog.messages == ["endpoint_ejected upstream=web endpoint=e0:80 cause=consecutive_5xx for_s=30"]
-    causes = {name for name in ClusterStats.__slots__ if name.startswith("ejections_")} - {"ejections_prevented"}
+    causes = {name for name in COUNTS if name.startswith("ejections_")} - {"ejections_prevented"}
     assert sum(getattr(cluster.stats, name) for name in causes) == cluster.stats.ejections
     assert repr(cluster.outlier) == "<Outlier 1 of 4 ejected>"

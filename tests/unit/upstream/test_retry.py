@@ -24,7 +24,7 @@ from sidecar.upstream.retry import (
     parse_retry_after,
     skipped,
 )
-from sidecar.upstream.stats import ClusterStats
+from sidecar.upstream.stats import COUNTS
 
 UPSTREAM_FAILURES = [reason for reason in errors.REASONS if reason.source is errors.Source.UPSTREAM]
 OTHER_FAILURES = [reason for reason in errors.REASONS if reason.source is not errors.Source.UPSTREAM]
@@ -216,7 +216,7 @@ class TestReasons:
         for reason in SKIP_REASONS:
             skipped(cluster, reason)
             assert getattr(cluster.stats, f"retry_skipped_{reason}") == 1
-        assert {name for name in ClusterStats.__slots__ if name.startswith("retry_skipped_")} == {
+        assert {name for name in COUNTS if name.startswith("retry_skipped_")} == {
             f"retry_skipped_{reason}" for reason in SKIP_REASONS
         }
 
