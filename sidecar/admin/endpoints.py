@@ -22,6 +22,11 @@ from sidecar.telemetry.exposition import Format
 JSON_TYPE = b"application/json"
 TEXT_TYPE = b"text/plain; charset=utf-8"
 
+WORKER = "worker"
+"""Parameter of what is read: the number of the one worker that is to answer for itself."""
+
+Params = Sequence[tuple[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
@@ -48,27 +53,37 @@ class Process(Protocol):
         """All metrics in one of Prometheus' formats, gzipped if so asked; never holds the event loop for long."""
         ...
 
-    def add_observer(self, observer: live.Observer) -> bool:
-        """Call `observer` with every exchange that is over; False if too many look on already."""
+    async def tap(self, params: Params) -> Stream | None:
+        """
+        Requests as they happen, from now on; None if too many look on already.
+
+        Raises:
+            ValueError: A parameter is unknown or its value is; as `live.tap_of`.
+        """
         ...
 
-    def remove_observer(self, observer: live.Observer) -> None:
-        """Call it no more; one that is not there is no error."""
+    async def of_worker(self, number: str, request: Request) -> Reply | None:
+        """
+        One worker's own answer to a request; None where this process is that worker.
+
+        Raises:
+            LookupError: There is no such worker; the text says which there are.
+        """
         ...
 
-    def server_info(self) -> Mapping[str, object]:
+    async def server_info(self) -> Mapping[str, object]:
         """Version, uptime, listeners, and `state`: INITIALIZING, LIVE or DRAINING."""
         ...
 
-    def config_dump(self) -> Mapping[str, object]:
+    async def config_dump(self) -> Mapping[str, object]:
         """The file, its hash, the last reload's outcome, the effective configuration without secrets."""
         ...
 
-    def routes_dump(self) -> Mapping[str, object]:
+    async def routes_dump(self) -> Mapping[str, object]:
         """Routes of both directions in matching order."""
         ...
 
-    def upstreams_dump(self) -> Mapping[str, object]:
+    async def upstreams_dump(self) -> Mapping[str, object]:
         """Clusters with their endpoints and counters."""
         ...
 
@@ -205,32 +220,34 @@ def _live(_: Process, __: Request) -> Reply:
     return text(HTTPStatus.OK, "live")
 
 
-def _server_info(process: Process, _: Request) -> Reply:
-    return as_json(HTTPStatus.OK, process.server_info())
+async def _server_info(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, await process.server_info())
 
 
-def _config(process: Process, _: Request) -> Reply:
-    return as_json(HTTPStatus.OK, process.config_dump())
+async def _config(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, await process.config_dump())
 
 
-def _routes(process: Process, _: Request) -> Reply:
-    return as_json(HTTPStatus.OK, process.routes_dump())
+async def _routes(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, await process.routes_dump())
 
 
-def _upstreams(process: Process, _: Request) -> Reply:
-    return as_json(HTTPStatus.OK, process.upstreams_dump())
+async def _upstreams(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, await process.upstreams_dump())
 
 
-def _tap(process: Process, request: Request) -> Reply:
+async def _tap(process: Process, request: Request) -> Reply:
+    params = [(name, value) for name, value in request.params if name != WORKER]
     try:
-        tap = live.tap_of(process, request.params)
+        if request.method == "HEAD":
+            live.wish_of(params)
+            return Reply(HTTPStatus.OK, b"", live.CONTENT_TYPE)
+        tap = await process.tap(params)
     except ValueError as error:
         return text(HTTPStatus.BAD_REQUEST, str(error))
-    if request.method == "HEAD":
-        return Reply(HTTPStatus.OK, b"", tap.content_type)
-    if not tap.open():
+    if tap is None:
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "too many look on already; end one of the taps")
-    return Reply(HTTPStatus.OK, b"", tap.content_type, stream=tap)
+    return Reply(HTTPStatus.OK, b"", live.CONTENT_TYPE, stream=tap)
 
 
 async def _reload(process: Process, _: Request) -> Reply:
@@ -315,6 +332,13 @@ class Endpoints:
             # A web page can make the browser of somebody at this machine POST to the loopback address; curl,
             # orchestrators and health checks send no Origin (RFC 6454, 7.3).
             return text(HTTPStatus.FORBIDDEN, "requests from web pages may not change anything here")
+        if WORKER in request.query and request.method != "POST":
+            try:
+                own = await self._process.of_worker(request.query[WORKER], request)
+            except LookupError as error:
+                return text(HTTPStatus.NOT_FOUND, str(error.args[0]))
+            if own is not None:
+                return own
         reply = handler(self._process, request)
         return reply if isinstance(reply, Reply) else await reply
 

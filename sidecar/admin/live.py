@@ -23,6 +23,9 @@ from sidecar.admin.tap_filter import Filter
 from sidecar.exchange import Exchange
 from sidecar.message import Field
 
+CONTENT_TYPE = b"application/x-ndjson"
+"""Of a tap: JSON, an event a line."""
+
 DEFAULT_RATE = 1000
 MAX_RATE = 10_000
 """Events a second. One costs about 20 us on the event loop: two hundredths of it at the default."""
@@ -66,8 +69,6 @@ class Tap:
         rate: Events a second at most, and as many at once.
         limit: Events after which the stream ends; 0 for none.
     """
-
-    content_type = b"application/x-ndjson"
 
     def __init__(self, watched: Watched, accepts: Filter, rate: int = DEFAULT_RATE, limit: int = 0) -> None:
         self._watched = watched
@@ -151,6 +152,16 @@ def tap_of(watched: Watched, params: Iterable[tuple[str, str]]) -> Tap:
     A tap from the parameters of its address, not yet open.
 
     Raises:
+        ValueError: As `wish_of`.
+    """
+    return Tap(watched, *wish_of(params))
+
+
+def wish_of(params: Iterable[tuple[str, str]]) -> tuple[Filter, int, int]:
+    """
+    What the parameters of a tap's address ask for: which exchanges, how many a second, how many in all.
+
+    Raises:
         ValueError: A parameter is unknown or its value is; the text says what was expected.
     """
     numbers = {"rate": (DEFAULT_RATE, 1, MAX_RATE), "limit": (0, 1, 10**9)}
@@ -164,7 +175,7 @@ def tap_of(watched: Watched, params: Iterable[tuple[str, str]]) -> Tap:
         if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
             raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {text!r}")
         values[name] = int(text)
-    return Tap(watched, Filter(criteria), values["rate"], values["limit"])
+    return Filter(criteria), values["rate"], values["limit"]
 
 
 def event_of(exchange: Exchange) -> dict[str, object]:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from sidecar import __version__
-from sidecar.admin.endpoints import ReloadReport
+from sidecar.admin.endpoints import Params, ReloadReport, Request
+from sidecar.admin.live import Tap, tap_of
 from sidecar.admin.redact import redact, secrets_of
 from sidecar.config.problems import Problem
 from sidecar.exchange import Direction
@@ -76,9 +77,19 @@ class Views:
         """Let it look no more."""
         self._sidecar.telemetry.remove_observer(observer)
 
+    async def tap(self, params: Params) -> Tap | None:
+        """An open tap; None if too many look on."""
+        tap = tap_of(self, params)
+        return tap if tap.open() else None
+
+    async def of_worker(self, number: str, request: Request) -> None:
+        """This process is the only worker there is."""
+        if number != "0":
+            raise LookupError(f"no worker {number!r}: there is one process, 0")
+
     # --- pages -------------------------------------------------------------------------------------------------
 
-    def server_info(self) -> Mapping[str, object]:
+    async def server_info(self) -> Mapping[str, object]:
         """Who this is and how it is."""
         sidecar = self._sidecar
         reloader = sidecar.reloader
@@ -104,7 +115,7 @@ class Views:
             "connections": {direction.label: counts.get(direction, 0) for direction in Direction},
         }
 
-    def config_dump(self) -> Mapping[str, object]:
+    async def config_dump(self) -> Mapping[str, object]:
         """The file, what became of it last, and every setting in force with its default, without secrets."""
         reloader = self._sidecar.reloader
         effective = reloader.config.model_dump(mode="json") if reloader.config is not None else None
@@ -116,12 +127,12 @@ class Views:
             "telemetry": self._sidecar.telemetry.effective(),
         }
 
-    def routes_dump(self) -> Mapping[str, object]:
+    async def routes_dump(self) -> Mapping[str, object]:
         """Routes of both directions in the order in which they are tried, with every setting and its origin."""
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
         return {} if live is None or effective is None else effective.routes(live.plan)
 
-    def upstreams_dump(self) -> Mapping[str, object]:
+    async def upstreams_dump(self) -> Mapping[str, object]:
         """Clusters, their endpoints and what happened there."""
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
         return {} if live is None or effective is None else effective.upstreams(live.plan)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidecar.admin.endpoints import ReloadReport
-from sidecar.admin.live import Observer
+from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request
+from sidecar.admin.live import Observer, Tap, tap_of
 from sidecar.telemetry.exposition import Format
 
 
@@ -39,16 +39,27 @@ class FakeProcess:
         if observer in self.observers:
             self.observers.remove(observer)
 
-    def server_info(self) -> Mapping[str, object]:
+    async def tap(self, params: Params) -> Tap | None:
+        tap = tap_of(self, params)
+        return tap if tap.open() else None
+
+    async def of_worker(self, number: str, request: Request) -> Reply | None:
+        if number == "0":
+            return None
+        if number == "1":
+            return Reply(200, f"{request.path} of worker 1".encode())
+        raise LookupError("no such worker: there are 0 and 1")
+
+    async def server_info(self) -> Mapping[str, object]:
         return {"version": "1", "state": "LIVE"}
 
-    def config_dump(self) -> Mapping[str, object]:
+    async def config_dump(self) -> Mapping[str, object]:
         return {"file": "f"}
 
-    def routes_dump(self) -> Mapping[str, object]:
+    async def routes_dump(self) -> Mapping[str, object]:
         return {"inbound": []}
 
-    def upstreams_dump(self) -> Mapping[str, object]:
+    async def upstreams_dump(self) -> Mapping[str, object]:
         return {}
 
     async def reload(self) -> ReloadReport:

@@ -148,3 +148,20 @@ def test_metrics_come_in_the_form_that_is_asked_for(
     headers = dict(reply.headers)
     assert headers[b"vary"] == b"accept, accept-encoding"
     assert headers.get(b"content-encoding") == (b"gzip" if is_compressed else None)
+
+
+def test_one_worker_can_be_asked_for_its_own_answer() -> None:
+    """What several answer together, each can be asked alone; a number that there is not is told."""
+    endpoints = Endpoints.everything(FakeProcess())
+    assert ask(endpoints, "GET", "/upstreams?worker=1").body == b"/upstreams of worker 1"
+    assert ask(endpoints, "GET", "/metrics?worker=1").body == b"/metrics of worker 1"
+    assert ask(endpoints, "GET", "/upstreams?worker=0").body == b"{}\n"
+    reply = ask(endpoints, "GET", "/upstreams?worker=2")
+    assert (reply.status, reply.body) == (404, b"no such worker: there are 0 and 1\n")
+
+
+def test_what_changes_something_changes_all_workers() -> None:
+    """No worker is drained or reloaded alone."""
+    process = FakeProcess()
+    assert ask(Endpoints.everything(process), "POST", "/drain?worker=1").body.startswith(b"draining")
+    assert process.calls == ["dra"]
