@@ -190,7 +190,7 @@ def left(act: Act) -> Counts:
 
 
 def _request_counts(*, is_full: bool) -> Counts:
-    path = data_path.DataPath(is_full=is_full)
+    path = data_path.DataPath(has_log=is_full, has_spans=is_full)
     # One kind of user, so that all requests take the same way; the split's few to `beta` do not move a median.
     users = [user for number, user in enumerate(data_path.requests(1000, seed=1 + is_full)) if number % 10 != 9]
 

@@ -51,10 +51,8 @@ telemetry:
 %s
 """
 _SERVICE = "    - {name: service-%02d, match: {host: recommendations, path: {prefix: /service-%02d}}, to: v1}"
-_FULL = """\
-  traces: {otlp_endpoint: "http://127.0.0.1:4318", sample: 1.0}
-  access_log: {path: /dev/null, format: json}"""
-_PLAIN = "  access_log: {format: off}"
+_SPANS = '  traces: {otlp_endpoint: "http://127.0.0.1:4318", sample: 1.0}\n'
+_LOG, _NO_LOG = "  access_log: {path: /dev/null, format: json}\n", "  access_log: {format: off}\n"
 _AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36",
@@ -117,7 +115,7 @@ class Transport(asyncio.Transport):
 
     __slots__ = ("_path", "_peer", "last", "protocol")
 
-    def __init__(self, path: DataPath, peer: tuple[str, int], protocol: asyncio.Protocol) -> None:
+    def __init__(self, path: DataPath, peer: tuple[str, int], protocol: Any) -> None:
         self._path = path
         self._peer = peer
         self.protocol = protocol
@@ -171,7 +169,8 @@ class DataPath:
     One process' data path, with one client connected.
 
     Args:
-        is_full: With a line of the access log and a span for every request; else with neither.
+        has_log: With a line of the access log for every request.
+        has_spans: With a span for every request.
 
     Attributes:
         client: The client's transport; what arrives from it is given to `client.protocol.data_received`.
@@ -179,8 +178,9 @@ class DataPath:
         socket: Whose readiness is asked for, which is a real system call here too.
     """
 
-    def __init__(self, *, is_full: bool = True) -> None:
-        self.telemetry, self.plan = _compiled(_FULL if is_full else _PLAIN)
+    def __init__(self, *, has_log: bool = True, has_spans: bool = True) -> None:
+        asyncio._set_running_loop(None)  # another data path's
+        self.telemetry, self.plan = _compiled((_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else ""))
         self.loop = Loop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
         self.timers = Timers(self.loop)  # type: ignore[arg-type]
