@@ -1,12 +1,10 @@
-"""What stands behind each listener: the data path, or the admin server. *Cold.*"""
+"""What stands behind each listener of the data path; `admin_door` has the others. *Cold.*"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
-from sidecar.admin.endpoints import Endpoints
-from sidecar.admin.server import AdminServer
 from sidecar.proxy.downstream import DownstreamConnection
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.runtime.listeners import ListenerSpec
@@ -79,27 +77,3 @@ class DataDoor:
             logger.warning(event("connections_cut", address=address, count=len(remaining), reason="drain_timeout"))
         for connection in remaining:
             connection.abort()
-
-
-class AdminDoor:
-    """The connections of a metrics or admin listener."""
-
-    __slots__ = ("_server", "protocol")
-
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._server = AdminServer(endpoints)
-        self.protocol = self._server.protocol
-
-    def update(self, spec: ListenerSpec) -> None:
-        """Nothing here depends on the configuration."""
-
-    def announce(self) -> None:
-        """Nothing: whoever asks here wants to know how it is until the end."""
-
-    def drain(self, patience_s: float = 0.0) -> None:
-        """Idle connections close, answers that are on their way are given."""
-        self._server.close_idle()
-
-    def abort(self) -> None:
-        """Close everything at once."""
-        self._server.abort()

@@ -15,12 +15,15 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.net.address import TcpAddress, parse_address
 from sidecar.net.listen import BACKLOG, BindError, bind, bound_address, identity, unlink
-from sidecar.proxy.plan import Listener
 from sidecar.runtime.process_log import event
+
+if TYPE_CHECKING:
+    # A supervisor has listeners, too, and nothing of the data path.
+    from sidecar.proxy.plan import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +86,14 @@ class Door(Protocol):
 
 
 class Heirloom(Protocol):
-    """Sockets of a process before this one; `takeover` has the class."""
+    """
+    Sockets of another process: `takeover` has the class for one before this one, `workers` for a supervisor.
+
+    Attributes:
+        is_lent: Whether it goes on having them, and removes the files of those that have one.
+    """
+
+    is_lent: bool
 
     def take(self, spec: ListenerSpec) -> socket.socket | None:
         """The socket of a listener, which then is the caller's, or None."""
@@ -103,10 +113,29 @@ class OpenListener:
         bound: Where it really listens: tells what port 0 became.
     """
 
-    __slots__ = ("_has_served", "_identity", "_owns_file", "_server", "_sock", "bound", "door", "spec")
+    __slots__ = (
+        "_has_served",
+        "_identity",
+        "_is_lent",
+        "_is_shared",
+        "_late",
+        "_owns_file",
+        "_server",
+        "_sock",
+        "bound",
+        "door",
+        "spec",
+    )
 
     def __init__(
-        self, spec: ListenerSpec, sock: socket.socket, server: asyncio.Server, door: Door, owns_file: bool
+        self,
+        spec: ListenerSpec,
+        sock: socket.socket,
+        server: asyncio.Server,
+        door: Door,
+        *,
+        owns_file: bool,
+        is_lent: bool = False,
     ) -> None:
         self.spec = spec
         self.door = door
@@ -116,22 +145,25 @@ class OpenListener:
         self._identity = identity(sock)
         # Of a Unix socket: exactly one of the listeners that share it removes its file at the end.
         self._owns_file = owns_file
+        self._is_lent = is_lent
         self._has_served = False
+        self._is_shared = False
+        self._late: set[asyncio.Task[object]] = set()
 
     async def serve(self) -> None:
         """Begin to accept; what connected since the bind has waited in the backlog."""
-        self._owns_file = self._has_served = True
+        self._owns_file, self._has_served = not self._is_lent, True
         await self._server.start_serving()
         logger.info(event("listener_opened", role=self.spec.role.value, address=self.spec.address, bound=self.bound))
 
     def duplicate(self) -> socket.socket:
         """The same listening socket once more, for another role: nobody who connects meanwhile is refused."""
-        self._owns_file = False
+        self._owns_file, self._is_shared = False, True
         return self._sock.dup()
 
     def keep(self) -> None:
         """Take back `duplicate`: the change it was for is not to be."""
-        self._owns_file = True
+        self._owns_file, self._is_shared = not self._is_lent, False
 
     def fileno(self) -> int:
         """The descriptor of the socket, for passing it on."""
@@ -139,19 +171,37 @@ class OpenListener:
 
     def disown(self) -> None:
         """Another process serves the socket, too, and removes its file, if it has one, at the end."""
-        self._owns_file = False
+        self._owns_file, self._is_shared = False, True
 
     def share_port(self) -> None:
         """Let another socket of this user bind an overlapping address."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
     def close(self, reason: str) -> None:
-        """Stop accepting; connections stay."""
+        """Stop accepting; connections stay, and who has connected before now is served, too."""
         if self._owns_file:
             unlink(self._sock, self._identity)
-        self._server.close()
+        if self._has_served and not self._is_shared:
+            # Closing resets what waits in the backlog: since the loop looked last, whose turns may take milliseconds.
+            with self._sock.dup() as again:
+                self._server.close()
+                self._accept_late(again)
+        else:
+            self._server.close()
         if self._has_served:
             logger.info(event("listener_closed", role=self.spec.role.value, address=self.spec.address, reason=reason))
+
+    def _accept_late(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(BACKLOG):
+            try:
+                accepted, _ = sock.accept()
+            except OSError:  # nobody (any more), or no descriptor left for them
+                return
+            accepted.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self.door.protocol, accepted))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
 
 
 class Change:
@@ -207,7 +257,9 @@ class Listeners:
         self._loop = loop
         self._door_for = door_for
         self.meet: Callable[[Sequence[ListenerSpec]], Awaitable[Heirloom | None]] | None = None
-        """Asked once, before the first binding: finds the sockets of a process before this one."""
+        """Asked once after it was set, before the next binding: finds the sockets of another process."""
+        self.wants: Callable[[ListenerSpec], bool] = lambda spec: True
+        """Which of the configuration's listeners are this process's business; the others are not opened."""
         self._heirloom: Heirloom | None = None
         self.current: dict[tuple[Role, str], OpenListener] = {}
 
@@ -221,6 +273,7 @@ class Listeners:
         if self.meet is not None:
             meet, self.meet = self.meet, None
             self._heirloom = await meet(specs)
+        specs = [spec for spec in specs if self.wants(spec)]
         wanted = {spec.key for spec in specs}
         change = Change(self, specs, [opened for key, opened in self.current.items() if key not in wanted])
         for spec in specs:
@@ -268,7 +321,9 @@ class Listeners:
             sock.close()
             raise
         # A lent or inherited file stays its owner's until this listener serves.
-        return OpenListener(spec, sock, server, door, owns_file=lender is None and inherited is None)
+        is_lent = inherited is not None and self._heirloom is not None and self._heirloom.is_lent
+        owns_file = lender is None and inherited is None
+        return OpenListener(spec, sock, server, door, owns_file=owns_file, is_lent=is_lent)
 
     async def _socket(self, address: str, removed: Sequence[OpenListener]) -> socket.socket:
         try:

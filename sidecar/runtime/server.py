@@ -28,8 +28,9 @@ from sidecar import __version__, clock
 from sidecar.admin.endpoints import Endpoints
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
+from sidecar.runtime.admin_door import AdminDoor
 from sidecar.runtime.companion import FORWARDED, Companion
-from sidecar.runtime.doors import AdminDoor, DataDoor
+from sidecar.runtime.doors import DataDoor
 from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.process_log import event

@@ -137,6 +137,8 @@ class Predecessor:
         address: Of its admin listener.
     """
 
+    is_lent = False
+
     def __init__(self, address: str) -> None:
         self._address = address
         self._sock: socket.socket | None = None

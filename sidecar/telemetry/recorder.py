@@ -26,10 +26,11 @@ from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
 from sidecar.telemetry.remembered import Remembered
 from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
-from sidecar.telemetry.scrape import Configuration, Downstreams, Scrape
+from sidecar.telemetry.scrape import Downstreams, Scrape
 from sidecar.telemetry.settings import RATIO_ONE, LogFilter, TelemetrySettings, resolve
 from sidecar.telemetry.sinks import Sinks
 from sidecar.telemetry.spans import Agent, Authority
+from sidecar.telemetry.standing import Configuration
 from sidecar.telemetry.upstreams import ClusterLike, Upstreams
 
 __all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySettings"]

@@ -5,60 +5,17 @@ give way to others in between, however many routes there are. *Cold.*
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 
-from sidecar import __version__
 from sidecar.exchange import Direction
-from sidecar.telemetry import catalogue, exposition
+from sidecar.telemetry import catalogue, exposition, standing
 from sidecar.telemetry.compat import Compat, View
 from sidecar.telemetry.exposition import Format, Numbers, Section, histograms_of, labelled, numbers_of
-from sidecar.telemetry.metrics import CounterFamily, HistogramFamily, RequestMetrics
+from sidecar.telemetry.metrics import RequestMetrics
 from sidecar.telemetry.scopes import Scopes
 from sidecar.telemetry.sinks import Sinks
+from sidecar.telemetry.standing import Configuration
 from sidecar.telemetry.upstreams import Upstreams
-
-RESTART_REASONS = ("died", "hung", "not_ready")
-"""Why a worker was replaced."""
-
-_BUILD = (__version__, ".".join(map(str, sys.version_info[:3])))
-
-
-class Configuration:
-    """What is told about the configuration: which is live, since when, and how loads went."""
-
-    def __init__(self) -> None:
-        self.hash = ""
-        self.time_s = 0.0
-        self.is_good = False
-        self.reloads = CounterFamily(catalogue.RELOADS)
-        self.durations = HistogramFamily(catalogue.RELOAD_DURATION)
-        for result in ("success", "failure"):
-            self.reloads.child(result)
-            self.durations.child(result)
-
-    def applied(self, config_hash: str, *, is_reload: bool) -> None:
-        """A configuration is live."""
-        self.hash = config_hash
-        self.time_s = time.time()
-        self.is_good = True
-        if is_reload:
-            self.reloads.child("success").value += 1
-
-    def refused(self) -> None:
-        """A changed one was refused."""
-        self.is_good = False
-        self.reloads.child("failure").value += 1
-
-    def sections(self) -> Iterator[Section]:
-        """All its series."""
-        yield Numbers(catalogue.RELOAD_SUCCESSFUL, [(b"", int(self.is_good))])
-        yield Numbers(catalogue.RELOAD_TIME, [(b"", self.time_s)])
-        row = catalogue.CONFIG_INFO
-        yield Numbers(row, labelled(row, [((self.hash,), 1)] if self.hash else []))
-        yield numbers_of(self.reloads)
-        yield histograms_of(self.durations)
 
 
 class Downstreams:
@@ -128,8 +85,8 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
         yield from self._configuration.sections()
         yield from self._told_and_lost()
-        yield from workers(1, 1, {})
-        yield from identity(self._sinks.resource)
+        yield from standing.workers(1, 1, {})
+        yield from standing.identity(self._sinks.resource)
         if compat is not None:
             shown, downstreams = self._upstreams.shown(), self._downstreams
             is_good = self._configuration.is_good
@@ -148,19 +105,3 @@ class Scrape:
             (catalogue.QUEUE, [((queue,), size) for queue, size in sinks.waiting_bytes()]),
         ):
             yield Numbers(row, labelled(row, series))
-
-
-def workers(wanted: int, live: int, restarts: Mapping[str, int]) -> Iterator[Section]:
-    """How many processes carry the data path, and how often one had to be replaced, by reason."""
-    yield Numbers(catalogue.WORKERS, [(b"", wanted)])
-    yield Numbers(catalogue.WORKERS_LIVE, [(b"", live)])
-    row = catalogue.WORKER_RESTARTS
-    yield Numbers(row, labelled(row, [((reason,), restarts.get(reason, 0)) for reason in RESTART_REASONS]))
-
-
-def identity(resource: Mapping[str, str]) -> Iterator[Section]:
-    """What is running, and for whom by these attributes."""
-    build, target = catalogue.BUILD_INFO, catalogue.TARGET_INFO
-    yield Numbers(build, labelled(build, [(_BUILD, 1)]))
-    names = ("service.name", "service.namespace", "service.version", "service.instance.id")
-    yield Numbers(target, labelled(target, [(tuple(resource.get(name, "") for name in names), 1)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -241,3 +242,72 @@ def test_closing_one_role_leaves_the_others_open() -> None:
         assert await ask(second) == f"outbound {second}"
 
     inside(conversation)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_who_has_connected_before_the_end_is_served(kind: str, tmp_path: Path) -> None:
+    """Closing resets a backlog, so it is emptied first, however late the loop would have looked at it."""
+    address = local() if kind == "tcp" else f"unix:{tmp_path}/s"
+
+    async def conversation(house: House) -> None:
+        await house.become(spec(address))
+        clients = []
+        for _ in range(50):  # none of which the loop has seen when the listener closes
+            family, where = (socket.AF_UNIX, address[5:]) if kind == "unix" else (socket.AF_INET, _pair(address))
+            client = socket.socket(family)
+            client.connect(where)
+            client.setblocking(False)
+            clients.append(client)
+        house.listeners.close([Role.OUTBOUND], "drain")
+        loop = asyncio.get_running_loop()
+        answers = await asyncio.gather(*(loop.sock_recv(client, 100) for client in clients))
+        assert set(answers) == {f"outbound {address}".encode()}
+        for client in clients:
+            client.close()
+
+    inside(conversation)
+
+
+def test_what_is_not_this_process_business_is_not_opened() -> None:
+    """A worker leaves the metrics and admin listeners to its supervisor."""
+
+    async def conversation(house: House) -> None:
+        house.listeners.wants = lambda spec: spec.role is not Role.ADMIN
+        await house.become(spec(local()), spec(local(), Role.ADMIN))
+        assert [one.spec.role for one in house.listeners.current.values()] == [Role.OUTBOUND]
+
+    inside(conversation)
+
+
+def test_a_lent_socket_stays_its_lender_s(tmp_path: Path) -> None:
+    """Neither its file nor its port goes when the borrower closes."""
+
+    class Lender:
+        is_lent = True
+
+        def take(self, _: ListenerSpec) -> socket.socket:
+            return sock.dup()
+
+    address = f"unix:{tmp_path}/s"
+    sock = bind(address)
+
+    async def conversation(house: House) -> None:
+        async def meet(_: object) -> Lender:
+            return Lender()
+
+        house.listeners.meet = meet
+        await house.become(spec(address))
+        assert await ask(address) == f"outbound {address}"
+        house.close()
+        assert Path(address[5:]).exists()
+        house.listeners.meet = meet
+        await house.become(spec(address))
+        assert await ask(address) == f"outbound {address}"
+
+    with sock:
+        inside(conversation)
+
+
+def _pair(address: str) -> tuple[str, int]:
+    host, port = address.rsplit(":", 1)
+    return host, int(port)

@@ -410,7 +410,7 @@ class TestReload:
 
     def test_state_of_the_configuration_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """First load, a good reload, a bad one."""
-        monkeypatch.setattr("sidecar.telemetry.scrape.time.time", lambda: 1234.5)
+        monkeypatch.setattr("sidecar.telemetry.standing.time.time", lambda: 1234.5)
         telemetry = Told()
         assert telemetry.samples()["sidecar_config_last_reload_successful"] == 0
         telemetry.config_applied("aaa", is_reload=False)
