@@ -121,11 +121,11 @@ image-test:  ## build the image on a fresh Debian base and try it for real (as r
 
 # The same source, its data path compiled: several times the requests for the same CPU (docs/performance.md).
 .PHONY: compile
-compile: build/sidecar  ## compile the data path with mypyc; build/sidecar runs it (needs a C compiler, Python's headers)
+compile: build/bin/sidecar  ## compile the data path with mypyc; build/bin/sidecar runs it (needs a C compiler, Python's headers)
 
-build/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py) setup.py pyproject.toml
+build/bin/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py) setup.py pyproject.toml
 	@echo "compiling the data path: a minute or two"
-	@rm -rf build/compiled build/temp
+	@rm -rf build/compiled build/temp build/c && mkdir -p build/bin
 	@SIDECAR_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib build/compiled --build-temp build/temp
 	@printf '#!/bin/sh\nPYTHONPATH=%s/build/compiled exec %s/sidecar "$$@"\n' "$(CURDIR)" "$(abspath $(BIN))" > $@
 	@chmod +x $@

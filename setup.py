@@ -35,7 +35,9 @@ if os.environ.get("SIDECAR_COMPILE") == "1":
     from mypyc.build import mypycify
 
     # Symbols stay, for `perf`; debug information goes, which would be most of the file.
-    extensions = mypycify(compiled_modules(), opt_level="3", debug_level="0", group_name="sidecar")
+    extensions = mypycify(
+        compiled_modules(), opt_level="3", debug_level="0", group_name="sidecar", target_dir="build/c"
+    )
 else:
     extensions = []
 
