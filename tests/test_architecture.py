@@ -23,6 +23,7 @@ RANKS = (
     ("routing", "upstream", "security", "filters", "telemetry"),
     ("proxy", "admin"),
     ("runtime",),
+    ("workers",),
     ("demo",),
     ("cli",),
 )

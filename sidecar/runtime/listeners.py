@@ -260,6 +260,8 @@ class Listeners:
         """Asked once after it was set, before the next binding: finds the sockets of another process."""
         self.wants: Callable[[ListenerSpec], bool] = lambda spec: True
         """Which of the configuration's listeners are this process's business; the others are not opened."""
+        self.consent: Callable[[], Awaitable[None]] | None = None
+        """Asked when all is bound; whatever it raises gives the change up."""
         self._heirloom: Heirloom | None = None
         self.current: dict[tuple[Role, str], OpenListener] = {}
 
@@ -287,6 +289,12 @@ class Listeners:
             except BaseException:
                 change.abandon()
                 raise
+        if self.consent is not None:
+            try:
+                await self.consent()
+            except BaseException:
+                change.abandon()
+                raise
         return change
 
     def with_role(self, role: Role) -> list[OpenListener]:
@@ -308,11 +316,11 @@ class Listeners:
 
     async def _bind(self, spec: ListenerSpec, removed: Sequence[OpenListener]) -> OpenListener:
         lender = next((gone for gone in removed if gone.spec.address == spec.address), None)
-        inherited = self._heirloom.take(spec) if self._heirloom is not None else None
-        if inherited is not None:
-            sock = inherited
+        inherited = self._heirloom.take(spec) if self._heirloom is not None and lender is None else None
+        if lender is not None:
+            sock = lender.duplicate()
         else:
-            sock = lender.duplicate() if lender else await self._socket(spec.address, removed)
+            sock = inherited or await self._socket(spec.address, removed)
         try:
             door = self._door_for(spec)
             create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server

@@ -18,22 +18,31 @@ _ROOT = "sidecar"
 
 
 class LineFormatter(logging.Formatter):
-    """Writes RFC 3339 time in UTC, the level, and the message; line ends inside the message are escaped."""
+    """
+    Writes RFC 3339 time in UTC, the level, and the message; line ends inside the message are escaped.
+
+    Args:
+        origin: Ends every message, for example `worker=1`.
+    """
+
+    def __init__(self, origin: str = "") -> None:
+        super().__init__()
+        self._end = f" {origin}" if origin else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the traceback if there is one."""
         stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        line = f"{stamp.replace('+00:00', 'Z')} {record.levelname.lower()} {message}"
+        line = f"{stamp.replace('+00:00', 'Z')} {record.levelname.lower()} {message}{self._end}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
 
 
-def configure(level: str) -> None:
-    """Send this process's log to stderr from `level` on; libraries only from warnings on."""
+def configure(level: str, origin: str = "") -> None:
+    """Send this process's log to stderr from `level` on; libraries only from warnings on. See `LineFormatter`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(LineFormatter(origin))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from sidecar import __version__, clock
 from sidecar.admin.endpoints import Endpoints
@@ -34,7 +34,7 @@ from sidecar.runtime.doors import DataDoor
 from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.process_log import event
-from sidecar.runtime.reload import Reloader
+from sidecar.runtime.reload import Outcome, Reloader
 from sidecar.runtime.takeover import Offer, Predecessor
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
@@ -84,6 +84,27 @@ def serve(path: str, env: Mapping[str, str], *, takes_over: bool = False, comman
     return run_in_loop(main)
 
 
+class Dependent(Protocol):
+    """
+    What needs outbound for longer than anybody needs inbound: the app, if it is a child; to a worker, the others.
+
+    Attributes:
+        ended: It needs nothing any more.
+        code: The process's exit code, once it has ended.
+    """
+
+    ended: asyncio.Event
+    code: int
+
+    def send(self, number: signal.Signals) -> None:
+        """SIGTERM: inbound has come to rest, so that it may end; others as they come."""
+        ...
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        ...
+
+
 class Sidecar:
     """
     One process.
@@ -101,7 +122,7 @@ class Sidecar:
         loop: asyncio.AbstractEventLoop,
         *,
         takes_over: bool = False,
-        companion: Companion | None = None,
+        companion: Dependent | None = None,
     ) -> None:
         self.state = "INITIALIZING"
         self.started_s = time.time()
@@ -176,33 +197,64 @@ class Sidecar:
 
     async def run(self) -> int:
         """The whole life; returns the exit code."""
-        self._install_signals()
+        self.install_signals()
         self._timers.start()
         self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
         try:
-            start = self.spawn(self.reloader.load("start"), "start")
+            start = self.spawn(self.load("start"), "start")
             await self._first(start, self._quit, self._interrupt)
             if start.done():
                 outcome = start.result()
                 if not outcome.is_ok:
-                    sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
+                    self.on_refused_start(outcome)
                     return EXIT_FAILED
                 await self.telemetry.start()
                 self.state = "LIVE"
-                if self._predecessor is not None:
-                    await self._predecessor.take_over()
-                self._timers.every(OFFER_PERIOD_S, self._renew_offer)
-                self._renew_offer()
-                logger.info(event("live", version=__version__, pid=os.getpid(), file=self.reloader.path))
-                self.spawn(self.reloader.watch(), "watch")
-                if self._companion is not None:
-                    self.spawn(self._accompany(self._companion), "app")
+                await self.on_live()
                 await self._first(self._quit, self._interrupt)
                 if not self._interrupt.is_set():
                     await self._drain_all()
             return EXIT_STOPPED if self._companion is None else self._companion.code
         finally:
             await self._end()
+
+    # --- what a worker does otherwise: `workers.worker` --------------------------------------------------------
+
+    def install_signals(self) -> None:
+        """Before anything else, so that signals work from the start."""
+        # Explicit handlers, also because the kernel drops signals without one for process 1 (pid_namespaces(7)).
+        actions: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: self.quit,
+            signal.SIGINT: self.interrupt,
+            signal.SIGHUP: lambda: self.spawn(self.load("signal"), "reload"),
+            signal.SIGUSR1: self.telemetry.reopen,
+        }
+        if self._companion is not None:
+            actions = {number: partial(self._companion.send, number) for number in FORWARDED}
+            actions[signal.SIGTERM] = self._quit_or_insist
+        for number, action in actions.items():
+            self._loop.add_signal_handler(number, self._on_signal, number, action)
+
+    async def load(self, trigger: str) -> Outcome:
+        """Put the configuration in force as it is now, if it is good."""
+        return await self.reloader.load(trigger)
+
+    def on_refused_start(self, outcome: Outcome) -> None:
+        """The first configuration was no good, and the process ends: its last words."""
+        sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
+
+    async def on_live(self) -> None:
+        """The first configuration is in force: let a predecessor go, be found by a successor, follow the file."""
+        if self._predecessor is not None:
+            await self._predecessor.take_over()
+        self._timers.every(OFFER_PERIOD_S, self._renew_offer)
+        self._renew_offer()
+        logger.info(event("live", version=__version__, pid=os.getpid(), file=self.reloader.path))
+        self.spawn(self.reloader.watch(), "watch")
+        if isinstance(self._companion, Companion):
+            self.spawn(self._accompany(self._companion), "app")
+
+    # --- the end -----------------------------------------------------------------------------------------------
 
     async def _meet(self, specs: Sequence[ListenerSpec]) -> Predecessor | None:
         """The sidecar that this one takes over from, if there is one."""
@@ -313,20 +365,6 @@ class Sidecar:
 
     def _flush_s(self) -> float:
         return min(MAX_FLUSH_S, self._drain_timeout_s() * FLUSH_SHARE)
-
-    def _install_signals(self) -> None:
-        # Explicit handlers, also because the kernel drops signals without one for process 1 (pid_namespaces(7)).
-        actions: dict[signal.Signals, Callable[[], object]] = {
-            signal.SIGTERM: self.quit,
-            signal.SIGINT: self.interrupt,
-            signal.SIGHUP: lambda: self.spawn(self.reloader.load("signal"), "reload"),
-            signal.SIGUSR1: self.telemetry.reopen,
-        }
-        if self._companion is not None:
-            actions = {number: partial(self._companion.send, number) for number in FORWARDED}
-            actions[signal.SIGTERM] = self._quit_or_insist
-        for number, action in actions.items():
-            self._loop.add_signal_handler(number, self._on_signal, number, action)
 
     def _quit_or_insist(self) -> None:
         """The first SIGTERM ends inbound and then the app; a second one reaches the app at once."""

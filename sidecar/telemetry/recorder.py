@@ -422,6 +422,11 @@ class Telemetry:
 
     # --- the scrape ------------------------------------------------------------------------------------------
 
+    @property
+    def resource(self) -> Mapping[str, str]:
+        """Who the telemetry is about, by OpenTelemetry's attributes."""
+        return self._sinks.resource
+
     def sections(self) -> Iterator[Section]:
         """What a scrape sees, as numbers; see `exposition.Section`."""
         return self._scrape.sections(self._compat)
