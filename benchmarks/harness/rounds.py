@@ -1,41 +1,34 @@
-"""One round: prove that a subject does the work, load it for some seconds, and read what that has cost."""
+"""One round at saturation: load a subject for some seconds, and read what that has cost."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import random
-import subprocess
-import threading
-import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from .processes import get, machine_busy_s, tree_cpu_s, tree_pss_mib
-from .site import HERE, SERVICES, Running
+from .evidence import Evidence, Scraper, counted
+from .load import Load, saturate
+from .processes import Others, tree_cpu_s, tree_pss_mib
+from .site import Running
 
-SETTLE_S = 8.0  # how long logs and spans may arrive after the last request; exporters wait up to 5 s for a batch
-
-
-class WrongWorkError(Exception):
-    """A subject does not do what is compared: a route goes elsewhere, or the split is not 95 to 5."""
+MIB = 1 << 20
+LONG_BODY = 1 << 18  # from here on the octets that moved say what was done, and not the answers that were completed
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """How each round loads."""
+class Stage:
+    """Where a round belongs, and what its requests carry."""
 
-    seconds: float
-    connections: int
-    users: int
-    cpus: tuple[int, ...]
+    case: str
+    number: int
+    response_bytes: int = 1024
+    receiver_port: int | None = None  # who counts the octets of uploads
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """What one subject did in one round; times in microseconds unless the name says otherwise."""
 
+    case: str
+    round: int
     subject: str
     requests: int  # answered with 2xx
     failed: int  # other statuses, and connections that failed
@@ -48,172 +41,61 @@ class Round:
     p999_us: int
     logs: float | None  # log lines for each request
     spans: float | None  # spans that reached the collector for each request
+    body_bytes: int  # of a request's or response's body, whichever is measured
+    moved: float  # octets of bodies that arrived, by those of the requests that were answered
     pss_mib: float
     foreign: float  # cores that processes outside of the comparison kept busy meanwhile
     steal: float  # cores that the hypervisor took away
 
     def as_json(self) -> dict[str, object]:
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        values = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return {**values, "faults": self.faults()}
 
     def faults(self) -> list[str]:
         """Why this round does not count as the work that was asked for."""
         found = []
+        if self.requests == 0:
+            found.append("no request was answered")
         if self.failed:
             found.append(f"{self.failed} of {self.requests + self.failed} requests failed")
         if self.failed_scrapes:
             found.append(f"{self.failed_scrapes} scrapes of the metrics failed")
-        for name, share in (("log lines", self.logs), ("spans", self.spans)):
-            if share is not None and not 0.99 <= share <= 1.01:
-                found.append(f"{share:.3f} {name} a request")
+        found += unproven(self.logs, self.spans)
+        if self.moved < 1.0:
+            found.append(f"{self.moved:.3f} of the octets of the bodies arrived")
         return found
 
 
-def verify(subject: str, running: Running) -> None:
-    """
-    Ask for every kind of route and see by `x-version` where it went.
-
-    Raises:
-        WrongWorkError: The first answer that is not as the routes say.
-    """
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)
-
-    def ask(path: str, cookie: str) -> tuple[int, str]:
-        connection.request("GET", path, headers={"Host": "recommendations", "Cookie": cookie})
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status, answer.getheader("x-version", "")
-
-    def expect(path: str, cookie: str, wanted: tuple[int, str]) -> None:
-        if (found := ask(path, cookie)) != wanted:
-            raise WrongWorkError(f"{subject}: GET {path} with cookie {cookie!r}: expected {wanted}, got {found}")
-
-    try:
-        for path in SERVICES:
-            expect(path + "/x", "uid=1", (200, "v1"))
-        for _ in range(20):
-            expect("/v1/items/1", "uid=1; BETA_USER=true; theme=dark", (200, "beta"))
-        expect("/elsewhere", "uid=1", (404, ""))
-        beta = sum(ask("/v1/items/1", f"uid={user}; BETA_USER=false")[1] == "beta" for user in range(600))
-    finally:
-        connection.close()
-    if not 9 <= beta <= 60:  # mean 30, standard deviation 5.3: outside of four of them once in ten thousand
-        raise WrongWorkError(f"{subject}: {beta} of 600 requests went to beta, expected about 30")
-
-
-class Scraper(threading.Thread):
-    """Reads the subject's metrics once a second, as Prometheus would, until `stop`."""
-
-    def __init__(self, port: int, path: str) -> None:
-        super().__init__(daemon=True)
-        self._target = port, path
-        self._stop_now = threading.Event()
-        self.failed = 0
-
-    def run(self) -> None:
-        while not self._stop_now.wait(1.0):
-            try:
-                status, _, _ = get(*self._target, {"Host": "localhost"})
-            except (OSError, http.client.HTTPException):
-                status = 0
-            self.failed += status != 200
-
-    def stop(self) -> None:
-        self._stop_now.set()
-        self.join()
-
-
-class LogCounter:
-    """Counts lines of a growing file; between rounds the file is emptied, for it grows by megabytes a second."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self.lines = 0
-
-    def read(self) -> int:
-        """Count what came since; gives the lines so far in this round."""
-        if not self._path.exists():
-            return 0
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            while block := file.read(1 << 20):
-                self.lines += block.count(b"\n")
-                self._offset += len(block)
-        return self.lines
-
-    def empty(self) -> None:
-        """Drop what was counted. Writers append, so that the next line lands at the start."""
-        if self._path.exists():
-            os.truncate(self._path, 0)
-
-
-def _wrk(port: int, load: Load, seconds: float) -> dict[str, int]:
-    argv = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds:g}s", "-s", str(HERE / "load.lua"), "--timeout", "10s"]
-    argv += [f"http://127.0.0.1:{port}/", "--", str(load.users), str(random.randrange(1, 1 << 30))]
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        check=False,
-        preexec_fn=(lambda: os.sched_setaffinity(0, load.cpus)) if load.cpus else None,
-    )
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            result: dict[str, int] = json.loads(line.removeprefix("RESULT "))
-            return result
-    raise RuntimeError(f"wrk ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
-
-
-def _spans(sink_port: int) -> int:
-    return int(json.loads(get(sink_port, "/count", {})[2])["spans"])
-
-
-class Evidence:
-    """What a subject has logged and exported since this was made: proof of the work, and the sign that it is over."""
-
-    def __init__(self, running: Running, sink_port: int) -> None:
-        self._log = LogCounter(running.log) if running.log is not None else None
-        self._sink_port = sink_port if running.has_spans else None
-        if self._log is not None:
-            self._log.empty()
-        self._spans_before = _spans(sink_port) if running.has_spans else 0
-
-    def logs(self) -> int | None:
-        return self._log.read() if self._log is not None else None
-
-    def spans(self) -> int | None:
-        return _spans(self._sink_port) - self._spans_before if self._sink_port is not None else None
-
-    def wait_for(self, requests: int) -> None:
-        """Wait until every request is in the log and in the collector; at most `SETTLE_S`."""
-        deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
-            if all(count is None or count >= requests for count in (self.logs(), self.spans())):
-                return
-            time.sleep(0.1)
+def unproven(logs: float | None, spans: float | None) -> list[str]:
+    """What is wrong with the log lines and the spans a request; None: the subject has none of them."""
+    counted = (("log lines", logs), ("spans", spans))
+    return [
+        f"{share:.3f} {name} a request" for name, share in counted if share is not None and not 0.99 <= share <= 1.01
+    ]
 
 
 def warm(running: Running, sink_port: int, load: Load) -> None:
     """A short load that is not measured: pools fill, caches and branch predictors learn."""
     evidence = Evidence(running, sink_port)
-    evidence.wait_for(_wrk(running.port, load, 1.0)["requests"])
+    evidence.wait_for(saturate(running.port, load, 1)["requests"])
 
 
-def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round:
+def measure(stage: Stage, subject: str, running: Running, sink_port: int, load: Load) -> Round:
     """
     Load one subject and charge it with all CPU time from the first request until its last log line and span are out.
 
-    Time that the subject spends on flushing after the load belongs to these requests; so it is waited for.
+    Time that the subject spends on flushing after the load belongs to these requests; so it is waited for. Of long
+    bodies the load generator gives up some half-way when its time is over: their cost is divided by the octets that
+    moved.
     """
     evidence = Evidence(running, sink_port)
     scraper = Scraper(*running.scrape) if running.scrape is not None else None
-    own, pid = os.getpid(), running.process.pid
-    busy_before, steal_before = machine_busy_s()
-    ours_before, cpu_before, began = tree_cpu_s(own), tree_cpu_s(pid), time.monotonic()
+    received_before = counted(stage.receiver_port, "bytes") if stage.receiver_port is not None else 0
+    others, pid = Others(), running.process.pid
+    cpu_before = tree_cpu_s(pid)
     if scraper is not None:
         scraper.start()
-    result = _wrk(running.port, load, load.seconds)
+    result = saturate(running.port, load)
     loaded_s = result["duration_us"] / 1e6
     cpu_loaded = tree_cpu_s(pid) - cpu_before
     if scraper is not None:
@@ -221,25 +103,31 @@ def measure(subject: str, running: Running, sink_port: int, load: Load) -> Round
     answered = result["requests"]
     evidence.wait_for(answered)
     cpu = tree_cpu_s(pid) - cpu_before
-    elapsed = time.monotonic() - began
-    busy, steal = machine_busy_s()
-    foreign = (busy - busy_before) - (tree_cpu_s(own) - ours_before)
-    logs, spans = evidence.logs(), evidence.spans()
+    foreign, steal = others.cores()
+    logs, spans = evidence.shares(answered)
     good = answered - result["non_2xx"]
+    octets, body_bytes = result["bytes"], stage.response_bytes
+    if stage.receiver_port is not None:
+        octets, body_bytes = counted(stage.receiver_port, "bytes") - received_before, load.traffic.upload_bytes
+    units = octets / body_bytes if body_bytes >= LONG_BODY else good
     return Round(
+        case=stage.case,
+        round=stage.number,
         subject=subject,
         requests=good,
         failed=result["non_2xx"] + result["connect"] + result["read"] + result["write"] + result["timeout"],
         failed_scrapes=scraper.failed if scraper is not None else 0,
-        cpu_us=cpu / max(good, 1) * 1e6,
-        rate=good / loaded_s,
+        cpu_us=cpu / max(units, 1) * 1e6,
+        rate=units / loaded_s,
         busy=cpu_loaded / loaded_s,
         p50_us=result["p50_us"],
         p99_us=result["p99_us"],
         p999_us=result["p999_us"],
-        logs=logs / max(answered, 1) if logs is not None else None,
-        spans=spans / max(answered, 1) if spans is not None else None,
+        logs=logs,
+        spans=spans,
+        body_bytes=body_bytes,
+        moved=octets / max(good * body_bytes, 1),
         pss_mib=tree_pss_mib(pid),
-        foreign=max(foreign, 0.0) / elapsed,
-        steal=(steal - steal_before) / elapsed,
+        foreign=foreign,
+        steal=steal,
     )

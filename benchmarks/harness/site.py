@@ -1,7 +1,8 @@
-"""What a subject is, and what surrounds it while it is measured."""
+"""What a subject is, what it is configured for, and what surrounds it while it is measured."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,27 @@ from pathlib import Path
 from .processes import Process
 
 HERE = Path(__file__).resolve().parent.parent
-SERVICES = [f"/service-{number:02d}" for number in range(1, 19)]
+HOST = "recommendations"
+
+
+def tool(name: str) -> str | None:
+    """The path of an installed program; Debian keeps some where a user's PATH does not look."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every subject of a scenario is configured for."""
+
+    is_full: bool = False  # access log, spans, and metrics that are scraped
+    routes: int = 20
+    clients: int = 4096  # connections of clients that must be admitted
+    workers: int | None = None  # None: the subject's own way of running one; only the sidecar is asked for more
+
+    @property
+    def services(self) -> list[str]:
+        """Prefixes of all routes but the last two, which are the beta users and the split."""
+        return [f"/service-{number:05d}" for number in range(1, self.routes - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +55,7 @@ class Running:
     has_spans: bool = False
     scrape: tuple[int, str] | None = None  # port and path of its metrics
     reads_http: bool = True
+    reload: Callable[[list[str]], None] | None = None  # replaces the services by these and asks for a reload
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +65,7 @@ class Subject:
     name: str
     missing: Callable[[], str | None]  # what to install, if it cannot run here
     version: Callable[[], str]
-    start: Callable[[Site, bool], Running]  # the flag: full
+    start: Callable[[Site, Work], Running]
 
 
 def output_of(*argv: str) -> str:
@@ -55,6 +77,8 @@ def output_of(*argv: str) -> str:
 
 
 def write(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_text(text)
+    """Write a file of a subject, whole or not at all: some of its readers watch it."""
+    path, new = folder / name, folder / f".{name}.new"
+    new.write_text(text)
+    new.rename(path)
     return path

@@ -1,24 +1,28 @@
 """What is compared: each subject's configuration for the same work, and how it is started.
 
-The work, the same for all that read HTTP: twenty routes in order. Eighteen take a path prefix (`/service-01` ...) to
-`v1`. The nineteenth takes `/v1` with the cookie `BETA_USER=true` to `beta`; the twentieth splits `/v1` 95 to 5
-between the two. The load hits the last two. Keep-alive to client and upstream, one worker.
+The work, the same for all that read HTTP: twenty routes of one host, in order. Eighteen take a path prefix
+(`/service-00001` ...) to `v1`. The nineteenth takes `/v1` with the cookie `BETA_USER=true` to `beta`; the twentieth
+splits `/v1` 95 to 5 between the two. The load hits the last two. Keep-alive to client and upstream, one worker.
 
 - `plain`: no access log, no spans.
 - `full`: one line of JSON a request to a file, one OTLP span a request over HTTP to a live collector, every request
-  sampled, metrics scraped once a second. nginx has no spans and is scraped for nothing; the relay has nothing.
+  sampled, metrics scraped once a second. nginx and HAProxy have no spans, aiohttp's proxy neither spans nor
+  metrics; the relay has nothing.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from .envoy import ENVOY_SUBJECT
+from .haproxy import HAPROXY_SUBJECT
 from .nginx import NGINX_SUBJECT
 from .processes import Process, free_ports
-from .site import HERE, SERVICES, Running, Site, Subject, output_of, write
+from .python_proxy import AIOHTTP_SUBJECT
+from .site import HERE, HOST, Running, Site, Subject, Work, output_of, write
 
 
 def start_sink(folder: Path, cpus: tuple[int, ...], count: int) -> tuple[Process, list[int]]:
@@ -30,7 +34,7 @@ def start_sink(folder: Path, cpus: tuple[int, ...], count: int) -> tuple[Process
     return process, ports
 
 
-def _start_relay(site: Site, full: bool) -> Running:
+def _start_relay(site: Site, work: Work) -> Running:
     (port,) = free_ports(1)
     argv = [sys.executable, str(HERE / "relay.py"), str(port), str(site.v1_port)]
     process = Process("relay", argv, site.folder, site.cpus, {})
@@ -48,15 +52,15 @@ def _missing_uvloop() -> str | None:
 
 SIDECAR = """\
 service: storefront
-outbound:
+{settings}outbound:
   listen: 127.0.0.1:{port}
   routes:
 {services}
     - name: beta-users
-      match: {{host: recommendations, path: {{prefix: /v1}}, cookies: {{BETA_USER: "true"}}}}
+      match: {{host: {host}, path: {{prefix: /v1}}, cookies: {{BETA_USER: "true"}}}}
       to: beta
     - name: canary
-      match: {{host: recommendations, path: {{prefix: /v1}}}}
+      match: {{host: {host}, path: {{prefix: /v1}}}}
       to: {{v1: 95, beta: 5}}
 upstreams:
   v1: {{endpoints: ["127.0.0.1:{v1}"]}}
@@ -68,6 +72,9 @@ telemetry:
 """
 
 
+DEFAULT_CLIENTS = 10_000  # the sidecar's own limits.max_connections
+
+
 def _sidecar_command() -> Path:
     return Path(os.environ.get("SIDECAR", Path(sys.executable).parent / "sidecar"))
 
@@ -77,36 +84,47 @@ def _missing_sidecar() -> str | None:
     return None if os.access(command, os.X_OK) else f"the sidecar at {command} (make test sets it up; or SIDECAR=...)"
 
 
-def _start_sidecar(site: Site, full: bool) -> Running:
+def _start_sidecar(site: Site, work: Work) -> Running:
     port, admin, metrics = free_ports(3)
     log = site.folder / "sidecar-access.json"
-    if full:
+    telemetry = "  access_log: {format: off}"
+    if work.is_full:
         telemetry = (
             f'  traces: {{otlp_endpoint: "http://127.0.0.1:{site.sink_port}", sample: 1.0}}\n'
             f"  access_log: {{path: {log}, format: json}}"
         )
-    else:
-        telemetry = "  access_log: {format: off}"
-    services = "\n".join(
-        f"    - {{name: {path[1:]}, match: {{host: recommendations, path: {{prefix: {path}}}}}, to: v1}}"
-        for path in SERVICES
-    )
-    text = SIDECAR.format(
-        port=port,
-        v1=site.v1_port,
-        beta=site.beta_port,
-        admin=admin,
-        metrics=metrics,
-        services=services,
-        telemetry=telemetry,
-    )
-    config = write(site.folder, "sidecar.yaml", text)
-    argv = [str(_sidecar_command()), "run", "--config", str(config)]
+    settings = f"workers: {work.workers}\n" if work.workers is not None else ""
+    if work.clients > DEFAULT_CLIENTS:
+        settings += f"limits: {{max_connections: {work.clients}}}\n"
+
+    def configure(services: list[str]) -> Path:
+        text = SIDECAR.format(
+            settings=settings,
+            host=HOST,
+            port=port,
+            v1=site.v1_port,
+            beta=site.beta_port,
+            admin=admin,
+            metrics=metrics,
+            services="\n".join(
+                f"    - {{name: {path[1:]}, match: {{host: {HOST}, path: {{prefix: {path}}}}}, to: v1}}"
+                for path in services
+            ),
+            telemetry=telemetry,
+        )
+        return write(site.folder, "sidecar.yaml", text)
+
+    argv = [str(_sidecar_command()), "run", "--config", str(configure(work.services))]
     process = Process("sidecar", argv, site.folder, site.cpus, {})
-    process.wait_for(port, "/v1/", host="recommendations")
-    if not full:
-        return Running(process, port)
-    return Running(process, port, log=log, has_spans=True, scrape=(metrics, "/metrics"))
+    process.wait_for(port, "/v1/", host=HOST)
+
+    def reload(services: list[str]) -> None:
+        configure(services)
+        process.signal(signal.SIGHUP)
+
+    if not work.is_full:
+        return Running(process, port, reload=reload)
+    return Running(process, port, log=log, has_spans=True, scrape=(metrics, "/metrics"), reload=reload)
 
 
 def _sidecar_version() -> str:
@@ -116,4 +134,7 @@ def _sidecar_version() -> str:
 
 RELAY_SUBJECT = Subject("relay", _missing_uvloop, lambda: f"uvloop on Python {sys.version.split()[0]}", _start_relay)
 SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, _sidecar_version, _start_sidecar)
-SUBJECTS = {subject.name: subject for subject in (RELAY_SUBJECT, NGINX_SUBJECT, ENVOY_SUBJECT, SIDECAR_SUBJECT)}
+SUBJECTS = {
+    subject.name: subject
+    for subject in (RELAY_SUBJECT, NGINX_SUBJECT, HAPROXY_SUBJECT, ENVOY_SUBJECT, AIOHTTP_SUBJECT, SIDECAR_SUBJECT)
+}

@@ -1,0 +1,96 @@
+"""Writes the tables and plots of docs/performance.md from a result file, so that they cannot drift from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from .goals import goals
+from .python_proxy import PYTHON
+from .site import HERE
+from .tables import FORMAT, TABLES, Document, others, tables
+
+ROOT = HERE.parent
+PAGE = ROOT / "docs" / "performance.md"
+IMAGES = ROOT / "docs" / "images"
+MARKED = re.compile(r"<!-- figures: (?P<name>[a-z]+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+class MissingError(Exception):
+    """The result file, a marker or matplotlib is not as needed; the text says which and what to do."""
+
+
+def read(path: Path) -> Document:
+    """
+    Raises:
+        MissingError: There is no such file, or it is not of this format.
+    """
+    try:
+        document: Document = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise MissingError(f"cannot read {path}: {problem}") from None
+    if document.get("format") != FORMAT:
+        raise MissingError(f"{path} is not of format {FORMAT}; run compare.py again")
+    return document
+
+
+def run_of(document: Document, source: str) -> str:
+    """The sentence that says where the figures come from."""
+    about, options = document["surroundings"], document["options"]
+    versions = {name: str(version) for name, version in about["versions"].items()}
+    if "envoy" in versions:
+        versions["envoy"] = next((part for part in versions["envoy"].split("/") if "." in part), versions["envoy"])
+    said = ", ".join(
+        f"{name} {version.removeprefix(f'{name}, version ').removeprefix(f'{name} ').split(' [')[0]}"
+        for name, version in versions.items()
+    )
+    minutes = sum(each["seconds"] for each in document["scenarios"].values()) / 60
+    return (
+        f"`{source}`: {about['when']}, commit `{about['commit']}`, up to {options['rounds']} rounds of "
+        f"{options['seconds']:g} s, {minutes:.0f} minutes in all; {about['cores']} cores ({about['cpu']}; "
+        f"virtual: {about['virtual']}), Linux {about['kernel']}, Python {about['python']}; {said}. "
+        f"Cores kept busy by others: {others(document)}."
+    )
+
+
+def fill(page: str, document: Document, source: str) -> str:
+    """
+    Put the tables of a result between the markers of a page.
+
+    Raises:
+        MissingError: A scenario of the result has no marker, or a marker names none.
+    """
+    parts = {"run": run_of(document, source), "goals": goals(document)}
+    parts |= {name: tables(document, name) for name in TABLES}
+    found = [match["name"] for match in MARKED.finditer(page)]
+    for name in (*parts, *found):
+        if found.count(name) != 1 or name not in parts:
+            raise MissingError(f"expected one marker `<!-- figures: {name} -->` for each of {', '.join(parts)}")
+
+    def filled(match: re.Match[str]) -> str:
+        return f"<!-- figures: {match['name']} -->\n\n{parts[match['name']]}\n\n<!-- end -->"
+
+    return MARKED.sub(filled, page)
+
+
+def write_page(result: Path) -> list[Path]:
+    """
+    Write the page and its plots; gives what was written.
+
+    Raises:
+        MissingError: Something is missing; nothing was written.
+    """
+    document = read(result)
+    page = fill(PAGE.read_text(), document, os.path.relpath(result.resolve(), ROOT))
+    done = subprocess.run(
+        [str(PYTHON), str(HERE / "plots.py"), str(result), str(IMAGES)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise MissingError(
+            f"plots.py ended with code {done.returncode} (make bench sets up matplotlib):\n{done.stderr}"
+        )
+    PAGE.write_text(page)
+    return [PAGE, *(Path(line) for line in done.stdout.splitlines())]

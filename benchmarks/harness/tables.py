@@ -1,0 +1,272 @@
+"""Results in, tables in Markdown out: for the terminal and for docs/performance.md. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+from .figures import Spread, ratio
+
+FORMAT = 2  # of the result files; 1 had two scenarios and no records
+Record = dict[str, Any]
+NOTHING = "-"
+
+
+class Scenario(TypedDict):
+    """What one scenario found: every round, a record each."""
+
+    seconds: float
+    notes: list[str]
+    records: list[Record]
+
+
+class Document(TypedDict):
+    """A result file."""
+
+    format: int
+    surroundings: dict[str, Any]
+    options: dict[str, Any]
+    pinned: dict[str, list[int]]
+    scenarios: dict[str, Scenario]
+
+
+class Records:
+    """The rounds of one scenario, to be asked for figures."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self.subjects = list(dict.fromkeys(each["subject"] for each in records))
+        self.cases = list(dict.fromkeys(each["case"] for each in records))
+
+    def series(self, figure: str, subject: str, case: str = "") -> dict[int, float]:
+        """One figure of every round that has it; `around.p99_ms` is one within a figure."""
+        found = {}
+        for record in self._records:
+            if record["subject"] == subject and record["case"] == case:
+                value: Any = record
+                for part in figure.split("."):
+                    value = value.get(part) if isinstance(value, dict) else None
+                if value is not None:
+                    found[int(record["round"])] = float(value)
+        return found
+
+    def spread(self, figure: str, subject: str, case: str = "") -> Spread | None:
+        values = list(self.series(figure, subject, case).values())
+        return Spread.of(values) if values else None
+
+    def against(self, figure: str, subject: str, base: str, case: str = "") -> Spread | None:
+        return ratio(self.series(figure, subject, case), self.series(figure, base, case))
+
+
+def records_of(document: Document, name: str) -> Records:
+    """The records of a scenario, none if it was not run."""
+    found = document["scenarios"].get(name)
+    return Records(found["records"] if found else [])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def cell(spread: Spread | None, digits: int) -> str:
+    return spread.text(digits) if spread is not None else NOTHING
+
+
+def _median(spread: Spread | None, digits: int, scale: float = 1.0, unit: str = "") -> str:
+    return f"{spread.median * scale:.{digits}f}{unit}" if spread is not None else NOTHING
+
+
+def _everyone(found: Records, bases: Sequence[str]) -> str:
+    head = ["subject", "CPU us a request", *(f"against {base}" for base in bases)]
+    head += ["requests/s", "core", "log lines a request", "spans a request", "PSS MiB"]
+    rows = [
+        [
+            name,
+            cell(found.spread("cpu_us", name), 1),
+            *(cell(found.against("cpu_us", name, base), 2) for base in bases),
+            _median(found.spread("rate", name), 0),
+            _median(found.spread("busy", name), 0, 100, "%"),
+            _median(found.spread("logs", name), 3),
+            _median(found.spread("spans", name), 3),
+            _median(found.spread("pss_mib", name), 0),
+        ]
+        for name in found.subjects
+    ]
+    return table(head, rows)
+
+
+def _plain(found: Records) -> str:
+    return _everyone(found, ("relay", "haproxy", "envoy"))
+
+
+def _full(found: Records) -> str:
+    return _everyone(found, ("relay", "envoy"))
+
+
+def _by_case(found: Records, figure: str, digits: int, name_case: Callable[[str], str]) -> list[list[str]]:
+    """A row a subject, a column a case, and the sidecar against Envoy below."""
+    rows = [
+        [name, *(cell(found.spread(figure, name, case), digits) for case in found.cases)] for name in found.subjects
+    ]
+    against = [found.against(figure, "sidecar", "envoy", case) for case in found.cases]
+    if any(each is not None for each in against):
+        rows.append(["sidecar against envoy", *(cell(each, 2) for each in against)])
+    return [["subject", *map(name_case, found.cases)], *rows]
+
+
+def _routes(found: Records) -> str:
+    head, *rows = _by_case(found, "cpu_us", 1, lambda case: f"{int(case):,} routes, us a request")
+    if len(found.cases) < 2:
+        return table(head, rows)
+    few, many = found.cases[0], found.cases[-1]
+    for row in rows:
+        growth = ratio(found.series("cpu_us", row[0], many), found.series("cpu_us", row[0], few))
+        row.append(cell(growth, 2))
+    return table([*head, f"{int(many):,} against {int(few):,}"], rows)
+
+
+def _bodies(found: Records) -> str:
+    head, *rows = _by_case(found, "cpu_us", 0, lambda case: f"{case}, CPU us a request")
+    longest = found.cases[-1]
+    for row in rows:
+        is_subject = row[0] in found.subjects
+        row.append(_median(found.spread("cpu_us", row[0], longest), 0, 1 / 16) if is_subject else "")
+        row.append(_median(found.spread("rate", row[0], longest), 0, 16) if is_subject else "")
+    return table([*head, f"{longest}, us a MiB", f"{longest}, MiB/s"], rows)
+
+
+def _connections(found: Records) -> str:
+    names = {"new each": "a new one for each request"}
+    head, *rows = _by_case(found, "cpu_us", 1, lambda case: names.get(case, f"{case} connections") + ", us a request")
+    return table(head, rows)
+
+
+def _latency(found: Records) -> str:
+    percentiles = {
+        "p50_ms": "p50 ms",
+        "p90_ms": "p90 ms",
+        "p99_ms": "p99 ms",
+        "p999_ms": "p99.9 ms",
+        "max_ms": "longest ms",
+    }
+    head = ["subject", *percentiles.values(), "p99 against envoy", "p99.9 against envoy", "requests", "failed"]
+    head += ["unanswered", "generator late, p99 ms"]
+    rows = []
+    for name in found.subjects:
+        row = [name, *(cell(found.spread(figure, name), 2) for figure in percentiles)]
+        row += [cell(found.against(figure, name, "envoy"), 2) for figure in ("p99_ms", "p999_ms")]
+        row += [f"{sum(found.series(figure, name).values()):.0f}" for figure in ("requests", "failed", "unanswered")]
+        rows.append([*row, _median(found.spread("lag_p99_ms", name), 2)])
+    return table(head, rows)
+
+
+def _difference(found: Records, figure: str, subject: str) -> Spread | None:
+    """Around the reload less the rest, within a round."""
+    around, rest = found.series(f"around.{figure}", subject), found.series(f"rest.{figure}", subject)
+    values = [value - rest[number] for number, value in around.items() if number in rest]
+    return Spread.of(values) if values else None
+
+
+def _reload(found: Records) -> str:
+    head = ["subject", "requests", "failed", "applied after s", "p99 around ms", "p99 rest ms", "difference ms"]
+    head += ["longest around ms", "longest rest ms"]
+    rows = [
+        [
+            name,
+            *(f"{sum(found.series(figure, name).values()):.0f}" for figure in ("requests", "failed")),
+            cell(found.spread("applied_s", name), 2),
+            cell(found.spread("around.p99_ms", name), 2),
+            cell(found.spread("rest.p99_ms", name), 2),
+            cell(_difference(found, "p99_ms", name), 2),
+            cell(found.spread("around.max_ms", name), 1),
+            cell(found.spread("rest.max_ms", name), 1),
+        ]
+        for name in found.subjects
+    ]
+    return table(head, rows)
+
+
+def _memory(found: Records) -> str:
+    head = ["subject", "PSS at start MiB", "after some load MiB", "idle connections", "with them MiB", "KiB each"]
+    rows = [
+        [
+            name,
+            _median(found.spread("started_mib", name), 1),
+            _median(found.spread("before_mib", name), 1),
+            _median(found.spread("connections", name), 0),
+            _median(found.spread("with_idle_mib", name), 1),
+            _median(found.spread("kib_each", name), 1),
+        ]
+        for name in found.subjects
+    ]
+    return table(head, rows)
+
+
+def by_cpu(found: Records, count: int) -> Spread | None:
+    """How many times one worker's work so many workers can do, by the CPU time that a request takes."""
+    one = ratio(found.series("cpu_us", "sidecar", "1"), found.series("cpu_us", "sidecar", f"{count}"))
+    return Spread(one.median * count, one.low * count, one.high * count) if one is not None else None
+
+
+def by_rate(found: Records, count: int) -> Spread | None:
+    return ratio(found.series("rate", "sidecar", f"{count}"), found.series("rate", "sidecar", "1"))
+
+
+def _workers(found: Records) -> str:
+    head = ["workers", "CPU us a request", "times one worker, by CPU time", "requests/s", "times one worker, by rate"]
+    head += ["log lines a request", "spans a request", "PSS MiB"]
+    rows = [
+        [
+            case,
+            cell(found.spread("cpu_us", "sidecar", case), 1),
+            cell(by_cpu(found, int(case)), 2),
+            cell(found.spread("rate", "sidecar", case), 0),
+            cell(by_rate(found, int(case)), 2),
+            _median(found.spread("logs", "sidecar", case), 3),
+            _median(found.spread("spans", "sidecar", case), 3),
+            _median(found.spread("pss_mib", "sidecar", case), 0),
+        ]
+        for case in found.cases
+    ]
+    return table(head, rows)
+
+
+def _start(found: Records) -> str:
+    head, *rows = _by_case(found, "ready_ms", 0, lambda case: f"{int(case):,} routes, ms")
+    return table(head, rows)
+
+
+TABLES: dict[str, Callable[[Records], str]] = {
+    "plain": _plain,
+    "full": _full,
+    "routes": _routes,
+    "bodies": _bodies,
+    "uploads": _bodies,
+    "connections": _connections,
+    "latency": _latency,
+    "reload": _reload,
+    "memory": _memory,
+    "workers": _workers,
+    "start": _start,
+}
+
+
+def tables(document: Document, name: str) -> str:
+    """The table of one scenario and its notes, in Markdown."""
+    scenario = document["scenarios"].get(name)
+    if scenario is None:
+        return "Not measured in this run."
+    parts = [TABLES[name](Records(scenario["records"]))] if scenario["records"] else []
+    parts += [f"{note[:1].upper()}{note[1:]}." for note in scenario["notes"]]
+    faulty = sum(bool(each.get("faults")) for each in scenario["records"])
+    if faulty:
+        parts.append(f"**{faulty} of {len(scenario['records'])} rounds had a fault**: see the result file.")
+    return "\n\n".join(parts)
+
+
+def others(document: Document) -> str:
+    """How many cores were kept busy by processes outside of the comparison: the median and the most of all rounds."""
+    values = [each["foreign"] for one in document["scenarios"].values() for each in one["records"] if "foreign" in each]
+    return f"{statistics.median(values):.2f}, at most {max(values):.2f}" if values else "not measured"

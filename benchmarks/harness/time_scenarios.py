@@ -1,0 +1,218 @@
+"""The scenarios whose figure is a time: latency at a fixed rate, reload under load, start."""
+
+from __future__ import annotations
+
+import http.client
+import statistics
+import time
+from collections.abc import Callable
+
+from .bench import Bench, Entry, Record, Result, faults_of
+from .evidence import Evidence, Scraper
+from .figures import percentiles_ms
+from .load import Load, SteadyLoad, Stream, saturate
+from .processes import Others, get, tree_cpu_s
+from .rounds import unproven, warm
+from .site import HOST, Work
+from .traffic import Traffic
+
+STEADY_CONNECTIONS = 64
+STEADY_S = 5
+ASSUMED_SATURATION = 14_000.0  # requests a second, where there is no Envoy to ask
+RELOAD_ROUTES = 10_000
+RELOAD_RATE = 4_000.0  # a request every quarter of a millisecond, so that a stall of one is seen
+RELOAD_S = 6  # of which two pass before the reload
+RELOADS = 3
+STARTS = 5
+APPLIED_WITHIN_S = 20.0
+AFTER_NS = 500_000_000  # how long after the new table answers belongs to the reload
+
+
+def latency(bench: Bench) -> Result:
+    """Everybody at half of Envoy's saturation rate, everything on; latency from the moment a request was due."""
+    subjects = bench.choose()
+    records: list[Record] = []
+    seconds = min(STEADY_S, 2 * bench.seconds)
+    with (
+        bench.grounds("latency", sinks=len(subjects)) as grounds,
+        bench.all_started(grounds, subjects, Work(is_full=True)) as entries,
+    ):
+        for entry in entries:
+            warm(entry.running, entry.sink_port, bench.load())
+        saturation = _saturation(bench, entries)
+        rate = (saturation or ASSUMED_SATURATION) / 2
+        note = (
+            f"Envoy's saturation rate in this run: {saturation:.0f} requests a second"
+            if saturation
+            else (
+                f"no Envoy to measure: {ASSUMED_SATURATION:.0f} requests a second were assumed as its saturation rate"
+            )
+        )
+        load = bench.load(seconds=seconds, connections=STEADY_CONNECTIONS)
+        for number in range(1, min(bench.rounds, 3) + 1):
+            for entry in entries:
+                record = _steady_once(entry, number, load, rate)
+                records.append(record)
+                _show("latency", record)
+    return Result(records, [note])
+
+
+def _steady_once(entry: Entry, number: int, load: Load, rate: float) -> Record:
+    """One load of fixed rate with its proof; of a subject that could not follow, no log or span is expected."""
+    evidence, others = Evidence(entry.running, entry.sink_port), Others()
+    scraper = Scraper(*entry.running.scrape) if entry.running.scrape is not None else None
+    if scraper is not None:
+        scraper.start()
+    stream = SteadyLoad(entry.running.port, load, rate).finish()
+    if scraper is not None:
+        scraper.stop()
+    answered = len(stream.latencies_s) - stream.failed - stream.unanswered
+    evidence.wait_for(answered)
+    record = _record("", number, entry.subject, stream, others)
+    faults = [f"{stream.failed} of {len(stream.latencies_s)} requests failed"] if stream.failed else []
+    record["faults"] = faults if stream.unanswered else [*faults, *unproven(*evidence.shares(answered))]
+    return record
+
+
+def _saturation(bench: Bench, entries: list[Entry]) -> float | None:
+    """Envoy's requests a second when it is loaded as far as it goes."""
+    for entry in entries:
+        if entry.subject == "envoy":
+            found = []
+            for _ in range(3):
+                evidence = Evidence(entry.running, entry.sink_port)
+                result = saturate(entry.running.port, bench.load())
+                found.append(result["requests"] / (result["duration_us"] / 1e6))
+                evidence.wait_for(result["requests"])
+            return statistics.median(found)
+    return None
+
+
+def _record(case: str, number: int, subject: str, stream: Stream, others: Others) -> Record:
+    foreign, steal = others.cores()
+    return {
+        "case": case,
+        "round": number,
+        "subject": subject,
+        "offered": round(stream.rate, 1),
+        "requests": len(stream.latencies_s),
+        "failed": stream.failed,
+        "unanswered": stream.unanswered,
+        "reopened": stream.reopened,
+        **percentiles_ms(stream.latencies_s),
+        "generator_busy": round(stream.cpu_s * stream.rate / max(len(stream.latencies_s), 1), 3),
+        "lag_p50_ms": round(stream.lag_p50_s * 1000, 4),
+        "lag_p99_ms": round(stream.lag_p99_s * 1000, 4),
+        "lag_max_ms": round(stream.lag_max_s * 1000, 4),
+        "foreign": round(foreign, 4),
+        "steal": round(steal, 4),
+        "faults": [],
+    }
+
+
+def _show(scenario: str, record: Record) -> None:
+    figures = "  ".join(
+        f"{name} {record[name]}" for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms") if name in record
+    )
+    late = f"unanswered {record['unanswered']}  lag p99 {record['lag_p99_ms']} ms"
+    print(
+        f"{scenario:12} {record['round']} {record['subject']:8} {figures}  {late}  {'; '.join(faults_of(record))}",
+        flush=True,
+    )
+
+
+def reload(bench: Bench) -> Result:
+    """
+    Replace a table of 10,000 routes by one with another route, under a load of fixed rate on the first of them.
+
+    The first, because a subject that asks route by route would be overloaded by the last, which is not the matter here.
+    """
+    subjects = bench.choose("nginx", "haproxy", "envoy", "sidecar")
+    records: list[Record] = []
+    traffic = Traffic(prefix=Work().services[0])
+    load = bench.load(traffic, seconds=RELOAD_S, connections=STEADY_CONNECTIONS)
+    with (
+        bench.grounds("reload") as grounds,
+        bench.all_started(grounds, subjects, Work(routes=RELOAD_ROUTES)) as entries,
+    ):
+        for entry in entries:
+            saturate(entry.running.port, load, 1)
+        for number in range(1, min(bench.rounds, RELOADS) + 1):
+            for entry in entries:
+                record = _reload_once(entry, number, load)
+                records.append(record)
+                _show("reload", record)
+    return Result(records, ["the relay has no routes and aiohttp's application no reload: both are left out"])
+
+
+def _reload_once(entry: Entry, number: int, load: Load) -> Record:
+    """
+    One reload during one load; the window is from the command until half a second after the new route answers.
+
+    Requests that fail are a finding here, not a fault: some proxies close connections that they kept.
+    """
+    ask = entry.running.reload
+    assert ask is not None
+    added = f"/reloaded-{number:02d}"
+    services = [*entry.work.services, added]
+    cpu_before = tree_cpu_s(entry.running.process.pid)
+    others = Others()
+    steady = SteadyLoad(entry.running.port, load, RELOAD_RATE)
+    time.sleep(RELOAD_S / 3)
+    asked_ns = time.monotonic_ns()
+    ask(services)
+    applied_ns = _await_route(entry.running.port, added)
+    stream = steady.finish()
+    record = _record("", number, entry.subject, stream, others)
+    record["cpu_s"] = round(tree_cpu_s(entry.running.process.pid) - cpu_before, 3)
+    if applied_ns is None:
+        record["faults"] = [f"the new route did not answer in {APPLIED_WITHIN_S:g} s"]
+        return record
+    until_ns = max(applied_ns + AFTER_NS, asked_ns + 2 * AFTER_NS)
+    around, rest = stream.between(asked_ns, until_ns)
+    record["applied_s"] = round((applied_ns - asked_ns) / 1e9, 3)
+    record["around"] = percentiles_ms(around)
+    record["rest"] = percentiles_ms(rest)
+    return record
+
+
+def _await_route(port: int, path: str) -> int | None:
+    """The moment at which a new connection finds the new route."""
+    deadline = time.monotonic() + APPLIED_WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            if get(port, path + "/", {"Host": HOST})[0] == 200:
+                return time.monotonic_ns()
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.01)
+    return None
+
+
+def start(bench: Bench) -> Result:
+    """From the start of the process to the first request that it answers, with 20 routes and with 10,000."""
+    records: list[Record] = []
+    with bench.grounds("start", sinks=1) as grounds:
+        for number in range(1, min(STARTS, 2 * bench.rounds) + 1):
+            for count in (Work().routes, RELOAD_ROUTES):
+                for subject in bench.choose(without=("relay",) if count == RELOAD_ROUTES else ()):
+                    entry = bench.start(grounds, subject, Work(is_full=True, routes=count), grounds.sink_ports[0])
+                    ready_s = entry.running.process.ready_s
+                    cpu_s = tree_cpu_s(entry.running.process.pid)
+                    entry.running.process.stop()
+                    assert ready_s is not None
+                    records.append(
+                        {
+                            "case": f"{count}",
+                            "round": number,
+                            "subject": subject.name,
+                            "ready_ms": round(ready_s * 1000, 1),
+                            "cpu_ms": round(cpu_s * 1000),
+                            "faults": [],
+                        }
+                    )
+                    print(f"{'start':12} {count:>6} {number} {subject.name:8} {ready_s * 1000:7.0f} ms", flush=True)
+    return Result(records)
+
+
+SCENARIOS: dict[str, Callable[[Bench], Result]] = {each.__name__: each for each in (latency, reload, start)}
