@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import platform
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import uvloop
@@ -62,3 +66,29 @@ def test_garbage_is_not_collected_during_a_load_but_is_in_the_end() -> None:
         assert Cycle.alive == 0
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a promise of glibc")
+def test_pieces_of_bodies_do_not_cost_page_faults() -> None:
+    """Eight connections' pieces of 256 KiB are made and freed, over and over, in memory that the process keeps."""
+    program = """
+        import asyncio, resource
+        from sidecar.runtime.loop import run_in_loop
+
+        def faults():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+        async def main():
+            held = []
+            for number in range(40):
+                if number == 20:
+                    before = faults()
+                held += [b"%0262144d" % piece for piece in range(8)]
+                held.clear()
+            # 64 pages a piece, were they given back each time
+            return min((faults() - before) // (20 * 8), 100)
+
+        raise SystemExit(run_in_loop(main))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=60, check=False)
+    assert done.returncode == 0, f"{done.returncode} page faults a piece"
