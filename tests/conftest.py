@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # The same examples in every run: a test run says something about the change, not about chance. `HYPOTHESIS_RANDOM=1`
 # looks further, and what it finds becomes a test of its own.
 settings.register_profile("repeatable", derandomize=True)
 if os.environ.get("HYPOTHESIS_RANDOM") != "1":
     settings.load_profile("repeatable")
+
+
+def _test_the_build(build: Path) -> None:
+    """
+    Let `sidecar` be the compiled package in this folder instead of the source beside the tests: in this process, which
+    imports it now, before any test does, and in all that tests start.
+
+    Raises:
+        pytest.UsageError: The folder has another source's build, or one that is not compiled.
+    """
+    sources = {path.relative_to(ROOT) for path in ROOT.glob("sidecar/**/*.py")}
+    built = {path.relative_to(build) for path in build.glob("sidecar/**/*.py")}
+    changed = [name for name in sources & built if not filecmp.cmp(ROOT / name, build / name, shallow=False)]
+    if changed or sources != built:
+        stale = ", ".join(sorted(map(str, {*changed, *(sources ^ built)}))[:5])
+        raise pytest.UsageError(f"{build} is not made from this source; run make compile ({stale})")
+    sys.path.insert(0, str(build))
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(build), str(ROOT)))
+    # Else `python -m` puts the working directory first, which has the source.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    from sidecar.proxy import downstream
+
+    ask = [sys.executable, "-c", "from sidecar.proxy import downstream; print(downstream.__file__)"]
+    child = subprocess.run(ask, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    for file in (downstream.__file__, child):
+        if not file.startswith(str(build)) or file.endswith(".py"):
+            raise pytest.UsageError(f"expected the data path to be native in {build}, found {file}")
+
+
+if "SIDECAR_TEST_BUILD" in os.environ:
+    _test_the_build(Path(os.environ["SIDECAR_TEST_BUILD"]).resolve())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what looks at the interpreter's own work where there is none."""
+    from sidecar.build import IS_COMPILED
+
+    if IS_COMPILED:
+        for item in items:
+            marker = item.get_closest_marker("interpreted_only")
+            if marker is not None:
+                item.add_marker(pytest.mark.skip(reason=f"interpreted only: {marker.args[0]}"))

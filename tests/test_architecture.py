@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
-    ("errors", "clock"),
+    ("errors", "clock", "build"),
     ("message",),
     ("exchange",),
     ("http1", "net", "config"),

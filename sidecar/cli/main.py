@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from sidecar import __version__
+from sidecar import build
 
 _COMMANDS = {
     "run": ("sidecar.cli.run", "run", "Run the sidecar with one configuration file."),
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "-V", "--version", prog_name="sidecar")
+@click.version_option(build.DESCRIPTION, "-V", "--version", prog_name="sidecar")
 def cli() -> None:
     """A proxy beside your app: routing, protection and telemetry from one hot-reloaded YAML file."""
 

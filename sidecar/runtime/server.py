@@ -24,7 +24,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from sidecar import __version__, clock
+from sidecar import __version__, build, clock
 from sidecar.admin.endpoints import Endpoints
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
@@ -249,7 +249,7 @@ class Sidecar:
             await self._predecessor.take_over()
         self._timers.every(OFFER_PERIOD_S, self._renew_offer)
         self._renew_offer()
-        logger.info(event("live", version=__version__, pid=os.getpid(), file=self.reloader.path))
+        logger.info(event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.reloader.path))
         self.spawn(self.reloader.watch(), "watch")
         if isinstance(self._companion, Companion):
             self.spawn(self._accompany(self._companion), "app")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
-from sidecar import __version__
+from sidecar import __version__, build
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
 from sidecar.admin.redact import redact, secrets_of
@@ -97,6 +97,7 @@ class Views:
         counts = live.connection_counts() if live is not None else {}
         return {
             "version": __version__,
+            "build": build.KIND,
             "state": sidecar.state,
             "uptime_seconds": round(time.time() - sidecar.started_s, 3),
             "pid": os.getpid(),

@@ -258,7 +258,8 @@ WORKER_RESTARTS = Metric(
 )  # fmt: skip
 
 BUILD_INFO = Metric(
-    "sidecar_build_info", "gauge", "", ("version", "python_version"), "1 for what is running", merge="own",
+    "sidecar_build_info", "gauge", "", ("version", "python_version", "build"),
+    "1 for what is running; `build`: compiled or interpreted", merge="own",
 )  # fmt: skip
 TARGET_INFO = Metric(
     "target_info", "gauge", "",

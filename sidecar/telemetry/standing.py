@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from sidecar import __version__
+from sidecar import __version__, build
 from sidecar.telemetry import catalogue
 from sidecar.telemetry.exposition import Numbers, Section, histograms_of, labelled, numbers_of
 from sidecar.telemetry.metrics import CounterFamily, HistogramFamily
@@ -18,7 +18,7 @@ from sidecar.telemetry.metrics import CounterFamily, HistogramFamily
 RESTART_REASONS = ("died", "hung", "not_ready")
 """Why a worker was replaced."""
 
-_BUILD = (__version__, ".".join(map(str, sys.version_info[:3])))
+_BUILD = (__version__, ".".join(map(str, sys.version_info[:3])), build.KIND)
 
 
 class Configuration:

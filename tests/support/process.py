@@ -14,8 +14,9 @@ subprocess gets as environment variables. If the text has no top-level `admin` i
 top-level `telemetry` it gets metrics on METRICS_PORT and an access log in a file that `access_log()` reads.
 
 `rewrite(text)` replaces the file in place (same additions), `wait_for_generation` waits for a reload to be live.
-On leaving the context the process gets SIGTERM (unless it has ended), must end in time, and must not have logged an
-unhandled exception. `tests/support/origin.py` has small servers to put behind it.
+On leaving the context the process gets SIGTERM (unless it has ended), must end in time, must have been of the build
+that is under test, compiled or interpreted, and must not have logged an unhandled exception. `tests/support/origin.py`
+has small servers to put behind it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sidecar import build
 from tests.support.wait import eventually, free_port
 
 START_TIMEOUT_S = 30.0
@@ -273,6 +275,8 @@ def running_sidecar(
             sidecar.signal(signal.SIGTERM)
             sidecar.wait()
         log = sidecar.stderr()
+        # At the log levels that tell.
+        assert set(re.findall(r" live version=\S+ build=(\w+) ", log)) <= {build.KIND}, log
         assert "Traceback" not in log, log
         assert "unhandled_exception" not in log, log
     finally:
