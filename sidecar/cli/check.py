@@ -14,6 +14,7 @@ from sidecar.config.model import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
 from sidecar.runtime.dry_run import dry_run
+from sidecar.runtime.write_frames import write_frames
 
 PROBLEMS = 1
 CANNOT_READ = 2
@@ -32,7 +33,7 @@ def check(file: str, as_json: bool) -> None:
     try:
         source = _read_standard_input() if file == "-" else read_source(file)
         loaded = load_source(source, os.environ)
-        dry_run(loaded, source.path, os.environ)
+        dry_run(loaded, write_frames(loaded))
     except SourceError as error:
         _tell_unreadable(str(error), as_json)
         sys.exit(CANNOT_READ)

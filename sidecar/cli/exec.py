@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
-from sidecar.cli.run import config_option, log_level_option
-from sidecar.runtime.process_log import configure
-from sidecar.runtime.server import serve
+from sidecar.cli.run import config_option, log_level_option, serve_file
 
 
 @click.command(
@@ -26,5 +23,4 @@ def exec_(path: str, log_level: str, command: tuple[str, ...]) -> None:
     such program, 126 if it cannot be executed, 1 if the sidecar could not start). SIGTERM drains inbound first and is
     then passed on; other signals, and a second SIGTERM, reach the command at once.
     """
-    configure(log_level)
-    sys.exit(serve(path, os.environ, command=command))
+    sys.exit(serve_file(path, log_level, command=command))

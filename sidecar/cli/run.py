@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from sidecar.runtime.process_log import LEVELS, configure
-from sidecar.runtime.server import serve
+from sidecar.runtime.spawn import Child, spawn_compiler
 
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
 
@@ -37,5 +39,17 @@ def run(path: str, log_level: str, takeover: bool) -> None:
     SIGHUP reloads the file, SIGUSR1 opens the access log again. Exit codes: 0 stopped as asked, 1 could not start,
     2 wrong usage.
     """
+    sys.exit(serve_file(path, log_level, takes_over=takeover))
+
+
+def serve_file(path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()) -> int:
+    """Run a sidecar with this file; arguments and result as of `runtime.server.serve`."""
+    compiler: Child | None = None
+    with suppress(OSError):  # the first load tries again, and says why not
+        compiler = spawn_compiler(os.environ)
+    # Only now: this takes 200 ms, in which the compiler imports what it needs.
+    from sidecar.runtime.compiler_process import CompilerProcess
+    from sidecar.runtime.server import serve
+
     configure(log_level)
-    sys.exit(serve(path, os.environ, takes_over=takeover))
+    return serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

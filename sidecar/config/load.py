@@ -1,7 +1,8 @@
 """
 The door of this room: a file's bytes in, a `Config` out, or every problem at once. *Cold, pure but for reading.*
 
-Nothing here touches an event loop or keeps state, so `load_text` may run in a worker thread or another process.
+Nothing here touches an event loop or keeps state; a running sidecar calls it in a process of its own
+(`runtime.compiler`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from sidecar.config.check import Report, check
 from sidecar.config.document import Node, parse
 from sidecar.config.model import Config
-from sidecar.config.places import Lines, lines_of
+from sidecar.config.places import Location, locate
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.source import Source, decode, read_source
+from sidecar.config.source import Source, decode
 from sidecar.config.validate import shape
 
 
@@ -25,15 +26,18 @@ class Loaded:
 
     Attributes:
         config: What it says.
-        digest_hex: SHA-256 of its bytes.
-        raw: Its bytes.
-        lines: Where its settings are written.
+        source: What it was read from.
+        root: Its tree, which knows where everything is written.
     """
 
     config: Config
-    digest_hex: str
-    raw: bytes
-    lines: Lines
+    source: Source
+    root: Node
+
+    def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
+        """A problem at the line and column of a location of the models."""
+        place = locate(self.root, location)
+        return Problem(self.source.path, place.mark.line, place.mark.column, place.path, message, hint)
 
 
 def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
@@ -68,18 +72,7 @@ def _understand(text: bytes, filename: str, env: Mapping[str, str]) -> tuple[Con
     return shaped.config, root
 
 
-def read_config(path: str, env: Mapping[str, str]) -> Loaded:
-    """
-    Read and understand a file.
-
-    Raises:
-        SourceError: It cannot be read.
-        ConfigError: It cannot be used.
-    """
-    return load_source(read_source(path), env)
-
-
 def load_source(source: Source, env: Mapping[str, str]) -> Loaded:
-    """Understand what was read, such as by `read_source_async`; raises as `load_text`."""
+    """Understand what was read; raises as `load_text`."""
     config, root = _understand(source.raw, source.path, env)
-    return Loaded(config, source.digest_hex, source.raw, lines_of(root))
+    return Loaded(config, source, root)

@@ -90,6 +90,7 @@ class Match(Model):
 class KeySource(Model):
     """Where a key is read from: exactly one of the four."""
 
+    is_one_value: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("cookie", "header", "query", "source_ip")
 
     cookie: CookieName | None = setting(None, "The value of this cookie.")

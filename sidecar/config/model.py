@@ -145,6 +145,8 @@ class EndpointSpec(Model):
 class Hash(Model):
     """Consistent hashing: requests with the same key go to the same endpoint."""
 
+    is_one_value: ClassVar[bool] = True
+
     hash: Key = setting(..., "Where the key is read from; requests without it are spread at random.")
 
     @property

@@ -22,10 +22,12 @@ class Model(BaseModel):
 
     Attributes:
         not_yet: Keys of the language that this version does not read yet.
+        is_one_value: Shown to people as one value, not setting by setting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=False)
     not_yet: ClassVar[frozenset[str]] = frozenset()
+    is_one_value: ClassVar[bool] = False
 
 
 def expected(what: str, hint: str = "") -> PydanticCustomError:

@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import aiofiles
-
 from sidecar.config.problems import ConfigError, Problem
 
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
@@ -70,15 +68,6 @@ def read_source(path: str) -> Source:
     try:
         with open(path, "rb") as file:
             return make_source(path, file.read(MAX_FILE_BYTES + 1))
-    except (OSError, ValueError) as error:
-        raise SourceError(path, _as_os_error(error)) from None
-
-
-async def read_source_async(path: str) -> Source:
-    """Like `read_source`, without holding the event loop."""
-    try:
-        async with aiofiles.open(path, "rb") as file:
-            return make_source(path, await file.read(MAX_FILE_BYTES + 1))
     except (OSError, ValueError) as error:
         raise SourceError(path, _as_os_error(error)) from None
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, get_args
 
-from sidecar.config import matches
 from sidecar.routing.match import Match, make_match
-from sidecar.routing.matchers import PathMatcher, ValueMatcher, path_matcher, value_matcher
+from sidecar.routing.matchers import PathKind, PathMatcher, ValueKind, ValueMatcher, path_matcher, value_matcher
+
+if TYPE_CHECKING:
+    from sidecar.config import matches
+
+_PATH_KINDS: tuple[str, ...] = get_args(PathKind)
+_VALUE_KINDS: tuple[str, ...] = get_args(ValueKind)
 
 
 def key_of(source: matches.KeySource) -> tuple[str, str]:
@@ -36,20 +42,22 @@ def values(tests: Mapping[str, matches.ValueMatch]) -> dict[str, ValueMatcher]:
 
 
 def _path(test: matches.PathMatch) -> PathMatcher:
-    kind, operand = _given(test)
+    kind, operand = _given(test, _PATH_KINDS)
     assert isinstance(operand, str)
     return path_matcher(kind, operand, ignore_case=test.ignore_case, invert=test.invert)
 
 
 def _value(test: matches.ValueMatch) -> ValueMatcher:
-    kind, operand = _given(test)
+    kind, operand = _given(test, _VALUE_KINDS)
     return value_matcher(kind, operand, ignore_case=test.ignore_case, invert=test.invert)
 
 
-def _given(test: matches.ValueMatch | matches.PathMatch) -> tuple[str, str | bool | tuple[int, int]]:
+def _given(
+    test: matches.ValueMatch | matches.PathMatch, kinds: tuple[str, ...]
+) -> tuple[str, str | bool | tuple[int, int]]:
     """The one kind of test that there is."""
-    for kind in test.kinds:
+    for kind in kinds:
         operand = getattr(test, kind)
         if operand is not None:
             return kind, operand
-    raise ValueError(f"expected one of {', '.join(test.kinds)}, found none")
+    raise ValueError(f"expected one of {', '.join(kinds)}, found none")

@@ -7,10 +7,9 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from math import inf
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
-from sidecar.config import model
 from sidecar.exchange import Direction
 from sidecar.proxy.policies import Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.match import make_match
@@ -21,6 +20,9 @@ from sidecar.upstream.health import HealthSpec
 from sidecar.upstream.limits import BreakerSpec
 from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
 from sidecar.upstream.retry import Condition, RetryBudgetSpec, RetryPolicy
+
+if TYPE_CHECKING:
+    from sidecar.config import model
 
 # --- of routes -------------------------------------------------------------------------------------------------
 

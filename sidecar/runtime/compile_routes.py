@@ -8,9 +8,8 @@ route and of its destination become one, and telemetry's scopes are bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from sidecar.config import model
-from sidecar.config.places import Location
 from sidecar.exchange import Direction
 from sidecar.proxy.policies import BothLimits, RateLimiter
 from sidecar.routing.actions import (
@@ -33,6 +32,12 @@ from sidecar.runtime.compile_matches import key_of
 from sidecar.runtime.compile_policies import RateLimiters
 from sidecar.telemetry.recorder import Scope
 from sidecar.upstream.cluster import Cluster
+
+if TYPE_CHECKING:
+    from sidecar.config import model
+
+Location = tuple[int | str, ...]
+"""Where the models have a value."""
 
 APP = "app"
 """Name of the implicit upstream behind `inbound.app`, and of the route of what matches no inbound route."""
@@ -133,20 +138,7 @@ class RouteCompiler:
             )
         if respond is not None:
             return make_respond(respond.status, respond.headers, respond.body)
-        destinations = route.to or [model.Destination(upstream=APP)]
-        request_edits = _edits(route.request_headers)
-        targets = tuple(
-            self._target(
-                name,
-                self._clusters[destination.upstream],
-                destination.upstream,
-                destination.weight,
-                merge_edits(request_edits, _edits(destination.request_headers)),
-                # Responses pass the destination first and the route last, so the route has the last word.
-                merge_edits(_edits(destination.response_headers), response_edits),
-            )
-            for destination in destinations
-        )
+        targets = self._targets(name, route, response_edits)
         names, weights = [target.name for target in targets], [target.weight for target in targets]
         split = make_split(names, weights, key_of(route.sticky) if route.sticky is not None else None)
         return Forward(
@@ -158,6 +150,23 @@ class RouteCompiler:
             fault=compile_policies.fault(route.fault) if route.fault is not None else None,
             mirror=compile_policies.mirror(route.mirror, self._clusters) if route.mirror is not None else None,
             rate_limit=self._limit(name, route.rate_limit),
+        )
+
+    def _targets(self, name: str, route: model.Route, response_edits: HeaderEdits | None) -> tuple[Target, ...]:
+        request_edits = _edits(route.request_headers)
+        if route.to is None:
+            return (self._target(name, self._clusters[APP], APP, 1.0, request_edits, response_edits),)
+        return tuple(
+            self._target(
+                name,
+                self._clusters[destination.upstream],
+                destination.upstream,
+                destination.weight,
+                merge_edits(request_edits, _edits(destination.request_headers)),
+                # Responses pass the destination first and the route last, so the route has the last word.
+                merge_edits(_edits(destination.response_headers), response_edits),
+            )
+            for destination in route.to
         )
 
     def _limit(self, name: str, settings: model.RateLimit | None) -> RateLimiter | BothLimits | None:

@@ -1,34 +1,42 @@
 """
-A configuration compiled and tried, but not run: what `sidecar check` knows beyond the rules of values. *Cold.*
+A configuration compiled and tried, but not run: what a file must stand before it is called good. *Cold.*
 
-It is the compiler of a real load, with clusters that nobody connects to: a file that passes is refused by a start
-only for what the machine lacks, such as an address that is taken.
+It is the compiler of a real load on the very frames that a load gets, with clusters that nobody connects to: a file
+that passes is refused by a data path only for what the machine lacks, such as an address that is taken.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from sidecar.config.load import Loaded
-from sidecar.runtime.compile import Compiler, make_draft
+from sidecar.config.problems import ConfigError
+from sidecar.runtime.compile import Compiler, RefusedError, make_draft
+from sidecar.runtime.slices import at_once
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
 
 
-def dry_run(loaded: Loaded, path: str, env: Mapping[str, str]) -> None:
+def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
     """
     Compile a configuration and run its `tests`.
 
     Args:
         loaded: The file.
-        path: Its name, for problems.
-        env: For `${NAME}`.
+        frames: What `write_frames` made of it.
 
     Raises:
         ConfigError: With every value that cannot be compiled, or every test that fails, at its place.
     """
-    draft = make_draft(loaded, path, env)
-    clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-    telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
-    asyncio.run(Compiler(telemetry.scope).compile(draft, clusters, 1))
+    try:
+        draft = at_once(make_draft(frames))
+        clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
+        telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
+        plan = at_once(Compiler(telemetry.scope).compile(draft, clusters, 1)).plan
+    except RefusedError as refusal:
+        raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
+    if loaded.config.tests:
+        # Only here: most files have none, and the request's parser and all that decides on a request come with it.
+        from sidecar.runtime.routing_tests import run_tests
+
+        run_tests(loaded, plan)

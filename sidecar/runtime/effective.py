@@ -7,20 +7,21 @@ line of the file that set it, or with `default`. Durations are seconds, sizes by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from sidecar.config import model
-from sidecar.config.places import Lines
-from sidecar.config.shape import Model
 from sidecar.exchange import Direction
 from sidecar.proxy.plan import Plan, Side
 from sidecar.routing.actions import Forward, Redirect, Route
 from sidecar.routing.match import Match
 from sidecar.runtime.compile_routes import APP
+from sidecar.runtime.sections import Section, Written, given, plain
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.retry import NO_POLICY
 from sidecar.upstream.stats import COUNTS
+
+if TYPE_CHECKING:
+    from sidecar.config import model
 
 Location = tuple[int | str, ...]
 Settings = dict[str, dict[str, object]]
@@ -34,31 +35,55 @@ _OF_UPSTREAMS = (
 
 class Effective:
     """
-    The configuration in force, explained.
+    The configuration in force, explained; it is decoded anew at each question, which few ask.
 
     Args:
         file: Name of the file.
-        config: What it says.
-        lines: Where it says so.
+        written: What it says, and where.
     """
 
-    __slots__ = ("_config", "_file", "_lines")
+    __slots__ = ("_file", "_written")
 
-    def __init__(self, file: str, config: model.Config, lines: Lines) -> None:
+    def __init__(self, file: str, written: Written) -> None:
         self._file = file
-        self._config = config
-        self._lines = lines
+        self._written = written
+
+    def everything(self) -> dict[str, object]:
+        """Every setting of the file with its default, ready for JSON."""
+        everything: dict[str, object] = plain(self._written.config())
+        return everything
 
     def routes(self, plan: Plan) -> dict[str, object]:
         """Routes of both directions in the order in which they are tried, and the settings of all connections."""
-        sides: dict[str, object] = {side.direction.label: self._side(side) for side in plan.sides}
-        config = self._config
-        common = self._settings(config.limits, ("limits",), tuple(model.Limits.model_fields))
-        common |= self._settings(config.drain, ("drain",), tuple(model.Drain.model_fields))
-        return sides | {"settings": common}
+        return _Explained(self._file, self._written).routes(plan)
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
         """Clusters, their endpoints and what happened there."""
+        return _Explained(self._file, self._written).upstreams(plan)
+
+
+class _Explained:
+    """The pages of one moment."""
+
+    __slots__ = ("_config", "_file", "_lines", "_shapes")
+
+    def __init__(self, file: str, written: Written) -> None:
+        self._file = file
+        self._config = written.config()
+        self._lines = written.lines()
+        self._shapes = written.shapes
+
+    def routes(self, plan: Plan) -> dict[str, object]:
+        """As `Effective.routes`."""
+        sides: dict[str, object] = {side.direction.label: self._side(side) for side in plan.sides}
+        common: Settings = {}
+        for name in ("limits", "drain"):
+            section = getattr(self._config, name)
+            common |= self._settings(section, (name,), section.fields_)
+        return sides | {"settings": common}
+
+    def upstreams(self, plan: Plan) -> dict[str, object]:
+        """As `Effective.upstreams`."""
         return {name: self._cluster(cluster) for name, cluster in plan.clusters.items()}
 
     # --- routes ------------------------------------------------------------------------------------------------
@@ -74,7 +99,7 @@ class Effective:
         if side.fallback is not None:
             unmatched = self._route(side.fallback, side.direction.label, 0, None)
         page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
-        if isinstance(config, model.Inbound):
+        if config is not None and side.direction is Direction.INBOUND:
             page["settings"] = self._settings(config, ("inbound",), ("rate_limit",))
         return page
 
@@ -85,7 +110,8 @@ class Effective:
             entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
             entry["timeout_s"] = action.timeout_s
             at: Location = (side, "routes", index) if config is not None else ()
-            settings = self._settings(config or model.Route(), at, _OF_ROUTES)
+            section = config if config is not None else self._shapes.default("sidecar.config.routes.Route")
+            settings = self._settings(section, at, _OF_ROUTES)
             if config is None or config.retry is None:
                 del settings["retry"]
                 settings |= _safe_retries()
@@ -106,7 +132,7 @@ class Effective:
         if config is not None:
             settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
         else:
-            settings = self._settings(model.Upstream(endpoints=[]), (), _OF_UPSTREAMS)
+            settings = self._settings(self._shapes.default("sidecar.config.model.Upstream"), (), _OF_UPSTREAMS)
             if cluster.name == APP and self._config.inbound is not None:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
         return {
@@ -136,7 +162,7 @@ class Effective:
 
     # --- settings ----------------------------------------------------------------------------------------------
 
-    def _settings(self, section: Model, at: Location, names: tuple[str, ...]) -> Settings:
+    def _settings(self, section: Any, at: Location, names: tuple[str, ...]) -> Settings:
         prefix = f"{at[0]}." if at in (("limits",), ("drain",)) else ""
         line = self._lines.get(at)
         return {
@@ -145,29 +171,19 @@ class Effective:
         }
 
     def _flat(
-        self, section: Model, at: Location, names: tuple[str, ...], line: int | None
+        self, section: Section, at: Location, names: tuple[str, ...], line: int | None
     ) -> Iterator[tuple[str, object, str]]:
         """Name, value and origin of each setting; those of a section within it as `section.key`."""
         for name in names:
             value = getattr(section, name)
-            is_set = bool(at) and name in section.model_fields_set
+            is_set = bool(at) and name in given(section)
             here = self._lines.get((*at, name), line) if is_set else None
-            if isinstance(value, model.Hash | model.KeySource):
-                value = value.model_dump(mode="json", exclude_none=True)
-            if not isinstance(value, Model):
-                yield name, _plain(value), "default" if here is None else f"{self._file}:{here}"
+            if not isinstance(value, Section) or value.is_one_value_:
+                origin = "default" if here is None else f"{self._file}:{here}"
+                yield name, plain(value, has_nones=False), origin
                 continue
-            below = tuple(type(value).model_fields)
-            for key, inner, origin in self._flat(value, (*at, name) if is_set else (), below, here):
+            for key, inner, origin in self._flat(value, (*at, name) if is_set else (), value.fields_, here):
                 yield f"{name}.{key}", inner, origin
-
-
-def _plain(value: Any) -> object:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, Model) else value
 
 
 def _safe_retries() -> Settings:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Final, Protocol
@@ -62,7 +62,7 @@ class PlanSourceError(Exception):
 class PlanSource(Protocol):
     """Whoever has the configuration that is to be in force."""
 
-    def frames(self, trigger: str) -> AsyncIterator[bytes]:
+    def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
         """
         All frames of the configuration as it is now, the header first, `END` last; each as `read_frame` returns it.
 
@@ -87,13 +87,15 @@ class Wanted:
     Attributes:
         role: `inbound`, `outbound`, `metrics` or `admin`.
         address: As in the file, variables replaced: `host:port`, `[v6]:port` or `unix:/path`.
-        host: That every request here is for, or None.
+        host: That every request here is for, lower case, or None.
+        location: Where the models have it, such as `("outbound", "listen", 0, "address")`.
         line: Where the file says so, from 1; for problems. So for `column` and `path`.
     """
 
     role: str
     address: str
     host: str | None
+    location: tuple[int | str, ...]
     line: int
     column: int
     path: str
@@ -166,7 +168,8 @@ def read_header(frame: bytes) -> Header:
         hint = "another one was installed meanwhile: restart this one"
         raise FrameError(f"expected a compiler of version {__version__}, found {version}; {hint}")
     try:
-        return Header(**{**said, "listeners": tuple(Wanted(**one) for one in said["listeners"])})
+        listeners = (Wanted(**{**one, "location": tuple(one["location"])}) for one in said["listeners"])
+        return Header(**{**said, "listeners": tuple(listeners)})
     except (LookupError, TypeError):
         raise FrameError("expected a header, found other keys") from None
 

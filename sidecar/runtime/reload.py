@@ -1,10 +1,13 @@
 """
-How a configuration takes the place of another: read, compile, bind, swap; or refuse and change nothing. *Cold.*
+How a configuration takes the place of another: read, build, bind, swap; or refuse and change nothing. *Cold.*
 
-    read and judge (a thread) -> look up new names -> compile (slices) -> bind what is new -> | swap | -> close the rest
+    read and judge (a process) -> look up new names -> build (slices) -> bind what is new -> | swap | -> close the rest
 
 Everything before the bar may fail, and then leaves no trace but a log, a metric and what `/config` shows. The swap
-itself does not await: no request sees half of a reload. Exchanges in flight keep the plan that they began with.
+itself does not await: no request sees half of a reload. Exchanges in flight keep the plan that they began with; it is
+let go in slices when the last of them is over.
+
+What comes from outside of this process are frames (`frames`), and whoever has them is a `PlanSource`.
 """
 
 from __future__ import annotations
@@ -12,23 +15,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sidecar.config.load import load_source
-from sidecar.config.model import Config
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.source import Source, SourceError, SourceWatch, read_source
+from sidecar.config.source import SourceWatch
 from sidecar.net.timers import Timers
 from sidecar.proxy.live import Live
+from sidecar.proxy.plan import Plan
 from sidecar.runtime.compile import Compiler, Draft, make_draft
 from sidecar.runtime.effective import Effective
+from sidecar.runtime.frames import FrameError, PlanSource, PlanSourceError, read_header, read_problems
 from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
 from sidecar.runtime.process_log import event
+from sidecar.runtime.retired import Retired
+from sidecar.runtime.slices import in_slices
 from sidecar.runtime.takeover import TakeoverError
 from sidecar.telemetry.recorder import Telemetry
 from sidecar.upstream.registry import Registry
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Config
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +92,9 @@ class Reloader:
     Reads one file, again and again, into the live data path.
 
     Args:
-        path: Of the file.
-        env: For `${NAME}`.
+        path: Of the file, for problems and for seeing that it changed.
+        env: Of the process, of which nothing secret is shown.
+        source: Has the configuration.
         loop: The loop of the data path.
         telemetry: Reconfigured at each load.
         registry: Of upstreams.
@@ -93,8 +104,8 @@ class Reloader:
     Attributes:
         live: The data path; None until the first file was good.
         listeners: What is open.
-        config: The configuration in force; None until the first file was good.
-        effective: The same with the origin of each setting.
+        config: The configuration in force without its routes, upstreams and tests; None until the first file was good.
+        effective: All of it, explained.
         last: Outcome of the last load; None before the first.
         last_good: Outcome of the last load that succeeded.
         compiler: Makes the plans.
@@ -104,6 +115,7 @@ class Reloader:
         self,
         path: str,
         env: Mapping[str, str],
+        source: PlanSource,
         loop: asyncio.AbstractEventLoop,
         telemetry: Telemetry,
         registry: Registry,
@@ -118,11 +130,13 @@ class Reloader:
         self.last: Outcome | None = None
         self.last_good: Outcome | None = None
         self.listeners = Listeners(loop, door_for)
+        self._source = source
         self._loop = loop
         self._telemetry = telemetry
         self._registry = registry
         self._timers = timers
         self.compiler = Compiler(telemetry.scope)
+        self._retired = Retired(loop)
         self._generation = 0
         self._watch = SourceWatch(path)
         self._one_at_a_time = asyncio.Lock()
@@ -140,16 +154,23 @@ class Reloader:
             config_hash, error = "", ""
             problems: tuple[Problem, ...] = ()
             try:
-                source = await asyncio.to_thread(read_source, self.path)
-                config_hash = source.digest_hex[:12]
+                frames = await self._frames(trigger)
+                header = read_header(frames[0])
+                config_hash = header.config_hash
                 # Good or bad, this content has been dealt with.
-                self._watch.accept(source.digest_hex)
-                with without_collection():
-                    await self._install(source)
+                self._watch.accept(header.digest_hex)
+                error = header.error
+                if header.is_ok:
+                    with without_collection():
+                        await self._install(frames)
+                elif not error:
+                    problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
             except ConfigError as refusal:
                 problems = tuple(refusal.problems)
-            except (SourceError, ClosedError, TakeoverError) as refusal:
+            except (PlanSourceError, ClosedError, TakeoverError) as refusal:
                 error = str(refusal)
+            except FrameError as failure:
+                error = f"{self.path}: what the compiler says makes no sense: {failure}; nothing was changed"
             except Exception as failure:
                 logger.exception(event("config_load_failed", file=self.path))
                 error = f"{self.path}: the sidecar failed while loading this file; please report it: {failure!r}"
@@ -162,6 +183,7 @@ class Reloader:
     def close(self) -> None:
         """Refuse every further load, because the process ends and must not open listeners again."""
         self._is_closed = True
+        self._retired.close()
 
     async def watch(self) -> None:
         """Load the file whenever it changes; for ever."""
@@ -174,13 +196,20 @@ class Reloader:
             except Exception:
                 logger.exception(event("config_watch_failed", file=self.path))
 
-    async def _install(self, source: Source) -> None:
+    async def _frames(self, trigger: str) -> list[bytes]:
+        """All frames; a frame is small, so that reading on while they come holds the loop for microseconds."""
+        async with aclosing(self._source.frames(trigger)) as frames:
+            return [frame async for frame in frames]
+
+    async def _install(self, frames: Sequence[bytes]) -> None:
         if self._is_closed:
             raise ClosedError()
-        draft = await asyncio.to_thread(self._draft, source)
+        draft = await in_slices(make_draft(frames))
         preparation = await self._registry.prepare(draft.clusters, DNS_TIMEOUT_S)
+        built: Plan | None = None
         try:
-            compiled = await self.compiler.compile(draft, preparation.clusters, self._generation + 1)
+            compiled = await in_slices(self.compiler.compile(draft, preparation.clusters, self._generation + 1))
+            built = compiled.plan
             if self.live is None:
                 # Doors need it; nothing is open yet, so nobody can reach it before the swap below.
                 self.live = Live(compiled.plan, self._telemetry, self._timers, self._loop)
@@ -188,26 +217,25 @@ class Reloader:
             if self._is_closed:
                 change.abandon()
                 raise ClosedError()
-        except ListenerError as error:
+        except BaseException as error:
             preparation.abandon()
-            raise ConfigError([draft.problem_at(error.spec.location, str(error))]) from None
-        except BaseException:
-            preparation.abandon()
+            if built is not None:
+                self._retired.add(built)
+            if isinstance(error, ListenerError):
+                raise ConfigError([_problem_at(self.path, draft, error)]) from None
             raise
         # --- the swap: from here to the next await, all or nothing ---
         preparation.commit()
         self._telemetry.reconfigure(compiled.telemetry)
+        if self.live.plan is not compiled.plan:
+            self._retired.add(self.live.plan)
         self.live.plan = compiled.plan
-        self.config = draft.loaded.config
-        self.effective = Effective(self.path, draft.loaded.config, draft.loaded.lines)
+        self.config = draft.written.settings
+        self.effective = Effective(self.path, draft.written)
         self._generation += 1
         self._telemetry.config_applied(compiled.plan.config_hash, is_reload=self._generation > 1)
         # --- end of the swap ---
         await change.commit()
-
-    def _draft(self, source: Source) -> Draft:
-        """Judge a file; pure, so that it may run in a thread or, one day, in a process of its own."""
-        return make_draft(load_source(source, self.env), self.path, self.env)
 
     def _report(self, outcome: Outcome) -> None:
         self._telemetry.config_loaded(outcome.took_s, is_ok=outcome.is_ok)
@@ -225,3 +253,9 @@ class Reloader:
         self._telemetry.config_refused()
         for line in outcome.lines:
             logger.error(event("config_refused", trigger=outcome.trigger, problem=line))
+
+
+def _problem_at(path: str, draft: Draft, error: ListenerError) -> Problem:
+    """A listener that cannot be opened, at its place in the file."""
+    wanted = next(one for one in draft.header.listeners if one.location == error.spec.location)
+    return Problem(path, wanted.line, wanted.column, wanted.path, str(error))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-from sidecar.config.model import Config, RoutingTest
+from sidecar.config.load import Loaded
+from sidecar.config.model import RoutingTest
+from sidecar.config.problems import ConfigError
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
@@ -22,9 +24,26 @@ from sidecar.runtime.compile_routes import APP
 _MAX_HEADERS = 1000
 
 
-def failure(test: RoutingTest, config: Config, plan: Plan) -> str | None:
+def run_tests(loaded: Loaded, plan: Plan) -> None:
+    """
+    Try all tests of a file.
+
+    Raises:
+        ConfigError: With every test that fails: what it expected and what would happen instead.
+    """
+    problems = []
+    side_of = _SideOf(loaded, plan)
+    for index, test in enumerate(loaded.config.tests):
+        why = _failure(test, side_of(test))
+        if why is not None:
+            hint = "the test is wrong, or a route is"
+            problems.append(loaded.problem_at(("tests", index), f"the test `{test.name}` fails: {why}", hint))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _failure(test: RoutingTest, side: Side) -> str | None:
     """What a test expected and what would happen instead, or None if it holds."""
-    side = _side(test, config, plan)
     try:
         head = request_head(test)
     except ProtocolError as error:
@@ -52,20 +71,29 @@ def request_head(test: RoutingTest) -> RequestHead:
     return parse_request_head("\r\n".join(lines).encode(), _MAX_HEADERS)
 
 
-def _side(test: RoutingTest, config: Config, plan: Plan) -> Side:
+class _SideOf:
     """
     The direction that a test is about: outbound, unless only inbound can be meant.
 
     That is so when it expects the app, a name that only an inbound route has, or when there is no outbound.
     """
-    inbound, outbound = plan.sides[Direction.INBOUND], plan.sides[Direction.OUTBOUND]
-    if config.inbound is None or config.outbound is None:
-        return outbound if config.inbound is None else inbound
-    expect = test.expect
-    inbound_names = {route.name for route in inbound.table.routes} | ({APP} if inbound.fallback else set())
-    outbound_names = {route.name for route in outbound.table.routes}
-    means_inbound = expect.to == APP or (expect.route in inbound_names and expect.route not in outbound_names)
-    return inbound if means_inbound else outbound
+
+    __slots__ = ("_inbound", "_only", "_only_inbound", "_outbound")
+
+    def __init__(self, loaded: Loaded, plan: Plan) -> None:
+        self._inbound, self._outbound = plan.sides[Direction.INBOUND], plan.sides[Direction.OUTBOUND]
+        config = loaded.config
+        self._only: Side | None = None
+        if config.inbound is None or config.outbound is None:
+            self._only = self._outbound if config.inbound is None else self._inbound
+        inbound = {route.name for route in self._inbound.table.routes} | ({APP} if self._inbound.fallback else set())
+        self._only_inbound = inbound - {route.name for route in self._outbound.table.routes}
+
+    def __call__(self, test: RoutingTest) -> Side:
+        if self._only is not None:
+            return self._only
+        means_inbound = test.expect.to == APP or test.expect.route in self._only_inbound
+        return self._inbound if means_inbound else self._outbound
 
 
 def _difference(test: RoutingTest, found: Route | Reason) -> str | None:

@@ -31,6 +31,7 @@ from sidecar.net.timers import Timers
 from sidecar.runtime.admin_door import AdminDoor
 from sidecar.runtime.companion import FORWARDED, Companion
 from sidecar.runtime.doors import DataDoor
+from sidecar.runtime.frames import PlanSource
 from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.process_log import event
@@ -63,11 +64,14 @@ TAKEOVER_PATIENCE_S = 1.0
 """For how long idle connections are kept after a takeover, so that clients under load learn by a response to close."""
 
 
-def serve(path: str, env: Mapping[str, str], *, takes_over: bool = False, command: Sequence[str] = ()) -> int:
+def serve(
+    path: str, env: Mapping[str, str], source: PlanSource, *, takes_over: bool = False, command: Sequence[str] = ()
+) -> int:
     """
     Run a sidecar with the file at `path` until a signal ends it.
 
     Args:
+        source: Has the configuration.
         takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
         command: The app, if it is to be this process's child.
 
@@ -79,7 +83,7 @@ def serve(path: str, env: Mapping[str, str], *, takes_over: bool = False, comman
     async def main() -> int:
         companion = Companion(command) if command else None
         loop = asyncio.get_running_loop()
-        return await Sidecar(path, env, loop, takes_over=takes_over, companion=companion).run()
+        return await Sidecar(path, env, source, loop, takes_over=takes_over, companion=companion).run()
 
     return run_in_loop(main)
 
@@ -119,6 +123,7 @@ class Sidecar:
         self,
         path: str,
         env: Mapping[str, str],
+        source: PlanSource,
         loop: asyncio.AbstractEventLoop,
         *,
         takes_over: bool = False,
@@ -136,7 +141,7 @@ class Sidecar:
         )
         self._loop = loop
         self._timers = Timers(loop)
-        self.reloader = Reloader(path, env, loop, self.telemetry, self.registry, self._timers, self._door_for)
+        self.reloader = Reloader(path, env, source, loop, self.telemetry, self.registry, self._timers, self._door_for)
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken)
         self._predecessor: Predecessor | None = None

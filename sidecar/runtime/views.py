@@ -18,6 +18,7 @@ from sidecar.config.problems import Problem
 from sidecar.exchange import Direction
 from sidecar.runtime import process_log
 from sidecar.runtime.reload import Outcome, Reloader
+from sidecar.runtime.sections import plain
 from sidecar.telemetry.recorder import Format, Observer, Telemetry
 
 MAX_OBSERVERS = 8
@@ -102,7 +103,7 @@ class Views:
             "uptime_seconds": round(time.time() - sidecar.started_s, 3),
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "service": config.service.model_dump(mode="json") if config is not None else None,
+            "service": plain(config.service) if config is not None else None,
             "config": {"file": reloader.path, **_live(reloader)},
             "listeners": [
                 {
@@ -119,7 +120,7 @@ class Views:
     async def config_dump(self) -> Mapping[str, object]:
         """The file, what became of it last, and every setting in force with its default, without secrets."""
         reloader = self._sidecar.reloader
-        effective = reloader.config.model_dump(mode="json") if reloader.config is not None else None
+        effective = reloader.effective.everything() if reloader.effective is not None else None
         return {
             "file": reloader.path,
             "live": _live(reloader),

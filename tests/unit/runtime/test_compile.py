@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import textwrap
 
 import pytest
 
-from sidecar.config.load import load_source
 from sidecar.config.problems import ConfigError
-from sidecar.config.source import Source
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.steps import find_route
 from sidecar.routing.actions import Forward, Respond, Route
-from sidecar.runtime.compile import Compiled, Compiler, make_draft
 from sidecar.runtime.listeners import Role
-from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
+from sidecar.runtime.slices import in_slices
+from sidecar.telemetry.recorder import TelemetrySettings
 from sidecar.upstream.cluster import Cluster
+from tests.support.compiling import compiled, compiler, draft_of
 
 BASE = """
 service: {name: storefront, version: "7", namespace: shop}
@@ -47,16 +45,6 @@ limits: {max_headers: 50, header_timeout: 3s}
 drain: {timeout: 7s}
 telemetry: {access_log: {path: /tmp/log}, traces: {sample: 50%}}
 """
-
-
-def compiled(text: str, generation: int = 1) -> Compiled:
-    """Compile as a reload does, with clusters that nobody refreshes."""
-    raw = textwrap.dedent(text).encode()
-    loaded = load_source(Source("f.yaml", raw, hashlib.sha256(raw).hexdigest()), {})
-    draft = make_draft(loaded, "f.yaml", {})
-    clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-    telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
-    return asyncio.run(Compiler(telemetry.scope).compile(draft, clusters, generation))
 
 
 def head(method: str, host: str, target: str, *fields: str) -> RequestHead:
@@ -146,11 +134,8 @@ def test_scopes_say_route_upstream_and_address() -> None:
 def test_unmatched_passthrough_keeps_one_cluster_through_reloads() -> None:
     """Its pools are the process's, not the plan's."""
     text = 'service: x\noutbound: {unmatched: passthrough}\nadmin: {listen: "127.0.0.1:0"}\n'
-    raw = text.encode()
-    loaded = load_source(Source("f", raw, "0" * 64), {})
-    draft = make_draft(loaded, "f", {})
-    compiler = Compiler(Telemetry(TelemetrySettings(access_log_path=None), environment={}).scope)
-    first, second = (asyncio.run(compiler.compile(draft, {}, number)).plan.sides[1] for number in (1, 2))
+    by = compiler()
+    first, second = (compiled(text, by, number).plan.sides[1] for number in (1, 2))
     assert first.passthrough is not None
     assert first.passthrough is second.passthrough
     assert first.passthrough_route is not None
@@ -167,12 +152,12 @@ def test_a_direction_that_is_not_configured_has_no_routes_and_no_listener() -> N
 
 def test_metrics_and_admin_are_listeners_with_their_place_in_the_file() -> None:
     """So that a port in use can name its line."""
-    raw = BASE.encode()
-    draft = make_draft(load_source(Source("f.yaml", raw, "0" * 64), {}), "f.yaml", {})
+    draft = draft_of(BASE)
     by_role = {spec.role: spec for spec in draft.listeners}
     assert by_role[Role.ADMIN].address == "127.0.0.1:9901"
-    problem = draft.problem_at(by_role[Role.OUTBOUND].location, "taken")
-    assert (problem.line, problem.path) == (5, "outbound.listen[1].address")
+    location = by_role[Role.OUTBOUND].location
+    (wanted,) = [one for one in draft.header.listeners if one.location == location]
+    assert (wanted.line, wanted.path) == (5, "outbound.listen[1].address")
 
 
 def test_a_listener_is_for_one_host_not_for_a_pattern() -> None:
@@ -222,14 +207,12 @@ def test_compiling_gives_way_to_traffic() -> None:
     """A thousand routes are compiled in slices between which the loop runs."""
     routes = "\n".join(f"    - {{match: {{host: h{n}, path: {{regex: '/a{n}.*'}}}}, to: one}}" for n in range(1000))
     text = BASE.replace("  routes:\n    - name: canary", f"  routes:\n{routes}\n    - name: canary")
-    raw = text.encode()
-    draft = make_draft(load_source(Source("f", raw, "0" * 64), {}), "f", {})
+    draft = draft_of(text)
     clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-    compiler = Compiler(Telemetry(TelemetrySettings(access_log_path=None), environment={}).scope)
 
     async def run() -> int:
         turns = 0
-        task = asyncio.create_task(compiler.compile(draft, clusters, 1))
+        task = asyncio.create_task(in_slices(compiler().compile(draft, clusters, 1)))
         while not task.done():
             turns += 1
             await asyncio.sleep(0)

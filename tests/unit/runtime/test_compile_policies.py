@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import hashlib
-import textwrap
 from math import inf
 
 import pytest
 
 from sidecar.config import later
-from sidecar.config.load import load_source
 from sidecar.config.problems import ConfigError
-from sidecar.config.source import Source
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.actions import Forward
-from sidecar.runtime.compile import Compiler, Draft, make_draft
-from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
-from sidecar.upstream.cluster import Cluster
+from sidecar.runtime.compile import Compiler
 from sidecar.upstream.limits import BreakerSpec
 from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
 from sidecar.upstream.retry import NO_POLICY, RetryBudgetSpec, RetryPolicy
+from tests.support.compiling import compiled, compiler, draft_of
 
 UPSTREAMS = 'upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}\n'
 
@@ -36,20 +30,9 @@ def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(later, "NOT_YET", frozenset())
 
 
-def draft(text: str) -> Draft:
-    raw = textwrap.dedent(text).encode()
-    return make_draft(load_source(Source("f.yaml", raw, hashlib.sha256(raw).hexdigest()), {}), "f.yaml", {})
-
-
-def compiler() -> Compiler:
-    return Compiler(Telemetry(TelemetrySettings(access_log_path=None), environment={}).scope)
-
-
 def plan_of(text: str, by: Compiler | None = None) -> Plan:
     """Compile as a reload does."""
-    drafted = draft(text)
-    clusters = {spec.name: Cluster(spec) for spec in drafted.clusters}
-    return asyncio.run((by or compiler()).compile(drafted, clusters, 1)).plan
+    return compiled(text, by).plan
 
 
 def forward(text: str, by: Compiler | None = None) -> Forward:
@@ -161,7 +144,7 @@ class TestRateLimits:
 
 def test_protection_of_upstreams_reaches_their_clusters() -> None:
     """Every number of the file."""
-    spec = draft(
+    spec = draft_of(
         """
         service: s
         zone: a1
@@ -202,21 +185,21 @@ def test_protection_of_upstreams_reaches_their_clusters() -> None:
 def test_defaults_of_upstreams_are_those_of_the_data_path() -> None:
     """`{}` in the file and no argument in the code mean the same."""
     text = "service: s\noutbound: {}\nupstreams: {u: {dns: 'h:1', circuit_breaker: {}, outlier_detection: {}}}\n"
-    (spec,) = draft(text).clusters
+    (spec,) = draft_of(text).clusters
     assert (spec.breaker, spec.outlier) == (BreakerSpec(), OutlierSpec())
     assert (spec.retry_budget, spec.health, spec.panic_threshold, spec.slow_start_s) == (RetryBudgetSpec(), None, 50, 0)
 
 
 def test_the_app_has_a_breaker_if_inbound_says_so() -> None:
     """It is an upstream as others, but has no name in the file."""
-    (app,) = draft("service: s\ninbound: {app: 'h:1', circuit_breaker: {adaptive: true}}\n").clusters
+    (app,) = draft_of("service: s\ninbound: {app: 'h:1', circuit_breaker: {adaptive: true}}\n").clusters
     assert app.breaker == BreakerSpec(adaptive=True)
 
 
 def test_a_check_that_http_cannot_carry_is_a_problem_at_its_upstream() -> None:
     """Not an exception at the first check."""
     with pytest.raises(ConfigError, match=r"f\.yaml:3:.*upstreams\.u"):
-        draft("service: s\noutbound: {}\nupstreams: {u: {dns: 'h:1', health_check: {headers: {x-a: é}}}}\n")
+        draft_of("service: s\noutbound: {}\nupstreams: {u: {dns: 'h:1', health_check: {headers: {x-a: é}}}}\n")
 
 
 def test_the_drains_delay_reaches_the_plan() -> None:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
-import textwrap
 from typing import Any
 
 import pytest
 
 from sidecar.config import later
-from sidecar.config.load import load_source
-from sidecar.config.source import Source
-from sidecar.runtime.compile import Compiler, make_draft
 from sidecar.runtime.effective import Effective
-from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
-from sidecar.upstream.cluster import Cluster
+from tests.support.compiling import compiled, draft_of
 
 TEXT = """
 service: s
@@ -49,13 +42,8 @@ limits:
 
 def pages(text: str = TEXT) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both pages as a client reads them."""
-    raw = textwrap.dedent(text).encode()
-    loaded = load_source(Source("f.yaml", raw, hashlib.sha256(raw).hexdigest()), {})
-    draft = make_draft(loaded, "f.yaml", {})
-    clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-    compiler = Compiler(Telemetry(TelemetrySettings(access_log_path=None), environment={}).scope)
-    plan = asyncio.run(compiler.compile(draft, clusters, 1)).plan
-    effective = Effective("f.yaml", loaded.config, loaded.lines)
+    effective = Effective("f.yaml", draft_of(text).written)
+    plan = compiled(text).plan
     return json.loads(json.dumps(effective.routes(plan))), json.loads(json.dumps(effective.upstreams(plan)))
 
 

@@ -28,8 +28,8 @@ HEADER = Header(
     is_ok=True,
     digest_hex="ab" * 32,
     listeners=(
-        Wanted("outbound", "127.0.0.1:1", "svc", 3, 9, "outbound.listen"),
-        Wanted("admin", "[::1]:2", None, 1, 1, ""),
+        Wanted("outbound", "127.0.0.1:1", "svc", ("outbound", "listen"), 3, 9, "outbound.listen"),
+        Wanted("admin", "[::1]:2", None, (), 1, 1, ""),
     ),
     workers=4,
 )

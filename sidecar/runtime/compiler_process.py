@@ -1,0 +1,178 @@
+"""
+Frames from a compiler process: the `PlanSource` of a sidecar without workers, and of a supervisor. *Cold.*
+
+A compiler lives for a load, and a few seconds more: files often change several times in a row, and four fifths of what
+a small one costs is the compiler's start. One that had much to do ends at once, for its memory is the file's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+
+from sidecar.runtime.frames import Kind, PlanSourceError, kind_of, read_frame
+from sidecar.runtime.spawn import Child, spawn_compiler
+
+LIMIT_S = 60.0
+"""What reading and judging a file may take; 10,000 routes take 4 s on an idle core."""
+
+LINGER_S = 3.0
+"""For how long a compiler waits for the next load."""
+
+LINGER_BYTES = 256 * 1024
+"""Of frames: a compiler that has sent more is not kept; some 1,000 routes."""
+
+PATIENCE_S = 1.0
+"""Between the end of a compiler's output and its own."""
+
+
+class CompilerProcess:
+    """
+    Reads a file by way of compilers.
+
+    Args:
+        path: Of the file.
+        env: For `${NAME}`.
+        started: A compiler that is there already; it serves the first load.
+        limit_s: Seconds after which a compiler that has not finished is given up.
+        spawn: Starts a compiler.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        env: Mapping[str, str],
+        started: Child | None = None,
+        limit_s: float = LIMIT_S,
+        spawn: Callable[[Mapping[str, str]], Child] = spawn_compiler,
+    ) -> None:
+        self._path = path
+        self._env = env
+        self._started = started
+        self._limit_s = limit_s
+        self._spawn = spawn
+        self._idle: _Compiler | None = None
+
+    async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
+        """As `PlanSource.frames`; beside traffic, that is at every trigger but `start`, the compiler stands back."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limit_s
+        compiler = await self._compiler(loop)
+        sent_bytes = 0
+        kind: Kind | None = None
+        try:
+            compiler.ask({"path": self._path, "is_background": trigger != "start"})
+            while kind is not Kind.END:
+                async with asyncio.timeout_at(deadline):
+                    frame = await read_frame(compiler.reader)
+                kind = kind_of(frame)
+                sent_bytes += len(frame)
+                yield frame
+        except TimeoutError:
+            raise self._failure(f"the compiler has not finished within {self._limit_s:g} s") from None
+        except asyncio.IncompleteReadError:
+            how = await compiler.end()
+            raise self._failure(f"the compiler ended before it was done: {how}") from None
+        finally:
+            if kind is Kind.END and sent_bytes <= LINGER_BYTES:
+                self._idle = compiler
+                compiler.leave_after(LINGER_S)
+            else:
+                compiler.close()
+
+    async def _compiler(self, loop: asyncio.AbstractEventLoop) -> _Compiler:
+        """One that waits for a request: the last load's, the one that was there before us, or a new one."""
+        idle, self._idle = self._idle, None
+        if idle is not None and idle.is_there:
+            idle.stay()
+            return idle
+        child, self._started = self._started, None
+        try:
+            compiler = _Compiler(child or self._spawn(self._env), loop)
+        except OSError as error:
+            raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
+        await compiler.open()
+        return compiler
+
+    def _failure(self, why: str) -> PlanSourceError:
+        return PlanSourceError(f"{self._path}: {why}; nothing was changed")
+
+
+class _Compiler:
+    """
+    A compiler process and the reading end of its output.
+
+    Attributes:
+        reader: Of its frames.
+        is_there: Whether it can be asked.
+    """
+
+    def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
+        self.reader = asyncio.StreamReader(loop=loop)
+        self._child = child
+        self._loop = loop
+        self._output: asyncio.ReadTransport | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Begin to read."""
+        output = os.fdopen(self._child.stdout, "rb", 0)
+        self._output, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.reader), output)
+
+    @property
+    def is_there(self) -> bool:
+        return not self._is_closed and not self.reader.at_eof()
+
+    def ask(self, request: Mapping[str, object]) -> None:
+        """Write a request; to one that died before it makes no difference."""
+        with suppress(BrokenPipeError):
+            os.write(self._child.stdin, json.dumps(request).encode() + b"\n")
+
+    def leave_after(self, seconds: float) -> None:
+        """End it when nobody has said `stay` until then."""
+        self._leaving = self._loop.call_later(seconds, self.close)
+
+    def stay(self) -> None:
+        """There is another request."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+
+    def close(self) -> None:
+        """End it, whatever it does; may come twice."""
+        if self._let_go():
+            self._kill()
+            self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0)
+
+    async def end(self) -> str:
+        """How it ended, now that its output is over; if it goes on nevertheless, it is ended."""
+        if not self._let_go():
+            return "it was closed"
+        ending = self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0)
+        await asyncio.wait({ending}, timeout=PATIENCE_S)
+        if not ending.done():
+            self._kill()
+        _, status = await ending
+        code = os.waitstatus_to_exitcode(status)
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        return f"{name}; was there enough memory?" if -code == signal.SIGKILL else name
+
+    def _let_go(self) -> bool:
+        """Close our ends of its pipes; False if that was done already."""
+        was_closed, self._is_closed = self._is_closed, True
+        if not was_closed:
+            os.close(self._child.stdin)
+            if self._output is not None:
+                self._output.close()
+            self.stay()
+        return not was_closed
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._child.pid, signal.SIGKILL)
