@@ -130,9 +130,22 @@ build/bin/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py) setup.py pyp
 	@printf '#!/bin/sh\nPYTHONPATH=%s/build/compiled exec %s/sidecar "$$@"\n' "$(CURDIR)" "$(abspath $(BIN))" > $@
 	@chmod +x $@
 
+# What the comparison needs beside the development environment: Envoy as a binary, aiohttp, matplotlib. Where Envoy cannot be
+# had as a binary, the comparison says so and goes on without.
+BENCH_VENV := benchmarks/.venv
+BENCH_READY := $(BENCH_VENV)/.ready-$(shell cat benchmarks/requirements.txt | cksum | tr -d ' ')
+BENCH_ARGS ?= --quick
+
+$(BENCH_READY): | $(READY)
+	@[ -x $(BENCH_VENV)/bin/python ] || $(BIN)/python -m venv $(BENCH_VENV)
+	@echo "installing what is compared into $(BENCH_VENV)"
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes \
+		-r benchmarks/requirements.txt && rm -f $(BENCH_VENV)/.ready-* && touch $@ || \
+		echo "some of benchmarks/requirements.txt cannot be installed here; what is missing is left out" >&2
+
 .PHONY: bench
-bench: $(READY)  ## compare the CPU cost of a request with other proxies, side by side
-	@$(BIN)/python benchmarks/compare.py
+bench: $(READY) $(BENCH_READY)  ## compare with other proxies, briefly; BENCH_ARGS= for all of it: docs/performance.md
+	@$(BIN)/python benchmarks/compare.py $(BENCH_ARGS)
 
 # Each interpreter counts for its own version; the others' ceilings stay. Give those that have the dependencies too:
 # `make ceilings CEILINGS_WITH=".venv/bin/python /path/to/python3.13"`.
