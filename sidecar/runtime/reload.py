@@ -17,7 +17,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.config.problems import ConfigError, Problem
@@ -30,6 +29,7 @@ from sidecar.runtime.effective import Effective
 from sidecar.runtime.frames import FrameError, PlanSource, PlanSourceError, read_header, read_problems
 from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
+from sidecar.runtime.outcome import Outcome
 from sidecar.runtime.process_log import event
 from sidecar.runtime.retired import Retired
 from sidecar.runtime.slices import in_slices
@@ -47,37 +47,6 @@ POLL_PERIOD_S = 0.5
 
 DNS_TIMEOUT_S = 2.0
 """What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """
-    What came of reading the file once.
-
-    Attributes:
-        trigger: `start`, `file`, `signal` or `admin`.
-        finished_s: Seconds since the Unix epoch.
-        took_s: From reading to the swap.
-        is_ok: Whether the file is live.
-        config_hash: First 12 hexadecimal digits of the file's SHA-256; empty if it could not be read.
-        generation: Of the plan that is live now; 0 for none.
-        problems: What is wrong in the file, if that is why it is not live.
-        error: Why it is not live, if not for something in the file; empty otherwise.
-    """
-
-    trigger: str
-    finished_s: float
-    took_s: float
-    is_ok: bool
-    config_hash: str
-    generation: int
-    problems: tuple[Problem, ...] = ()
-    error: str = ""
-
-    @property
-    def lines(self) -> list[str]:
-        """Everything that is wrong, one line each."""
-        return [self.error] if self.error else [str(problem) for problem in self.problems]
 
 
 class ClosedError(Exception):

@@ -34,8 +34,9 @@ from sidecar.runtime.doors import DataDoor
 from sidecar.runtime.frames import PlanSource
 from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
+from sidecar.runtime.outcome import Outcome
 from sidecar.runtime.process_log import event
-from sidecar.runtime.reload import Outcome, Reloader
+from sidecar.runtime.reload import Reloader
 from sidecar.runtime.takeover import Offer, Predecessor
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings

@@ -7,17 +7,16 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Protocol
 
 from sidecar import __version__, build
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
 from sidecar.admin.redact import redact, secrets_of
-from sidecar.config.problems import Problem
 from sidecar.exchange import Direction
 from sidecar.runtime import process_log
-from sidecar.runtime.reload import Outcome, Reloader
+from sidecar.runtime.outcome import Outcome, shown_live
+from sidecar.runtime.reload import Reloader
 from sidecar.runtime.sections import plain
 from sidecar.telemetry.recorder import Format, Observer, Telemetry
 
@@ -104,7 +103,7 @@ class Views:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "service": plain(config.service) if config is not None else None,
-            "config": {"file": reloader.path, **_live(reloader)},
+            "config": {"file": reloader.path, **shown_live(reloader.last_good)},
             "listeners": [
                 {
                     "role": opened.spec.role.value,
@@ -123,8 +122,8 @@ class Views:
         effective = reloader.effective.everything() if reloader.effective is not None else None
         return {
             "file": reloader.path,
-            "live": _live(reloader),
-            "last_load": _outcome(reloader.last) if reloader.last is not None else None,
+            "live": shown_live(reloader.last_good),
+            "last_load": reloader.last.shown() if reloader.last is not None else None,
             "effective": redact(effective, secrets_of(reloader.env)),
             "telemetry": self._sidecar.telemetry.effective(),
         }
@@ -147,7 +146,7 @@ class Views:
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
         outcome = await asyncio.shield(task)
-        return ReloadReport(outcome.is_ok, _outcome(outcome))
+        return ReloadReport(outcome.is_ok, outcome.shown())
 
     def drain(self) -> None:
         """Fail readiness and let inbound end."""
@@ -164,42 +163,6 @@ class Views:
     def set_log_level(self, level: str) -> None:
         """Change it; ValueError for a level that there is not."""
         process_log.set_level(level)
-
-
-def _live(reloader: Reloader) -> dict[str, object]:
-    good = reloader.last_good
-    if good is None:
-        return {"hash": None, "generation": 0, "loaded_at": None}
-    return {"hash": good.config_hash, "generation": good.generation, "loaded_at": _time(good.finished_s)}
-
-
-def _outcome(outcome: Outcome) -> dict[str, object]:
-    return {
-        "ok": outcome.is_ok,
-        "trigger": outcome.trigger,
-        "at": _time(outcome.finished_s),
-        "took_ms": round(outcome.took_s * 1000, 1),
-        "hash": outcome.config_hash,
-        "generation": outcome.generation,
-        "error": outcome.error or None,
-        "problems": [_problem(problem) for problem in outcome.problems],
-    }
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    return {
-        "text": str(problem),
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "path": problem.path,
-        "message": problem.message,
-        "hint": problem.hint,
-    }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _host_of(host: bytes | None) -> str | None:
