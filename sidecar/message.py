@@ -159,9 +159,10 @@ class ResponseHead:
         framing: How the body ends.
         content_length: Bytes of the body if framing is LENGTH, else 0.
         keep_alive: Whether the upstream connection may be reused after this exchange.
+        wire: The head as it is passed on when nothing is edited, added or framed anew; empty until that is first asked.
     """
 
-    __slots__ = ("content_length", "fields", "framing", "keep_alive", "kinds", "minor", "reason", "status")
+    __slots__ = ("content_length", "fields", "framing", "keep_alive", "kinds", "minor", "reason", "status", "wire")
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status
@@ -172,6 +173,7 @@ class ResponseHead:
         self.framing: int = Framing.NONE
         self.content_length = 0
         self.keep_alive = True
+        self.wire = b""
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} HTTP/1.{self.minor}>"

@@ -18,10 +18,10 @@ from typing import Final
 from sidecar.http1.grammar import GrammarError, field_of
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
-_MAX_LINE_BYTES = 4096
+_MAX_LINE_BYTES: Final = 4096
 # Lines taken in one call, at about a microsecond each: a peer that sends an octet a chunk must not hold the loop.
-_MAX_LINES_AT_ONCE = 512
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_MAX_LINES_AT_ONCE: Final = 512
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class _Awaits:

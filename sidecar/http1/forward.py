@@ -7,21 +7,25 @@ here; what telemetry and the connection itself need is added.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.http1.framing import connection_options
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
-VIA = b"via: 1.1 sidecar"
+VIA: Final = b"via: 1.1 sidecar"
 """RFC 9110, 7.6.3: the received protocol and a pseudonym; one for all sidecars, as hops are told apart by traces."""
-_VIAS = (b"via: 1.0 sidecar", VIA)
+_VIAS: Final = (b"via: 1.0 sidecar", VIA)
 
-_HARMLESS_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"))
+_HARMLESS_OPTIONS: Final = frozenset(
+    (b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings")
+)
 # "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of the
 # content" (RFC 9110, 7.6.1): these cannot be made to vanish by naming them, which is how filters are bypassed.
-_NEVER_NOMINATED = frozenset(
+_NEVER_NOMINATED: Final = frozenset(
     (b"authorization", b"cache-control", b"content-type", b"content-encoding", b"origin", b"x-forwarded-host")
 )
-_DROPPED_FROM_REQUEST = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID
-_RARE_IN_REQUEST = Kind.CONNECTION | Kind.TE
+_DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID
+_RARE_IN_REQUEST: Final = Kind.CONNECTION | Kind.TE
 
 
 def request_bytes(
@@ -94,7 +98,7 @@ def _accepts_trailers(head: RequestHead) -> bool:
     return False
 
 
-_status_lines: dict[tuple[int, bytes], bytes] = {}
+_status_lines: Final[dict[tuple[int, bytes], bytes]] = {}
 
 
 def status_line(status: int, reason: bytes) -> bytes:
@@ -119,6 +123,9 @@ def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connec
             a HEAD or 304 response states.
         connection: Value of the `Connection` field, empty for none.
     """
+    is_plain = framing == head.framing and not connection and fields is head.fields
+    if is_plain and head.wire:
+        return head.wire
     kinds = head.kinds
     dropped = Kind.HOP
     if kinds & Kind.CONNECTION:
@@ -138,4 +145,7 @@ def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connec
     if connection:
         lines.append(b"connection: " + connection)
     lines.append(b"\r\n")
-    return status_line(head.status, head.reason) + b"\r\n".join(lines)
+    data = status_line(head.status, head.reason) + b"\r\n".join(lines)
+    if is_plain:
+        head.wire = data
+    return data

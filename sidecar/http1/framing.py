@@ -7,11 +7,13 @@ next hop may choose the other. The parser has already refused repeated and malfo
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
-_BODY = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 
 
 def connection_options(fields: list[Field]) -> frozenset[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from sidecar.message import Field, Kind
 
@@ -20,17 +21,17 @@ def _octets(*ranges: tuple[int, int], also: bytes = b"") -> bytes:
     return bytes(sorted({octet for low, high in ranges for octet in range(low, high + 1)} | set(also)))
 
 
-ALPHANUMERIC = _octets((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A))
-TOKEN = ALPHANUMERIC + b"!#$%&'*+-.^_`|~"
+ALPHANUMERIC: Final = _octets((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A))
+TOKEN: Final = ALPHANUMERIC + b"!#$%&'*+-.^_`|~"
 """tchar (RFC 9110, 5.6.2)."""
-VALUE = _octets((0x20, 0x7E), (0x80, 0xFF), also=b"\t")
+VALUE: Final = _octets((0x20, 0x7E), (0x80, 0xFF), also=b"\t")
 """field-vchar, SP and HTAB (RFC 9110, 5.5): neither CR, LF, NUL nor another control octet."""
-TARGET = bytes(set(_octets((0x21, 0x7E))) - set(b"#"))
+TARGET: Final = bytes(set(_octets((0x21, 0x7E))) - set(b"#"))
 """Visible ASCII without `#`: wider than RFC 3986, for browsers send `|` and `"` in queries; a fragment never comes."""
-REG_NAME = ALPHANUMERIC + b"-._~!$&'()*+,;=%"
+REG_NAME: Final = ALPHANUMERIC + b"-._~!$&'()*+,;=%"
 """reg-name (RFC 3986, 3.2.2)."""
 
-_KINDS: dict[bytes, int] = {
+_KINDS: Final[dict[bytes, int]] = {
     b"host": Kind.HOST,
     b"content-length": Kind.CONTENT_LENGTH,
     b"transfer-encoding": Kind.TRANSFER_ENCODING | Kind.HOP,
@@ -62,10 +63,10 @@ _KINDS: dict[bytes, int] = {
 }
 
 # Fields whose value is new with every request would only push the others out.
-_NEVER_REMEMBERED = Kind.TRACE | Kind.REQUEST_ID
-_MAX_REMEMBERED = 4096
-_MAX_REMEMBERED_BYTES = 512
-_remembered: dict[bytes, Field] = {}
+_NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID
+_MAX_REMEMBERED: Final = 4096
+_MAX_REMEMBERED_BYTES: Final = 512
+_remembered: Final[dict[bytes, Field]] = {}
 
 
 def field_of(line: bytes) -> Field:
@@ -184,7 +185,7 @@ def _is_percent_encoded(text: bytes) -> bool:
     return all(len(part) >= 2 and not part[:2].translate(None, hexadecimal) for part in text.split(b"%")[1:])
 
 
-_NOTES: dict[bytes, Callable[[bytes], object]] = {
+_NOTES: Final[dict[bytes, Callable[[bytes], object]]] = {
     b"host": authority,
     b"content-length": content_length,
     b"connection": tokens,

@@ -7,6 +7,8 @@ differently. All limits are checked by whoever collected the bytes, before they 
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.http1.framing import frame_request, frame_response
@@ -14,9 +16,9 @@ from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, _remembered, learn
 from sidecar.http1.target import split_target
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
-_ONCE = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
-_NOTED = _ONCE | Kind.CONNECTION
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+_ONCE: Final = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+_NOTED: Final = _ONCE | Kind.CONNECTION
 
 
 def find_head_end(data: bytes, start: int = 0) -> int:
@@ -98,7 +100,27 @@ def _other_minor(version: bytes) -> int:
     raise GrammarError("an invalid HTTP version")
 
 
-_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
+_status_lines: Final[dict[bytes, tuple[int, bytes, int]]] = {}
+# An upstream repeats its heads: those of one second and one length are the same to the last octet. Parsing one again
+# costs 1.5 us, finding it 0.2.
+_MAX_HEADS: Final = 512
+_MAX_HEAD_BYTES: Final = 1024
+_heads: Final[dict[bytes, ResponseHead]] = {}
+
+
+def response_head(block: bytes, max_headers: int, request_method: bytes) -> ResponseHead:
+    """As `parse_response_head`, but for a head seen lately the same object again: nobody may change it."""
+    if request_method == b"HEAD":
+        return parse_response_head(block, max_headers, request_method)  # its framing is another
+    head = _heads.get(block)
+    if head is not None and len(head.fields) <= max_headers:
+        return head
+    head = parse_response_head(block, max_headers, request_method)
+    if len(block) <= _MAX_HEAD_BYTES:
+        if len(_heads) >= _MAX_HEADS:
+            _heads.clear()
+        _heads[block] = head
+    return head
 
 
 def parse_response_head(block: bytes, max_headers: int, request_method: bytes) -> ResponseHead:

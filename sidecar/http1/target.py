@@ -6,10 +6,14 @@ What was matched is what is sent, so that no two hops read one path differently.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.http1.grammar import ALPHANUMERIC, TARGET, GrammarError, authority
 
-_UNRESERVED = {octet: bytes([octet]) for octet in ALPHANUMERIC + b"-._~"}
-_HEX = {bytes([a, b]): int(bytes([a, b]), 16) for a in b"0123456789abcdefABCDEF" for b in b"0123456789abcdefABCDEF"}
+_UNRESERVED: Final = {octet: bytes([octet]) for octet in ALPHANUMERIC + b"-._~"}
+_HEX: Final = {
+    bytes([a, b]): int(bytes([a, b]), 16) for a in b"0123456789abcdefABCDEF" for b in b"0123456789abcdefABCDEF"
+}
 
 
 def split_target(method: bytes, target: bytes) -> tuple[tuple[bytes, int | None] | None, bytes, bytes | None]:
@@ -69,9 +73,10 @@ def normalise(path: bytes) -> bytes:
     Raises:
         GrammarError: `%` without two hexadecimal digits.
     """
-    if b"%" in path:
+    # `find`, because `in` tries the needle as a number first, and raises and catches an error on the way: 0.2 us.
+    if path.find(b"%") >= 0:
         path = _decode_unreserved(path)
-    if b"/." in path:
+    if path.find(b"/.") >= 0:
         path = _remove_dot_segments(path)
     return path
 

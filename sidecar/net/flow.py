@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+from typing import Final
 
 log = logging.getLogger("sidecar.net")
 
 # Connections flushed in a row, at some 6 us each; the rest of a crowded turn gives others theirs first.
-_MAX_AT_ONCE = 64
+_MAX_AT_ONCE: Final = 64
 # Bodies gain nothing by waiting, and a turn may read megabytes: the transport must say early when it has enough.
-_MAX_WAITING_BYTES = 16 * 1024
-_MAX_WAITING_PIECES = 8
+_MAX_WAITING_BYTES: Final = 16 * 1024
+_MAX_WAITING_PIECES: Final = 8
 
 
 class Outbox:

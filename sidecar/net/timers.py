@@ -13,16 +13,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 log = logging.getLogger("sidecar.net")
 
-TICK_S = 0.05
+TICK_S: Final = 0.05
 # So many expirations a tick, at some 5 us each, keep a sweep of thousands of connections under a millisecond.
-_MAX_PER_TICK = 200
-_MAX_LAG_S = 5.0
-_LAG_FADES = 0.8
-NOT_ARMED = 1 << 62
+_MAX_PER_TICK: Final = 200
+_MAX_LAG_S: Final = 5.0
+_LAG_FADES: Final = 0.8
+NOT_ARMED: Final = 1 << 60
 
 
 class Timed(Protocol):

@@ -9,6 +9,7 @@ policy's `max_body`, and only until a response begins.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from sidecar.errors import Reason
 from sidecar.message import ResponseHead
@@ -17,7 +18,7 @@ from sidecar.proxy.retries import Retries
 from sidecar.upstream import retry
 
 # What is held of a body while a connection is being made; then the client is paused.
-_MAX_HELD_BYTES = 64 * 1024
+_MAX_HELD_BYTES: Final = 64 * 1024
 
 
 class Attempt(Retries):

@@ -25,7 +25,7 @@ import logging
 import socket
 import struct
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("sidecar.proxy")
 
 # Requests that a client may send ahead, in bytes, before it is paused.
-_MAX_AHEAD_BYTES = 64 * 1024
-_LINGER_S = 2.0
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_MAX_AHEAD_BYTES: Final = 64 * 1024
+_LINGER_S: Final = 2.0
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 # Requests begun in one callback: local answers to a pipelined burst must not hold the loop.
-_MAX_AT_ONCE = 16
+_MAX_AT_ONCE: Final = 16
 
 
 class DownstreamConnection(Forwarder):

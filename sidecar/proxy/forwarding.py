@@ -8,7 +8,7 @@ states.
 from __future__ import annotations
 
 from random import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.live import ListenerState, Live
 
 # Of a copy whose route has no timeout: App Mesh's and Envoy's time for a request.
-_MIRROR_TIMEOUT_S = 15.0
+_MIRROR_TIMEOUT_S: Final = 15.0
 
 
 class Forwarder(BodyReader):

@@ -7,6 +7,8 @@ know it, the log and the spans do not. Nothing that happens to it reaches the cl
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
@@ -18,7 +20,7 @@ from sidecar.proxy.policies import MIRROR_FIELD, Mirror
 from sidecar.upstream.retry import RetryPolicy
 
 # Copies under way at one upstream; more are not made, so that a slow one costs no memory.
-_MAX_UNDER_WAY = 256
+_MAX_UNDER_WAY: Final = 256
 
 
 class Copy:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from sidecar.proxy.live import Live
 
 # Rest of a request body that is read and dropped to keep a connection; more costs more than a new connection.
-MAX_DISCARD_BYTES = 64 * 1024
-_TUNNEL_BEGINS = b"HTTP/1.1 200 Connection established\r\n" + VIA + b"\r\n\r\n"
+MAX_DISCARD_BYTES: Final = 64 * 1024
+_TUNNEL_BEGINS: Final = b"HTTP/1.1 200 Connection established\r\n" + VIA + b"\r\n\r\n"
 
 
 class State:

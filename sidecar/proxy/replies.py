@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import Final
 
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.http1.forward import VIA, status_line
 from sidecar.proxy.policies import retry_after
 
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
 
 
 def phrase(status: int) -> bytes:

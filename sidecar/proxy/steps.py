@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
@@ -19,8 +20,8 @@ from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.passthrough import Passthrough
 
 # A chain of calls through this many sidecars is a request that runs in a circle.
-_MAX_HOPS = 64
-_FORWARDED = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO
+_MAX_HOPS: Final = 64
+_FORWARDED: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.http1.body import ChunkedReader
 from sidecar.http1.grammar import GrammarError
-from sidecar.http1.head import find_head_end, parse_response_head
+from sidecar.http1.head import find_head_end, response_head
 from sidecar.message import Framing, ResponseHead
 from sidecar.net.flow import BatchingWriter, Outbox
 from sidecar.net.timers import NOT_ARMED, Timers
@@ -37,11 +37,11 @@ from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
 # Above the high mark the other side is paused; both bound what one slow peer can make us hold.
-WRITE_HIGH_BYTES = 128 * 1024
-WRITE_LOW_BYTES = 32 * 1024
-_FLUSH_S = 30.0
-_MAX_READ_BYTES = 256 * 1024
-_MAX_READS_BEFORE_WRITE = 4
+WRITE_HIGH_BYTES: Final = 128 * 1024
+WRITE_LOW_BYTES: Final = 32 * 1024
+_FLUSH_S: Final = 30.0
+_MAX_READ_BYTES: Final = 256 * 1024
+_MAX_READS_BEFORE_WRITE: Final = 4
 
 
 class State:
@@ -301,7 +301,7 @@ class UpstreamConnection(BatchingWriter):
                 if end < 0:
                     self._buffer = data[start:]
                     return
-                head = parse_response_head(data[start:end], limits.max_headers, self._method)
+                head = response_head(data[start:end], limits.max_headers, self._method)
                 start = end + 4
                 if head.status >= 200:
                     break

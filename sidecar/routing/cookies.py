@@ -9,9 +9,11 @@ send the one with the longest path first.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.message import Field, Kind, RequestHead
 
-MAX_COOKIES = 1000
+MAX_COOKIES: Final = 1000
 """Cookies read of one field; later ones are not seen. Browsers keep at most 180 for a site."""
 
 
@@ -21,7 +23,7 @@ def cookie(head: RequestHead, name: bytes) -> bytes | None:
         return None
     for field in head.fields:
         # Most users have no such cookie: a search costs a tenth of a parse.
-        if field.kind & Kind.COOKIE and (field.note is not None or name in field.value):
+        if field.kind & Kind.COOKIE and (field.note is not None or field.value.find(name) >= 0):
             value = _cookies_of(field).get(name)
             if value is not None:
                 return value

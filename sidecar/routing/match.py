@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from sidecar.http1.grammar import TOKEN, GrammarError, authority
 from sidecar.message import RequestHead
@@ -16,7 +17,7 @@ from sidecar.routing.cookies import cookie
 from sidecar.routing.matchers import PathMatcher, ValueMatcher
 from sidecar.routing.query import param
 
-_STANDARD_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+_STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import re2
 
@@ -22,11 +22,11 @@ from sidecar.http1.target import normalise
 ValueKind = Literal["exact", "prefix", "suffix", "contains", "regex", "range", "present"]
 PathKind = Literal["exact", "prefix", "starts_with", "suffix", "contains", "regex"]
 
-_INT64 = 2**63
-_MAX_REGEX_MEMORY = 8 << 20
+_INT64: Final = 2**63
+_MAX_REGEX_MEMORY: Final = 8 << 20
 """Bytes that RE2 may use for one pattern; its own default, 8 MiB. Larger patterns are refused when compiled."""
 
-_PATH = bytes(set(TARGET) - set(b"?"))
+_PATH: Final = bytes(set(TARGET) - set(b"?"))
 """What a path may hold on the wire: visible ASCII without `#` and `?`."""
 
 
@@ -200,7 +200,7 @@ def _octets_test(kind: str, wanted: bytes, operand: str, ignore_case: bool) -> C
         return lambda value: value.startswith(wanted)
     if kind == "suffix":
         return lambda value: value.endswith(wanted)
-    return lambda value: wanted in value
+    return lambda value: value.find(wanted) >= 0
 
 
 def _segments_test(wanted: bytes, ignore_case: bool) -> Callable[[bytes], bool]:

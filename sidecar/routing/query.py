@@ -8,11 +8,12 @@ several parameters of one name wins.
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from sidecar.message import RequestHead
 
-MAX_PARAMS = 1000
+MAX_PARAMS: Final = 1000
 """Parameters read of one query; later ones are not seen. As many as PHP and Django read."""
 
 
@@ -29,7 +30,7 @@ def param(head: RequestHead, name: bytes) -> bytes | None:
 def parse_query(query: bytes) -> dict[bytes, bytes]:
     """The parameters of what follows `?`; the first of each name."""
     params: dict[bytes, bytes] = {}
-    is_encoded = b"%" in query or b"+" in query
+    is_encoded = query.find(b"%") >= 0 or query.find(b"+") >= 0
     for pair in query.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
         if not pair:
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import re2
 
@@ -19,8 +19,8 @@ from sidecar.message import Kind, RequestHead
 from sidecar.routing.match import Match
 from sidecar.routing.matchers import PathMatcher, compile_regex, path_octets
 
-REDIRECT_STATUSES = (301, 302, 303, 307, 308)
-_DEFAULT_PORTS = {b"http": 80, b"https": 443}
+REDIRECT_STATUSES: Final = (301, 302, 303, 307, 308)
+_DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
 
 class PathChange(Protocol):

@@ -12,13 +12,14 @@ inverted, or matched in any case.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from sidecar.message import RequestHead
 from sidecar.routing.actions import Route
 from sidecar.routing.match import Condition, Match, path_condition
 from sidecar.routing.matchers import PathMatcher
 
-_EVERYTHING = Match()
+_EVERYTHING: Final = Match()
 
 
 class Table:

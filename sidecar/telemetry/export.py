@@ -31,6 +31,7 @@ log = logging.getLogger("sidecar.telemetry")
 MAX_QUEUE_BYTES = 8 * 1024 * 1024
 """Spans that wait for the collector; about 20,000 requests."""
 _PERIOD_S = 0.5
+_WAKE_BYTES = 512 * 1024
 _MAX_BATCH_SPANS = 2048
 _MAX_BATCH_BYTES = 1024 * 1024
 _TIMEOUT_S = 10.0  # OTEL_EXPORTER_OTLP_TIMEOUT's default
@@ -151,7 +152,8 @@ class Exporter:
         self._make_resource = resource
         self._resource: bytes | None = None
         self._losses = losses
-        self._outbox = Outbox(max_queue_bytes)
+        self._wake = threading.Event()
+        self._outbox = Outbox(max_queue_bytes, _WAKE_BYTES, self._wake.set)
         self._stopping = threading.Event()
         self._sleep = sleep or self._stopping.wait
         self._deadline = float("inf")
@@ -183,6 +185,7 @@ class Exporter:
         """Send what waits, for at most so long, then end; does not wait for that. Call `join` to wait."""
         self._deadline = time.monotonic() + timeout_s
         self._stopping.set()
+        self._wake.set()
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end after `stop`; then break the connection that it hangs on. Blocks."""
@@ -201,7 +204,8 @@ class Exporter:
         with contextlib.suppress(Exception):
             self._prepare()
         while not self._stopping.is_set():
-            self._stopping.wait(_PERIOD_S)
+            self._wake.wait(_PERIOD_S)
+            self._wake.clear()
             self.turn()
         self.turn()
         self._losses.shutdown += len(self._outbox.take(1 << 30, 1 << 62))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from sidecar.exchange import Exchange
-from sidecar.telemetry.access_log import FIXED, LineValues, escape, escape_text
+from sidecar.telemetry.access_log import FIXED, LineValues, escape, escape_text, milliseconds
 
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _ABSENT = b"-"
@@ -41,13 +41,13 @@ _CHANGING: Mapping[str, Callable[[LineValues, Exchange], bytes]] = {
     "upstream_host": lambda values, _: _plain(values[3]),
     "bytes_received": lambda values, _: b"%d" % values[4],
     "bytes_sent": lambda values, _: b"%d" % values[5],
-    "duration": lambda values, _: b"%.3f" % values[6],
+    "duration": lambda values, _: milliseconds(values[6]),
     "upstream_service_time": lambda values, _: _plain(values[7]),
     "request_id": lambda values, _: values[8],
     "trace_id": lambda values, _: values[9],
     "authority": lambda values, _: _plain(values[10]),
     "user_agent": lambda values, _: _plain(values[11]),
-    "downstream_remote_address": lambda values, _: b"%b:%d" % values[12:14],
+    "downstream_remote_address": lambda values, _: b"%b:%b" % values[12:14],
     "attempts": lambda values, _: b"%d" % values[14],
     "span_id": lambda _, exchange: exchange.span_id or _ABSENT,
     "detail": lambda _, exchange: escape_text(exchange.detail) or _ABSENT,

@@ -9,16 +9,18 @@ reload, and nothing stays for ever that a reload removed.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sidecar.telemetry import catalogue
 from sidecar.telemetry.catalogue import Metric
 
-KNOWN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+KNOWN_METHODS: Final = frozenset(
+    (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
+)
 """RFC 9110, 9.3, and PATCH (RFC 5789): what OpenTelemetry's conventions call known."""
-SCALES = {"s": 1e9, "ms": 1e6, "By": 1.0}
+SCALES: Final = {"s": 1e9, "ms": 1e6, "By": 1.0}
 """Times are observed in nanoseconds, sizes in octets; how many of these make a metric's unit."""
-OTHER = "_OTHER"
+OTHER: Final = "_OTHER"
 """What a label says that has no name for what came."""
 
 

@@ -1,14 +1,16 @@
 """
 A bounded queue of octets from the event loop to one thread. *Hot path: `put`.*
 
-No lock and no wake-up: the loop appends, the thread comes by a few times a second and takes what is there. Each
-counter has one writer, so that none is ever lost to a race; the bound is therefore exact up to what the thread is
-taking at that moment.
+No lock: the loop appends, the thread comes by a few times a second and takes what is there. When much waits it is
+woken, once for hundreds of items: what waits long fills the queue, and has left the processor's caches when it is
+taken. Each counter has one writer, so that none is ever lost to a race; the bound is therefore exact up to what the
+thread is taking at that moment.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 
 class Outbox:
@@ -17,11 +19,16 @@ class Outbox:
 
     Args:
         max_bytes: Of all items that wait; more are refused.
+        wake_bytes: `wake` is called whenever so many have come since it was called last.
+        wake: Tells the thread; called on the event loop.
     """
 
-    __slots__ = ("_items", "_max_bytes", "_put_bytes", "_taken_bytes", "refused")
+    __slots__ = ("_items", "_max_bytes", "_put_bytes", "_taken_bytes", "_wake", "_wake_at", "_wake_bytes", "refused")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, wake_bytes: int, wake: Callable[[], None]) -> None:
+        self._wake_bytes = wake_bytes
+        self._wake_at = wake_bytes
+        self._wake = wake
         self._items: deque[bytes] = deque()
         self._max_bytes = max_bytes
         self._put_bytes = 0
@@ -48,6 +55,9 @@ class Outbox:
             return
         self._put_bytes = total
         self._items.append(item)
+        if total >= self._wake_at:
+            self._wake_at = total + self._wake_bytes
+            self._wake()
 
     def take(self, max_items: int, max_bytes: int) -> list[bytes]:
         """

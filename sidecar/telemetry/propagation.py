@@ -19,14 +19,15 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from random import getrandbits
+from typing import Final
 
 from sidecar.message import Field, Kind
 from sidecar.telemetry import tracecontext
 
-NAMES = ("tracecontext", "b3", "b3multi", "xray")
+NAMES: Final = ("tracecontext", "b3", "b3multi", "xray")
 """Formats that there are, by the names of `OTEL_PROPAGATORS`."""
 
-DEBUG = 2
+DEBUG: Final = 2
 """A decision to sample that stands above all others, in B3."""
 
 Parent = tuple[bytes, bytes, int | None]
@@ -37,17 +38,17 @@ left to us. Without a trace id only the decision was sent; without a span id the
 Received = tuple[Parent | None, bytes, bytes, bytes]
 """The parent, its `tracestate`, the request id, and lines that go on as they came; each may be empty."""
 
-_TRACE = Kind.TRACE
-_TRACE_OR_ID = Kind.TRACE | Kind.REQUEST_ID
-_DECISIONS = {b"0": 0, b"1": 1, b"d": DEBUG}
+_TRACE: Final = Kind.TRACE
+_TRACE_OR_ID: Final = Kind.TRACE | Kind.REQUEST_ID
+_DECISIONS: Final = {b"0": 0, b"1": 1, b"d": DEBUG}
 # "b3: {TraceId}-{SpanId}-{SamplingState}-{ParentSpanId}, where the last two fields are optional"
-_B3 = re.compile(rb"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?)?")
-_TRACE_ID = re.compile(rb"[0-9a-f]{32}|[0-9a-f]{16}")
-_SPAN_ID = re.compile(rb"[0-9a-f]{16}")
+_B3: Final = re.compile(rb"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?)?")
+_TRACE_ID: Final = re.compile(rb"[0-9a-f]{32}|[0-9a-f]{16}")
+_SPAN_ID: Final = re.compile(rb"[0-9a-f]{16}")
 # "0" and "1"; "true" and "false" came from early implementations and are still to be understood.
-_MULTI_DECISIONS = {b"0": 0, b"1": 1, b"false": 0, b"true": 1}
-_ROOT = re.compile(rb"1-([0-9a-f]{8})-([0-9a-f]{24})")
-_MAX_XRAY_BYTES = 512
+_MULTI_DECISIONS: Final = {b"0": 0, b"1": 1, b"false": 0, b"true": 1}
+_ROOT: Final = re.compile(rb"1-([0-9a-f]{8})-([0-9a-f]{24})")
+_MAX_XRAY_BYTES: Final = 512
 _NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 
 
@@ -163,10 +164,10 @@ def _xray_line(trace_id: bytes, span_id: bytes, parent_id: bytes, decision: int,
 
 
 Writer = Callable[[bytes, bytes, bytes, int, bytes], bytes]
-_WRITERS: Mapping[str, Writer] = {
+_WRITERS: Final[Mapping[str, Writer]] = {
     "tracecontext": _w3c_lines, "b3": _b3_line, "b3multi": _b3multi_lines, "xray": _xray_line
 }  # fmt: skip
-_FIELDS: Mapping[bytes, str] = {
+_FIELDS: Final[Mapping[bytes, str]] = {
     b"traceparent": "tracecontext",
     b"tracestate": "tracecontext",
     b"b3": "b3",

@@ -7,7 +7,9 @@ Source: https://protobuf.dev/programming-guides/encoding/. Field numbers are tho
 
 from __future__ import annotations
 
-_TABLE_SIZE = 4096
+from typing import Final
+
+_TABLE_SIZE: Final = 4096
 
 
 def varint(value: int) -> bytes:
@@ -23,13 +25,17 @@ def varint(value: int) -> bytes:
 
 
 # A span's length is looked up: 0.3 us less than `varint`.
-_VARINTS = [varint(value) for value in range(_TABLE_SIZE)]
+_VARINTS: Final = [varint(value) for value in range(_TABLE_SIZE)]
+
+
+def length(size: int) -> bytes:
+    """What says how long a field is, between its tag and its content."""
+    return _VARINTS[size] if size < _TABLE_SIZE else varint(size)
 
 
 def delimited(tag: bytes, content: bytes) -> bytes:
     """A length-delimited field: a string, bytes, or a message."""
-    size = len(content)
-    return b"%b%b%b" % (tag, _VARINTS[size] if size < _TABLE_SIZE else varint(size), content)
+    return b"%b%b%b" % (tag, length(len(content)), content)
 
 
 class StringAttribute:
@@ -45,7 +51,7 @@ class StringAttribute:
         self._key = delimited(b"\x0a", key.encode())
         self._prefixes = [_string_prefix(self._key, size) for size in range(256)]
 
-    def __call__(self, value: bytes) -> bytes:
+    def encode(self, value: bytes) -> bytes:
         """The attribute with this value, which must be UTF-8."""
         size = len(value)
         return (self._prefixes[size] if size < 256 else _string_prefix(self._key, size)) + value

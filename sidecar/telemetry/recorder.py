@@ -12,7 +12,7 @@ import logging
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import cast
+from typing import Final, cast
 
 from sidecar import clock
 from sidecar.exchange import Direction, Exchange
@@ -37,8 +37,8 @@ __all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySe
 
 log = logging.getLogger("sidecar.telemetry")
 
-_TRACE_OR_ID = Kind.TRACE | Kind.REQUEST_ID
-_USER_AGENT = Kind.USER_AGENT
+_TRACE_OR_ID: Final = Kind.TRACE | Kind.REQUEST_ID
+_USER_AGENT: Final = Kind.USER_AGENT
 
 Observer = Callable[[Exchange], None]
 """Looks at an exchange that is over: reads it, keeps nothing of it, and takes microseconds."""
@@ -278,15 +278,12 @@ class Telemetry:
             duration.exemplars[bucket] = (exchange.trace_id, exchange.span_id, duration_ns, end_ns)
         if outcome.compat is not None:
             outcome.compat.observe(exchange, duration_ns)
-        waited = b"null"
-        if exchange.first_byte_ns:
-            waited = b"%.3f" % ((exchange.first_byte_ns - exchange.sent_ns) / 1e6)
-            if exchange.received_ns and exchange.attempts == 1 and exchange.reason is None:
-                scope.overhead.observe(duration_ns - (exchange.received_ns - exchange.sent_ns))
+        if exchange.received_ns and exchange.first_byte_ns and exchange.attempts == 1 and exchange.reason is None:
+            scope.overhead.observe(duration_ns - (exchange.received_ns - exchange.sent_ns))
         if exchange.attempts > 1 or exchange.retry_skipped:
             self._count_retries(exchange, scope)
         if self._write is not None or exchange.sampled:
-            self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns, waited)
+            self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns)
         if self.observers:
             self._show(exchange)
 
@@ -310,65 +307,68 @@ class Telemetry:
                 log.exception("observer_failed observer=%r; it is removed", observer)
                 self.remove_observer(observer)
 
-    def _tell(
-        self, exchange: Exchange, scope: Scope, outcome: Outcome, start_ns: int, duration_ns: int, waited: bytes
-    ) -> None:
+    def _tell(self, exchange: Exchange, scope: Scope, outcome: Outcome, start_ns: int, duration_ns: int) -> None:
         """Write the line and the span; `start_ns` is since the Unix epoch here."""
         head = exchange.head
         direction = exchange.direction
-        address, port = exchange.peer
+        address, number = exchange.peer
         known = self._remembered
         peer = known.peers[direction].get(address) or known.new_peer(address, direction)
+        port = known.ports.get(number) or known.new_port(number)
         destination = spans.NO_DESTINATION
         if exchange.endpoint is not None:
             label = exchange.endpoint.label
             destination = known.destinations[direction].get(label) or known.new_destination(label, direction)
         authority = spans.NO_AUTHORITY
         agent: Agent | None = None
-        target: bytes | None = None
         if head is not None:
-            named = (head.host, head.port)
-            authority = known.authorities.get(named) or known.new_authority(head)
-            target = head.path if head.query is None else b"%b?%b" % (head.path, head.query)
+            authority = known.authorities.get((head.host, head.port)) or known.new_authority(head)
             if head.kinds & _USER_AGENT:
                 agent = _agent(head.fields)
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
             second, rest = divmod(start_ns, 1_000_000_000)
+            target = b"null"
+            if head is not None:
+                target = access_log.quote(head.path if head.query is None else b"%b?%b" % (head.path, head.query))
+            waited = b"null"
+            if exchange.first_byte_ns:
+                waited = access_log.milliseconds(exchange.first_byte_ns - exchange.sent_ns)
             members = b""
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
                 members = access_log.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
-            values = (
-                known.seconds.get(second) or known.new_second(second),
-                rest // 1_000_000,
-                access_log.quote(target),
-                destination.json,
-                exchange.bytes_received,
-                exchange.bytes_sent,
-                duration_ns / 1e6,
-                waited,
-                exchange.request_id,
-                exchange.trace_id,
-                authority.json,
-                agent.json if agent is not None else b"null",
-                peer.json,
-                port,
-                exchange.attempts,
-                members,
-            )
-            self._write(outcome.line % values if outcome.text is None else outcome.text.line(values, exchange))
+            second_text = known.seconds.get(second) or known.new_second(second)
+            agent_json = agent.json if agent is not None else b"null"
+            if outcome.text is None:
+                line = outcome.line.line(
+                    second_text, rest // 1_000_000, target, destination.json, exchange.bytes_received,
+                    exchange.bytes_sent, duration_ns, waited, exchange.request_id, exchange.trace_id, authority.json,
+                    agent_json, peer.json, port.text, exchange.attempts, members,
+                )  # fmt: skip
+            else:
+                values = (
+                    second_text, rest // 1_000_000, target, destination.json, exchange.bytes_received,
+                    exchange.bytes_sent, duration_ns, waited, exchange.request_id, exchange.trace_id, authority.json,
+                    agent_json, peer.json, port.text, exchange.attempts, members,
+                )  # fmt: skip
+                line = outcome.text.line(values, exchange)
+            self._write(line)
         if exchange.sampled and self._export is not None:
             end_ns = start_ns + duration_ns
-            own = peer.attributes + destination.attributes + authority.attributes
+            url = agent_attribute = b""
             if head is not None:
-                own += spans.url_attributes(direction == 1, authority.octets, head.path, head.query)
+                url = spans.url_attributes(direction == 1, authority.octets, head.path, head.query)
                 if agent is not None:
-                    own += agent.attribute
+                    agent_attribute = agent.attribute
+            last = b""
             if direction == 0:
-                own += spans.peer_port(port)
+                last = port.attribute
             elif not authority.octets and exchange.endpoint is not None:
-                own += spans.server_of(scope.server_address, exchange.endpoint.label)
+                last = spans.server_of(scope.server_address, exchange.endpoint.label)
+            own = b"%b%b%b%b%b%b" % (
+                peer.attributes, destination.attributes, authority.attributes, url, agent_attribute, last
+            )  # fmt: skip
             if exchange.attempts > 1:
                 own += spans.resend_count(exchange.attempts)
                 if exchange.tries and direction == 1:

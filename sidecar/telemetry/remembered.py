@@ -7,12 +7,13 @@ Each kind is bounded and begins anew when it is full: peers come and go, and an 
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from sidecar.exchange import Direction
 from sidecar.message import RequestHead
-from sidecar.telemetry.spans import Authority, Destination, Peer
+from sidecar.telemetry.spans import Authority, Destination, Peer, Port
 
-MAX_REMEMBERED = 4096  # of each kind
+MAX_REMEMBERED: Final = 4096  # of each kind
 
 
 class Remembered:
@@ -24,15 +25,17 @@ class Remembered:
         peers: By direction, then address.
         destinations: By direction, then the endpoint's label.
         authorities: By host and port.
+        ports: The client's, by number.
     """
 
-    __slots__ = ("authorities", "destinations", "peers", "seconds")
+    __slots__ = ("authorities", "destinations", "peers", "ports", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[int, bytes] = {}
         self.peers: tuple[dict[str, Peer], dict[str, Peer]] = ({}, {})
         self.destinations: tuple[dict[str, Destination], dict[str, Destination]] = ({}, {})
         self.authorities: dict[tuple[bytes, int | None], Authority] = {}
+        self.ports: dict[int, Port] = {}
 
     def new_second(self, second: int) -> bytes:
         """Make and remember the text of a second."""
@@ -48,6 +51,13 @@ class Remembered:
             known.clear()
         peer = known[address] = Peer(address, direction)
         return peer
+
+    def new_port(self, number: int) -> Port:
+        """Make and remember a client's port."""
+        if len(self.ports) >= MAX_REMEMBERED:
+            self.ports.clear()
+        port = self.ports[number] = Port(number)
+        return port
 
     def new_destination(self, label: str, direction: Direction) -> Destination:
         """Make and remember an endpoint."""

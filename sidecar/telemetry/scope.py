@@ -7,7 +7,7 @@ What is bound in advance: a scope for each (direction, route, upstream), an outc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
@@ -17,7 +17,7 @@ from sidecar.telemetry.metrics import Counter, Family, Histogram, RequestMetrics
 from sidecar.telemetry.settings import LogFilter
 from sidecar.telemetry.spans import SpanTemplate
 
-_MAX_OUTCOMES = 1024  # of a scope; methods and status codes may be invented
+_MAX_OUTCOMES: Final = 1024  # of a scope; methods and status codes may be invented
 _Child = TypeVar("_Child", Counter, Histogram)
 
 OutcomeKey = tuple[bytes | None, int, int, Reason | None]
@@ -68,7 +68,7 @@ class Outcome:
 
     Attributes:
         is_logged: Whether its lines are written whatever else the filter says.
-        line: JSON with places for what changes; unused if there is a template.
+        line: Makes the JSON; unused if there is a template.
         text: The template of the lines, or None.
     """
 
@@ -90,7 +90,7 @@ class Outcome:
         )  # fmt: skip
         compat, template, when = scope.forms.compat, scope.forms.template, scope.forms.when
         self.compat = compat.bind(scope, method, code, status, reason) if compat is not None else None
-        self.line = access_log.line_pattern(fixed)
+        self.line = access_log.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
         self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
         self.span = SpanTemplate(

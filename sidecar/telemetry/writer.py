@@ -23,6 +23,7 @@ log = logging.getLogger("sidecar.telemetry")
 MAX_BUFFER_BYTES = 8 * 1024 * 1024
 """Lines that wait for the file; about 20,000 requests."""
 _PERIOD_S = 0.1
+_WAKE_BYTES = 256 * 1024
 _CHECK_PERIOD_S = 1.0
 _MAX_CHUNK_LINES = 2048
 _MAX_CHUNK_BYTES = 1024 * 1024
@@ -56,7 +57,6 @@ class LogFile:
     def __init__(self, path: str, losses: LogLosses, max_buffer_bytes: int = MAX_BUFFER_BYTES) -> None:
         self.path = path
         self._losses = losses
-        self._outbox = Outbox(max_buffer_bytes)
         self._refused_counted = 0
         self._descriptor = -1
         self._is_torn = False  # the last write ended in the middle of a line
@@ -64,6 +64,7 @@ class LogFile:
         self._should_reopen = False
         self._next_check = 0.0
         self._wake = threading.Event()
+        self._outbox = Outbox(max_buffer_bytes, _WAKE_BYTES, self._wake.set)
         self._deadline: float | None = None
         self._thread: threading.Thread | None = None
         self.write = self._outbox.put

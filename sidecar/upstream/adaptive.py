@@ -24,43 +24,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf, sqrt
 from random import random as system_random
+from typing import Final
 
-MIN_LIMIT = 3
+MIN_LIMIT: Final = 3
 """Requests that are always let through (Envoy's `min_concurrency`)."""
 
-INITIAL_LIMIT = 64
+INITIAL_LIMIT: Final = 64
 """Where a limit begins: at sqrt(limit) a window it passes 1,000 within five seconds."""
 
-TOLERANCE = 1.5
+TOLERANCE: Final = 1.5
 """By how much latency may exceed the baseline before the limit shrinks (Netflix's `rttTolerance`)."""
 
-WINDOW_S = 0.1
+WINDOW_S: Final = 0.1
 """Seconds between two changes of the limit (Envoy's `concurrency_update_interval`)."""
 
-MIN_RESULTS = 10
+MIN_RESULTS: Final = 10
 """Results that a window needs; it lasts until it has them (Netflix's `minWindowSize`)."""
 
-MAX_SAMPLES = 256
+MAX_SAMPLES: Final = 256
 """Latencies that a window keeps; of more the latest."""
 
-PROBE_SAMPLES = 50
+PROBE_SAMPLES: Final = 50
 """Results that a step of a probe needs (Envoy's `min_rtt_calc_params.request_count`)."""
 
-PROBE_PERIOD_S = 60.0
+PROBE_PERIOD_S: Final = 60.0
 """Seconds between two probes (Envoy's `min_rtt_calc_params.interval`)."""
 
-PROBE_JITTER = 0.15
+PROBE_JITTER: Final = 0.15
 """Part of the period that is added at random, so that sidecars do not probe in step (Envoy's `jitter`)."""
 
-FIRST_WINDOW_S = 1.0
+FIRST_WINDOW_S: Final = 1.0
 """Seconds at the start whose results do not count: the first to come back are the fastest."""
 
-FIRST_PROBE_S = 1.0
-FLOOR_PROBE_S = 10.0
-PROBE_STEP_MAX_S = 5.0
+FIRST_PROBE_S: Final = 1.0
+FLOOR_PROBE_S: Final = 10.0
+PROBE_STEP_MAX_S: Final = 5.0
 """Seconds that a step of a probe lasts at most; then what was found counts, or the probe is given up."""
 
-_FALLS = 0.9
+_FALLS: Final = 0.9
 
 
 class AdaptiveLimit:

@@ -18,7 +18,7 @@ from itertools import accumulate
 from math import gcd, lcm
 from random import random as system_random
 from struct import Struct
-from typing import Literal
+from typing import Final, Literal
 
 from sidecar.message import RequestHead
 from sidecar.upstream.endpoint import Endpoint
@@ -32,14 +32,14 @@ Choose = Callable[[RequestHead, str], Endpoint | None]
 Random = Callable[[], float]
 """A number from 0 up to and not including 1, as `random.random`."""
 
-RING_POINTS = 128
+RING_POINTS: Final = 128
 """Points of the heaviest endpoint on the ring: shares within about 9 % of fair (1/sqrt(128)); libketama takes 160."""
 
-_LARGE_CLUSTER = 256
+_LARGE_CLUSTER: Final = 256
 """Endpoints above which the ring has a quarter of the points, so that a change of the set does not hold the loop."""
 
-_GOLDEN = 0.6180339887498949
-_POINTS_OF_DIGEST = Struct(">16I")
+_GOLDEN: Final = 0.6180339887498949
+_POINTS_OF_DIGEST: Final = Struct(">16I")
 
 
 @dataclass(frozen=True, slots=True)

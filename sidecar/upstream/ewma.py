@@ -16,14 +16,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from math import exp, inf
+from typing import Final
 
 from sidecar.message import RequestHead
 from sidecar.upstream.endpoint import Endpoint
 
-DECAY_S = 10.0
+DECAY_S: Final = 10.0
 """Seconds in which a measurement loses all but 1/e of its weight (Linkerd's default)."""
 
-FLOOR_S = 0.001
+FLOOR_S: Final = 0.001
 """Added to every latency, so that between fast endpoints the requests in flight decide."""
 
 

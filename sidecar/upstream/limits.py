@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from random import random as system_random
+from typing import Final
 
 from sidecar.errors import Reason, Source
 from sidecar.upstream.adaptive import AdaptiveLimit
 from sidecar.upstream.stats import ClusterStats
 
-_OVERLOAD_STATUSES = frozenset((429, 503))
+_OVERLOAD_STATUSES: Final = frozenset((429, 503))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from sidecar.errors import Reason
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 from sidecar.upstream.limits import Breaker
 
 # More idle connections than this to one endpoint are a burst's remains and would only be swept.
-MAX_IDLE = 1024
+MAX_IDLE: Final = 1024
 
 
 class Waiter(Protocol):

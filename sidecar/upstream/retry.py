@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf
 from random import random as system_random
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from sidecar.errors import Phase, Reason, Source
 from sidecar.message import RequestHead
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Condition = Literal[
     "connect_failure", "reset_before_response", "refused", "gateway_error", "5xx", "retriable_4xx", "timeout"
 ]
-CONDITIONS: frozenset[str] = frozenset(get_args(Condition))
+CONDITIONS: Final[frozenset[str]] = frozenset(get_args(Condition))
 
 SkipReason = Literal[
     "body_too_large",
@@ -43,18 +43,18 @@ SkipReason = Literal[
     "no_endpoint",
     "overloaded",
 ]
-SKIP_REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
+SKIP_REASONS: Final[tuple[SkipReason, ...]] = get_args(SkipReason)
 
-IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+IDEMPOTENT_METHODS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """The safe methods and the idempotent ones (RFC 9110, 9.2.1 and 9.2.2)."""
 
-KEYED_METHODS = frozenset((b"POST", b"PATCH"))
+KEYED_METHODS: Final = frozenset((b"POST", b"PATCH"))
 """Methods that `Idempotency-Key` makes repeatable (draft-ietf-httpapi-idempotency-key-header, 2)."""
 
-MAX_RETRY_AFTER_S = 10.0
+MAX_RETRY_AFTER_S: Final = 10.0
 """An upstream that asks for more patience is not waited for: the client is told instead and can decide."""
 
-STATUSES_OF: dict[str, frozenset[int]] = {
+STATUSES_OF: Final[dict[str, frozenset[int]]] = {
     "gateway_error": frozenset((502, 503, 504)),
     "5xx": frozenset(range(500, 600)),
     "retriable_4xx": frozenset((409,)),  # As in Envoy and App Mesh.
@@ -62,7 +62,7 @@ STATUSES_OF: dict[str, frozenset[int]] = {
     "refused": frozenset((408, 421)),
 }
 
-_BREAKS: frozenset[Condition] = frozenset(("reset_before_response", "5xx"))
+_BREAKS: Final[frozenset[Condition]] = frozenset(("reset_before_response", "5xx"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class RetryPolicy:
         return failure.retryable and "reset_before_response" in on
 
 
-NO_POLICY = RetryPolicy(max_body_bytes=0)
+NO_POLICY: Final = RetryPolicy(max_body_bytes=0)
 """Of a route without `retry`: one retry, only on the two occasions on which it is safe."""
 
 
@@ -297,7 +297,7 @@ class RetryBudgetSpec:
             raise ValueError("expected a percentage and a number of retries per second of at least 0")
 
 
-DEFAULT_BUDGET = RetryBudgetSpec()
+DEFAULT_BUDGET: Final = RetryBudgetSpec()
 """Of an upstream whose file says nothing about it: Istio's figures."""
 
 

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sidecar.message import Framing, RequestHead
 from sidecar.upstream.endpoint import Endpoint, Health
 from sidecar.upstream.retry import IDEMPOTENT_METHODS
 
-OVERPROVISIONING = 1.4
+OVERPROVISIONING: Final = 1.4
 """
 How much more than its part the own zone is thought to bear: while at least 1/1.4 = 71 % of it is usable, it takes all
 (Envoy's `overprovisioning_factor`).
 """
 
-SLOW_START_FLOOR = 0.1
+SLOW_START_FLOOR: Final = 0.1
 """Share of its weight with which an endpoint begins (Envoy's `min_weight_percent`)."""
 
-_SLOW_START_STEPS = 20
+_SLOW_START_STEPS: Final = 20
 # Requests that an endpoint on probation may let pass while it waits for one that can be sent again.
-_PATIENCE = 32
+_PATIENCE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)

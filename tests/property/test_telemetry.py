@@ -119,7 +119,7 @@ def test_a_tracestate_that_goes_on_is_bounded_and_would_go_on_again(values: list
 )
 def test_an_outbox_loses_nothing_that_it_accepted(steps: list[bytes | tuple[int, int]], max_bytes: int) -> None:
     """Against a plain list: order, bound and count."""
-    outbox = Outbox(max_bytes)
+    outbox = Outbox(max_bytes, 1 << 30, list)
     model: list[bytes] = []
     refused = 0
     for step in steps:

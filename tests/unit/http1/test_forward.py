@@ -164,6 +164,17 @@ class TestResponses:
         data = response_bytes(head, [*head.fields, make_field(b"x-by", b"canary")], Framing.NONE, b"")
         assert b"\r\nx-by: canary\r\n" in data
 
+    def test_the_memory_of_a_head_is_for_what_is_not_edited_added_or_framed_anew(self) -> None:
+        """Asked in any order, each form is its own."""
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\na: 1", 100, b"GET")
+        plain = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\na: 1\r\nvia: 1.1 sidecar\r\n"
+        for _ in range(2):
+            assert response_bytes(head, head.fields, Framing.LENGTH, b"") == plain + b"\r\n"
+            assert response_bytes(head, head.fields, Framing.LENGTH, b"close") == plain + b"connection: close\r\n\r\n"
+            edited = response_bytes(head, [*head.fields, make_field(b"b", b"2")], Framing.LENGTH, b"")
+            assert edited == plain.replace(b"\r\na: 1", b"\r\na: 1\r\nb: 2") + b"\r\n"
+            assert b"transfer-encoding" in response_bytes(head, head.fields, Framing.CHUNKED, b"")
+
 
 def test_status_line_memory_is_bounded() -> None:
     """An upstream that invents phrases does not grow it."""

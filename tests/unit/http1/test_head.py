@@ -7,7 +7,7 @@ import pytest
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.http1.grammar import TOKEN, VALUE, GrammarError
-from sidecar.http1.head import find_head_end, parse_request_head, parse_response_head
+from sidecar.http1.head import _heads, find_head_end, parse_request_head, parse_response_head, response_head
 from sidecar.message import Framing, Kind, RequestHead, ResponseHead
 
 
@@ -16,7 +16,15 @@ def request(*lines: bytes, max_headers: int = 100) -> RequestHead:
 
 
 def response(*lines: bytes, method: bytes = b"GET", max_headers: int = 100) -> ResponseHead:
-    return parse_response_head(b"\r\n".join(lines), max_headers, method)
+    """Parsed, and once more from memory: the same."""
+    block = b"\r\n".join(lines)
+    head = parse_response_head(block, max_headers, method)
+    for _ in range(2):
+        known = response_head(block, max_headers, method)
+        for name in ("status", "reason", "minor", "kinds", "framing", "content_length", "keep_alive"):
+            assert getattr(known, name) == getattr(head, name)
+        assert [field.wire for field in known.fields] == [field.wire for field in head.fields]
+    return head
 
 
 def refusal_of(*lines: bytes, max_headers: int = 100) -> Reason:
@@ -261,8 +269,24 @@ class TestStatusLine:
         assert caught.value.reason is errors.RESPONSE_HEAD_TOO_LARGE
 
     def test_response_memory_does_not_mix_framing(self) -> None:
-        """Fields that are remembered are shared, heads are not."""
+        """A head is remembered, but not for HEAD, whose responses end otherwise."""
         first = response(b"HTTP/1.1 200 OK", b"Content-Length: 5")
         second = response(b"HTTP/1.1 200 OK", b"Content-Length: 5", method=b"HEAD")
         assert (first.framing, first.content_length) == (Framing.LENGTH, 5)
         assert (second.framing, second.content_length) == (Framing.NONE, 0)
+
+    def test_response_memory_keeps_the_limit(self) -> None:
+        """A head that was accepted under a wider limit is refused under this one."""
+        block = b"HTTP/1.1 200 OK\r\na: 1\r\nb: 2\r\nContent-Length: 0"
+        assert response_head(block, 3, b"GET").status == 200
+        with pytest.raises(ProtocolError) as caught:
+            response_head(block, 2, b"GET")
+        assert caught.value.reason is errors.RESPONSE_HEAD_TOO_LARGE
+
+    def test_response_memory_is_bounded(self) -> None:
+        """By count and by size."""
+        for number in range(2000):
+            response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx: %d" % number, 9, b"GET")
+        assert len(_heads) <= 512
+        large = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx: " + b"y" * 2000
+        assert response_head(large, 9, b"GET") is not response_head(large, 9, b"GET")

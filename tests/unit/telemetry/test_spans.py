@@ -13,7 +13,7 @@ from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.telemetry.protobuf import StringAttribute, delimited, int_attribute, varint
-from sidecar.telemetry.spans import peer_port, redacted
+from sidecar.telemetry.spans import Port, redacted
 from tests.unit.telemetry.cases import Told, attributes, over, request
 
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND
@@ -267,13 +267,13 @@ class TestPieces:
     @pytest.mark.parametrize("size", [0, 1, 100, 120, 127, 128, 200, 255, 256, 16_383, 16_384, 100_000])
     def test_strings_are_read_back(self, size: int) -> None:
         """Lengths of one to three octets."""
-        assert attributes(Span.FromString(StringAttribute("key")(b"v" * size))) == {"key": "v" * size}
+        assert attributes(Span.FromString(StringAttribute("key").encode(b"v" * size))) == {"key": "v" * size}
         assert ScopeSpans.FromString(delimited(b"\x1a", b"u" * size)).schema_url == "u" * size
 
     def test_every_port_is_read_back(self) -> None:
         """The quick way for ephemeral ports agrees with the general one."""
         for port in (0, 1, 80, 127, 128, 8080, 16_383, 16_384, 16_385, 32_768, 49_152, 60_999, 65_535):
-            assert attributes(Span.FromString(peer_port(port))) == {"network.peer.port": port}
+            assert attributes(Span.FromString(Port(port).attribute)) == {"network.peer.port": port}
 
 
 def test_the_page_lists_every_attribute() -> None:

@@ -23,7 +23,7 @@ class TestOutbox:
 
     def test_items_come_out_in_order_and_within_the_limits(self) -> None:
         """By count, by octets, and one at least."""
-        outbox = Outbox(1000)
+        outbox = Outbox(1000, 1 << 30, list)
         for item in (b"a", b"bb", b"ccc", b"dddd"):
             outbox.put(item)
         assert outbox.take(2, 100) == [b"a", b"bb"]
@@ -35,13 +35,21 @@ class TestOutbox:
 
     def test_what_does_not_fit_is_refused_and_counted(self) -> None:
         """Up to the last octet; there is room again when something was taken."""
-        outbox = Outbox(10)
+        outbox = Outbox(10, 1 << 30, list)
         for _ in range(3):
             outbox.put(b"x" * 5)
         assert (len(outbox), outbox.refused) == (2, 1)
         outbox.take(1, 100)
         outbox.put(b"x" * 5)
         assert (len(outbox), outbox.refused) == (2, 1)
+
+    def test_the_thread_is_woken_when_much_waits_and_not_for_each_item(self) -> None:
+        """Whenever so much has come since it was woken last, taken or not."""
+        woken: list[int] = []
+        outbox = Outbox(1000, 100, lambda: woken.append(len(outbox)))
+        for _ in range(25):
+            outbox.put(b"x" * 10)
+        assert woken == [10, 20]
 
 
 class TestWriting:
