@@ -3,6 +3,7 @@ What each stage of a request costs, with its budget; their sum, the whole, and t
 
     python -m benchmarks.micro            # about ten seconds
     python -m benchmarks.micro --quick    # a first look
+    python -m benchmarks.micro --compiled # of the data path as `make compile` made it
     python -m benchmarks.micro --strict   # ends with 1 if a stage is over its budget
 
 Microseconds a request; see `stages` for how. Between requests a piece of fixed work is timed; budgets are scaled by how
@@ -16,17 +17,21 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.micro.data_path import requests
 from benchmarks.micro.stages import STAGES, Walk, make_paths
+from sidecar import clock
 
 REFERENCE_US = 9.1
 """What the loop of fixed work costs on the machine of docs/performance.md, when it is quiet."""
-_RESULTS = Path(__file__).resolve().parent.parent / "results"
+_ROOT = Path(__file__).resolve().parents[2]
+_RESULTS = _ROOT / "benchmarks" / "results"
 
 
 class _Thing:
@@ -115,12 +120,24 @@ def macro() -> tuple[str, float, float] | None:
     return None
 
 
+def _run_compiled() -> None:
+    """Begin anew, with the compiled package before the source."""
+    compiled = _ROOT / "build" / "compiled"
+    if not (compiled / "sidecar").is_dir():
+        raise SystemExit(f"{compiled}: nothing compiled; run `make compile` first")
+    environment = {**os.environ, "PYTHONPATH": f"{compiled}{os.pathsep}{_ROOT}"}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "benchmarks.micro", *sys.argv[1:]], environment)
+
+
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="few rounds: figures are rough")
     parser.add_argument("--strict", action="store_true", help="end with 1 if a stage is over its budget")
+    parser.add_argument("--compiled", action="store_true", help="measure what `make compile` made, not the source")
     wants = parser.parse_args()
+    if wants.compiled and clock.__file__.endswith(".py"):
+        _run_compiled()
     measured = measure(200 if wants.quick else 5000)
     pace = measured["fixed"] / REFERENCE_US
     print(f"fixed work {measured['fixed']:.2f} us: {pace:.2f} times what the reference machine needs\n")

@@ -11,25 +11,22 @@ lines and spans that they are given.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from sidecar.config.load import load_source
-from sidecar.config.source import Source
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.upstream_conn import UpstreamConnection
-from sidecar.runtime.compile import Compiler, make_draft, telemetry_settings
-from sidecar.telemetry.recorder import Telemetry
+from sidecar.runtime.compile import Compiler
+from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
-from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
+from tests.support.compiling import compiled
 
 USERS = 10_000
 _CONFIG = """\
@@ -49,6 +46,7 @@ upstreams:
   beta: {endpoints: ["127.0.0.1:9002"]}
 telemetry:
 %s
+limits: {max_connections: 20000}
 """
 _SERVICE = "    - {name: service-%02d, match: {host: recommendations, path: {prefix: /service-%02d}}, to: v1}"
 _SPANS = '  traces: {otlp_endpoint: "http://127.0.0.1:4318", sample: 1.0}\n'
@@ -179,7 +177,6 @@ class DataPath:
     """
 
     def __init__(self, *, has_log: bool = True, has_spans: bool = True) -> None:
-        asyncio._set_running_loop(None)  # another data path's
         self.telemetry, self.plan = _compiled((_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else ""))
         self.loop = Loop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -224,15 +221,13 @@ class DataPath:
 
 def _compiled(settings: str) -> tuple[Telemetry, Plan]:
     services = "\n".join(_SERVICE % (number, number) for number in range(1, 19))
-    text = (_CONFIG % (services, settings)).encode()
-    loaded = load_source(Source("benchmark.yaml", text, hashlib.sha256(text).hexdigest()), {})
-    draft = make_draft(loaded, "benchmark.yaml", {})
-    telemetry = Telemetry(telemetry_settings(loaded.config), environment={})
-    clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-    plan = asyncio.run(Compiler(telemetry.scope).compile(draft, clusters, 1)).plan
+    text = _CONFIG % (services, settings)
+    telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
+    result = compiled(text, Compiler(telemetry.scope))
+    telemetry.reconfigure(result.telemetry)  # as a load does
     drop_what_is_told(telemetry)
-    assert len(plan.sides[Direction.OUTBOUND].table.routes) == 22  # and one by the name of each upstream
-    return telemetry, plan
+    assert len(result.plan.sides[Direction.OUTBOUND].table.routes) == 22  # and one by the name of each upstream
+    return telemetry, result.plan
 
 
 def drop_what_is_told(telemetry: Telemetry) -> None:
