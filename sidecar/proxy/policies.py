@@ -116,7 +116,7 @@ class RateLimit:
             raise ValueError("expected at least one request, a burst of at least one and a positive time")
 
 
-@dataclass(slots=True, weakref_slot=True, eq=False)
+@dataclass(slots=True, eq=False)
 class RateLimiter:
     """
     A bucket of tokens for every key, each as one number.
@@ -131,12 +131,13 @@ class RateLimiter:
         read_key: Reads the key from a head and the client's address; None counts all together. Requests without the
             key share one bucket, so that leaving it out wins nothing.
         max_keys: Keys that are told apart.
+        full_at: When the bucket of each key will be full again; a limiter with the same limit may go on with it.
     """
 
     limit: RateLimit
     read_key: Callable[[RequestHead, str], bytes | None] | None = None
     max_keys: int = MAX_KEYS
-    _full_at: OrderedDict[bytes, float] = field(default_factory=OrderedDict)
+    full_at: OrderedDict[bytes, float] = field(default_factory=OrderedDict)
     _interval_s: float = field(init=False)
     _tolerance_s: float = field(init=False)
 
@@ -146,7 +147,7 @@ class RateLimiter:
 
     def __len__(self) -> int:
         """Keys that are remembered."""
-        return len(self._full_at)
+        return len(self.full_at)
 
     def key_of(self, head: RequestHead, peer_ip: str) -> bytes:
         """The key of a request; empty for those without one."""
@@ -166,7 +167,7 @@ class RateLimiter:
         Returns:
             None when it may pass; else the seconds, more than 0, after which the next one would.
         """
-        full_at = self._full_at
+        full_at = self.full_at
         until_full_s = full_at.get(key, now) - now
         if until_full_s > self._tolerance_s:
             full_at.move_to_end(key)

@@ -38,7 +38,7 @@ class HeaderEdits:
         self.adds = tuple(adds)
         self.removes = removes
         self.kinds = reduce(or_, (field.kind for field in (*self.sets.values(), *self.adds)), 0)
-        self._touched = frozenset(removes | self.sets.keys())
+        self._touched = removes.union(self.sets)
         self._ends = (*self.sets.values(), *self.adds)
 
     def apply(self, fields: list[Field]) -> list[Field]:
@@ -132,7 +132,7 @@ def merge_edits(first: HeaderEdits | None, then: HeaderEdits | None) -> HeaderEd
     """One set of edits that does what `first` and after it `then` would do: the route's, then the target's."""
     if first is None or then is None:
         return then if first is None else first
-    gone = then.removes | then.sets.keys()
+    gone = then.removes.union(then.sets)
     sets = {name: field for name, field in first.sets.items() if name not in gone} | then.sets
     adds = [field for field in first.adds if field.name not in gone] + list(then.adds)
     return HeaderEdits(sets, adds, first.removes | then.removes)

@@ -5,6 +5,7 @@ Protection in the file becomes what the data path asks: retries, limits, ejectio
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -61,16 +62,17 @@ def mirror(settings: model.Mirror, clusters: Mapping[str, Cluster]) -> Mirror:
 
 class RateLimiters:
     """
-    The limiters that plans hold, found again by a reload that leaves their limit as it was.
+    The counts of the limiters that plans hold, found again by a reload that leaves their limit as it was.
 
-    They are known by where they stand and what they say, and only for as long as a plan holds them: a reload that is
-    refused changes nothing, one that takes a limit away forgets its counts.
+    They are known by where they stand and what they say, and only for as long as a plan's limiter holds them: a reload
+    that is refused changes nothing, one that takes a limit away forgets its counts.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._known: weakref.WeakValueDictionary[tuple[Direction, str, RateLimit], RateLimiter] = (
+        # Of the counts and not of the limiters: a compiled class cannot be referred to weakly.
+        self._counts: weakref.WeakValueDictionary[tuple[Direction, str, RateLimit], OrderedDict[bytes, float]] = (
             weakref.WeakValueDictionary()
         )
 
@@ -84,11 +86,8 @@ class RateLimiters:
         key = key_of(settings.key) if settings.key is not None else None
         burst = settings.requests if settings.burst is None else settings.burst
         limit = RateLimit(settings.requests, settings.per, burst, key)
-        limiter = self._known.get((direction, route, limit))
-        if limiter is None:
-            limiter = RateLimiter(limit, key_reader(*key) if key is not None else None)
-            self._known[direction, route, limit] = limiter
-        return limiter
+        counts = self._counts.setdefault((direction, route, limit), OrderedDict())
+        return RateLimiter(limit, key_reader(*key) if key is not None else None, full_at=counts)
 
 
 # --- of upstreams ----------------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from sidecar.exchange import Direction
 from sidecar.routing.actions import Route, make_respond
+from sidecar.routing.table import Table
 from tests.support.fakes import World
 
 GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -345,7 +347,8 @@ class TestHttp10:
     def test_request_without_host_gets_one(self, make_world: Callable[..., World]) -> None:
         """RFC 9110, 7.2: what goes on as HTTP/1.1 has a Host."""
         world = make_world(listener_host=None, is_passthrough=False)
-        world.plan.sides[1].table.__init__([route_everything(world)])  # type: ignore[misc]
+        sides = [replace(side, table=Table([route_everything(world)])) for side in world.plan.sides]
+        world.live.plan = replace(world.plan, sides=tuple(sides))
         client = world.client()
         _ = client >> b"GET / HTTP/1.0\r\n\r\n"
         server = world.accept()

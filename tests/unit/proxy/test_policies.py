@@ -169,12 +169,16 @@ class TestRateLimiter:
             with pytest.raises(ValueError, match="expected"):
                 RateLimit(*values)
 
-    def test_it_can_be_found_as_long_as_a_plan_holds_it_and_goes_with_the_last(self) -> None:
-        """So that a reload can take it over."""
+    def test_its_counts_can_be_found_as_long_as_a_plan_holds_it_and_go_with_the_last(self) -> None:
+        """So that a reload can take them over."""
         limiter = RateLimiter(RateLimit(1, 1.0, 1))
-        reference = weakref.ref(limiter)
-        assert reference() is limiter
+        reference = weakref.ref(limiter.full_at)
+        assert limiter.allow(b"", 0.0) is None
+        heir = RateLimiter(limiter.limit, full_at=limiter.full_at)
         del limiter
+        assert heir.allow(b"", 0.0) == pytest.approx(1.0)
+        assert reference() is heir.full_at
+        del heir
         gc.collect()
         assert reference() is None
 

@@ -137,7 +137,7 @@ class TestRegularExpressions:
 @pytest.mark.parametrize(
     ("kind", "operand"),
     [("range", (5, 5)), ("range", (5, 1)), ("range", (0, 2**63)), ("range", (True, 5)), ("range", "1"),
-     ("present", "1"), ("exact", 5), ("prefix", ""), ("suffix", ""), ("contains", ""), ("starts_with", "x"),
+     ("present", "1"), ("exact", (5, 6)), ("prefix", ""), ("suffix", ""), ("contains", ""), ("starts_with", "x"),
      ("like", "x")],
 )  # fmt: skip
 def test_an_operand_that_does_not_fit_is_refused(kind: str, operand: object) -> None:

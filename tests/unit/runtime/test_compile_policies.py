@@ -108,21 +108,38 @@ class TestRateLimits:
         """Whatever else changed."""
         process = compiler()
         first = forward(self.TEXT, process)
-        assert forward(self.TEXT + ", timeout: 1s", process).rate_limit is first.rate_limit
+        self._use_up(first)
+        again = forward(self.TEXT + ", timeout: 1s", process)
+        assert self._waits_s(again) == self._waits_s(first) > 0.0
 
     def test_a_changed_limit_begins_anew(self) -> None:
         """Its old counts mean nothing under the new numbers."""
         process = compiler()
         first = forward(self.TEXT, process)
-        assert forward("rate_limit: {requests: 3, per: 10s}", process).rate_limit is not first.rate_limit
+        self._use_up(first)
+        assert self._waits_s(forward("rate_limit: {requests: 3, per: 10s, key: {header: x-key}}", process)) is None
 
     def test_a_reload_that_is_refused_leaves_the_counts(self) -> None:
-        """As long as the live plan holds the limiter it is found again."""
+        """As long as the live plan holds the limiter its counts are found again, and after that they are forgotten."""
         process = compiler()
         live = forward(self.TEXT, process)
+        self._use_up(live)
         forward("rate_limit: {requests: 3, per: 10s}", process)
         gc.collect()
-        assert forward(self.TEXT, process).rate_limit is live.rate_limit
+        assert self._waits_s(forward(self.TEXT, process)) == self._waits_s(live) > 0.0
+        del live
+        gc.collect()
+        assert self._waits_s(forward(self.TEXT, process)) is None
+
+    def _use_up(self, action: Forward) -> None:
+        """Two requests, the burst."""
+        assert isinstance(action.rate_limit, RateLimiter)
+        assert [action.rate_limit.allow(b"me", 1.0) for _ in range(2)] == [None, None]
+
+    def _waits_s(self, action: Forward) -> float | None:
+        """What a third one is told."""
+        assert isinstance(action.rate_limit, RateLimiter)
+        return action.rate_limit.allow(b"me", 1.0)
 
     def test_inbound_as_a_whole_has_a_limit_that_every_route_shares(self) -> None:
         """Beside the route's own, and for what no route matches; outbound has none."""

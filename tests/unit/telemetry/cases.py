@@ -24,11 +24,14 @@ class Endpoint:
         self.label = label
 
 
-class Told(Telemetry):
+class Told:
     """Telemetry whose threads never run, so that what was told can be read."""
 
     def __init__(self, settings: TelemetrySettings = SETTINGS, **options: Any) -> None:
-        super().__init__(settings, **{"environment": {}, **options})
+        self.inner = Telemetry(settings, **{"environment": {}, **options})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def raw_lines(self) -> list[bytes]:
         """Lines handed over since the last call."""

@@ -153,6 +153,7 @@ def test_two_workers_read_as_one_with_all_their_requests() -> None:
     assert [line for line in text if line.startswith(names)] == expected
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_no_stretch_of_a_report_of_2000_routes_takes_5_ms() -> None:
     """Nor does taking a piece at the other end; measured by CPU time, so that a busy machine cannot fail it."""
     telemetry = telemetry_with_routes(2000)

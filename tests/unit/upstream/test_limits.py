@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar import errors
+from sidecar.upstream.adaptive import FIRST_WINDOW_S
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.limits import Breaker, BreakerSpec
 from sidecar.upstream.stats import ClusterStats
@@ -120,17 +121,13 @@ class TestAdaptive:
     ) -> None:
         """An error that comes at once is no proof of speed, and a crash none of overload."""
         breaker, _ = breaker_of(adaptive=True)
-        noted: list[bool] = []
-
-        class Noting:
-            limit = 7
-
-            def on_sample(self, latency_s: float, in_flight: int, did_drop: bool, now: float) -> None:
-                noted.append(did_drop)
-
-        breaker.adaptive = Noting()  # type: ignore[assignment]
-        breaker.on_result(status, failure, 0.01, 1.0)
-        assert noted == seen
+        adaptive = breaker.adaptive
+        assert adaptive is not None
+        # The first tells when to begin.
+        adaptive.on_sample(0.01, 1, False, 1.0)
+        adaptive.limit = 7
+        breaker.on_result(status, failure, 0.01, 1.0 + FIRST_WINDOW_S)
+        assert (adaptive._results, adaptive._drops) == (len(seen), sum(seen))
         assert breaker.limit == (7 if seen else 64)
 
     def test_reload_keeps_what_was_learnt(self) -> None:
