@@ -108,7 +108,7 @@ def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], *, is_missin
     way: list[tuple[Any, int | str]] = []
     node: Any = tree
     for step in keys:
-        is_there = step in node if isinstance(node, dict) else isinstance(node, list) and isinstance(step, int)
+        is_there = step in node if isinstance(node, dict) else isinstance(node, list) and step in range(len(node))
         if not is_there:
             break  # taken out in an earlier round, after which what is around it was still wrong
         way.append((node, step))
