@@ -43,13 +43,13 @@ def run(path: str, log_level: str, takeover: bool) -> None:
 
 
 def serve_file(path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()) -> int:
-    """Run a sidecar with this file; arguments and result as of `runtime.server.serve`."""
+    """Run a sidecar with this file; arguments and result as of `workers.start.serve`."""
     compiler: Child | None = None
     with suppress(OSError):  # the first load tries again, and says why not
         compiler = spawn_compiler(os.environ)
-    # Only now: this takes 200 ms, in which the compiler imports what it needs.
+    # Only now: with what a single process imports, this takes 200 ms, in which the compiler imports what it needs.
     from sidecar.runtime.compiler_process import CompilerProcess
-    from sidecar.runtime.server import serve
+    from sidecar.workers.start import serve
 
     configure(log_level)
     return serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sidecar.config.shape import refused
 
-NOT_YET: frozenset[str] = frozenset({"workers"})
+NOT_YET: frozenset[str] = frozenset()
 """`section.key`, or the key alone at the top level."""
 
 MESSAGE: Final = "`{}` is not supported yet by this version"

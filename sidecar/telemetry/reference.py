@@ -73,7 +73,7 @@ def _lines() -> Iterator[str]:
         "",
         "## Several workers",
         "",
-        "With `workers` above 1 a scrape shows the sum of all workers' counters and"
+        "With [`workers`](operations.md#workers) above 1 a scrape shows the sum of all workers' counters and"
         " histograms, those of workers that are gone included, so no",
         "counter goes back when one dies. Gauges add up, too, but for these, which are the same in each worker or would"
         " mean nothing added up:",

@@ -1,0 +1,379 @@
+"""
+A worker: the sidecar of `runtime.server`, told by a supervisor what a single process is told by signals and a file.
+
+    supervisor says                      worker does
+    load, frame*                         prepares the configuration, with the sockets that were lent; says prepared
+    commit | abandon                     puts it in force, or forgets it; says loaded
+    ping                                 says pong, from its event loop
+    report                               says what its numbers are now (piece*, reported); so it does every second
+    ask                                  answers an admin request (answer, and pieces of a stream)
+    drain, quit, interrupt, reopen, level  as POST /drain, SIGTERM, SIGINT, SIGUSR1 and POST /logging
+    release                              outbound may end, too: no worker has inbound work any more, nor is there an app
+
+A worker whose supervisor is gone drains and ends. Signals do nothing here: a terminal and some service managers send
+them to every process at once, and it is the supervisor who knows in which order things end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+
+from sidecar.admin.endpoints import Endpoints, Stream, request_of
+from sidecar.runtime.frames import Kind, PlanSourceError, kind_of
+from sidecar.runtime.listeners import Heirloom, ListenerSpec, Role
+from sidecar.runtime.loop import run_in_loop
+from sidecar.runtime.outcome import Outcome
+from sidecar.runtime.process_log import configure, event, set_level
+from sidecar.runtime.server import Sidecar
+from sidecar.telemetry.exposition import SLICE_S
+from sidecar.telemetry.report import Reporter
+from sidecar.workers.channel import Channel, Key, Message, receive_sockets
+
+logger = logging.getLogger(__name__)
+
+REPORT_PERIOD_S = 1.0
+"""What a worker that is killed has counted since its last report is lost."""
+MAX_REPORT_SHARE = 0.02
+"""Of the loop's time; with many thousand routes reports are rarer than once a period."""
+
+LAST_WORDS_S = 2.0
+"""For the last report; a supervisor that does not take it has worse problems."""
+
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
+
+
+class Lent:
+    """Sockets of the supervisor: `Heirloom`."""
+
+    is_lent = True
+
+    def __init__(self) -> None:
+        self.sockets: dict[Key, socket.socket] = {}
+
+    def take(self, spec: ListenerSpec) -> socket.socket | None:
+        """The one for this listener."""
+        return self.sockets.pop(spec.key, None)
+
+    def close(self) -> None:
+        """Give back what was not taken."""
+        for sock in self.sockets.values():
+            sock.close()
+        self.sockets.clear()
+
+
+class Gate:
+    """
+    What stands between the end of inbound and that of outbound, as the app does in `sidecar exec`: the other workers.
+
+    Attributes:
+        ended: Nobody needs outbound any more.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.ended = asyncio.Event()
+        self.code = 0
+
+    def send(self, number: signal.Signals) -> None:
+        """Inbound has come to rest here."""
+        self._channel.send("inbound_empty")
+
+    def kill(self) -> None:
+        """Nothing to end."""
+
+
+class Worker(Sidecar):
+    """
+    One worker.
+
+    Args:
+        path: Of the file, for messages; it is never read here.
+        sock: To the supervisor.
+        lender: Where sockets come from.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        env: Mapping[str, str],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        sock: socket.socket,
+        lender: socket.socket,
+    ) -> None:
+        self._channel = Channel(self._on_message, self._on_lost)
+        self._gate = Gate(self._channel)
+        super().__init__(path, env, self, loop, companion=self._gate)
+        self._sock = sock
+        self._lender = lender
+        self._lent = Lent()
+        self._frames: asyncio.Queue[bytes] = asyncio.Queue()
+        self._verdict: asyncio.Future[str] | None = None
+        self._is_first = True
+        self._answers: dict[int, Stream] = {}
+        self._wants_more: dict[int, asyncio.Event] = {}
+        self._reporter = Reporter(self.telemetry.sections)
+        self._one_report = asyncio.Lock()
+        self._last_report_s = 0.0
+        self._endpoints = Endpoints.everything(self.views)
+        listeners = self.reloader.listeners
+        listeners.meet = self._borrow
+        listeners.wants = self._is_mine
+        listeners.consent = self._wait_for_verdict
+
+    async def live(self) -> int:
+        """The whole life; returns the exit code."""
+        await self._channel.open(self._sock)
+        self._channel.send("hello")
+        code = await self.run()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._report()
+                self._channel.send("bye", code)
+                await self._channel.flushed()
+        self._channel.close()
+        return code
+
+    # --- `PlanSource` ------------------------------------------------------------------------------------------
+
+    async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
+        """What the supervisor forwards, verbatim."""
+        while True:
+            frame = await self._frames.get()
+            yield frame
+            if kind_of(frame) is Kind.END:
+                return
+
+    # --- what `Sidecar` asks -----------------------------------------------------------------------------------
+
+    def install_signals(self) -> None:
+        """All of them are the supervisor's business."""
+        for number in IGNORED:
+            self._loop.add_signal_handler(number, lambda: None)
+
+    async def on_live(self) -> None:
+        """The first configuration is in force."""
+        logger.info(event("worker_live", pid=os.getpid()))
+        self.spawn(self._report_for_ever(), "report")
+
+    async def load(self, trigger: str) -> Outcome:
+        """What the supervisor has sent, or is about to send."""
+        outcome = await self.reloader.load(trigger)
+        self._channel.send("loaded", outcome.is_ok, outcome.lines, self._facts() if outcome.is_ok else {})
+        return outcome
+
+    def on_refused_start(self, outcome: Outcome) -> None:
+        """The supervisor says why, once for all."""
+
+    def _facts(self) -> dict[str, object]:
+        live = self.reloader.live
+        assert live is not None
+        return {
+            "resource": dict(self.telemetry.resource),
+            "drain_timeout_s": live.plan.drain_timeout_s,
+            "drain_delay_s": live.plan.drain_delay_s,
+        }
+
+    # --- loading -----------------------------------------------------------------------------------------------
+
+    async def _borrow(self, specs: Sequence[ListenerSpec]) -> Heirloom:
+        return self._lent
+
+    def _is_mine(self, spec: ListenerSpec) -> bool:
+        """Metrics and admin are the supervisor's, and what it did not lend is closed already."""
+        if spec.role in (Role.METRICS, Role.ADMIN):
+            return False
+        listeners = self.reloader.listeners.current
+        has_address = any(key[1] == spec.address for key in listeners)
+        return spec.key in self._lent.sockets or spec.key in listeners or has_address
+
+    async def _wait_for_verdict(self) -> None:
+        self._verdict = self._loop.create_future()
+        self._channel.send("prepared")
+        try:
+            refusal = await self._verdict
+        finally:
+            self._verdict = None
+        if refusal:
+            raise PlanSourceError(refusal)
+
+    # --- messages ----------------------------------------------------------------------------------------------
+
+    def _on_message(self, message: Message) -> None:
+        name, *values = message
+        getattr(self, f"_on_{name}")(*values)
+
+    def _on_lost(self) -> None:
+        logger.error(event("supervisor_lost", state=self.state))
+        self._refuse_pending("the supervisor is gone")
+        self._gate.ended.set()
+        self.quit()
+        if self.state == "INITIALIZING":
+            self.interrupt()
+
+    def _on_load(self, trigger: str, times: int) -> None:
+        self._lent.close()
+        self._lent.sockets = receive_sockets(self._lender, times)
+        self.reloader.listeners.meet = self._borrow
+        if not self._is_first:
+            self.spawn(self.load(trigger), "load")
+        self._is_first = False
+
+    def _on_frame(self, frame: bytes) -> None:
+        self._frames.put_nowait(frame)
+
+    def _on_commit(self) -> None:
+        if self._verdict is not None and not self._verdict.done():
+            self._verdict.set_result("")
+
+    def _on_abandon(self, why: str) -> None:
+        self._refuse_pending(why)
+
+    def _refuse_pending(self, why: str) -> None:
+        if self._verdict is not None and not self._verdict.done():
+            self._verdict.set_result(why)
+
+    def _on_ping(self) -> None:
+        self._channel.send("pong")
+
+    def _on_report(self, number: int) -> None:
+        self.spawn(self._report(number), "report")
+
+    def _on_drain(self) -> None:
+        self.drain()
+
+    def _on_quit(self) -> None:
+        self.quit()
+
+    def _on_interrupt(self) -> None:
+        self._gate.ended.set()
+        self.interrupt()
+
+    def _on_release(self) -> None:
+        self._gate.ended.set()
+
+    def _on_reopen(self) -> None:
+        self.telemetry.reopen()
+
+    def _on_level(self, level: str) -> None:
+        set_level(level)
+
+    # --- numbers -----------------------------------------------------------------------------------------------
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(max(REPORT_PERIOD_S, self._last_report_s / MAX_REPORT_SHARE))
+            await self._report()
+
+    async def _report(self, number: int = 0) -> None:
+        """Tell what changed, in slices, and whom it is for; one report at a time."""
+        async with self._one_report:
+            took_s = 0.0
+            began = time.perf_counter()
+            for piece in self._reporter.pieces():
+                if piece is not None:
+                    self._channel.send("piece", piece)
+                now = time.perf_counter()
+                if now - began >= SLICE_S:
+                    took_s += now - began
+                    await asyncio.sleep(0)
+                    await self._channel.writable()
+                    began = time.perf_counter()
+            self._last_report_s = took_s + time.perf_counter() - began
+            self._channel.send("reported", number)
+
+    # --- admin -------------------------------------------------------------------------------------------------
+
+    def _on_ask(self, number: int, method: str, target: str, accept: str) -> None:
+        self.spawn(self._answer(number, method, target, accept), "answer")
+
+    async def _answer(self, number: int, method: str, target: str, accept: str) -> None:
+        reply = await self._endpoints.answer(request_of(method, target, False, accept))
+        headers = [list(pair) for pair in reply.headers]
+        is_stream = reply.stream is not None
+        self._channel.send("answer", number, int(reply.status), reply.content_type, headers, reply.body, is_stream)
+        if reply.stream is None:
+            return
+        stream = self._answers[number] = reply.stream
+        wants_more = self._wants_more[number] = asyncio.Event()
+        try:
+            # One piece ahead: the tap itself leaves out, and counts, what its reader cannot take.
+            while data := await stream.next():
+                self._channel.send("stream", number, data)
+                await wants_more.wait()
+                wants_more.clear()
+            self._channel.send("stream", number, b"")
+        finally:
+            self._forget(number)
+
+    def _on_more(self, number: int) -> None:
+        if number in self._wants_more:
+            self._wants_more[number].set()
+
+    def _on_finish(self, number: int) -> None:
+        if number in self._answers:
+            self._answers[number].finish()
+            self._wants_more[number].set()
+
+    def _on_close(self, number: int) -> None:
+        stream = self._answers.get(number)
+        if stream is not None:
+            stream.finish()
+            self._wants_more[number].set()
+            stream.close()
+
+    def _forget(self, number: int) -> None:
+        self._wants_more.pop(number, None)
+        stream = self._answers.pop(number, None)
+        if stream is not None:
+            stream.close()
+
+
+def _environment(index: int) -> dict[str, str]:
+    """
+    The worker's environment: an instance id that names the whole sidecar is made this worker's own.
+
+    "It is recommended each division (e.g. a worker thread in unicorn) to have its own instance.id" (OpenTelemetry's
+    conventions on `service.instance.id`).
+    """
+    env = dict(os.environ)
+    attributes = env.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    if attributes:
+        pairs = [pair.rstrip() for pair in attributes.split(",")]
+        is_instance = [pair.partition("=")[0].strip() == "service.instance.id" for pair in pairs]
+        named = [f"{pair}-{index}" if is_it else pair for pair, is_it in zip(pairs, is_instance, strict=True)]
+        env["OTEL_RESOURCE_ATTRIBUTES"] = ",".join(named)
+    return env
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Be a worker; only a supervisor calls this.
+
+    Args:
+        arguments: Index, descriptors of the channel and of the sockets' way, log level, file.
+    """
+    index, channel, lender, level, path = int(arguments[0]), int(arguments[1]), int(arguments[2]), *arguments[3:5]
+    configure(level, f"worker={index}")
+    sock, lending = socket.socket(fileno=channel), socket.socket(fileno=lender)
+    lending.setblocking(False)
+
+    logging.getLogger("sidecar.runtime.reload").addFilter(_is_our_own)
+
+    async def live() -> int:
+        loop = asyncio.get_running_loop()
+        return await Worker(path, _environment(index), loop, sock=sock, lender=lending).live()
+
+    return run_in_loop(live)
+
+
+def _is_our_own(record: logging.LogRecord) -> bool:
+    """What became of a configuration is told by the supervisor, once for all workers."""
+    return not record.getMessage().startswith(("config_loaded ", "config_refused "))
