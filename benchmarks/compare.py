@@ -5,7 +5,7 @@ in interleaved rounds (A B C, A B C, ...), so that a machine that slows down slo
 JSON file; the tables that are made of it go to the terminal. docs/performance.md has the method.
 
     python benchmarks/compare.py                              # everything: about 20 minutes
-    python benchmarks/compare.py --quick                      # two rounds of a second of everything: some minutes
+    python benchmarks/compare.py --quick                      # a first look: two rounds of a second, four minutes
     python benchmarks/compare.py --scenarios full --subjects envoy,sidecar --rounds 9
     python benchmarks/compare.py --write-docs RESULT.json     # tables and plots of docs/performance.md, nothing is run
 
@@ -44,13 +44,16 @@ SCENARIOS: dict[str, Callable[[Bench], Result]] = {
 }
 
 
+QUICK = ("plain", "full", "routes", "latency", "reload", "start")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", default="all", help=f"comma-separated, of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--subjects", default="all", help=f"comma-separated, of {', '.join(SUBJECTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="at most 3 in all but plain, full and workers")
     parser.add_argument("--seconds", type=int, default=3, help="length of one subject's load in a round")
-    parser.add_argument("--quick", action="store_true", help="two rounds of one second")
+    parser.add_argument("--quick", action="store_true", help=f"two rounds of one second; of {', '.join(QUICK)}")
     parser.add_argument("--no-pin", action="store_true", help="let the scheduler place all processes")
     parser.add_argument("--out", type=Path, help="JSON file (default: benchmarks/results/compare-<time>.json)")
     parser.add_argument("--keep", action="store_true", help="keep configurations and output, and say where")
@@ -60,7 +63,8 @@ def arguments() -> argparse.Namespace:
         options.rounds, options.seconds = 2, 1
     if options.rounds < 1 or not 1 <= options.seconds <= 60:
         parser.error("expected rounds >= 1, 1 <= seconds <= 60")
-    options.scenarios = list(SCENARIOS) if options.scenarios == "all" else options.scenarios.split(",")
+    every = QUICK if options.quick else tuple(SCENARIOS)
+    options.scenarios = list(every) if options.scenarios == "all" else options.scenarios.split(",")
     for name in options.scenarios:
         if name not in SCENARIOS:
             parser.error(f"unknown scenario {name!r}; expected some of {', '.join(SCENARIOS)}")

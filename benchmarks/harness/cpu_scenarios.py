@@ -11,6 +11,7 @@ from .load import Load
 from .processes import StartError
 from .rounds import MIB, Stage
 from .site import Work
+from .tables import CORES_FOR_RATE, OURS
 from .traffic import Traffic
 
 TABLES = (10, 100, 1_000, 10_000)  # routes
@@ -102,12 +103,10 @@ def connections(bench: Bench) -> Result:
 
 def workers(bench: Bench) -> Result:
     """The sidecar with one worker and with two; nothing is pinned but, where cores suffice, the load."""
-    subjects = bench.choose("sidecar")
-    if not subjects:
-        return Result([], ["the sidecar is not among the subjects"])
+    subjects = bench.choose(*OURS)
     available = sorted(os.sched_getaffinity(0))
     notes = []
-    if len(available) < 4:
+    if len(available) < CORES_FOR_RATE:
         notes.append(
             f"{len(available)} cores: workers and load share them, so that only CPU time per request can be compared; "
             "the rate needs two cores for the workers and two for the load"
@@ -116,16 +115,17 @@ def workers(bench: Bench) -> Result:
     cpus = tuple(available)
     spread = Bench(subjects, bench.folder, bench.rounds, bench.seconds, cpus[:2], cpus[2:], bench.keep)
     contests: list[tuple[Stage, Entry, Load]] = []
-    with spread.grounds("workers", sinks=2) as grounds, contextlib.ExitStack() as started:
+    with spread.grounds("workers", sinks=2 * len(subjects)) as grounds, contextlib.ExitStack() as started:
+        sink_ports = iter(grounds.sink_ports)
         for count in (1, 2):
-            sink_port = grounds.sink_ports[count - 1]
-            work = Work(is_full=True, workers=count)
-            try:
-                entry = spread.start(grounds, subjects[0], work, sink_port, f"sidecar-{count}")
-            except StartError as problem:
-                return Result([], [f"this sidecar refuses `workers: {count}`: {_refusal(problem)}"])
-            started.callback(entry.running.process.stop)
-            contests.append((Stage(f"{count}", 0), entry, spread.load(connections=64)))
+            for subject in subjects:
+                work = Work(is_full=True, workers=count)
+                try:
+                    entry = spread.start(grounds, subject, work, next(sink_ports), f"{subject.name}-{count}")
+                except StartError as problem:
+                    return Result([], [f"{subject.name} refuses `workers: {count}`: {_refusal(problem)}"])
+                started.callback(entry.running.process.stop)
+                contests.append((Stage(f"{count}", 0), entry, spread.load(connections=64)))
         return Result(spread.take_turns("workers", contests, spread.rounds), notes)
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from .goals import goals
 from .python_proxy import PYTHON
 from .site import HERE
-from .tables import FORMAT, TABLES, Document, others, tables
+from .tables import FORMAT, TABLES, Document, cell, others, tables
 
 ROOT = HERE.parent
 PAGE = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
+BUSY = 0.1  # cores: more of them at work for others, and latencies say more of those than of the subjects
+PRELIMINARY = " **Preliminary: the machine was busy with other work; above all times are not to be relied on.**"
 MARKED = re.compile(r"<!-- figures: (?P<name>[a-z]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -47,12 +49,14 @@ def run_of(document: Document, source: str) -> str:
         f"{name} {version.removeprefix(f'{name}, version ').removeprefix(f'{name} ').split(' [')[0]}"
         for name, version in versions.items()
     )
+    busy = others(document)
+    warning = PRELIMINARY if busy is not None and busy.median > BUSY else ""
     minutes = sum(each["seconds"] for each in document["scenarios"].values()) / 60
     return (
         f"`{source}`: {about['when']}, commit `{about['commit']}`, up to {options['rounds']} rounds of "
         f"{options['seconds']:g} s, {minutes:.0f} minutes in all; {about['cores']} cores ({about['cpu']}; "
         f"virtual: {about['virtual']}), Linux {about['kernel']}, Python {about['python']}; {said}. "
-        f"Cores kept busy by others: {others(document)}."
+        f"Cores kept busy by others meanwhile: {cell(busy, 2)}.{warning}"
     )
 
 

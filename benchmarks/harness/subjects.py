@@ -12,6 +12,7 @@ splits `/v1` 95 to 5 between the two. The load hits the last two. Keep-alive to 
 
 from __future__ import annotations
 
+import filecmp
 import os
 import signal
 import sys
@@ -72,19 +73,49 @@ telemetry:
 """
 
 
+BUILD = HERE.parent / "build"  # where make compile puts the sidecar with a compiled data path
 DEFAULT_CLIENTS = 10_000  # the sidecar's own limits.max_connections
 
 
-def _sidecar_command() -> Path:
+def _command() -> Path:
     return Path(os.environ.get("SIDECAR", Path(sys.executable).parent / "sidecar"))
 
 
+def _compiled_command() -> Path:
+    return Path(os.environ.get("SIDECAR_COMPILED", BUILD / "bin" / "sidecar"))
+
+
 def _missing_sidecar() -> str | None:
-    command = _sidecar_command()
+    command = _command()
     return None if os.access(command, os.X_OK) else f"the sidecar at {command} (make test sets it up; or SIDECAR=...)"
 
 
+def _missing_compiled() -> str | None:
+    command = _compiled_command()
+    if not os.access(command, os.X_OK):
+        return f"the compiled sidecar at {command} (make compile; or SIDECAR_COMPILED=...)"
+    if "SIDECAR_COMPILED" in os.environ:
+        return None
+    built, source = BUILD / "compiled" / "sidecar", HERE.parent / "sidecar"
+    files = {path.relative_to(source) for path in source.rglob("*.py")}
+    files |= {path.relative_to(built) for path in built.rglob("*.py")}
+    _, changed, unreadable = filecmp.cmpfiles(source, built, [str(path) for path in files], shallow=False)
+    return (
+        f"this source's compiled sidecar (make compile): {len(changed + unreadable)} files differ"
+        if (changed or unreadable)
+        else None
+    )
+
+
+def _start_compiled(site: Site, work: Work) -> Running:
+    return _start(_compiled_command(), site, work)
+
+
 def _start_sidecar(site: Site, work: Work) -> Running:
+    return _start(_command(), site, work)
+
+
+def _start(command: Path, site: Site, work: Work) -> Running:
     port, admin, metrics = free_ports(3)
     log = site.folder / "sidecar-access.json"
     telemetry = "  access_log: {format: off}"
@@ -114,7 +145,7 @@ def _start_sidecar(site: Site, work: Work) -> Running:
         )
         return write(site.folder, "sidecar.yaml", text)
 
-    argv = [str(_sidecar_command()), "run", "--config", str(configure(work.services))]
+    argv = [str(command), "run", "--config", str(configure(work.services))]
     process = Process("sidecar", argv, site.folder, site.cpus, {})
     process.wait_for(port, "/v1/", host=HOST)
 
@@ -127,14 +158,23 @@ def _start_sidecar(site: Site, work: Work) -> Running:
     return Running(process, port, log=log, has_spans=True, scrape=(metrics, "/metrics"), reload=reload)
 
 
-def _sidecar_version() -> str:
-    lines = output_of(str(_sidecar_command()), "--version").splitlines()
+def _version(command: Path) -> str:
+    lines = output_of(str(command), "--version").splitlines()
     return lines[-1] if lines else "unknown"
 
 
 RELAY_SUBJECT = Subject("relay", _missing_uvloop, lambda: f"uvloop on Python {sys.version.split()[0]}", _start_relay)
-SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, _sidecar_version, _start_sidecar)
+SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, lambda: _version(_command()), _start_sidecar)
+COMPILED_SUBJECT = Subject("compiled", _missing_compiled, lambda: _version(_compiled_command()), _start_compiled)
 SUBJECTS = {
     subject.name: subject
-    for subject in (RELAY_SUBJECT, NGINX_SUBJECT, HAPROXY_SUBJECT, ENVOY_SUBJECT, AIOHTTP_SUBJECT, SIDECAR_SUBJECT)
+    for subject in (
+        RELAY_SUBJECT,
+        NGINX_SUBJECT,
+        HAPROXY_SUBJECT,
+        ENVOY_SUBJECT,
+        AIOHTTP_SUBJECT,
+        SIDECAR_SUBJECT,
+        COMPILED_SUBJECT,
+    )
 }

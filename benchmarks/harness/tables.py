@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from .figures import Spread, ratio
 
 FORMAT = 2  # of the result files; 1 had two scenarios and no records
+OURS = ("sidecar", "compiled")  # the subjects that are this product
+CORES_FOR_RATE = 4  # two for two workers, and as many for what loads them
 Record = dict[str, Any]
 NOTHING = "-"
 
@@ -106,13 +107,14 @@ def _full(found: Records) -> str:
 
 
 def _by_case(found: Records, figure: str, digits: int, name_case: Callable[[str], str]) -> list[list[str]]:
-    """A row a subject, a column a case, and the sidecar against Envoy below."""
+    """A row a subject, a column a case, and ours against Envoy below."""
     rows = [
         [name, *(cell(found.spread(figure, name, case), digits) for case in found.cases)] for name in found.subjects
     ]
-    against = [found.against(figure, "sidecar", "envoy", case) for case in found.cases]
-    if any(each is not None for each in against):
-        rows.append(["sidecar against envoy", *(cell(each, 2) for each in against)])
+    for name in OURS:
+        against = [found.against(figure, name, "envoy", case) for case in found.cases]
+        if any(each is not None for each in against):
+            rows.append([f"{name} against envoy", *(cell(each, 2) for each in against)])
     return [["subject", *map(name_case, found.cases)], *rows]
 
 
@@ -162,9 +164,9 @@ def _latency(found: Records) -> str:
     return table(head, rows)
 
 
-def _difference(found: Records, figure: str, subject: str) -> Spread | None:
-    """Around the reload less the rest, within a round."""
-    around, rest = found.series(f"around.{figure}", subject), found.series(f"rest.{figure}", subject)
+def slower_around(found: Records, subject: str) -> Spread | None:
+    """p99 around the reload less that of the rest, in milliseconds, within a round."""
+    around, rest = found.series("around.p99_ms", subject), found.series("rest.p99_ms", subject)
     values = [value - rest[number] for number, value in around.items() if number in rest]
     return Spread.of(values) if values else None
 
@@ -179,7 +181,7 @@ def _reload(found: Records) -> str:
             cell(found.spread("applied_s", name), 2),
             cell(found.spread("around.p99_ms", name), 2),
             cell(found.spread("rest.p99_ms", name), 2),
-            cell(_difference(found, "p99_ms", name), 2),
+            cell(slower_around(found, name), 2),
             cell(found.spread("around.max_ms", name), 1),
             cell(found.spread("rest.max_ms", name), 1),
         ]
@@ -204,30 +206,32 @@ def _memory(found: Records) -> str:
     return table(head, rows)
 
 
-def by_cpu(found: Records, count: int) -> Spread | None:
+def by_cpu(found: Records, name: str, count: int) -> Spread | None:
     """How many times one worker's work so many workers can do, by the CPU time that a request takes."""
-    one = ratio(found.series("cpu_us", "sidecar", "1"), found.series("cpu_us", "sidecar", f"{count}"))
+    one = ratio(found.series("cpu_us", name, "1"), found.series("cpu_us", name, f"{count}"))
     return Spread(one.median * count, one.low * count, one.high * count) if one is not None else None
 
 
-def by_rate(found: Records, count: int) -> Spread | None:
-    return ratio(found.series("rate", "sidecar", f"{count}"), found.series("rate", "sidecar", "1"))
+def by_rate(found: Records, name: str, count: int) -> Spread | None:
+    return ratio(found.series("rate", name, f"{count}"), found.series("rate", name, "1"))
 
 
 def _workers(found: Records) -> str:
-    head = ["workers", "CPU us a request", "times one worker, by CPU time", "requests/s", "times one worker, by rate"]
-    head += ["log lines a request", "spans a request", "PSS MiB"]
+    head = ["subject", "workers", "CPU us a request", "times one worker, by CPU time", "requests/s"]
+    head += ["times one worker, by rate", "log lines a request", "spans a request", "PSS MiB"]
     rows = [
         [
+            name,
             case,
-            cell(found.spread("cpu_us", "sidecar", case), 1),
-            cell(by_cpu(found, int(case)), 2),
-            cell(found.spread("rate", "sidecar", case), 0),
-            cell(by_rate(found, int(case)), 2),
-            _median(found.spread("logs", "sidecar", case), 3),
-            _median(found.spread("spans", "sidecar", case), 3),
-            _median(found.spread("pss_mib", "sidecar", case), 0),
+            cell(found.spread("cpu_us", name, case), 1),
+            cell(by_cpu(found, name, int(case)), 2),
+            cell(found.spread("rate", name, case), 0),
+            cell(by_rate(found, name, int(case)), 2),
+            _median(found.spread("logs", name, case), 3),
+            _median(found.spread("spans", name, case), 3),
+            _median(found.spread("pss_mib", name, case), 0),
         ]
+        for name in found.subjects
         for case in found.cases
     ]
     return table(head, rows)
@@ -266,7 +270,7 @@ def tables(document: Document, name: str) -> str:
     return "\n\n".join(parts)
 
 
-def others(document: Document) -> str:
-    """How many cores were kept busy by processes outside of the comparison: the median and the most of all rounds."""
+def others(document: Document) -> Spread | None:
+    """How many cores were kept busy by processes outside of the comparison, in all rounds of all scenarios."""
     values = [each["foreign"] for one in document["scenarios"].values() for each in one["records"] if "foreign" in each]
-    return f"{statistics.median(values):.2f}, at most {max(values):.2f}" if values else "not measured"
+    return Spread.of(values) if values else None

@@ -6,6 +6,7 @@ import http.client
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from .bench import Bench, Entry, Record, Result, faults_of
 from .evidence import Evidence, Scraper
@@ -127,7 +128,7 @@ def reload(bench: Bench) -> Result:
 
     The first, because a subject that asks route by route would be overloaded by the last, which is not the matter here.
     """
-    subjects = bench.choose("nginx", "haproxy", "envoy", "sidecar")
+    subjects = bench.choose(without=("relay", "aiohttp"))
     records: list[Record] = []
     traffic = Traffic(prefix=Work().services[0])
     load = bench.load(traffic, seconds=RELOAD_S, connections=STEADY_CONNECTIONS)
@@ -190,13 +191,15 @@ def _await_route(port: int, path: str) -> int | None:
 
 
 def start(bench: Bench) -> Result:
-    """From the start of the process to the first request that it answers, with 20 routes and with 10,000."""
+    """From the start of the process to the first answer, with 20 routes and with 10,000; nothing is pinned."""
+    bench = replace(bench, subject_cpus=())
     records: list[Record] = []
     with bench.grounds("start", sinks=1) as grounds:
         for number in range(1, min(STARTS, 2 * bench.rounds) + 1):
             for count in (Work().routes, RELOAD_ROUTES):
                 for subject in bench.choose(without=("relay",) if count == RELOAD_ROUTES else ()):
-                    entry = bench.start(grounds, subject, Work(is_full=True, routes=count), grounds.sink_ports[0])
+                    work, sink_port = Work(is_full=True, routes=count), grounds.sink_ports[0]
+                    entry = bench.start(grounds, subject, work, sink_port, proves=number == 1)
                     ready_s = entry.running.process.ready_s
                     cpu_s = tree_cpu_s(entry.running.process.pid)
                     entry.running.process.stop()
