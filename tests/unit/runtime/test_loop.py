@@ -13,7 +13,7 @@ import textwrap
 import pytest
 import uvloop
 
-from sidecar.runtime.loop import COLLECT_EVERY, run_in_loop, without_collection
+from sidecar.runtime.loop import COLLECT_EVERY, COLLECTOR_THRESHOLDS, run_in_loop, without_collection
 
 
 def test_the_loop_is_uvloop_and_gives_back_the_result() -> None:
@@ -66,6 +66,38 @@ def test_garbage_is_not_collected_during_a_load_but_is_in_the_end() -> None:
         assert Cycle.alive == 0
     finally:
         gc.unfreeze()
+
+
+def test_collector_comes_by_seldom_but_bounds_what_a_fault_can_gather() -> None:
+    """Cycles are cleared away on the loop, by themselves, before there are many more than the threshold."""
+
+    class Cycle:
+        made = alive = 0
+
+        def __init__(self) -> None:
+            Cycle.made += 1
+            Cycle.alive += 1
+            self.me = self
+
+        def __del__(self) -> None:
+            Cycle.alive -= 1
+
+    most: list[int] = []
+
+    async def main() -> int:
+        for _ in range(4 * COLLECTOR_THRESHOLDS[0]):
+            Cycle()
+            most.append(Cycle.alive)
+        return 0
+
+    before = gc.get_threshold()
+    try:
+        run_in_loop(main)
+    finally:
+        gc.set_threshold(*before)
+        gc.collect()
+    assert COLLECTOR_THRESHOLDS[0] // 4 < max(most) <= COLLECTOR_THRESHOLDS[0] + 100
+    assert Cycle.alive == 0
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a promise of glibc")
