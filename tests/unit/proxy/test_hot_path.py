@@ -23,6 +23,7 @@ REQUEST = (
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 
 
+@pytest.mark.interpreted_only("counts calls as the interpreter reports them")
 def test_keep_alive_get_makes_no_task_future_timer_log_call_or_regex(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
