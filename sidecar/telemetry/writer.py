@@ -9,12 +9,13 @@ within a second, and at once by `reopen`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sidecar.telemetry.outbox import Outbox
 
@@ -28,6 +29,34 @@ _CHECK_PERIOD_S = 1.0
 _MAX_CHUNK_LINES = 2048
 _MAX_CHUNK_BYTES = 1024 * 1024
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+_turns: int | None = None
+
+
+def take_turns(descriptor: int) -> None:
+    """
+    From now on write only in turn with other processes, so that no line ends up in the middle of another's.
+
+    A file that was opened to append takes each write whole, but a pipe only 4 KiB (pipe(7)), a socket or a full disk
+    any part. So whoever writes holds a lock, which the kernel gives back when its holder dies.
+
+    Args:
+        descriptor: Of any file that all of them have open; nothing is written to it.
+    """
+    global _turns
+    _turns = descriptor
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    if _turns is None:
+        yield
+        return
+    fcntl.lockf(_turns, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(_turns, fcntl.LOCK_UN)
 
 
 class LogLosses:
@@ -151,8 +180,9 @@ class LogFile:
             if self._descriptor < 0:
                 self._open()
             view = memoryview(chunk)
-            while written < len(chunk):
-                written += self._write_some(view[written:])
+            with _turn():
+                while written < len(chunk):
+                    written += self._write_some(view[written:])
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             self._on_failure(error)
             return self._count_lost(lines, written - start)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -71,6 +72,7 @@ class Group:
         self._count = count
         self._sockets = sockets
         self._frames: Sequence[bytes] = ()
+        self._turns = os.memfd_create("access-log-turns")
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -90,7 +92,7 @@ class Group:
         """
         for index in range(self._count):
             self.members.append(Member(index, self.merged))
-            self._keep_task(await self.members[index].start(self._path, self._env))
+            self._keep_task(await self.members[index].start(self._path, self._env, self._turns))
 
     def keep(self) -> None:
         """From now on replace whoever dies, and ask all whether they are there."""
@@ -118,7 +120,8 @@ class Group:
         await asyncio.gather(*waits)
 
     async def stop(self) -> None:
-        """Leave no task."""
+        """Leave no task and no descriptor."""
+        os.close(self._turns)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -158,7 +161,8 @@ class Group:
             What is wrong, a line each; nothing if it is in force.
         """
         async with self._one_at_a_time:
-            members = [member for member in self.members if member.state != "ENDED"]
+            # One that is being replaced gets the configuration in force by and by, whichever that is then.
+            members = self.live if self._frames else list(self.members)
             results = await asyncio.gather(
                 *(
                     self._prepare(member, trigger, frames, [(key, one.of(member.index)) for key, one in added.items()])
@@ -229,7 +233,7 @@ class Group:
     async def _replace(self, index: int) -> None:
         member = self.members[index] = Member(index, self.merged)
         try:
-            self._keep_task(await member.start(self._path, self._env))
+            self._keep_task(await member.start(self._path, self._env, self._turns))
         except OSError as error:
             logger.error(event("worker_not_started", worker=index, error=error.strerror or str(error)))
             member.why, member.state = "not_ready", "ENDED"

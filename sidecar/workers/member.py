@@ -129,9 +129,12 @@ class Member:
 
     # --- life --------------------------------------------------------------------------------------------------
 
-    async def start(self, path: str, env: Mapping[str, str]) -> asyncio.Task[None]:
+    async def start(self, path: str, env: Mapping[str, str], turns: int) -> asyncio.Task[None]:
         """
         Start the process.
+
+        Args:
+            turns: Descriptor of the lock under which workers write to the access log.
 
         Returns:
             A task that is done when it has ended.
@@ -142,7 +145,7 @@ class Member:
         own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._lender, borrower = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lender.setblocking(False)
-        descriptors = (its.fileno(), borrower.fileno())
+        descriptors = (its.fileno(), borrower.fileno(), turns)
         arguments = (str(self.index), *map(str, descriptors), get_level(), path)
         try:
             # -P: what lies in the current directory is no module of ours.

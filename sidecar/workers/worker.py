@@ -34,6 +34,7 @@ from sidecar.runtime.process_log import configure, event, set_level
 from sidecar.runtime.server import Sidecar
 from sidecar.telemetry.exposition import SLICE_S
 from sidecar.telemetry.report import Reporter
+from sidecar.telemetry.writer import take_turns
 from sidecar.workers.channel import Channel, Key, Message, receive_sockets
 
 logger = logging.getLogger(__name__)
@@ -358,9 +359,11 @@ def main(arguments: Sequence[str]) -> int:
     Be a worker; only a supervisor calls this.
 
     Args:
-        arguments: Index, descriptors of the channel and of the sockets' way, log level, file.
+        arguments: Index, descriptors of the channel, the sockets' way and the access log's lock, log level, file.
     """
-    index, channel, lender, level, path = int(arguments[0]), int(arguments[1]), int(arguments[2]), *arguments[3:5]
+    index, channel, lender, turns = map(int, arguments[:4])
+    level, path = arguments[4:]
+    take_turns(turns)
     configure(level, f"worker={index}")
     sock, lending = socket.socket(fileno=channel), socket.socket(fileno=lender)
     lending.setblocking(False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from sidecar.telemetry import writer
 from sidecar.telemetry.outbox import Outbox
 from sidecar.telemetry.writer import LogFile, LogLosses
+from tests.support.wait import eventually
 
 
 def lines(count: int, size: int = 10) -> list[bytes]:
@@ -242,3 +245,57 @@ class TestTrouble:
             written = stream.read().count(b"\n")
         assert written + losses.shutdown + losses.write_failed + log_file.refused == 100
         assert losses.shutdown + losses.write_failed + log_file.refused > 0
+
+
+_WRITER = """
+import sys
+from sidecar.telemetry.writer import LogFile, LogLosses, take_turns
+take_turns(int(sys.argv[2]))
+file = LogFile("/dev/stdout", LogLosses())
+line = sys.argv[1].encode() * 3000 + b"\\n"
+for _ in range(100):
+    file.write(line)
+print("now", file=sys.stderr, flush=True)
+sys.stderr.close()
+file.turn()
+"""
+
+
+def _lines_of_two_writers(turns: int) -> list[bytes]:
+    """What arrives at the end of a pipe that two processes write 100 long lines to, each at once."""
+    reading, writing = os.pipe()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, letter, str(turns)],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            pass_fds=(turns,),
+        )
+        for letter in "ab"
+    ]
+    os.close(writing)
+    # Both must be under way before anything is read: the pipe holds less than either writes.
+    for one in writers:
+        assert one.stderr is not None
+        with one.stderr:
+            assert one.stderr.readline() == b"now\n"
+    eventually(lambda: all(map(_sleeps, writers)), "both to wait")
+    with open(reading, "rb") as end:
+        lines = end.read().splitlines()
+    assert [one.wait(10) for one in writers] == [0, 0]
+    return lines
+
+
+def _sleeps(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it waits: for room in the pipe, or for its turn."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].startswith("S")
+
+
+def test_processes_that_take_turns_do_not_write_into_each_others_lines() -> None:
+    """On a pipe, whose writes are atomic only up to 4 KiB."""
+    turns = os.memfd_create("turns")
+    try:
+        lines = _lines_of_two_writers(turns)
+    finally:
+        os.close(turns)
+    assert sorted(lines) == [b"a" * 3000] * 100 + [b"b" * 3000] * 100
