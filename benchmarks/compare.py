@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", default="all", help=f"comma-separated, of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--subjects", default="all", help=f"comma-separated, of {', '.join(SUBJECTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="at most 3 in all but plain, full and workers")
+    parser.add_argument("--rounds", type=int, default=5, help="at most 3 in all but plain, full and start")
     parser.add_argument("--seconds", type=int, default=3, help="length of one subject's load in a round")
     parser.add_argument("--quick", action="store_true", help=f"two rounds of one second; of {', '.join(QUICK)}")
     parser.add_argument("--no-pin", action="store_true", help="let the scheduler place all processes")

@@ -92,7 +92,7 @@ class Bench:
     @property
     def short_s(self) -> int:
         """For scenarios of many cases."""
-        return max(1, round(self.seconds * 0.6))
+        return max(1, self.seconds // 2)
 
     def load(self, traffic: Traffic | None = None, *, seconds: int = 0, connections: int = 32) -> Load:
         return Load(seconds or self.seconds, traffic or Traffic(), self.folder, self.other_cpus, connections)

