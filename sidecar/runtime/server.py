@@ -37,7 +37,7 @@ from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.outcome import Outcome
 from sidecar.runtime.process_log import event
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.takeover import Offer, Predecessor
+from sidecar.runtime.takeover import Offer, Predecessor, meeting_point
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -264,13 +264,13 @@ class Sidecar:
 
     async def _meet(self, specs: Sequence[ListenerSpec]) -> Predecessor | None:
         """The sidecar that this one takes over from, if there is one."""
-        predecessor = Predecessor(_admin_address(specs))
+        predecessor = Predecessor(meeting_point(specs))
         self._predecessor = predecessor if await predecessor.meet() else None
         return self._predecessor
 
     def _renew_offer(self) -> None:
         """Offer what is open to a successor, under the admin address in force, which a reload may have changed."""
-        address = _admin_address([opened.spec for opened in self.reloader.listeners.current.values()])
+        address = meeting_point([opened.spec for opened in self.reloader.listeners.current.values()])
         if self.state == "LIVE" and address and address != self._offer.address:
             self._offer.open(address)
 
@@ -389,8 +389,3 @@ class Sidecar:
         for thing, wait in zip(things, waits, strict=True):
             if thing is not wait:
                 wait.cancel()
-
-
-def _admin_address(specs: Sequence[ListenerSpec]) -> str:
-    """By which two sidecars recognise each other; empty where the system chooses the port."""
-    return next((one.address for one in specs if one.role is Role.ADMIN and not one.address.endswith(":0")), "")

@@ -28,8 +28,9 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
-from sidecar.runtime.listeners import ListenerSpec, OpenListener, Role
+from sidecar.runtime.listeners import ListenerSpec, Role
 from sidecar.runtime.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,25 @@ _MAX_SOCKETS = 250  # SCM_MAX_FD is 253.
 _MAX_LIST_BYTES = 64 * 1024
 _GO, _DONE = b"go", b"done"
 _CREDENTIALS = struct.Struct("iII")
+
+
+class Offered(Protocol):
+    """
+    A listening socket that is offered: `listeners.OpenListener`, or one of a supervisor's.
+
+    Attributes:
+        spec: Which listener's; several sockets may be of one.
+    """
+
+    spec: ListenerSpec
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+    def disown(self) -> None:
+        """Another process serves it, too, and removes its file, if it has one, at the end."""
+        ...
 
 
 class TakeoverError(Exception):
@@ -60,7 +80,7 @@ class Offer:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        listeners: Callable[[], Sequence[OpenListener]],
+        listeners: Callable[[], Sequence[Offered]],
         on_taken: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -135,14 +155,17 @@ class Predecessor:
 
     Args:
         address: Of its admin listener.
+        workers: How many this sidecar has; one that has more cannot be taken over, for somebody must accept from each
+            of its sockets.
     """
 
     is_lent = False
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, workers: int = 1) -> None:
         self._address = address
+        self._workers = workers
         self._sock: socket.socket | None = None
-        self.inherited: dict[tuple[Role, str], socket.socket] = {}
+        self.inherited: dict[tuple[Role, str], list[socket.socket]] = {}
 
     async def meet(self) -> bool:
         """
@@ -155,7 +178,11 @@ class Predecessor:
 
     def take(self, spec: ListenerSpec) -> socket.socket | None:
         """The inherited socket for a listener, or None; the caller owns it."""
-        return self.inherited.pop(spec.key, None)
+        return next(iter(self.take_all(spec.key)), None)
+
+    def take_all(self, key: tuple[Role, str]) -> list[socket.socket]:
+        """All inherited sockets for a listener, in the order of their workers; the caller owns them."""
+        return self.inherited.pop(key, [])
 
     async def take_over(self) -> None:
         """Tell it to stop accepting: this process serves. Does nothing if there is nobody."""
@@ -163,8 +190,9 @@ class Predecessor:
 
     def close(self) -> None:
         """Give back what was not taken; without `take_over` it goes on as before."""
-        for sock in self.inherited.values():
-            sock.close()
+        for sockets in self.inherited.values():
+            for sock in sockets:
+                sock.close()
         self.inherited.clear()
         if self._sock is not None:
             self._sock.close()
@@ -187,7 +215,10 @@ class Predecessor:
                 raise TakeoverError("it does not hand over to this user")
             for (role, address), inherited in zip(json.loads(listed), sockets, strict=True):
                 inherited.setblocking(False)
-                self.inherited[Role(role), address] = inherited
+                self.inherited.setdefault((Role(role), address), []).append(inherited)
+            most = max((len(each) for each in self.inherited.values()), default=0)
+            if most > self._workers:
+                raise TakeoverError(f"it has {most} workers and this one {self._workers}; start with as many or more")
         except (OSError, ValueError, TakeoverError) as error:
             sock.close()
             self.close()
@@ -208,6 +239,11 @@ class Predecessor:
             logger.warning(event("takeover_unanswered", error=str(error)))
         finally:
             self.close()
+
+
+def meeting_point(specs: Sequence[ListenerSpec]) -> str:
+    """By which two sidecars recognise each other: the admin address; empty where the system chooses the port."""
+    return next((one.address for one in specs if one.role is Role.ADMIN and not one.address.endswith(":0")), "")
 
 
 def _name(address: str) -> str:

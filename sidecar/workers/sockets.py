@@ -26,8 +26,9 @@ from contextlib import suppress
 
 from sidecar.net.address import TcpAddress, parse_address
 from sidecar.net.listen import BindError, bind, bound_address, identity, unlink
-from sidecar.runtime.listeners import Role
+from sidecar.runtime.listeners import ListenerSpec, Role
 from sidecar.runtime.process_log import event
+from sidecar.runtime.takeover import Predecessor
 from sidecar.workers.channel import Key
 
 logger = logging.getLogger(__name__)
@@ -51,12 +52,14 @@ class Shared:
 
     Attributes:
         bound: Where they really listen: tells what port 0 became.
+        owns_file: Of a Unix socket: whether its file goes with it.
     """
 
-    __slots__ = ("_identity", "_is_steered", "_sockets", "address", "bound")
+    __slots__ = ("_identity", "_is_steered", "_sockets", "address", "bound", "owns_file")
 
-    def __init__(self, address: str, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, address: str, sockets: Sequence[socket.socket], *, owns_file: bool = True) -> None:
         self.address = address
+        self.owns_file = owns_file
         self.bound = bound_address(sockets[0])
         self._sockets = list(sockets)
         self._identity = identity(sockets[0])
@@ -73,18 +76,20 @@ class Shared:
         Raises:
             BindError: The address cannot be had; nothing is open.
         """
-        sockets = [bind(address, reuse_port=is_overlapping)]
-        try:
-            if sockets[0].family != socket.AF_UNIX:
-                sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                bound = bound_address(sockets[0])
-                while len(sockets) < count:
-                    sockets.append(bind(bound, reuse_port=True))
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-        return cls(address, sockets)
+        return cls(address, _multiply([bind(address, reuse_port=is_overlapping)], count))
+
+    @classmethod
+    def adopt(cls, address: str, sockets: Sequence[socket.socket], count: int) -> Shared:
+        """
+        Have a socket for each of so many workers, of which another process had the first, or all.
+
+        Raises:
+            BindError: There cannot be more; those that were given are closed.
+        """
+        shared = cls(address, _multiply(list(sockets), count), owns_file=False)
+        shared._is_steered = len(shared._sockets) > 1  # perhaps, by whoever had them
+        shared.steer(())
+        return shared
 
     def of(self, worker: int) -> socket.socket:
         """The socket that a worker accepts from."""
@@ -108,13 +113,42 @@ class Shared:
 
     def close(self) -> None:
         """Give the supervisor's hold on them up; workers that have them go on."""
-        unlink(self._sockets[0], self._identity)
-        self.release()
-
-    def release(self) -> None:
-        """The same, but another process serves and removes the file."""
+        if self.owns_file:
+            unlink(self._sockets[0], self._identity)
         for sock in self._sockets:
             sock.close()
+
+    def offered(self, role: Role) -> list[Offered]:
+        """What a successor may have."""
+        return [Offered(self, ListenerSpec(role, self.address, ()), sock) for sock in self._sockets]
+
+
+class Offered:
+    """One of the sockets of a listener: `takeover.Offered`."""
+
+    def __init__(self, shared: Shared, spec: ListenerSpec, sock: socket.socket) -> None:
+        self.spec = spec
+        self.fileno = sock.fileno
+        self._shared = shared
+
+    def disown(self) -> None:
+        """A successor serves."""
+        self._shared.owns_file = False
+
+
+def _multiply(sockets: list[socket.socket], count: int) -> list[socket.socket]:
+    """So many sockets at the address of these; they are closed if that cannot be."""
+    try:
+        if sockets[0].family != socket.AF_UNIX:
+            sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound = bound_address(sockets[0])
+            while len(sockets) < count:
+                sockets.append(bind(bound, reuse_port=True))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _attach(sock: socket.socket, workers: Sequence[int]) -> None:
@@ -189,10 +223,12 @@ class Sockets:
 
     Attributes:
         current: By role and address.
+        predecessor: The process whose sockets are inherited, if there is one.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self.predecessor: Predecessor | None = None
         self.current: dict[Key, Shared] = {}
 
     async def open(self, wanted: Collection[Key]) -> SocketChange:
@@ -205,7 +241,7 @@ class Sockets:
         change = SocketChange(self)
         for key in change.plan(wanted):
             try:
-                change.added[key] = await self._bind(key[1], change)
+                change.added[key] = await self._bind(key, change)
             except BindError as error:
                 change.abandon()
                 raise SocketError(key, error) from None
@@ -228,7 +264,20 @@ class Sockets:
         for key in [key for key in self.current if key[0] in roles]:
             self.current.pop(key).close()
 
-    async def _bind(self, address: str, change: SocketChange) -> Shared:
+    def offered(self) -> list[Offered]:
+        """All that a successor may have."""
+        return [one for key, shared in self.current.items() for one in shared.offered(key[0])]
+
+    def own(self) -> None:
+        """The predecessor gave them up: this process removes files at the end."""
+        for shared in self.current.values():
+            shared.owns_file = True
+
+    async def _bind(self, key: Key, change: SocketChange) -> Shared:
+        address = key[1]
+        inherited = self.predecessor.take_all(key) if self.predecessor is not None else []
+        if inherited:
+            return Shared.adopt(address, inherited, self._count)
         try:
             # In a thread, because a name may have to be resolved and a stale Unix socket to be probed.
             return await asyncio.to_thread(Shared.bind, address, self._count)

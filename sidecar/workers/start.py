@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
@@ -20,7 +19,6 @@ from sidecar.runtime.loop import run_in_loop
 
 _KEY = b"workers"
 EXIT_STOPPED = 0
-EXIT_FAILED = 1
 
 
 class Settled:
@@ -90,13 +88,12 @@ def serve(
         companion = Companion(command) if command else None
         loop = asyncio.get_running_loop()
         settled = Settled(path, source, count, first)
-        if count > 1 and takes_over:
-            sys.stderr.write(f"{path}: workers: --takeover needs `workers: 1`, found {count}; start without it\n")
-            return EXIT_FAILED
         if count > 1:
             from sidecar.workers.supervisor import Supervisor
 
-            return await Supervisor(path, env, settled, loop, count=count, companion=companion).run()
+            return await Supervisor(
+                path, env, settled, loop, count=count, takes_over=takes_over, companion=companion
+            ).run()
         from sidecar.runtime.server import Sidecar
 
         return await Sidecar(path, env, settled, loop, takes_over=takes_over, companion=companion).run()

@@ -35,6 +35,7 @@ from sidecar.runtime.frames import FrameError, Header, PlanSource, PlanSourceErr
 from sidecar.runtime.listeners import Change, Door, ListenerError, Listeners, ListenerSpec, Role
 from sidecar.runtime.outcome import Outcome
 from sidecar.runtime.process_log import event
+from sidecar.runtime.takeover import Offer, Predecessor, TakeoverError, meeting_point
 from sidecar.telemetry.standing import Configuration
 from sidecar.workers.channel import Key
 from sidecar.workers.group import Group
@@ -48,6 +49,8 @@ EXIT_FAILED = 1
 
 POLL_PERIOD_S = 0.5
 """As `runtime.reload` looks at the file."""
+
+OFFER_PERIOD_S = 1.0
 
 STOP_SLACK_S = 5.0
 """What a worker gets beyond `drain.timeout` before it is killed."""
@@ -70,6 +73,7 @@ class Supervisor:
         source: Has the configuration, of always as many workers.
         loop: The loop of this process.
         count: How many workers there are to be.
+        takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
         companion: The app, if it is to be this process's child.
 
     Attributes:
@@ -89,6 +93,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         *,
         count: int,
+        takes_over: bool = False,
         companion: Companion | None = None,
     ) -> None:
         self.path = path
@@ -107,6 +112,9 @@ class Supervisor:
         self._views = GroupViews(self)
         self.listeners = Listeners(loop, self._door_for)
         self.listeners.wants = lambda spec: spec.role in _OWN
+        if takes_over:
+            self.listeners.meet = self._meet
+        self._offer = Offer(loop, lambda: [*self.listeners.current.values(), *self.sockets.offered()], self._on_taken)
         self._watch = SourceWatch(path)
         self._companion = companion
         self._generation = 0
@@ -126,6 +134,7 @@ class Supervisor:
         logger.info(event("drain_started", workers=len(self.group.live)))
         self._is_closed = True
         self.group.is_draining = True
+        self._offer.close()
         # Before the workers close theirs, so that their closing is the last, and empties the backlogs.
         self.sockets.close((Role.INBOUND,))
         self.group.tell("drain")
@@ -142,6 +151,19 @@ class Supervisor:
         """Open the access log anew, in all workers."""
         self.group.tell("reopen")
 
+    def _on_taken(self) -> None:
+        """A successor serves: everything that comes from now on is its own, probes of health included."""
+        if self.state == "DRAINING":
+            return
+        self.state = "DRAINING"
+        logger.info(event("taken_over", timeout_s=self._drain_timeout_s()))
+        self._is_closed = True
+        self.group.end()
+        self.listeners.close(_OWN, "takeover")
+        self.sockets.close(tuple(Role))
+        self.group.tell("taken")
+        self._quit.set()
+
     # --- life --------------------------------------------------------------------------------------------------
 
     async def run(self) -> int:
@@ -157,9 +179,13 @@ class Supervisor:
                     return EXIT_FAILED
                 self.state = "LIVE"
                 self.group.keep()
+                if self.sockets.predecessor is not None:
+                    await self.sockets.predecessor.take_over()
+                    self.sockets.own()
                 logger.info(
                     event("live", version=__version__, pid=os.getpid(), file=self.path, workers=len(self.group.live))
                 )
+                self._spawn(self._be_found(), "offer")
                 self._spawn(self._follow_file(), "watch")
                 if self._companion is not None:
                     self._spawn(self._accompany(self._companion), "app")
@@ -207,6 +233,9 @@ class Supervisor:
         """Give everything back; leaves no task and no process."""
         self.state = "DRAINING"
         self._is_closed = True
+        self._offer.close()
+        if self.sockets.predecessor is not None:
+            self.sockets.predecessor.close()
         if self._companion is not None:
             self._companion.kill()
         self.group.end()
@@ -226,6 +255,22 @@ class Supervisor:
         if self.last_good is not None:
             logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
 
+    # --- before and after this process -------------------------------------------------------------------------
+
+    async def _meet(self, specs: Sequence[ListenerSpec]) -> Predecessor | None:
+        """The sidecar that this one takes over from, if there is one."""
+        predecessor = Predecessor(meeting_point(specs), self.count)
+        self.sockets.predecessor = predecessor if await predecessor.meet() else None
+        return self.sockets.predecessor
+
+    async def _be_found(self) -> None:
+        """Offer what is open to a successor, under the admin address in force, which a reload may have changed."""
+        while self.state == "LIVE":
+            address = meeting_point([opened.spec for opened in self.listeners.current.values()])
+            if address and address != self._offer.address:
+                self._offer.open(address)
+            await asyncio.sleep(OFFER_PERIOD_S)
+
     # --- loading -----------------------------------------------------------------------------------------------
 
     async def load(self, trigger: str) -> Outcome:
@@ -244,7 +289,7 @@ class Supervisor:
                     problems = tuple(await self._install(trigger, header, frames))
                 elif not error:
                     problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
-            except (PlanSourceError, RefusedError) as refusal:
+            except (PlanSourceError, RefusedError, TakeoverError) as refusal:
                 error = str(refusal)
             except FrameError as failure:
                 error = f"{self.path}: what the compiler says makes no sense: {failure}; nothing was changed"

@@ -7,6 +7,7 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     ping                                 says pong, from its event loop
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
+    taken                                stops accepting at once, drains and ends: a successor serves
     drain, quit, interrupt, reopen, level  as POST /drain, SIGTERM, SIGINT, SIGUSR1 and POST /logging
     release                              outbound may end, too: no worker has inbound work any more, nor is there an app
 
@@ -244,6 +245,12 @@ class Worker(Sidecar):
     def _on_ping(self) -> None:
         self._channel.send("pong")
 
+    def _on_taken(self) -> None:
+        """A successor has the sockets, with all that waits in their backlogs."""
+        for opened in self.reloader.listeners.current.values():
+            opened.disown()
+        super()._on_taken()
+
     def _on_report(self, number: int) -> None:
         self.spawn(self._report(number), "report")
 
@@ -337,21 +344,20 @@ class Worker(Sidecar):
             stream.close()
 
 
-def _environment(index: int) -> dict[str, str]:
+def instance_of(env: Mapping[str, str], index: int) -> dict[str, str]:
     """
     The worker's environment: an instance id that names the whole sidecar is made this worker's own.
 
     "It is recommended each division (e.g. a worker thread in unicorn) to have its own instance.id" (OpenTelemetry's
     conventions on `service.instance.id`).
     """
-    env = dict(os.environ)
     attributes = env.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    if attributes:
-        pairs = [pair.rstrip() for pair in attributes.split(",")]
-        is_instance = [pair.partition("=")[0].strip() == "service.instance.id" for pair in pairs]
-        named = [f"{pair}-{index}" if is_it else pair for pair, is_it in zip(pairs, is_instance, strict=True)]
-        env["OTEL_RESOURCE_ATTRIBUTES"] = ",".join(named)
-    return env
+    if not attributes:
+        return dict(env)
+    pairs = attributes.split(",")
+    is_instance = [pair.partition("=")[0].strip() == "service.instance.id" for pair in pairs]
+    named = [f"{pair.rstrip()}-{index}" if is_it else pair for pair, is_it in zip(pairs, is_instance, strict=True)]
+    return {**env, "OTEL_RESOURCE_ATTRIBUTES": ",".join(named)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -372,7 +378,7 @@ def main(arguments: Sequence[str]) -> int:
 
     async def live() -> int:
         loop = asyncio.get_running_loop()
-        return await Worker(path, _environment(index), loop, sock=sock, lender=lending).live()
+        return await Worker(path, instance_of(os.environ, index), loop, sock=sock, lender=lending).live()
 
     return run_in_loop(live)
 

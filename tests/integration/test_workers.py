@@ -392,15 +392,15 @@ class TestEnd:
         finally:
             sidecar.kill()
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-    def test_a_signal_to_a_worker_is_none(self, tmp_path: Path, app: Origin, number: signal.Signals) -> None:
+    def test_a_signal_to_a_worker_is_none(self, sidecar: SidecarProcess) -> None:
         """Terminals and service managers send to all processes what is meant for the first."""
-        with running_sidecar(tmp_path, config(app)) as sidecar:
-            pids = workers_of(sidecar)
+        pids = workers_of(sidecar)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
             for pid in pids.values():
                 os.kill(pid, number)
-            assert {sidecar.inbound("/x").status for _ in range(10)} == {200}
-            assert workers_of(sidecar) == pids
+        assert {sidecar.inbound("/x").status for _ in range(10)} == {200}
+        assert workers_of(sidecar) == pids
+        assert sidecar.metric("sidecar_worker_restarts_total") == 0
 
     def test_a_file_that_cannot_be_used_is_told_once(self, tmp_path: Path, app: Origin) -> None:
         """Exit code 1, a line a problem, no worker left."""
@@ -417,3 +417,44 @@ class TestEnd:
 def _metric(text: str, name: str, having: str) -> float:
     lines = [line for line in text.splitlines() if line.startswith(name + "{") and having in line]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+class TestTakeover:
+    """`run --takeover` where either has workers."""
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_nobody_is_refused_or_cut(self, tmp_path: Path, app: Origin, workers: int) -> None:
+        """Two workers take over from one process, or from two workers, under load."""
+        with running_sidecar(tmp_path / "first", config(app, workers=workers)) as first:
+            load = Load(first.inbound_port)
+            load.wait_for_more(50)
+            env = {name: first.env[name] for name in first.env}
+            second = SidecarProcess(tmp_path / "second", env=env)
+            second.admin_port, second.metrics_port = first.admin_port, first.metrics_port
+            second.inbound_port = first.inbound_port
+            second.rewrite(config(app))
+            eventually(lambda: "listener_opened role=admin" in first.stderr(), "the first to be found")
+            second.start("--takeover")
+            try:
+                assert first.wait() == 0
+                load.wait_for_more(50)
+                assert len(workers_of(second)) == 2
+                load.stop()
+                assert load.failures == []
+                assert second.metric(REQUESTS) > 0
+                assert second.stop() == 0
+            finally:
+                second.kill()
+
+    def test_fewer_do_not_take_over(self, tmp_path: Path, app: Origin) -> None:
+        """The second says why and ends; the first goes on."""
+        with running_sidecar(tmp_path / "first", config(app)) as first:
+            second = SidecarProcess(tmp_path / "second", env=first.env)
+            second.rewrite(config(app, workers=1))
+            second.start("--takeover")
+            try:
+                assert second.wait() == 1
+                assert "it has 2 workers and this one 1; start with as many or more" in second.stderr()
+                assert first.inbound("/x").status == 200
+            finally:
+                second.kill()

@@ -1,0 +1,77 @@
+"""One process or several: what is decided before anything starts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from sidecar.runtime.frames import Header, Kind, make_frame, read_header
+from sidecar.workers.start import Settled, mentions_workers
+
+FILE = [make_frame(Kind.SETTINGS, b"s"), make_frame(Kind.END)]
+
+
+class Source:
+    """Has a file that asks for so many workers."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.is_closed = False
+
+    async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
+        try:
+            yield self.header.to_frame()
+            for frame in FILE:
+                yield frame
+        finally:
+            self.is_closed = True
+
+
+def taken(source: Settled, trigger: str = "file") -> list[bytes]:
+    """All frames of one load."""
+
+    async def run() -> list[bytes]:
+        return [frame async for frame in source.frames(trigger)]
+
+    return asyncio.run(run())
+
+
+def test_frames_that_are_here_already_serve_the_first_load() -> None:
+    """And no other."""
+    header = Header(True, "ab", workers=2)
+    settled = Settled("f", Source(header), 2, [b"first", b"load"])
+    assert taken(settled, "start") == [b"first", b"load"]
+    assert taken(settled) == [header.to_frame(), *FILE]
+
+
+def test_another_number_of_workers_is_refused() -> None:
+    """As a file that was read: it is not read again until it changes."""
+    source = Source(Header(True, "ab" * 32, workers=3))
+    header, end = taken(Settled("f.yaml", source, 2))
+    refusal = read_header(header)
+    assert (refusal.is_ok, refusal.digest_hex) == (False, "ab" * 32)
+    assert refusal.error.startswith("f.yaml: workers: expected 2 as at the start, found 3; nothing was changed")
+    assert end == make_frame(Kind.END)
+    assert source.is_closed
+
+
+@pytest.mark.parametrize("header", [Header(False, "ab", error="broken", workers=1), Header(True, "ab", workers=2)])
+def test_everything_else_passes_as_it_is(header: Header) -> None:
+    """Problems of the file first."""
+    assert taken(Settled("f", Source(header), 2)) == [header.to_frame(), *FILE]
+
+
+def test_only_files_that_speak_of_workers_are_waited_for(tmp_path: Path) -> None:
+    """Whatever cannot be read twice is; what is not there is left to whoever says so."""
+    path = tmp_path / "f.yaml"
+    assert not mentions_workers(str(path))
+    path.write_text("service: s\n")
+    assert not mentions_workers(str(path))
+    path.write_text("service: s\nworkers: 2\n")
+    assert mentions_workers(str(path))
+    os.mkfifo(tmp_path / "pipe")
+    assert mentions_workers(str(tmp_path / "pipe"))
