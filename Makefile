@@ -85,7 +85,7 @@ format: $(READY)  ## rewrite the source in the house's format
 # Works out the lock files anew. Versions that still satisfy pyproject.toml stay; `make lock LOCK_ARGS=--upgrade` moves them.
 UV := build/uv/bin/uv
 LOCK_ARGS ?=
-COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+RESOLVE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(LOCK_ARGS)
 
 $(UV):
@@ -94,8 +94,9 @@ $(UV):
 
 .PHONY: lock
 lock: $(UV)  ## bring the lock files in step with pyproject.toml
-	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(RESOLVE) pyproject.toml --output-file requirements.lock
+	$(RESOLVE) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(RESOLVE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 .PHONY: schema
 schema: $(READY)  ## write config/sidecar.schema.json from the models
@@ -119,7 +120,7 @@ image:  ## build the container image with docker, podman or buildah
 image-test:  ## build the image on a fresh Debian base and try it for real (as root: buildah, debootstrap)
 	@tests/image/run.sh
 
-# The same source, its data path compiled: several times the requests for the same CPU (docs/performance.md).
+# The same source, its data path compiled: half the CPU for a request (docs/compiled.md).
 .PHONY: compile
 compile: build/bin/sidecar  ## compile the data path with mypyc; build/bin/sidecar runs it (needs a C compiler, Python's headers)
 
@@ -129,6 +130,10 @@ build/bin/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py) setup.py pyp
 	@SIDECAR_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib build/compiled --build-temp build/temp
 	@printf '#!/bin/sh\nPYTHONPATH=%s/build/compiled exec %s/sidecar "$$@"\n' "$(CURDIR)" "$(abspath $(BIN))" > $@
 	@chmod +x $@
+
+.PHONY: test-compiled
+test-compiled: build/bin/sidecar  ## run the tests on what `make compile` makes
+	@SIDECAR_TEST_BUILD=build/compiled $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # What the comparison needs beside the development environment: Envoy as a binary, aiohttp, matplotlib. Where Envoy cannot be
 # had as a binary, the comparison says so and goes on without.

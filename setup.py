@@ -1,9 +1,10 @@
 """
 The package as pure Python, or with the data path compiled: `SIDECAR_COMPILE=1 python setup.py build`, or any PEP 517
-build with that variable set. docs/performance.md says what it gives; `make compile` does it.
+build with that variable set and without isolation. docs/compiled.md says why and how; `make compile` does it.
 
-The modules named in `pyproject.toml` under `tool.sidecar.compiled` become one native extension, made by mypyc from the
-same files that run uncompiled; nothing else differs. That takes a C compiler, the headers of Python, and mypy.
+The modules named in `pyproject.toml` under `tool.sidecar.compile` become one native library, made by mypyc from the
+same files that run uncompiled; nothing else differs. That takes a C compiler, the headers of Python, and what
+requirements-build.lock pins.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ def compiled_modules() -> list[str]:
 if os.environ.get("SIDECAR_COMPILE") == "1":
     from mypyc.build import mypycify
 
-    # Symbols stay, for `perf`; debug information goes, which would be most of the file.
+    # What the modules import is followed for its types and not judged, and need not be installed: `make check` judges.
+    options = ["--follow-imports=silent", "--ignore-missing-imports"]
+    # Names stay, for `perf`; debug information goes, which would be most of the file.
     extensions = mypycify(
-        compiled_modules(), opt_level="3", debug_level="0", group_name="sidecar", target_dir="build/c"
+        [*options, *compiled_modules()], opt_level="3", debug_level="0", group_name="sidecar", target_dir="build/c"
     )
 else:
     extensions = []

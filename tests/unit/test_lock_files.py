@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
 
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+?))?")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
@@ -54,9 +54,14 @@ def _pins(lock: str) -> dict[str, Pin]:
 def _asked_for(lock: str) -> list[Requirement]:
     """What `pyproject.toml` asks of this lock file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lines = list(project["project"]["dependencies"])
+    groups = project["dependency-groups"]
+    build = list(groups["build"])
+    if lock == "requirements-build.lock":
+        lines = build
+    else:
+        lines = list(project["project"]["dependencies"])
     if lock == "requirements-dev.lock":
-        lines += project["dependency-groups"]["dev"]
+        lines += build + [line for line in groups["dev"] if line != {"include-group": "build"}]
     return [Requirement(line) for line in lines]
 
 
@@ -109,10 +114,11 @@ def test_environment_has_the_pinned_versions() -> None:
     assert found == {name: pin.version for name, pin in pins.items() if pin.applies()}
 
 
-def test_development_lock_pins_what_the_container_carries() -> None:
-    """The tests run with the very versions and files that the image is built from."""
-    runtime, development = _pins("requirements.lock"), _pins("requirements-dev.lock")
-    assert {name: development.get(name) for name in runtime} == runtime
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
+def test_development_lock_pins_what_the_container_is_made_of(lock: str) -> None:
+    """The tests run with the very versions and files that the image carries and is compiled with."""
+    pins, development = _pins(lock), _pins("requirements-dev.lock")
+    assert {name: development.get(name) for name in pins} == pins
 
 
 @pytest.mark.parametrize("lock", LOCKS)
