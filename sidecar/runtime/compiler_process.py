@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
@@ -80,21 +81,20 @@ class CompilerProcess:
         finally:
             if kind is Kind.END and sent_bytes <= LINGER_BYTES:
                 self._idle = compiler
-                compiler.leave_after(LINGER_S)
+                compiler.rest(LINGER_S)
             else:
                 compiler.close()
 
     async def _compiler(self, loop: asyncio.AbstractEventLoop) -> _Compiler:
         """One that waits for a request: the last load's, the one that was there before us, or a new one."""
-        idle, self._idle = self._idle, None
-        if idle is not None and idle.is_there:
-            idle.stay()
-            return idle
-        child, self._started = self._started, None
-        try:
-            compiler = _Compiler(child or self._spawn(self._env), loop)
-        except OSError as error:
-            raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
+        compiler, self._idle = self._idle, None
+        if compiler is None or not compiler.wake():
+            started, self._started = self._started, None
+            try:
+                child = started if started is not None else await loop.run_in_executor(None, self._spawn, self._env)
+            except OSError as error:
+                raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
+            compiler = _Compiler(child, loop)
         await compiler.open()
         return compiler
 
@@ -107,8 +107,7 @@ class _Compiler:
     A compiler process and the reading end of its output.
 
     Attributes:
-        reader: Of its frames.
-        is_there: Whether it can be asked.
+        reader: Of its frames, between `open` and `rest`.
     """
 
     def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
@@ -121,26 +120,28 @@ class _Compiler:
 
     async def open(self) -> None:
         """Begin to read."""
-        output = os.fdopen(self._child.stdout, "rb", 0)
+        self.reader = asyncio.StreamReader(loop=self._loop)
+        output = os.fdopen(os.dup(self._child.stdout), "rb", 0)
         self._output, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.reader), output)
-
-    @property
-    def is_there(self) -> bool:
-        return not self._is_closed and not self.reader.at_eof()
 
     def ask(self, request: Mapping[str, object]) -> None:
         """Write a request; to one that died before it makes no difference."""
         with suppress(BrokenPipeError):
             os.write(self._child.stdin, json.dumps(request).encode() + b"\n")
 
-    def leave_after(self, seconds: float) -> None:
-        """End it when nobody has said `stay` until then."""
+    def rest(self, seconds: float) -> None:
+        """Keep it so long, in case of another request; the loop may end meanwhile, of which nothing is kept."""
+        self._stop_reading()
         self._leaving = self._loop.call_later(seconds, self.close)
 
-    def stay(self) -> None:
-        """There is another request."""
+    def wake(self) -> bool:
+        """There is another request; False if it has left, or died, or says what nobody asked for."""
         if self._leaving is not None:
             self._leaving.cancel()
+        if not self._is_closed and not select.select([self._child.stdout], (), (), 0)[0]:
+            return True
+        self.close()
+        return False
 
     def close(self) -> None:
         """End it, whatever it does; may come twice."""
@@ -167,11 +168,15 @@ class _Compiler:
         """Close our ends of its pipes; False if that was done already."""
         was_closed, self._is_closed = self._is_closed, True
         if not was_closed:
+            self._stop_reading()
             os.close(self._child.stdin)
-            if self._output is not None:
-                self._output.close()
-            self.stay()
+            os.close(self._child.stdout)
         return not was_closed
+
+    def _stop_reading(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
