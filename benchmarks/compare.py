@@ -118,6 +118,7 @@ def main() -> int:
     if not subjects:
         return 2
     subject_cpus, other_cpus = cores(not options.no_pin)
+    os.sched_setaffinity(0, other_cpus)  # scraping and looking on are not to disturb the subject
     document: Document = {
         "format": FORMAT,
         "surroundings": surroundings(subjects),

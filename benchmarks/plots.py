@@ -25,6 +25,7 @@ COLOURS = {
     "envoy": "#cc79a7",
     "aiohttp": "#e69f00",
     "sidecar": "#0072b2",
+    "compiled": "#d55e00",
 }
 PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9}
 OVERLOADED_MS = 100.0  # a subject whose median is above cannot follow the rate; its curve would flatten all others
@@ -54,7 +55,7 @@ def cpu(document: Document, path: Path) -> bool:
         return False
     titles = {
         "plain": "plain: cookie and weighted routing",
-        "full": "full: and access log, spans (sidecar, Envoy), metrics",
+        "full": "full: also access log, metrics, spans (the last: Envoy and ours)",
     }
     figure, axes = plt.subplots(1, len(names), figsize=(5.6 * len(names), 3.6), squeeze=False)
     for each, name in zip(axes[0], names, strict=True):

@@ -20,6 +20,8 @@ from .site import HERE, Running, Site, Subject, Work
 from .subjects import start_sink
 from .traffic import Traffic
 
+AVAILABLE = tuple(sorted(os.sched_getaffinity(0)))  # cores, before this program keeps to some of them
+
 Record = dict[str, object]  # one line of the results: `case`, `round`, `subject`, `faults`, and figures
 
 
@@ -47,11 +49,10 @@ def faults_of(record: Record) -> list[str]:
 
 
 def cores(is_pinned: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The subject's core, and the cores of load, upstreams and collector; empty when nothing is pinned."""
-    available = sorted(os.sched_getaffinity(0))
-    if not is_pinned or len(available) < 2:
-        return (), ()
-    return (available[0],), tuple(available[1:])
+    """The subject's core, and the cores of load, upstreams, collector and this program; all for each if not pinned."""
+    if not is_pinned or len(AVAILABLE) < 2:
+        return AVAILABLE, AVAILABLE
+    return AVAILABLE[:1], AVAILABLE[1:]
 
 
 def start_receivers(folder: Path, cpus: tuple[int, ...]) -> tuple[Process, int, int]:

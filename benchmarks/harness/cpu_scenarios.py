@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
+from dataclasses import replace
 
-from .bench import Bench, Entry, Record, Result
+from .bench import AVAILABLE, Bench, Entry, Record, Result
 from .load import Load
 from .processes import StartError
 from .rounds import MIB, Stage
@@ -104,16 +104,15 @@ def connections(bench: Bench) -> Result:
 def workers(bench: Bench) -> Result:
     """The sidecar with one worker and with two; nothing is pinned but, where cores suffice, the load."""
     subjects = bench.choose(*OURS)
-    available = sorted(os.sched_getaffinity(0))
     notes = []
-    if len(available) < CORES_FOR_RATE:
+    cpus, others = AVAILABLE[:2], AVAILABLE[2:]
+    if len(AVAILABLE) < CORES_FOR_RATE:
         notes.append(
-            f"{len(available)} cores: workers and load share them, so that only CPU time per request can be compared; "
+            f"{len(AVAILABLE)} cores: workers and load share them, so that only CPU time per request can be compared; "
             "the rate needs two cores for the workers and two for the load"
         )
-        available = []
-    cpus = tuple(available)
-    spread = Bench(subjects, bench.folder, bench.rounds, bench.seconds, cpus[:2], cpus[2:], bench.keep)
+        cpus, others = AVAILABLE, AVAILABLE
+    spread = replace(bench, subject_cpus=cpus, other_cpus=others)
     contests: list[tuple[Stage, Entry, Load]] = []
     with spread.grounds("workers", sinks=2 * len(subjects)) as grounds, contextlib.ExitStack() as started:
         sink_ports = iter(grounds.sink_ports)

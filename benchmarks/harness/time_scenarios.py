@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from .bench import Bench, Entry, Record, Result, faults_of
+from .bench import AVAILABLE, Bench, Entry, Record, Result, faults_of
 from .evidence import Evidence, Scraper
 from .figures import percentiles_ms
 from .load import Load, SteadyLoad, Stream, saturate
@@ -192,7 +192,7 @@ def _await_route(port: int, path: str) -> int | None:
 
 def start(bench: Bench) -> Result:
     """From the start of the process to the first answer, with 20 routes and with 10,000; nothing is pinned."""
-    bench = replace(bench, subject_cpus=())
+    bench = replace(bench, subject_cpus=AVAILABLE)
     records: list[Record] = []
     with bench.grounds("start", sinks=1) as grounds:
         for number in range(1, min(STARTS, 2 * bench.rounds) + 1):
