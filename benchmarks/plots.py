@@ -55,7 +55,7 @@ def cpu(document: Document, path: Path) -> bool:
         return False
     titles = {
         "plain": "plain: cookie and weighted routing",
-        "full": "full: also access log, metrics, spans (the last: Envoy and ours)",
+        "full": "full: also access log, metrics, spans (Envoy, ours)",
     }
     figure, axes = plt.subplots(1, len(names), figsize=(5.6 * len(names), 3.6), squeeze=False)
     for each, name in zip(axes[0], names, strict=True):

@@ -27,7 +27,8 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def text(self, digits: int) -> str:
-        return f"{self.median:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
+        dash = " to " if self.low < 0 else "-"
+        return f"{self.median:.{digits}f} ({self.low:.{digits}f}{dash}{self.high:.{digits}f})"
 
 
 def ratio(mine: Mapping[int, float], theirs: Mapping[int, float]) -> Spread | None:

@@ -73,6 +73,11 @@ class Stream:
     def rate(self) -> float:
         return 1e9 / self.period_ns
 
+    @property
+    def end_ns(self) -> int:
+        """When the last request was due."""
+        return self.start_ns + len(self.latencies_s) * self.period_ns
+
     def between(self, from_ns: int, to_ns: int) -> tuple[list[float], list[float]]:
         """The latencies of what was due between two moments of the monotonic clock, and those of the rest."""
         first = max(0, (from_ns - self.start_ns) // self.period_ns)

@@ -22,7 +22,7 @@ STEADY_S = 5
 ASSUMED_SATURATION = 14_000.0  # requests a second, where there is no Envoy to ask
 RELOAD_ROUTES = 10_000
 RELOAD_RATE = 4_000.0  # a request every quarter of a millisecond, so that a stall of one is seen
-RELOAD_S = 6  # of which two pass before the reload
+RELOAD_S = 8  # of which two pass before the reload
 RELOADS = 3
 STARTS = 5
 APPLIED_WITHIN_S = 20.0
@@ -159,7 +159,7 @@ def _reload_once(entry: Entry, number: int, load: Load) -> Record:
     cpu_before = tree_cpu_s(entry.running.process.pid)
     others = Others()
     steady = SteadyLoad(entry.running.port, load, RELOAD_RATE)
-    time.sleep(RELOAD_S / 3)
+    time.sleep(RELOAD_S / 4)
     asked_ns = time.monotonic_ns()
     ask(services)
     applied_ns = _await_route(entry.running.port, added)
@@ -169,6 +169,8 @@ def _reload_once(entry: Entry, number: int, load: Load) -> Record:
     if applied_ns is None:
         record["faults"] = [f"the new route did not answer in {APPLIED_WITHIN_S:g} s"]
         return record
+    if applied_ns > stream.end_ns:
+        record["faults"] = ["the new route answered only after the load was over"]
     until_ns = max(applied_ns + AFTER_NS, asked_ns + 2 * AFTER_NS)
     around, rest = stream.between(asked_ns, until_ns)
     record["applied_s"] = round((applied_ns - asked_ns) / 1e9, 3)

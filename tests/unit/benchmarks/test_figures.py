@@ -13,6 +13,7 @@ def test_spread_gives_the_median_and_the_range_it_stands_in() -> None:
     """An outlier moves the range and not the median."""
     assert Spread.of([3.0, 1.0, 900.0]) == Spread(3.0, 1.0, 900.0)
     assert Spread.of([3.0, 1.0, 900.0]).text(1) == "3.0 (1.0-900.0)"
+    assert Spread.of([-2.0, -1.0, 3.0]).text(0) == "-1 (-2 to 3)"
 
 
 def test_spread_of_nothing_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
+from benchmarks.harness.load import Stream
 from benchmarks.harness.site import Work
 from benchmarks.harness.traffic import Traffic
 from benchmarks.receiver import Receiver, Tally
@@ -82,3 +83,22 @@ def test_receiver_refuses_a_body_of_unknown_length() -> None:
     receiver, transport = _receiver(Tally())
     receiver.data_received(b"POST /v1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
     assert transport.writes[0].startswith(b"HTTP/1.1 411 ")
+
+
+@pytest.mark.parametrize(
+    ("from_ms", "to_ms", "inside"),
+    [
+        (1002, 1005, [2, 3, 4]),
+        (900, 1002, [0, 1]),
+        (1008, 2000, [8, 9]),
+        (3000, 4000, []),
+        (1000, 1010, list(range(10))),
+    ],
+)
+def test_stream_is_parted_by_when_requests_were_due(from_ms: int, to_ms: int, inside: list[float]) -> None:
+    """A request a millisecond from second one on: what was due in the window, and all of the rest."""
+    stream = Stream([float(each) for each in range(10)], 10**9, 10**6, 0, 0, 0, 0.1, 0.0, 0.0, 0.0)
+    found, rest = stream.between(from_ms * 10**6, to_ms * 10**6)
+    assert found == inside
+    assert sorted(found + rest) == list(range(10))
+    assert (stream.end_ns, stream.rate) == (1_010_000_000, 1000.0)
