@@ -7,6 +7,7 @@ import sys
 import click
 
 from sidecar.cli.run import config_option, log_level_option, serve_file
+from sidecar.runtime.spawn import Child
 
 
 @click.command(
@@ -15,7 +16,8 @@ from sidecar.cli.run import config_option, log_level_option, serve_file
 @config_option
 @log_level_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(path: str, log_level: str, command: tuple[str, ...]) -> None:
+@click.pass_obj
+def exec_(compiler: Child | None, path: str, log_level: str, command: tuple[str, ...]) -> None:
     """
     Run the sidecar and, as soon as it is ready, COMMAND as its child.
 
@@ -23,4 +25,4 @@ def exec_(path: str, log_level: str, command: tuple[str, ...]) -> None:
     such program, 126 if it cannot be executed, 1 if the sidecar could not start). SIGTERM drains inbound first and is
     then passed on; other signals, and a second SIGTERM, reach the command at once.
     """
-    sys.exit(serve_file(path, log_level, command=command))
+    sys.exit(serve_file(compiler, path, log_level, command=command))

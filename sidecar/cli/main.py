@@ -1,56 +1,31 @@
-"""The command `sidecar` and the table of its subcommands, each imported only when it is called."""
+"""The entry of the command `sidecar`. Imports next to nothing, so that a compiler starts before all else does."""
 
 from __future__ import annotations
 
-import importlib
+import os
 import sys
+from contextlib import suppress
 
-import click
+from sidecar.runtime.spawn import Child, spawn_compiler
 
-from sidecar import build
-
-_COMMANDS = {
-    "run": ("sidecar.cli.run", "run", "Run the sidecar with one configuration file."),
-    "exec": ("sidecar.cli.exec", "exec_", "Run the sidecar, and the app as its child."),
-    "wait": ("sidecar.cli.wait", "wait", "Block until a sidecar is ready."),
-    "check": ("sidecar.cli.check", "check", "Check a configuration file and print every problem."),
-    "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
-    "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
-    "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
-    "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service."),
-}
-"""Module, attribute and the line that `--help` shows; the line stands here so that help imports nothing either."""
-
-
-class LazyGroup(click.Group):
-    """A group of commands that are imported at their first use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the table."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command of this name, or None if there is none."""
-        entry = _COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        command = getattr(importlib.import_module(entry[0]), entry[1])
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(build.DESCRIPTION, "-V", "--version", prog_name="sidecar")
-def cli() -> None:
-    """A proxy beside your app: routing, protection and telemetry from one hot-reloaded YAML file."""
+_COMPILING = frozenset({"run", "exec"})
+_ASKING = frozenset({"-h", "--help"})
 
 
 def main() -> None:
     """Entry point of the console script; never returns."""
-    cli(prog_name="sidecar")
+    compiler = _compiler(sys.argv[1:])
+    # Only now: what the command line and the data path import takes 200 ms, in which the compiler imports its own.
+    from sidecar.cli.commands import cli
+
+    cli(prog_name="sidecar", obj=compiler)
     sys.exit(0)
+
+
+def _compiler(arguments: list[str]) -> Child | None:
+    """A compiler for the first load, if this command will need one; it ends with this process if not."""
+    if not arguments or arguments[0] not in _COMPILING or not _ASKING.isdisjoint(arguments):
+        return None
+    with suppress(OSError):  # the first load tries again, and says why not
+        return spawn_compiler(os.environ)
+    return None

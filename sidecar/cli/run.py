@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 import click
 
 from sidecar.runtime.process_log import LEVELS, configure
-from sidecar.runtime.spawn import Child, spawn_compiler
+from sidecar.runtime.spawn import Child
 
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
 
@@ -32,22 +31,21 @@ log_level_option = click.option(
     "--takeover", is_flag=True, envvar="SIDECAR_TAKEOVER", show_envvar=True,
     help="Take over the sockets of the running sidecar with the same admin address, which then drains.",
 )  # fmt: skip
-def run(path: str, log_level: str, takeover: bool) -> None:
+@click.pass_obj
+def run(compiler: Child | None, path: str, log_level: str, takeover: bool) -> None:
     """
     Run the sidecar until SIGTERM (drain, then exit) or SIGINT (exit at once).
 
     SIGHUP reloads the file, SIGUSR1 opens the access log again. Exit codes: 0 stopped as asked, 1 could not start,
     2 wrong usage.
     """
-    sys.exit(serve_file(path, log_level, takes_over=takeover))
+    sys.exit(serve_file(compiler, path, log_level, takes_over=takeover))
 
 
-def serve_file(path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()) -> int:
-    """Run a sidecar with this file; arguments and result as of `workers.start.serve`."""
-    compiler: Child | None = None
-    with suppress(OSError):  # the first load tries again, and says why not
-        compiler = spawn_compiler(os.environ)
-    # Only now: with what a single process imports, this takes 200 ms, in which the compiler imports what it needs.
+def serve_file(
+    compiler: Child | None, path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()
+) -> int:
+    """Run a sidecar with this file, which the compiler reads, if there is one; else as `workers.start.serve` says."""
     from sidecar.runtime.compiler_process import CompilerProcess
     from sidecar.workers.start import serve
 

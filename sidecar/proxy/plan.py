@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sidecar.exchange import Direction
 from sidecar.routing.actions import Route
 from sidecar.routing.table import Table
-from sidecar.telemetry.recorder import Scope
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.passthrough import Passthrough
+
+if TYPE_CHECKING:
+    # Who tries a plan without traffic needs no telemetry, which takes longer to import than all else here.
+    from sidecar.telemetry.recorder import Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from sidecar.runtime.frames import Header, Kind, Wanted, read_header
 from sidecar.runtime.listeners import ListenerSpec, Role
 from sidecar.runtime.sections import Written
 from sidecar.runtime.slices import Steps
-from sidecar.telemetry.recorder import LogFilter, TelemetrySettings
+from sidecar.telemetry.settings import LogFilter, TelemetrySettings
 from sidecar.upstream.balance import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.passthrough import Passthrough

@@ -30,11 +30,11 @@ from sidecar.routing.match import Match, make_match
 from sidecar.runtime import compile_matches, compile_policies
 from sidecar.runtime.compile_matches import key_of
 from sidecar.runtime.compile_policies import RateLimiters
-from sidecar.telemetry.recorder import Scope
 from sidecar.upstream.cluster import Cluster
 
 if TYPE_CHECKING:
     from sidecar.config import model
+    from sidecar.telemetry.recorder import Scope
 
 Location = tuple[int | str, ...]
 """Where the models have a value."""
@@ -45,7 +45,7 @@ APP = "app"
 PASSTHROUGH = "passthrough"
 """Name of the upstream and of the route of requests that are sent as addressed."""
 
-ScopeFactory = Callable[[Direction, str, str, str], Scope]
+ScopeFactory = Callable[[Direction, str, str, str], "Scope"]
 """`Telemetry.scope`: direction, route, upstream, server address."""
 
 

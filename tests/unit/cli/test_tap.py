@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import pytest
 from click.testing import CliRunner
 
-from sidecar.cli.main import cli
+from sidecar.cli.commands import cli
 from sidecar.cli.tap import describe
 from tests.unit.cli.fake_admin import FakeAdmin
 

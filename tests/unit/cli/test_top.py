@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from sidecar.cli.ask import Admin, AskError, printable
-from sidecar.cli.main import cli
+from sidecar.cli.commands import cli
 from sidecar.cli.rates import between, read
 from sidecar.cli.top import picture
 from tests.unit.cli.fake_admin import FakeAdmin

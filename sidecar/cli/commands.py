@@ -1,0 +1,49 @@
+"""The command `sidecar` and the table of its subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from sidecar import build
+
+_COMMANDS = {
+    "run": ("sidecar.cli.run", "run", "Run the sidecar with one configuration file."),
+    "exec": ("sidecar.cli.exec", "exec_", "Run the sidecar, and the app as its child."),
+    "wait": ("sidecar.cli.wait", "wait", "Block until a sidecar is ready."),
+    "check": ("sidecar.cli.check", "check", "Check a configuration file and print every problem."),
+    "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
+    "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
+    "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
+    "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service."),
+}
+"""Module, attribute and the line that `--help` shows; the line stands here so that help imports nothing either."""
+
+
+class LazyGroup(click.Group):
+    """A group of commands that are imported at their first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of this name, or None if there is none."""
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry[0]), entry[1])
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(build.DESCRIPTION, "-V", "--version", prog_name="sidecar")
+def cli() -> None:
+    """A proxy beside your app: routing, protection and telemetry from one hot-reloaded YAML file."""
