@@ -4,6 +4,8 @@ All workers of a supervisor: loads in two phases, replacements with a back-off, 
     load: every worker prepares -> all could? -> | swap | -> every worker commits
                                 -> one could not -> all forget it; the old configuration goes on
 
+A worker that dies meanwhile has no say, unless all do: its successor gets what is in force then.
+
 A worker that is started later gets the configuration in force by the same two steps; loads and starts wait for one
 another. A worker that dies is replaced at once; one that dies again soon waits longer each time, up to MAX_DELAY_S.
 Meanwhile the kernel gives its share of new connections to the others.
@@ -169,30 +171,31 @@ class Group:
                     for member in members
                 )
             )
-            problems = list(dict.fromkeys(line for lines in results for line in lines))
+            could = [member for member, lines in zip(members, results, strict=True) if lines == []]
+            problems = list(dict.fromkeys(line for lines in results for line in lines or ()))
+            if not problems and members and not could:
+                problems = [f"{self._path}: every worker ended while it prepared this file; nothing was changed"]
             if problems:
                 why = f"another worker could not prepare it: {problems[0]}"
-                could = [member for member, lines in zip(members, results, strict=True) if not lines]
                 await asyncio.gather(*(member.abandon(why) for member in could))
                 return problems
             await swap()
             self._frames = frames
-            await asyncio.gather(*(self._commit(member) for member in members))
+            await asyncio.gather(*(self._commit(member) for member in could))
             return []
 
     async def _prepare(
         self, member: Member, trigger: str, frames: Sequence[bytes], sockets: Sequence[tuple[Key, Any]]
-    ) -> list[str]:
+    ) -> list[str] | None:
+        """What is wrong, a line each; None if the worker is gone, which says nothing of the file unless all are."""
         try:
             async with asyncio.timeout(READY_LIMIT_S):
                 return await member.prepare(trigger, frames, sockets)
         except TimeoutError:
             member.kill("not_ready")
-            return [
-                f"{self._path}: worker {member.index} was not ready within {READY_LIMIT_S:g} s; nothing was changed"
-            ]
         except MemberGoneError:
-            return [f"{self._path}: worker {member.index} ended while it prepared this file; nothing was changed"]
+            logger.warning(event("worker_lost", worker=member.index, pid=member.pid, during="load"))
+        return None
 
     async def _commit(self, member: Member) -> None:
         try:
@@ -244,6 +247,8 @@ class Group:
                 member.kill()
                 return
             lines = await self._prepare(member, "start", self._frames, self._sockets.lent(index))
+            if lines is None:
+                return
             if lines:
                 logger.error(event("worker_not_ready", worker=index, problem=lines[0]))
                 member.kill("not_ready")

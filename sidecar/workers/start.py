@@ -1,14 +1,15 @@
 """
 One process or several: what `sidecar run` decides before anything of the data path is imported. *Cold.*
 
-Only a file that mentions `workers` anywhere is waited for; with any other the data path is imported while the compiler
-reads it, as it takes 200 ms.
+Only a file that may want several is waited for: one that mentions `workers` beyond `workers: 1` and comments. With any
+other the data path is imported while the compiler reads it, as it takes 200 ms.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -18,6 +19,8 @@ from sidecar.runtime.frames import FrameError, Header, Kind, PlanSource, PlanSou
 from sidecar.runtime.loop import run_in_loop
 
 _KEY = b"workers"
+_SAYS_ONE = re.compile(rb"^(?:[ \t]*#.*|workers:[ \t]+1[ \t]*(?:#.*)?)\r?$", re.MULTILINE)
+"""Lines that cannot ask for several: comments, and the key with the one value that needs no waiting."""
 EXIT_STOPPED = 0
 
 
@@ -107,7 +110,7 @@ def mentions_workers(path: str) -> bool:
         return os.path.exists(path)
     try:
         with open(path, "rb") as file:
-            return _KEY in file.read()
+            return _KEY in _SAYS_ONE.sub(b"", file.read())
     except OSError:
         return False
 

@@ -71,7 +71,11 @@ def test_only_files_that_speak_of_workers_are_waited_for(tmp_path: Path) -> None
     assert not mentions_workers(str(path))
     path.write_text("service: s\n")
     assert not mentions_workers(str(path))
-    path.write_text("service: s\nworkers: 2\n")
-    assert mentions_workers(str(path))
+    for line in ("workers: 1", "workers:  1  # one", "# workers: 2", "  # workers"):
+        path.write_text(f"service: s\n{line}\noutbound: {{}}\n")
+        assert not mentions_workers(str(path)), line
+    for line in ("workers: 2", "workers: auto", "workers: ${N:-1}", "workers: 10", "  workers: 1", '"workers": 1'):
+        path.write_text(f"service: s\n{line}\noutbound: {{}}\n")
+        assert mentions_workers(str(path)), line
     os.mkfifo(tmp_path / "pipe")
     assert mentions_workers(str(tmp_path / "pipe"))
