@@ -5,14 +5,30 @@
 #
 # BASE is any image with glibc and `python3` of version 3.11 or later. The builder needs pip, from BASE or from the
 # wheel house: wheels in build/wheels (`pip download --dest build/wheels ...`), if there are any, are used
-# instead of the network. docs/container.md says more.
+# instead of the network. The data path is compiled, unless `--build-arg COMPILE=0`; the compiler is installed in the
+# builder, which may be another image with the same Python. docs/container.md says more.
 ARG BASE=python:3.13-slim
+ARG BUILDER=${BASE}
+ARG COMPILE=1
 
 # --- builder: an environment without pip, filled from the lock file ------------------------------------------
-FROM ${BASE} AS builder
+FROM ${BUILDER} AS builder
+ARG COMPILE
+
+RUN set -eu; \
+    if [ "$COMPILE" != 1 ]; then exit 0; fi; \
+    headers="$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')"; \
+    if command -v gcc > /dev/null && [ -e "$headers/Python.h" ] && [ -e /usr/include/stdio.h ]; then exit 0; fi; \
+    if ! command -v apt-get > /dev/null; then \
+        echo 'the builder has no C compiler: give it one (--build-arg BUILDER=...), or --build-arg COMPILE=0' >&2; exit 1; \
+    fi; \
+    apt-get -qq update; \
+    # An image of Python brings its headers; a distribution has them in a package.
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends gcc libc6-dev \
+        $(if [ ! -e "$headers/Python.h" ]; then echo python3-dev; fi) > /dev/null
 
 # The bracket makes the wheel house optional: a pattern that matches nothing is no error.
-COPY requirements.lock build/wheel[s] /src/wheels/
+COPY requirements.lock requirements-build.lock build/wheel[s] /src/wheels/
 RUN set -eu; \
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "BASE needs Python 3.11 or later")'; \
     python3 -m venv --without-pip /opt/sidecar; \
@@ -21,14 +37,24 @@ RUN set -eu; \
     for wheel in pip-*.whl; do if [ -e "$wheel" ]; then pip="python3 $wheel/pip"; fi; done; \
     source=""; \
     for wheel in uvloop-*.whl; do if [ -e "$wheel" ]; then source="--no-index --find-links ."; fi; done; \
-    $pip --python /opt/sidecar/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
-        --only-binary :all: --require-hashes $source --requirement requirements.lock; \
-    find /opt/sidecar/bin -type f -delete
+    install="install --no-cache-dir --disable-pip-version-check --no-compile --only-binary :all: --require-hashes $source"; \
+    $pip --python /opt/sidecar/bin/python $install --requirement requirements.lock; \
+    find /opt/sidecar/bin -type f -delete; \
+    if [ "$COMPILE" != 1 ]; then exit 0; fi; \
+    python3 -m venv --without-pip /opt/build; \
+    $pip --python /opt/build/bin/python $install --requirement requirements-build.lock
 
-# The package is pure Python: to install it is to copy it, which needs no build back end and no network.
+# To install the package is to copy it; what was compiled goes beside its source, which tracebacks quote.
+COPY setup.py pyproject.toml README.md /src/
 COPY sidecar /src/sidecar
 RUN set -eu; \
-    cp -R /src/sidecar "$(/opt/sidecar/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"; \
+    packages="$(/opt/sidecar/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
+    cp -R /src/sidecar "$packages/"; \
+    if [ "$COMPILE" = 1 ]; then \
+        cd /src; \
+        SIDECAR_COMPILE=1 PYTHONPATH="$packages" /opt/build/bin/python setup.py --quiet build --build-lib /src/built; \
+        cp -R /src/built/. "$packages/"; \
+    fi; \
     printf '%s\n' '#!/opt/sidecar/bin/python' 'import sys' '' 'from sidecar.cli.main import main' '' 'sys.exit(main())' \
         > /opt/sidecar/bin/sidecar; \
     chmod 0755 /opt/sidecar/bin/sidecar; \
@@ -38,6 +64,7 @@ RUN set -eu; \
 
 # --- the image -----------------------------------------------------------------------------------------------
 FROM ${BASE}
+ARG COMPILE
 
 # What installs packages goes (python:*-slim has pip and ensurepip), and the standard library is compiled once here
 # (python:*-slim ships it without byte code) instead of at every start and every health check.
@@ -50,6 +77,9 @@ RUN set -eu; \
     echo 'sidecar:x:1337:' >> /etc/group
 
 COPY --from=builder /opt/sidecar /opt/sidecar
+# A builder with another Python, or a newer glibc, is found here and not in production.
+RUN /opt/sidecar/bin/python -B -c "import sys; from sidecar.build import KIND; import sidecar.runtime.server; \
+    sys.exit(KIND != ('compiled' if '$COMPILE' == '1' else 'interpreted') and f'the data path is {KIND}')"
 
 ENV PATH=/opt/sidecar/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1

@@ -67,22 +67,30 @@ now() { python3 -c 'import time; print(time.monotonic())'; }
 suite="${SIDECAR_BASE_SUITE:-$(. /etc/os-release && echo "${VERSION_CODENAME:?the distribution has no code name}")}"
 mirror="${SIDECAR_BASE_MIRROR:-$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
   awk -v suite="$suite" '$1 == suite && $2 == "main" && !found { print $3; found = 1 }')}"
-base="localhost/sidecar-base:$suite"
-if [ -z "$(buildah images --quiet --filter "reference=$base" 2> /dev/null)" ]; then
+make_base() { # IMAGE PACKAGES: what debootstrap makes of the suite
+  local image="$1" start scratch
+  if [ -n "$(buildah images --quiet --filter "reference=$image" 2> /dev/null)" ]; then
+    say "$image is there"
+    return
+  fi
   [ -n "$mirror" ] || fail "apt knows no mirror for $suite (apt-get update?); give SIDECAR_BASE_MIRROR"
   start="$(now)"
-  timeout 600 debootstrap --variant=minbase --include=python3,ca-certificates "$suite" "$work/base" "$mirror" \
+  mkdir -p "$work/packages"
+  timeout 600 debootstrap --variant=minbase --cache-dir="$work/packages" --include="$2" "$suite" "$work/base" "$mirror" \
     > "$work/debootstrap.log" 2>&1 || { tail -n 20 "$work/debootstrap.log" >&2; fail "debootstrap"; }
   rm -rf "$work"/base/var/cache/apt/* "$work"/base/var/lib/apt/lists/* "$work"/base/usr/share/{doc,man,locale}
   scratch="$(buildah from scratch)"
   buildah add --quiet "$scratch" "$work/base" / > /dev/null
   buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --cmd /bin/sh "$scratch"
-  buildah commit --quiet --rm "$scratch" "$base" > /dev/null
+  buildah commit --quiet --rm "$scratch" "$image" > /dev/null
   rm -rf "$work/base"
-  say "made the base image of $suite in $(since "$start")"
-else
-  say "the base image of $suite is there"
-fi
+  say "made $image in $(since "$start")"
+}
+base="localhost/sidecar-base:$suite"
+builder="localhost/sidecar-builder:$suite"
+# The builder has the compiler beforehand, so that building the image needs no network.
+make_base "$builder" python3,ca-certificates,gcc,libc6-dev,python3-dev
+make_base "$base" python3,ca-certificates
 
 # --- the wheels, for the base's Python, with this machine's pip and its configuration -----------------------------
 container="$(buildah from "$base")"
@@ -91,16 +99,18 @@ buildah rm "$container" > /dev/null
 container=""
 pip=(python3 -m pip --disable-pip-version-check --quiet --quiet)
 if [ -x .venv/bin/python ]; then pip[0]=.venv/bin/python; fi
-wheels="$cache/wheels-$abi-$(cksum < requirements.lock | tr -d ' ')"
+wheels="$cache/wheels-$abi-$(cat requirements.lock requirements-build.lock | cksum | tr -d ' ')"
 if [ ! -d "$wheels" ]; then
   start="$(now)"
   machine="$(uname -m)"
   platforms=()
   for glibc in 2_36 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17 2_12 2_5; do platforms+=(--platform "manylinux_${glibc}_$machine"); done
   rm -rf "$wheels.new"
-  "${pip[@]}" download --only-binary :all: --require-hashes --no-deps --requirement requirements.lock --dest "$wheels.new" \
-    --implementation cp --python-version "$abi" --abi "cp$abi" --abi abi3 --abi none \
-    "${platforms[@]}" --platform "manylinux2014_$machine" --platform "manylinux1_$machine" --platform any
+  for lock in requirements.lock requirements-build.lock; do
+    "${pip[@]}" download --only-binary :all: --require-hashes --no-deps --requirement "$lock" --dest "$wheels.new" \
+      --implementation cp --python-version "$abi" --abi "cp$abi" --abi abi3 --abi none \
+      "${platforms[@]}" --platform "manylinux2014_$machine" --platform "manylinux1_$machine" --platform any
+  done
   "${pip[@]}" download --only-binary :all: --no-deps --dest "$wheels.new" pip
   mv "$wheels.new" "$wheels"
   say "downloaded $(find "$wheels" -name '*.whl' | wc -l) wheels for Python ${abi:0:1}.${abi:1} in $(since "$start")"
@@ -110,11 +120,12 @@ fi
 # From what a clone would have, so that nothing that happens to lie about in the working tree gets in or is needed.
 context="$work/context"
 mkdir -p "$context/build"
-git ls-files -z --cached --others --exclude-standard -- Dockerfile .dockerignore requirements.lock sidecar |
+git ls-files -z --cached --others --exclude-standard -- \
+  Dockerfile .dockerignore README.md pyproject.toml requirements.lock requirements-build.lock setup.py sidecar |
   tar --create --null --files-from - | tar --extract --directory "$context"
 cp -R "$wheels" "$context/build/wheels"
 start="$(now)"
-timeout 300 "${buildah[@]}" build --quiet --pull-never --format docker --build-arg BASE="$base" \
+timeout 300 "${buildah[@]}" build --quiet --pull-never --format docker --build-arg BASE="$base" --build-arg BUILDER="$builder" \
   --tag localhost/sidecar:test "$context" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail "buildah build"; }
 say "built the image in $(since "$start")"
 buildah rmi --prune --force > /dev/null 2>&1 || true
@@ -146,8 +157,10 @@ done
 for module in pip setuptools ensurepip; do
   if chroot "$root" /opt/sidecar/bin/python -B -c "import $module" 2> /dev/null; then fail "the image carries the module $module"; fi
 done
+version="$(chroot "$root" env -i "${environment[@]}" sidecar --version)"
+[[ "$version" == *"(compiled)" ]] || fail "the image's data path is not compiled: $version"
 [ -z "$(find "$root/opt/sidecar" \( -perm /022 -o -perm /6000 \) ! -type l -print -quit)" ] || fail "/opt/sidecar is writable or set-id"
-say "user, health check, stop signal and contents are right; the sidecar adds $(du -sm "$root/opt/sidecar" | cut -f1) MB to the base"
+say "$version; user, health check, stop signal and contents are right; the sidecar adds $(du -sm "$root/opt/sidecar" | cut -f1) MB to the base"
 
 # --- a pod: one network namespace for the app and its sidecar ------------------------------------------------------
 ip netns add "$netns"
@@ -237,7 +250,8 @@ field() { awk -v name="$1:" '$1 == name { print $NF }' "/proc/$init/status"; }
 [ "$(field NoNewPrivs)" = 1 ] || fail "the sidecar may gain privileges"
 if inside python3 -c 'open("/tmp/x", "w")' 2> "$work/write.log"; then fail "the root file system can be written"; fi
 grep -q 'Read-only file system' "$work/write.log" || fail "writing failed for another reason: $(tail -n 1 "$work/write.log")"
-say "process 1, user 1337, no capabilities, read-only root file system"
+grep -q sidecar__mypyc "/proc/$init/maps" || fail "the data path that runs is not the compiled one"
+say "compiled, process 1, user 1337, no capabilities, read-only root file system"
 
 get() { "${pod[@]}" curl --silent --show-error --max-time 5 --noproxy '' "$@"; }
 get http://127.0.0.1:15000/hello | grep -q '"name": "app".*"path": "/hello".*"traceparent": "00-' || fail "a request to the app"
