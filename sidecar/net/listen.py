@@ -8,10 +8,12 @@ that is taken is known before anything changes hands.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import socket
 import stat
+import struct
 
 from sidecar.net.address import TcpAddress, UnixAddress, join_host_port, parse_address
 
@@ -25,6 +27,20 @@ Who may connect to a Unix socket: everyone who can reach its directory.
 An app beside the sidecar usually runs under another user id and shares no group with it; what the two share is
 a volume that nobody else mounts, so the directory is the fence.
 """
+
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python's socket module does not have it.
+_INSTRUCTION_BYTES = 8
+# Classic BPF on the TCP header: drop what has SYN set, which to a socket that listens is the first of a connection.
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # A = the octet of the flags
+        (0x45, 0, 1, 0x02),  # if A & SYN
+        (0x06, 0, 0, 0),  # drop
+        (0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
+    )
+)
 
 
 class BindError(Exception):
@@ -143,6 +159,22 @@ def unlink(sock: socket.socket, expected: tuple[int, int] | None) -> None:
     if expected is not None and identity(sock) == expected:
         with contextlib.suppress(OSError):
             os.unlink(sock.getsockname())
+
+
+def admit_no_more(sock: socket.socket) -> None:
+    """
+    Let nobody connect any more, but who has connected be accepted: for the moment before the socket closes.
+
+    Whoever tries in that moment of TCP is not answered and asks again a second later, when the port is closed or
+    another process's; without this, who connects after the last `accept` and before the end is reset.
+    """
+    with contextlib.suppress(OSError):  # then it is as it was
+        if sock.family == socket.AF_UNIX:
+            sock.shutdown(socket.SHUT_RDWR)
+        else:
+            octets = ctypes.create_string_buffer(_NO_SYN)
+            count = len(_NO_SYN) // _INSTRUCTION_BYTES
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(octets)))
 
 
 def bound_address(sock: socket.socket) -> str:

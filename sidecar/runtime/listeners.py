@@ -18,7 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.net.address import TcpAddress, parse_address
-from sidecar.net.listen import BACKLOG, BindError, bind, bound_address, identity, unlink
+from sidecar.net.listen import BACKLOG, BindError, admit_no_more, bind, bound_address, identity, unlink
 from sidecar.runtime.process_log import event
 
 if TYPE_CHECKING:
@@ -185,6 +185,8 @@ class OpenListener:
             # Closing resets what waits in the backlog: since the loop looked last, whose turns may take milliseconds.
             with self._sock.dup() as again:
                 self._server.close()
+                if not self._is_lent or again.family != socket.AF_UNIX:  # that one is other workers', too
+                    admit_no_more(again)
                 self._accept_late(again)
         else:
             self._server.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.net.listen import BindError, bind, bound_address, identity, unlink
+from sidecar.net.listen import BindError, admit_no_more, bind, bound_address, identity, unlink
 
 
 @pytest.fixture
@@ -145,3 +145,28 @@ def test_tcp_sockets_have_no_file_to_unlink(stack: ExitStack) -> None:
     sock = stack.enter_context(closing(bind("127.0.0.1:0")))
     assert identity(sock) is None
     unlink(sock, None)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+def test_who_has_connected_is_accepted_and_nobody_else_admitted(kind: str, tmp_path: Path) -> None:
+    """Between the last accept and the end nobody is reset: nobody comes."""
+    addresses = {"tcp": "127.0.0.1:0", "tcp6": "[::1]:0", "unix": f"unix:{tmp_path}/s"}
+    listening = bind(addresses[kind])
+
+    early = [socket.socket(listening.family) for _ in range(3)]
+    for one in early:
+        one.connect(listening.getsockname())
+    admit_no_more(listening)
+    with socket.socket(listening.family) as late:
+        late.settimeout(0.1)
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
+            late.connect(listening.getsockname())
+    accepted = [listening.accept()[0] for _ in early]
+    for one, other in zip(early, accepted, strict=True):
+        other.sendall(b"x")
+        assert one.recv(1) == b"x"
+        one.close()
+        other.close()
+    with pytest.raises(OSError, match=r"unavailable|Invalid"):
+        listening.accept()
+    listening.close()

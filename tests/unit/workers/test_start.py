@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -79,3 +81,12 @@ def test_only_files_that_speak_of_workers_are_waited_for(tmp_path: Path) -> None
         assert mentions_workers(str(path)), line
     os.mkfifo(tmp_path / "pipe")
     assert mentions_workers(str(tmp_path / "pipe"))
+
+
+def test_a_supervisor_has_nothing_of_the_data_path() -> None:
+    """Nor of what reads a file: it is small, and stays so."""
+    program = "import sys, sidecar.workers.start, sidecar.workers.supervisor; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    rooms = tuple(f"sidecar.{room}" for room in ("proxy", "upstream", "routing", "http1"))
+    assert [name for name in loaded if name.startswith((*rooms, "pydantic", "yaml", "re2", "opentelemetry"))] == []
+    assert "sidecar.workers.supervisor" in loaded
