@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from sidecar.exchange import Direction
+from sidecar.exchange import Direction, ScopeLike
 from sidecar.routing.actions import Route
 from sidecar.routing.table import Table
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.passthrough import Passthrough
-
-if TYPE_CHECKING:
-    # Who tries a plan without traffic needs no telemetry, which takes longer to import than all else here.
-    from sidecar.telemetry.recorder import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +74,7 @@ class Side:
     fallback: Route | None
     passthrough: Passthrough | None
     passthrough_route: Route | None
-    unrouted: Scope
+    unrouted: ScopeLike
 
 
 @dataclass(frozen=True, slots=True)
