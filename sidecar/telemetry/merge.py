@@ -52,14 +52,14 @@ class _Counted:
 
     def __init__(self, total: Counter) -> None:
         self.total = total
-        self.last: float = 0
+        self.last = 0
         total.owners += 1
 
     def set(self, value: float) -> None:
+        now = int(value)  # counts are whole, also where they are read as something else
         # As Prometheus does with a reset: an upstream that came back after its grace counts anew.
-        grown = value - self.last if value >= self.last else value
-        self.last = value
-        self.total.value += grown  # type: ignore[assignment]  # our own are integers
+        self.total.value += now - self.last if now >= self.last else now
+        self.last = now
 
 
 class _Observed:

@@ -169,3 +169,12 @@ def test_no_stretch_of_a_report_of_2000_routes_takes_5_ms() -> None:
         longest_taken = max(longest_taken, before - now)
     assert longest_told < 0.005
     assert longest_taken < 0.005
+
+
+def test_counts_are_whole_numbers_however_they_were_read() -> None:
+    """What other meshes' names read from upstreams comes as floats."""
+    merged = Merged()
+    Told(merged, compat_catalogue.LINKERD_TCP_OPEN).report(a=5.0)
+    Told(merged, compat_catalogue.LINKERD_TCP_OPEN).report(a=2.0)
+    (value,) = series("tcp_open_total", merged).values()
+    assert (value, type(value)) == (7, int)
