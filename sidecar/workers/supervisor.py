@@ -357,6 +357,7 @@ class Supervisor:
             )  # fmt: skip
         elif outcome.trigger != "start":  # else the problems are the last words
             self.configuration.refused()
+            self.group.tell("refused")
             for line in outcome.lines:
                 logger.error(event("config_refused", trigger=outcome.trigger, problem=line))
 

@@ -13,12 +13,13 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from sidecar import __version__, build
 from sidecar.admin import live
-from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request
+from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
 from sidecar.runtime import process_log
 from sidecar.runtime.frames import Wanted
 from sidecar.runtime.listeners import Listeners, Role
@@ -113,7 +114,10 @@ class GroupViews:
             raise LookupError(f"no live worker {number!r}: of {supervisor.count} there are {there}")
         query = urlencode([(name, value) for name, value in request.params if name != "worker"])
         target = f"{request.path}?{query}" if query else request.path
-        answer = await self._ask(members[number], request.method, target, request.accept)
+        try:
+            answer = await self._ask(members[number], request.method, target, request.accept)
+        except (MemberGoneError, TimeoutError):
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"worker {number} does not answer; ask again")
         return Reply(answer.status, answer.body, answer.content_type, answer.headers, answer.stream)
 
     async def _ask(self, member: Member, method: str, target: str, accept: str = "") -> Any:

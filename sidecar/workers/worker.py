@@ -4,6 +4,7 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     supervisor says                      worker does
     load, frame*                         prepares the configuration, with the sockets that were lent; says prepared
     commit | abandon                     puts it in force, or forgets it; says loaded
+    refused                              counts a file that no worker was given
     ping                                 says pong, from its event loop
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
@@ -241,6 +242,10 @@ class Worker(Sidecar):
     def _refuse_pending(self, why: str) -> None:
         if self._verdict is not None and not self._verdict.done():
             self._verdict.set_result(why)
+
+    def _on_refused(self) -> None:
+        """A file was refused before any worker had it; other meshes' names for that are each worker's own."""
+        self.telemetry.config_refused()
 
     def _on_ping(self) -> None:
         self._channel.send("pong")

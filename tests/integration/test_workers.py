@@ -321,9 +321,10 @@ class TestReload:
         def bodies() -> set[str]:
             return {sidecar.inbound("/own").text for _ in range(16)}
 
+        telemetry = 'telemetry: {metrics: {listen: "127.0.0.1:${METRICS_PORT}", compat: [envoy]}}'
         with running_sidecar(tmp_path, config(app, body="one")) as sidecar:
             assert bodies() == {"one"}
-            sidecar.rewrite(config(app, body="two"))
+            sidecar.rewrite(config(app, body="two", more=telemetry))
             sidecar.wait_for_generation(2)
             assert bodies() == {"two"}
             sidecar.rewrite(config(app, body="three", more="nonsense: 1"))
@@ -331,6 +332,8 @@ class TestReload:
             assert (report.status, report.json()["problems"][0]["path"]) == (400, "nonsense")
             assert bodies() == {"two"}
             assert sidecar.metric("sidecar_config_last_reload_successful") == 0
+            assert sidecar.metric("envoy_control_plane_connected_state") == 0
+            assert sidecar.metric("envoy_server_live") == 1
             sidecar.rewrite(config(app, body="three", workers=3))
             report = sidecar.admin("/reload", method="POST")
             assert report.status == 400
