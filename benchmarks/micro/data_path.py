@@ -124,6 +124,11 @@ class Transport(asyncio.Transport):
         self.last = data
         self._path.written = self
 
+    def writelines(self, list_of_data: Any) -> None:
+        """As uvloop's, which does not join them."""
+        for data in list_of_data:
+            self.write(data)
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """The peer's address and the quiet socket."""
         return {"peername": self._peer, "socket": self._path.socket}.get(name, default)

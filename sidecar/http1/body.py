@@ -171,6 +171,11 @@ def encode_chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
+def chunk_parts(payload: bytes) -> list[bytes]:
+    """As `encode_chunk`, in parts, so that what is large need not be copied."""
+    return [b"%x\r\n" % len(payload), payload, b"\r\n"]
+
+
 def encode_end(trailers: list[bytes]) -> bytes:
     """The last chunk and the trailer section."""
     if not trailers:

@@ -19,7 +19,7 @@ log = logging.getLogger("sidecar.net")
 # Connections flushed in a row, at some 6 us each; the rest of a crowded turn gives others theirs first.
 _MAX_AT_ONCE: Final = 64
 # Bodies gain nothing by waiting, and a turn may read megabytes: the transport must say early when it has enough.
-_MAX_WAITING_BYTES: Final = 16 * 1024
+MUCH_BYTES: Final = 16 * 1024
 _MAX_WAITING_PIECES: Final = 8
 
 
@@ -80,13 +80,25 @@ class BatchingWriter:
         """Write at the end of this turn, or at once if it is much."""
         out = self._out
         if not out:
-            if len(data) > _MAX_WAITING_BYTES:
+            if len(data) > MUCH_BYTES:
                 self.transport.write(data)
                 return
             self._outbox.add(self)
         out.append(data)
-        if len(data) > _MAX_WAITING_BYTES or len(out) > _MAX_WAITING_PIECES:
+        if len(data) > MUCH_BYTES or len(out) > _MAX_WAITING_PIECES:
             self.flush()
+
+    def write_much(self, parts: list[bytes]) -> None:
+        """
+        Write what is more than `MUCH_BYTES` together, at once, behind what waits, and without joining it.
+
+        256 KiB of a body behind a head, or between a chunk's size and its end, are some 4 us to copy (docs/memory.md).
+        """
+        if self._out:
+            parts = self._out + parts
+            self._out = []
+        if not self.transport.is_closing():
+            self.transport.writelines(parts)
 
     def flush(self) -> None:
         """Hand over what was written; afterwards the transport tells whether it could be sent."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
-from sidecar.http1.body import encode_chunk, encode_end
+from sidecar.http1.body import chunk_parts, encode_chunk, encode_end
 from sidecar.http1.forward import VIA, response_bytes
 from sidecar.http1.grammar import make_field
 from sidecar.message import Framing, Kind, ResponseHead
-from sidecar.net.flow import BatchingWriter
+from sidecar.net.flow import MUCH_BYTES, BatchingWriter
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.attempt import Attempt
 from sidecar.proxy.replies import explain, local_reply
@@ -155,10 +155,14 @@ class WritingHalf(BatchingWriter):
         self._framing_out = framing
         fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
         data = response_bytes(head, fields, framing, self._connection_option(is_last=is_end))
-        if payload or (is_end and framing == Framing.CHUNKED):
-            exchange.bytes_sent += len(payload)
-            data += self._framed(payload, is_end, trailers)
-        self.write(data)
+        size = len(payload)
+        exchange.bytes_sent += size
+        if size > MUCH_BYTES:
+            self.write_much([data, *self._parts(payload, is_end, trailers)])
+        else:
+            if size or (is_end and framing == Framing.CHUNKED):
+                data += self._framed(payload, is_end, trailers)
+            self.write(data)
         if is_end:
             self._end(None)
             self._after_response()
@@ -173,10 +177,13 @@ class WritingHalf(BatchingWriter):
         assert exchange is not None
         received_ns = clock.monotonic_ns() if is_end else 0
         exchange.bytes_sent += len(payload)
-        if self._framing_out == Framing.CHUNKED:
-            payload = self._framed(payload, is_end, trailers)
-        if payload:
-            self.write(payload)
+        if self._framing_out != Framing.CHUNKED:
+            if payload:
+                self.write(payload)
+        elif len(payload) > MUCH_BYTES:
+            self.write_much(self._parts(payload, is_end, trailers))
+        elif payload or is_end:
+            self.write(self._framed(payload, is_end, trailers))
         if is_end:
             self._attempt = None
             exchange.received_ns = received_ns
@@ -370,6 +377,15 @@ class WritingHalf(BatchingWriter):
             self._closes = True
             return b"close"
         return b"" if head is None or head.minor else b"keep-alive"
+
+    def _parts(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> list[bytes]:
+        """As `_framed`, for a payload that is too large to be copied."""
+        if self._framing_out != Framing.CHUNKED:
+            return [payload]
+        parts = chunk_parts(payload)
+        if is_end:
+            parts.append(encode_end(trailers))
+        return parts
 
     def _framed(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> bytes:
         if self._framing_out != Framing.CHUNKED:

@@ -18,6 +18,7 @@ from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.message import RequestHead
+from sidecar.net.flow import MUCH_BYTES
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.halves import Chooser, ClientHalf, Dialling
 from sidecar.proxy.plan import Limits
@@ -212,14 +213,18 @@ class Tries:
     def _send(self, connection: UpstreamConnection) -> None:
         body = self._body
         data = self._request
+        is_much = self._body_bytes > MUCH_BYTES
         if body:
-            data = b"".join((data, *body))
+            if not is_much:
+                data = b"".join((data, *body))
             if self._body_bytes > self._policy.max_body_bytes:
                 self._body = None
         self._connection = connection
         self._exchange.sent_ns = clock.monotonic_ns()
         # Whoever makes tries is an `Attempt`, and so a sink.
         connection.send(self, self._head.method, self._limits, data, self._is_complete)  # type: ignore[arg-type]
+        if body and is_much:
+            connection.write_much(body)
         if self._body_bytes and not connection.is_full:
             # The client may have been paused for want of a connection, or for one that is gone.
             self._client.on_upstream_writable()

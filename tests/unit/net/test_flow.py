@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 import pytest
 
-from sidecar.net.flow import BatchingWriter, Outbox
+from sidecar.net.flow import MUCH_BYTES, BatchingWriter, Outbox
 from tests.support.fakes import FakeLoop, FakeTransport
 
 
@@ -52,6 +53,24 @@ class TestTurn:
         connection.write(data)
         loop.run()
         assert transport.writes[0] is data
+
+    def test_much_is_written_at_once_behind_what_waits_and_is_not_copied(self, loop: FakeLoop, outbox: Outbox) -> None:
+        """The parts reach the transport as they are, in order."""
+        handed_over: list[bytes] = []
+
+        class Noting(FakeTransport):
+            def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+                handed_over.extend(list_of_data)  # type: ignore[arg-type]
+
+        connection = BatchingWriter(outbox)
+        connection.transport = Noting(loop, asyncio.Protocol(), None)
+        connection.write(b"before")
+        body = b"x" * (MUCH_BYTES + 1)
+        connection.write_much([b"head", body])
+        assert handed_over == [b"before", b"head", body]
+        assert handed_over[2] is body
+        loop.run()
+        assert connection.transport.writes == []
 
     def test_all_connections_of_a_turn_cost_one_callback(self, loop: FakeLoop, outbox: Outbox) -> None:
         """And are flushed in the order in which they began to write."""
