@@ -19,7 +19,7 @@ from sidecar.runtime.frames import Kind, PlanSourceError, kind_of, read_frame
 from sidecar.runtime.spawn import Child, spawn_compiler
 
 LIMIT_S = 60.0
-"""What reading and judging a file may take; 10,000 routes take 4 s on an idle core."""
+"""What reading and judging a file may take; 10,000 routes take 1.5 s of an idle core."""
 
 LINGER_S = 3.0
 """For how long a compiler waits for the next load."""

@@ -105,7 +105,7 @@ class Reloader:
         self._registry = registry
         self._timers = timers
         self.compiler = Compiler(telemetry.scope)
-        self._retired = Retired(loop)
+        self._retired = Retired(loop, lambda: registry.clusters)
         self._generation = 0
         self._watch = SourceWatch(path)
         self._one_at_a_time = asyncio.Lock()

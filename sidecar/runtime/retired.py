@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.proxy.plan import Plan
 from sidecar.runtime.slices import Steps, in_slices
+from sidecar.upstream.cluster import Cluster
 
 FIRST_LOOK_S = 0.1
 LONGEST_LOOK_S = 5.0
@@ -26,10 +28,12 @@ class Retired:
 
     Args:
         loop: Of the data path.
+        live: The clusters that are in force; those that no plan has any more go with the last one that had them.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, live: Callable[[], Mapping[str, Cluster]]) -> None:
         self._loop = loop
+        self._live = live
         self._plans: list[Plan] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -56,12 +60,16 @@ class Retired:
             kept: list[Plan] = []
             while self._plans:
                 if sys.getrefcount(self._plans[-1]) <= _OURS:
-                    await in_slices(_dismantled(self._plans.pop()))
+                    await in_slices(self._dismantled(self._plans.pop(), kept))
                 else:
                     kept.append(self._plans.pop())
             self._plans += kept
 
-
-def _dismantled(plan: Plan) -> Steps[None]:
-    for side in plan.sides:
-        yield from side.table.dismantle()
+    def _dismantled(self, plan: Plan, kept: Sequence[Plan]) -> Steps[None]:
+        for side in plan.sides:
+            yield from side.table.dismantle()
+        for name, cluster in plan.clusters.items():
+            holders = (self._live(), *(other.clusters for other in (*self._plans, *kept)))
+            if not any(clusters.get(name) is cluster for clusters in holders):
+                cluster.dissolve()
+            yield

@@ -29,6 +29,7 @@ async def in_slices(steps: Steps[_Result]) -> _Result:
     while True:
         end = time.perf_counter() + SLICE_S
         try:
+            next(steps)
             while time.perf_counter() < end:
                 next(steps)
         except StopIteration as done:

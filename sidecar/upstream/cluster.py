@@ -214,6 +214,14 @@ class Cluster:
         for endpoint in self.endpoints:
             endpoint.remove(reason)
 
+    def dissolve(self) -> None:
+        """
+        No plan has it any more: let go of the endpoints, which point back at it. What a load leaves is exempt from
+        collection, so that a cycle would stay for ever.
+        """
+        self.set_addresses({})
+        self.observer = self.outlier = None
+
     def close_idle(self, reason: str) -> None:
         """Close the idle connections of every endpoint."""
         for endpoint in self.endpoints:

@@ -9,14 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.integration.test_lifecycle import InFlight, can_connect
 from tests.support.origin import Origin
-from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.process import Response, SidecarProcess, running_sidecar
 from tests.support.wait import eventually, free_port
 
 LISTEN = "127.0.0.1:${OUTBOUND_PORT}"
@@ -359,6 +359,65 @@ def test_200_reloads_under_load_lose_no_request(tmp_path: Path, v1: Origin, v2: 
         assert sidecar.generation() >= 201
         assert sidecar.metric("sidecar_requests_total", code="200") == sidecar.metric("sidecar_requests_total")
         assert min(len(v1.requests), len(v2.requests)) > 20
+
+
+def many_routes(origin: Origin, count: int) -> str:
+    """A file of so many routes besides that of the host `svc`."""
+    routes = "\n".join(
+        f"    - {{name: r{n}, match: {{path: {{prefix: /r{n}}}}}, to: {origin.name}}}" for n in range(count)
+    )
+    return outbound(origin).replace("upstreams:", f"  routes:\n{routes}\nupstreams:")
+
+
+def test_large_files_come_and_go_under_load_and_lose_no_request(tmp_path: Path, v1: Origin, v2: Origin) -> None:
+    """Read by another process, built, swapped and let go in slices, while clients ask without pause."""
+    with running_sidecar(tmp_path, many_routes(v1, 2000)) as sidecar:
+        with load(sidecar, 4) as faults:
+            for origin in (v2, v1):
+                sidecar.rewrite(many_routes(origin, 2000))
+                report = sidecar.admin("/reload", method="POST", timeout_s=60)
+                assert report.json()["ok"], report.text
+                assert sidecar.outbound("/r1999", host="x").text == origin.name
+        assert faults == []
+        assert sidecar.metric("sidecar_requests_total", code="200") == sidecar.metric("sidecar_requests_total")
+
+
+def compilers(sidecar: SidecarProcess) -> list[int]:
+    """Processes that the sidecar has started."""
+    assert sidecar.process is not None
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, _, rest = path.read_text().partition(" ")
+            if int(rest.rpartition(")")[2].split()[1]) == sidecar.process.pid:
+                found.append(int(pid))
+    return found
+
+
+def test_a_compiler_that_is_killed_is_a_refused_load(tmp_path: Path, v1: Origin, v2: Origin) -> None:
+    """By whomever, such as the kernel for want of memory: nothing is lost or changed, and the next load works."""
+    with running_sidecar(tmp_path, outbound(v1)) as sidecar:
+        eventually(lambda: not compilers(sidecar), "the first compiler to leave")
+        sidecar.config.write_text("# " + "x" * 9_000_000 + "\n" + sidecar.complete(many_routes(v2, 3000)))
+        # Whoever asks first, the file's watch or this, the compiler is killed while it works.
+        reports: list[Response] = []
+        asking = threading.Thread(target=lambda: reports.append(sidecar.admin("/reload", method="POST", timeout_s=60)))
+        with load(sidecar, 2) as faults:
+            asking.start()
+            while asking.is_alive():
+                for pid in compilers(sidecar):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                asking.join(0.01)
+        assert faults == []
+        (report,) = reports
+        assert report.status == 400
+        assert "SIGKILL; was there enough memory?; nothing was changed" in report.json()["error"]
+        assert who(sidecar) == "v1"
+        assert "config_refused" in sidecar.stderr()
+        sidecar.rewrite(outbound(v2))
+        assert sidecar.admin("/reload", method="POST", timeout_s=60).json()["ok"]
+        assert who(sidecar) == "v2"
 
 
 def test_reloads_that_are_asked_for_at_once_happen_one_by_one(tmp_path: Path, v1: Origin) -> None:

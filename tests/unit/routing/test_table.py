@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from sidecar.message import RequestHead
+from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import make_match
 from sidecar.routing.matchers import ValueMatcher, path_matcher, value_matcher
-from sidecar.routing.table import Table
-from tests.unit.routing import head_of, route_of
+from sidecar.routing.table import Table, TableBuilder
+from tests.unit.routing import NoTelemetry, head_of, route_of
 
 PEER = "192.0.2.1"
 
@@ -162,3 +165,39 @@ def test_asking_a_route_gives_the_same_answer_as_the_table() -> None:
     assert route.is_match(head_of(host=b"x", method=b"PUT"))
     assert not route.is_match(head_of(host=b"x"))
     assert route_of("all").is_match(head_of())
+
+
+def test_a_table_that_is_built_route_by_route_is_the_same() -> None:
+    """In every shelf, wildcards included."""
+    routes = [route_of(name, match) for name, match in FIRST_WINS.items()]
+    routes.append(route_of("deep", make_match(hosts=["*.a.b.c"])))
+    builder = TableBuilder()
+    for route in routes:
+        builder.add(route)
+    built, whole = builder.table(), Table(routes)
+    assert built.routes == whole.routes
+    for host in (b"a.shop", b"b.shop", b"x.y.a.b.c", b"other"):
+        for path in (b"/", b"/v1", b"/v1/x", b"/x.png"):
+            assert found(built, head_of(path, host=host)) == found(whole, head_of(path, host=host))
+
+
+def test_a_table_lets_go_of_its_routes_bit_by_bit() -> None:
+    """No step frees more than one route, and in the end nothing is left."""
+
+    class Counted(NoTelemetry):
+        alive = 0
+
+        def __init__(self) -> None:
+            Counted.alive += 1
+
+        def __del__(self) -> None:
+            Counted.alive -= 1
+
+    matches = tuple(FIRST_WINS.values())
+    table = Table(Route(f"{n}", matches, Respond(200), Counted()) for n in range(50))
+    left = [Counted.alive]
+    for _ in table.dismantle():
+        left.append(Counted.alive)
+    assert (left[0], left[-1], table.routes) == (50, 0, ())
+    assert max(before - after for before, after in pairwise(left)) == 1
+    assert found(table, head_of()) is None
