@@ -67,6 +67,9 @@ _NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID
 _MAX_REMEMBERED: Final = 4096
 _MAX_REMEMBERED_BYTES: Final = 512
 _remembered: Final[dict[bytes, Field]] = {}
+_MAX_NAMES: Final = 1024
+_MAX_NAME_BYTES: Final = 64
+_names: Final[dict[bytes, bytes]] = {}
 
 
 def field_of(line: bytes) -> Field:
@@ -86,19 +89,30 @@ def field_of(line: bytes) -> Field:
 
 def learn(line: bytes) -> Field:
     """Parse a line that is not remembered, and remember it; otherwise as `field_of`."""
-    name, colon, value = line.partition(b":")
+    written, colon, value = line.partition(b":")
     if not colon:
         raise GrammarError("a header line without a colon")
-    if not name or name.translate(None, TOKEN):
-        raise GrammarError("an invalid header name")
+    name = _names.get(written) or _learn_name(written)
     if value.translate(None, VALUE):
         raise GrammarError("a control octet in a header value")
-    field = _classified(name.lower(), value.strip(b" \t"), line)
+    field = _classified(name, value.strip(b" \t"), line)
     if not field.kind & _NEVER_REMEMBERED and len(line) <= _MAX_REMEMBERED_BYTES:
         if len(_remembered) >= _MAX_REMEMBERED:
             _remembered.clear()
         _remembered[line] = field
     return field
+
+
+def _learn_name(written: bytes) -> bytes:
+    """The name in lower case; values are new all the time, names are not."""
+    if not written or written.translate(None, TOKEN):
+        raise GrammarError("an invalid header name")
+    name = written.lower()
+    if len(written) <= _MAX_NAME_BYTES:
+        if len(_names) >= _MAX_NAMES:
+            _names.clear()
+        _names[written] = name
+    return name
 
 
 def make_field(name: bytes, value: bytes) -> Field:

@@ -16,6 +16,8 @@ from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, _remembered, learn
 from sidecar.http1.target import split_target
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 
+# What is longer is a body, or many requests.
+_MAX_LONE_BYTES: Final = 4096
 _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 _ONCE: Final = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 _NOTED: Final = _ONCE | Kind.CONNECTION
@@ -48,7 +50,27 @@ def parse_request_head(block: bytes, max_headers: int) -> RequestHead:
     Raises:
         ProtocolError: With the reason to answer; the connection must be closed after the answer.
     """
-    lines = block.split(b"\r\n")
+    return parse_request_lines(block.split(b"\r\n"), max_headers)
+
+
+def lone_head(data: bytes) -> list[bytes] | None:
+    """
+    The lines of a head that is all there is, which is how requests without a body come; None if it is not so.
+
+    The lines are needed anyway, and whether an empty one is among them is quickly seen: 0.4 us less than to search for
+    the head's end and to copy what precedes it.
+    """
+    if len(data) > _MAX_LONE_BYTES:
+        return None
+    lines = data.split(b"\r\n")
+    if len(lines) < 3 or lines[-1] or lines[-2] or lines.index(b"") != len(lines) - 2:
+        return None
+    del lines[-2:]
+    return lines
+
+
+def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
+    """As `parse_request_head`, of its lines, a list that is used up."""
     if len(lines) - 1 > max_headers:
         raise ProtocolError(errors.HEAD_TOO_LARGE, f"{len(lines) - 1} fields")
     start_line = lines[0]

@@ -31,7 +31,7 @@ from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.http1.grammar import GrammarError
-from sidecar.http1.head import find_head_end, parse_request_head
+from sidecar.http1.head import find_head_end, lone_head, parse_request_head, parse_request_lines
 from sidecar.message import Framing, RequestHead
 from sidecar.proxy.forwarding import Forwarder
 from sidecar.proxy.relay import State
@@ -262,30 +262,34 @@ class DownstreamConnection(Forwarder):
         """
         # "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF)
         # received prior to the request-line" (RFC 9112, 2.2).
-        if data[:2] == b"\r\n":
+        if data[0] == 0x0D and data[:2] == b"\r\n":
             begin = 2
             while data.startswith(b"\r\n", begin):
                 begin += 2
             data, scanned = data[begin:], 0
         limits = self._live.plan.limits
         try:
-            if scanned and data[scanned : scanned + 1] == b"\n":
-                scanned += 1  # its CR was looked at before
-            end = find_head_end(data, scanned)
-            if (end if end >= 0 else len(data)) > limits.max_header_bytes:
-                is_line_too_long = data.find(b"\r\n", 0, limits.max_header_bytes) < 0
-                raise ProtocolError(errors.TARGET_TOO_LONG if is_line_too_long else errors.HEAD_TOO_LARGE)
-            if end < 0:
-                self._await_head(data)
-                return None
-            head = parse_request_head(data[:end], limits.max_headers)
+            lines = lone_head(data) if not scanned and len(data) <= limits.max_header_bytes else None
+            if lines is not None:
+                head, rest = parse_request_lines(lines, limits.max_headers), b""
+            else:
+                if scanned and data[scanned : scanned + 1] == b"\n":
+                    scanned += 1  # its CR was looked at before
+                end = find_head_end(data, scanned)
+                if (end if end >= 0 else len(data)) > limits.max_header_bytes:
+                    is_line_too_long = data.find(b"\r\n", 0, limits.max_header_bytes) < 0
+                    raise ProtocolError(errors.TARGET_TOO_LONG if is_line_too_long else errors.HEAD_TOO_LARGE)
+                if end < 0:
+                    self._await_head(data)
+                    return None
+                head, rest = parse_request_head(data[:end], limits.max_headers), data[end + 4 :]
         except ProtocolError as error:
             self._refuse(error.reason, error.detail, data)
             return None
         except GrammarError as error:
             self._refuse(errors.BAD_REQUEST, str(error), data)
             return None
-        return self._begin(head, data[end + 4 :])
+        return self._begin(head, rest)
 
     def _await_head(self, data: bytes) -> None:
         """Keep the beginning of a head, or nothing of one, and give the rest its time."""

@@ -327,7 +327,7 @@ class Telemetry:
                 agent = _agent(head.fields)
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
-            second, rest = divmod(start_ns, 1_000_000_000)
+            second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000
             target = b"null"
             if head is not None:
                 target = access_log.quote(head.path if head.query is None else b"%b?%b" % (head.path, head.query))

@@ -8,10 +8,10 @@ vendor creates a new traceparent header and deletes the tracestate" (4.3).
 
 from __future__ import annotations
 
+import os
 import re
 from binascii import hexlify
 from collections.abc import Sequence
-from random import randbytes
 from typing import Final
 
 # version "-" trace-id "-" parent-id "-" trace-flags; HEXDIGLC only (3.2.1). What follows is for versions to come.
@@ -49,7 +49,7 @@ class _Digits:
         at = self._at
         end = at + count
         if end > len(self._text):
-            self._text = hexlify(randbytes(_DIGITS_AT_ONCE // 2))
+            self._text = hexlify(os.urandom(_DIGITS_AT_ONCE // 2))
             at, end = 0, count
         self._at = end
         return self._text[at:end]

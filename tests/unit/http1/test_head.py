@@ -7,12 +7,14 @@ import pytest
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.http1.grammar import TOKEN, VALUE, GrammarError
-from sidecar.http1.head import _heads, find_head_end, parse_request_head, parse_response_head, response_head
+from sidecar.http1.head import _heads, find_head_end, lone_head, parse_request_head, parse_response_head, response_head
 from sidecar.message import Framing, Kind, RequestHead, ResponseHead
 
 
 def request(*lines: bytes, max_headers: int = 100) -> RequestHead:
-    return parse_request_head(b"\r\n".join(lines), max_headers)
+    block = b"\r\n".join(lines)
+    assert lone_head(block + b"\r\n\r\n") in (block.split(b"\r\n"), None)
+    return parse_request_head(block, max_headers)
 
 
 def response(*lines: bytes, method: bytes = b"GET", max_headers: int = 100) -> ResponseHead:
@@ -290,3 +292,29 @@ class TestStatusLine:
         assert len(_heads) <= 512
         large = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx: " + b"y" * 2000
         assert response_head(large, 9, b"GET") is not response_head(large, 9, b"GET")
+
+
+class TestLoneHead:
+    """What came is one head and nothing else."""
+
+    @pytest.mark.parametrize(
+        ("data", "lines"),
+        [
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", [b"GET / HTTP/1.1", b"Host: a"]),
+            (b"GET / HTTP/1.0\r\n\r\n", [b"GET / HTTP/1.0"]),
+            (b"", None),
+            (b"\r\n", None),
+            (b"\r\n\r\n", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n\r\n\r\n", None),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nx: " + b"y" * 4096 + b"\r\n\r\n", None),
+        ],
+    )
+    def test_it_is_a_head_only_if_nothing_follows_and_nothing_is_missing(
+        self, data: bytes, lines: list[bytes] | None
+    ) -> None:
+        """Everything else is for who searches for the end."""
+        assert lone_head(data) == lines
