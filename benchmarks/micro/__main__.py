@@ -113,10 +113,14 @@ def macro() -> tuple[str, float, float] | None:
     """The newest comparison's file, and what relay and sidecar (scenario `full`) cost in it."""
     for path in sorted(_RESULTS.glob("compare-*.json"), reverse=True):
         try:
-            summary = json.loads(path.read_text())["scenarios"]["full"]["summary"]
-            return path.name, summary["relay"]["cpu_us"]["median"], summary["sidecar"]["cpu_us"]["median"]
-        except (KeyError, TypeError, ValueError):
-            continue
+            records = json.loads(path.read_text())["scenarios"]["full"]["records"]
+            costs = [
+                statistics.median(one["cpu_us"] for one in records if one["subject"] == subject)
+                for subject in ("relay", "sidecar")
+            ]
+            return path.name, costs[0], costs[1]
+        except (KeyError, statistics.StatisticsError):
+            continue  # of another form, or without one of the two
     return None
 
 
