@@ -5,8 +5,9 @@ From the start of `sidecar run` to readiness, and what the process then weighs.
 
 A run begins with the exec of the command and ends when `/ready` answers 200, which is asked every 2 ms; the file has
 `--routes` routes of several kinds, a tenth of them with regular expressions, two upstreams, an access log, metrics.
-Memory is the proportional set size of the process when its compiler has gone. Prints each figure's median, least and
-most; the machine should be quiet, of two cores or more.
+The time that the sidecar and its compiler, which run side by side, have had a CPU until then says what a quiet machine
+of two cores would take at least, also where the machine is not quiet. Memory is the proportional set size of the
+process when its compiler has gone. Prints each figure's median, least and most.
 """
 
 from __future__ import annotations
@@ -76,6 +77,18 @@ def is_ready(port: int) -> bool:
         connection.close()
 
 
+def cpu_ms(pid: int) -> float:
+    """Milliseconds for which the threads of a process had a CPU."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e6
+
+
+def children(pid: int) -> list[int]:
+    """Processes that this one has started."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
 def start(command: Sequence[str], metrics: int) -> tuple[float, subprocess.Popen[bytes]]:
     """Seconds until it is ready, and the process."""
     began = time.perf_counter()
@@ -121,8 +134,12 @@ def main() -> None:
         path.write_text(configuration(options.routes, port, metrics, admin, Path(folder) / "access.log"))
         command = [*shlex.split(options.sidecar), "run", "-c", str(path)]
         times_ms: list[float] = []
+        own_ms: list[float] = []
+        compilers_ms: list[float] = []
         for _ in range(options.runs):
             took_s, process = start(command, metrics)
+            own_ms.append(cpu_ms(process.pid))
+            compilers_ms += (cpu_ms(child) for child in children(process.pid))
             times_ms.append(took_s * 1000)
             stop(process)
         _, process = start(command, metrics)
@@ -131,6 +148,9 @@ def main() -> None:
         stop(process)
     print(f"{options.routes} routes, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     print(shown("start to ready", times_ms, "ms"))
+    print(shown("sidecar's CPU", own_ms, "ms"))
+    if compilers_ms:
+        print(shown("compiler's CPU", compilers_ms, "ms"))
     print(shown("memory, PSS", [memory], "MiB"))
 
 

@@ -24,7 +24,6 @@ from sidecar.runtime.frames import Header, Kind, Wanted, read_header
 from sidecar.runtime.listeners import ListenerSpec, Role
 from sidecar.runtime.sections import Written
 from sidecar.runtime.slices import Steps
-from sidecar.telemetry.settings import LogFilter, TelemetrySettings
 from sidecar.upstream.balance import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.passthrough import Passthrough
@@ -53,20 +52,6 @@ class Draft:
     listeners: tuple[ListenerSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """
-    What takes the place of the last configuration.
-
-    Attributes:
-        plan: For the data path.
-        telemetry: For telemetry.
-    """
-
-    plan: Plan
-    telemetry: TelemetrySettings
-
-
 class Compiler:
     """
     Makes plans; lives as long as the process, because the passthrough cluster does.
@@ -85,7 +70,7 @@ class Compiler:
         """Endpoints that requests have named; None as long as no configuration has let them."""
         return self._passthrough
 
-    def compile(self, draft: Draft, clusters: Mapping[str, Cluster], generation: int) -> Steps[Compiled]:
+    def compile(self, draft: Draft, clusters: Mapping[str, Cluster], generation: int) -> Steps[Plan]:
         """
         Build the plan.
 
@@ -111,7 +96,7 @@ class Compiler:
         if problems:
             raise RefusedError(problems)
         limits = config.limits
-        plan = Plan(
+        return Plan(
             generation=generation,
             config_hash=draft.header.config_hash,
             sides=(sides[Direction.INBOUND], sides[Direction.OUTBOUND]),
@@ -128,7 +113,6 @@ class Compiler:
             drain_timeout_s=config.drain.timeout,
             drain_delay_s=config.drain.delay,
         )
-        return Compiled(plan, telemetry_settings(config))
 
     def _side(
         self, direction: Direction, draft: Draft, routes: RouteCompiler, problems: list[CompileError]
@@ -250,26 +234,3 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
         zone=zone,
         zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
     )
-
-
-def telemetry_settings(config: model.Config) -> TelemetrySettings:
-    """What the file says about telemetry; what it does not say, the environment decides."""
-    service, telemetry = config.service, config.telemetry
-    log = telemetry.access_log
-    return TelemetrySettings(
-        service_name=service.name,
-        service_version=service.version or "",
-        service_namespace=service.namespace or "",
-        otlp_endpoint=telemetry.traces.otlp_endpoint,
-        sample=telemetry.traces.sample,
-        access_log_path=log.path if log.format != "off" else None,
-        access_log_template=log.format if log.format not in ("json", "off") else None,
-        access_log_when=_log_filter(log.when) if log.when is not None else None,
-        propagators=tuple(telemetry.traces.propagators) if telemetry.traces.propagators is not None else None,
-        compat=tuple(telemetry.metrics.compat),
-    )
-
-
-def _log_filter(when: model.LogWhen) -> LogFilter:
-    slower_than_ns = round(when.slower_than * 1e9) if when.slower_than is not None else None
-    return LogFilter(tuple(when.status), slower_than_ns, when.sample)

@@ -32,7 +32,7 @@ def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
     try:
         draft = at_once(make_draft(frames))
         clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-        plan = at_once(Compiler(_scope).compile(draft, clusters, 1)).plan
+        plan = at_once(Compiler(_scope).compile(draft, clusters, 1))
     except RefusedError as refusal:
         raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
     if loaded.config.tests:

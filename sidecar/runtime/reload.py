@@ -25,6 +25,7 @@ from sidecar.net.timers import Timers
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
 from sidecar.runtime.compile import Compiler, Draft, make_draft
+from sidecar.runtime.compile_telemetry import telemetry_settings
 from sidecar.runtime.effective import Effective
 from sidecar.runtime.frames import FrameError, PlanSource, PlanSourceError, read_header, read_problems
 from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
@@ -177,11 +178,11 @@ class Reloader:
         preparation = await self._registry.prepare(draft.clusters, DNS_TIMEOUT_S)
         built: Plan | None = None
         try:
-            compiled = await in_slices(self.compiler.compile(draft, preparation.clusters, self._generation + 1))
-            built = compiled.plan
+            plan = built = await in_slices(self.compiler.compile(draft, preparation.clusters, self._generation + 1))
+            settings = telemetry_settings(draft.written.settings)
             if self.live is None:
                 # Doors need it; nothing is open yet, so nobody can reach it before the swap below.
-                self.live = Live(compiled.plan, self._telemetry, self._timers, self._loop)
+                self.live = Live(plan, self._telemetry, self._timers, self._loop)
             change = await self.listeners.open(draft.listeners)
             if self._is_closed:
                 change.abandon()
@@ -195,14 +196,14 @@ class Reloader:
             raise
         # --- the swap: from here to the next await, all or nothing ---
         preparation.commit()
-        self._telemetry.reconfigure(compiled.telemetry)
-        if self.live.plan is not compiled.plan:
+        self._telemetry.reconfigure(settings)
+        if self.live.plan is not plan:
             self._retired.add(self.live.plan)
-        self.live.plan = compiled.plan
+        self.live.plan = plan
         self.config = draft.written.settings
         self.effective = Effective(self.path, draft.written)
         self._generation += 1
-        self._telemetry.config_applied(compiled.plan.config_hash, is_reload=self._generation > 1)
+        self._telemetry.config_applied(plan.config_hash, is_reload=self._generation > 1)
         # --- end of the swap ---
         await change.commit()
 

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sidecar.config.load import Loaded, load_source
 from sidecar.config.source import make_source
-from sidecar.runtime.compile import Compiled, Compiler, Draft, make_draft
+from sidecar.proxy.plan import Plan
+from sidecar.runtime.compile import Compiler, Draft, make_draft
+from sidecar.runtime.compile_telemetry import telemetry_settings
 from sidecar.runtime.dry_run import dry_run
 from sidecar.runtime.slices import at_once
 from sidecar.runtime.write_frames import write_frames
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What takes the place of the last configuration."""
+
+    plan: Plan
+    telemetry: TelemetrySettings
 
 
 def loaded(text: str, env: Mapping[str, str] | None = None) -> Loaded:
@@ -46,4 +57,5 @@ def compiled(text: str, by: Compiler | None = None, generation: int = 1) -> Comp
     """Compile a file, with clusters that nobody refreshes."""
     draft = draft_of(text)
     clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-    return at_once((by or compiler()).compile(draft, clusters, generation))
+    plan = at_once((by or compiler()).compile(draft, clusters, generation))
+    return Compiled(plan, telemetry_settings(draft.written.settings))

@@ -216,7 +216,7 @@ def test_compiling_gives_way_to_traffic() -> None:
         while not task.done():
             turns += 1
             await asyncio.sleep(0)
-        assert len((await task).plan.sides[1].table.routes) == 1004
+        assert len((await task).sides[1].table.routes) == 1004
         return turns
 
     assert asyncio.run(run()) > 3
