@@ -94,6 +94,7 @@ class RequestHead:
         content_length: Bytes of the body if framing is LENGTH, else 0.
         keep_alive: Whether the client's side of the connection may be reused after this exchange.
         absolute: Whether the target was in absolute form, that is, the client speaks to a forward proxy.
+        is_plain: Whether path and query hold nothing that JSON would have to escape; may be false all the same.
         params: Query parameters, parsed at first use by `routing`; None until then.
     """
 
@@ -103,6 +104,7 @@ class RequestHead:
         "fields",
         "framing",
         "host",
+        "is_plain",
         "keep_alive",
         "kinds",
         "method",
@@ -126,6 +128,7 @@ class RequestHead:
         self.content_length = 0
         self.keep_alive = True
         self.absolute = False
+        self.is_plain = False
         self.params: dict[bytes, bytes] | None = None
 
     def first(self, name: bytes) -> bytes | None:

@@ -13,7 +13,7 @@ from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.http1.framing import frame_request, frame_response
 from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, _remembered, learn
-from sidecar.http1.target import split_target
+from sidecar.http1.target import is_plain, split_query, split_target
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 
 # What is longer is a body, or many requests.
@@ -83,8 +83,14 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
         minor = 1 if version == b"HTTP/1.1" else _other_minor(version)
         if method not in _METHODS and (not method or method.translate(None, TOKEN)):
             raise GrammarError("an invalid method")
-        named, path, query = split_target(method, target)
+        named: tuple[bytes, int | None] | None = None
+        plain = is_plain(target) and method != b"CONNECT"
+        if plain:
+            path, query = split_query(target)
+        else:
+            named, path, query = split_target(method, target)
         head = RequestHead(method, path, query, minor)
+        head.is_plain = plain
         head.fields = fields = [_remembered.get(line) or learn(line) for line in lines]
         kinds = 0
         noted: list[Field] = []

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from sidecar import clock
 from sidecar.exchange import Direction, Exchange
-from sidecar.message import Field, Kind
+from sidecar.message import Field, Kind, RequestHead
 from sidecar.telemetry import access_log, spans, tracecontext
 from sidecar.telemetry.compat import Compat
 from sidecar.telemetry.exposition import Format, Section
@@ -330,7 +330,7 @@ class Telemetry:
             second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000
             target = b"null"
             if head is not None:
-                target = access_log.quote(head.path if head.query is None else b"%b?%b" % (head.path, head.query))
+                target = _target(head)
             waited = b"null"
             if exchange.first_byte_ns:
                 waited = access_log.milliseconds(exchange.first_byte_ns - exchange.sent_ns)
@@ -438,6 +438,13 @@ class Telemetry:
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
         return await self._scrape.sliced(form, self._compat, is_compressed=is_compressed)
+
+
+def _target(head: RequestHead) -> bytes:
+    """Path and query as a JSON string."""
+    if not head.is_plain:
+        return access_log.quote(head.path if head.query is None else b"%b?%b" % (head.path, head.query))
+    return b'"%b"' % head.path if head.query is None else b'"%b?%b"' % (head.path, head.query)
 
 
 def _agent(fields: list[Field]) -> Agent | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sidecar.http1.grammar import TARGET, GrammarError
-from sidecar.http1.target import normalise, split_target
+from sidecar.http1.target import is_plain, normalise, split_query, split_target
+from sidecar.telemetry.access_log import escape
 
 UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
@@ -93,6 +94,20 @@ def test_paths_have_one_normal_form(path: bytes, normal: bytes) -> None:
     """RFC 3986, 5.2.4 and 6.2.2: dot segments go, also encoded ones; slashes, `%2F` and double escapes stay."""
     assert normalise(path) == normal
     assert normalise(normal) == normal
+
+
+def test_a_plain_target_is_what_all_other_questions_would_leave_alone() -> None:
+    """Over all octets, at each place: taken apart as ever, normal, and itself as JSON."""
+    plain = 0
+    for octet in range(256):
+        for template in (b"%b", b"/%b", b"/a%bb", b"/a/%b", b"/a?%b", b"/a?b=%b&c", b"/%b/..", b"x%b"):
+            target = template % bytes((octet,))
+            if is_plain(target):
+                plain += 1
+                path, query = split_query(target)
+                assert split_target(b"GET", target) == (None, path, query)
+                assert escape(target) == target
+    assert plain > 400
 
 
 def test_query_is_passed_as_it_came() -> None:
