@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from sidecar import clock
@@ -19,7 +19,7 @@ from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, Kind, RequestHead
 from sidecar.telemetry import access_log, spans, tracecontext
 from sidecar.telemetry.compat import Compat
-from sidecar.telemetry.exposition import Format, Section
+from sidecar.telemetry.exposition import Format
 from sidecar.telemetry.line_template import LineTemplate
 from sidecar.telemetry.metrics import RequestMetrics, code_label
 from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
@@ -56,6 +56,7 @@ class Telemetry:
 
     Attributes:
         observers: Who looks on at this moment; usually nobody, which costs nothing.
+        numbers: What a scrape sees.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Telemetry:
         self._remembered = Remembered()
         self._environment = environment
         self._sinks = Sinks(environment)
-        self._scrape = Scrape(
+        self.numbers = Scrape(
             self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams, self._sinks,
             connections, self._active,
         )  # fmt: skip
@@ -122,7 +123,7 @@ class Telemetry:
             return
         if not is_compat_same:
             self._compat = Compat(settings.compat, resource, self._environment) if settings.compat else None
-            forms.compat = self._compat
+            forms.compat = self.numbers.compat = self._compat
         forms.template = LineTemplate(text) if text is not None else None
         forms.when = when
         self._slow_ns = when.slower_than_ns if when is not None and when.slower_than_ns is not None else 1 << 62
@@ -422,22 +423,13 @@ class Telemetry:
 
     # --- the scrape ------------------------------------------------------------------------------------------
 
-    @property
-    def resource(self) -> Mapping[str, str]:
-        """Who the telemetry is about, by OpenTelemetry's attributes."""
-        return self._sinks.resource
-
-    def sections(self) -> Iterator[Section]:
-        """What a scrape sees, as numbers; see `exposition.Section`."""
-        return self._scrape.sections(self._compat)
-
     def exposition(self, form: Format = Format.TEXT) -> bytes:
         """Everything at once, in one of Prometheus' formats; for tests and tools, because it holds the loop."""
-        return self._scrape.whole(form, self._compat)
+        return self.numbers.whole(form)
 
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
-        return await self._scrape.sliced(form, self._compat, is_compressed=is_compressed)
+        return await self.numbers.sliced(form, is_compressed=is_compressed)
 
 
 def _target(head: RequestHead) -> bytes:

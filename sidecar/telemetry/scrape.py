@@ -30,6 +30,9 @@ class Scrape:
     """
     All that a scrape shows.
 
+    Attributes:
+        compat: Other meshes' metrics, or None.
+
     Args:
         connections: Open client connections by direction, at any moment.
         active: Exchanges that have begun and are not over, by direction.
@@ -54,16 +57,22 @@ class Scrape:
         self._sinks = sinks
         self._connections = connections
         self._active = active
+        self.compat: Compat | None = None
 
-    def whole(self, form: Format, compat: Compat | None = None) -> bytes:
+    @property
+    def resource(self) -> Mapping[str, str]:
+        """Who the telemetry is about, by OpenTelemetry's attributes."""
+        return self._sinks.resource
+
+    def whole(self, form: Format) -> bytes:
         """Everything as text at once; holds the loop for as long as that takes."""
-        return b"".join((*exposition.written(self.sections(compat), form), exposition.process(form)))
+        return b"".join((*exposition.written(self.sections(), form), exposition.process(form)))
 
-    async def sliced(self, form: Format, compat: Compat | None = None, *, is_compressed: bool) -> bytes:
+    async def sliced(self, form: Format, *, is_compressed: bool) -> bytes:
         """The same, giving way to others whenever a slice is used up; a thread does what can be done in one."""
-        return await exposition.sliced(self.sections(compat), form, exposition.process, is_compressed=is_compressed)
+        return await exposition.sliced(self.sections(), form, exposition.process, is_compressed=is_compressed)
 
-    def sections(self, compat: Compat | None) -> Iterator[Section]:
+    def sections(self) -> Iterator[Section]:
         """Every metric once."""
         for _ in self._scopes.expire():
             yield None
@@ -87,10 +96,10 @@ class Scrape:
         yield from self._told_and_lost()
         yield from standing.workers(1, 1, {})
         yield from standing.identity(self._sinks.resource)
-        if compat is not None:
+        if self.compat is not None:
             shown, downstreams = self._upstreams.shown(), self._downstreams
             is_good = self._configuration.is_good
-            yield from compat.sections(View(shown, downstreams.opened, downstreams.closed, is_config_good=is_good))
+            yield from self.compat.sections(View(shown, downstreams.opened, downstreams.closed, is_config_good=is_good))
 
     def _by_direction(self, row: catalogue.Metric, numbers: list[int]) -> Numbers:
         return Numbers(row, labelled(row, [((direction.label,), numbers[direction]) for direction in Direction]))

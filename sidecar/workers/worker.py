@@ -122,7 +122,7 @@ class Worker(Sidecar):
         self._is_first = True
         self._answers: dict[int, Stream] = {}
         self._wants_more: dict[int, asyncio.Event] = {}
-        self._reporter = Reporter(self.telemetry.sections)
+        self._reporter = Reporter(self.telemetry.numbers.sections)
         self._one_report = asyncio.Lock()
         self._last_report_s = 0.0
         self._endpoints = Endpoints.everything(self.views)
@@ -179,7 +179,7 @@ class Worker(Sidecar):
         live = self.reloader.live
         assert live is not None
         return {
-            "resource": dict(self.telemetry.resource),
+            "resource": dict(self.telemetry.numbers.resource),
             "drain_timeout_s": live.plan.drain_timeout_s,
             "drain_delay_s": live.plan.drain_delay_s,
         }

@@ -140,7 +140,7 @@ def test_two_workers_read_as_one_with_all_their_requests() -> None:
     for _ in range(2):
         one = telemetry_with_routes(3)
         share = merged.join()
-        for piece in Reporter(lambda one=one: one.sections()).pieces():  # type: ignore[misc]
+        for piece in Reporter(lambda one=one: one.numbers.sections()).pieces():  # type: ignore[misc]
             if piece is not None:
                 share.take(piece)
     for number in range(3):
@@ -160,7 +160,7 @@ def test_no_stretch_of_a_report_of_2000_routes_takes_5_ms() -> None:
     share = Merged().join()
     longest_told = longest_taken = 0.0
     before = time.thread_time()
-    for piece in Reporter(telemetry.sections).pieces():
+    for piece in Reporter(telemetry.numbers.sections).pieces():
         now = time.thread_time()
         longest_told = max(longest_told, now - before)
         if piece is not None:
