@@ -162,7 +162,7 @@ def test_a_large_file_is_built_swapped_and_let_go_in_steps_of_bounded_work(monke
     No step between two turns of the loop calls more functions than a few hundred, however many routes there are; calls
     are counted, not time.
     """
-    monkeypatch.setattr(slices, "SLICE_S", 0.0)
+    monkeypatch.setattr(slices, "LONGEST_SLICE_S", 0.0)
     routes = 1500
 
     async def then(reloader: Reloader) -> None:
@@ -210,3 +210,28 @@ def test_slices_give_way_and_hand_on_result_and_error() -> None:
     assert slices.at_once(work(False)) == 7
     with pytest.raises(KeyError):
         slices.at_once(work(True))
+
+
+def test_a_busy_loop_leaves_work_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns of 4 ms get slices of 1 ms instead of half of one: a clock that is held, a step of 100 us."""
+    now = 0.0
+    monkeypatch.setattr(slices.time, "perf_counter", lambda: now)
+    steps_of_slices = [0]
+
+    def work() -> slices.Steps[None]:
+        nonlocal now
+        for _ in range(60):
+            now += 0.0001
+            steps_of_slices[-1] += 1
+            yield
+
+    async def run() -> None:
+        nonlocal now
+        task = asyncio.create_task(in_slices(work()))
+        while not task.done():
+            await asyncio.sleep(0)
+            steps_of_slices.append(0)
+            now += 0.004
+
+    asyncio.run(run())
+    assert [count for count in steps_of_slices if count][:3] == pytest.approx([5, 10, 10], abs=1)

@@ -83,7 +83,7 @@ def test_a_plan_is_let_go_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop goes on in between: with slices of nothing, once for every step."""
     from sidecar.runtime import slices
 
-    monkeypatch.setattr(slices, "SLICE_S", 0.0)
+    monkeypatch.setattr(slices, "LONGEST_SLICE_S", 0.0)
 
     async def run() -> int:
         plans = Retired(asyncio.get_running_loop(), dict)
