@@ -221,6 +221,10 @@ class TestEveryPhase:
         with Client(sidecar.outbound_port) as client:
             client.get(path, host="pair", method="POST", body=BODY)
             response = final(client, "POST")
+        if phase is at_accept and end is not hang and response.status == 200:
+            # The end was here before the first octet was written: nothing had been sent, and the second try is the first.
+            assert len(recorder.whole) == 1
+            return
         assert response.status == (504 if end is hang else 503)
         assert len(recorder.begun) <= 1
         assert not recorder.whole
