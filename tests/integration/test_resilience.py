@@ -222,7 +222,7 @@ class TestEveryPhase:
             client.get(path, host="pair", method="POST", body=BODY)
             response = final(client, "POST")
         if phase is at_accept and end is not hang and response.status == 200:
-            # The end was here before the first octet was written: nothing had been sent, and the second try is the first.
+            # The end was here before the first octet was written: nothing was sent, and the second try is the first.
             assert len(recorder.whole) == 1
             return
         assert response.status == (504 if end is hang else 503)
