@@ -132,8 +132,8 @@ def main() -> int:
     try:
         bench = Bench(subjects, folder, options.rounds, options.seconds, subject_cpus, other_cpus, options.keep)
         run(bench, options.scenarios, document)
-    except (StartError, WrongWorkError) as problem:
-        print(f"stopped: {problem}", file=sys.stderr)
+    except (StartError, WrongWorkError, OSError) as problem:
+        print(f"stopped: {problem}; what was measured before is kept", file=sys.stderr)
         status = 1
     finally:
         if options.keep:

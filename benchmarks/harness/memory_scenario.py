@@ -40,10 +40,10 @@ def memory(bench: Bench) -> Result:
     ):
         requests = Traffic().requests(seed=3)
         time.sleep(SETTLE_S)
-        for entry in entries:
+        for place, entry in enumerate(entries):
             started_mib = tree_pss_mib(entry.running.process.pid)
             warm(entry.running, entry.sink_port, bench.load())
-            record = _idle(entry, requests, count)
+            record = _idle(entry, requests, count, place)
             record["started_mib"] = round(started_mib, 2)
             records.append(record)
             print(
@@ -64,8 +64,13 @@ def _open_files() -> int:
     return hard if hard != resource.RLIM_INFINITY else FILES
 
 
-def _idle(entry: Entry, requests: Sequence[bytes], count: int) -> Record:
-    """Open the connections, ask once on each, leave them, and see what they weigh."""
+def _idle(entry: Entry, requests: Sequence[bytes], count: int, place: int) -> Record:
+    """
+    Open the connections, ask once on each, leave them, and see what they weigh.
+
+    Args:
+        place: Of the subject among the others: each has addresses of its own, because closed connections hold their ports.
+    """
     pid = entry.running.process.pid
     time.sleep(SETTLE_S)
     before = tree_pss_mib(pid)
@@ -74,7 +79,8 @@ def _idle(entry: Entry, requests: Sequence[bytes], count: int) -> Record:
         kept = select.poll()
         while answered < count:
             sockets = [
-                _connect(entry.running.port, number) for number in range(answered, min(answered + AT_ONCE, count))
+                _connect(entry.running.port, place, number)
+                for number in range(answered, min(answered + AT_ONCE, count))
             ]
             for number, each in enumerate(sockets, answered):
                 held.callback(each.close)
@@ -98,8 +104,8 @@ def _idle(entry: Entry, requests: Sequence[bytes], count: int) -> Record:
     }
 
 
-def _connect(port: int, number: int) -> socket.socket:
-    source = f"127.0.1.{1 + number // PER_ADDRESS}", 0
+def _connect(port: int, place: int, number: int) -> socket.socket:
+    source = f"127.0.{1 + place}.{1 + number // PER_ADDRESS}", 0
     return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=source)
 
 
