@@ -69,7 +69,7 @@ def _idle(entry: Entry, requests: Sequence[bytes], count: int, place: int) -> Re
     Open the connections, ask once on each, leave them, and see what they weigh.
 
     Args:
-        place: Of the subject among the others: each has addresses of its own, because closed connections hold their ports.
+        place: Of the subject among the others: each gets addresses of its own, for closed connections hold their ports.
     """
     pid = entry.running.process.pid
     time.sleep(SETTLE_S)

@@ -109,14 +109,14 @@ def rows_of(measured: Mapping[str, float]) -> dict[str, float]:
     return rows
 
 
-def macro() -> tuple[str, float, float] | None:
-    """The newest comparison's file, and what relay and sidecar (scenario `full`) cost in it."""
+def macro(subject: str) -> tuple[str, float, float] | None:
+    """The newest comparison's file, and what relay and subject (scenario `full`) cost in it."""
     for path in sorted(_RESULTS.glob("compare-*.json"), reverse=True):
         try:
             records = json.loads(path.read_text())["scenarios"]["full"]["records"]
             costs = [
-                statistics.median(one["cpu_us"] for one in records if one["subject"] == subject)
-                for subject in ("relay", "sidecar")
+                statistics.median(one["cpu_us"] for one in records if one["subject"] == name)
+                for name in ("relay", subject)
             ]
             return path.name, costs[0], costs[1]
         except (KeyError, statistics.StatisticsError):
@@ -155,12 +155,13 @@ def main() -> int:
         print(f"{stage.name:<11}{figure:>7.2f}{budget:>8.2f}  {verdict:<12} {stage.what}")
     total, budget = sum(rows.values()), sum(stage.budget_us for stage in STAGES) * pace
     print(f"{'together':<11}{total:>7.2f}{budget:>8.2f}\n")
-    compared = macro()
+    subject = "sidecar" if clock.__file__.endswith(".py") else "compiled"
+    compared = macro(subject)
     if compared is not None:
-        name, relay, sidecar = compared
+        name, relay, cost = compared
         explained = total / pace + relay
-        print(f"{name}: sidecar {sidecar:.1f} us a request, relay {relay:.1f}")
-        print(f"together, at its pace, and relay {explained:.1f}; left to explain {sidecar - explained:+.1f}")
+        print(f"{name}: {subject} {cost:.1f} us a request, relay {relay:.1f}")
+        print(f"together, at its pace, and relay {explained:.1f}; left to explain {cost - explained:+.1f}")
     return 1 if wants.strict and over else 0
 
 
