@@ -62,7 +62,7 @@ class Outbox:
 class BatchingWriter:
     """
     A connection whose writes wait for the end of the turn; an `asyncio.Protocol` by its methods, not by its bases,
-    because a compiled class has none that is not (docs/performance.md).
+    because a compiled class has none that is not (docs/compiled.md).
 
     Everything that is written goes through `write`, and the connection ends through `end`, `end_writing` or
     `transport.abort`, so that order is kept: the first two flush, an abort drops.

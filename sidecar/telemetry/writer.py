@@ -86,7 +86,6 @@ class LogFile:
     def __init__(self, path: str, losses: LogLosses, max_buffer_bytes: int = MAX_BUFFER_BYTES) -> None:
         self.path = path
         self._losses = losses
-        self._refused_counted = 0
         self._descriptor = -1
         self._is_torn = False  # the last write ended in the middle of a line
         self._is_failing = False
