@@ -70,11 +70,6 @@ def decimal(number: int) -> bytes:
     return _SMALL[number] if number < 4096 else b"%d" % number
 
 
-def three_digits(number: int) -> bytes:
-    """`007`, of 0 to 999."""
-    return _THREE_DIGITS[number]
-
-
 def milliseconds(ns: int) -> bytes:
     """Nanoseconds as milliseconds with three decimals."""
     us = (ns + 500) // 1000
