@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import Response, SidecarProcess, running_sidecar
+from tests.support.signals import stop
 from tests.support.wait import eventually
 from tests.support.wire import Client, CutError, Message, ServerConnection
 
@@ -376,7 +377,7 @@ def test_a_server_that_is_stopped_costs_one_try_and_comes_back(tmp_path: Path) -
         text = two_of(one, two, "attempts: 2, on: [timeout], per_try_timeout: 200ms", outlier)
         with running_sidecar(tmp_path, text) as sidecar:
             assert {ask(sidecar).text for _ in range(4)} == {"one", "two"}
-            one.send(signal.SIGSTOP)
+            stop(one.process.pid)
             try:
                 answers = [ask(sidecar) for _ in range(12)]
                 assert {(answer.status, answer.text) for answer in answers} == {(200, "two")}

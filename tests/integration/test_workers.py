@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.signals import stop
 from tests.support.wait import eventually
 from tests.unit.telemetry.collector import Collector
 
@@ -280,7 +281,7 @@ class TestDeath:
         with running_sidecar(tmp_path, config(app)) as sidecar:
             pids = workers_of(sidecar)
             for pid in pids.values():
-                os.kill(pid, signal.SIGSTOP)
+                stop(pid)
             waiting = [socket.create_connection(("127.0.0.1", sidecar.inbound_port), 20) for _ in range(20)]
             for one in waiting:
                 one.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

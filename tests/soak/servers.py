@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.soak.recorder import Temper
-from tests.support.wait import eventually
+from tests.support.signals import stop
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,12 +57,12 @@ class Server:
         self.process.stdin.flush()
 
     def signal(self, number: signal.Signals) -> None:
-        """SIGSTOP or SIGCONT."""
+        """SIGSTOP, which has taken effect when this returns, or SIGCONT."""
         assert self.process is not None
-        self.process.send_signal(number)
         if number is signal.SIGSTOP:
-            stat = Path(f"/proc/{self.process.pid}/stat")
-            eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"{self.name} to be stopped")
+            stop(self.process.pid)
+        else:
+            self.process.send_signal(number)
 
     def kill(self) -> None:
         """End it without a word."""
