@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("repeatable", derandomize=True)
 if os.environ.get("HYPOTHESIS_RANDOM") != "1":
     settings.load_profile("repeatable")
+
+# A shell starts what it runs in the background with SIGINT ignored, which every child would inherit, and with it the
+# commands whose end by Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _test_the_build(build: Path) -> None:
