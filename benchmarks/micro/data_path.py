@@ -19,6 +19,7 @@ from typing import Any
 
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
+from sidecar.proxy.lent import LentReader
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.upstream_conn import UpstreamConnection
@@ -119,6 +120,20 @@ class Transport(asyncio.Transport):
         self.protocol = protocol
         self.last = b""
 
+    def arrive(self, data: bytes) -> None:
+        """Deliver what was read, in new octets or, of a large body, in the memory that it was asked to go into."""
+        protocol = self.protocol
+        if isinstance(protocol, LentReader):
+            size = len(data)
+            protocol.get_buffer(-1)[:size] = data
+            protocol.buffer_updated(size)
+        else:
+            protocol.data_received(data)
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Deliver to this one from now on."""
+        self.protocol = protocol
+
     def write(self, data: Any) -> None:
         """Remember it, and that this was the last transport written to."""
         self.last = data
@@ -210,7 +225,7 @@ class DataPath:
 
     def answer(self, server: Transport, response: bytes) -> None:
         """A response, or a part of one, arrives and the turn ends."""
-        server.protocol.data_received(response)
+        server.arrive(response)
         self.loop.run()
 
     def round_trip(self, request: bytes, response: bytes = RESPONSE) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from typing import Final
+from typing import Final, cast
 
 log = logging.getLogger("sidecar.net")
 
@@ -21,21 +21,36 @@ _MAX_AT_ONCE: Final = 64
 # Bodies gain nothing by waiting, and a turn may read megabytes: the transport must say early when it has enough.
 MUCH_BYTES: Final = 16 * 1024
 _MAX_WAITING_PIECES: Final = 8
+# Above the high mark the other side is paused; both bound what one slow peer can make us hold.
+HIGH_BYTES: Final = 128 * 1024
+_LOW_BYTES: Final = 32 * 1024
+# Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a third of 106 octets, with which a response
+# of 1 MiB costs three quarters more (docs/memory.md).
+_MEMORY_BYTES: Final = 128_000
 
 
 class Outbox:
     """
-    The connections of one loop that have something to write.
+    The connections of one loop that have something to write, and the memory that they are lent for large bodies.
 
     Args:
         loop: Asked for one `call_soon` a turn in which anything is written.
+
+    Attributes:
+        memory: What the next read of a large body goes into, whichever connection's it is: what is read is written
+            before anything else is read.
     """
 
-    __slots__ = ("_loop", "_waiting")
+    __slots__ = ("_loop", "_waiting", "memory")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[BatchingWriter] = []
+        self.memory = memoryview(bytearray(_MEMORY_BYTES))
+
+    def give_away(self) -> None:
+        """A transport holds on to what it could not send of the memory: lend other memory from now on."""
+        self.memory = memoryview(bytearray(_MEMORY_BYTES))
 
     def add(self, writer: BatchingWriter) -> None:
         """Flush the writer at the end of this turn."""
@@ -76,6 +91,11 @@ class BatchingWriter:
         self._poll: select.poll | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
 
+    def attach(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is made: write to this transport, within bounds."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_BYTES, low=_LOW_BYTES)
+
     def write(self, data: bytes) -> None:
         """Write at the end of this turn, or at once if it is much."""
         out = self._out
@@ -99,6 +119,18 @@ class BatchingWriter:
             self._out = []
         if not self.transport.is_closing():
             self.transport.writelines(parts)
+
+    def write_lent(self, data: memoryview) -> None:
+        """As `write`, of a part of the outbox's `memory`, which may be written over as soon as this returns."""
+        if len(data) <= MUCH_BYTES:
+            self.write(bytes(data))
+            return
+        self.flush()
+        transport = self.transport
+        if not transport.is_closing():
+            transport.write(data)
+            if transport.get_write_buffer_size():
+                self._outbox.give_away()
 
     def flush(self) -> None:
         """Hand over what was written; afterwards the transport tells whether it could be sent."""

@@ -156,6 +156,13 @@ class Attempt(Retries):
             self._leave()
         self._client.on_payload(payload, is_end, trailers)
 
+    def on_lent(self, payload: memoryview, is_end: bool) -> None:
+        """Passed on; at its end the connection is no longer ours."""
+        if is_end:
+            self._connection = None
+            self._leave()
+        self._client.on_lent(payload, is_end)
+
     def on_switched(self, head: ResponseHead, rest: bytes) -> None:
         """Passed on."""
         self._has_response = True

@@ -25,7 +25,7 @@ import logging
 import socket
 import struct
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
@@ -36,7 +36,6 @@ from sidecar.message import Framing, RequestHead
 from sidecar.proxy.forwarding import Forwarder
 from sidecar.proxy.relay import State
 from sidecar.proxy.steps import find_route
-from sidecar.proxy.upstream_conn import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from sidecar.routing.actions import Forward
 
 if TYPE_CHECKING:
@@ -99,8 +98,7 @@ class DownstreamConnection(Forwarder):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         live = self._live
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.attach(transport)
         peer = transport.get_extra_info("peername")
         direction = self.listener_state.listener.direction
         self._peer = (peer[0], peer[1]) if isinstance(peer, tuple) and peer else ("unix", 0)

@@ -41,6 +41,9 @@ class ClientHalf(Protocol):
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body; the attempt is over if `is_end`."""
 
+    def on_lent(self, payload: memoryview, is_end: bool) -> None:
+        """As `on_payload`, of a body of known length; the memory is another's as soon as this returns."""
+
     def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
         """The exchange becomes a tunnel; None when it is one by CONNECT."""
 
@@ -105,6 +108,9 @@ class ResponseSink(Protocol):
 
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body."""
+
+    def on_lent(self, payload: memoryview, is_end: bool) -> None:
+        """As `on_payload`, of a body of known length; the memory is another's as soon as this returns."""
 
     def on_switched(self, head: ResponseHead, rest: bytes) -> None:
         """101: from here the connection is a tunnel, and `rest` its first bytes."""

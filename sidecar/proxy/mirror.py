@@ -111,6 +111,9 @@ class Copy:
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Ignored."""
 
+    def on_lent(self, payload: memoryview, is_end: bool) -> None:
+        """Ignored."""
+
     def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
         """A copy asks for no switch, and is not answered with one."""
         if self._attempt is not None:

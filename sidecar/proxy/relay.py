@@ -184,7 +184,20 @@ class WritingHalf(BatchingWriter):
             self.write_much(self._parts(payload, is_end, trailers))
         elif payload or is_end:
             self.write(self._framed(payload, is_end, trailers))
-        if is_end:
+        self._passed(exchange, received_ns)
+
+    def on_lent(self, payload: memoryview, is_end: bool) -> None:
+        """Write more of the body, whose length the client was told."""
+        exchange = self._exchange
+        assert exchange is not None
+        received_ns = clock.monotonic_ns() if is_end else 0
+        exchange.bytes_sent += len(payload)
+        self.write_lent(payload)
+        self._passed(exchange, received_ns)
+
+    def _passed(self, exchange: Exchange, received_ns: int) -> None:
+        """A part of the body was written; if it was the last, it came at this time."""
+        if received_ns:
             self._attempt = None
             exchange.received_ns = received_ns
             self._end(None)

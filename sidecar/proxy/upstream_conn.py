@@ -1,16 +1,6 @@
 """
 One connection to an upstream: reads responses, frames them, and belongs to one attempt at a time. *Hot path.*
 
-The state says what the next byte would be:
-
-    IDLE     nothing: it waits in the pool, and any byte from the peer closes it
-    HEAD     part of a response head, after a request was sent
-    LENGTH   part of a body of known length
-    CHUNKED  part of a chunked body
-    CLOSE    part of a body that ends with the connection
-    TUNNEL   anything: bytes of another protocol
-    CLOSED   nothing any more
-
 Every callback keeps one order: take the bytes, decide, leave the exchange if it is over, hand on, and never touch the
 connection's own state after handing on: whoever is told may already have given it the next request.
 """
@@ -32,29 +22,17 @@ from sidecar.message import Framing, ResponseHead
 from sidecar.net.flow import BatchingWriter, Outbox
 from sidecar.net.timers import NOT_ARMED, Timers
 from sidecar.proxy.halves import ResponseSink
+from sidecar.proxy.lent import LentReader
 from sidecar.proxy.plan import Limits
+from sidecar.proxy.upstream_state import State
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
-# Above the high mark the other side is paused; both bound what one slow peer can make us hold.
-WRITE_HIGH_BYTES: Final = 128 * 1024
-WRITE_LOW_BYTES: Final = 32 * 1024
 _FLUSH_S: Final = 30.0
 _MAX_READ_BYTES: Final = 256 * 1024
 _MAX_READS_BEFORE_WRITE: Final = 4
-
-
-class State:
-    """What the next byte would be. Integers, as `message.Framing` says."""
-
-    IDLE: Final = 0
-    HEAD: Final = 1
-    LENGTH: Final = 2
-    CHUNKED: Final = 3
-    CLOSE: Final = 4
-    TUNNEL: Final = 5
-    CLOSED: Final = 6
-    NAMES: Final = ("IDLE", "HEAD", "LENGTH", "CHUNKED", "CLOSE", "TUNNEL", "CLOSED")
+# If so much is left of a body, it is read into lent memory.
+_MIN_LENT_BYTES: Final = 128 * 1024
 
 
 class UpstreamConnection(BatchingWriter):
@@ -70,6 +48,7 @@ class UpstreamConnection(BatchingWriter):
         "_buffer",
         "_chunked",
         "_is_blocked",
+        "_is_lent",
         "_is_paused",
         "_is_untouched",
         "_keeps_alive",
@@ -112,6 +91,7 @@ class UpstreamConnection(BatchingWriter):
         self._left = 0
         self._keeps_alive = True
         self._is_blocked = False
+        self._is_lent = False
         self._is_paused = False
         self._is_untouched = True
         self._method = b""
@@ -233,6 +213,9 @@ class UpstreamConnection(BatchingWriter):
             self._is_blocked = False
             if self._is_paused:
                 self._update_reading()
+            if self._is_lent:
+                self._is_lent = False
+                self.transport.set_protocol(cast("asyncio.Protocol", self))
             deadline = self._timers.time() + self.endpoint.cluster.idle_timeout_s
             if self.bucket == NOT_ARMED:
                 self._timers.arm(self, deadline)
@@ -259,8 +242,7 @@ class UpstreamConnection(BatchingWriter):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The dial succeeded."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.attach(transport)
         self._timers.arm(self, self._timers.time() + self.endpoint.cluster.idle_timeout_s)
         self._on_connected(self)
 
@@ -329,6 +311,9 @@ class UpstreamConnection(BatchingWriter):
             if len(rest) < length:
                 self._left = length - len(rest)
                 self.state = State.LENGTH
+                if self._left >= _MIN_LENT_BYTES and not self.transport.is_closing():
+                    self._is_lent = True
+                    self.transport.set_protocol(cast("asyncio.Protocol", LentReader(self, self._outbox)))
                 sink.on_response(head, rest, False, [])
                 return
             if len(rest) > length:
@@ -350,17 +335,26 @@ class UpstreamConnection(BatchingWriter):
     def _on_length_bytes(self, data: bytes) -> None:
         sink = self.sink
         assert sink is not None
-        left = self._left - len(data)
-        if left > 0:
-            self._left = left
-            sink.on_payload(data, False, [])
-            return
-        keeps = self._keeps_alive
-        if left < 0:
-            # Bytes behind the response answer nothing; the response itself is whole.
-            keeps, data = False, data[: self._left]
-        self._leave(keeps)
-        sink.on_payload(data, True, [])
+        surplus = len(data) - self._left
+        is_end = self._advance(surplus)
+        sink.on_payload(data[:-surplus] if surplus > 0 else data, is_end, [])
+
+    def on_lent(self, data: memoryview) -> None:
+        """Bytes in lent memory, of a body of known length."""
+        sink = self.sink
+        assert sink is not None
+        surplus = len(data) - self._left
+        is_end = self._advance(surplus)
+        sink.on_lent(data[:-surplus] if surplus > 0 else data, is_end)
+
+    def _advance(self, surplus: int) -> bool:
+        """So many bytes came behind the response's end, or are missing; returns whether it has ended."""
+        if surplus < 0:
+            self._left = -surplus
+            return False
+        # Bytes behind the response answer nothing; the response itself is whole.
+        self._leave(self._keeps_alive and not surplus)
+        return True
 
     def _on_chunked_bytes(self, data: bytes, head: ResponseHead | None) -> None:
         sink, chunked = self.sink, self._chunked

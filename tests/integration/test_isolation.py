@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+from tests.support.origin import Origin, large
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.tagged import TaggedLoad, TaggedServer
 from tests.support.wait import eventually
+from tests.support.wire import Client
 
 
 def _text(server: TaggedServer) -> str:
@@ -54,3 +58,38 @@ def test_clients_that_leave_leave_nothing_to_others(tmp_path: Path) -> None:
         lines = sidecar.access_log()
         assert {row["response_flags"] for row in lines} <= {"-", "DC"}
         assert sum(row["response_flags"] == "DC" for row in lines) > 0
+
+
+def test_large_bodies_of_fast_and_slow_clients_are_their_own(tmp_path: Path) -> None:
+    """
+    Large bodies go through memory that all connections share. Eight clients ask and do not read, so that the
+    proxy holds what it could not send; four others download meanwhile; then the eight read. All get their own.
+    """
+    text = """
+        service: x
+        outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+        upstreams: {{web: {{endpoints: ["127.0.0.1:{port}"]}}}}
+    """
+    with (
+        Origin("web") as origin,
+        running_sidecar(tmp_path, text.format(port=origin.port)) as sidecar,
+        ExitStack() as open_,
+    ):
+        slow = [open_.enter_context(Client(sidecar.outbound_port, receive_buffer=4096)) for _ in range(8)]
+        for number, client in enumerate(slow):
+            client.get(f"/large/slow{number}", host="web")
+
+        def download(tag: str) -> bool:
+            with Client(sidecar.outbound_port) as client:
+                for turn in range(4):
+                    client.get(f"/large/{tag}{turn}", host="web")
+                    if client.response().body != large(f"{tag}{turn}"):
+                        return False
+            return True
+
+        eventually(lambda: len(origin.requests) == 8, "the slow clients' requests")
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(download, ("a", "b", "c", "d")))
+        for number, client in enumerate(slow):
+            assert client.response().body == large(f"slow{number}")
+        assert len(sidecar.wait_for_log_lines(24)) == 24

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sidecar.proxy.policies import Fault, Mirror
-from sidecar.proxy.upstream_conn import State
+from sidecar.proxy.upstream_state import State
 from sidecar.upstream.limits import BreakerSpec
 from sidecar.upstream.outlier import OutlierSpec
 from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, RetryBudgetSpec, RetryPolicy

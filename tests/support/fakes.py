@@ -34,10 +34,12 @@ from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.net.timers import Timers
 from sidecar.proxy.downstream import DownstreamConnection
+from sidecar.proxy.lent import LentReader
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Limits, Listener, Plan, Side
 from sidecar.proxy.policies import Fault, Mirror, RateLimiter
-from sidecar.proxy.upstream_conn import State, UpstreamConnection
+from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.proxy.upstream_state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
 from sidecar.routing.match import make_match
 from sidecar.routing.table import Table
@@ -144,7 +146,8 @@ class FakeTransport(asyncio.Transport):
     def __init__(self, loop: FakeLoop, protocol: asyncio.Protocol, peername: object) -> None:
         super().__init__()
         self.loop, self.protocol, self.peername = loop, protocol, peername
-        self.writes: list[bytes] = []
+        self.first_protocol = protocol
+        self.writes: list[bytes | memoryview] = []
         self.log: list[str] = []
         self.unsent = 0
         self.ended = ""
@@ -178,12 +181,13 @@ class FakeTransport(asyncio.Transport):
         return self.unsent
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert isinstance(data, bytes)
+        assert isinstance(data, bytes | memoryview)
         assert data, "an empty write is a wasted call"
         assert not self.is_eof_written, "a write behind our own end of file"
         if self._closing:
             return
-        self.writes.append(data)
+        # What cannot be sent yet stays where it is: whoever wrote memory may not touch it until it was sent.
+        self.writes.append(data if self.is_peer_slow else bytes(data))
         if self.is_peer_slow:
             self.unsent += len(data)
             if self.unsent > self._high and not self.is_writing_paused:
@@ -195,6 +199,9 @@ class FakeTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         self.is_eof_written = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = cast("asyncio.Protocol", protocol)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -261,10 +268,25 @@ class FakeTransport(asyncio.Transport):
     def _deliver_all(self) -> None:
         while self._incoming and not self.is_reading_paused and not self._closing and not self.is_lost:
             data = self._incoming.popleft()
-            if data:
+            if isinstance(self.protocol, LentReader):
+                self._deliver_into_memory(self.protocol, data)
+            elif data:
                 self.protocol.data_received(data)
             elif not self.protocol.eof_received():
                 self.close()
+
+    def _deliver_into_memory(self, protocol: LentReader, data: bytes) -> None:
+        """As `asyncio.BufferedProtocol` is served; whoever looks at the memory later finds it written over."""
+        if not data:
+            if not protocol.eof_received():
+                self.close()
+            return
+        memory = protocol.get_buffer(-1)
+        size = min(len(data), len(memory))
+        if data[size:]:
+            self._incoming.appendleft(data[size:])
+        memory[:size] = data[:size]
+        protocol.buffer_updated(size)
 
     @property
     def has_undelivered(self) -> bool:
@@ -377,7 +399,7 @@ class Server(Peer):
 
     @property
     def connection(self) -> UpstreamConnection:
-        protocol = self.transport.protocol
+        protocol = self.transport.first_protocol
         assert isinstance(protocol, UpstreamConnection)
         return protocol
 

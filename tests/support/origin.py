@@ -5,8 +5,8 @@ Small HTTP servers to put behind a sidecar: apps that say who they are.
         request(v1.port, "/hello").text == "v1"
 
 `/slow` answers only after `origin.release()`, so that a test holds an exchange in flight for as long as it needs;
-`/echo` answers the request's fields and body as JSON; every other path answers the name. Works on TCP and, with
-`unix=path`, on a Unix socket.
+`/echo` answers the request's fields and body as JSON, `/large/TAG` the three megabytes of `large(TAG)`; every other
+path answers the name. Works on TCP and, with `unix=path`, on a Unix socket.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+
+def large(tag: str) -> bytes:
+    """Three megabytes of which every sixteen octets name the tag and the place."""
+    return b"".join(b"%7s%8x\n" % (tag.encode(), place) for place in range(3_000_000 // 16))
 
 
 class Origin:
@@ -106,6 +111,8 @@ def _handler(origin: Origin, *, is_tcp: bool) -> type[BaseHTTPRequestHandler]:
                 fields = [[name.lower(), value] for name, value in self.headers.items()]
                 echoed = {"method": self.command, "path": self.path, "headers": fields, "body": body.decode("latin-1")}
                 answer = json.dumps(echoed).encode()
+            if path.startswith("/large/"):
+                answer = large(path.removeprefix("/large/"))
             self.send_response(200)
             self.send_header("content-length", str(len(answer)))
             self.send_header("x-served-by", origin.name)

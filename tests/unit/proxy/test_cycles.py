@@ -13,6 +13,7 @@ import pytest
 from tests.support.fakes import Client, Server, World
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -61,6 +62,18 @@ def cut_answer(world: World, client: Client) -> None:
     server.reset()
 
 
+def large_answer(world: World, client: Client) -> None:
+    client.get()
+    _ = newest(world) >> LARGE + b"x" * 200_000
+
+
+def cut_large_answer(world: World, client: Client) -> None:
+    client.get()
+    server = newest(world)
+    _ = server >> LARGE + b"x"
+    server.reset()
+
+
 def refused_dial(world: World, client: Client) -> None:
     other = world.client()
     other.get()
@@ -87,6 +100,8 @@ def newest(world: World) -> Server:
         server_that_resets,
         refused_answer,
         cut_answer,
+        large_answer,
+        cut_large_answer,
         refused_dial,
     ],
 )
@@ -111,7 +126,7 @@ def test_nothing_that_happens_makes_a_cycle(world: World, happen: Callable[[Worl
         # What the fakes remember goes, and a lost transport lets go of its protocol, as uvloop's does.
         for peer in (*world.clients, *world.servers):
             peer.transport.dispose()
-            del peer.transport.protocol
+            del peer.transport.protocol, peer.transport.first_protocol
         for remembered in (world.clients, world.servers, world.telemetry.begun, world.telemetry.recorded):
             remembered.clear()
         found = gc.collect()

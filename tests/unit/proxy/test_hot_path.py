@@ -91,7 +91,7 @@ def test_streamed_download_makes_one_write_a_read(world: World) -> None:
     world.loop.counts.clear()
     before = len(client.transport.writes)
     for _ in range(100):
-        server.transport.protocol.data_received(b"x" * 20000)
+        server.transport.arrive(b"x" * 20000)
     assert len(client.transport.writes) == before + 100
     assert world.loop.counts == {}
     world.assert_at_rest()

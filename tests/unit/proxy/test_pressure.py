@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar import errors
-from sidecar.proxy.upstream_conn import WRITE_HIGH_BYTES
+from sidecar.net.flow import HIGH_BYTES
 from tests.support.fakes import World
 
 GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -42,7 +42,7 @@ class TestBackPressure:
         _ = client >> b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 1000000\r\n\r\n"
         _ = client >> b"x" * 1_000_000
         assert client.is_paused
-        assert server.transport.unsent < WRITE_HIGH_BYTES + 300_000
+        assert server.transport.unsent < HIGH_BYTES + 300_000
         server.read()
         assert not client.is_paused
         assert server.received.endswith(b"x" * 1_000_000)
@@ -67,7 +67,7 @@ class TestBackPressure:
         client.transport.arrive(b"x" * 10_000_000)
         server = world.accept(is_slow=True)
         assert client.is_paused
-        assert server.transport.unsent < WRITE_HIGH_BYTES + 600_000
+        assert server.transport.unsent < HIGH_BYTES + 600_000
         server.read()
         assert not client.is_paused
         assert server.received.endswith(b"x" * 10_000_000)
@@ -108,7 +108,7 @@ class TestBackPressure:
         for _ in range(100):
             _ = client >> request * 100
         assert client.is_paused
-        assert client.transport.unsent < WRITE_HIGH_BYTES + 10_000
+        assert client.transport.unsent < HIGH_BYTES + 10_000
         client.read()
         assert not client.is_paused
         assert len(world.recorded) == 10_000
