@@ -13,7 +13,6 @@ from sidecar.config.shape import Reads, expected
 
 MAX_DURATION_S: Final = 7 * 24 * 3600.0
 """A week; what is meant to last longer is meant to have no limit."""
-MAX_SIZE_BYTES: Final = 2**40
 MAX_WEIGHT: Final = 1e9
 
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ms|s|m|h)")

@@ -1,10 +1,5 @@
 """
-The life of the process: start, signals, drain, end. *Cold.*
-
-    INITIALIZING --first file good, listeners bound--> LIVE --SIGTERM, /drain, /quitquitquit--> DRAINING --> exit 0
-         |                                              |                                       ^
-         +-- file bad, port taken: exit 1               +-- a successor took over --------------+
-                                                        +-- SIGINT at any time: exit 0 at once
+A process that has a data path: what its life (`process`) starts and ends. *Cold.*
 
 A drain gives up what comes in before what goes out: readiness fails; for `drain.delay` inbound goes on while whoever
 balances load notices; then it stops accepting, its idle connections close and its exchanges finish. Outbound stays open
@@ -18,23 +13,21 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
 
 from sidecar import __version__, build, clock
 from sidecar.admin.endpoints import Endpoints
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
 from sidecar.runtime.admin_door import AdminDoor
-from sidecar.runtime.companion import FORWARDED, Companion
+from sidecar.runtime.companion import Companion
 from sidecar.runtime.doors import DataDoor
 from sidecar.runtime.frames import PlanSource
 from sidecar.runtime.listeners import Door, ListenerSpec, Role
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.outcome import Outcome
+from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.process_log import event
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_point
@@ -44,9 +37,6 @@ from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.registry import Registry
 
 logger = logging.getLogger(__name__)
-
-EXIT_STOPPED = 0
-EXIT_FAILED = 1
 
 CLOCK_PERIOD_S = 60.0
 """Between two looks at the system's clock, which may have been stepped."""
@@ -89,34 +79,11 @@ def serve(
     return run_in_loop(main)
 
 
-class Dependent(Protocol):
-    """
-    What needs outbound for longer than anybody needs inbound: the app, if it is a child; to a worker, the others.
-
-    Attributes:
-        ended: It needs nothing any more.
-        code: The process's exit code, once it has ended.
-    """
-
-    ended: asyncio.Event
-    code: int
-
-    def send(self, number: signal.Signals) -> None:
-        """SIGTERM: inbound has come to rest, so that it may end; others as they come."""
-        ...
-
-    def kill(self) -> None:
-        """End it whatever it does."""
-        ...
-
-
-class Sidecar:
+class Sidecar(Process):
     """
     One process.
 
     Attributes:
-        state: INITIALIZING, LIVE or DRAINING, in Envoy's spelling.
-        started_s: Seconds since the Unix epoch.
         reloader: The file and everything that it made.
     """
 
@@ -130,8 +97,7 @@ class Sidecar:
         takes_over: bool = False,
         companion: Dependent | None = None,
     ) -> None:
-        self.state = "INITIALIZING"
-        self.started_s = time.time()
+        super().__init__(loop, companion)
         self.registry = Registry()
         # Without a file until the first configuration says which.
         self.telemetry = Telemetry(
@@ -140,7 +106,6 @@ class Sidecar:
             connections=self._connection_counts,
             environment=env,
         )
-        self._loop = loop
         self._timers = Timers(loop)
         self.reloader = Reloader(path, env, source, loop, self.telemetry, self.registry, self._timers, self._door_for)
         self.views = Views(self)
@@ -148,11 +113,7 @@ class Sidecar:
         self._predecessor: Predecessor | None = None
         if takes_over:
             self.reloader.listeners.meet = self._meet
-        self._companion = companion
         self._has_closed_inbound = asyncio.Event()
-        self._quit = asyncio.Event()
-        self._interrupt = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- what others ask for -----------------------------------------------------------------------------------
 
@@ -169,20 +130,9 @@ class Sidecar:
         self.reloader.listeners.announce(Role.INBOUND)
         self._loop.call_later(delay_s, self._close_inbound)
 
-    def quit(self) -> None:
-        """Drain, then exit with 0."""
-        self._quit.set()
-
-    def interrupt(self) -> None:
-        """Exit with 0 at once."""
-        self._interrupt.set()
-
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """A task that is kept in sight and cancelled at the end."""
-        task = self._loop.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def reopen(self) -> None:
+        """Open the access log anew."""
+        self.telemetry.reopen()
 
     def _close_inbound(self) -> None:
         self.reloader.listeners.close((Role.INBOUND,), "drain")
@@ -201,53 +151,19 @@ class Sidecar:
 
     # --- life --------------------------------------------------------------------------------------------------
 
-    async def run(self) -> int:
-        """The whole life; returns the exit code."""
-        self.install_signals()
+    async def _start(self) -> Outcome:
         self._timers.start()
         self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
-        try:
-            start = self.spawn(self.load("start"), "start")
-            await self._first(start, self._quit, self._interrupt)
-            if start.done():
-                outcome = start.result()
-                if not outcome.is_ok:
-                    self.on_refused_start(outcome)
-                    return EXIT_FAILED
-                await self.telemetry.start()
-                self.state = "LIVE"
-                await self.on_live()
-                await self._first(self._quit, self._interrupt)
-                if not self._interrupt.is_set():
-                    await self._drain_all()
-            return EXIT_STOPPED if self._companion is None else self._companion.code
-        finally:
-            await self._end()
+        outcome = await self.load("start")
+        if outcome.is_ok:
+            await self.telemetry.start()
+        return outcome
 
     # --- what a worker does otherwise: `workers.worker` --------------------------------------------------------
-
-    def install_signals(self) -> None:
-        """Before anything else, so that signals work from the start."""
-        # Explicit handlers, also because the kernel drops signals without one for process 1 (pid_namespaces(7)).
-        actions: dict[signal.Signals, Callable[[], object]] = {
-            signal.SIGTERM: self.quit,
-            signal.SIGINT: self.interrupt,
-            signal.SIGHUP: lambda: self.spawn(self.load("signal"), "reload"),
-            signal.SIGUSR1: self.telemetry.reopen,
-        }
-        if self._companion is not None:
-            actions = {number: partial(self._companion.send, number) for number in FORWARDED}
-            actions[signal.SIGTERM] = self._quit_or_insist
-        for number, action in actions.items():
-            self._loop.add_signal_handler(number, self._on_signal, number, action)
 
     async def load(self, trigger: str) -> Outcome:
         """Put the configuration in force as it is now, if it is good."""
         return await self.reloader.load(trigger)
-
-    def on_refused_start(self, outcome: Outcome) -> None:
-        """The first configuration was no good, and the process ends: its last words."""
-        sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
 
     async def on_live(self) -> None:
         """The first configuration is in force: let a predecessor go, be found by a successor, follow the file."""
@@ -257,8 +173,6 @@ class Sidecar:
         self._renew_offer()
         logger.info(event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.reloader.path))
         self.spawn(self.reloader.watch(), "watch")
-        if isinstance(self._companion, Companion):
-            self.spawn(self._accompany(self._companion), "app")
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -288,11 +202,6 @@ class Sidecar:
         self.reloader.listeners.close((Role.OUTBOUND,), "drain")
         await self._until_empty(Direction.OUTBOUND, deadline)
 
-    async def _accompany(self, companion: Companion) -> None:
-        """Run the app, and end with it."""
-        await companion.run()
-        self._quit.set()
-
     async def _until_empty(self, direction: Direction, deadline: float) -> None:
         """Wait until no connection of this direction is left, until the deadline, or until SIGINT."""
         assert self.reloader.live is not None
@@ -314,9 +223,7 @@ class Sidecar:
             self._predecessor.close()
         if self._companion is not None:
             self._companion.kill()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_tasks()
         listeners = self.reloader.listeners
         admin_doors = [opened.door for role in (Role.METRICS, Role.ADMIN) for opened in listeners.with_role(role)]
         listeners.close((Role.INBOUND, Role.OUTBOUND), "stop")
@@ -371,21 +278,3 @@ class Sidecar:
 
     def _flush_s(self) -> float:
         return min(MAX_FLUSH_S, self._drain_timeout_s() * FLUSH_SHARE)
-
-    def _quit_or_insist(self) -> None:
-        """The first SIGTERM ends inbound and then the app; a second one reaches the app at once."""
-        if self._quit.is_set() and self._companion is not None:
-            self._companion.send(signal.SIGTERM)
-        self._quit.set()
-
-    def _on_signal(self, number: signal.Signals, action: Callable[[], object]) -> None:
-        logger.info(event("signal", signal=number.name))
-        action()
-
-    async def _first(self, *things: asyncio.Task[Any] | asyncio.Event) -> None:
-        """Wait until one of the tasks is done or one of the events is set."""
-        waits = [thing if isinstance(thing, asyncio.Task) else self.spawn(thing.wait(), "wait") for thing in things]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for thing, wait in zip(things, waits, strict=True):
-            if thing is not wait:
-                wait.cancel()

@@ -23,7 +23,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from sidecar import __version__
-from sidecar.telemetry.outbox import Outbox
+from sidecar.telemetry.background import Background
 from sidecar.telemetry.protobuf import delimited, length
 
 log = logging.getLogger("sidecar.telemetry")
@@ -128,7 +128,7 @@ def _shown(url: str) -> str:
     return scheme + slashes + rest.partition("?")[0].rpartition("@")[2]
 
 
-class Exporter:
+class Exporter(Background):
     """
     One collector.
 
@@ -148,16 +148,14 @@ class Exporter:
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
+        super().__init__("otlp-export", max_queue_bytes, _WAKE_BYTES)
         self.target = target
         self._make_resource = resource
         self._resource: bytes | None = None
         self._losses = losses
-        self._wake = threading.Event()
-        self._outbox = Outbox(max_queue_bytes, _WAKE_BYTES, self._wake.set)
         self._stopping = threading.Event()
         self._sleep = sleep or self._stopping.wait
         self._deadline = float("inf")
-        self._thread: threading.Thread | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._is_failing = False
         self.put = self._outbox.put
@@ -165,21 +163,6 @@ class Exporter:
 
     def __repr__(self) -> str:
         return f"<Exporter {self.target.shown!r} {self._outbox!r}>"
-
-    @property
-    def refused(self) -> int:
-        """Spans for which there was no room in the queue."""
-        return self._outbox.refused
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Octets that wait."""
-        return self._outbox.waiting_bytes
-
-    def start(self) -> None:
-        """Begin to export."""
-        self._thread = threading.Thread(target=self._run, name="otlp-export", daemon=True)
-        self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """Send what waits, for at most so long, then end; does not wait for that. Call `join` to wait."""
@@ -189,10 +172,8 @@ class Exporter:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end after `stop`; then break the connection that it hangs on. Blocks."""
-        if self._thread is None:
-            return
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        super().join(timeout_s)
+        if self._thread is not None and self._thread.is_alive():
             connection = self._connection
             if connection is not None and connection.sock is not None:
                 with contextlib.suppress(OSError):
@@ -204,11 +185,10 @@ class Exporter:
         with contextlib.suppress(Exception):
             self._prepare()
         while not self._stopping.is_set():
-            self._wake.wait(_PERIOD_S)
-            self._wake.clear()
+            self._await_work(_PERIOD_S)
             self.turn()
         self.turn()
-        self._losses.shutdown += len(self._outbox.take(1 << 30, 1 << 62))
+        self._losses.shutdown += self._abandon()
         self._disconnect()
 
     def turn(self) -> None:

@@ -13,11 +13,10 @@ import fcntl
 import logging
 import os
 import select
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from sidecar.telemetry.outbox import Outbox
+from sidecar.telemetry.background import Background
 
 log = logging.getLogger("sidecar.telemetry")
 
@@ -70,7 +69,7 @@ class LogLosses:
         self.shutdown = 0
 
 
-class LogFile:
+class LogFile(Background):
     """
     One file that lines are appended to.
 
@@ -84,6 +83,7 @@ class LogFile:
     """
 
     def __init__(self, path: str, losses: LogLosses, max_buffer_bytes: int = MAX_BUFFER_BYTES) -> None:
+        super().__init__("access-log", max_buffer_bytes, _WAKE_BYTES)
         self.path = path
         self._losses = losses
         self._descriptor = -1
@@ -91,30 +91,12 @@ class LogFile:
         self._is_failing = False
         self._should_reopen = False
         self._next_check = 0.0
-        self._wake = threading.Event()
-        self._outbox = Outbox(max_buffer_bytes, _WAKE_BYTES, self._wake.set)
         self._deadline: float | None = None
-        self._thread: threading.Thread | None = None
         self.write = self._outbox.put
         """Hand over one whole line with its line feed; never blocks, never raises."""
 
     def __repr__(self) -> str:
         return f"<LogFile {self.path!r} {self._outbox!r}>"
-
-    @property
-    def refused(self) -> int:
-        """Lines for which there was no room in the buffer."""
-        return self._outbox.refused
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Octets that wait."""
-        return self._outbox.waiting_bytes
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
 
     def reopen(self) -> None:
         """Open the path anew, because the file was rotated away (SIGUSR1)."""
@@ -126,19 +108,13 @@ class LogFile:
         self._deadline = time.monotonic() + timeout_s
         self._wake.set()
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end after `stop`. Blocks; a write that hangs in the kernel is left behind."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
     def _run(self) -> None:
         while self._deadline is None:
-            self._wake.wait(_PERIOD_S)
-            self._wake.clear()
+            self._await_work(_PERIOD_S)
             self.turn()
         while self._outbox and time.monotonic() < self._deadline:
             self.turn()
-        self._losses.shutdown += len(self._outbox.take(1 << 30, 1 << 62))
+        self._losses.shutdown += self._abandon()
         self._close()
 
     def turn(self) -> None:

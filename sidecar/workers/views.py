@@ -21,7 +21,6 @@ from sidecar import __version__, build
 from sidecar.admin import live
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
 from sidecar.runtime import process_log
-from sidecar.runtime.frames import Wanted
 from sidecar.runtime.listeners import Listeners, Role
 from sidecar.runtime.outcome import Outcome, shown_live
 from sidecar.telemetry import exposition, standing
@@ -29,6 +28,7 @@ from sidecar.telemetry.exposition import Format, Section
 from sidecar.telemetry.merge_processes import Processes
 from sidecar.telemetry.resource import INSTANCE_ID
 from sidecar.workers.group import Group
+from sidecar.workers.loads import GroupLoads
 from sidecar.workers.member import Member, MemberGoneError
 from sidecar.workers.sockets import Sockets
 from sidecar.workers.tap import GroupTap
@@ -47,10 +47,7 @@ class Running(Protocol):
     group: Group
     sockets: Sockets
     listeners: Listeners
-    configuration: standing.Configuration
-    wanted: tuple[Wanted, ...]
-    last: Outcome | None
-    last_good: Outcome | None
+    loads: GroupLoads
 
     async def load(self, trigger: str) -> Outcome:
         """Put the file in force if it is good."""
@@ -93,7 +90,7 @@ class GroupViews:
         supervisor = self._supervisor
         group = supervisor.group
         yield from group.merged.sections()
-        yield from supervisor.configuration.sections()
+        yield from supervisor.loads.configuration.sections()
         yield from standing.workers(supervisor.count, len(group.live), group.restarts)
         yield from standing.identity(self._resource())
 
@@ -167,7 +164,7 @@ class GroupViews:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "service": pages[0][1]["service"] if pages else None,
-            "config": {"file": supervisor.path, **shown_live(supervisor.last_good)},
+            "config": {"file": supervisor.path, **shown_live(supervisor.loads.last_good)},
             "listeners": list(self._listeners()),
             "connections": connections,
             "workers": [
@@ -185,7 +182,7 @@ class GroupViews:
 
     def _listeners(self) -> Iterator[dict[str, object]]:
         supervisor = self._supervisor
-        for wanted in supervisor.wanted:
+        for wanted in supervisor.loads.wanted:
             key = (Role(wanted.role), wanted.address)
             opened = supervisor.sockets.current.get(key) or supervisor.listeners.current.get(key)
             if opened is not None:
@@ -203,8 +200,8 @@ class GroupViews:
         return {
             **page,
             "file": supervisor.path,
-            "live": shown_live(supervisor.last_good),
-            "last_load": supervisor.last.shown() if supervisor.last is not None else None,
+            "live": shown_live(supervisor.loads.last_good),
+            "last_load": supervisor.loads.last.shown() if supervisor.loads.last is not None else None,
         }
 
     async def routes_dump(self) -> Mapping[str, object]:

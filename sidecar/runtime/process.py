@@ -1,0 +1,184 @@
+"""
+The life of a process, whichever it is: start, live, drain, end; signals; tasks that are kept in sight. *Cold.*
+
+    INITIALIZING --first file good, listeners bound--> LIVE --SIGTERM, /drain, /quitquitquit--> DRAINING --> exit 0
+         |                                              |                                       ^
+         +-- file bad, port taken: exit 1               +-- a successor took over --------------+
+                                                        +-- SIGINT at any time: exit 0 at once
+
+`server.Sidecar` is one that has a data path, `workers.supervisor.Supervisor` one that has such for children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+from sidecar.runtime.companion import FORWARDED, Companion
+from sidecar.runtime.outcome import Outcome
+from sidecar.runtime.process_log import event
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+
+
+class Dependent(Protocol):
+    """
+    What needs outbound for longer than anybody needs inbound: the app, if it is a child; to a worker, the others.
+
+    Attributes:
+        ended: It needs nothing any more.
+        code: The process's exit code, once it has ended.
+    """
+
+    ended: asyncio.Event
+    code: int
+
+    def send(self, number: signal.Signals) -> None:
+        """SIGTERM: inbound has come to rest, so that it may end; others as they come."""
+        ...
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        ...
+
+
+class Process:
+    """
+    Args:
+        loop: The loop of this process.
+        companion: Ends before this process does.
+
+    Attributes:
+        state: INITIALIZING, LIVE or DRAINING, in Envoy's spelling.
+        started_s: Seconds since the Unix epoch.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, companion: Dependent | None) -> None:
+        self.state = "INITIALIZING"
+        self.started_s = time.time()
+        self._loop = loop
+        self._companion = companion
+        self._quit = asyncio.Event()
+        self._interrupt = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- what differs ------------------------------------------------------------------------------------------
+
+    async def load(self, trigger: str) -> Outcome:
+        """Put the configuration in force as it is now, if it is good."""
+        raise NotImplementedError
+
+    def reopen(self) -> None:
+        """Open the access log anew."""
+        raise NotImplementedError
+
+    async def _start(self) -> Outcome:
+        """Everything up to the first configuration."""
+        raise NotImplementedError
+
+    def on_refused_start(self, outcome: Outcome) -> None:
+        """The first configuration was no good, and the process ends: its last words."""
+        sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
+
+    async def on_live(self) -> None:
+        """The first configuration is in force."""
+        raise NotImplementedError
+
+    async def _drain_all(self) -> None:
+        """Bring everything to rest, inbound first."""
+        raise NotImplementedError
+
+    async def _end(self) -> None:
+        """Give everything back, whatever state it is in; leaves no task."""
+        raise NotImplementedError
+
+    # --- what does not -----------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """The whole life; returns the exit code."""
+        self.install_signals()
+        try:
+            start = self.spawn(self._start(), "start")
+            await self._first(start, self._quit, self._interrupt)
+            if start.done():
+                outcome = start.result()
+                if not outcome.is_ok:
+                    self.on_refused_start(outcome)
+                    return EXIT_FAILED
+                self.state = "LIVE"
+                await self.on_live()
+                if isinstance(self._companion, Companion):
+                    self.spawn(self._accompany(self._companion), "app")
+                await self._first(self._quit, self._interrupt)
+                if not self._interrupt.is_set():
+                    await self._drain_all()
+            return EXIT_STOPPED if self._companion is None else self._companion.code
+        finally:
+            await self._end()
+
+    def quit(self) -> None:
+        """Drain, then exit with 0."""
+        self._quit.set()
+
+    def interrupt(self) -> None:
+        """Exit with 0 at once."""
+        self._interrupt.set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A task that is kept in sight and cancelled at the end."""
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def install_signals(self) -> None:
+        """Before anything else, so that signals work from the start."""
+        # Explicit handlers, also because the kernel drops signals without one for process 1 (pid_namespaces(7)).
+        actions: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: self.quit,
+            signal.SIGINT: self.interrupt,
+            signal.SIGHUP: lambda: self.spawn(self.load("signal"), "reload"),
+            signal.SIGUSR1: self.reopen,
+        }
+        if self._companion is not None:
+            actions = {number: partial(self._companion.send, number) for number in FORWARDED}
+            actions[signal.SIGTERM] = self._quit_or_insist
+        for number, action in actions.items():
+            self._loop.add_signal_handler(number, self._on_signal, number, action)
+
+    def _quit_or_insist(self) -> None:
+        """The first SIGTERM ends inbound and then the app; a second one reaches the app at once."""
+        if self._quit.is_set() and self._companion is not None:
+            self._companion.send(signal.SIGTERM)
+        self._quit.set()
+
+    def _on_signal(self, number: signal.Signals, action: Callable[[], object]) -> None:
+        logger.info(event("signal", signal=number.name))
+        action()
+
+    async def _accompany(self, companion: Companion) -> None:
+        """Run the app, and end with it."""
+        await companion.run()
+        self._quit.set()
+
+    async def _end_tasks(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _first(self, *things: asyncio.Task[Any] | asyncio.Event) -> None:
+        """Wait until one of the tasks is done or one of the events is set."""
+        waits = [thing if isinstance(thing, asyncio.Task) else self.spawn(thing.wait(), "wait") for thing in things]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for thing, wait in zip(things, waits, strict=True):
+            if thing is not wait:
+                wait.cancel()
