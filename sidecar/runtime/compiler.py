@@ -22,10 +22,8 @@ from sidecar.config.problems import ConfigError
 from sidecar.config.source import SourceError, read_source
 from sidecar.runtime.dry_run import dry_run
 from sidecar.runtime.frames import Header, Kind, make_frame, prefixed, problem_frames
+from sidecar.runtime.stand_back import stand_back
 from sidecar.runtime.write_frames import write_frames
-
-NICENESS = 5
-"""Of a compiler beside traffic: a quarter of a core that the data path wants too, and all of one that is idle."""
 
 
 def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
@@ -74,7 +72,7 @@ def main() -> None:
         for line in sys.stdin.buffer:
             request = json.loads(line)
             if request["is_background"]:
-                _stand_back()
+                stand_back()
             for frame in compile_file(request["path"], env):
                 frames_to.write(prefixed(frame))
             frames_to.flush()
@@ -82,11 +80,3 @@ def main() -> None:
     # Without giving back object by object what the system takes back at once: 0.2 s with 10,000 routes.
     sys.stderr.flush()
     os._exit(0)
-
-
-def _stand_back() -> None:
-    """Let the data path go first where both want the same core."""
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    # "will cause the scheduler to always assume that the thread is CPU-intensive" (sched(7)).
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -40,7 +40,7 @@ class CompilerProcess:
         env: For `${NAME}`.
         started: A compiler that is there already; it serves the first load.
         limit_s: Seconds after which a compiler that has not finished is given up.
-        spawn: Starts a compiler.
+        spawn: Starts a compiler; told whether beside traffic.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CompilerProcess:
         env: Mapping[str, str],
         started: Child | None = None,
         limit_s: float = LIMIT_S,
-        spawn: Callable[[Mapping[str, str]], Child] = spawn_compiler,
+        spawn: Callable[[Mapping[str, str], bool], Child] = spawn_compiler,
     ) -> None:
         self._path = path
         self._env = env
@@ -62,11 +62,12 @@ class CompilerProcess:
         """As `PlanSource.frames`; beside traffic, that is at every trigger but `start`, the compiler stands back."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limit_s
-        compiler = await self._compiler(loop)
+        is_background = trigger != "start"
+        compiler = await self._compiler(loop, is_background)
         sent_bytes = 0
         kind: Kind | None = None
         try:
-            compiler.ask({"path": self._path, "is_background": trigger != "start"})
+            compiler.ask({"path": self._path, "is_background": is_background})
             while kind is not Kind.END:
                 async with asyncio.timeout_at(deadline):
                     frame = await read_frame(compiler.reader)
@@ -85,13 +86,15 @@ class CompilerProcess:
             else:
                 compiler.close()
 
-    async def _compiler(self, loop: asyncio.AbstractEventLoop) -> _Compiler:
+    async def _compiler(self, loop: asyncio.AbstractEventLoop, is_background: bool) -> _Compiler:
         """One that waits for a request: the last load's, the one that was there before us, or a new one."""
         compiler, self._idle = self._idle, None
         if compiler is None or not compiler.wake():
             started, self._started = self._started, None
             try:
-                child = started if started is not None else await loop.run_in_executor(None, self._spawn, self._env)
+                child = started
+                if child is None:
+                    child = await loop.run_in_executor(None, self._spawn, self._env, is_background)
             except OSError as error:
                 raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
             compiler = _Compiler(child, loop)

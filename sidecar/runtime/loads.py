@@ -89,39 +89,44 @@ class Loads:
             What came of it; a fault of ours is a problem too, never an exception.
         """
         async with self._one_at_a_time:
-            began = time.monotonic()
-            config_hash, error = "", ""
-            problems: tuple[Problem, ...] = ()
-            try:
-                frames = await self._frames(trigger)
-                header = read_header(frames[0])
-                config_hash = header.config_hash
-                # Good or bad, this content has been dealt with.
-                self._watch.accept(header.digest_hex)
-                error = header.error
-                if header.is_ok:
-                    await self._install(trigger, header, frames)
-                elif not error:
-                    problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
-            except ConfigError as refusal:
-                problems = tuple(refusal.problems)
-            except (PlanSourceError, NotNowError, TakeoverError) as refusal:
-                error = str(refusal)
-            except FrameError as failure:
-                error = f"{self.path}: what the compiler says makes no sense: {failure}; nothing was changed"
-            except Exception as failure:
-                logger.exception(event("config_load_failed", file=self.path))
-                error = f"{self.path}: the sidecar failed while loading this file; please report it: {failure!r}"
-            is_ok = not problems and not error
-            took_s = time.monotonic() - began
-            self.last = Outcome(trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error)
-            self._report(self.last)
-            return self.last
+            return await self._load(trigger)
+
+    async def _load(self, trigger: str) -> Outcome:
+        began = time.monotonic()
+        config_hash, error = "", ""
+        problems: tuple[Problem, ...] = ()
+        try:
+            frames = await self._frames(trigger)
+            header = read_header(frames[0])
+            config_hash = header.config_hash
+            # Good or bad, this content has been dealt with.
+            self._watch.accept(header.digest_hex)
+            error = header.error
+            if header.is_ok:
+                await self._install(trigger, header, frames)
+            elif not error:
+                problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
+        except ConfigError as refusal:
+            problems = tuple(refusal.problems)
+        except (PlanSourceError, NotNowError, TakeoverError) as refusal:
+            error = str(refusal)
+        except FrameError as failure:
+            error = f"{self.path}: what the compiler says makes no sense: {failure}; nothing was changed"
+        except Exception as failure:
+            logger.exception(event("config_load_failed", file=self.path))
+            error = f"{self.path}: the sidecar failed while loading this file; please report it: {failure!r}"
+        is_ok = not problems and not error
+        took_s = time.monotonic() - began
+        self.last = Outcome(trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error)
+        self._report(self.last)
+        return self.last
 
     async def watch(self) -> None:
         """Load the file whenever it changes; for ever."""
         while True:
             await asyncio.sleep(POLL_PERIOD_S)
+            if self._one_at_a_time.locked():
+                continue  # who changed the file also asked for a load, which knows the content only when it was read
             try:
                 # In a thread, because a mount that hangs must not hang the data path.
                 if await asyncio.to_thread(self._watch.changed):

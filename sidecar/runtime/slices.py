@@ -21,8 +21,8 @@ two slices within that, and costs 3% more turns of the loop.
 LONGEST_SLICE_S = 0.002
 SHARE = 0.25
 """
-Where the loop has so much to do that its turns take longer, a slice is this share of the last turn: a reload under
-overload then takes five times as long as an idle one, and not until the overload is over.
+Where the loop has so much to do that its turns take longer, a slice is this share of the time since the last one: a
+reload under overload then takes five times as long as an idle one, and not until the overload is over.
 """
 
 _Result = TypeVar("_Result")
@@ -43,6 +43,9 @@ async def in_slices(steps: Steps[_Result]) -> _Result:
         except StopIteration as done:
             result: _Result = done.value
             return result
+        # Twice: what is read between two turns is written by callbacks of the next, and they come behind this one.
+        # If it went on at once, a request would wait for a slice before each of its writes as it does before its reads.
+        await asyncio.sleep(0)
         await asyncio.sleep(0)
         turn_s = time.perf_counter() - now
 

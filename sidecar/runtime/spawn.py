@@ -16,7 +16,9 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from sidecar.runtime.compiler import main; main()"
+_PATH = "import sys; sys.path[:] = sys.argv[1:]; "
+_STAND_BACK = "from sidecar.runtime.stand_back import stand_back; stand_back(); "
+_BOOT = "from sidecar.runtime.compiler import main; main()"
 
 # spawn.h of glibc and musl; their structures are smaller than this everywhere.
 _SETPGROUP, _SETSIGDEF = 0x02, 0x04
@@ -41,7 +43,7 @@ class Child:
         self.stdout = stdout
 
 
-def spawn_compiler(env: Mapping[str, str]) -> Child:
+def spawn_compiler(env: Mapping[str, str], is_background: bool = False) -> Child:
     """
     Start a compiler, which prepares itself and waits for a request. Blocks; other threads go on.
 
@@ -49,12 +51,14 @@ def spawn_compiler(env: Mapping[str, str]) -> Child:
 
     Args:
         env: Its environment, and so the variables for `${NAME}`.
+        is_background: There is traffic, for which it is to stand back from the first.
 
     Raises:
         OSError: The system does not let us.
     """
     # -P: what lies in the current directory is no module of ours.
-    return spawn((sys.executable, "-P", "-c", _BOOT, *sys.path), env)
+    boot = _PATH + (_STAND_BACK if is_background else "") + _BOOT
+    return spawn((sys.executable, "-P", "-c", boot, *sys.path), env)
 
 
 def spawn(command: Sequence[str], env: Mapping[str, str]) -> Child:

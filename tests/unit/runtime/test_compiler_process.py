@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -47,9 +48,9 @@ def end(source: CompilerProcess) -> None:
         source._idle.close()
 
 
-def program(code: str) -> Callable[[Mapping[str, str]], Child]:
+def program(code: str) -> Callable[[Mapping[str, str], bool], Child]:
     """Starts this Python program instead of a compiler."""
-    return lambda env: spawn((sys.executable, "-c", code), env)
+    return lambda env, is_background: spawn((sys.executable, "-c", code), env)
 
 
 class Counted:
@@ -58,8 +59,8 @@ class Counted:
     def __init__(self) -> None:
         self.children: list[Child] = []
 
-    def __call__(self, env: Mapping[str, str]) -> Child:
-        self.children.append(spawn_compiler(env))
+    def __call__(self, env: Mapping[str, str], is_background: bool) -> Child:
+        self.children.append(spawn_compiler(env, is_background))
         return self.children[-1]
 
 
@@ -204,8 +205,8 @@ def test_a_compiler_that_hangs_is_given_up_and_ended(path: Path, env: dict[str, 
     """After its time, and no process is left."""
     children: list[Child] = []
 
-    def start(env: Mapping[str, str]) -> Child:
-        children.append(program("import time; time.sleep(600)")(env))
+    def start(env: Mapping[str, str], is_background: bool) -> Child:
+        children.append(program("import time; time.sleep(600)")(env, is_background))
         return children[-1]
 
     with pytest.raises(PlanSourceError, match=r"the compiler has not finished within 0\.05 s"):
@@ -236,7 +237,7 @@ def test_what_a_library_prints_in_a_compiler_is_no_frame(path: Path, env: dict[s
 def test_a_system_that_starts_no_process_is_told(path: Path, env: dict[str, str]) -> None:
     """A limit on processes, or no memory for one."""
 
-    def start(env: Mapping[str, str]) -> Child:
+    def start(env: Mapping[str, str], is_background: bool) -> Child:
         return spawn(("/nonexistent/python",), env)
 
     with pytest.raises(PlanSourceError, match="cannot start a compiler: no such file or directory"):
@@ -250,9 +251,9 @@ def test_no_descriptor_and_no_process_is_left_behind(
     monkeypatch.setattr(compiler_process, "LINGER_BYTES", 0)
     children: list[Child] = []
 
-    def noted(start: Callable[[Mapping[str, str]], Child]) -> Callable[[Mapping[str, str]], Child]:
-        def noting(env: Mapping[str, str]) -> Child:
-            children.append(start(env))
+    def noted(start: Callable[[Mapping[str, str], bool], Child]) -> Callable[[Mapping[str, str], bool], Child]:
+        def noting(env: Mapping[str, str], is_background: bool) -> Child:
+            children.append(start(env, is_background))
             return children[-1]
 
         return noting
@@ -300,6 +301,18 @@ def test_a_compiler_beside_traffic_stands_back(path: Path, env: dict[str, str], 
     assert start == [os.nice(0), os.sched_getscheduler(0)]
     assert beside[0] > start[0] or start[0] == 19
     assert beside[1] == os.SCHED_BATCH
+
+
+def test_a_compiler_beside_traffic_stands_back_before_it_imports(env: dict[str, str]) -> None:
+    """Its start is a quarter of a second of CPU, and the data path's too."""
+    child = spawn_compiler(env, is_background=True)
+    try:
+        eventually(lambda: os.sched_getscheduler(child.pid) == os.SCHED_BATCH, "the compiler to stand back unasked")
+    finally:
+        os.close(child.stdin)
+        os.close(child.stdout)
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
 
 
 def _until_gone(pid: int) -> None:

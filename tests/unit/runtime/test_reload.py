@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
+import hashlib
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
@@ -11,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.problems import Problem
+from sidecar.config.source import SourceWatch
 from sidecar.net.timers import Timers
-from sidecar.runtime import slices
-from sidecar.runtime.frames import FrameError, Header, Kind, PlanSourceError, make_frame, problem_frames
+from sidecar.runtime import loads, slices
+from sidecar.runtime.frames import FrameError, Header, Kind, PlanSourceError, make_frame, problem_frames, read_header
 from sidecar.runtime.listeners import Door, ListenerSpec
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.slices import in_slices
@@ -213,7 +216,7 @@ def test_slices_give_way_and_hand_on_result_and_error() -> None:
 
 
 def test_a_busy_loop_leaves_work_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns of 4 ms get slices of 1 ms instead of half of one: a clock that is held, a step of 100 us."""
+    """Two turns of 2 ms get a slice of 1 ms instead of half of one: a clock that is held, a step of 100 us."""
     now = 0.0
     monkeypatch.setattr(slices.time, "perf_counter", lambda: now)
     steps_of_slices = [0]
@@ -231,7 +234,52 @@ def test_a_busy_loop_leaves_work_its_share(monkeypatch: pytest.MonkeyPatch) -> N
         while not task.done():
             await asyncio.sleep(0)
             steps_of_slices.append(0)
-            now += 0.004
+            now += 0.002
 
     asyncio.run(run())
     assert [count for count in steps_of_slices if count][:3] == pytest.approx([5, 10, 10], abs=1)
+
+
+def test_a_change_that_a_load_is_reading_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes the file and sends SIGHUP gets one reload, also where that takes longer than two looks at the file."""
+    monkeypatch.setattr(loads, "POLL_PERIOD_S", 0.01)
+    path = tmp_path / "f.yaml"
+    path.write_text("old")
+    looks: list[str] = []
+    is_going_on = asyncio.Event()
+
+    class Slow(Given):
+        async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
+            looks.append(trigger)
+            is_going_on.set()
+            if trigger == "signal":
+                await asyncio.sleep(0.1)  # ten looks
+            async for frame in super().frames(trigger):
+                yield frame
+
+    def frames_now() -> list[bytes]:
+        header = read_header(good()[0])
+        digest_hex = hashlib.sha256(path.read_bytes()).hexdigest()
+        return [dataclasses.replace(header, digest_hex=digest_hex).to_frame(), *good()[1:]]
+
+    async def then(reloader: Reloader) -> None:
+        reloader._watch = SourceWatch(str(path))
+        source.given = frames_now()
+        await reloader.load("start")
+        path.write_text("new")
+        source.given = frames_now()
+        is_going_on.clear()
+        loading = asyncio.create_task(reloader.load("signal"))
+        await is_going_on.wait()
+        watching = asyncio.create_task(reloader.watch())
+        await loading
+        await asyncio.sleep(0.1)
+        assert looks == ["start", "signal"]
+        path.write_text("newer")
+        source.given = frames_now()
+        while looks != ["start", "signal", "file"]:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    source = Slow()
+    reloading(source, then)
