@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from sidecar import __version__
+from sidecar import __version__, build
 from sidecar.admin.endpoints import Endpoints
 from sidecar.runtime.admin_door import AdminDoor
 from sidecar.runtime.companion import Companion
@@ -137,7 +137,10 @@ class Supervisor(Process):
         if self.sockets.predecessor is not None:
             await self.sockets.predecessor.take_over()
             self.sockets.own()
-        logger.info(event("live", version=__version__, pid=os.getpid(), file=self.path, workers=len(self.group.live)))
+        workers = len(self.group.live)
+        logger.info(
+            event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.path, workers=workers)
+        )
         self.spawn(self._be_found(), "offer")
         self.spawn(self.loads.watch(), "watch")
 
