@@ -83,6 +83,17 @@ def test_chunks_and_the_end_of_a_connection_are_not_lent(world: World) -> None:
     world.assert_at_rest()
 
 
+def test_a_unix_socket_is_read_as_always(world: World) -> None:
+    """It gives more at a time than there is memory."""
+    client, server = world.warm()
+    server.endpoint.unix_path = "/run/app.sock"
+    begin_again(client, server)
+    assert not is_lent(server)
+    _ = server >> pattern(1)
+    assert client.take() == pattern(1)
+    world.assert_at_rest()
+
+
 def test_what_a_slow_client_has_not_read_is_not_written_over(world: World) -> None:
     """Its transport keeps the memory; another client's body goes elsewhere."""
     slow, slow_server = begin(world)
