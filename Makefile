@@ -124,7 +124,7 @@ image-test:  ## build the image on a fresh Debian base and try it for real (as r
 .PHONY: compile
 compile: build/bin/sidecar  ## compile the data path with mypyc; build/bin/sidecar runs it (needs a C compiler, Python's headers)
 
-build/bin/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py) setup.py pyproject.toml
+build/bin/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py sidecar/*/*/*.py) setup.py pyproject.toml
 	@echo "compiling the data path: a minute or two"
 	@rm -rf build/compiled build/temp build/c && mkdir -p build/bin
 	@SIDECAR_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib build/compiled --build-temp build/temp

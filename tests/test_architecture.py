@@ -16,12 +16,14 @@ import pytest
 ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
-    ("errors", "clock", "build"),
+    ("errors", "clock", "build", "process_log"),
     ("message",),
     ("exchange",),
     ("http1", "net", "config"),
     ("routing", "upstream", "security", "filters", "telemetry"),
     ("proxy", "admin"),
+    ("compile",),
+    ("loader",),
     ("runtime",),
     ("workers",),
     ("demo",),

@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from sidecar.compile.plan import Compiler
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
 from sidecar.proxy.lent import LentReader
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.upstream_conn import UpstreamConnection
-from sidecar.runtime.compile import Compiler
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint

@@ -9,12 +9,12 @@ import sys
 
 import click
 
+from sidecar.compile.dry_run import dry_run
 from sidecar.config.load import load_source
 from sidecar.config.model import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
-from sidecar.runtime.dry_run import dry_run
-from sidecar.runtime.write_frames import write_frames
+from sidecar.loader.serialize import write_frames
 
 PROBLEMS = 1
 CANNOT_READ = 2

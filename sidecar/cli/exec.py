@@ -7,7 +7,7 @@ import sys
 import click
 
 from sidecar.cli.run import config_option, log_level_option, serve_file
-from sidecar.runtime.spawn import Child
+from sidecar.loader.spawn import Child
 
 
 @click.command(

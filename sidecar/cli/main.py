@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from sidecar.runtime.spawn import Child, spawn_compiler
+from sidecar.loader.spawn import Child, spawn_compiler
 
 _COMPILING = frozenset({"run", "exec"})
 _ASKING = frozenset({"-h", "--help"})

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import click
 
-from sidecar.runtime.process_log import LEVELS, configure
-from sidecar.runtime.spawn import Child
+from sidecar.loader.spawn import Child
+from sidecar.process_log import LEVELS, configure
 
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
 
@@ -46,7 +46,7 @@ def serve_file(
     compiler: Child | None, path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()
 ) -> int:
     """Run a sidecar with this file, which the compiler reads, if there is one; else as `workers.start.serve` says."""
-    from sidecar.runtime.compiler_process import CompilerProcess
+    from sidecar.loader.compiler_process import CompilerProcess
     from sidecar.workers.start import serve
 
     configure(log_level)

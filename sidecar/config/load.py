@@ -2,7 +2,7 @@
 The door of this room: a file's bytes in, a `Config` out, or every problem at once. *Cold, pure but for reading.*
 
 Nothing here touches an event loop or keeps state; a running sidecar calls it in a process of its own
-(`runtime.compiler`).
+(`loader.compiler`).
 """
 
 from __future__ import annotations

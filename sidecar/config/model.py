@@ -1,5 +1,5 @@
 """
-The configuration file as typed, frozen values: what `runtime.compile` reads. *Cold, pure.*
+The configuration file as typed, frozen values: what `compile.plan` reads. *Cold, pure.*
 
 Durations are seconds, sizes bytes, short forms have become long ones. Rules between several values are not here but
 in `check.py`. The JSON Schema is generated from these models, so a description here is what an editor shows.

@@ -1,7 +1,7 @@
 """
 The compiled configuration that the data path reads: immutable, swapped whole, kept by each exchange. *Hot path.*
 
-YAML becomes a `Plan` in `runtime.compile`; a reload is one assignment to `Live.plan`. Nothing here knows a
+YAML becomes a `Plan` in `compile.plan`; a reload is one assignment to `Live.plan`. Nothing here knows a
 setting's name in the file.
 """
 

@@ -2,7 +2,7 @@
 What a route may do besides forwarding: hurt a request for a test, copy it, refuse it for its rate. *Hot path; pure.*
 
 Everything here decides and nothing acts: no transport, no timer, no clock but the time that the caller gives, and
-chance only from the caller's source. `runtime.compile` makes these from the file, a `Forward` holds them.
+chance only from the caller's source. `compile.plan` makes these from the file, a `Forward` holds them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,6 @@ of its targets, redirect, respond), header edits, and rewritten paths. The same 
 
 Everything is compiled from text by functions that raise `ValueError` with a sentence for the operator:
 `value_matcher`, `path_matcher`, `make_match`, `header_edits`, `make_rewrite`, `make_redirect`, `make_respond`,
-`make_split`. Who may come in: `proxy` (find, choose, apply), `runtime.compile` (the functions above), `admin` and `cli`
+`make_split`. Who may come in: `proxy` (find, choose, apply), `compile.plan` (the functions above), `admin` and `cli`
 (explain).
 """

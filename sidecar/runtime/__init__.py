@@ -1,8 +1,8 @@
 """
-The only place where rooms meet: starts the process, compiles the configuration, reloads, drains, ends.
+The life of a process that serves: starts, listens, reloads, hands over, drains, ends. *Cold.* Where rooms meet.
 
-What enters is the path of one YAML file, the environment and signals; what leaves is a running data path and an exit
-code. `compile` is where models of the configuration become the data path's objects, `reload` where a plan takes
-the place of another, `listeners` where sockets are opened and given up, `server` where it all begins and ends.
-Only `cli` comes in.
+Enters: whoever has the configuration (`loader.plan_source`), the environment and signals. Leaves: a running data path
+and an exit code. `server` is where it all begins and ends, `process` what every such life has, `reload` where a plan
+takes the place of another, `listeners` where sockets are opened and given up, `takeover` where a successor gets them.
+Who may come in: `workers`, `demo` and `cli`.
 """

@@ -13,54 +13,17 @@ import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.net.address import TcpAddress, parse_address
 from sidecar.net.listen import BACKLOG, BindError, admit_no_more, bind, bound_address, identity, unlink
-from sidecar.runtime.process_log import event
-
-if TYPE_CHECKING:
-    # A supervisor has listeners, too, and nothing of the data path.
-    from sidecar.proxy.plan import Listener
+from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
 
 
-class Role(Enum):
-    """What is served at an address."""
-
-    INBOUND = "inbound"
-    OUTBOUND = "outbound"
-    METRICS = "metrics"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerSpec:
-    """
-    One address that the configuration wants open.
-
-    Attributes:
-        role: What is served there.
-        address: As in the file; with the role, the identity across reloads.
-        location: Where in the file it stands, such as `("inbound", "listen", 0)`.
-        listener: The data path's part of it; None for metrics and admin.
-    """
-
-    role: Role
-    address: str
-    location: tuple[str | int, ...]
-    listener: Listener | None = None
-
-    @property
-    def key(self) -> tuple[Role, str]:
-        """What makes two specs the same listener."""
-        return self.role, self.address
-
-
-class Door(Protocol):
+class ConnectionHandler(Protocol):
     """What stands behind a listening socket."""
 
     def protocol(self) -> asyncio.BaseProtocol:
@@ -85,7 +48,7 @@ class Door(Protocol):
         ...
 
 
-class Heirloom(Protocol):
+class InheritedSockets(Protocol):
     """
     Sockets of another process: `takeover` has the class for one before this one, `workers` for a supervisor.
 
@@ -100,16 +63,16 @@ class Heirloom(Protocol):
         ...
 
 
-DoorFactory = Callable[[ListenerSpec], Door]
+HandlerFactory = Callable[[ListenerSpec], ConnectionHandler]
 
 
 class OpenListener:
     """
-    A socket that listens, the server that accepts from it, and the door behind.
+    A socket that listens, the server that accepts from it, and the handler behind.
 
     Attributes:
         spec: What the configuration says about it.
-        door: What serves its connections.
+        handler: What serves its connections.
         bound: Where it really listens: tells what port 0 became.
     """
 
@@ -123,7 +86,7 @@ class OpenListener:
         "_server",
         "_sock",
         "bound",
-        "door",
+        "handler",
         "spec",
     )
 
@@ -132,13 +95,13 @@ class OpenListener:
         spec: ListenerSpec,
         sock: socket.socket,
         server: asyncio.Server,
-        door: Door,
+        handler: ConnectionHandler,
         *,
         owns_file: bool,
         is_lent: bool = False,
     ) -> None:
         self.spec = spec
-        self.door = door
+        self.handler = handler
         self.bound = bound_address(sock)
         self._sock = sock
         self._server = server
@@ -201,7 +164,7 @@ class OpenListener:
             except OSError:  # nobody (any more), or no descriptor left for them
                 return
             accepted.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(self.door.protocol, accepted))
+            task = loop.create_task(loop.connect_accepted_socket(self.handler.protocol, accepted))
             self._late.add(task)
             task.add_done_callback(self._late.discard)
 
@@ -229,14 +192,14 @@ class Change:
         for spec in self._specs:
             if spec.key in current:
                 current[spec.key].spec = spec
-                current[spec.key].door.update(spec)
+                current[spec.key].handler.update(spec)
         for opened in self.added:
             current[opened.spec.key] = opened
             await opened.serve()
         for gone in self.removed:
             del current[gone.spec.key]
             gone.close("reload")
-            gone.door.drain()
+            gone.handler.drain()
 
     def abandon(self) -> None:
         """Give the added sockets back; nothing has changed."""
@@ -252,19 +215,19 @@ class Listeners:
 
     Args:
         loop: Where connections are served.
-        door_for: Makes what stands behind a new listener.
+        handler_for: Makes what stands behind a new listener.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, door_for: DoorFactory) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, handler_for: HandlerFactory) -> None:
         self._loop = loop
-        self._door_for = door_for
-        self.meet: Callable[[Sequence[ListenerSpec]], Awaitable[Heirloom | None]] | None = None
+        self._handler_for = handler_for
+        self.meet: Callable[[Sequence[ListenerSpec]], Awaitable[InheritedSockets | None]] | None = None
         """Asked once after it was set, before the next binding: finds the sockets of another process."""
         self.wants: Callable[[ListenerSpec], bool] = lambda spec: True
         """Which of the configuration's listeners are this process's business; the others are not opened."""
         self.consent: Callable[[], Awaitable[None]] | None = None
         """Asked when all is bound; whatever it raises gives the change up."""
-        self._heirloom: Heirloom | None = None
+        self._inherited: InheritedSockets | None = None
         self.current: dict[tuple[Role, str], OpenListener] = {}
 
     async def open(self, specs: Sequence[ListenerSpec]) -> Change:
@@ -276,7 +239,7 @@ class Listeners:
         """
         if self.meet is not None:
             meet, self.meet = self.meet, None
-            self._heirloom = await meet(specs)
+            self._inherited = await meet(specs)
         specs = [spec for spec in specs if self.wants(spec)]
         wanted = {spec.key for spec in specs}
         change = Change(self, specs, [opened for key, opened in self.current.items() if key not in wanted])
@@ -306,34 +269,34 @@ class Listeners:
     def announce(self, role: Role) -> None:
         """Let the clients of a role know that it will drain."""
         for opened in self.with_role(role):
-            opened.door.announce()
+            opened.handler.announce()
 
     def close(self, roles: Sequence[Role], reason: str, patience_s: float = 0.0) -> None:
-        """Stop accepting for these roles; connections stay, and their doors drain."""
+        """Stop accepting for these roles; connections stay, and their handlers drain."""
         for role in roles:
             for opened in self.with_role(role):
                 del self.current[opened.spec.key]
                 opened.close(reason)
-                opened.door.drain(patience_s)
+                opened.handler.drain(patience_s)
 
     async def _bind(self, spec: ListenerSpec, removed: Sequence[OpenListener]) -> OpenListener:
         lender = next((gone for gone in removed if gone.spec.address == spec.address), None)
-        inherited = self._heirloom.take(spec) if self._heirloom is not None and lender is None else None
+        inherited = self._inherited.take(spec) if self._inherited is not None and lender is None else None
         if lender is not None:
             sock = lender.duplicate()
         else:
             sock = inherited or await self._socket(spec.address, removed)
         try:
-            door = self._door_for(spec)
+            handler = self._handler_for(spec)
             create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
-            server = await create(door.protocol, sock=sock, backlog=BACKLOG, start_serving=False)
+            server = await create(handler.protocol, sock=sock, backlog=BACKLOG, start_serving=False)
         except BaseException:
             sock.close()
             raise
         # A lent or inherited file stays its owner's until this listener serves.
-        is_lent = inherited is not None and self._heirloom is not None and self._heirloom.is_lent
+        is_lent = inherited is not None and self._inherited is not None and self._inherited.is_lent
         owns_file = lender is None and inherited is None
-        return OpenListener(spec, sock, server, door, owns_file=owns_file, is_lent=is_lent)
+        return OpenListener(spec, sock, server, handler, owns_file=owns_file, is_lent=is_lent)
 
     async def _socket(self, address: str, removed: Sequence[OpenListener]) -> socket.socket:
         try:

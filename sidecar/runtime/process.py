@@ -20,9 +20,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from sidecar.runtime.companion import FORWARDED, Companion
-from sidecar.runtime.outcome import Outcome
-from sidecar.runtime.process_log import event
+from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.process_log import event
+from sidecar.runtime.app_process import FORWARDED, AppProcess
 
 logger = logging.getLogger(__name__)
 
@@ -55,25 +55,25 @@ class Process:
     """
     Args:
         loop: The loop of this process.
-        companion: Ends before this process does.
+        dependent: Ends before this process does.
 
     Attributes:
         state: INITIALIZING, LIVE or DRAINING, in Envoy's spelling.
         started_s: Seconds since the Unix epoch.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, companion: Dependent | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, dependent: Dependent | None) -> None:
         self.state = "INITIALIZING"
         self.started_s = time.time()
         self._loop = loop
-        self._companion = companion
+        self._dependent = dependent
         self._quit = asyncio.Event()
         self._interrupt = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- what differs ------------------------------------------------------------------------------------------
 
-    async def load(self, trigger: str) -> Outcome:
+    async def load(self, trigger: str) -> LoadOutcome:
         """Put the configuration in force as it is now, if it is good."""
         raise NotImplementedError
 
@@ -81,11 +81,11 @@ class Process:
         """Open the access log anew."""
         raise NotImplementedError
 
-    async def _start(self) -> Outcome:
+    async def _start(self) -> LoadOutcome:
         """Everything up to the first configuration."""
         raise NotImplementedError
 
-    def on_refused_start(self, outcome: Outcome) -> None:
+    def on_refused_start(self, outcome: LoadOutcome) -> None:
         """The first configuration was no good, and the process ends: its last words."""
         sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
 
@@ -116,12 +116,12 @@ class Process:
                     return EXIT_FAILED
                 self.state = "LIVE"
                 await self.on_live()
-                if isinstance(self._companion, Companion):
-                    self.spawn(self._accompany(self._companion), "app")
+                if isinstance(self._dependent, AppProcess):
+                    self.spawn(self._accompany(self._dependent), "app")
                 await self._first(self._quit, self._interrupt)
                 if not self._interrupt.is_set():
                     await self._drain_all()
-            return EXIT_STOPPED if self._companion is None else self._companion.code
+            return EXIT_STOPPED if self._dependent is None else self._dependent.code
         finally:
             await self._end()
 
@@ -149,25 +149,25 @@ class Process:
             signal.SIGHUP: lambda: self.spawn(self.load("signal"), "reload"),
             signal.SIGUSR1: self.reopen,
         }
-        if self._companion is not None:
-            actions = {number: partial(self._companion.send, number) for number in FORWARDED}
+        if self._dependent is not None:
+            actions = {number: partial(self._dependent.send, number) for number in FORWARDED}
             actions[signal.SIGTERM] = self._quit_or_insist
         for number, action in actions.items():
             self._loop.add_signal_handler(number, self._on_signal, number, action)
 
     def _quit_or_insist(self) -> None:
         """The first SIGTERM ends inbound and then the app; a second one reaches the app at once."""
-        if self._quit.is_set() and self._companion is not None:
-            self._companion.send(signal.SIGTERM)
+        if self._quit.is_set() and self._dependent is not None:
+            self._dependent.send(signal.SIGTERM)
         self._quit.set()
 
     def _on_signal(self, number: signal.Signals, action: Callable[[], object]) -> None:
         logger.info(event("signal", signal=number.name))
         action()
 
-    async def _accompany(self, companion: Companion) -> None:
+    async def _accompany(self, dependent: AppProcess) -> None:
         """Run the app, and end with it."""
-        await companion.run()
+        await dependent.run()
         self._quit.set()
 
     async def _end_tasks(self) -> None:

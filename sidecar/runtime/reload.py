@@ -7,8 +7,8 @@ Everything before the bar may fail, and then leaves no trace but a log, a metric
 itself does not await: no request sees half of a reload. Exchanges in flight keep the plan that they began with; it is
 let go in slices when the last of them is over.
 
-What comes from outside of this process are frames (`frames`), and whoever has them is a `PlanSource`; when, and what is
-told of it, is `loads`.
+What comes from outside of this process are frames, and whoever has them is a `PlanSource`; when, and what is told of
+it, is `loader.config_loader`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sidecar.compile.effective import Effective
+from sidecar.compile.frames import Header
+from sidecar.compile.plan import Compiler, Draft, make_draft
+from sidecar.compile.telemetry import telemetry_settings
+from sidecar.compile.time_slices import in_slices
 from sidecar.config.problems import ConfigError, Problem
+from sidecar.loader.config_loader import ClosedError, ConfigLoader
+from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
-from sidecar.runtime.compile import Compiler, Draft, make_draft
-from sidecar.runtime.compile_telemetry import telemetry_settings
-from sidecar.runtime.effective import Effective
-from sidecar.runtime.frames import Header, PlanSource
-from sidecar.runtime.listeners import DoorFactory, ListenerError, Listeners
-from sidecar.runtime.loads import ClosedError, Loads
+from sidecar.runtime.listeners import HandlerFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
-from sidecar.runtime.outcome import Outcome
-from sidecar.runtime.retired import Retired
-from sidecar.runtime.slices import in_slices
+from sidecar.runtime.old_plans import OldPlans
 from sidecar.telemetry.recorder import Telemetry
 from sidecar.upstream.registry import Registry
 
@@ -41,7 +42,7 @@ DNS_TIMEOUT_S = 2.0
 """What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""
 
 
-class Reloader(Loads):
+class Reloader(ConfigLoader):
     """
     Reads one file, again and again, into the live data path.
 
@@ -53,7 +54,7 @@ class Reloader(Loads):
         telemetry: Reconfigured at each load.
         registry: Of upstreams.
         timers: Of the data path.
-        door_for: Makes what stands behind the listeners; asked only after `live` exists.
+        handler_for: Makes what stands behind the listeners; asked only after `live` exists.
 
     Attributes:
         live: The data path; None until the first file was good.
@@ -72,26 +73,26 @@ class Reloader(Loads):
         telemetry: Telemetry,
         registry: Registry,
         timers: Timers,
-        door_for: DoorFactory,
+        handler_for: HandlerFactory,
     ) -> None:
         super().__init__(path, source)
         self.env = env
         self.live: Live | None = None
         self.config: Config | None = None
         self.effective: Effective | None = None
-        self.listeners = Listeners(loop, door_for)
+        self.listeners = Listeners(loop, handler_for)
         self._loop = loop
         self._telemetry = telemetry
         self._registry = registry
         self._timers = timers
         self.compiler = Compiler(telemetry.scope)
-        self._retired = Retired(loop, lambda: registry.clusters)
+        self._old_plans = OldPlans(loop, lambda: registry.clusters)
         self._is_closed = False
 
     def close(self) -> None:
         """Refuse every further load, because the process ends and must not open listeners again."""
         self._is_closed = True
-        self._retired.close()
+        self._old_plans.close()
 
     async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
         with without_collection():
@@ -107,7 +108,7 @@ class Reloader(Loads):
             plan = built = await in_slices(self.compiler.compile(draft, preparation.clusters, self.generation + 1))
             settings = telemetry_settings(draft.written.settings)
             if self.live is None:
-                # Doors need it; nothing is open yet, so nobody can reach it before the swap below.
+                # Handlers need it; nothing is open yet, so nobody can reach it before the swap below.
                 self.live = Live(plan, self._telemetry, self._timers, self._loop)
             change = await self.listeners.open(draft.listeners)
             if self._is_closed:
@@ -116,7 +117,7 @@ class Reloader(Loads):
         except BaseException as error:
             preparation.abandon()
             if built is not None:
-                self._retired.add(built)
+                self._old_plans.add(built)
             if isinstance(error, ListenerError):
                 raise ConfigError([_problem_at(self.path, draft, error)]) from None
             raise
@@ -124,7 +125,7 @@ class Reloader(Loads):
         preparation.commit()
         self._telemetry.reconfigure(settings)
         if self.live.plan is not plan:
-            self._retired.add(self.live.plan)
+            self._old_plans.add(self.live.plan)
         self.live.plan = plan
         self.config = draft.written.settings
         self.effective = Effective(self.path, draft.written)
@@ -133,7 +134,7 @@ class Reloader(Loads):
         # --- end of the swap ---
         await change.commit()
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: LoadOutcome) -> None:
         self._telemetry.config_loaded(outcome.took_s, is_ok=outcome.is_ok)
 
     def _count_refused(self) -> None:

@@ -18,17 +18,18 @@ from collections.abc import Mapping, Sequence
 
 from sidecar import __version__, build, clock
 from sidecar.admin.endpoints import Endpoints
+from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.exchange import Direction
+from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
-from sidecar.runtime.admin_door import AdminDoor
-from sidecar.runtime.companion import Companion
-from sidecar.runtime.doors import DataDoor
-from sidecar.runtime.frames import PlanSource
-from sidecar.runtime.listeners import Door, ListenerSpec, Role
+from sidecar.process_log import event
+from sidecar.runtime.admin_handler import AdminConnectionHandler
+from sidecar.runtime.app_process import AppProcess
+from sidecar.runtime.connection_handler import ProxyConnectionHandler
+from sidecar.runtime.listeners import ConnectionHandler
 from sidecar.runtime.loop import run_in_loop
-from sidecar.runtime.outcome import Outcome
 from sidecar.runtime.process import Dependent, Process
-from sidecar.runtime.process_log import event
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_point
 from sidecar.runtime.views import Views
@@ -72,9 +73,9 @@ def serve(
     """
 
     async def main() -> int:
-        companion = Companion(command) if command else None
+        dependent = AppProcess(command) if command else None
         loop = asyncio.get_running_loop()
-        return await Sidecar(path, env, source, loop, takes_over=takes_over, companion=companion).run()
+        return await Sidecar(path, env, source, loop, takes_over=takes_over, dependent=dependent).run()
 
     return run_in_loop(main)
 
@@ -95,9 +96,9 @@ class Sidecar(Process):
         loop: asyncio.AbstractEventLoop,
         *,
         takes_over: bool = False,
-        companion: Dependent | None = None,
+        dependent: Dependent | None = None,
     ) -> None:
-        super().__init__(loop, companion)
+        super().__init__(loop, dependent)
         self.registry = Registry()
         # Without a file until the first configuration says which.
         self.telemetry = Telemetry(
@@ -107,7 +108,9 @@ class Sidecar(Process):
             environment=env,
         )
         self._timers = Timers(loop)
-        self.reloader = Reloader(path, env, source, loop, self.telemetry, self.registry, self._timers, self._door_for)
+        self.reloader = Reloader(
+            path, env, source, loop, self.telemetry, self.registry, self._timers, self._handler_for
+        )
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken)
         self._predecessor: Predecessor | None = None
@@ -151,7 +154,7 @@ class Sidecar(Process):
 
     # --- life --------------------------------------------------------------------------------------------------
 
-    async def _start(self) -> Outcome:
+    async def _start(self) -> LoadOutcome:
         self._timers.start()
         self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
         outcome = await self.load("start")
@@ -161,7 +164,7 @@ class Sidecar(Process):
 
     # --- what a worker does otherwise: `workers.worker` --------------------------------------------------------
 
-    async def load(self, trigger: str) -> Outcome:
+    async def load(self, trigger: str) -> LoadOutcome:
         """Put the configuration in force as it is now, if it is good."""
         return await self.reloader.load(trigger)
 
@@ -194,10 +197,10 @@ class Sidecar(Process):
         self.drain()
         await self._first(self._has_closed_inbound, self._interrupt)
         await self._until_empty(Direction.INBOUND, deadline)
-        if self._companion is not None:
+        if self._dependent is not None:
             # As long as the app runs it may need its dependencies; how long that is, whoever sent the signal decides.
-            self._companion.send(signal.SIGTERM)
-            await self._companion.ended.wait()
+            self._dependent.send(signal.SIGTERM)
+            await self._dependent.ended.wait()
             deadline = max(deadline, self._loop.time() + LAST_WORDS_S)
         self.reloader.listeners.close((Role.OUTBOUND,), "drain")
         await self._until_empty(Direction.OUTBOUND, deadline)
@@ -221,11 +224,11 @@ class Sidecar(Process):
         self._offer.close()
         if self._predecessor is not None:
             self._predecessor.close()
-        if self._companion is not None:
-            self._companion.kill()
+        if self._dependent is not None:
+            self._dependent.kill()
         await self._end_tasks()
         listeners = self.reloader.listeners
-        admin_doors = [opened.door for role in (Role.METRICS, Role.ADMIN) for opened in listeners.with_role(role)]
+        admin_handlers = [opened.handler for role in (Role.METRICS, Role.ADMIN) for opened in listeners.with_role(role)]
         listeners.close((Role.INBOUND, Role.OUTBOUND), "stop")
         if self.reloader.live is not None:
             for connections in self.reloader.live.connections:
@@ -240,21 +243,21 @@ class Sidecar(Process):
         self._timers.stop()
         # Last, so that probes see why until the very end.
         listeners.close((Role.METRICS, Role.ADMIN), "stop")
-        for door in admin_doors:
-            if isinstance(door, AdminDoor):
-                door.abort()
+        for handler in admin_handlers:
+            if isinstance(handler, AdminConnectionHandler):
+                handler.abort()
         if self.reloader.config is not None:
             logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
 
     # --- parts -------------------------------------------------------------------------------------------------
 
-    def _door_for(self, spec: ListenerSpec) -> Door:
+    def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
         if spec.role is Role.METRICS:
-            return AdminDoor(Endpoints.read_only(self.views))
+            return AdminConnectionHandler(Endpoints.read_only(self.views))
         if spec.role is Role.ADMIN:
-            return AdminDoor(Endpoints.everything(self.views))
+            return AdminConnectionHandler(Endpoints.everything(self.views))
         assert self.reloader.live is not None
-        return DataDoor(self.reloader.live, spec, self._loop)
+        return ProxyConnectionHandler(self.reloader.live, spec, self._loop)
 
     def _clusters(self) -> list[Cluster]:
         passthrough = self.reloader.compiler.passthrough
@@ -271,7 +274,7 @@ class Sidecar(Process):
     def _drain_delay_s(self) -> float:
         """Nothing where no inbound listener is, or no app any more that could answer."""
         live = self.reloader.live
-        is_alone = self._companion is not None and self._companion.ended.is_set()
+        is_alone = self._dependent is not None and self._dependent.ended.is_set()
         if live is None or is_alone or not self.reloader.listeners.with_role(Role.INBOUND):
             return 0.0
         return live.plan.drain_delay_s

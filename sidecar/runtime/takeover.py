@@ -30,8 +30,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from sidecar.runtime.listeners import ListenerSpec, Role
-from sidecar.runtime.process_log import event
+from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.loader.config_loader import NotNowError
+from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Offered(Protocol):
         ...
 
 
-class TakeoverError(Exception):
+class TakeoverError(NotNowError):
     """The first process cannot be taken over; the message says why, in one line."""
 
 

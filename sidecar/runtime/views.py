@@ -9,15 +9,14 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from sidecar import __version__, build
+from sidecar import __version__, build, process_log
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
 from sidecar.admin.redact import redact, secrets_of
+from sidecar.compile.deserialize import plain
 from sidecar.exchange import Direction
-from sidecar.runtime import process_log
-from sidecar.runtime.outcome import Outcome, shown_live
+from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.sections import plain
 from sidecar.telemetry.recorder import Format, Observer, Telemetry
 
 MAX_OBSERVERS = 8
@@ -48,7 +47,7 @@ class Views:
 
     def __init__(self, sidecar: Running) -> None:
         self._sidecar = sidecar
-        self._reloads: set[asyncio.Task[Outcome]] = set()
+        self._reloads: set[asyncio.Task[LoadOutcome]] = set()
 
     # --- health and metrics ------------------------------------------------------------------------------------
 

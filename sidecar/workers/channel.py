@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
-from sidecar.runtime.listeners import Role
+from sidecar.compile.listener_spec import Role
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from sidecar.runtime.process_log import event
+from sidecar.process_log import event
 from sidecar.telemetry.merge import Merged
 from sidecar.workers.channel import Key
 from sidecar.workers.member import BEAT_S, Member, MemberGoneError

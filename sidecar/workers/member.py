@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.runtime.process_log import event, get_level
+from sidecar.process_log import event, get_level
 from sidecar.telemetry.merge import Merged
 from sidecar.telemetry.report import Piece
 from sidecar.workers.channel import Channel, Key, Message, send_sockets

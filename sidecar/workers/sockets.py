@@ -24,10 +24,10 @@ import struct
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.net.address import TcpAddress, parse_address
 from sidecar.net.listen import BindError, bind, bound_address, identity, unlink
-from sidecar.runtime.listeners import ListenerSpec, Role
-from sidecar.runtime.process_log import event
+from sidecar.process_log import event
 from sidecar.runtime.takeover import Predecessor
 from sidecar.workers.channel import Key
 

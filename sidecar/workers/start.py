@@ -14,8 +14,9 @@ import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from sidecar.runtime.companion import Companion
-from sidecar.runtime.frames import FrameError, Header, Kind, PlanSource, PlanSourceError, make_frame, read_header
+from sidecar.compile.frames import FrameError, Header, Kind, make_frame, read_header
+from sidecar.loader.plan_source import PlanSource, PlanSourceError
+from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.loop import run_in_loop
 
 _KEY = b"workers"
@@ -88,18 +89,18 @@ def serve(
         if header is None:
             return EXIT_STOPPED
         count = header.workers if header.is_ok else 1
-        companion = Companion(command) if command else None
+        dependent = AppProcess(command) if command else None
         loop = asyncio.get_running_loop()
         settled = Settled(path, source, count, first)
         if count > 1:
             from sidecar.workers.supervisor import Supervisor
 
             return await Supervisor(
-                path, env, settled, loop, count=count, takes_over=takes_over, companion=companion
+                path, env, settled, loop, count=count, takes_over=takes_over, dependent=dependent
             ).run()
         from sidecar.runtime.server import Sidecar
 
-        return await Sidecar(path, env, settled, loop, takes_over=takes_over, companion=companion).run()
+        return await Sidecar(path, env, settled, loop, takes_over=takes_over, dependent=dependent).run()
 
     return run_in_loop(main)
 

@@ -1,7 +1,7 @@
 """
 The process above the workers: it owns what they share, and speaks for them. *Cold; no request passes through it.*
 
-It follows the file (`loads`); it has the metrics and admin listeners; it keeps the sockets of the others, and lends
+It follows the file (`reload`); it has the metrics and admin listeners; it keeps the sockets of the others, and lends
 them. Its life is any process's (`runtime.process`), a drain the workers' own (`runtime.server`), but that outbound of
 all stays open until inbound of all has come to rest, and the app, if it is a child, has ended.
 
@@ -19,16 +19,17 @@ from collections.abc import Mapping, Sequence
 
 from sidecar import __version__, build
 from sidecar.admin.endpoints import Endpoints
-from sidecar.runtime.admin_door import AdminDoor
-from sidecar.runtime.companion import Companion
-from sidecar.runtime.frames import PlanSource
-from sidecar.runtime.listeners import Door, Listeners, ListenerSpec, Role
-from sidecar.runtime.outcome import Outcome
+from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.loader.plan_source import PlanSource
+from sidecar.process_log import event
+from sidecar.runtime.admin_handler import AdminConnectionHandler
+from sidecar.runtime.app_process import AppProcess
+from sidecar.runtime.listeners import ConnectionHandler, Listeners
 from sidecar.runtime.process import Process
-from sidecar.runtime.process_log import event
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_point
 from sidecar.workers.group import Group
-from sidecar.workers.loads import OWN, GroupLoads
+from sidecar.workers.reload import OWN, GroupReloader
 from sidecar.workers.sockets import Sockets
 from sidecar.workers.views import GroupViews
 
@@ -52,13 +53,13 @@ class Supervisor(Process):
         loop: The loop of this process.
         count: How many workers there are to be.
         takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
-        companion: The app, if it is to be this process's child.
+        dependent: The app, if it is to be this process's child.
 
     Attributes:
         group: The workers.
         listeners: Metrics and admin.
         sockets: The others.
-        loads: The file, and what came of it.
+        reloader: The file, and what came of it.
     """
 
     def __init__(
@@ -70,20 +71,20 @@ class Supervisor(Process):
         *,
         count: int,
         takes_over: bool = False,
-        companion: Companion | None = None,
+        dependent: AppProcess | None = None,
     ) -> None:
-        super().__init__(loop, companion)
+        super().__init__(loop, dependent)
         self.path = path
         self.env = env
         self.count = count
         self.sockets = Sockets(count)
         self.group = Group(path, env, count, self.sockets)
         self._views = GroupViews(self)
-        self.listeners = Listeners(loop, self._door_for)
+        self.listeners = Listeners(loop, self._handler_for)
         self.listeners.wants = lambda spec: spec.role in OWN
         if takes_over:
             self.listeners.meet = self._meet
-        self.loads = GroupLoads(path, source, self.group, self.listeners, self.sockets)
+        self.reloader = GroupReloader(path, source, self.group, self.listeners, self.sockets)
         self._offer = Offer(loop, lambda: [*self.listeners.current.values(), *self.sockets.offered()], self._on_taken)
 
     # --- what others ask for -----------------------------------------------------------------------------------
@@ -94,16 +95,16 @@ class Supervisor(Process):
             return
         self.state = "DRAINING"
         logger.info(event("drain_started", workers=len(self.group.live)))
-        self.loads.is_closed = True
+        self.reloader.is_closed = True
         self.group.is_draining = True
         self._offer.close()
         # Before the workers close theirs, so that their closing is the last, and empties the backlogs.
         self.sockets.close((Role.INBOUND,))
         self.group.tell("drain")
 
-    async def load(self, trigger: str) -> Outcome:
+    async def load(self, trigger: str) -> LoadOutcome:
         """Read the file now and put it in force in all workers if it is good."""
-        return await self.loads.load(trigger)
+        return await self.reloader.load(trigger)
 
     def reopen(self) -> None:
         """Open the access log anew, in all workers."""
@@ -115,7 +116,7 @@ class Supervisor(Process):
             return
         self.state = "DRAINING"
         logger.info(event("taken_over", timeout_s=self._drain_timeout_s()))
-        self.loads.is_closed = True
+        self.reloader.is_closed = True
         self.group.end()
         self.listeners.close(OWN, "takeover")
         self.sockets.close(tuple(Role))
@@ -124,7 +125,7 @@ class Supervisor(Process):
 
     # --- life --------------------------------------------------------------------------------------------------
 
-    async def _start(self) -> Outcome:
+    async def _start(self) -> LoadOutcome:
         try:
             await self.group.start()
         except OSError as error:
@@ -142,7 +143,7 @@ class Supervisor(Process):
             event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.path, workers=workers)
         )
         self.spawn(self._be_found(), "offer")
-        self.spawn(self.loads.watch(), "watch")
+        self.spawn(self.reloader.watch(), "watch")
 
     async def _drain_all(self) -> None:
         timeout_s = self._drain_timeout_s()
@@ -152,10 +153,10 @@ class Supervisor(Process):
         self.group.tell("quit")
         at_rest = self.spawn(self._all_at_rest(), "drain")
         await self._first(at_rest, self._interrupt)
-        if self._companion is not None and not self._interrupt.is_set():
+        if self._dependent is not None and not self._interrupt.is_set():
             # As long as the app runs it may need its dependencies; how long that is, whoever sent the signal decides.
-            self._companion.send(signal.SIGTERM)
-            await self._companion.ended.wait()
+            self._dependent.send(signal.SIGTERM)
+            await self._dependent.ended.wait()
         self.sockets.close((Role.OUTBOUND,))
         for member in members:
             member.tell("release")
@@ -168,12 +169,12 @@ class Supervisor(Process):
     async def _end(self) -> None:
         """Give everything back; leaves no task and no process."""
         self.state = "DRAINING"
-        self.loads.is_closed = True
+        self.reloader.is_closed = True
         self._offer.close()
         if self.sockets.predecessor is not None:
             self.sockets.predecessor.close()
-        if self._companion is not None:
-            self._companion.kill()
+        if self._dependent is not None:
+            self._dependent.kill()
         self.group.end()
         self.sockets.close(tuple(Role))
         self.group.tell("interrupt")
@@ -181,12 +182,12 @@ class Supervisor(Process):
         await self._end_tasks()
         await self.group.stop()
         # Last, so that probes see why until the very end.
-        doors = [opened.door for opened in self.listeners.current.values()]
+        handlers = [opened.handler for opened in self.listeners.current.values()]
         self.listeners.close(OWN, "stop")
-        for door in doors:
-            if isinstance(door, AdminDoor):
-                door.abort()
-        if self.loads.last_good is not None:
+        for handler in handlers:
+            if isinstance(handler, AdminConnectionHandler):
+                handler.abort()
+        if self.reloader.last_good is not None:
             logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
 
     # --- before and after this process -------------------------------------------------------------------------
@@ -207,9 +208,11 @@ class Supervisor(Process):
 
     # --- parts -------------------------------------------------------------------------------------------------
 
-    def _door_for(self, spec: ListenerSpec) -> Door:
+    def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
         is_public = spec.role is Role.METRICS
-        return AdminDoor(Endpoints.read_only(self._views) if is_public else Endpoints.everything(self._views))
+        return AdminConnectionHandler(
+            Endpoints.read_only(self._views) if is_public else Endpoints.everything(self._views)
+        )
 
     def _drain_timeout_s(self) -> float:
         return max((float(member.facts.get("drain_timeout_s", 0.0)) for member in self.group.live), default=0.0)

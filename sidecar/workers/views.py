@@ -17,19 +17,19 @@ from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from sidecar import __version__, build
+from sidecar import __version__, build, process_log
 from sidecar.admin import live
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
-from sidecar.runtime import process_log
-from sidecar.runtime.listeners import Listeners, Role
-from sidecar.runtime.outcome import Outcome, shown_live
+from sidecar.compile.listener_spec import Role
+from sidecar.loader.load_outcome import LoadOutcome, shown_live
+from sidecar.runtime.listeners import Listeners
 from sidecar.telemetry import exposition, standing
 from sidecar.telemetry.exposition import Format, Section
 from sidecar.telemetry.merge_processes import Processes
 from sidecar.telemetry.resource import INSTANCE_ID
 from sidecar.workers.group import Group
-from sidecar.workers.loads import GroupLoads
 from sidecar.workers.member import Member, MemberGoneError
+from sidecar.workers.reload import GroupReloader
 from sidecar.workers.sockets import Sockets
 from sidecar.workers.tap import GroupTap
 
@@ -47,9 +47,9 @@ class Running(Protocol):
     group: Group
     sockets: Sockets
     listeners: Listeners
-    loads: GroupLoads
+    reloader: GroupReloader
 
-    async def load(self, trigger: str) -> Outcome:
+    async def load(self, trigger: str) -> LoadOutcome:
         """Put the file in force if it is good."""
         ...
 
@@ -67,7 +67,7 @@ class GroupViews:
 
     def __init__(self, supervisor: Running) -> None:
         self._supervisor = supervisor
-        self._reloads: set[asyncio.Task[Outcome]] = set()
+        self._reloads: set[asyncio.Task[LoadOutcome]] = set()
         self._processes = Processes(lambda: [member.pid for member in supervisor.group.live])
 
     # --- health and metrics ------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class GroupViews:
         supervisor = self._supervisor
         group = supervisor.group
         yield from group.merged.sections()
-        yield from supervisor.loads.configuration.sections()
+        yield from supervisor.reloader.configuration.sections()
         yield from standing.workers(supervisor.count, len(group.live), group.restarts)
         yield from standing.identity(self._resource())
 
@@ -164,7 +164,7 @@ class GroupViews:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "service": pages[0][1]["service"] if pages else None,
-            "config": {"file": supervisor.path, **shown_live(supervisor.loads.last_good)},
+            "config": {"file": supervisor.path, **shown_live(supervisor.reloader.last_good)},
             "listeners": list(self._listeners()),
             "connections": connections,
             "workers": [
@@ -182,7 +182,7 @@ class GroupViews:
 
     def _listeners(self) -> Iterator[dict[str, object]]:
         supervisor = self._supervisor
-        for wanted in supervisor.loads.wanted:
+        for wanted in supervisor.reloader.wanted:
             key = (Role(wanted.role), wanted.address)
             opened = supervisor.sockets.current.get(key) or supervisor.listeners.current.get(key)
             if opened is not None:
@@ -200,8 +200,8 @@ class GroupViews:
         return {
             **page,
             "file": supervisor.path,
-            "live": shown_live(supervisor.loads.last_good),
-            "last_load": supervisor.loads.last.shown() if supervisor.loads.last is not None else None,
+            "live": shown_live(supervisor.reloader.last_good),
+            "last_load": supervisor.reloader.last.shown() if supervisor.reloader.last is not None else None,
         }
 
     async def routes_dump(self) -> Mapping[str, object]:

@@ -28,11 +28,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
-from sidecar.runtime.frames import Kind, PlanSourceError, kind_of
-from sidecar.runtime.listeners import Heirloom, ListenerSpec, Role
+from sidecar.compile.frames import Kind, kind_of
+from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.loader.plan_source import PlanSourceError
+from sidecar.process_log import configure, event, set_level
+from sidecar.runtime.listeners import InheritedSockets
 from sidecar.runtime.loop import run_in_loop
-from sidecar.runtime.outcome import Outcome
-from sidecar.runtime.process_log import configure, event, set_level
 from sidecar.runtime.server import Sidecar
 from sidecar.telemetry.exposition import SLICE_S
 from sidecar.telemetry.report import Reporter
@@ -53,7 +55,7 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 class Lent:
-    """Sockets of the supervisor: `Heirloom`."""
+    """Sockets of the supervisor: `InheritedSockets`."""
 
     is_lent = True
 
@@ -113,7 +115,7 @@ class Worker(Sidecar):
     ) -> None:
         self._channel = Channel(self._on_message, self._on_lost)
         self._gate = Gate(self._channel)
-        super().__init__(path, env, self, loop, companion=self._gate)
+        super().__init__(path, env, self, loop, dependent=self._gate)
         self._sock = sock
         self._lender = lender
         self._lent = Lent()
@@ -166,13 +168,13 @@ class Worker(Sidecar):
         logger.info(event("worker_live", pid=os.getpid()))
         self.spawn(self._report_for_ever(), "report")
 
-    async def load(self, trigger: str) -> Outcome:
+    async def load(self, trigger: str) -> LoadOutcome:
         """What the supervisor has sent, or is about to send."""
         outcome = await self.reloader.load(trigger)
         self._channel.send("loaded", outcome.is_ok, outcome.lines, self._facts() if outcome.is_ok else {})
         return outcome
 
-    def on_refused_start(self, outcome: Outcome) -> None:
+    def on_refused_start(self, outcome: LoadOutcome) -> None:
         """The supervisor says why, once for all."""
 
     def _facts(self) -> dict[str, object]:
@@ -186,7 +188,7 @@ class Worker(Sidecar):
 
     # --- loading -----------------------------------------------------------------------------------------------
 
-    async def _borrow(self, specs: Sequence[ListenerSpec]) -> Heirloom:
+    async def _borrow(self, specs: Sequence[ListenerSpec]) -> InheritedSockets:
         return self._lent
 
     def _is_mine(self, spec: ListenerSpec) -> bool:

@@ -175,7 +175,7 @@ def test_wrong_usage_is_exit_code_2_and_version_is_told() -> None:
 
 def test_run_imports_nothing_that_only_others_need() -> None:
     """Start time and memory of every sidecar depend on it; what reading a file takes is another process's."""
-    code = "import sys, sidecar.cli.run, sidecar.runtime.compiler_process, sidecar.runtime.server; print(*sys.modules)"
+    code = "import sys, sidecar.cli.run, sidecar.loader.compiler_process, sidecar.runtime.server; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, text=True, check=True)
     imported = set(done.stdout.split())
     others = {"rich", "opentelemetry", "jsonschema", "httpx", "requests", "sidecar.cli.demo", "sidecar.cli.check"}

@@ -10,14 +10,14 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidecar.compile.dry_run import dry_run
+from sidecar.compile.plan import Compiler, Draft, make_draft
+from sidecar.compile.telemetry import telemetry_settings
+from sidecar.compile.time_slices import at_once
 from sidecar.config.load import Loaded, load_source
 from sidecar.config.source import make_source
+from sidecar.loader.serialize import write_frames
 from sidecar.proxy.plan import Plan
-from sidecar.runtime.compile import Compiler, Draft, make_draft
-from sidecar.runtime.compile_telemetry import telemetry_settings
-from sidecar.runtime.dry_run import dry_run
-from sidecar.runtime.slices import at_once
-from sidecar.runtime.write_frames import write_frames
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.compile.telemetry import telemetry_settings
 from sidecar.config.load import load_text
 from sidecar.config.problems import ConfigError
 from sidecar.config.telemetry import COMPAT, LINE_NAMES, PROPAGATORS, Telemetry
-from sidecar.runtime.compile_telemetry import telemetry_settings
 from sidecar.telemetry import line_template, propagation
 from sidecar.telemetry.line_template import LineTemplate, TemplateError
 from sidecar.telemetry.recorder import LogFilter, TelemetrySettings

@@ -12,8 +12,9 @@ from typing import cast
 import pytest
 import uvloop
 
+from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.net.listen import bind, bound_address
-from sidecar.runtime.listeners import ListenerError, Listeners, ListenerSpec, Role
+from sidecar.runtime.listeners import ListenerError, Listeners
 from tests.support.wait import free_port
 
 
@@ -29,7 +30,7 @@ class Hello(asyncio.Protocol):
         transport.close()
 
 
-class FakeDoor:
+class FakeHandler:
     """Remembers what happened to it."""
 
     def __init__(self, spec: ListenerSpec) -> None:
@@ -52,15 +53,15 @@ class FakeDoor:
 
 
 class House:
-    """Listeners with fake doors."""
+    """Listeners with fake handlers."""
 
     def __init__(self) -> None:
-        self.doors: list[FakeDoor] = []
-        self.listeners = Listeners(asyncio.get_running_loop(), self._door)
+        self.handlers: list[FakeHandler] = []
+        self.listeners = Listeners(asyncio.get_running_loop(), self._handler)
 
-    def _door(self, spec: ListenerSpec) -> FakeDoor:
-        self.doors.append(FakeDoor(spec))
-        return self.doors[-1]
+    def _handler(self, spec: ListenerSpec) -> FakeHandler:
+        self.handlers.append(FakeHandler(spec))
+        return self.handlers[-1]
 
     async def become(self, *specs: ListenerSpec) -> None:
         change = await self.listeners.open(specs)
@@ -106,7 +107,7 @@ def local() -> str:
 
 
 def test_what_a_reload_keeps_is_not_rebound() -> None:
-    """The same socket and door serve on; the door learns of the new spec."""
+    """The same socket and handler serve on; the handler learns of the new spec."""
 
     async def conversation(house: House) -> None:
         kept, other = local(), local()
@@ -114,8 +115,8 @@ def test_what_a_reload_keeps_is_not_rebound() -> None:
         before = house.listeners.current[Role.OUTBOUND, kept]
         await house.become(spec(kept), spec(other))
         assert house.listeners.current[Role.OUTBOUND, kept] is before
-        assert len(house.doors) == 2
-        assert len(house.doors[0].specs) == 2
+        assert len(house.handlers) == 2
+        assert len(house.handlers[0].specs) == 2
         assert await ask(kept) == f"outbound {kept}"
         assert await ask(other) == f"outbound {other}"
 
@@ -144,7 +145,7 @@ def test_a_removed_listener_stops_accepting_and_its_door_drains() -> None:
         address = local()
         await house.become(spec(address))
         await house.become()
-        assert house.doors[0].is_drained
+        assert house.handlers[0].is_drained
         assert house.listeners.current == {}
         with pytest.raises(ConnectionRefusedError):
             await ask(address)

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.compile import time_slices
+from sidecar.compile.frames import FrameError, Header, Kind, make_frame, problem_frames, read_header
+from sidecar.compile.listener_spec import ListenerSpec
+from sidecar.compile.time_slices import in_slices
 from sidecar.config.problems import Problem
 from sidecar.config.source import SourceWatch
+from sidecar.loader import config_loader
+from sidecar.loader.plan_source import PlanSourceError
 from sidecar.net.timers import Timers
-from sidecar.runtime import loads, slices
-from sidecar.runtime.frames import FrameError, Header, Kind, PlanSourceError, make_frame, problem_frames, read_header
-from sidecar.runtime.listeners import Door, ListenerSpec
+from sidecar.runtime.listeners import ConnectionHandler
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.slices import in_slices
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.registry import Registry
 from tests.support.compiling import frames_of
@@ -48,7 +51,7 @@ class Given:
             raise self.error
 
 
-class NoDoor:
+class NoHandler:
     """Behind a listener that nobody connects to."""
 
     def protocol(self) -> asyncio.BaseProtocol:
@@ -69,10 +72,10 @@ def reloading(source: Given, then: Callable[[Reloader], object]) -> None:
         registry = Registry()
         telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
 
-        def door(spec: ListenerSpec) -> Door:
-            return NoDoor()
+        def handler(spec: ListenerSpec) -> ConnectionHandler:
+            return NoHandler()
 
-        reloader = Reloader("f.yaml", {}, source, loop, telemetry, registry, Timers(loop), door)
+        reloader = Reloader("f.yaml", {}, source, loop, telemetry, registry, Timers(loop), handler)
         try:
             result = then(reloader)
             if asyncio.iscoroutine(result):
@@ -148,7 +151,7 @@ def test_a_load_leaves_no_cyclic_garbage(tmp_path: Path) -> None:
                 assert (await reloader.load("file")).is_ok
                 gc.disable()
             await asyncio.sleep(0)
-            while len(reloader._retired):
+            while len(reloader._old_plans):
                 await asyncio.sleep(0)
             gc.unfreeze()
             assert gc.collect() == 0
@@ -165,7 +168,7 @@ def test_a_large_file_is_built_swapped_and_let_go_in_steps_of_bounded_work(monke
     No step between two turns of the loop calls more functions than a few hundred, however many routes there are; calls
     are counted, not time.
     """
-    monkeypatch.setattr(slices, "LONGEST_SLICE_S", 0.0)
+    monkeypatch.setattr(time_slices, "LONGEST_SLICE_S", 0.0)
     routes = 1500
 
     async def then(reloader: Reloader) -> None:
@@ -178,7 +181,7 @@ def test_a_large_file_is_built_swapped_and_let_go_in_steps_of_bounded_work(monke
 
         task = asyncio.get_running_loop().create_task(reloader.load("file"))
         turns = 0
-        while not task.done() or len(reloader._retired):
+        while not task.done() or len(reloader._old_plans):
             calls = 0
             sys.setprofile(count)
             try:
@@ -197,7 +200,7 @@ def test_a_large_file_is_built_swapped_and_let_go_in_steps_of_bounded_work(monke
 def test_slices_give_way_and_hand_on_result_and_error() -> None:
     """As if the work had been done at one go."""
 
-    def work(fails: bool) -> slices.Steps[int]:
+    def work(fails: bool) -> time_slices.Steps[int]:
         for _ in range(10):
             yield
         if fails:
@@ -210,18 +213,18 @@ def test_slices_give_way_and_hand_on_result_and_error() -> None:
             await in_slices(work(True))
 
     asyncio.run(run())
-    assert slices.at_once(work(False)) == 7
+    assert time_slices.at_once(work(False)) == 7
     with pytest.raises(KeyError):
-        slices.at_once(work(True))
+        time_slices.at_once(work(True))
 
 
 def test_a_busy_loop_leaves_work_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two turns of 2 ms get a slice of 1 ms instead of half of one: a clock that is held, a step of 100 us."""
     now = 0.0
-    monkeypatch.setattr(slices.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time_slices.time, "perf_counter", lambda: now)
     steps_of_slices = [0]
 
-    def work() -> slices.Steps[None]:
+    def work() -> time_slices.Steps[None]:
         nonlocal now
         for _ in range(60):
             now += 0.0001
@@ -242,7 +245,7 @@ def test_a_busy_loop_leaves_work_its_share(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_change_that_a_load_is_reading_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who writes the file and sends SIGHUP gets one reload, also where that takes longer than two looks at the file."""
-    monkeypatch.setattr(loads, "POLL_PERIOD_S", 0.01)
+    monkeypatch.setattr(config_loader, "POLL_PERIOD_S", 0.01)
     path = tmp_path / "f.yaml"
     path.write_text("old")
     looks: list[str] = []

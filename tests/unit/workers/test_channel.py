@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
-from sidecar.runtime.listeners import Role
+from sidecar.compile.listener_spec import Role
 from sidecar.workers.channel import Channel, Message, receive_sockets, send_sockets
 
 

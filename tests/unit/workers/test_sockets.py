@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.compile.listener_spec import Role
 from sidecar.net.listen import BindError, bind
-from sidecar.runtime.listeners import Role
 from sidecar.workers.sockets import Shared, SocketError, Sockets
 from tests.support.wait import free_port
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.runtime.frames import Header, Kind, make_frame, read_header
+from sidecar.compile.frames import Header, Kind, make_frame, read_header
 from sidecar.workers.start import Settled, mentions_workers
 
 FILE = [make_frame(Kind.SETTINGS, b"s"), make_frame(Kind.END)]

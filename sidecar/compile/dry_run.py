@@ -1,0 +1,47 @@
+"""
+A configuration compiled and tried, but not run: what a file must stand before it is called good. *Cold.*
+
+It is the compiler of a real load on the very frames that a load gets, with clusters that nobody connects to: a file
+that passes is refused by a data path only for what the machine lacks, such as an address that is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sidecar.compile.plan import Compiler, RefusedError, make_draft
+from sidecar.compile.time_slices import at_once
+from sidecar.config.load import Loaded
+from sidecar.config.problems import ConfigError
+from sidecar.exchange import Direction
+from sidecar.upstream.cluster import Cluster
+
+
+def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
+    """
+    Compile a configuration and run its `tests`.
+
+    Args:
+        loaded: The file.
+        frames: What `write_frames` made of it.
+
+    Raises:
+        ConfigError: With every value that cannot be compiled, or every test that fails, at its place.
+    """
+    try:
+        draft = at_once(make_draft(frames))
+        clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
+        plan = at_once(Compiler(_scope).compile(draft, clusters, 1))
+    except RefusedError as refusal:
+        raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
+    if loaded.config.tests:
+        # Only here: most files have none, and the request's parser and all that decides on a request come with it.
+        from sidecar.compile.routing_tests import run_tests
+
+        run_tests(loaded, plan)
+
+
+def _scope(direction: Direction, route: str, upstream: str, server_address: str) -> Any:
+    """No telemetry: nothing is ever recorded here."""
+    return None

@@ -1,0 +1,199 @@
+"""
+Every setting in force and where it comes from, for the pages `/routes` and `/upstreams`. *Cold.*
+
+Whoever asks why a request took 15 seconds must not have to know a default by heart: each value stands there with the
+line of the file that set it, or with `default`. Durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sidecar.compile.deserialize import Section, Written, given, plain
+from sidecar.compile.routes import APP
+from sidecar.exchange import Direction
+from sidecar.proxy.plan import Plan, Side
+from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.match import Match
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.retry import NO_POLICY
+from sidecar.upstream.stats import COUNTS
+
+if TYPE_CHECKING:
+    from sidecar.config import model
+
+Location = tuple[int | str, ...]
+Settings = dict[str, dict[str, object]]
+
+_OF_ROUTES = ("timeout", "retry", "rate_limit", "fault", "mirror")
+_OF_UPSTREAMS = (
+    "load_balancing", "connect_timeout", "idle_timeout", "retry_budget", "circuit_breaker", "outlier_detection",
+    "health_check", "slow_start", "panic_threshold",
+)  # fmt: skip
+
+
+class Effective:
+    """
+    The configuration in force, explained; it is decoded anew at each question, which few ask.
+
+    Args:
+        file: Name of the file.
+        written: What it says, and where.
+    """
+
+    __slots__ = ("_file", "_written")
+
+    def __init__(self, file: str, written: Written) -> None:
+        self._file = file
+        self._written = written
+
+    def everything(self) -> dict[str, object]:
+        """Every setting of the file with its default, ready for JSON."""
+        everything: dict[str, object] = plain(self._written.config())
+        return everything
+
+    def routes(self, plan: Plan) -> dict[str, object]:
+        """Routes of both directions in the order in which they are tried, and the settings of all connections."""
+        return _Explained(self._file, self._written).routes(plan)
+
+    def upstreams(self, plan: Plan) -> dict[str, object]:
+        """Clusters, their endpoints and what happened there."""
+        return _Explained(self._file, self._written).upstreams(plan)
+
+
+class _Explained:
+    """The pages of one moment."""
+
+    __slots__ = ("_config", "_file", "_lines", "_shapes")
+
+    def __init__(self, file: str, written: Written) -> None:
+        self._file = file
+        self._config = written.config()
+        self._lines = written.lines()
+        self._shapes = written.shapes
+
+    def routes(self, plan: Plan) -> dict[str, object]:
+        """As `Effective.routes`."""
+        sides: dict[str, object] = {side.direction.label: self._side(side) for side in plan.sides}
+        common: Settings = {}
+        for name in ("limits", "drain"):
+            section = getattr(self._config, name)
+            common |= self._settings(section, (name,), section.fields_)
+        return sides | {"settings": common}
+
+    def upstreams(self, plan: Plan) -> dict[str, object]:
+        """As `Effective.upstreams`."""
+        return {name: self._cluster(cluster) for name, cluster in plan.clusters.items()}
+
+    # --- routes ------------------------------------------------------------------------------------------------
+
+    def _side(self, side: Side) -> dict[str, object]:
+        config = self._config.inbound if side.direction is Direction.INBOUND else self._config.outbound
+        explicit = config.routes if config is not None else []
+        routes = [
+            self._route(route, side.direction.label, index, explicit[index] if index < len(explicit) else None)
+            for index, route in enumerate(side.table.routes)
+        ]
+        unmatched: object = "passthrough" if side.passthrough_route is not None else "404"
+        if side.fallback is not None:
+            unmatched = self._route(side.fallback, side.direction.label, 0, None)
+        page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
+        if config is not None and side.direction is Direction.INBOUND:
+            page["settings"] = self._settings(config, ("inbound",), ("rate_limit",))
+        return page
+
+    def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:
+        action = route.action
+        entry: dict[str, object] = {"name": route.name, "match": [_match(match) for match in route.matches]}
+        if isinstance(action, Forward):
+            entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
+            entry["timeout_s"] = action.timeout_s
+            at: Location = (side, "routes", index) if config is not None else ()
+            section = config if config is not None else self._shapes.default("sidecar.config.routes.Route")
+            settings = self._settings(section, at, _OF_ROUTES)
+            if config is None or config.retry is None:
+                del settings["retry"]
+                settings |= _safe_retries()
+            entry["settings"] = settings
+        elif isinstance(action, Redirect):
+            entry["redirect"] = action.status
+        else:
+            entry["respond"] = action.status
+        if config is not None:
+            entry["from"] = f"{self._file}:{self._lines.get((side, 'routes', index), 1)}"
+        return entry
+
+    # --- upstreams ---------------------------------------------------------------------------------------------
+
+    def _cluster(self, cluster: Cluster) -> dict[str, object]:
+        spec, stats = cluster.spec, cluster.stats
+        config = self._config.upstreams.get(cluster.name)
+        if config is not None:
+            settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
+        else:
+            settings = self._settings(self._shapes.default("sidecar.config.model.Upstream"), (), _OF_UPSTREAMS)
+            if cluster.name == APP and self._config.inbound is not None:
+                settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
+        return {
+            "load_balancing": spec.policy,
+            "dns": f"{spec.dns[0]}:{spec.dns[1]}" if spec.dns else None,
+            "connect_timeout_s": cluster.connect_timeout_s,
+            "idle_timeout_s": cluster.idle_timeout_s,
+            "settings": settings,
+            "panic": cluster.is_panicking,
+            "endpoints": [
+                {
+                    "address": endpoint.label,
+                    "weight": endpoint.weight,
+                    "share": round(endpoint.share, 6),
+                    "zone": endpoint.zone or None,
+                    "health": endpoint.health.name.lower(),
+                    "ejected": endpoint.ejected_until != 0,
+                    "probation": endpoint.is_on_probation,
+                    "active": endpoint.active,
+                    "idle_connections": len(endpoint.idle),
+                    "connecting": endpoint.connecting,
+                }
+                for endpoint in cluster.endpoints
+            ],
+            "stats": {name: getattr(stats, name) for name in COUNTS},
+        }
+
+    # --- settings ----------------------------------------------------------------------------------------------
+
+    def _settings(self, section: Any, at: Location, names: tuple[str, ...]) -> Settings:
+        prefix = f"{at[0]}." if at in (("limits",), ("drain",)) else ""
+        line = self._lines.get(at)
+        return {
+            prefix + name: {"value": value, "from": origin}
+            for name, value, origin in self._flat(section, at, names, line)
+        }
+
+    def _flat(
+        self, section: Section, at: Location, names: tuple[str, ...], line: int | None
+    ) -> Iterator[tuple[str, object, str]]:
+        """Name, value and origin of each setting; those of a section within it as `section.key`."""
+        for name in names:
+            value = getattr(section, name)
+            is_set = bool(at) and name in given(section)
+            here = self._lines.get((*at, name), line) if is_set else None
+            if not isinstance(value, Section) or value.is_one_value_:
+                origin = "default" if here is None else f"{self._file}:{here}"
+                yield name, plain(value, has_nones=False), origin
+                continue
+            for key, inner, origin in self._flat(value, (*at, name) if is_set else (), value.fields_, here):
+                yield f"{name}.{key}", inner, origin
+
+
+def _safe_retries() -> Settings:
+    """What a route without `retry` does all the same."""
+    return {
+        "retry.attempts": {"value": NO_POLICY.attempts, "from": "default"},
+        "retry.on": {"value": "what cannot have been processed", "from": "default"},
+        "retry.per_try_timeout": {"value": None, "from": "default"},
+    }
+
+
+def _match(match: Match) -> dict[str, str]:
+    return {condition.part: condition.text for condition in match.parts()}

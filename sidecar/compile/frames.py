@@ -1,0 +1,154 @@
+"""
+A configuration on its way to the data path: a sequence of frames, plain bytes each, whoever carries them. *Cold.*
+
+    compiler process --frames--> data path                             by default
+    compiler process --frames--> supervisor --the same--> each worker  a supervisor keeps and forwards them verbatim
+
+    frames = header, problem*, end                                               a file that is refused
+           | header, shapes, settings, upstreams*, routes*, test*, lines*, end   a file that is good
+
+The header is small and JSON: whether the file is good, its digest, what to listen on, how many workers. Reading it
+needs nothing of the data path and builds nothing. All other frames are `deserialize`'s business; long lists are cut, so
+that one frame is loaded and built within about a millisecond. The file was judged before the first frame is sent: its
+own tests included, so that a good one is refused by a data path only for what the machine lacks, such as an address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Final
+
+from sidecar import __version__
+from sidecar.config.problems import Problem
+
+PROBLEMS_A_FRAME: Final = 50
+
+
+class Kind(IntEnum):
+    """What a frame is: its first byte. The rest is JSON for HEADER and PROBLEMS, else for `deserialize` to read."""
+
+    HEADER = 1
+    PROBLEMS = 2
+    SHAPES = 3
+    SETTINGS = 4
+    UPSTREAMS = 5
+    ROUTES = 6
+    TESTS = 7
+    LINES = 8
+    END = 9
+
+
+class FrameError(Exception):
+    """What came is not what a compiler of this version sends; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedListener:
+    """
+    An address that the file wants to be listened on.
+
+    Attributes:
+        role: `inbound`, `outbound`, `metrics` or `admin`.
+        address: As in the file, variables replaced: `host:port`, `[v6]:port` or `unix:/path`.
+        host: That every request here is for, lower case, or None.
+        location: Where the models have it, such as `("outbound", "listen", 0, "address")`.
+        line: Where the file says so, from 1; for problems. So for `column` and `path`.
+    """
+
+    role: str
+    address: str
+    host: str | None
+    location: tuple[int | str, ...]
+    line: int
+    column: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """
+    What is known about a configuration without building it.
+
+    Attributes:
+        is_ok: Whether it may be put in force; else `PROBLEMS` follow, or `error` says why.
+        digest_hex: SHA-256 of the file; empty if it could not be read.
+        listeners: What to listen on; empty where `is_ok` is not.
+        workers: Data-path processes that the file wants, 1 or more.
+        error: Why there is no configuration, if not for something in the file: one line, else empty.
+        version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
+    """
+
+    is_ok: bool
+    digest_hex: str = ""
+    listeners: tuple[WantedListener, ...] = ()
+    workers: int = 1
+    error: str = ""
+    version: str = __version__
+
+    @property
+    def config_hash(self) -> str:
+        """First 12 hexadecimal digits of the digest: how the file is called in logs and metrics."""
+        return self.digest_hex[:12]
+
+    def to_frame(self) -> bytes:
+        """As a frame."""
+        return make_frame(Kind.HEADER, json.dumps(asdict(self)).encode())
+
+
+def make_frame(kind: Kind, payload: bytes = b"") -> bytes:
+    """A frame of this kind."""
+    return bytes((kind,)) + payload
+
+
+def kind_of(frame: bytes) -> Kind:
+    """
+    What a frame is.
+
+    Raises:
+        FrameError: It is none.
+    """
+    try:
+        return Kind(frame[0])
+    except (IndexError, ValueError):
+        raise FrameError(f"expected a frame, found {frame[:20]!r}") from None
+
+
+def read_header(frame: bytes) -> Header:
+    """
+    The header, from the first frame.
+
+    Raises:
+        FrameError: It is something else, or of another version.
+    """
+    if kind_of(frame) is not Kind.HEADER:
+        raise FrameError(f"expected a header, found {frame[:20]!r}")
+    try:
+        said = json.loads(frame[1:])
+        version = said["version"]
+    except (ValueError, LookupError, TypeError):
+        raise FrameError(f"expected a header, found {frame[:20]!r}") from None
+    if version != __version__:
+        hint = "another one was installed meanwhile: restart this one"
+        raise FrameError(f"expected a compiler of version {__version__}, found {version}; {hint}")
+    try:
+        listeners = (WantedListener(**{**one, "location": tuple(one["location"])}) for one in said["listeners"])
+        return Header(**{**said, "listeners": tuple(listeners)})
+    except (LookupError, TypeError):
+        raise FrameError("expected a header, found other keys") from None
+
+
+def problem_frames(problems: Sequence[Problem]) -> list[bytes]:
+    """Problems as frames."""
+    pieces = (problems[at : at + PROBLEMS_A_FRAME] for at in range(0, len(problems), PROBLEMS_A_FRAME))
+    return [make_frame(Kind.PROBLEMS, json.dumps([asdict(one) for one in piece]).encode()) for piece in pieces]
+
+
+def read_problems(frame: bytes) -> list[Problem]:
+    """The problems of one frame of kind `PROBLEMS`."""
+    try:
+        return [Problem(**one) for one in json.loads(frame[1:])]
+    except (ValueError, TypeError):
+        raise FrameError(f"expected problems, found {frame[:20]!r}") from None

@@ -1,0 +1,236 @@
+"""
+A configuration becomes a plan: the only place where the file's settings turn into what the data path reads. *Cold.*
+
+Input are the frames that a compiler process made of the file (`frames`, `deserialize`). Everything here is work in
+steps (`time_slices`): the data path does it in slices between which traffic goes on, the compiler process does the
+same work with the same code at one go, before it says that a file is good (`dry_run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.compile.deserialize import Written
+from sidecar.compile.frames import Header, Kind, WantedListener, read_header
+from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.compile.matches import key_of
+from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
+from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory
+from sidecar.compile.time_slices import Steps
+from sidecar.exchange import Direction
+from sidecar.proxy.plan import Limits, Listener, Plan, Side
+from sidecar.routing.actions import Route
+from sidecar.routing.split import key_reader
+from sidecar.routing.table import TableBuilder
+from sidecar.upstream.balance import HashKey, Policy
+from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.passthrough import Passthrough
+
+if TYPE_CHECKING:
+    from sidecar.config import model
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """
+    A configuration on its way to a plan.
+
+    Attributes:
+        header: What is known without building it.
+        written: The rest.
+        clusters: Upstreams that it wants, the app included.
+        hosts: By upstream, the hosts that lead there without a route.
+        listeners: Addresses that it wants open.
+    """
+
+    header: Header
+    written: Written
+    clusters: tuple[ClusterSpec, ...]
+    hosts: Mapping[str, Sequence[str]]
+    listeners: tuple[ListenerSpec, ...]
+
+
+class Compiler:
+    """
+    Makes plans; lives as long as the process, because the passthrough cluster does.
+
+    Args:
+        scope: Binds telemetry (`Telemetry.scope`).
+    """
+
+    def __init__(self, scope: ScopeFactory) -> None:
+        self._scope = scope
+        self._passthrough: Passthrough | None = None
+        self._limiters = RateLimiters()
+
+    @property
+    def passthrough(self) -> Passthrough | None:
+        """Endpoints that requests have named; None as long as no configuration has let them."""
+        return self._passthrough
+
+    def compile(self, draft: Draft, clusters: Mapping[str, Cluster], generation: int) -> Steps[Plan]:
+        """
+        Build the plan.
+
+        Args:
+            clusters: What the registry prepared for `draft.clusters`.
+            generation: Of the plan.
+
+        Raises:
+            RefusedError: With every value that cannot be compiled; not for frames of a file that was found good.
+        """
+        config = draft.written.settings
+        addresses: dict[str, str] = {}
+        for spec in draft.clusters:
+            addresses[spec.name] = spec.server_address
+            yield
+        problems: list[CompileError] = []
+        sides: list[Side] = []
+        for direction in Direction:
+            limit = config.inbound.rate_limit if direction is Direction.INBOUND and config.inbound is not None else None
+            routes = RouteCompiler(direction, clusters, addresses, self._scope, self._limiters, limit)
+            side = yield from self._side(direction, draft, routes, problems)
+            sides.append(side)
+        if problems:
+            raise RefusedError(problems)
+        limits = config.limits
+        return Plan(
+            generation=generation,
+            config_hash=draft.header.config_hash,
+            sides=(sides[Direction.INBOUND], sides[Direction.OUTBOUND]),
+            listeners=tuple(spec.listener for spec in draft.listeners if spec.listener is not None),
+            clusters=clusters,
+            limits=Limits(
+                max_header_bytes=limits.max_header_bytes,
+                max_headers=limits.max_headers,
+                max_connections=limits.max_connections,
+                header_timeout_s=limits.header_timeout,
+                idle_timeout_s=limits.idle_timeout,
+                max_loop_lag_s=limits.max_loop_lag,
+            ),
+            drain_timeout_s=config.drain.timeout,
+            drain_delay_s=config.drain.delay,
+        )
+
+    def _side(
+        self, direction: Direction, draft: Draft, routes: RouteCompiler, problems: list[CompileError]
+    ) -> Steps[Side]:
+        config, written = draft.written.settings, draft.written
+        side = config.inbound if direction is Direction.INBOUND else config.outbound
+        builder = TableBuilder()
+        for frame in written.pieces(Kind.ROUTES):
+            label, first, some = written.shapes.load(frame)
+            yield
+            for index, route in enumerate(some if label == direction.label else (), first):
+                try:
+                    builder.add(routes.explicit(route, index))
+                except CompileError as error:
+                    problems.append(error)
+                yield
+        fallback: Route | None = None
+        passthrough: Passthrough | None = None
+        passthrough_route: Route | None = None
+        if direction is Direction.INBOUND:
+            has_app = config.inbound is not None and config.inbound.app is not None
+            fallback = routes.to_upstream(APP, ()) if has_app else None
+        elif side is not None:
+            for name, hosts in draft.hosts.items():
+                if hosts:
+                    builder.add(routes.to_upstream(name, hosts))
+                yield
+            if config.outbound is not None and config.outbound.unmatched == "passthrough":
+                passthrough = self._passthrough = self._passthrough or Passthrough()
+                passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
+        unrouted = self._scope(direction, "", "", "")
+        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted)
+
+
+def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
+    """
+    What a configuration wants of upstreams and listeners.
+
+    Args:
+        frames: All frames of a good file.
+
+    Raises:
+        FrameError: They are not.
+        RefusedError: A value cannot be compiled.
+    """
+    header = read_header(frames[0])
+    written = Written(frames)
+    yield
+    config = written.settings
+    problems: list[CompileError] = []
+    clusters: list[ClusterSpec] = []
+    hosts: dict[str, Sequence[str]] = {}
+    for frame in written.pieces(Kind.UPSTREAMS):
+        for name, upstream in written.shapes.load(frame):
+            try:
+                clusters.append(_cluster(name, upstream, config.zone or ""))
+            except ValueError as error:
+                problems.append(CompileError(("upstreams", name), str(error)))
+            hosts[name] = [name] if upstream.hosts is None else upstream.hosts
+            yield
+    if config.inbound is not None and config.inbound.app is not None:
+        breaker = breaker_spec(config.inbound.circuit_breaker)
+        clusters.append(ClusterSpec(APP, ((config.inbound.app, 1.0),), breaker=breaker))
+    if problems:
+        raise RefusedError(problems)
+    return Draft(header, written, tuple(clusters), hosts, tuple(_listener(wanted) for wanted in header.listeners))
+
+
+class RefusedError(Exception):
+    """
+    Values that their own checks accepted cannot be compiled.
+
+    Attributes:
+        errors: One each.
+    """
+
+    def __init__(self, errors: Sequence[CompileError]) -> None:
+        super().__init__("; ".join(str(error) for error in errors[:10]))
+        self.errors = tuple(errors)
+
+
+def _listener(wanted: WantedListener) -> ListenerSpec:
+    role = Role(wanted.role)
+    listener: Listener | None = None
+    if role in (Role.INBOUND, Role.OUTBOUND):
+        direction = Direction.INBOUND if role is Role.INBOUND else Direction.OUTBOUND
+        listener = Listener(direction, wanted.address, wanted.host.encode() if wanted.host is not None else None)
+    return ListenerSpec(role, wanted.address, wanted.location, listener)
+
+
+def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
+    policy: Policy
+    hash_key: HashKey | None = None
+    if not isinstance(upstream.load_balancing, str):
+        policy = "hash"
+        source, key = key_of(upstream.load_balancing.hash)
+        assert source in ("header", "cookie", "query", "source_ip")
+        hash_key = HashKey(source, key.encode(), key_reader(source, key))  # type: ignore[arg-type]
+    else:
+        policy = upstream.load_balancing
+    dns: tuple[str, int] | None = None
+    if upstream.dns is not None:
+        host, _, port = upstream.dns.rpartition(":")
+        dns = (host, int(port))
+    return ClusterSpec(
+        name=name,
+        endpoints=tuple((endpoint.address, endpoint.weight) for endpoint in upstream.endpoints or ()),
+        dns=dns,
+        policy=policy,
+        hash_key=hash_key,
+        connect_timeout_s=upstream.connect_timeout,
+        idle_timeout_s=upstream.idle_timeout,
+        breaker=breaker_spec(upstream.circuit_breaker),
+        retry_budget=budget_spec(upstream.retry_budget),
+        outlier=outlier_spec(upstream.outlier_detection),
+        health=health_spec(upstream.health_check),
+        panic_threshold=upstream.panic_threshold,
+        slow_start_s=upstream.slow_start or 0.0,
+        zone=zone,
+        zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
+    )

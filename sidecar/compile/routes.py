@@ -1,0 +1,200 @@
+"""
+Routes of the configuration become routes of the data path. *Cold.*
+
+Everything that a request could ask is answered here once: names become clusters, text becomes matchers, edits of a
+route and of its destination become one, and telemetry's scopes are bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sidecar.compile import policies
+from sidecar.compile.matches import key_of, match
+from sidecar.compile.policies import RateLimiters
+from sidecar.exchange import Direction
+from sidecar.proxy.policies import BothLimits, RateLimiter
+from sidecar.routing.actions import (
+    Action,
+    Forward,
+    HeaderEdits,
+    Rewrite,
+    Route,
+    Target,
+    header_edits,
+    make_redirect,
+    make_respond,
+    make_rewrite,
+    make_split,
+    merge_edits,
+)
+from sidecar.routing.match import Match, make_match
+from sidecar.upstream.cluster import Cluster
+
+if TYPE_CHECKING:
+    from sidecar.config import model
+    from sidecar.telemetry.recorder import Scope
+
+Location = tuple[int | str, ...]
+"""Where the models have a value."""
+
+APP = "app"
+"""Name of the implicit upstream behind `inbound.app`, and of the route of what matches no inbound route."""
+
+PASSTHROUGH = "passthrough"
+"""Name of the upstream and of the route of requests that are sent as addressed."""
+
+ScopeFactory = Callable[[Direction, str, str, str], "Scope"]
+"""`Telemetry.scope`: direction, route, upstream, server address."""
+
+
+class CompileError(ValueError):
+    """
+    A value that its own checks accepted cannot be compiled.
+
+    Attributes:
+        location: Where it stands.
+    """
+
+    def __init__(self, location: Location, message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class RouteCompiler:
+    """
+    Compiles the routes of one direction.
+
+    Args:
+        direction: Which.
+        clusters: By name, `app` included if there is one.
+        server_addresses: By cluster, for telemetry; from the new specs, because clusters still have old ones.
+        scope: Binds telemetry.
+        limiters: Of the process.
+        common_limit: What limits all routes of the direction together.
+    """
+
+    def __init__(
+        self,
+        direction: Direction,
+        clusters: Mapping[str, Cluster],
+        server_addresses: Mapping[str, str],
+        scope: ScopeFactory,
+        limiters: RateLimiters,
+        common_limit: model.RateLimit | None = None,
+    ) -> None:
+        self._direction = direction
+        self._clusters = clusters
+        self._server_addresses = server_addresses
+        self._scope = scope
+        self._limiters = limiters
+        self._common = limiters.limiter(direction, "", common_limit) if common_limit is not None else None
+
+    def explicit(self, route: model.Route, index: int) -> Route:
+        """
+        A route of the file.
+
+        Raises:
+            CompileError: With the route's location.
+        """
+        name = route.name if route.name is not None else f"routes[{index}]"
+        try:
+            matches = tuple(match(one) for one in route.match)
+            response_edits = _edits(route.response_headers)
+            action = self._action(name, route, matches, response_edits)
+        except ValueError as error:
+            raise CompileError((self._direction.label, "routes", index), str(error)) from None
+        if isinstance(action, Forward) and len(action.targets) == 1:
+            scope = action.targets[0].scope
+        else:
+            scope = self._scope(self._direction, name, "", "")
+        return Route(name, matches, action, scope, response_edits)
+
+    def to_upstream(self, name: str, hosts: Sequence[str]) -> Route:
+        """The implicit route to an upstream by the hosts that the app uses; without hosts it takes everything."""
+        matches = (make_match(hosts=hosts),) if hosts else ()
+        target = self._target(name, self._clusters[name], name, 1.0, None, None)
+        return Route(name, matches, Forward((target,), rate_limit=self._common), target.scope)
+
+    def to_cluster(self, name: str, cluster: Cluster) -> Route:
+        """A route that takes everything to a cluster that is in no list, such as the one of passthrough."""
+        target = self._target(name, cluster, name, 1.0, None, None)
+        return Route(name, (), Forward((target,)), target.scope)
+
+    def _action(
+        self, name: str, route: model.Route, matches: tuple[Match, ...], response_edits: HeaderEdits | None
+    ) -> Action:
+        redirect, respond = route.redirect, route.respond
+        if redirect is not None:
+            return make_redirect(
+                matches,
+                status=redirect.status,
+                scheme=redirect.scheme,
+                host=redirect.host,
+                port=redirect.port,
+                path=redirect.path,
+                prefix=redirect.prefix,
+            )
+        if respond is not None:
+            return make_respond(respond.status, respond.headers, respond.body)
+        targets = self._targets(name, route, response_edits)
+        names, weights = [target.name for target in targets], [target.weight for target in targets]
+        split = make_split(names, weights, key_of(route.sticky) if route.sticky is not None else None)
+        return Forward(
+            targets,
+            split,
+            _rewrite(route.rewrite, matches),
+            route.timeout,
+            retry=policies.retry_policy(route.retry) if route.retry is not None else None,
+            fault=policies.fault(route.fault) if route.fault is not None else None,
+            mirror=policies.mirror(route.mirror, self._clusters) if route.mirror is not None else None,
+            rate_limit=self._limit(name, route.rate_limit),
+        )
+
+    def _targets(self, name: str, route: model.Route, response_edits: HeaderEdits | None) -> tuple[Target, ...]:
+        request_edits = _edits(route.request_headers)
+        if route.to is None:
+            return (self._target(name, self._clusters[APP], APP, 1.0, request_edits, response_edits),)
+        return tuple(
+            self._target(
+                name,
+                self._clusters[destination.upstream],
+                destination.upstream,
+                destination.weight,
+                merge_edits(request_edits, _edits(destination.request_headers)),
+                # Responses pass the destination first and the route last, so the route has the last word.
+                merge_edits(_edits(destination.response_headers), response_edits),
+            )
+            for destination in route.to
+        )
+
+    def _limit(self, name: str, settings: model.RateLimit | None) -> RateLimiter | BothLimits | None:
+        """A route's own limit and that of its direction."""
+        if settings is None:
+            return self._common
+        own = self._limiters.limiter(self._direction, name, settings)
+        return own if self._common is None else BothLimits(own, self._common)
+
+    def _target(
+        self,
+        route: str,
+        cluster: Cluster,
+        name: str,
+        weight: float,
+        request_edits: HeaderEdits | None,
+        response_edits: HeaderEdits | None,
+    ) -> Target:
+        scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name))
+        return Target(name, cluster, weight, request_edits, response_edits, scope)
+
+
+def _edits(edits: model.HeaderEdits | None) -> HeaderEdits | None:
+    return header_edits(edits.set, edits.add, edits.remove) if edits is not None else None
+
+
+def _rewrite(rewrite: model.Rewrite | None, matches: tuple[Match, ...]) -> Rewrite | None:
+    if rewrite is None:
+        return None
+    regex = (rewrite.regex.pattern, rewrite.regex.substitution) if rewrite.regex is not None else None
+    return make_rewrite(matches, host=rewrite.host, path=rewrite.path, prefix=rewrite.prefix, regex=regex)

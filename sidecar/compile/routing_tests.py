@@ -1,0 +1,124 @@
+"""
+The promises that a file makes about itself, `tests:`, kept by the code that routes live traffic. *Cold, pure.*
+
+A test's request is written as HTTP, parsed by the data path's parser and looked up by its `find_route`, so that what
+passes here is what happens there.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+from sidecar.compile.routes import APP
+from sidecar.config.load import Loaded
+from sidecar.config.model import RoutingTest
+from sidecar.config.problems import ConfigError
+from sidecar.errors import ProtocolError, Reason
+from sidecar.exchange import Direction
+from sidecar.http1.head import parse_request_head
+from sidecar.message import RequestHead
+from sidecar.proxy.plan import Plan, Side
+from sidecar.proxy.steps import find_route
+from sidecar.routing.actions import Forward, Route
+
+_MAX_HEADERS = 1000
+
+
+def run_tests(loaded: Loaded, plan: Plan) -> None:
+    """
+    Try all tests of a file.
+
+    Raises:
+        ConfigError: With every test that fails: what it expected and what would happen instead.
+    """
+    problems = []
+    side_of = _SideOf(loaded, plan)
+    for index, test in enumerate(loaded.config.tests):
+        why = _failure(test, side_of(test))
+        if why is not None:
+            hint = "the test is wrong, or a route is"
+            problems.append(loaded.problem_at(("tests", index), f"the test `{test.name}` fails: {why}", hint))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _failure(test: RoutingTest, side: Side) -> str | None:
+    """What a test expected and what would happen instead, or None if it holds."""
+    try:
+        head = request_head(test)
+    except ProtocolError as error:
+        return f"the request is not valid: {error.detail or error.reason.text}"
+    found = find_route(side, head, test.request.source_ip or "127.0.0.1")
+    return _difference(test, found)
+
+
+def request_head(test: RoutingTest) -> RequestHead:
+    """
+    The test's request as the data path sees one.
+
+    Raises:
+        ProtocolError: The data path would answer 400.
+    """
+    request = test.request
+    url = urlsplit(request.url)
+    target = quote(url.path or "/", safe="/%:@!$&'()*+,;=~-._[]") + (f"?{url.query}" if url.query else "")
+    lines = [f"{request.method} {target} HTTP/1.1"]
+    if not any(name.lower() == "host" for name in request.headers):
+        lines.append(f"Host: {url.netloc}")
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    if request.cookies:
+        lines.append("Cookie: " + "; ".join(f"{name}={value}" for name, value in request.cookies.items()))
+    return parse_request_head("\r\n".join(lines).encode(), _MAX_HEADERS)
+
+
+class _SideOf:
+    """
+    The direction that a test is about: outbound, unless only inbound can be meant.
+
+    That is so when it expects the app, a name that only an inbound route has, or when there is no outbound.
+    """
+
+    __slots__ = ("_inbound", "_only", "_only_inbound", "_outbound")
+
+    def __init__(self, loaded: Loaded, plan: Plan) -> None:
+        self._inbound, self._outbound = plan.sides[Direction.INBOUND], plan.sides[Direction.OUTBOUND]
+        config = loaded.config
+        self._only: Side | None = None
+        if config.inbound is None or config.outbound is None:
+            self._only = self._outbound if config.inbound is None else self._inbound
+        inbound = {route.name for route in self._inbound.table.routes} | ({APP} if self._inbound.fallback else set())
+        self._only_inbound = inbound - {route.name for route in self._outbound.table.routes}
+
+    def __call__(self, test: RoutingTest) -> Side:
+        if self._only is not None:
+            return self._only
+        means_inbound = test.expect.to == APP or test.expect.route in self._only_inbound
+        return self._inbound if means_inbound else self._outbound
+
+
+def _difference(test: RoutingTest, found: Route | Reason) -> str | None:
+    expect = test.expect
+    if isinstance(found, Reason):
+        is_met = expect.route is None and expect.to is None and expect.status == found.status
+        return None if is_met else f"expected {_expected(test)}, found no route, so {found.status}"
+    action = found.action
+    if isinstance(action, Forward):
+        names = [target.name for target in action.targets if target.weight > 0]
+        met_to = expect.to is None or expect.to in names
+        met_status = expect.status is None
+        happens = f"the route `{found.name}` to {' or '.join(f'`{name}`' for name in names)}"
+    else:
+        met_to = expect.to is None
+        met_status = expect.status in (None, action.status)
+        happens = f"the route `{found.name}`, which answers {action.status}"
+    if met_to and met_status and expect.route in (None, found.name):
+        return None
+    return f"expected {_expected(test)}, found {happens}"
+
+
+def _expected(test: RoutingTest) -> str:
+    expect = test.expect
+    parts = [f"the route `{expect.route}`"] if expect.route is not None else []
+    parts += [f"to `{expect.to}`"] if expect.to is not None else []
+    parts += [f"status {expect.status}"] if expect.status is not None else []
+    return " ".join(parts)

@@ -1,0 +1,83 @@
+"""
+The compiler: a process that reads one file, judges it, says what it found in frames, and ends. *Cold.*
+
+All that a configuration costs happens here: YAML, the models, the rules, a trial of the compiler and the file's own
+tests. The data path's process starts it (`compiler_process`), and neither imports what this needs, nor waits for it,
+nor keeps its memory; if it dies, hangs, or eats all memory, one load was refused. For each line of JSON on standard
+input, `{"path": ..., "is_background": ...}`, it writes frames to standard output, each with its length before it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from sidecar.compile.dry_run import dry_run
+from sidecar.compile.frames import Header, Kind, make_frame, problem_frames
+from sidecar.config.load import load_source
+from sidecar.config.problems import ConfigError
+from sidecar.config.source import SourceError, read_source
+from sidecar.loader.low_priority import lower_priority
+from sidecar.loader.serialize import write_frames
+from sidecar.loader.wire import prefixed
+
+
+def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
+    """
+    What came of reading a file, as frames: its configuration, its problems, or why there is neither.
+
+    Args:
+        path: Of the file.
+        env: Variables for `${NAME}`.
+    """
+    digest_hex = ""
+    problems: Sequence[bytes] = ()
+    error = ""
+    try:
+        source = read_source(path)
+        digest_hex = source.digest_hex
+        loaded = load_source(source, env)
+        frames = write_frames(loaded)
+        dry_run(loaded, frames)
+        return frames
+    except SourceError as refusal:
+        error = str(refusal)
+    except ConfigError as refusal:
+        problems = problem_frames(refusal.problems)
+    except MemoryError:
+        error = f"{path}: there is not enough memory to read this file"
+    except Exception as failure:
+        traceback.print_exc()
+        error = f"{path}: the sidecar failed while reading this file; please report it: {failure!r:.500}"
+    return [Header(False, digest_hex, error=error).to_frame(), *problems, make_frame(Kind.END)]
+
+
+def main() -> None:
+    """Do what standard input asks for; never returns."""
+    # The variables of the file are ours, for whoever started this process gave it its own.
+    env = dict(os.environ)
+    # What a load makes is acyclic, and the collector would visit a million nodes of YAML again and again.
+    gc.disable()
+    # Where memory ends, the kernel ends this process and not the data path's; a container may not allow to say so.
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    frames_to = os.fdopen(os.dup(1), "wb")
+    # What a library may print is no frame.
+    os.dup2(2, 1)
+    with suppress(BrokenPipeError):
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            if request["is_background"]:
+                lower_priority()
+            for frame in compile_file(request["path"], env):
+                frames_to.write(prefixed(frame))
+            frames_to.flush()
+            gc.collect()
+    # Without giving back object by object what the system takes back at once: 0.2 s with 10,000 routes.
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,188 @@
+"""
+Frames from a compiler process: the `PlanSource` of a sidecar without workers, and of a supervisor. *Cold.*
+
+A compiler lives for a load, and a few seconds more: files often change several times in a row, and four fifths of what
+a small one costs is the compiler's start. One that had much to do ends at once, for its memory is the file's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+
+from sidecar.compile.frames import Kind, kind_of
+from sidecar.loader.plan_source import PlanSourceError
+from sidecar.loader.spawn import Child, spawn_compiler
+from sidecar.loader.wire import read_frame
+
+LIMIT_S = 60.0
+"""What reading and judging a file may take; 10,000 routes take 1.5 s of an idle core."""
+
+LINGER_S = 3.0
+"""For how long a compiler waits for the next load."""
+
+LINGER_BYTES = 256 * 1024
+"""Of frames: a compiler that has sent more is not kept; some 1,000 routes."""
+
+PATIENCE_S = 1.0
+"""Between the end of a compiler's output and its own."""
+
+
+class CompilerProcess:
+    """
+    Reads a file by way of compilers.
+
+    Args:
+        path: Of the file.
+        env: For `${NAME}`.
+        started: A compiler that is there already; it serves the first load.
+        limit_s: Seconds after which a compiler that has not finished is given up.
+        spawn: Starts a compiler; told whether beside traffic.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        env: Mapping[str, str],
+        started: Child | None = None,
+        limit_s: float = LIMIT_S,
+        spawn: Callable[[Mapping[str, str], bool], Child] = spawn_compiler,
+    ) -> None:
+        self._path = path
+        self._env = env
+        self._started = started
+        self._limit_s = limit_s
+        self._spawn = spawn
+        self._idle: _Compiler | None = None
+
+    async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
+        """As `PlanSource.frames`; beside traffic, that is at every trigger but `start`, the compiler stands back."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limit_s
+        is_background = trigger != "start"
+        compiler = await self._compiler(loop, is_background)
+        sent_bytes = 0
+        kind: Kind | None = None
+        try:
+            compiler.ask({"path": self._path, "is_background": is_background})
+            while kind is not Kind.END:
+                async with asyncio.timeout_at(deadline):
+                    frame = await read_frame(compiler.reader)
+                kind = kind_of(frame)
+                sent_bytes += len(frame)
+                yield frame
+        except TimeoutError:
+            raise self._failure(f"the compiler has not finished within {self._limit_s:g} s") from None
+        except asyncio.IncompleteReadError:
+            how = await compiler.end()
+            raise self._failure(f"the compiler ended before it was done: {how}") from None
+        finally:
+            if kind is Kind.END and sent_bytes <= LINGER_BYTES:
+                self._idle = compiler
+                compiler.rest(LINGER_S)
+            else:
+                compiler.close()
+
+    async def _compiler(self, loop: asyncio.AbstractEventLoop, is_background: bool) -> _Compiler:
+        """One that waits for a request: the last load's, the one that was there before us, or a new one."""
+        compiler, self._idle = self._idle, None
+        if compiler is None or not compiler.wake():
+            started, self._started = self._started, None
+            try:
+                child = started
+                if child is None:
+                    child = await loop.run_in_executor(None, self._spawn, self._env, is_background)
+            except OSError as error:
+                raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
+            compiler = _Compiler(child, loop)
+        await compiler.open()
+        return compiler
+
+    def _failure(self, why: str) -> PlanSourceError:
+        return PlanSourceError(f"{self._path}: {why}; nothing was changed")
+
+
+class _Compiler:
+    """
+    A compiler process and the reading end of its output.
+
+    Attributes:
+        reader: Of its frames, between `open` and `rest`.
+    """
+
+    def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
+        self.reader = asyncio.StreamReader(loop=loop)
+        self._child = child
+        self._loop = loop
+        self._output: asyncio.ReadTransport | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Begin to read."""
+        self.reader = asyncio.StreamReader(loop=self._loop)
+        output = os.fdopen(os.dup(self._child.stdout), "rb", 0)
+        self._output, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.reader), output)
+
+    def ask(self, request: Mapping[str, object]) -> None:
+        """Write a request; to one that died before it makes no difference."""
+        with suppress(BrokenPipeError):
+            os.write(self._child.stdin, json.dumps(request).encode() + b"\n")
+
+    def rest(self, seconds: float) -> None:
+        """Keep it so long, in case of another request; the loop may end meanwhile, of which nothing is kept."""
+        self._stop_reading()
+        self._leaving = self._loop.call_later(seconds, self.close)
+
+    def wake(self) -> bool:
+        """There is another request; False if it has left, or died, or says what nobody asked for."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        if not self._is_closed and not select.select([self._child.stdout], (), (), 0)[0]:
+            return True
+        self.close()
+        return False
+
+    def close(self) -> None:
+        """End it, whatever it does; may come twice."""
+        if self._let_go():
+            self._kill()
+            self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0)
+
+    async def end(self) -> str:
+        """How it ended, now that its output is over; if it goes on nevertheless, it is ended."""
+        if not self._let_go():
+            return "it was closed"
+        ending = self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0)
+        await asyncio.wait({ending}, timeout=PATIENCE_S)
+        if not ending.done():
+            self._kill()
+        _, status = await ending
+        code = os.waitstatus_to_exitcode(status)
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        return f"{name}; was there enough memory?" if -code == signal.SIGKILL else name
+
+    def _let_go(self) -> bool:
+        """Close our ends of its pipes; False if that was done already."""
+        was_closed, self._is_closed = self._is_closed, True
+        if not was_closed:
+            self._stop_reading()
+            os.close(self._child.stdin)
+            os.close(self._child.stdout)
+        return not was_closed
+
+    def _stop_reading(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._child.pid, signal.SIGKILL)

@@ -1,0 +1,174 @@
+"""
+A file that was read becomes frames: the part of `compile.frames` that knows the models. *Cold, pure.*
+
+Only a compiler process and `sidecar check` get here; see `compile.frames` for what is sent and `compile.deserialize`
+for who reads it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from io import BytesIO
+from itertools import islice
+from typing import Any, Final
+
+from pydantic_core import PydanticUndefined
+
+from sidecar.compile.frames import Header, Kind, WantedListener, make_frame
+from sidecar.config.load import Loaded
+from sidecar.config.model import Config, Inbound, Outbound
+from sidecar.config.places import lines_of
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.config.shape import Model
+from sidecar.routing.match import host_pattern
+
+ITEMS_A_FRAME: Final = 32
+"""Routes, upstreams or tests: less than 0.1 ms to load."""
+
+MAX_PIECE_BYTES: Final = 16 * 1024
+"""Fewer are taken where they are large; one item is never cut."""
+
+LINES_A_FRAME: Final = 1000
+
+_APART: Final[dict[type[Model], frozenset[str]]] = {
+    Config: frozenset({"upstreams", "tests"}),
+    Inbound: frozenset({"routes"}),
+    Outbound: frozenset({"routes"}),
+}
+"""What may be long, and so has frames of its own."""
+
+
+def write_frames(loaded: Loaded) -> list[bytes]:
+    """
+    All frames of a file.
+
+    Raises:
+        ConfigError: A listener is for what is not one host.
+    """
+    config = loaded.config
+    frames = [
+        Header(True, loaded.source.digest_hex, _listeners(loaded), config.workers).to_frame(),
+        make_frame(Kind.SHAPES, _pickled(_shapes())),
+        make_frame(Kind.SETTINGS, _pickled(config)),
+    ]
+    frames += (make_frame(Kind.UPSTREAMS, piece) for piece in _pieces(list(config.upstreams.items()), _as_it_is))
+    for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
+        form = partial(_routes_of, name)
+        frames += (make_frame(Kind.ROUTES, piece) for piece in _pieces(side.routes if side is not None else [], form))
+    frames += (make_frame(Kind.TESTS, piece) for piece in _pieces(config.tests, _as_it_is))
+    lines = iter(lines_of(loaded.root).items())
+    while some := dict(islice(lines, LINES_A_FRAME)):
+        frames.append(make_frame(Kind.LINES, _pickled(some)))
+    return [*frames, make_frame(Kind.END)]
+
+
+def _listeners(loaded: Loaded) -> tuple[WantedListener, ...]:
+    config = loaded.config
+    found: list[WantedListener] = []
+    problems: list[Problem] = []
+    for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
+        for index, spec in enumerate(side.listen if side is not None else ()):
+            try:
+                host = host_pattern(spec.host) if spec.host is not None else None
+                if host is not None and host.startswith(b"*"):
+                    raise ValueError(f"expected one host, found the pattern {spec.host!r}")
+            except ValueError as error:
+                problems.append(loaded.problem_at((name, "listen", index, "host"), str(error)))
+                continue
+            location = (name, "listen", index, "address")
+            found.append(_wanted(loaded, name, spec.address, location, host.decode() if host is not None else None))
+    found.append(_wanted(loaded, "metrics", config.telemetry.metrics.listen, ("telemetry", "metrics", "listen")))
+    found.append(_wanted(loaded, "admin", config.admin.listen, ("admin", "listen")))
+    if problems:
+        raise ConfigError(problems)
+    return tuple(found)
+
+
+def _wanted(
+    loaded: Loaded, role: str, address: str, location: tuple[int | str, ...], host: str | None = None
+) -> WantedListener:
+    place = loaded.problem_at(location, "")
+    return WantedListener(role, address, host, location, place.line, place.column, place.path)
+
+
+# --- pickles ---------------------------------------------------------------------------------------------------
+
+
+class _Writer(pickle.Pickler):
+    """Writes a model as its class's name and what the file gives of it."""
+
+    def reducer_override(self, value: object) -> Any:
+        if not isinstance(value, Model):
+            return NotImplemented
+        names = value.model_fields_set - _APART.get(type(value), frozenset())
+        return type(value), (), {name: getattr(value, name) for name in names}
+
+
+def _pickled(value: object) -> bytes:
+    stream = BytesIO()
+    _Writer(stream, protocol=5).dump(value)
+    return stream.getvalue()
+
+
+def _pieces(items: Sequence[Any], form: Callable[[int, Sequence[Any]], object]) -> Iterator[bytes]:
+    """`form(index of the first, some items)`, pickled, for all of the items in order."""
+    at, count = 0, ITEMS_A_FRAME
+    while at < len(items):
+        piece = _pickled(form(at, items[at : at + count]))
+        if len(piece) > MAX_PIECE_BYTES and count > 1:
+            count //= 2
+            continue
+        yield piece
+        at, count = at + count, ITEMS_A_FRAME
+
+
+def _as_it_is(first: int, items: Sequence[Any]) -> object:
+    return items
+
+
+def _routes_of(side: str, first: int, routes: Sequence[Any]) -> object:
+    return side, first, routes
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------
+
+
+def _shapes() -> list[tuple[str, tuple[str, ...], bytes, bool]]:
+    """Every model: its full name, its settings, their defaults, whether it is one value; after those that it needs."""
+    found: dict[type[Model], tuple[str, tuple[str, ...], bytes, bool]] = {}
+
+    def add(model: type[Model]) -> None:
+        defaults = {name: _default(field) for name, field in model.model_fields.items() if not field.is_required()}
+        for needed in _models_in(list(defaults.values())):
+            if needed not in found:
+                add(needed)
+        name = f"{model.__module__}.{model.__qualname__}"
+        found[model] = name, tuple(model.model_fields), _pickled(defaults), model.is_one_value
+
+    for model in _below(Model):
+        if model not in found:
+            add(model)
+    return list(found.values())
+
+
+def _below(model: type[Model]) -> Iterator[type[Model]]:
+    for one in model.__subclasses__():
+        if one.__module__.startswith("sidecar.config."):
+            yield one
+            yield from _below(one)
+
+
+def _default(field: Any) -> object:
+    assert field.default_factory is not None or field.default is not PydanticUndefined
+    return field.get_default(call_default_factory=True)
+
+
+def _models_in(value: object) -> Iterator[type[Model]]:
+    """Classes of the models that a default holds."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _models_in(one)
+    elif isinstance(value, Model):
+        yield type(value)

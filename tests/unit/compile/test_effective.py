@@ -1,0 +1,125 @@
+"""`/routes` and `/upstreams`: every value in force, and the line that set it or `default`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.compile.effective import Effective
+from sidecar.config import later
+from tests.support.compiling import compiled, draft_of
+
+TEXT = """
+service: s
+inbound:
+  app: "h:1"
+  rate_limit: {requests: 9}
+outbound:
+  routes:
+    - name: first
+      match: {host: a}
+      to: a
+      timeout: 2s
+      retry:
+        attempts: 2
+        backoff: {base: 10ms}
+      mirror: b
+    - {name: second, match: {host: b}, to: b}
+    - {name: third, redirect: {path: /x}}
+upstreams:
+  a:
+    endpoints: [{address: "h:2", zone: z}]
+    connect_timeout: 3s
+    load_balancing: {hash: {header: x-user}}
+    circuit_breaker: {max_requests: 5}
+  b: {dns: "h:3"}
+limits:
+  idle_timeout: 1m
+"""
+
+
+def pages(text: str = TEXT) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both pages as a client reads them."""
+    effective = Effective("f.yaml", draft_of(text).written)
+    plan = compiled(text).plan
+    return json.loads(json.dumps(effective.routes(plan))), json.loads(json.dumps(effective.upstreams(plan)))
+
+
+@pytest.fixture(autouse=True)
+def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that are not in force yet are shown already."""
+    monkeypatch.setattr(later, "NOT_YET", frozenset())
+
+
+def setting(settings: dict[str, Any], name: str) -> tuple[Any, str]:
+    return settings[name]["value"], settings[name]["from"]
+
+
+def test_values_of_a_route_name_their_line() -> None:
+    """Those of sections within it, too, and defaults beside them."""
+    first = pages()[0]["outbound"]["routes"][0]
+    assert (first["name"], first["from"]) == ("first", "f.yaml:8")
+    settings = first["settings"]
+    assert setting(settings, "timeout") == (2.0, "f.yaml:11")
+    assert setting(settings, "retry.attempts") == (2, "f.yaml:13")
+    assert setting(settings, "retry.backoff.base") == (0.01, "f.yaml:14")
+    assert setting(settings, "retry.backoff.max") == (0.25, "default")
+    assert setting(settings, "retry.on") == (["connect_failure", "reset_before_response", "refused"], "default")
+    assert setting(settings, "mirror.to") == ("b", "f.yaml:15")
+    assert setting(settings, "mirror.percent") == (100.0, "default")
+    assert setting(settings, "fault") == (None, "default")
+
+
+def test_a_route_that_says_nothing_shows_what_happens_all_the_same() -> None:
+    """No timeout, and the one safe retry; so do implicit routes and the way to the app."""
+    routes = pages()[0]
+    second, implicit = routes["outbound"]["routes"][1], routes["outbound"]["routes"][3]
+    assert second["from"] == "f.yaml:16"
+    assert "from" not in implicit
+    for entry in (second, implicit, routes["inbound"]["unmatched"]):
+        assert setting(entry["settings"], "timeout") == (None, "default")
+        assert setting(entry["settings"], "retry.attempts") == (1, "default")
+        assert setting(entry["settings"], "rate_limit") == (None, "default")
+    assert "settings" not in routes["outbound"]["routes"][2]
+
+
+def test_settings_of_a_side_and_of_all_connections_are_shown() -> None:
+    """Limits, drain, and what inbound limits as a whole."""
+    routes = pages()[0]
+    assert setting(routes["inbound"]["settings"], "rate_limit.requests") == (9, "f.yaml:5")
+    assert setting(routes["settings"], "limits.idle_timeout") == (60.0, "f.yaml:26")
+    assert setting(routes["settings"], "limits.header_timeout") == (10.0, "default")
+    assert setting(routes["settings"], "drain.timeout") == (20.0, "default")
+
+
+def test_values_of_an_upstream_name_their_line() -> None:
+    """And those of the app, which the file has no section for."""
+    upstreams = pages()[1]
+    settings = upstreams["a"]["settings"]
+    assert setting(settings, "connect_timeout") == (3.0, "f.yaml:21")
+    assert setting(settings, "idle_timeout") == (4.0, "default")
+    assert setting(settings, "load_balancing") == ({"hash": {"header": "x-user"}}, "f.yaml:22")
+    assert setting(settings, "circuit_breaker.max_requests") == (5, "f.yaml:23")
+    assert setting(settings, "circuit_breaker.max_retries") == (16, "default")
+    assert setting(settings, "retry_budget.percent") == (20.0, "default")
+    assert setting(upstreams["app"]["settings"], "connect_timeout") == (1.0, "default")
+    assert setting(upstreams["app"]["settings"], "circuit_breaker") == (None, "default")
+
+
+def test_endpoints_say_how_they_are() -> None:
+    """Zone, health, ejection, and the share that they get now."""
+    (endpoint,) = pages()[1]["a"]["endpoints"]
+    assert (endpoint["address"], endpoint["zone"], endpoint["share"]) == ("h:2", "z", 1)
+    assert (endpoint["health"], endpoint["ejected"], endpoint["probation"]) == ("unknown", False, False)
+
+
+def test_every_timeout_of_the_documentation_is_shown() -> None:
+    """The table `Timeouts, all of them` and the pages agree."""
+    routes, upstreams = pages()
+    shown = {*routes["settings"], *routes["outbound"]["routes"][0]["settings"], *upstreams["a"]["settings"]}
+    assert shown >= {
+        "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "timeout",
+        "retry.per_try_timeout", "connect_timeout", "idle_timeout", "circuit_breaker.pending_timeout",
+    }  # fmt: skip
