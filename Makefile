@@ -107,7 +107,7 @@ docs: $(READY)  ## write the pages that are made from tables of the source
 	@mkdir -p build
 	@$(BIN)/python -c 'from sidecar.cli.reasons import errors_page; print(errors_page(), end="")' > build/errors.md
 	@mv build/errors.md docs/errors.md
-	@$(BIN)/python -m sidecar.telemetry.reference > build/metrics.md
+	@$(BIN)/python -m sidecar.telemetry.metrics.reference > build/metrics.md
 	@mv build/metrics.md docs/metrics.md
 
 .PHONY: image

@@ -14,28 +14,29 @@ import time
 from collections.abc import Callable
 
 from sidecar.exchange import Direction, Exchange
-from sidecar.telemetry import access_log
-from sidecar.telemetry.line_template import LineTemplate
-from sidecar.telemetry.writer import LogFile, LogLosses
+from sidecar.telemetry import json_text
+from sidecar.telemetry.access_log import json_line
+from sidecar.telemetry.access_log.line_template import LineTemplate
+from sidecar.telemetry.access_log.writer import LogFile, LogLosses
 
 ROUNDS, LINES = 9, 20_000
-FIXED = access_log.fixed_values(
+FIXED = json_line.fixed_values(
     direction="outbound", method=b"GET", minor=1, status=200, flag="-", details="via_upstream", route="canary",
     upstream="recommendations",
 )  # fmt: skip
-PATTERN = access_log.line_pattern(FIXED)
+PATTERN = json_line.line_pattern(FIXED)
 TEMPLATE = LineTemplate(
     '[{start_time}] "{method} {path} {protocol}" {response_code} {response_flags} {bytes_received} {bytes_sent} '
     '{duration} {upstream_service_time} "{user_agent}" "{request_id}" "{authority}" "{upstream_host}"'
 ).bind(FIXED)
 EXCHANGE = Exchange(Direction.OUTBOUND, 1, None, ("127.0.0.1", 51234))
-AGENT = access_log.quote(b"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0")
+AGENT = json_text.quote(b"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0")
 
 
-def values() -> access_log.LineValues:
+def values() -> json_line.LineValues:
     """What the recorder knows."""
     return (
-        b"2026-01-31T12:00:00", 123, access_log.quote(b"/v1/items?page=2"), b'"10.0.0.11:8080"', 0, 4321, 1.25,
+        b"2026-01-31T12:00:00", 123, json_text.quote(b"/v1/items?page=2"), b'"10.0.0.11:8080"', 0, 4321, 1.25,
         b"1.170", b"8a6e0804-2bd0-4672-b79d-d97027f9071a", b"4bf92f3577b34da6a3ce929d0e0e4736", b"recommendations",
         AGENT, b"127.0.0.1", 51234, 1, b"",
     )  # fmt: skip
@@ -84,7 +85,7 @@ def main() -> None:
         out(f"whole    {cpu_us(write_all):6.2f} us\n")
         assert losses.write_failed == 0
     nasty = b'Mozilla "5.0" \\ \xc3\xa9'
-    escape_us = cpu_us(lambda: [access_log.escape(nasty) for _ in range(LINES)])
+    escape_us = cpu_us(lambda: [json_text.escape(nasty) for _ in range(LINES)])
     out(f"escape of what is not plain {escape_us:.2f} us\n")
 
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from sidecar.admin import live
 from sidecar.admin.negotiate import accepts_gzip, format_of
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics.exposition import Format
 
 JSON_TYPE = b"application/json"
 TEXT_TYPE = b"text/plain; charset=utf-8"

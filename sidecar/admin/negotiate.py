@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics.exposition import Format
 
 _MAX_MEMBERS = 64
 _OPENMETRICS = ("application/openmetrics-text",)

@@ -23,7 +23,7 @@ LINE_NAMES: Final = (
     "response_flags", "retry_skipped", "route_name", "span_id", "start_time", "trace_id", "upstream_cluster",
     "upstream_host", "upstream_service_time", "user_agent", "x_forwarded_for",
 )  # fmt: skip
-"""What a template of the access log may name; `telemetry.line_template` has the same, and a test compares the two."""
+"""What a template of the access log may name; `line_template` in telemetry has the same, and a test compares them."""
 
 _PLACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _MAX_TEMPLATE_CHARS: Final = 4096

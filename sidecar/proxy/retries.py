@@ -14,7 +14,7 @@ from sidecar.errors import Reason
 from sidecar.exchange import Try
 from sidecar.message import ResponseHead
 from sidecar.proxy.tries import Tries
-from sidecar.telemetry.tracecontext import new_span_id
+from sidecar.telemetry.traces.tracecontext import new_span_id
 from sidecar.upstream import retry
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint

@@ -7,6 +7,6 @@ that neither a dead collector nor a full disk is ever felt by a request. What ca
 counted.
 
 Everything that does not depend on the single request (label sets, log fragments, span attributes) is bound once for
-a `Scope` and the outcomes seen in it. Who may come in: `proxy` with exchanges, `runtime` with settings, and nobody
-else; `recorder` is the door.
+a `Scope` and the outcomes seen in it. `recorder` is the door; behind it are `metrics`, `traces` and `access_log`. Who
+may come in: `proxy` with exchanges, `runtime` with settings, `admin` and `workers` for what is shown.
 """

@@ -12,33 +12,33 @@ import logging
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, cast
+from typing import Final
 
 from sidecar import clock
 from sidecar.exchange import Direction, Exchange
-from sidecar.message import Field, Kind, RequestHead
-from sidecar.telemetry import access_log, spans, tracecontext
-from sidecar.telemetry.compat import Compat
-from sidecar.telemetry.exposition import Format
-from sidecar.telemetry.line_template import LineTemplate
-from sidecar.telemetry.metrics import RequestMetrics, code_label
-from sidecar.telemetry.propagation import Parent, Propagation, read_tracecontext
-from sidecar.telemetry.remembered import Remembered
+from sidecar.message import Kind
+from sidecar.telemetry.access_log import json_line
+from sidecar.telemetry.access_log.line_template import LineTemplate
+from sidecar.telemetry.form_cache import FormCache, agent_of, target_of
+from sidecar.telemetry.metrics.compat import Compat
+from sidecar.telemetry.metrics.exposition import Format
+from sidecar.telemetry.metrics.instruments import RequestMetrics, code_label
+from sidecar.telemetry.metrics.scrape import Downstreams, Scrape
+from sidecar.telemetry.metrics.self_metrics import Configuration
+from sidecar.telemetry.metrics.upstreams import ClusterLike, Upstreams
 from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
-from sidecar.telemetry.scrape import Downstreams, Scrape
 from sidecar.telemetry.settings import RATIO_ONE, LogFilter, TelemetrySettings, resolve
 from sidecar.telemetry.sinks import Sinks
-from sidecar.telemetry.spans import Agent, Authority
-from sidecar.telemetry.standing import Configuration
-from sidecar.telemetry.upstreams import ClusterLike, Upstreams
+from sidecar.telemetry.traces import spans, tracecontext
+from sidecar.telemetry.traces.propagation import Parent, Propagation, read_tracecontext
+from sidecar.telemetry.traces.spans import Agent, Authority
 
 __all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
 
 log = logging.getLogger("sidecar.telemetry")
 
 _TRACE_OR_ID: Final = Kind.TRACE | Kind.REQUEST_ID
-_USER_AGENT: Final = Kind.USER_AGENT
 
 Observer = Callable[[Exchange], None]
 """Looks at an exchange that is over: reads it, keeps nothing of it, and takes microseconds."""
@@ -77,7 +77,7 @@ class Telemetry:
         self._downstreams = Downstreams()
         self._active = [0, 0]
         self._slow_ns = self._log_below = 0
-        self._remembered = Remembered()
+        self._cache = FormCache()
         self._environment = environment
         self._sinks = Sinks(environment)
         self.numbers = Scrape(
@@ -313,7 +313,7 @@ class Telemetry:
         head = exchange.head
         direction = exchange.direction
         address, number = exchange.peer
-        known = self._remembered
+        known = self._cache
         peer = known.peers[direction].get(address) or known.new_peer(address, direction)
         port = known.ports.get(number) or known.new_port(number)
         destination = spans.NO_DESTINATION
@@ -324,21 +324,20 @@ class Telemetry:
         agent: Agent | None = None
         if head is not None:
             authority = known.authorities.get((head.host, head.port)) or known.new_authority(head)
-            if head.kinds & _USER_AGENT:
-                agent = _agent(head.fields)
+            agent = agent_of(head)
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
             second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000
             target = b"null"
             if head is not None:
-                target = _target(head)
+                target = target_of(head)
             waited = b"null"
             if exchange.first_byte_ns:
-                waited = access_log.milliseconds(exchange.first_byte_ns - exchange.sent_ns)
+                waited = json_line.milliseconds(exchange.first_byte_ns - exchange.sent_ns)
             members = b""
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
-                members = access_log.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
+                members = json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
             second_text = known.seconds.get(second) or known.new_second(second)
             agent_json = agent.json if agent is not None else b"null"
             if outcome.text is None:
@@ -391,7 +390,7 @@ class Telemetry:
         head, export = exchange.head, self._export
         if head is None or export is None:
             return
-        known = self._remembered
+        known = self._cache
         # Attempts of the app's call are siblings; those of a call to the app are part of serving it.
         parent_id = exchange.parent_id if exchange.direction == 1 else exchange.span_id
         shared = authority.attributes + spans.url_attributes(True, authority.octets, head.path, head.query)
@@ -430,20 +429,3 @@ class Telemetry:
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
         return await self.numbers.sliced(form, is_compressed=is_compressed)
-
-
-def _target(head: RequestHead) -> bytes:
-    """Path and query as a JSON string."""
-    if not head.is_plain:
-        return access_log.quote(head.path if head.query is None else b"%b?%b" % (head.path, head.query))
-    return b'"%b"' % head.path if head.query is None else b'"%b?%b"' % (head.path, head.query)
-
-
-def _agent(fields: list[Field]) -> Agent | None:
-    for field in fields:
-        if field.kind & _USER_AGENT:
-            note = field.note
-            if note is None:
-                note = field.note = Agent(field.value)
-            return cast(Agent, note)  # nobody else writes the note of this kind
-    return None

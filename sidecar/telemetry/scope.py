@@ -11,11 +11,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
-from sidecar.telemetry import access_log, spans
-from sidecar.telemetry.line_template import LineTemplate
-from sidecar.telemetry.metrics import Counter, Family, Histogram, RequestMetrics, code_label, method_label
+from sidecar.telemetry.access_log import json_line
+from sidecar.telemetry.access_log.line_template import LineTemplate
+from sidecar.telemetry.metrics.instruments import Counter, Family, Histogram, RequestMetrics, code_label, method_label
 from sidecar.telemetry.settings import LogFilter
-from sidecar.telemetry.spans import SpanTemplate
+from sidecar.telemetry.traces import spans
+from sidecar.telemetry.traces.spans import SpanTemplate
 
 _MAX_OUTCOMES: Final = 1024  # of a scope; methods and status codes may be invented
 _Child = TypeVar("_Child", Counter, Histogram)
@@ -84,13 +85,13 @@ class Outcome:
         error = spans.error_type(direction, status, reason)
         self.duration = scope.own(durations, method_label(method), code, route, scope.server_address, error, upstream)
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
-        fixed = access_log.fixed_values(
+        fixed = json_line.fixed_values(
             direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
             route=route, upstream=upstream,
         )  # fmt: skip
         compat, template, when = scope.forms.compat, scope.forms.template, scope.forms.when
         self.compat = compat.bind(scope, method, code, status, reason) if compat is not None else None
-        self.line = access_log.JsonLine(fixed)
+        self.line = json_line.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
         self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
         self.span = SpanTemplate(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from sidecar import clock
 from sidecar.exchange import Direction
-from sidecar.telemetry.metrics import RequestMetrics
+from sidecar.telemetry.metrics.instruments import RequestMetrics
 from sidecar.telemetry.scope import Forms, Scope
 
 GRACE_NS = 600 * 1_000_000_000

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sidecar.telemetry.export import Target, target_of
-from sidecar.telemetry.propagation import NAMES as PROPAGATORS
+from sidecar.telemetry.traces.export import Target, target_of
+from sidecar.telemetry.traces.propagation import NAMES as PROPAGATORS
 
 log = logging.getLogger("sidecar.telemetry")
 

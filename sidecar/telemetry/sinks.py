@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
-from sidecar.telemetry.export import Exporter, SpanLosses
+from sidecar.telemetry.access_log.writer import LogFile, LogLosses
 from sidecar.telemetry.resource import encoded_resource, service_attributes
 from sidecar.telemetry.settings import Resolved, TelemetrySettings
-from sidecar.telemetry.writer import LogFile, LogLosses
+from sidecar.telemetry.traces.export import Exporter, SpanLosses
 
 # What an old file or collector is given to take its last lines or spans after a reload named another.
 _LET_GO_S = 5.0

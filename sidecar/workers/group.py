@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sidecar.process_log import event
-from sidecar.telemetry.merge import Merged
+from sidecar.telemetry.metrics.merge import Merged
 from sidecar.workers.channel import Key
 from sidecar.workers.member import BEAT_S, Member, MemberGoneError
 from sidecar.workers.sockets import Shared, Sockets

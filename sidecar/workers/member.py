@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.process_log import event, get_level
-from sidecar.telemetry.merge import Merged
-from sidecar.telemetry.report import Piece
+from sidecar.telemetry.metrics.merge import Merged
+from sidecar.telemetry.metrics.report import Piece
 from sidecar.workers.channel import Channel, Key, Message, send_sockets
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotNowError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.runtime.listeners import Change, ListenerError, Listeners
-from sidecar.telemetry.standing import Configuration
+from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.workers.channel import Key
 from sidecar.workers.group import Group
 from sidecar.workers.sockets import SocketChange, SocketError, Sockets

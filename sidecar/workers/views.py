@@ -23,9 +23,9 @@ from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
 from sidecar.compile.listener_spec import Role
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.runtime.listeners import Listeners
-from sidecar.telemetry import exposition, standing
-from sidecar.telemetry.exposition import Format, Section
-from sidecar.telemetry.merge_processes import Processes
+from sidecar.telemetry.metrics import exposition, self_metrics
+from sidecar.telemetry.metrics.exposition import Format, Section
+from sidecar.telemetry.metrics.merge_processes import Processes
 from sidecar.telemetry.resource import INSTANCE_ID
 from sidecar.workers.group import Group
 from sidecar.workers.member import Member, MemberGoneError
@@ -91,8 +91,8 @@ class GroupViews:
         group = supervisor.group
         yield from group.merged.sections()
         yield from supervisor.reloader.configuration.sections()
-        yield from standing.workers(supervisor.count, len(group.live), group.restarts)
-        yield from standing.identity(self._resource())
+        yield from self_metrics.workers(supervisor.count, len(group.live), group.restarts)
+        yield from self_metrics.identity(self._resource())
 
     def _resource(self) -> dict[str, str]:
         """Who the workers say they are, as one."""

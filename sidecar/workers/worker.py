@@ -36,9 +36,9 @@ from sidecar.process_log import configure, event, set_level
 from sidecar.runtime.listeners import InheritedSockets
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.server import Sidecar
-from sidecar.telemetry.exposition import SLICE_S
-from sidecar.telemetry.report import Reporter
-from sidecar.telemetry.writer import take_turns
+from sidecar.telemetry.access_log.writer import take_turns
+from sidecar.telemetry.metrics.exposition import SLICE_S
+from sidecar.telemetry.metrics.report import Reporter
 from sidecar.workers.channel import Channel, Key, Message, receive_sockets
 
 logger = logging.getLogger(__name__)

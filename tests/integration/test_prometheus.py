@@ -304,7 +304,7 @@ class TestFiles:
 
     def test_every_query_names_metrics_that_there_are(self) -> None:
         """Of the catalogue, of the recording rules, or of the process."""
-        from sidecar.telemetry.catalogue import METRICS
+        from sidecar.telemetry.metrics.catalogue import METRICS
 
         known = {metric.name for metric in METRICS} | {rule["record"] for rule in _rules("recording.yml")}
         known |= {

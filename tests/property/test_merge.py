@@ -9,11 +9,19 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.telemetry import catalogue
-from sidecar.telemetry.exposition import Format, Histograms, Numbers, Section, histograms_of, numbers_of, written
-from sidecar.telemetry.merge import Merged, Share
-from sidecar.telemetry.metrics import CounterFamily, HistogramFamily
-from sidecar.telemetry.report import Reporter
+from sidecar.telemetry.metrics import catalogue
+from sidecar.telemetry.metrics.exposition import (
+    Format,
+    Histograms,
+    Numbers,
+    Section,
+    histograms_of,
+    numbers_of,
+    written,
+)
+from sidecar.telemetry.metrics.instruments import CounterFamily, HistogramFamily
+from sidecar.telemetry.metrics.merge import Merged, Share
+from sidecar.telemetry.metrics.report import Reporter
 
 ROUTES = ("a", "b", "c")
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sidecar.errors import REASONS
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, Kind, RequestHead
-from sidecar.telemetry import access_log
+from sidecar.telemetry import json_text
 from sidecar.telemetry.outbox import Outbox
-from sidecar.telemetry.tracecontext import combine_tracestate, parse_traceparent
+from sidecar.telemetry.traces.tracecontext import combine_tracestate, parse_traceparent
 from tests.unit.telemetry.cases import Endpoint, Told
 
 ASCII = st.binary(max_size=300).map(lambda octets: bytes(octet & 0x7F for octet in octets))
@@ -86,7 +86,7 @@ def test_every_exchange_leaves_one_line_one_span_and_one_sample(exchange: Exchan
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_json_string_of_the_same_characters(octets: bytes) -> None:
     """Reading the log gives back what came."""
-    assert json.loads(access_log.quote(octets)) == access_log.text(octets)
+    assert json.loads(json_text.quote(octets)) == json_text.text(octets)
 
 
 @given(st.binary(max_size=80))

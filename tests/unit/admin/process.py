@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request
 from sidecar.admin.live import Observer, Tap, tap_of
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics.exposition import Format
 
 
 class FakeProcess:

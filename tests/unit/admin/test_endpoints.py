@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sidecar.admin.endpoints import Endpoints, Reply, Request, request_of
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics.exposition import Format
 from tests.unit.admin.process import FakeProcess
 
 READ_ONLY = ["/metrics", "/stats/prometheus", "/ready", "/healthz/ready", "/live"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.admin.negotiate import accepts_gzip, format_of
-from sidecar.telemetry.exposition import Format
+from sidecar.telemetry.metrics.exposition import Format
 
 OPENMETRICS = "application/openmetrics-text"
 

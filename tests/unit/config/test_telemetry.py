@@ -8,9 +8,10 @@ from sidecar.compile.telemetry import telemetry_settings
 from sidecar.config.load import load_text
 from sidecar.config.problems import ConfigError
 from sidecar.config.telemetry import COMPAT, LINE_NAMES, PROPAGATORS, Telemetry
-from sidecar.telemetry import line_template, propagation
-from sidecar.telemetry.line_template import LineTemplate, TemplateError
+from sidecar.telemetry.access_log import line_template
+from sidecar.telemetry.access_log.line_template import LineTemplate, TemplateError
 from sidecar.telemetry.recorder import LogFilter, TelemetrySettings
+from sidecar.telemetry.traces import propagation
 
 
 def settings(written: str) -> TelemetrySettings:

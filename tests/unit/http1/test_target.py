@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.http1.grammar import TARGET, GrammarError
 from sidecar.http1.target import is_plain, normalise, split_query, split_target
-from sidecar.telemetry.access_log import escape
+from sidecar.telemetry.json_text import escape
 
 UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 

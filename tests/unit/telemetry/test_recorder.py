@@ -13,7 +13,7 @@ from sidecar import errors
 from sidecar.errors import REASONS, Reason
 from sidecar.exchange import Direction, Exchange, Try
 from sidecar.telemetry.recorder import TelemetrySettings
-from sidecar.telemetry.tracecontext import parse_traceparent
+from sidecar.telemetry.traces.tracecontext import parse_traceparent
 from tests.unit.telemetry.cases import COLLECTOR, Told, attributes, over, request
 from tests.unit.telemetry.collector import Collector
 
@@ -280,10 +280,10 @@ class TestRecord:
             exchange.start_ns += number * 1_000_000_000
             telemetry.record(exchange)
         assert len(scope.outcomes) <= 1024
-        assert len(telemetry._remembered.authorities) <= 4096
-        assert len(telemetry._remembered.peers[IN]) <= 4096
-        assert len(telemetry._remembered.destinations[IN]) <= 4096
-        assert len(telemetry._remembered.seconds) <= 4096
+        assert len(telemetry._cache.authorities) <= 4096
+        assert len(telemetry._cache.peers[IN]) <= 4096
+        assert len(telemetry._cache.destinations[IN]) <= 4096
+        assert len(telemetry._cache.seconds) <= 4096
         assert len(telemetry._metrics.requests.children) == 1
         assert len(telemetry._metrics.server_duration.children) == 1
 
@@ -410,7 +410,7 @@ class TestReload:
 
     def test_state_of_the_configuration_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """First load, a good reload, a bad one."""
-        monkeypatch.setattr("sidecar.telemetry.standing.time.time", lambda: 1234.5)
+        monkeypatch.setattr("sidecar.telemetry.metrics.self_metrics.time.time", lambda: 1234.5)
         telemetry = Told()
         assert telemetry.samples()["sidecar_config_last_reload_successful"] == 0
         telemetry.config_applied("aaa", is_reload=False)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.telemetry import export, sinks
-from sidecar.telemetry.export import Exporter
+from sidecar.telemetry import sinks
 from sidecar.telemetry.recorder import TelemetrySettings
+from sidecar.telemetry.traces import export
+from sidecar.telemetry.traces.export import Exporter
 from tests.unit.telemetry.cases import Told, over, request
 from tests.unit.telemetry.collector import Collector
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.telemetry.exposition import Format
-from sidecar.telemetry.merge import Merged
-from sidecar.telemetry.merge_processes import Processes
+from sidecar.telemetry.metrics.exposition import Format
+from sidecar.telemetry.metrics.merge import Merged
+from sidecar.telemetry.metrics.merge_processes import Processes
 from sidecar.workers.group import MAX_DELAY_S, delay_s
 from sidecar.workers.member import HUNG_AFTER, SLOW_AFTER, Answer, Member
 from sidecar.workers.tap import GroupTap

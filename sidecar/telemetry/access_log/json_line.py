@@ -1,0 +1,146 @@
+"""
+One JSON line a request, made from a pattern that is bound for each outcome. *Hot path; pure.*
+
+Keys are those that Envoy's and Istio's users know, plus `direction` and `trace_id`; `docs/telemetry.md` lists them.
+A line is ASCII and holds no control octet but its own line feed, whatever a header or a path says: octets that are
+not plain are escaped as JSON, so nothing can forge a line, break the JSON or reach a terminal. Text that is UTF-8 is
+escaped by its characters; anything else octet by octet, as Latin-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sidecar.telemetry.json_text import escape, escape_text, quote, quote_text
+
+_MAX_RAW_LINE_BYTES: Final = 256
+
+LineValues = tuple[
+    bytes, int, bytes, bytes, int, int, int, bytes, bytes, bytes, bytes, bytes, bytes, bytes, int, bytes
+]  # fmt: skip
+"""
+What differs from request to request, as `JsonLine.line` takes it:
+
+`second` of the start in UTC (`2026-01-31T12:00:00`), `millisecond`; `path`, `upstream_host`: JSON values, that is,
+quoted or `null`; `bytes_received`, `bytes_sent`; `duration` in ns; `upstream_service_time`: a JSON value; `request_id`,
+`trace_id`, `authority`: escaped, without quotes; `user_agent`: a JSON value; `peer`: escaped, without quotes; `port`,
+`attempts`; and nothing, or further members that begin with a comma (`rare_members`).
+"""
+
+# Integers are looked up: 0.1 us each less than formatting.
+_SMALL: Final = [b"%d" % number for number in range(4096)]
+_THREE_DIGITS: Final = [b"%03d" % number for number in range(1000)]
+
+
+def decimal(number: int) -> bytes:
+    """The digits of a number that is not negative."""
+    return _SMALL[number] if number < 4096 else b"%d" % number
+
+
+def milliseconds(ns: int) -> bytes:
+    """Nanoseconds as milliseconds with three decimals."""
+    us = (ns + 500) // 1000
+    if us < 0:
+        return b"%.3f" % (ns / 1e6)  # what was never sent was never waited for
+    return b"%b.%b" % (decimal(us // 1000), _THREE_DIGITS[us % 1000])
+
+
+FIXED: Final = (
+    "direction", "method", "protocol", "response_code", "response_flags", "response_code_details", "route_name",
+    "upstream_cluster",
+)  # fmt: skip
+"""What is the same for all requests of an outcome."""
+
+
+def fixed_values(
+    *,
+    direction: str,
+    method: bytes | None,
+    minor: int,
+    status: int,
+    flag: str,
+    details: str,
+    route: str,
+    upstream: str,
+) -> dict[str, bytes]:
+    """The JSON values of `FIXED` for one outcome."""
+    values = (
+        quote_text(direction),
+        quote(method),
+        b'"HTTP/1.%d"' % minor if method is not None else b"null",
+        b"%d" % status,
+        quote_text(flag),
+        quote_text(details),
+        quote_text(route),
+        quote_text(upstream),
+    )
+    return dict(zip(FIXED, values, strict=True))
+
+
+class JsonLine:
+    """
+    The line of one outcome.
+
+    Args:
+        fixed: JSON values of `FIXED`.
+    """
+
+    __slots__ = ("_before_host", "_before_path")
+
+    def __init__(self, fixed: Mapping[str, bytes]) -> None:
+        self._before_path = b'Z","direction":%b,"method":%b,"path":' % (fixed["direction"], fixed["method"])
+        self._before_host = (
+            b',"protocol":%b,"response_code":%b,"response_flags":%b,"response_code_details":%b,"route_name":%b,'
+            b'"upstream_cluster":%b,"upstream_host":'
+        ) % tuple(fixed[name] for name in FIXED[2:])
+
+    def line(
+        self,
+        second: bytes,
+        millisecond: int,
+        path: bytes,
+        host: bytes,
+        bytes_received: int,
+        bytes_sent: int,
+        duration_ns: int,
+        waited: bytes,
+        request_id: bytes,
+        trace_id: bytes,
+        authority: bytes,
+        agent: bytes,
+        peer: bytes,
+        port: bytes,
+        attempts: int,
+        members: bytes,
+    ) -> bytes:
+        """One line with its line feed, of what `LineValues` describes."""
+        return (
+            b'{"start_time":"%b.%b%b%b%b%b,"bytes_received":%b,"bytes_sent":%b,"duration":%b,'
+            b'"upstream_service_time":%b,"request_id":"%b","trace_id":"%b","authority":"%b","user_agent":%b,'
+            b'"downstream_remote_address":"%b:%b","attempts":%b%b}\n'
+        ) % (
+            second, _THREE_DIGITS[millisecond], self._before_path, path, self._before_host, host,
+            decimal(bytes_received), decimal(bytes_sent), milliseconds(duration_ns),
+            waited, request_id, trace_id, authority, agent,
+            peer, port, decimal(attempts), members,
+        )  # fmt: skip
+
+
+def rare_members(detail: str, raw_line: bytes | None, retry_skipped: str) -> bytes:
+    """
+    Members for exchanges that went wrong.
+
+    Args:
+        detail: What exactly was found; left out if empty.
+        retry_skipped: Why no further attempt was made; left out if empty.
+        raw_line: What came instead of a request; its first 256 octets are shown.
+    """
+    members = b""
+    if detail:
+        members += b',"detail":"%b"' % escape_text(detail)
+    if retry_skipped:
+        members += b',"retry_skipped":"%b"' % escape_text(retry_skipped)
+    if raw_line:
+        members += b',"raw_line":"%b"' % escape(raw_line[:_MAX_RAW_LINE_BYTES])
+    return members
