@@ -42,10 +42,10 @@ from timeit import Timer
 
 from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress
-from sidecar.upstream.balance import HashKey, Policy
+from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import OutlierSpec
+from sidecar.upstream.health.outlier import OutlierSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
 
 SIZES = (1, 2, 3, 10, 100, 1000)
 POLICIES: tuple[Policy, ...] = ("round_robin", "least_request", "peak_ewma", "random", "hash")

@@ -24,7 +24,7 @@ from sidecar.proxy.plan import Limits, Listener, Plan, Side
 from sidecar.routing.actions import Route
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import TableBuilder
-from sidecar.upstream.balance import HashKey, Policy
+from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.passthrough import Passthrough
 

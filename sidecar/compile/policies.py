@@ -17,10 +17,11 @@ from sidecar.proxy.policies import Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.match import make_match
 from sidecar.routing.split import key_reader
 from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.health import HealthSpec
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
-from sidecar.upstream.retry import Condition, RetryBudgetSpec, RetryPolicy
+from sidecar.upstream.health.checks import HealthSpec
+from sidecar.upstream.health.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import RetryBudgetSpec
+from sidecar.upstream.retry import Condition, RetryPolicy
 
 if TYPE_CHECKING:
     from sidecar.config import model

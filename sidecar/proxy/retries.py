@@ -16,8 +16,7 @@ from sidecar.message import ResponseHead
 from sidecar.proxy.tries import Tries
 from sidecar.telemetry.traces.tracecontext import new_span_id
 from sidecar.upstream import retry
-from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.endpoint import ClusterState, Endpoint
 
 
 class Retries(Tries):
@@ -59,7 +58,7 @@ class Retries(Tries):
             self._exchange.retry_skipped = outcome.reason
         self._fail(cluster, reason, detail)
 
-    def _fail(self, cluster: Cluster, reason: Reason, detail: str) -> None:
+    def _fail(self, cluster: ClusterState, reason: Reason, detail: str) -> None:
         if self._retries and not self._has_response:
             cluster.stats.retries_exhausted += 1
         self._is_over = True

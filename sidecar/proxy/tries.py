@@ -25,7 +25,7 @@ from sidecar.proxy.plan import Limits
 from sidecar.proxy.upstream_conn import UpstreamConnection
 from sidecar.upstream import pool, retry
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
-from sidecar.upstream.limits import Breaker
+from sidecar.upstream.limits.breaker import Breaker
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,11 +4,12 @@ Servers behind the proxy: which there are, which one gets a request, which conne
 In come `ClusterSpec`s from a new configuration and addresses from DNS, both on the cold path. Out go `Cluster`s, which
 the plan holds and whose `choose` names an `Endpoint` for one request, and the connections that `pool` keeps for it.
 
-Whether an endpoint may be chosen is for `usable`, by what `health` (own checks) and `outlier` (real requests) found;
-how much may be under way for `limits`; whether a request is sent again for `retry`. They decide by the time and the
-results that they are given, and hold no socket but the checks'.
+Whether an endpoint may be chosen is for `balance`, by what `health` found (own checks and real requests); how much may
+be under way for `limits`; whether a request is sent again for `retry`. They decide by the time and the results that
+they are given, and hold no socket but the checks'.
 
 Endpoints, their connections and their counters outlive reloads: `registry` is the only place that makes or ends them.
 Choosing is synchronous and touches no socket; only `pool` knows connections, and it knows them by a protocol. May come
-in: `proxy` (choose, acquire, count), `runtime` (prepare, commit, stop), `telemetry` and `admin` (read).
+in: `proxy` (choose, acquire, count), `compile` (specs), `runtime` (prepare, commit, stop), `telemetry` and `admin`
+(read).
 """

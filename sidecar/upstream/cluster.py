@@ -9,19 +9,20 @@ finds the addresses that are right now.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from random import random as system_random
 
 from sidecar.errors import Phase, Reason
 from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress, parse_address
-from sidecar.upstream import ewma, outlier, usable
-from sidecar.upstream.balance import Choose, HashKey, Policy, Random, bind
-from sidecar.upstream.endpoint import Endpoint, Health
-from sidecar.upstream.limits import Breaker
-from sidecar.upstream.outlier import Outlier
-from sidecar.upstream.retry import RetryBudget
+from sidecar.upstream.balance import ewma, usable
+from sidecar.upstream.balance.algorithms import Choose, HashKey, Policy, Random, bind
+from sidecar.upstream.endpoint import ClusterState, Endpoint, Health
+from sidecar.upstream.health import outlier
+from sidecar.upstream.health.outlier import Outlier
+from sidecar.upstream.limits.breaker import Breaker
+from sidecar.upstream.limits.retry_budget import RetryBudget
 from sidecar.upstream.spec import ClusterSpec
 from sidecar.upstream.stats import ClusterStats
 
@@ -47,24 +48,15 @@ class Change:
         return bool(self.added or self.removed)
 
 
-class Cluster:
+class Cluster(ClusterState):
     """
     One upstream, live. Static endpoints are there from the start, those of DNS when `set_addresses` brings them.
 
     Attributes:
-        name: The upstream's name.
         spec: Settings in force.
-        stats: Counters, for the life of the cluster.
-        endpoints: All endpoints, in the file's order or, from DNS, in the order of addresses.
-        connect_timeout_s: As in the spec.
-        idle_timeout_s: As in the spec.
-        server_address: As in the spec.
         choose: `choose(head, peer_ip) -> Endpoint | None`, None when no endpoint is usable. It is bound anew when the
             usable endpoints change, so call it through the cluster and do not keep it.
-        breaker: Limits, or None.
-        budget: Of retries, or None for any number; `retry.decide` charges it.
         outlier: Detector of failing endpoints, or None.
-        observer: `report`, if anything wants to know how attempts end, else None.
         is_panicking: Too few endpoints are usable, so all are used.
     """
 
@@ -73,29 +65,15 @@ class Cluster:
         "_is_warming",
         "_now",
         "_random",
-        "breaker",
-        "budget",
         "choose",
-        "connect_timeout_s",
-        "endpoints",
-        "idle_timeout_s",
         "is_panicking",
-        "name",
-        "observer",
         "outlier",
-        "server_address",
         "spec",
-        "stats",
     )
 
     def __init__(self, spec: ClusterSpec, random: Random = system_random) -> None:
-        self.name = spec.name
-        self.stats = ClusterStats()
-        self.endpoints: tuple[Endpoint, ...] = ()
-        self.breaker: Breaker | None = None
-        self.budget: RetryBudget | None = None
+        super().__init__(spec.name)
         self.outlier: Outlier | None = None
-        self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
         self.is_panicking = False
         self._is_warming = False
         self._now = 0.0

@@ -9,14 +9,16 @@ makes an endpoint and ends it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from sidecar.errors import Reason
 from sidecar.net.address import Address, UnixAddress
-
-if TYPE_CHECKING:
-    from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.limits.breaker import Breaker
+from sidecar.upstream.limits.retry_budget import RetryBudget
+from sidecar.upstream.stats import ClusterStats
 
 
 class IdleConnection(Protocol):
@@ -38,6 +40,48 @@ class Health(IntEnum):
     """Not checked, or not yet."""
     HEALTHY = 1
     UNHEALTHY = 2
+
+
+class ClusterState:
+    """
+    What an exchange asks of the cluster whose endpoint it has: settings, limits and counters. `cluster.Cluster` is one.
+
+    A base class and no protocol, because a compiled attribute of a class is read at its offset.
+
+    Attributes:
+        name: The upstream's name.
+        stats: Counters, for the life of the cluster.
+        endpoints: All endpoints, in the file's order or, from DNS, in the order of addresses.
+        connect_timeout_s: As in the spec.
+        idle_timeout_s: As in the spec.
+        server_address: As in the spec.
+        breaker: Limits, or None.
+        budget: Of retries, or None for any number; `retry.decide` charges it.
+        observer: `Cluster.report`, if anything wants to know how attempts end, else None.
+    """
+
+    __slots__ = (
+        "breaker",
+        "budget",
+        "connect_timeout_s",
+        "endpoints",
+        "idle_timeout_s",
+        "name",
+        "observer",
+        "server_address",
+        "stats",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stats = ClusterStats()
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.connect_timeout_s = 0.0
+        self.idle_timeout_s = 0.0
+        self.server_address = ""
+        self.breaker: Breaker | None = None
+        self.budget: RetryBudget | None = None
+        self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
 
 
 class Endpoint:
@@ -105,7 +149,7 @@ class Endpoint:
         "zone",
     )
 
-    def __init__(self, cluster: Cluster, address: Address, weight: float = 1.0) -> None:
+    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0) -> None:
         self.cluster = cluster
         if isinstance(address, UnixAddress):
             self.host, self.port = "", 0

@@ -18,7 +18,7 @@ from typing import Final, Protocol, cast
 
 from sidecar.errors import Reason
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
-from sidecar.upstream.limits import Breaker
+from sidecar.upstream.limits.breaker import Breaker
 
 # More idle connections than this to one endpoint are a burst's remains and would only be swept.
 MAX_IDLE: Final = 1024

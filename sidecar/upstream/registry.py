@@ -25,9 +25,9 @@ from types import MappingProxyType
 
 from sidecar import clock
 from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
-from sidecar.upstream.balance import Random
+from sidecar.upstream.balance.algorithms import Random
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
-from sidecar.upstream.health import Checks
+from sidecar.upstream.health.checks import Checks
 
 logger = logging.getLogger("sidecar.upstream")
 

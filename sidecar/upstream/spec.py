@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import isfinite
 
 from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
-from sidecar.upstream.balance import HashKey, Policy
-from sidecar.upstream.health import HealthSpec
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import OutlierSpec
-from sidecar.upstream.retry import DEFAULT_BUDGET, RetryBudgetSpec
+from sidecar.upstream.balance.algorithms import HashKey, Policy
+from sidecar.upstream.health.checks import HealthSpec
+from sidecar.upstream.health.outlier import OutlierSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import DEFAULT_BUDGET, RetryBudgetSpec
 
 
 @dataclass(frozen=True, slots=True)

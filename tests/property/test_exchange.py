@@ -21,9 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sidecar.proxy.policies import Fault, Mirror
 from sidecar.proxy.upstream_state import State
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import OutlierSpec
-from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, RetryBudgetSpec, RetryPolicy
+from sidecar.upstream.health.outlier import OutlierSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import RetryBudgetSpec
+from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, RetryPolicy
 from tests.support.fakes import LIMITS, Client, Server, World
 
 _TARGET = re.compile(rb"(?:GET|HEAD|POST|PUT) /(\d+) HTTP/1\.1\r\n")

@@ -11,7 +11,7 @@ from sidecar.errors import Reason
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
-from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
 
 
 class Connection:

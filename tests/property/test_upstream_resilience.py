@@ -11,22 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sidecar import errors
 from sidecar.message import RequestHead
 from sidecar.net.address import Address, parse_address
-from sidecar.upstream.adaptive import AdaptiveLimit
+from sidecar.upstream.balance.usable import is_usable
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, Health
-from sidecar.upstream.limits import Breaker, BreakerSpec
-from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
-from sidecar.upstream.retry import (
-    CONDITIONS,
-    IDEMPOTENT_METHODS,
-    Retry,
-    RetryBudget,
-    RetryBudgetSpec,
-    RetryPolicy,
-    decide,
-)
+from sidecar.upstream.health.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
+from sidecar.upstream.limits.adaptive import AdaptiveLimit
+from sidecar.upstream.limits.breaker import Breaker, BreakerSpec
+from sidecar.upstream.limits.retry_budget import RetryBudget, RetryBudgetSpec
+from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, Retry, RetryPolicy, decide
 from sidecar.upstream.stats import COUNTS
-from sidecar.upstream.usable import is_usable
 
 GET, POST = RequestHead(b"GET", b"/", None, 1), RequestHead(b"POST", b"/", None, 1)
 FAILURES = [

@@ -47,10 +47,11 @@ from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import OutlierSpec
+from sidecar.upstream.health.outlier import OutlierSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import DEFAULT_BUDGET, RetryBudgetSpec
 from sidecar.upstream.passthrough import Passthrough
-from sidecar.upstream.retry import DEFAULT_BUDGET, RetryBudgetSpec, RetryPolicy
+from sidecar.upstream.retry import RetryPolicy
 
 _MAX_READ_BYTES = 256 * 1024
 _MAX_EXPOSED_BYTES = 16 * 1024

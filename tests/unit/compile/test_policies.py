@@ -16,9 +16,10 @@ from sidecar.message import RequestHead
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.actions import Forward
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
-from sidecar.upstream.retry import NO_POLICY, RetryBudgetSpec, RetryPolicy
+from sidecar.upstream.health.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import RetryBudgetSpec
+from sidecar.upstream.retry import NO_POLICY, RetryPolicy
 from tests.support.compiling import compiled, compiler, draft_of
 
 UPSTREAMS = 'upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}\n'

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar import errors
-from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.retry import RetryPolicy
 from tests.support.fakes import Client, Server, World
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar.proxy.policies import Fault
-from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
 from tests.support.fakes import Client, World
 
 GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"

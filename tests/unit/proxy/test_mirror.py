@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from sidecar.proxy.policies import Fault, Mirror
-from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.retry import CONDITIONS, RetryPolicy
 from tests.support.fakes import Client, Server, World
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from sidecar import clock, errors
-from sidecar.upstream.limits import BreakerSpec
-from sidecar.upstream.outlier import OutlierSpec
-from sidecar.upstream.retry import IDEMPOTENT_METHODS, NO_POLICY, Condition, RetryBudgetSpec, RetryPolicy
+from sidecar.upstream.health.outlier import OutlierSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import RetryBudgetSpec
+from sidecar.upstream.retry import IDEMPOTENT_METHODS, NO_POLICY, Condition, RetryPolicy
 from tests.support.fakes import World
 from tests.unit.proxy.retrying import (
     AT_ONCE,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar import errors
-from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.retry import RetryPolicy
 from tests.unit.proxy.retrying import (
     AT_ONCE,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from sidecar.upstream.adaptive import AdaptiveLimit
+from sidecar.upstream.limits.adaptive import AdaptiveLimit
 
 
 @dataclass

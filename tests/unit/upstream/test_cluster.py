@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.net.address import parse_address
-from sidecar.upstream.balance import HashKey
+from sidecar.upstream.balance.algorithms import HashKey
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, ClusterStats, resolved_addresses
 from sidecar.upstream.stats import COUNTS
 from tests.unit.upstream.fakes import HEAD, FakeConnection, cluster_of

@@ -9,15 +9,14 @@ import pytest
 from sidecar import errors
 from sidecar.message import Field, RequestHead
 from sidecar.upstream.cluster import Cluster, ClusterSpec
-from sidecar.upstream.limits import BreakerSpec
+from sidecar.upstream.limits.breaker import BreakerSpec
+from sidecar.upstream.limits.retry_budget import RetryBudget, RetryBudgetSpec
 from sidecar.upstream.retry import (
     CONDITIONS,
     MAX_RETRY_AFTER_S,
     NO_POLICY,
     SKIP_REASONS,
     Retry,
-    RetryBudget,
-    RetryBudgetSpec,
     RetryPolicy,
     Skip,
     decide,

@@ -14,8 +14,8 @@ from sidecar.net.address import parse_address
 from sidecar.net.resolve import Resolver
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, Health
-from sidecar.upstream.health import MAX_BODY_BYTES, Checks, HealthSpec, next_health, probe_http
-from sidecar.upstream.outlier import OutlierSpec
+from sidecar.upstream.health.checks import MAX_BODY_BYTES, Checks, HealthSpec, next_health, probe_http
+from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.registry import Registry
 from tests.support.held_loop import run_held
 

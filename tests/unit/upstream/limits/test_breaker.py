@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar import errors
-from sidecar.upstream.adaptive import FIRST_WINDOW_S
 from sidecar.upstream.cluster import Cluster, ClusterSpec
-from sidecar.upstream.limits import Breaker, BreakerSpec
+from sidecar.upstream.limits.adaptive import FIRST_WINDOW_S
+from sidecar.upstream.limits.breaker import Breaker, BreakerSpec
 from sidecar.upstream.stats import ClusterStats
 
 

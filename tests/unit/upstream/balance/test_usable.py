@@ -9,8 +9,8 @@ import pytest
 
 from sidecar import errors
 from sidecar.net.address import parse_address
-from sidecar.upstream import ewma, usable
-from sidecar.upstream.balance import HashKey
+from sidecar.upstream.balance import ewma, usable
+from sidecar.upstream.balance.algorithms import HashKey
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Health
 from tests.unit.upstream.fakes import HEAD

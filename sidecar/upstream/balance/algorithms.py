@@ -21,8 +21,8 @@ from struct import Struct
 from typing import Final, Literal
 
 from sidecar.message import RequestHead
+from sidecar.upstream.balance.ewma import PeakEwma, WeightedPeakEwma
 from sidecar.upstream.endpoint import Endpoint
-from sidecar.upstream.ewma import PeakEwma, WeightedPeakEwma
 
 Policy = Literal["round_robin", "least_request", "random", "hash", "peak_ewma"]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sidecar.message import RequestHead
 from sidecar.net.address import parse_address
-from sidecar.upstream.balance import HashKey, HashRing
+from sidecar.upstream.balance.algorithms import HashKey, HashRing
 from sidecar.upstream.cluster import Cluster
 from tests.unit.upstream.fakes import HEAD, cluster_of, head_with
 
@@ -235,14 +235,14 @@ class TestHash:
     def test_choice_is_the_same_in_every_process(self) -> None:
         """Python's hash() differs from process to process; the ring does not."""
         code = (
-            "from tests.unit.upstream.test_balance import *\n"
+            "from tests.unit.upstream.balance.test_algorithms import *\n"
             "print(','.join(TestHash().owners(cluster_of('hash', [1, 2, 3], SOURCE_IP)).values()))"
         )
         outputs = {
             subprocess.run(
                 [sys.executable, "-c", code],
                 env={**os.environ, "PYTHONHASHSEED": seed},
-                cwd=Path(__file__).parents[3],
+                cwd=Path(__file__).parents[4],
                 capture_output=True,
                 text=True,
                 check=True,

@@ -14,7 +14,7 @@ from random import random as system_random
 from typing import Final
 
 from sidecar.errors import Reason, Source
-from sidecar.upstream.adaptive import AdaptiveLimit
+from sidecar.upstream.limits.adaptive import AdaptiveLimit
 from sidecar.upstream.stats import ClusterStats
 
 _OVERLOAD_STATUSES: Final = frozenset((429, 503))

@@ -10,7 +10,7 @@ from sidecar import errors
 from sidecar.message import Framing, RequestHead
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, Health
-from sidecar.upstream.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
+from sidecar.upstream.health.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
 from sidecar.upstream.stats import COUNTS
 from tests.unit.upstream.fakes import HEAD
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from sidecar.upstream.adaptive import INITIAL_LIMIT, MIN_LIMIT, PROBE_PERIOD_S, AdaptiveLimit
+from sidecar.upstream.limits.adaptive import INITIAL_LIMIT, MIN_LIMIT, PROBE_PERIOD_S, AdaptiveLimit
 from tests.unit.upstream.simulated import Seen, Simulation
 
 
