@@ -11,7 +11,7 @@ import click
 
 from sidecar.compile.dry_run import dry_run
 from sidecar.config.load import load_source
-from sidecar.config.model import Config
+from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
 from sidecar.loader.serialize import write_frames

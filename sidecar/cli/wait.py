@@ -8,8 +8,8 @@ import time
 
 import click
 
-from sidecar.config.scalars import resolve_plain
-from sidecar.config.units import parse_duration
+from sidecar.config.values.units import parse_duration
+from sidecar.config.yaml.scalars import resolve_plain
 
 POLL_S = 0.1
 TRY_S = 2.0

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from sidecar.compile.frames import FrameError, Kind, kind_of
 
 if TYPE_CHECKING:
-    from sidecar.config import model
+    from sidecar.config.model import root as model
 
 
 class Section:
@@ -172,7 +172,7 @@ class Written:
         return cast("model.Config", config)
 
     def lines(self) -> dict[tuple[int | str, ...], int]:
-        """Where in the file each setting is written (`config.places.Lines`)."""
+        """Where in the file each setting is written (`config.yaml.places.Lines`)."""
         found: dict[tuple[int | str, ...], int] = {}
         for frame in self.pieces(Kind.LINES):
             found.update(self.shapes.load(frame))

@@ -21,7 +21,7 @@ from sidecar.upstream.retry import NO_POLICY
 from sidecar.upstream.stats import COUNTS
 
 if TYPE_CHECKING:
-    from sidecar.config import model
+    from sidecar.config.model import root as model
 
 Location = tuple[int | str, ...]
 Settings = dict[str, dict[str, object]]
@@ -110,7 +110,7 @@ class _Explained:
             entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
             entry["timeout_s"] = action.timeout_s
             at: Location = (side, "routes", index) if config is not None else ()
-            section = config if config is not None else self._shapes.default("sidecar.config.routes.Route")
+            section = config if config is not None else self._shapes.default("sidecar.config.model.routes.Route")
             settings = self._settings(section, at, _OF_ROUTES)
             if config is None or config.retry is None:
                 del settings["retry"]
@@ -132,7 +132,7 @@ class _Explained:
         if config is not None:
             settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
         else:
-            settings = self._settings(self._shapes.default("sidecar.config.model.Upstream"), (), _OF_UPSTREAMS)
+            settings = self._settings(self._shapes.default("sidecar.config.model.root.Upstream"), (), _OF_UPSTREAMS)
             if cluster.name == APP and self._config.inbound is not None:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
         return {

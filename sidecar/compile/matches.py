@@ -9,7 +9,7 @@ from sidecar.routing.match import Match, make_match
 from sidecar.routing.matchers import PathKind, PathMatcher, ValueKind, ValueMatcher, path_matcher, value_matcher
 
 if TYPE_CHECKING:
-    from sidecar.config import matches
+    from sidecar.config.model import matches
 
 _PATH_KINDS: tuple[str, ...] = get_args(PathKind)
 _VALUE_KINDS: tuple[str, ...] = get_args(ValueKind)

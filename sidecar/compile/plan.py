@@ -29,7 +29,7 @@ from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.passthrough import Passthrough
 
 if TYPE_CHECKING:
-    from sidecar.config import model
+    from sidecar.config.model import root as model
 
 
 @dataclass(frozen=True, slots=True)

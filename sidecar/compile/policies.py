@@ -24,7 +24,7 @@ from sidecar.upstream.limits.retry_budget import RetryBudgetSpec
 from sidecar.upstream.retry import Condition, RetryPolicy
 
 if TYPE_CHECKING:
-    from sidecar.config import model
+    from sidecar.config.model import root as model
 
 # --- of routes -------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from sidecar.routing.match import Match, make_match
 from sidecar.upstream.cluster import Cluster
 
 if TYPE_CHECKING:
-    from sidecar.config import model
+    from sidecar.config.model import root as model
     from sidecar.telemetry.recorder import Scope
 
 Location = tuple[int | str, ...]

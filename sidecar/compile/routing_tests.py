@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from sidecar.compile.routes import APP
 from sidecar.config.load import Loaded
-from sidecar.config.model import RoutingTest
+from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sidecar.telemetry.settings import LogFilter, TelemetrySettings
 
 if TYPE_CHECKING:
-    from sidecar.config import model
+    from sidecar.config.model import root as model
 
 
 def telemetry_settings(config: model.Config) -> TelemetrySettings:

@@ -11,12 +11,12 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 
-from sidecar.config.addresses import split_address
-from sidecar.config.document import Node
-from sidecar.config.model import Config, Hash, RoutingTest, Upstream
-from sidecar.config.places import Location, locate, place_of_key
+from sidecar.config.model.root import Config, Hash, RoutingTest, Upstream
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
+from sidecar.config.values.addresses import split_address
+from sidecar.config.yaml.document import Node
+from sidecar.config.yaml.places import Location, locate, place_of_key
 
 RESERVED_UPSTREAM = "passthrough"
 """What telemetry calls the destination of requests that are sent as addressed."""

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.config.check import Report, check
-from sidecar.config.document import Node, parse
-from sidecar.config.model import Config
-from sidecar.config.places import Location, locate
+from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import Source, decode
 from sidecar.config.validate import shape
+from sidecar.config.yaml.document import Node, parse
+from sidecar.config.yaml.places import Location, locate
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from typing import Protocol
 
 import re2
 
-from sidecar.config.matches import KeySource, Match, PathMatch, ValueMatch
-from sidecar.config.places import Location
+from sidecar.config.model.matches import KeySource, Match, PathMatch, ValueMatch
+from sidecar.config.model.resilience import RateLimit, Retry
+from sidecar.config.model.routes import HeaderEdits, Redirect, Respond, Rewrite, Route
 from sidecar.config.problems import did_you_mean
-from sidecar.config.resilience import RateLimit, Retry
-from sidecar.config.routes import HeaderEdits, Redirect, Respond, Rewrite, Route
-from sidecar.config.words import regex_options
+from sidecar.config.values.words import regex_options
+from sidecar.config.yaml.places import Location
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _OF_FORWARDING = ("sticky", "rewrite", "request_headers", "timeout", "retry", "mirror", "fault", "rate_limit")

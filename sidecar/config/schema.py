@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from sidecar.config.model import Config
+from sidecar.config.model.root import Config
 
 SCHEMA_ID: Final = "https://json-schema.org/draft/2020-12/schema"
 

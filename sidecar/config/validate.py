@@ -11,12 +11,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sidecar.config.document import Node, Scalar, describe, plain
-from sidecar.config.later import HINT, MESSAGE
-from sidecar.config.model import Config
-from sidecar.config.places import Location, Place, locate, place_of_key
+from sidecar.config.model.root import Config
 from sidecar.config.problems import Problem, did_you_mean, nearest
-from sidecar.config.shape import Model
+from sidecar.config.values.base import Model
+from sidecar.config.values.unsupported import HINT, MESSAGE
+from sidecar.config.yaml.document import Node, Scalar, describe, plain
+from sidecar.config.yaml.places import Location, Place, locate, place_of_key
 
 _MAX_ROUNDS = 12
 """Of taking out what is wrong; each round climbs a level, and the language has nine."""

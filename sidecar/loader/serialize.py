@@ -18,10 +18,10 @@ from pydantic_core import PydanticUndefined
 
 from sidecar.compile.frames import Header, Kind, WantedListener, make_frame
 from sidecar.config.load import Loaded
-from sidecar.config.model import Config, Inbound, Outbound
-from sidecar.config.places import lines_of
+from sidecar.config.model.root import Config, Inbound, Outbound
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.shape import Model
+from sidecar.config.values.base import Model
+from sidecar.config.yaml.places import lines_of
 from sidecar.routing.match import host_pattern
 
 ITEMS_A_FRAME: Final = 32

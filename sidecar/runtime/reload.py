@@ -36,7 +36,7 @@ from sidecar.telemetry.recorder import Telemetry
 from sidecar.upstream.registry import Registry
 
 if TYPE_CHECKING:
-    from sidecar.config.model import Config
+    from sidecar.config.model.root import Config
 
 DNS_TIMEOUT_S = 2.0
 """What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""

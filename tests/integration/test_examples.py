@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from sidecar.config.load import load_text
-from sidecar.config.model import Config
+from sidecar.config.model.root import Config
 from tests.support.origin import Origin
 from tests.support.process import running_sidecar
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config.load import load_text
-from sidecar.config.model import Config
+from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.schema import json_schema
 

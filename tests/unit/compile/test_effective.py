@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.compile.effective import Effective
-from sidecar.config import later
+from sidecar.config.values import unsupported
 from tests.support.compiling import compiled, draft_of
 
 TEXT = """
@@ -50,7 +50,7 @@ def pages(text: str = TEXT) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that are not in force yet are shown already."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset())
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset())
 
 
 def setting(settings: dict[str, Any], name: str) -> tuple[Any, str]:

@@ -8,8 +8,8 @@ from math import inf
 import pytest
 
 from sidecar.compile.plan import Compiler
-from sidecar.config import later
 from sidecar.config.problems import ConfigError
+from sidecar.config.values import unsupported
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
@@ -28,7 +28,7 @@ UPSTREAMS = 'upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}\n'
 @pytest.fixture(autouse=True)
 def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that are not in force yet are compiled already."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset())
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset())
 
 
 def plan_of(text: str, by: Compiler | None = None) -> Plan:

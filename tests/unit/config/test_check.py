@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config import later
 from sidecar.config.load import load_text
 from sidecar.config.problems import ConfigError
+from sidecar.config.values import unsupported
 
 
 def complaints(text: str, **env: str) -> list[str]:
@@ -37,7 +37,7 @@ def upstream(text: str) -> str:
 @pytest.fixture(autouse=True)
 def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rules of keys that are not in force yet are tested, too."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset())
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset())
 
 
 CONDITIONS = (
@@ -268,7 +268,7 @@ def test_what_is_not_in_force_yet_is_refused_whatever_its_value(
     name: str, text: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At its key, once: a limit that is read and not kept is worse than none."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset({name}))
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset({name}))
     assert complaints(text) == [
         f"{expected} is not supported yet by this version; remove it; a later version will read it"
     ]
@@ -276,7 +276,7 @@ def test_what_is_not_in_force_yet_is_refused_whatever_its_value(
 
 def test_all_mistakes_of_a_file_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong values, broken rules and unset variables, in the order of the file."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset({"route.retry"}))
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset({"route.retry"}))
     said = complaints(
         "service: s\n"
         "inbond: {}\n"

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from sidecar.config import later
 from sidecar.config.load import load_text
+from sidecar.config.values import unsupported
 
 PAGE = (pathlib.Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -20,7 +20,7 @@ NOT_READ = PAGE[PAGE.index("## Not read yet") :]
 @pytest.mark.parametrize("block", BLOCKS)
 def test_examples_of_the_documentation_load(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each block is a whole file, or parts of one that get a frame; keys that the page says are not read yet count."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset())
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset())
     frame = ""
     if "service:" not in block:
         frame += "service: storefront\n"
@@ -33,7 +33,7 @@ def test_examples_of_the_documentation_load(block: str, monkeypatch: pytest.Monk
 
 def test_the_page_names_every_key_that_is_not_read_yet() -> None:
     """So that nobody looks for what is promised only."""
-    assert {name.rpartition(".")[2] for name in later.NOT_YET} <= set(re.findall("`([a-z0-9_]+)`", NOT_READ))
+    assert {name.rpartition(".")[2] for name in unsupported.NOT_YET} <= set(re.findall("`([a-z0-9_]+)`", NOT_READ))
 
 
 def test_the_documentation_has_examples() -> None:

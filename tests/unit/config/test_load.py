@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sidecar.config.load import load_text
-from sidecar.config.model import Config, Hash, ListenSpec
+from sidecar.config.model.root import Config, Hash, ListenSpec
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from sidecar.config.model import Config
+from sidecar.config.model.root import Config
 from sidecar.config.schema import json_schema, json_schema_text
-from sidecar.config.shape import Model
+from sidecar.config.values.base import Model
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXAMPLE = yaml.safe_load((pathlib.Path(__file__).parent / "design_example.yaml").read_text())

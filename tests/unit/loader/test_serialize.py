@@ -12,8 +12,8 @@ import pytest
 from sidecar.compile.deserialize import Section, Shapes, Written, given, plain, shapes_of
 from sidecar.compile.effective import Effective
 from sidecar.compile.frames import FrameError, Header, Kind, kind_of, make_frame
-from sidecar.config.model import Config, Hash, Upstream
-from sidecar.config.shape import Model
+from sidecar.config.model.root import Config, Hash, Upstream
+from sidecar.config.values.base import Model
 from sidecar.loader.serialize import ITEMS_A_FRAME, MAX_PIECE_BYTES, write_frames
 from tests.support.compiling import frames_of, loaded
 
@@ -68,11 +68,11 @@ def test_sections_have_all_that_the_models_have(path: Path) -> None:
 def test_every_model_has_its_shape() -> None:
     """With its settings, its defaults, and whether it is shown as one value."""
     shapes = Written(frames_of(SMALL)).shapes
-    upstream = shapes.default("sidecar.config.model.Upstream")
+    upstream = shapes.default("sidecar.config.model.root.Upstream")
     same(Upstream(), upstream)
     assert not upstream.is_one_value_
-    assert shapes.find("sidecar.config.model.Hash").is_one_value_ is Hash.is_one_value is True
-    assert shapes.find("sidecar.config.model.Config").fields_ == tuple(Config.model_fields)
+    assert shapes.find("sidecar.config.model.root.Hash").is_one_value_ is Hash.is_one_value is True
+    assert shapes.find("sidecar.config.model.root.Config").fields_ == tuple(Config.model_fields)
 
 
 def test_nones_are_left_out_where_wished() -> None:

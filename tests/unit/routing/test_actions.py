@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config.words import FIXED_HEADERS
+from sidecar.config.values.words import FIXED_HEADERS
 from sidecar.routing.actions import Forward, Target, can_edit, make_respond, make_split
 from tests.unit.routing import NoTelemetry, head_of
 

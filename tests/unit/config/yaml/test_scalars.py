@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sidecar.config.scalars import Spelled, resolve_plain
+from sidecar.config.yaml.scalars import Spelled, resolve_plain
 
 
 @pytest.mark.parametrize("word", ["", "~", "null", "Null", "NULL"])

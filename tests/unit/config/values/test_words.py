@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sidecar.config.words import (
+from sidecar.config.values.words import (
     FIXED_HEADERS,
     parse_cookie_name,
     parse_edited_header_name,

@@ -6,8 +6,8 @@ import pytest
 
 from sidecar.compile.telemetry import telemetry_settings
 from sidecar.config.load import load_text
+from sidecar.config.model.telemetry import COMPAT, LINE_NAMES, PROPAGATORS, Telemetry
 from sidecar.config.problems import ConfigError
-from sidecar.config.telemetry import COMPAT, LINE_NAMES, PROPAGATORS, Telemetry
 from sidecar.telemetry.access_log import line_template
 from sidecar.telemetry.access_log.line_template import LineTemplate, TemplateError
 from sidecar.telemetry.recorder import LogFilter, TelemetrySettings

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.addresses import Authority, Host
-from sidecar.config.later import Later
-from sidecar.config.matches import KeySource, Match, SourceIp
-from sidecar.config.resilience import Fault, MirrorSpec, RateLimit, Retry
-from sidecar.config.shape import FoldedKeys, Model, OneOrMany, expected, listing, setting, table
-from sidecar.config.units import PositiveDuration, Weight, integer, value_of
-from sidecar.config.words import (
+from sidecar.config.model.matches import KeySource, Match, SourceIp
+from sidecar.config.model.resilience import Fault, MirrorSpec, RateLimit, Retry
+from sidecar.config.values.addresses import Authority, Host
+from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, expected, listing, setting, table
+from sidecar.config.values.units import PositiveDuration, Weight, integer, value_of
+from sidecar.config.values.unsupported import Unsupported
+from sidecar.config.values.words import (
     EditedHeaderName,
     HeaderValue,
     Path,
@@ -139,10 +139,10 @@ class Route(Model):
     request_headers: HeaderEdits | None = setting(None, "Edits of the request's header fields.")
     response_headers: HeaderEdits | None = setting(None, "Edits of the response's header fields.")
     timeout: PositiveDuration | None = setting(None, "For the whole exchange, all attempts; without it there is none.")
-    retry: Annotated[Retry | None, Later("route.retry")] = setting(None, "What is tried again, and how often.")
-    mirror: Annotated[MirrorSpec | None, Later("route.mirror")] = setting(None, "A copy for another upstream.")
-    fault: Annotated[Fault | None, Later("route.fault")] = setting(None, "Failures on purpose.")
-    rate_limit: Annotated[RateLimit | None, Later("route.rate_limit")] = setting(
+    retry: Annotated[Retry | None, Unsupported("route.retry")] = setting(None, "What is tried again, and how often.")
+    mirror: Annotated[MirrorSpec | None, Unsupported("route.mirror")] = setting(None, "A copy for another upstream.")
+    fault: Annotated[Fault | None, Unsupported("route.fault")] = setting(None, "Failures on purpose.")
+    rate_limit: Annotated[RateLimit | None, Unsupported("route.rate_limit")] = setting(
         None, "How often requests may take this route."
     )
     redirect: Redirect | None = setting(None, "Answer with a redirection.")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Annotated, Final
 
 from sidecar.config.problems import did_you_mean
-from sidecar.config.scalars import Spelled
-from sidecar.config.shape import Reads, expected
+from sidecar.config.values.base import Reads, expected
+from sidecar.config.yaml.scalars import Spelled
 
 MAX_DURATION_S: Final = 7 * 24 * 3600.0
 """A week; what is meant to last longer is meant to have no limit."""

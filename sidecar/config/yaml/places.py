@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceLike
 from dataclasses import dataclass
 from typing import Final
 
-from sidecar.config.document import Mapping, Node, Scalar, Sequence, join_path
+from sidecar.config.yaml.document import Mapping, Node, Scalar, Sequence, join_path
 
 Location = SequenceLike[int | str]
 """Keys and indices from the root of the models, as pydantic's `loc`; short forms count as the long ones."""

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.addresses import HttpUrl, TcpListenAddress
 from sidecar.config.problems import did_you_mean
-from sidecar.config.scalars import Spelled
-from sidecar.config.shape import Model, OneOrMany, Reads, expected, refused, setting
-from sidecar.config.units import PositiveDuration, Ratio, choice, value_of
-from sidecar.config.words import Part
+from sidecar.config.values.addresses import HttpUrl, TcpListenAddress
+from sidecar.config.values.base import Model, OneOrMany, Reads, expected, refused, setting
+from sidecar.config.values.units import PositiveDuration, Ratio, choice, value_of
+from sidecar.config.values.words import Part
+from sidecar.config.yaml.scalars import Spelled
 
 PROPAGATORS: Final = ("tracecontext", "b3", "b3multi", "xray")
 COMPAT: Final = ("envoy", "istio", "linkerd", "appmesh")

@@ -7,21 +7,22 @@ from typing import get_args
 
 import pytest
 
-from sidecar.config import later, resilience
 from sidecar.config.load import load_text
-from sidecar.config.model import Config, Route, Upstream
+from sidecar.config.model import resilience
+from sidecar.config.model.root import Config, Route, Upstream
 from sidecar.config.schema import json_schema
-from sidecar.config.words import parse_method
+from sidecar.config.values import unsupported
+from sidecar.config.values.words import parse_method
 from sidecar.upstream import retry as data_path
 
-ROOT = pathlib.Path(__file__).parents[3]
+ROOT = pathlib.Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "config" / "resilience").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
 def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that are not in force yet have their meaning already."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset())
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset())
 
 
 def load(text: str) -> Config:
@@ -182,7 +183,7 @@ def test_each_mechanism_has_an_example() -> None:
 
 def test_an_editor_marks_what_is_not_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """The schema has no value for such a key."""
-    monkeypatch.setattr(later, "NOT_YET", frozenset({"route.retry", "load_balancing.peak_ewma"}))
+    monkeypatch.setattr(unsupported, "NOT_YET", frozenset({"route.retry", "load_balancing.peak_ewma"}))
     schema = json_schema()
     assert schema["$defs"]["Route"]["properties"]["retry"]["not"] == {}
     assert "peak_ewma" not in str(schema["$defs"]["Upstream"]["properties"]["load_balancing"])

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from sidecar.config.addresses import Authority
-from sidecar.config.matches import Key, ValueTest
+from sidecar.config.model.matches import Key, ValueTest
 from sidecar.config.problems import did_you_mean
-from sidecar.config.scalars import Spelled
-from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Reads, Short, expected, setting, table
-from sidecar.config.units import Boolean, Duration, Percent, PositiveDuration, integer, number, size, value_of
-from sidecar.config.words import EditedHeaderName, HeaderName, HeaderValue, Method, Part, PathAndQuery, UpstreamName
+from sidecar.config.values.addresses import Authority
+from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, expected, setting, table
+from sidecar.config.values.units import Boolean, Duration, Percent, PositiveDuration, integer, number, size, value_of
+from sidecar.config.values.words import (
+    EditedHeaderName,
+    HeaderName,
+    HeaderValue,
+    Method,
+    Part,
+    PathAndQuery,
+    UpstreamName,
+)
+from sidecar.config.yaml.scalars import Spelled
 
 RETRY_CONDITIONS: Final = (
     "connect_failure", "reset_before_response", "refused", "gateway_error", "5xx", "retriable_4xx", "timeout",

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Annotated, Final
 
-from sidecar.config.scalars import Spelled
-from sidecar.config.shape import Reads, expected
-from sidecar.config.units import value_of
+from sidecar.config.values.base import Reads, expected
+from sidecar.config.values.units import value_of
+from sidecar.config.yaml.scalars import Spelled
 
 MAX_WORKERS: Final = 64
 """As many sockets for each address; a machine with more CPUs has more than one pod."""

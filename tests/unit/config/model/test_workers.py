@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sidecar.config.scalars import Spelled, resolve_plain
-from sidecar.config.workers import MAX_WORKERS, parse_workers, usable_cpus
+from sidecar.config.model.workers import MAX_WORKERS, parse_workers, usable_cpus
+from sidecar.config.yaml.scalars import Spelled, resolve_plain
 
 
 @pytest.fixture

@@ -11,19 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
-from sidecar.config.addresses import (
-    DnsAddress,
-    EndpointAddress,
-    Host,
-    HostPattern,
-    HttpUrl,
-    IpAddress,
-    ListenAddress,
-    TcpListenAddress,
-)
-from sidecar.config.later import Later, LaterWords
-from sidecar.config.matches import Key, KeySource, Match, PathMatch, ValueMatch
-from sidecar.config.resilience import (
+from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
+from sidecar.config.model.resilience import (
     CircuitBreaker,
     Fault,
     HealthCheck,
@@ -33,12 +22,32 @@ from sidecar.config.resilience import (
     Retry,
     RetryBudget,
 )
-from sidecar.config.routes import Destination, HeaderEdits, Redirect, RegexRewrite, Respond, Rewrite, Route, Sticky
-from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
-from sidecar.config.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
-from sidecar.config.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
-from sidecar.config.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpstreamName
-from sidecar.config.workers import Workers
+from sidecar.config.model.routes import (
+    Destination,
+    HeaderEdits,
+    Redirect,
+    RegexRewrite,
+    Respond,
+    Rewrite,
+    Route,
+    Sticky,
+)
+from sidecar.config.model.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
+from sidecar.config.model.workers import Workers
+from sidecar.config.values.addresses import (
+    DnsAddress,
+    EndpointAddress,
+    Host,
+    HostPattern,
+    HttpUrl,
+    IpAddress,
+    ListenAddress,
+    TcpListenAddress,
+)
+from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
+from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
+from sidecar.config.values.unsupported import Unsupported, UnsupportedWords
+from sidecar.config.values.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpstreamName
 
 __all__ = [
     "AccessLog",
@@ -113,10 +122,10 @@ class Inbound(Model):
 
     listen: _Listen = _default_listen("0.0.0.0:15000")
     app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
-    circuit_breaker: Annotated[CircuitBreaker | None, Later("inbound.circuit_breaker")] = setting(
+    circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("inbound.circuit_breaker")] = setting(
         None, "How much may be under way at the app."
     )
-    rate_limit: Annotated[RateLimit | None, Later("inbound.rate_limit")] = setting(
+    rate_limit: Annotated[RateLimit | None, Unsupported("inbound.rate_limit")] = setting(
         None, "How often requests may come, all routes together."
     )
     routes: list[Route] = listing("What matches none of them goes to the app.")
@@ -137,7 +146,7 @@ class EndpointSpec(Model):
 
     address: EndpointAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
     weight: Weight = setting(1.0, "Share relative to the other endpoints; 0 gets no requests.")
-    zone: Annotated[FreeName | None, Later("endpoint.zone")] = setting(
+    zone: Annotated[FreeName | None, Unsupported("endpoint.zone")] = setting(
         None, "Where it is; those in the sidecar's own `zone` are preferred."
     )
 
@@ -175,7 +184,7 @@ _LoadBalancing = Annotated[
     Annotated[
         Literal["round_robin", "least_request", "random", "peak_ewma"],
         _POLICIES,
-        LaterWords("load_balancing"),
+        UnsupportedWords("load_balancing"),
         Tag("<word>"),
     ]
     | Annotated[Hash, Tag("<mapping>")],
@@ -198,22 +207,22 @@ class Upstream(Model):
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
     idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
-    retry_budget: Annotated[RetryBudget, Later("upstream.retry_budget")] = setting(
+    retry_budget: Annotated[RetryBudget, Unsupported("upstream.retry_budget")] = setting(
         RetryBudget(), "How much of its traffic retries may be."
     )
-    circuit_breaker: Annotated[CircuitBreaker | None, Later("upstream.circuit_breaker")] = setting(
+    circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("upstream.circuit_breaker")] = setting(
         None, "How much may be under way at once."
     )
-    outlier_detection: Annotated[OutlierDetection | None, Later("upstream.outlier_detection")] = setting(
+    outlier_detection: Annotated[OutlierDetection | None, Unsupported("upstream.outlier_detection")] = setting(
         None, "When an endpoint that fails is taken out for a while; default: never."
     )
-    health_check: Annotated[HealthCheck | None, Later("upstream.health_check")] = setting(
+    health_check: Annotated[HealthCheck | None, Unsupported("upstream.health_check")] = setting(
         None, "How each endpoint is asked how it is; default: not at all."
     )
-    slow_start: Annotated[PositiveDuration | None, Later("upstream.slow_start")] = setting(
+    slow_start: Annotated[PositiveDuration | None, Unsupported("upstream.slow_start")] = setting(
         None, "How long an endpoint that is new or comes back takes to get its full share; default: no time."
     )
-    panic_threshold: Annotated[Percent, Later("upstream.panic_threshold")] = setting(
+    panic_threshold: Annotated[Percent, Unsupported("upstream.panic_threshold")] = setting(
         50.0, "When a smaller share of the endpoints is usable, all are used; 0: never.", "50%"
     )
 
@@ -241,7 +250,7 @@ class Drain(Model):
     """The end of the process."""
 
     timeout: Duration = setting(20.0, "From SIGTERM to the end, at most; 0 ends at once.", "20s")
-    delay: Annotated[Duration, Later("drain.delay")] = setting(
+    delay: Annotated[Duration, Unsupported("drain.delay")] = setting(
         0.0, "Of this time, how long inbound accepts while readiness fails already.", "0s"
     )
 
@@ -293,8 +302,10 @@ class Config(Model):
     inbound: Inbound | None = setting(None, "Requests to the app; without it there is no inbound listener.")
     outbound: Outbound | None = setting(None, "Requests from the app; without it there is no outbound listener.")
     upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
-    zone: Annotated[FreeName | None, Later("zone")] = setting(None, "Where this sidecar is, such as `eu-west-1a`.")
-    workers: Annotated[Workers, Later("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
+    zone: Annotated[FreeName | None, Unsupported("zone")] = setting(
+        None, "Where this sidecar is, such as `eu-west-1a`."
+    )
+    workers: Annotated[Workers, Unsupported("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
     limits: Limits = setting(Limits(), "What a peer may make grow.")
     drain: Drain = setting(Drain(), "The end of the process.")
     admin: Admin = setting(Admin(), "The administrative interface.")

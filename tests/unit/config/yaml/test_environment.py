@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config import environment
-from sidecar.config.environment import Environment, SubstitutionError
+from sidecar.config.yaml import environment
+from sidecar.config.yaml.environment import Environment, SubstitutionError
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from typing import Final
 import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
-from sidecar.config.environment import Environment, SubstitutionError
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.scalars import Spelled, resolve_plain
+from sidecar.config.yaml.environment import Environment, SubstitutionError
+from sidecar.config.yaml.scalars import Spelled, resolve_plain
 
 MAX_DEPTH: Final = 64
 """Nested mappings and lists; the language itself needs 9."""

@@ -7,8 +7,8 @@ import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from sidecar.config.scalars import Spelled
-from sidecar.config.shape import Reads, expected, refused
+from sidecar.config.values.base import Reads, expected, refused
+from sidecar.config.yaml.scalars import Spelled
 
 # RFC 952 and RFC 1123, section 2.1, and the underscore, which Compose and Windows put in names.
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.addresses import HostPattern
-from sidecar.config.shape import FoldedKeys, Model, OneOrMany, Reads, Short, expected, listing, setting, table
-from sidecar.config.units import Boolean, value_of
-from sidecar.config.words import CookieName, HeaderName, Method, ParameterName, Part, Path, Regex, Text
+from sidecar.config.values.addresses import HostPattern
+from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, expected, listing, setting, table
+from sidecar.config.values.units import Boolean, value_of
+from sidecar.config.values.words import CookieName, HeaderName, Method, ParameterName, Part, Path, Regex, Text
 
 _INT64 = 2**63
 

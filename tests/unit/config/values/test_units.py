@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sidecar.config.scalars import resolve_plain
-from sidecar.config.shape import Reads
-from sidecar.config.units import (
+from sidecar.config.values.base import Reads
+from sidecar.config.values.units import (
     choice,
     integer,
     parse_boolean,
@@ -19,6 +18,7 @@ from sidecar.config.units import (
     parse_weight,
     size,
 )
+from sidecar.config.yaml.scalars import resolve_plain
 
 
 def hint_of(parse: object, written: str) -> str:

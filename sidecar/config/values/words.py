@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import re2
 
-from sidecar.config.shape import Reads, expected, refused
+from sidecar.config.values.base import Reads, expected, refused
 
 # RFC 9110, section 5.6.2: token = 1*tchar.
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

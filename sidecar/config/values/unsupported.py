@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from sidecar.config.shape import refused
+from sidecar.config.values.base import refused
 
 NOT_YET: frozenset[str] = frozenset()
 """`section.key`, or the key alone at the top level."""
@@ -23,7 +23,7 @@ HINT: Final = "remove it; a later version will read it"
 
 
 @dataclass(frozen=True)
-class Later:
+class Unsupported:
     """Refuses the value of a key for as long as `NOT_YET` has it."""
 
     name: str
@@ -43,7 +43,7 @@ class Later:
 
 
 @dataclass(frozen=True)
-class LaterWords:
+class UnsupportedWords:
     """The same for words of a choice: `section.word`."""
 
     section: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config import document
-from sidecar.config.document import parse, plain
 from sidecar.config.problems import ConfigError
+from sidecar.config.yaml import document
+from sidecar.config.yaml.document import parse, plain
 
 
 def read(text: str, **env: str) -> object:

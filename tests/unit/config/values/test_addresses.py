@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sidecar.config.addresses import (
+from sidecar.config.values.addresses import (
     address,
     parse_authority,
     parse_host,
@@ -14,7 +14,7 @@ from sidecar.config.addresses import (
     parse_ip,
     split_address,
 )
-from sidecar.config.scalars import resolve_plain
+from sidecar.config.yaml.scalars import resolve_plain
 from sidecar.net.address import parse_address
 from sidecar.routing.match import host_pattern
 
