@@ -1,5 +1,5 @@
 """
-The shape of the house: who may import whom, what a room's door looks like, how long a file may be.
+The shape of the house: who may import whom, what a room's door says, how long a file and how full a folder may be.
 
 Imports are read from the source and never executed, so that an import inside a function or under `if TYPE_CHECKING`
 counts as much as any other.
@@ -33,6 +33,10 @@ RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 DATA_PATH = ("http1", "net", "routing", "upstream", "telemetry", "proxy")
 NOT_ON_DATA_PATH = ("sidecar.config", "pydantic", "yaml", "click", "rich")
 MAX_LINES = 450
+MAX_FILES = 14
+
+# Its redesign is under way: the data path's circles and its crowd end with it, and this list is empty then.
+NOT_YET_IN_ORDER = ("proxy",)
 
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
@@ -121,6 +125,65 @@ def test_data_path_knows_no_configuration(path: Path) -> None:
     assert not wrong
 
 
+def imported_modules() -> dict[str, set[str]]:
+    """The modules of the package, and which of them each imports, wherever in it."""
+    names = {
+        package_of(path) if path.stem == "__init__" else f"{package_of(path)}.{path.stem}": path for path in MODULES
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = {module for _, module in imports_of(path.read_text(), package_of(path)) if module in names}
+        # Of `from a.b import c` where `a.b.c` is a module, the package `a.b` is only the way to it: a docstring.
+        graph[name] = {module for module in found if names[module].stem != "__init__"} - {name}
+    return graph
+
+
+def circles_of(graph: dict[str, set[str]]) -> set[tuple[str, ...]]:
+    """Groups of modules each of which reaches every other."""
+    reached: dict[str, set[str]] = {}
+    for name in graph:
+        seen: set[str] = set()
+        to_do = [name]
+        while to_do:
+            new = graph[to_do.pop()] - seen
+            seen |= new
+            to_do += new
+        reached[name] = seen
+    return {
+        tuple(sorted(other for other in reached[name] if name in reached[other]))
+        for name in graph
+        if name in reached[name]
+    }
+
+
+def test_circles_are_found() -> None:
+    """Two modules that import each other are one circle; one that only looks at it is none."""
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d2"}, "d2": set()}
+    assert circles_of(graph) == {("b", "c")}
+
+
+def test_no_imports_go_in_circles() -> None:
+    """
+    Neither at run time nor for types: where a lower module needs to speak of a higher one, it states a protocol.
+    """
+    exempt = tuple(f"sidecar.{room}." for room in NOT_YET_IN_ORDER)
+    assert {circle for circle in circles_of(imported_modules()) if not circle[0].startswith(exempt)} == set()
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda folder: folder.name)
+def test_folder_can_be_seen_at_once(folder: Path) -> None:
+    """A room is about a dozen files; one that grows gets rooms within it."""
+    if folder.name not in NOT_YET_IN_ORDER:
+        assert len(list(folder.glob("*.py"))) <= MAX_FILES
+
+
+def test_unit_tests_stand_where_their_subjects_do() -> None:
+    """`tests/unit/` has the folders of `sidecar/`, and one for the benchmarks' own code."""
+    tests = Path(__file__).parent / "unit"
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")} - {Path("benchmarks")}
+    assert [str(folder) for folder in sorted(folders) if not (ROOT / folder).is_dir()] == []
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py" and path.parent != ROOT])
 def test_door_of_a_room_is_a_docstring(path: Path) -> None:
     """A room's `__init__.py` says what the room is for and holds no code."""
@@ -129,6 +192,13 @@ def test_door_of_a_room_is_a_docstring(path: Path) -> None:
     assert isinstance(body[0], ast.Expr)
     assert isinstance(body[0].value, ast.Constant)
     assert isinstance(body[0].value.value, str)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py" and path.parent != ROOT])
+def test_door_of_a_room_says_who_passes(path: Path) -> None:
+    """It says what enters, what leaves, and who may come in."""
+    words = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").lower().split())
+    assert all(any(form in words for form in forms) for forms in (("enter",), ("leave",), ("come in", "comes in")))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)

@@ -1,7 +1,7 @@
 """
 The desk for operators: metrics, health, what is configured, and the few switches.
 
-Two doors lead here: the metrics listener, open to the network and read-only, and the admin listener, loopback only,
-with everything. What enters is a small HTTP request off the data path; what leaves is text or JSON. The room knows
-the process only through the protocol `endpoints.Process`; `runtime` is the one that walks in.
+Two listeners lead here: metrics, open to the network and read-only, and admin, loopback only, with everything. Enters:
+a small HTTP request off the data path. Leaves: text or JSON. The room knows the process only through the protocol
+`endpoints.Process`. Who may come in: `runtime` and `workers`, which have the process.
 """

@@ -1,6 +1,7 @@
 """
 The command line: `main` finds the command, a file holds each.
 
-What enters is an argument list; what leaves is text for people or JSON for programs, and an exit code. Commands are
-imported when they are called, so that `run` carries nothing that only the others need.
+Enters: an argument list. Leaves: text for people or JSON for programs, and an exit code. Commands are imported when
+they are called, so that `run` carries nothing that only the others need; those that ask a running sidecar do it by
+`admin_client`. Who may come in: nobody but the entry point and `python -m sidecar`.
 """

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import click
 
-from sidecar.cli.ask import Admin, AskError, admin_option, fail, printable
+from sidecar.cli.admin_client import Admin, AskError, admin_option, fail, printable
 
 _ARROWS = {"inbound": "→", "outbound": "←"}
 _HIGHLIGHT = ((500, "red"), (400, "yellow"), (300, "cyan"), (0, "green"))

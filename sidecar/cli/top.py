@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sidecar.cli.ask import Admin, AskError, admin_option, fail, printable
+from sidecar.cli.admin_client import Admin, AskError, admin_option, fail, printable
 from sidecar.cli.rates import Flow, Interval, Snapshot, between, read
 
 _QUANTILES = (0.5, 0.9, 0.99)

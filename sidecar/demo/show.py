@@ -10,11 +10,11 @@ import sys
 import click
 
 from sidecar.demo.claims import verify
+from sidecar.demo.display.text import introduction, progress, reload_lines, trace_lines
 from sidecar.demo.http11 import HTTPError
 from sidecar.demo.observer import PERIOD_S, Observer
 from sidecar.demo.processes import Child, DemoError
 from sidecar.demo.stage import Stage, cancelled, running
-from sidecar.demo.text import introduction, progress, reload_lines, trace_lines
 from sidecar.runtime.loop import run_in_loop
 
 EXIT_OK = 0
@@ -127,7 +127,7 @@ async def _end_of(child: Child) -> Child:
 
 async def _display(stage: Stage, observer: Observer) -> None:
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        from sidecar.demo.screen import Screen
+        from sidecar.demo.display.screen import Screen
 
         with Screen(stage) as screen:
             while True:

@@ -1,5 +1,7 @@
 """
-What lies under protocols: addresses, sockets, names, deadlines. Knows nothing of HTTP.
+What lies under protocols: addresses, sockets, names, deadlines, writes of one turn together. Knows nothing of HTTP.
 
-Who may come in: every room above; `timers` and `address` are on the data path, `listen` and `resolve` are cold.
+Enters: addresses as the file writes them, names to resolve, the time, octets to write. Leaves: sockets that listen,
+answers of name servers, deadlines that are over, writes. `flow` and `timers` are on the hot path, `listen` and
+`resolve` are cold. Who may come in: every room above.
 """

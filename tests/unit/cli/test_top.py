@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from sidecar.cli.ask import Admin, AskError, printable
+from sidecar.cli.admin_client import Admin, AskError, printable
 from sidecar.cli.commands import cli
 from sidecar.cli.rates import between, read
 from sidecar.cli.top import picture
