@@ -35,9 +35,6 @@ NOT_ON_DATA_PATH = ("sidecar.config", "pydantic", "yaml", "click", "rich")
 MAX_LINES = 450
 MAX_FILES = 14
 
-# Its redesign is under way: the data path's circles and its crowd end with it, and this list is empty then.
-NOT_YET_IN_ORDER = ("proxy",)
-
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
@@ -166,15 +163,13 @@ def test_no_imports_go_in_circles() -> None:
     """
     Neither at run time nor for types: where a lower module needs to speak of a higher one, it states a protocol.
     """
-    exempt = tuple(f"sidecar.{room}." for room in NOT_YET_IN_ORDER)
-    assert {circle for circle in circles_of(imported_modules()) if not circle[0].startswith(exempt)} == set()
+    assert set(circles_of(imported_modules())) == set()
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda folder: folder.name)
 def test_folder_can_be_seen_at_once(folder: Path) -> None:
     """A room is about a dozen files; one that grows gets rooms within it."""
-    if folder.name not in NOT_YET_IN_ORDER:
-        assert len(list(folder.glob("*.py"))) <= MAX_FILES
+    assert len(list(folder.glob("*.py"))) <= MAX_FILES
 
 
 def test_unit_tests_stand_where_their_subjects_do() -> None:

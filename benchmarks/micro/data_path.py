@@ -20,10 +20,11 @@ from typing import Any
 from sidecar.compile.plan import Compiler
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
-from sidecar.proxy.lent import LentReader
+from sidecar.proxy.client.http1 import protocol_factory
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.proxy.server.buffered_reader import BufferedReader
+from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
@@ -123,7 +124,7 @@ class Transport(asyncio.Transport):
     def arrive(self, data: bytes) -> None:
         """Deliver what was read, in new octets or, of a large body, in the memory that it was asked to go into."""
         protocol = self.protocol
-        if isinstance(protocol, LentReader):
+        if isinstance(protocol, BufferedReader):
             size = len(data)
             protocol.get_buffer(-1)[:size] = data
             protocol.buffer_updated(size)
@@ -176,7 +177,7 @@ class _Dials:
         path = self._path
 
         def connect() -> None:
-            connection = UpstreamConnection(endpoint, path.timers, path.live.outbox, pool.connected)
+            connection = ServerConnection(endpoint, path.timers, path.live.outbox, pool.connected)
             connection.connection_made(Transport(path, (endpoint.host, endpoint.port), connection))
 
         path.loop.call_soon(connect)
@@ -210,7 +211,7 @@ class DataPath:
 
     def connect(self) -> Transport:
         """One more client."""
-        protocol = self.live.protocol_factory(self._listener)()
+        protocol = protocol_factory(self.live, self._listener)()
         transport = Transport(self, ("192.0.2.1", 40000), protocol)
         protocol.connection_made(transport)
         return transport

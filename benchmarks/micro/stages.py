@@ -20,8 +20,8 @@ from sidecar import clock
 from sidecar.exchange import Direction, Exchange
 from sidecar.http1.forward import response_bytes
 from sidecar.http1.head import find_head_end, parse_request_head, response_head
-from sidecar.proxy.steps import find_route, request_to_send
-from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.proxy.exchange.steps import find_route, request_to_send
+from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.routing.actions import Forward, Route
 from sidecar.upstream import pool
 
@@ -129,7 +129,7 @@ class Walk:
 
     def acquire(self) -> None:
         """Out of the pool, asked for what it may hold, and back."""
-        connection = cast("UpstreamConnection", pool.take(self.endpoint))
+        connection = cast("ServerConnection", pool.take(self.endpoint))
         connection.is_quiet()
         pool.release(connection)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from sidecar.compile.matches import key_of, values
 from sidecar.exchange import Direction
-from sidecar.proxy.policies import Fault, Mirror, RateLimit, RateLimiter
+from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.match import make_match
 from sidecar.routing.split import key_reader
 from sidecar.upstream.cluster import Cluster

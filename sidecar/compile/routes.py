@@ -14,7 +14,7 @@ from sidecar.compile import policies
 from sidecar.compile.matches import key_of, match
 from sidecar.compile.policies import RateLimiters
 from sidecar.exchange import Direction
-from sidecar.proxy.policies import BothLimits, RateLimiter
+from sidecar.proxy.exchange.policies import BothLimits, RateLimiter
 from sidecar.routing.actions import (
     Action,
     Forward,

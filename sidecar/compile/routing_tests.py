@@ -17,8 +17,8 @@ from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
+from sidecar.proxy.exchange.steps import find_route
 from sidecar.proxy.plan import Plan, Side
-from sidecar.proxy.steps import find_route
 from sidecar.routing.actions import Forward, Route
 
 _MAX_HEADERS = 1000

@@ -1,5 +1,7 @@
 """
-The chunked coding, taken apart as it arrives (RFC 9112, 7.1). *Hot path for streamed bodies; pure.*
+Bodies, taken apart as they arrive and framed again (RFC 9112, 6 and 7). *Hot path for streamed bodies; pure.*
+
+A body of known length is counted off. The chunked coding is read line by line:
 
     chunk          = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
     last-chunk     = 1*("0") [ chunk-ext ] CRLF
@@ -16,6 +18,7 @@ import re
 from typing import Final
 
 from sidecar.http1.grammar import GrammarError, field_of
+from sidecar.message import Framing
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
 _MAX_LINE_BYTES: Final = 4096
@@ -38,6 +41,83 @@ class _Awaits:
     PAYLOAD_END: Final = 2
     TRAILER: Final = 3
     NOTHING: Final = 4
+
+
+NO_TRAILERS: Final[list[bytes]] = []
+"""Of the many bodies that have none; never changed."""
+
+
+class BodyReader:
+    """
+    Reads the bodies of one connection, one after another: those of known length and those in chunks.
+
+    Attributes:
+        is_complete: Whether the body has been read to its end; true before the first one begins.
+        left: Bytes that are still to come of a body of known length; 0 for one in chunks.
+    """
+
+    __slots__ = ("_chunked", "is_complete", "left")
+
+    def __init__(self) -> None:
+        self.is_complete = True
+        self.left = 0
+        self._chunked: ChunkedReader | None = None
+
+    def begin(self, framing: int, length: int, max_trailer_bytes: int) -> None:
+        """
+        A body begins.
+
+        Args:
+            framing: LENGTH or CHUNKED.
+            length: In bytes; of no account for CHUNKED.
+            max_trailer_bytes: Most of a trailer section.
+        """
+        self.is_complete = False
+        if framing == Framing.LENGTH:
+            self.left = length
+        else:
+            self.left = 0
+            self._chunked = ChunkedReader(max_trailer_bytes)
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """
+        Take what has arrived.
+
+        Returns:
+            The payload found in it, and what follows. Once `is_complete`, that belongs to the next message; before, it
+            is to be fed again, in another callback of the loop.
+
+        Raises:
+            GrammarError: Not a chunked body; nothing of this call may go on.
+        """
+        chunked = self._chunked
+        if chunked is None:
+            surplus = self.take(len(data))
+            return (data[:-surplus], data[-surplus:]) if surplus else (data, b"")
+        payload, end = chunked.feed(data)
+        self.is_complete = chunked.is_complete
+        return payload, data[end:]
+
+    def take(self, size: int) -> int:
+        """Count so many bytes off a body of known length; returns how many of them came behind its end."""
+        left = self.left - size
+        if left > 0:
+            self.left = left
+            return 0
+        self.left = 0
+        self.is_complete = True
+        return -left
+
+    def take_trailers(self) -> list[bytes]:
+        """Trailer lines without their line ends, of a body that is complete; a second time there are none."""
+        chunked, self._chunked = self._chunked, None
+        return NO_TRAILERS if chunked is None else chunked.trailers
+
+    def stop(self) -> None:
+        """What is left of the body does not matter any more."""
+        self.left = 0
+        self.is_complete = True
+        self._chunked = None
 
 
 class ChunkedReader:
@@ -181,3 +261,24 @@ def encode_end(trailers: list[bytes]) -> bytes:
     if not trailers:
         return b"0\r\n\r\n"
     return b"0\r\n" + b"\r\n".join(trailers) + b"\r\n\r\n"
+
+
+def frame(framing: int, payload: bytes, is_end: bool, trailers: list[bytes]) -> bytes:
+    """A part of a body as the wire has it: as it is, or as a chunk, with the last chunk behind it if it is the end."""
+    if framing != Framing.CHUNKED:
+        return payload
+    if not is_end:
+        return encode_chunk(payload) if payload else b""
+    return encode_chunk(payload) + encode_end(trailers) if payload else encode_end(trailers)
+
+
+def frame_parts(framing: int, pieces: list[bytes], is_end: bool, trailers: list[bytes]) -> list[bytes]:
+    """As `frame`, of several pieces, none empty, and in parts, so that what is large need not be copied."""
+    if framing != Framing.CHUNKED:
+        return pieces
+    parts: list[bytes] = []
+    for piece in pieces:
+        parts += chunk_parts(piece)
+    if is_end:
+        parts.append(encode_end(trailers))
+    return parts

@@ -10,8 +10,11 @@ interrupt. Kept until the turn's end and made in a row, the writes find peers aw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import select
+import socket
+import struct
 from typing import Final, cast
 
 log = logging.getLogger("sidecar.net")
@@ -26,31 +29,32 @@ HIGH_BYTES: Final = 128 * 1024
 _LOW_BYTES: Final = 32 * 1024
 # Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a third of 106 octets, with which a response
 # of 1 MiB costs three quarters more (docs/memory.md).
-_MEMORY_BYTES: Final = 128_000
+_READ_BUFFER_BYTES: Final = 128_000
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Outbox:
     """
-    The connections of one loop that have something to write, and the memory that they are lent for large bodies.
+    The connections of one loop that have something to write, and the buffer that they share for reading large bodies.
 
     Args:
         loop: Asked for one `call_soon` a turn in which anything is written.
 
     Attributes:
-        memory: What the next read of a large body goes into, whichever connection's it is: what is read is written
+        read_buffer: What the next read of a large body goes into, whichever connection's it is: what is read is written
             before anything else is read.
     """
 
-    __slots__ = ("_loop", "_waiting", "memory")
+    __slots__ = ("_loop", "_waiting", "read_buffer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[BatchingWriter] = []
-        self.memory = memoryview(bytearray(_MEMORY_BYTES))
+        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
 
-    def give_away(self) -> None:
-        """A transport holds on to what it could not send of the memory: lend other memory from now on."""
-        self.memory = memoryview(bytearray(_MEMORY_BYTES))
+    def replace_buffer(self) -> None:
+        """A transport holds on to what it could not send of the buffer: have another from now on."""
+        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
 
     def add(self, writer: BatchingWriter) -> None:
         """Flush the writer at the end of this turn."""
@@ -120,8 +124,8 @@ class BatchingWriter:
         if not self.transport.is_closing():
             self.transport.writelines(parts)
 
-    def write_lent(self, data: memoryview) -> None:
-        """As `write`, of a part of the outbox's `memory`, which may be written over as soon as this returns."""
+    def write_view(self, data: memoryview) -> None:
+        """As `write`, of a part of the outbox's `read_buffer`, which may be written over as soon as this returns."""
         if len(data) <= MUCH_BYTES:
             self.write(bytes(data))
             return
@@ -130,7 +134,7 @@ class BatchingWriter:
         if not transport.is_closing():
             transport.write(data)
             if transport.get_write_buffer_size():
-                self._outbox.give_away()
+                self._outbox.replace_buffer()
 
     def flush(self) -> None:
         """Hand over what was written; afterwards the transport tells whether it could be sent."""
@@ -155,6 +159,13 @@ class BatchingWriter:
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.flush()
             self.transport.write_eof()
+
+    def cut(self) -> None:
+        """Close at once, and with a reset: for a peer to which a plain end would mean that all has come."""
+        with contextlib.suppress(OSError):
+            connected = self.transport.get_extra_info("socket")
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.abort()
 
     def is_quiet(self) -> bool:
         """

@@ -7,16 +7,15 @@ A reload assigns `Live.plan`; an exchange reads it once, when it begins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+from typing import Protocol
 
+from sidecar import clock
 from sidecar.exchange import Direction
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
-from sidecar.proxy.dialer import Dialer
-from sidecar.proxy.downstream import DownstreamConnection
-from sidecar.proxy.halves import Dialling, Recording
+from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
+from sidecar.proxy.server.dialer import Dialer
 
 
 class ListenerState:
@@ -35,6 +34,21 @@ class ListenerState:
         self.is_draining = False
 
 
+class ClientConnection(Protocol):
+    """A client's connection as whoever ends it sees it."""
+
+    listener_state: ListenerState
+
+    def announce_close(self) -> None:
+        """Let the next response that begins be the last one."""
+
+    def drain(self) -> None:
+        """Close when idle, or after the exchange that is running."""
+
+    def abort(self) -> None:
+        """Close now, whatever is running."""
+
+
 class Live:
     """
     Args:
@@ -51,12 +65,34 @@ class Live:
         self.loop = loop
         self.outbox = Outbox(loop)
         self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected)
-        self.connections: tuple[set[DownstreamConnection], set[DownstreamConnection]] = (set(), set())
-        """Downstream connections, indexed by `Direction`."""
+        self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
+        """Clients' connections, indexed by `Direction`."""
 
-    def protocol_factory(self, state: ListenerState) -> Callable[[], asyncio.Protocol]:
-        """A factory of protocols for a listener's server."""
-        return lambda: cast("asyncio.Protocol", DownstreamConnection(self, state))
+    def admit(self, connection: ClientConnection, direction: Direction) -> str:
+        """Count a client's connection in; or say which limit is reached."""
+        inbound, outbound = self.connections
+        limits = self.plan.limits
+        if len(inbound) + len(outbound) >= limits.max_connections:
+            return "limits.max_connections"
+        if self.timers.lag_s > limits.max_loop_lag_s:
+            return "limits.max_loop_lag"
+        self.connections[direction].add(connection)
+        self.telemetry.connection_opened(direction)
+        return ""
+
+    def replace(self, connection: ClientConnection, successor: ClientConnection) -> None:
+        """A connection is another object from now on."""
+        for side in self.connections:
+            if connection in side:
+                side.remove(connection)
+                side.add(successor)
+
+    def forget(self, connection: ClientConnection, opened_ns: int) -> None:
+        """A client's connection is gone; one that was not admitted, too."""
+        for direction in Direction:
+            if connection in self.connections[direction]:
+                self.connections[direction].remove(connection)
+                self.telemetry.connection_closed(direction, clock.monotonic_ns() - opened_ns)
 
     def connection_counts(self) -> dict[Direction, int]:
         """Open downstream connections by direction."""

@@ -70,9 +70,9 @@ class Forward:
         timeout_s: Seconds for the whole exchange, or None for no limit.
         retry: The `upstream.retry.RetryPolicy`, or None for the safe retry that every route has. This and the next
             three are typed by their reader, as `Target.upstream` is.
-        fault: The `proxy.policies.Fault`, or None.
-        mirror: The `proxy.policies.Mirror`, or None.
-        rate_limit: A `RateLimiter` or `BothLimits` of `proxy.policies`, or None.
+        fault: The `proxy.exchange.policies.Fault`, or None.
+        mirror: The `proxy.exchange.policies.Mirror`, or None.
+        rate_limit: A `RateLimiter` or `BothLimits` of `proxy.exchange.policies`, or None.
     """
 
     targets: tuple[Target, ...]

@@ -7,8 +7,8 @@ import logging
 
 from sidecar.compile.listener_spec import ListenerSpec
 from sidecar.process_log import event
-from sidecar.proxy.downstream import DownstreamConnection
-from sidecar.proxy.live import ListenerState, Live
+from sidecar.proxy.client.http1 import protocol_factory
+from sidecar.proxy.live import ClientConnection, ListenerState, Live
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class ProxyConnectionHandler:
         self._live = live
         self._loop = loop
         self.state = ListenerState(spec.listener)
-        self.protocol = live.protocol_factory(self.state)
+        self.protocol = protocol_factory(live, self.state)
 
     def update(self, spec: ListenerSpec) -> None:
         """Requests that come from now on are for the host that the new configuration gives this listener."""
@@ -62,7 +62,7 @@ class ProxyConnectionHandler:
         self._loop.call_later(min(max(patience_s, IDLE_PATIENCE_S), timeout_s * IDLE_SHARE), self._close_idle)
         self._loop.call_later(timeout_s, self._cut)
 
-    def _connections(self) -> list[DownstreamConnection]:
+    def _connections(self) -> list[ClientConnection]:
         direction = self.state.listener.direction
         return [one for one in self._live.connections[direction] if one.listener_state is self.state]
 

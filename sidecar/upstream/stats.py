@@ -67,7 +67,7 @@ class ClusterStats:
     Attributes:
         connections_opened: Connects that succeeded.
         connections_closed: Of those, the ones that are closed again.
-        connections_closed_by: The same by what closed them: `proxy.upstream_conn` and callers of `close_idle` say.
+        connections_closed_by: The same by what closed them: `proxy.server.http1` and callers of `close_idle` say.
         connections_reused: Exchanges that found an idle connection.
         connect_failures: Connects that were refused or failed otherwise.
         connect_timeouts: Connects that took longer than `connect_timeout_s`.

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sidecar.proxy.policies import Fault, Mirror
-from sidecar.proxy.upstream_state import State
+from sidecar.proxy.exchange.policies import Fault, Mirror
+from sidecar.proxy.server.state import State
 from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.limits.retry_budget import RetryBudgetSpec

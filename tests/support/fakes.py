@@ -33,13 +33,13 @@ from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.net.timers import Timers
-from sidecar.proxy.downstream import DownstreamConnection
-from sidecar.proxy.lent import LentReader
+from sidecar.proxy.client.http1 import ClientConnection, protocol_factory
+from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Limits, Listener, Plan, Side
-from sidecar.proxy.policies import Fault, Mirror, RateLimiter
-from sidecar.proxy.upstream_conn import UpstreamConnection
-from sidecar.proxy.upstream_state import State
+from sidecar.proxy.server.buffered_reader import BufferedReader
+from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
 from sidecar.routing.match import make_match
 from sidecar.routing.table import Table
@@ -269,14 +269,14 @@ class FakeTransport(asyncio.Transport):
     def _deliver_all(self) -> None:
         while self._incoming and not self.is_reading_paused and not self._closing and not self.is_lost:
             data = self._incoming.popleft()
-            if isinstance(self.protocol, LentReader):
+            if isinstance(self.protocol, BufferedReader):
                 self._deliver_into_memory(self.protocol, data)
             elif data:
                 self.protocol.data_received(data)
             elif not self.protocol.eof_received():
                 self.close()
 
-    def _deliver_into_memory(self, protocol: LentReader, data: bytes) -> None:
+    def _deliver_into_memory(self, protocol: BufferedReader, data: bytes) -> None:
         """As `asyncio.BufferedProtocol` is served; whoever looks at the memory later finds it written over."""
         if not data:
             if not protocol.eof_received():
@@ -381,9 +381,9 @@ class Client(Peer):
     """A client of the proxy."""
 
     @property
-    def connection(self) -> DownstreamConnection:
-        protocol = self.transport.protocol
-        assert isinstance(protocol, DownstreamConnection)
+    def connection(self) -> ClientConnection:
+        protocol = self.transport.first_protocol
+        assert isinstance(protocol, ClientConnection)
         return protocol
 
     def get(self, path: bytes = b"/", host: bytes = b"web", *lines: bytes) -> None:
@@ -399,9 +399,9 @@ class Server(Peer):
     """One connection that the proxy opened."""
 
     @property
-    def connection(self) -> UpstreamConnection:
+    def connection(self) -> ServerConnection:
         protocol = self.transport.first_protocol
-        assert isinstance(protocol, UpstreamConnection)
+        assert isinstance(protocol, ServerConnection)
         return protocol
 
     @property
@@ -414,7 +414,7 @@ class Dial:
     """A connect that is under way."""
 
     endpoint: Endpoint
-    on_connected: Callable[[UpstreamConnection], None]
+    on_connected: Callable[[ServerConnection], None]
     on_failed: Callable[[Reason, str], None]
 
 
@@ -436,7 +436,7 @@ class Dials:
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
         endpoint.connections += 1
 
-        def on_connected(connection: UpstreamConnection) -> None:
+        def on_connected(connection: ServerConnection) -> None:
             endpoint.cluster.stats.connections_opened += 1
             waiter.on_connection(connection)
 
@@ -599,7 +599,7 @@ class World:
 
     def client(self) -> Client:
         """A client connects."""
-        protocol = self.live.protocol_factory(self.listener_state)()
+        protocol = protocol_factory(self.live, self.listener_state)()
         transport = FakeTransport(self.loop, protocol, ("192.0.2.1", 40000 + len(self.clients)))
         client = Client(self, transport, f"client {len(self.clients)}")
         self.clients.append(client)
@@ -610,7 +610,7 @@ class World:
     def accept(self, at: str | None = None, *, is_slow: bool = False) -> Server:
         """The oldest dial (to this address) succeeds."""
         dial = self._take_dial(at)
-        protocol = UpstreamConnection(dial.endpoint, self.timers, self.live.outbox, dial.on_connected)
+        protocol = ServerConnection(dial.endpoint, self.timers, self.live.outbox, dial.on_connected)
         peer = (dial.endpoint.host, dial.endpoint.port)
         transport = FakeTransport(self.loop, cast("asyncio.Protocol", protocol), peer)
         transport.is_peer_slow = is_slow
@@ -676,7 +676,7 @@ class World:
             assert endpoint.active == 0, endpoint
             assert endpoint.connecting == sum(dial.endpoint is endpoint for dial in self.dials.under_way), endpoint
             for idle in endpoint.idle:
-                assert isinstance(idle, UpstreamConnection)
+                assert isinstance(idle, ServerConnection)
                 assert idle.state is State.IDLE
                 assert idle.sink is None
         for cluster in self.clusters:
@@ -694,7 +694,7 @@ class World:
             assert endpoint.connections == len(endpoint.idle) + endpoint.connecting, endpoint
         connected = {id(connection) for side in self.live.connections for connection in side}
         for client in self.clients:
-            assert (id(client.connection) in connected) == (not client.transport.is_lost), client.connection
+            assert (id(client.transport.protocol) in connected) == (not client.transport.is_lost), client.connection
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from sidecar.proxy.upstream_state import State
+from sidecar.proxy.server.state import State
 from tests.support.fakes import Client, Response, World
 from tests.wire.corpus import Case, cases, cuts, unescape
 

@@ -13,8 +13,8 @@ from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
+from sidecar.proxy.exchange.steps import find_route
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.steps import find_route
 from sidecar.routing.actions import Forward, Respond, Route
 from sidecar.telemetry.recorder import TelemetrySettings
 from sidecar.upstream.cluster import Cluster

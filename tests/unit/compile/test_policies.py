@@ -13,8 +13,8 @@ from sidecar.config.values import unsupported
 from sidecar.exchange import Direction
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
+from sidecar.proxy.exchange.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter
 from sidecar.routing.actions import Forward
 from sidecar.upstream.health.outlier import LatencySpec, OutlierSpec, SuccessRateSpec
 from sidecar.upstream.limits.breaker import BreakerSpec

@@ -12,8 +12,8 @@ from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
-from sidecar.proxy.dialer import Dialer
-from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.proxy.server.dialer import Dialer
+from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
@@ -61,7 +61,7 @@ def test_tcp_endpoint_is_connected() -> None:
         assert len(waiter.connections) == 1
         assert (endpoint.connecting, endpoint.cluster.stats.connections_opened) == (0, 1)
         for connection in waiter.connections:
-            assert isinstance(connection, UpstreamConnection)
+            assert isinstance(connection, ServerConnection)
             connection.abort()
         server.close()
         await asyncio.sleep(0)
@@ -77,7 +77,7 @@ def test_unix_endpoint_is_connected(tmp_path: Path) -> None:
         server = await asyncio.start_unix_server(lambda reader, writer: writer.close(), path)
         waiter = await dial_for(endpoint_of(f"unix:{path}"))
         (connection,) = waiter.connections
-        assert isinstance(connection, UpstreamConnection)
+        assert isinstance(connection, ServerConnection)
         connection.abort()
         server.close()
         await asyncio.sleep(0)
@@ -137,7 +137,7 @@ def test_surprise_while_connecting_is_told(caplog: Any) -> None:
 def test_connection_that_comes_in_the_last_moment_is_told_once() -> None:
     """When the timeout hits between the connection and the end of the dial, only the connection is told."""
 
-    async def late(factory: Callable[[], UpstreamConnection], *args: object) -> None:
+    async def late(factory: Callable[[], ServerConnection], *args: object) -> None:
         protocol = factory()
         protocol.connection_made(FakeTransport(FakeLoop(), protocol, None))
         await asyncio.get_running_loop().create_future()

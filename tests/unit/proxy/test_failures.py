@@ -126,7 +126,7 @@ class TestUpstreamLeaves:
         "request_",
         [b"POST / HTTP/1.1\r\nHost: web\r\n\r\n", b"PATCH / HTTP/1.1\r\nHost: web\r\n\r\n", POST + b"hello",
          b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 2\r\n\r\nab", b"PURGE / HTTP/1.1\r\nHost: web\r\n\r\n",
-         b"GET / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+         b"GET / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"],
     )  # fmt: skip
     def test_what_may_have_been_done_is_not_sent_again(self, world: World, request_: bytes) -> None:
         """RFC 9110, 9.2.2: not idempotent, or with a body that is gone."""

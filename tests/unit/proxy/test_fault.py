@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.proxy.policies import Fault
+from sidecar.proxy.exchange.policies import Fault
 from sidecar.upstream.limits.breaker import BreakerSpec
 from tests.support.fakes import Client, World
 
@@ -71,7 +71,7 @@ class TestAbort:
     @pytest.mark.parametrize(("draw", "status"), [(0.099, 418), (0.1, 200)])
     def test_a_share_is_hit(self, make_world: Make, monkeypatch: pytest.MonkeyPatch, draw: float, status: int) -> None:
         """By chance."""
-        monkeypatch.setattr("sidecar.proxy.forwarding.random", lambda: draw)
+        monkeypatch.setattr("sidecar.proxy.exchange.course.random", lambda: draw)
         world = make_world(fault=replace(BROKEN, abort_percent=10))
         client = world.client()
         client.get()

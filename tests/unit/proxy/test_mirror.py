@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from sidecar.proxy.policies import Fault, Mirror
+from sidecar.proxy.exchange.policies import Fault, Mirror
 from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.retry import CONDITIONS, RetryPolicy
 from tests.support.fakes import Client, Server, World
@@ -52,7 +52,7 @@ class TestCopy:
         world = make_world(mirror=Mirror)
         client, web, copy = served(world, shadow=None)
         assert status_of(client) == 200
-        assert copy.received == web.received[:-2] + b"x-sidecar-mirror: true\r\n\r\n"
+        assert copy.received.replace(b"x-sidecar-mirror: true\r\n", b"") == web.received
         _ = copy << MARKED
         _ = copy >> OK
         assert len(world.recorded) == 1
@@ -138,7 +138,7 @@ class TestCopy:
         self, make_world: Make, monkeypatch: pytest.MonkeyPatch, draw: float, is_copied: bool
     ) -> None:
         """By chance."""
-        monkeypatch.setattr("sidecar.proxy.forwarding.random", lambda: draw)
+        monkeypatch.setattr("sidecar.proxy.exchange.course.random", lambda: draw)
         world = make_world(mirror=partial(Mirror, percent=25))
         client = world.client()
         client.get()

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
-from sidecar.proxy.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter, happens, retry_after
+from sidecar.proxy.exchange.policies import BothLimits, Fault, Mirror, RateLimit, RateLimiter, happens, retry_after
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 
 

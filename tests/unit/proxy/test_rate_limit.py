@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from sidecar.proxy.policies import RateLimit, RateLimiter
+from sidecar.proxy.exchange.policies import RateLimit, RateLimiter
 from tests.support.fakes import Client, World
 
 GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"

@@ -14,7 +14,7 @@ from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
-from sidecar.proxy.upstream_conn import UpstreamConnection
+from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
@@ -64,7 +64,7 @@ class Dialer:
 
         endpoint.connections += 1
 
-        def on_connected(connection: UpstreamConnection) -> None:
+        def on_connected(connection: ServerConnection) -> None:
             endpoint.cluster.stats.connections_opened += 1
             waiter.on_connection(connection)
 
@@ -82,7 +82,7 @@ class Dialer:
     def _spawn(
         self,
         endpoint: Endpoint,
-        on_connected: Callable[[UpstreamConnection], None],
+        on_connected: Callable[[ServerConnection], None],
         on_failed: Callable[[Reason, str], None],
     ) -> None:
         task = self._loop.create_task(self._dial(endpoint, on_connected, on_failed))
@@ -92,7 +92,7 @@ class Dialer:
     async def _dial(
         self,
         endpoint: Endpoint,
-        on_connected: Callable[[UpstreamConnection], None],
+        on_connected: Callable[[ServerConnection], None],
         on_failed: Callable[[Reason, str], None],
     ) -> None:
         stats = endpoint.cluster.stats
@@ -100,7 +100,7 @@ class Dialer:
 
         began_ns = clock.monotonic_ns()
 
-        def on_made(connection: UpstreamConnection) -> None:
+        def on_made(connection: ServerConnection) -> None:
             nonlocal is_told
             is_told = True
             if self._connected is not None:
@@ -108,7 +108,7 @@ class Dialer:
             on_connected(connection)
 
         def factory() -> asyncio.Protocol:
-            return cast("asyncio.Protocol", UpstreamConnection(endpoint, self.timers, self._outbox, on_made))
+            return cast("asyncio.Protocol", ServerConnection(endpoint, self.timers, self._outbox, on_made))
 
         try:
             async with asyncio.timeout(endpoint.cluster.connect_timeout_s):

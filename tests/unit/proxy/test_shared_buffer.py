@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar import errors
-from sidecar.proxy.lent import LentReader
+from sidecar.proxy.server.buffered_reader import BufferedReader
 from tests.support.fakes import Client, Server, World
 
 LARGE = 600_000
@@ -32,8 +32,8 @@ def begin_again(client: Client, server: Server, length: int = LARGE, *fields: by
     server.take()
 
 
-def is_lent(server: Server) -> bool:
-    return isinstance(server.transport.protocol, LentReader)
+def is_buffered(server: Server) -> bool:
+    return isinstance(server.transport.protocol, BufferedReader)
 
 
 @cache
@@ -47,10 +47,10 @@ def test_a_large_body_arrives_and_the_connection_goes_on(world: World) -> None:
     client, server = world.warm()
     for seed in (1, 2):
         begin_again(client, server)
-        assert is_lent(server)
+        assert is_buffered(server)
         _ = server >> pattern(seed)
         assert client.take() == pattern(seed)
-        assert not is_lent(server)
+        assert not is_buffered(server)
     client.get()
     _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     assert client.responses()[-1].body == b"hello"
@@ -62,22 +62,22 @@ def test_a_large_body_arrives_and_the_connection_goes_on(world: World) -> None:
 def test_a_body_from_128_kib_on_is_large(world: World, length: int, is_worth_it: bool) -> None:
     """What is less costs less to copy than to prepare for."""
     client, server = begin(world, length)
-    assert is_lent(server) is is_worth_it
+    assert is_buffered(server) is is_worth_it
     _ = server >> b"x" * length
     assert client.take() == b"x" * length
     world.assert_at_rest()
 
 
-def test_chunks_and_the_end_of_a_connection_are_not_lent(world: World) -> None:
+def test_chunks_and_the_end_of_a_connection_are_not_read_there(world: World) -> None:
     """Their framing has to be read."""
     client, server = world.warm()
     client.get()
     _ = server >> b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert not is_lent(server)
+    assert not is_buffered(server)
     _ = server >> b"61a80\r\n" + b"x" * 400_000 + b"\r\n0\r\n\r\n"
     client.get()
     _ = server >> b"HTTP/1.1 200 OK\r\n\r\n"
-    assert not is_lent(server)
+    assert not is_buffered(server)
     _ = server >> b"x" * 400_000
     server.eof()
     world.assert_at_rest()
@@ -88,7 +88,7 @@ def test_a_unix_socket_is_read_as_always(world: World) -> None:
     client, server = world.warm()
     server.endpoint.unix_path = "/run/app.sock"
     begin_again(client, server)
-    assert not is_lent(server)
+    assert not is_buffered(server)
     _ = server >> pattern(1)
     assert client.take() == pattern(1)
     world.assert_at_rest()
@@ -110,16 +110,16 @@ def test_what_a_slow_client_has_not_read_is_not_written_over(world: World) -> No
 
 def test_memory_is_kept_only_where_a_client_is_slow(world: World) -> None:
     """All other large bodies go through the same."""
-    memory = world.live.outbox.memory
+    memory = world.live.outbox.read_buffer
     pairs = [begin(world) for _ in range(3)]
     for seed, (_, server) in enumerate(pairs):
         _ = server >> pattern(seed)
-    assert world.live.outbox.memory is memory
+    assert world.live.outbox.read_buffer is memory
     client, server = pairs[-1]
     begin_again(client, server)
     client.stop_reading()
     _ = server >> b"x" * PIECE
-    assert world.live.outbox.memory is not memory
+    assert world.live.outbox.read_buffer is not memory
 
 
 def test_a_slow_client_pauses_its_upstream(world: World) -> None:
@@ -196,12 +196,12 @@ def test_a_client_that_leaves_ends_the_upstream_side(world: World) -> None:
     world.assert_at_rest()
 
 
-def test_an_upload_goes_on_while_its_answer_is_lent(world: World) -> None:
+def test_an_upload_goes_on_while_its_answer_is_read_there(world: World) -> None:
     """An early answer: what comes of it while the upload is written is read by both ways, in order."""
     client, server = world.warm()
     _ = client >> b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 200000\r\n\r\n"
     _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
-    assert is_lent(server)
+    assert is_buffered(server)
     client.take()
     for start in range(0, LARGE, 2 * PIECE):
         if start < 200_000:
@@ -245,5 +245,5 @@ def test_whoever_is_slow_and_whenever_each_gets_its_own(acts: list[tuple[int, st
             client.read()
         for which, (client, server) in enumerate(pairs):
             assert client.take() == pattern(which)
-            assert not is_lent(server)
+            assert not is_buffered(server)
         world.assert_at_rest()

@@ -11,11 +11,12 @@ from typing import Final
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
-from sidecar.http1.forward import request_bytes
 from sidecar.http1.framing import connection_options
+from sidecar.http1.grammar import make_field
 from sidecar.message import Field, Framing, Kind, RequestHead
+from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
-from sidecar.routing.actions import Forward, Route, Target
+from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.passthrough import Passthrough
 
@@ -83,9 +84,9 @@ def request_to_send(
     forwarded: bytes,
     added: bytes,
     upgrade: bytes,
-) -> bytes:
+) -> UpstreamRequest:
     """
-    The request head as the target receives it.
+    The request as the target receives it.
 
     Args:
         forwarded: Lines that say who the client is, for requests that do not say so themselves.
@@ -117,7 +118,7 @@ def request_to_send(
         except ValueError as error:
             raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
         host = new_host if new_host is not None else host
-    return request_bytes(head, fields, path, host, forwarded + added, upgrade=upgrade)
+    return UpstreamRequest(head, fields, path, host, forwarded + added, upgrade)
 
 
 def _forwarded(fields: list[Field], forwarded: bytes) -> tuple[list[Field], bytes]:
@@ -134,3 +135,27 @@ def _forwarded(fields: list[Field], forwarded: bytes) -> tuple[list[Field], byte
         elif not (line.startswith(b"x-forwarded-proto:") and present & Kind.FORWARDED_PROTO):
             kept.append(line + b"\r\n")
     return fields, b"".join(kept)
+
+
+def local_answer(route: Route, head: RequestHead) -> tuple[int, list[Field], bytes]:
+    """
+    Status, fields and body with which a route without an upstream answers.
+
+    Raises:
+        ProtocolError: `METHOD_NOT_ALLOWED` or `REWRITE_INVALID`.
+    """
+    action = route.action
+    if head.method == b"CONNECT":
+        # A 2xx would tell the client that its tunnel stands (RFC 9110, 9.3.6).
+        raise ProtocolError(errors.METHOD_NOT_ALLOWED, "CONNECT at a route without an upstream")
+    if isinstance(action, Redirect):
+        try:
+            fields, body = [make_field(b"location", action.location(head))], b""
+        except ValueError as error:
+            raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
+    else:
+        assert isinstance(action, Respond)
+        fields, body = list(action.fields), action.body
+    if route.response_edits is not None:
+        fields = route.response_edits.apply(fields)
+    return action.status, fields, body

@@ -8,42 +8,15 @@ never sees the text of an exception or what another client sent.
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
-from typing import Final
 
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
-from sidecar.http1.forward import VIA, status_line
-from sidecar.proxy.policies import retry_after
-
-_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
-
-
-def phrase(status: int) -> bytes:
-    """The registered reason phrase, or nothing."""
-    return _PHRASES.get(status, b"")
+from sidecar.http1.grammar import make_field
+from sidecar.message import Field
+from sidecar.proxy.exchange.policies import retry_after
 
 
-def local_reply(status: int, fields: list[bytes], body: bytes, *, is_head: bool, connection: bytes) -> bytes:
-    """
-    A complete response.
-
-    Args:
-        fields: Lines without line ends; `Content-Length` is added.
-        is_head: Answers HEAD: the length is stated and the body left out.
-        connection: Value of `Connection`, empty for none.
-    """
-    lines = [*fields, VIA]
-    bodyless = status < 200 or status in (204, 304)
-    if not bodyless:
-        lines.append(b"content-length: %d" % len(body))
-    if connection:
-        lines.append(b"connection: " + connection)
-    head = status_line(status, phrase(status)) + b"\r\n".join(lines) + b"\r\n\r\n"
-    return head if is_head or bodyless else head + body
-
-
-def explain(reason: Reason, exchange: Exchange) -> tuple[list[bytes], bytes]:
+def explain(reason: Reason, exchange: Exchange) -> tuple[list[Field], bytes]:
     """
     Fields and body of the answer to an exchange that ended for this reason.
 
@@ -71,11 +44,13 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[list[bytes], bytes]:
     if exchange.request_id:
         said["request_id"] = exchange.request_id.decode("latin-1")
     fields = [
-        b"content-type: application/json",
-        b'proxy-status: sidecar; error=%b; details="%b"' % (reason.proxy_error.encode(), reason.name.encode()),
+        make_field(b"content-type", b"application/json"),
+        make_field(
+            b"proxy-status", b'sidecar; error=%b; details="%b"' % (reason.proxy_error.encode(), reason.name.encode())
+        ),
     ]
     if exchange.retry_after_s:
-        fields.append(b"retry-after: " + retry_after(exchange.retry_after_s))
+        fields.append(make_field(b"retry-after", retry_after(exchange.retry_after_s)))
     if reason.status == 405:
-        fields.append(b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        fields.append(make_field(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
     return fields, json.dumps(said, ensure_ascii=True).encode() + b"\n"

@@ -12,11 +12,13 @@ from typing import Final
 from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
-from sidecar.message import RequestHead, ResponseHead
-from sidecar.proxy.attempt import Attempt
-from sidecar.proxy.halves import Dialling
+from sidecar.http1.body import NO_TRAILERS
+from sidecar.message import ResponseHead
+from sidecar.proxy.exchange.forwarder import Forwarder
+from sidecar.proxy.exchange.interfaces import Dialling, ServerStream
+from sidecar.proxy.exchange.policies import MIRROR_FIELD, Mirror
+from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
-from sidecar.proxy.policies import MIRROR_FIELD, Mirror
 from sidecar.upstream.retry import RetryPolicy
 
 # Copies under way at one upstream; more are not made, so that a slow one costs no memory.
@@ -30,33 +32,19 @@ class Copy:
     Args:
         mirror: Where to.
         exchange: Of the request.
-        head: Of the request.
-        request: The head as it is sent to the request's own upstream.
+        request: As it is sent to the request's own upstream.
         limits: Bounds of the answer.
         dialer: Opens connections.
         timeout_s: Seconds from the sending to the end of the answer.
     """
 
-    __slots__ = (
-        "_attempt",
-        "_body",
-        "_body_bytes",
-        "_dialer",
-        "_head",
-        "_limits",
-        "_mirror",
-        "_peer",
-        "_request",
-        "_side",
-        "_timeout_s",
-    )
+    __slots__ = ("_dialer", "_forwarder", "_is_over", "_limits", "_mirror", "_peer", "_request", "_side", "_timeout_s")
 
     def __init__(
         self,
         mirror: Mirror,
         exchange: Exchange,
-        head: RequestHead,
-        request: bytes,
+        request: UpstreamRequest,
         limits: Limits,
         dialer: Dialling,
         timeout_s: float,
@@ -64,43 +52,39 @@ class Copy:
         self._mirror = mirror
         self._side = exchange.direction
         self._peer = exchange.peer
-        self._head = head
-        # Behind the last line, before the empty one.
-        self._request = b"%b%b\r\n\r\n" % (request[:-2], MIRROR_FIELD)
+        added = b"%b%b\r\n" % (request.added, MIRROR_FIELD)
+        self._request = UpstreamRequest(request.head, request.fields, request.path, request.host, added, b"")
         self._limits = limits
         self._dialer = dialer
-        self._body: list[bytes] | None = []
-        self._body_bytes = 0
+        self._request.begin(b"", False, NO_TRAILERS)
         self._timeout_s = timeout_s
-        self._attempt: Attempt | None = None
+        self._forwarder: Forwarder | None = None
+        self._is_over = False
 
-    def add(self, data: bytes, is_complete: bool) -> None:
-        """More of the request's body, framed; with its last byte the copy is sent."""
-        body = self._body
-        if body is None:
+    def add(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+        """More of the request's body; with its last byte the copy is sent."""
+        request = self._request
+        if self._is_over:
             return
-        self._body_bytes += len(data)
-        if not self._mirror.can_keep(self._body_bytes):
-            self._body = None
-            return
-        if data:
-            body.append(data)
-        if is_complete:
-            self._body = None
-            self._send(b"".join(body))
+        request.add(payload, is_complete, trailers, self._mirror.max_body_bytes)
+        if request.body is None:
+            self._is_over = True
+        elif is_complete:
+            self._is_over = True
+            self._send()
 
-    def _send(self, body: bytes) -> None:
+    def _send(self) -> None:
         cluster = self._mirror.upstream
         if cluster.stats.requests_active >= _MAX_UNDER_WAY:
             return
-        exchange = Exchange(self._side, clock.monotonic_ns(), self._head, self._peer)
+        exchange = Exchange(self._side, clock.monotonic_ns(), self._request.head, self._peer)
         policy = RetryPolicy(attempts=0, per_try_timeout_s=self._timeout_s)
-        attempt = Attempt(self, exchange, self._head, self._request, cluster, self._limits, self._dialer, policy)
-        attempt.is_bounded_whole = True
-        self._attempt = attempt
-        attempt.start(body, True)
+        forwarder = Forwarder(self, exchange, self._request, cluster, self._limits, self._dialer, policy)
+        forwarder.is_bounded_whole = True
+        self._forwarder = forwarder
+        forwarder.start()
 
-    # --- the client half that nobody is ----------------------------------------------------------------------
+    # --- what nobody waits for ---------------------------------------------------------------------------------
 
     def on_informational(self, head: ResponseHead) -> None:
         """Ignored."""
@@ -111,20 +95,13 @@ class Copy:
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Ignored."""
 
-    def on_lent(self, payload: memoryview, is_end: bool) -> None:
+    def on_view(self, payload: memoryview, is_end: bool) -> None:
         """Ignored."""
 
-    def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
+    def on_switched(self, stream: ServerStream, head: ResponseHead | None, rest: bytes) -> None:
         """A copy asks for no switch, and is not answered with one."""
-        if self._attempt is not None:
-            self._attempt.cancel()
-
-    def on_tunnel_data(self, data: bytes) -> None:
-        """Ignored."""
-
-    def on_tunnel_eof(self) -> bool:
-        """Ignored."""
-        return False
+        if self._forwarder is not None:
+            self._forwarder.cancel()
 
     def on_failed(self, reason: Reason, detail: str) -> None:
         """Ignored."""

@@ -1,0 +1,443 @@
+"""
+The course of an exchange: from a request's head through route, policies, attempts and response to its record.
+*Hot path.*
+
+It knows no wire. A client's connection *has* courses, one after another (HTTP/1.1) or many at once (a stream each),
+tells them what the client does, and is told what to send (`interfaces`). Upstream a course has a `Forwarder`, and once
+the exchange has become a tunnel, a `Tunnel`.
+
+    begin -> walk: find the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
+
+Whatever ends an exchange goes through `_end`, once; the call before it writes, the call behind it gives the client's
+side back to its connection.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from random import random
+from typing import Final
+
+from sidecar import clock, errors
+from sidecar.errors import ProtocolError, Reason
+from sidecar.exchange import Exchange
+from sidecar.message import Field, Kind, RequestHead, ResponseHead
+from sidecar.proxy.exchange.forwarder import Forwarder
+from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, ResponseWriter, ServerStream
+from sidecar.proxy.exchange.mirror import Copy
+from sidecar.proxy.exchange.replies import explain
+from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, request_to_send, upgrade_of
+from sidecar.proxy.exchange.tunnel import Tunnel
+from sidecar.proxy.live import ListenerState, Live
+from sidecar.proxy.origin import Origin
+from sidecar.proxy.plan import Plan
+from sidecar.routing.actions import Forward, HeaderEdits, Route
+from sidecar.upstream.retry import NO_POLICY
+
+# Of a copy whose route has no timeout: App Mesh's and Envoy's time for a request.
+_MIRROR_TIMEOUT_S: Final = 15.0
+
+
+class Course:
+    """
+    One object for the exchanges of one stream, one after another: `begin` forgets the one before.
+
+    Args:
+        live: What all connections share.
+        listener_state: The listener by which the client came.
+        client: The client's side, as far as it lives.
+        writer: The client's side, as far as something is sent.
+        origin: Who the client is.
+
+    Attributes:
+        exchange: The record; None while no exchange is running.
+        tunnel: What the exchange has become, or None.
+        expires_at: Loop time at which the exchange times out, inf for never.
+        is_upstream_blocked: Read no more of the request.
+    """
+
+    __slots__ = (
+        "_client",
+        "_copy",
+        "_forwarder",
+        "_has_response",
+        "_is_client_blocked",
+        "_is_request_complete",
+        "_listener_state",
+        "_live",
+        "_origin",
+        "_response_edits",
+        "_upgrade",
+        "_writer",
+        "exchange",
+        "expires_at",
+        "is_upstream_blocked",
+        "tunnel",
+    )
+
+    def __init__(
+        self,
+        live: Live,
+        listener_state: ListenerState,
+        client: ClientStream,
+        writer: ResponseWriter,
+        origin: Origin,
+    ) -> None:
+        self._live = live
+        self._listener_state = listener_state
+        self._client = client
+        self._writer = writer
+        self._origin = origin
+        self.exchange: Exchange | None = None
+        self.tunnel: Tunnel | None = None
+        self.expires_at = inf
+        self.is_upstream_blocked = False
+        self._forwarder: Forwarder | None = None
+        self._copy: Copy | None = None
+        self._has_response = False
+        self._is_client_blocked = False
+        self._is_request_complete = False
+        self._response_edits: HeaderEdits | None = None
+        self._upgrade = b""
+
+    def __repr__(self) -> str:
+        return f"<Course {self.exchange!r}>"
+
+    # --- the client's side -----------------------------------------------------------------------------------
+
+    def begin(self, head: RequestHead | None) -> bytes:
+        """
+        Open the record of a request, or of what should have been one; `walk`, `fail` or `on_client_lost` follows.
+
+        Returns:
+            Lines of telemetry for `walk`.
+        """
+        live, listener = self._live, self._listener_state.listener
+        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._origin.peer)
+        exchange.scope = live.plan.sides[listener.direction].unrouted
+        self._has_response = False
+        self._is_client_blocked = False
+        self._response_edits = None
+        self.expires_at = inf
+        if head is None:
+            return b""
+        added = live.telemetry.begin(exchange)
+        if listener.host is not None:
+            head.host, head.port = listener.host, None
+        return added
+
+    def walk(self, head: RequestHead, added: bytes, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+        """Take the request that was begun through the rooms, with what there is of its body."""
+        live, exchange = self._live, self.exchange
+        assert exchange is not None
+        exchange.bytes_received = len(payload)
+        self._is_request_complete = is_complete
+        plan = live.plan
+        if live.timers.lag_s > plan.limits.max_loop_lag_s:
+            # What was accepted finishes; what is new would only wait longer (and its client may have given up).
+            exchange.retry_after_s = 1.0
+            self.fail(errors.OVERLOADED, "limits.max_loop_lag")
+            return
+        found = find_route(plan.sides[exchange.direction], head, self._origin.peer[0])
+        if isinstance(found, Reason):
+            self.fail(found, "")
+        elif type(found.action) is Forward:
+            self._forward(plan, exchange, head, found, found.action, added, payload, is_complete, trailers)
+        else:
+            self._answer(found)
+
+    def on_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+        """More of the request's body; empty only together with `is_complete`."""
+        exchange, forwarder = self.exchange, self._forwarder
+        assert exchange is not None
+        assert forwarder is not None
+        exchange.bytes_received += len(payload)
+        self._is_request_complete = is_complete
+        if self._copy is not None:
+            self._copy.add(payload, is_complete, trailers)
+        forwarder.send_body(payload, is_complete, trailers)
+
+    def on_client_lost(self, detail: str) -> None:
+        """The client is gone."""
+        self._end(None if self.tunnel is not None else errors.CLIENT_LEFT, detail)
+
+    def on_client_blocked(self) -> None:
+        """The client reads slower than the upstream sends."""
+        self._is_client_blocked = True
+        if self._forwarder is not None:
+            self._forwarder.pause()
+
+    def on_client_writable(self) -> None:
+        """The client has caught up."""
+        self._is_client_blocked = False
+        if self._forwarder is not None:
+            self._forwarder.resume()
+
+    def on_deadline(self, now: float) -> None:
+        """Whatever was awaited took too long."""
+        if now >= self.expires_at:
+            self.fail(errors.RESPONSE_TIMEOUT, "the route's timeout")
+        elif self.tunnel is not None:
+            self._end(None, "limits.idle_timeout")
+            self._client.reset()
+        elif self._is_client_blocked:
+            self.fail(errors.CLIENT_STALLED, "limits.idle_timeout")
+        elif not self._is_request_complete and not self.is_upstream_blocked:
+            self.fail(errors.BODY_TIMEOUT, "limits.idle_timeout")
+        else:
+            self.fail(errors.RESPONSE_STALLED if self._has_response else errors.RESPONSE_TIMEOUT, "limits.idle_timeout")
+
+    def abort(self) -> None:
+        """The process ends."""
+        self._end(errors.DRAINING if self.tunnel is None else None)
+
+    # --- forward or answer -----------------------------------------------------------------------------------
+
+    def _forward(
+        self,
+        plan: Plan,
+        exchange: Exchange,
+        head: RequestHead,
+        route: Route,
+        action: Forward,
+        added: bytes,
+        payload: bytes,
+        is_complete: bool,
+        trailers: list[bytes],
+    ) -> None:
+        """Send the request on, or answer it as its route's rate limit or fault says."""
+        live, listener = self._live, self._listener_state.listener
+        now = live.timers.time()
+        if action.rate_limit is not None:
+            exchange.scope = route.scope
+            wait_s = action.rate_limit.check(head, self._origin.peer[0], now)
+            if wait_s is not None:
+                exchange.retry_after_s = wait_s
+                self.fail(errors.RATE_LIMITED, "")
+                return
+        target = action.choose(head, self._origin.peer[0])
+        exchange.scope = target.scope
+        delay_s, abort_status = (0.0, None) if action.fault is None else action.fault.decide(random, head)
+        if abort_status is not None and not delay_s:
+            self._inject(abort_status)
+            return
+        self._response_edits = target.response_edits
+        self._upgrade = upgrade_of(head) if head.kinds & Kind.UPGRADE else b""
+        try:
+            request = request_to_send(head, action, target, listener, self._origin.forwarded, added, self._upgrade)
+        except ProtocolError as error:
+            self.fail(error.reason, error.detail)
+            return
+        if payload or not is_complete:
+            request.begin(payload, is_complete, trailers)
+        side = plan.sides[listener.direction]
+        chooser: Chooser = target.upstream
+        if route is side.passthrough_route and side.passthrough is not None:
+            chooser = ByAuthority(side.passthrough)
+        if action.timeout_s is not None:
+            self.expires_at = now + action.timeout_s
+        self._client.arm(min(now + plan.limits.idle_timeout_s, self.expires_at))
+        is_tunnel = head.method == b"CONNECT"
+        self._forwarder = forwarder = Forwarder(
+            self,
+            exchange,
+            request,
+            chooser,
+            plan.limits,
+            live.dialer,
+            action.retry or NO_POLICY,
+            self.expires_at,
+            is_tunnel,
+        )
+        if abort_status is not None:
+            forwarder.start(delay_s, lambda: self._inject(abort_status))
+            return
+        reason = forwarder.start(delay_s)
+        if reason is not None:
+            self._forwarder = None
+            self.fail(reason, "")
+        elif action.mirror is not None and not is_tunnel and not self._upgrade and action.mirror.wants(random):
+            timeout_s = action.timeout_s or _MIRROR_TIMEOUT_S
+            self._copy = Copy(action.mirror, exchange, request, plan.limits, live.dialer, timeout_s)
+            self._copy.add(payload, is_complete, trailers)
+
+    def _inject(self, status: int) -> None:
+        """Answer with a fault."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.status = status
+            self.fail(errors.FAULT_INJECTED, "")
+
+    def _answer(self, route: Route) -> None:
+        """Answer as the route says, without an upstream."""
+        exchange = self.exchange
+        assert exchange is not None
+        assert exchange.head is not None
+        exchange.scope = route.scope
+        try:
+            status, fields, body = local_answer(route, exchange.head)
+        except ProtocolError as error:
+            self.fail(error.reason, error.detail)
+            return
+        self._reply(status, fields, body)
+        self._end(None)
+        self._client.on_exchange_over()
+
+    def fail(self, reason: Reason, detail: str) -> None:
+        """End the exchange for a reason of the table: answer if nothing was answered yet, else cut."""
+        exchange = self.exchange
+        if exchange is None:
+            self._client.reset()
+        elif self._has_response:
+            self._end(reason, detail)
+            self._client.reset()
+        else:
+            fields, body = explain(reason, exchange)
+            # A fault's status is its route's.
+            self._reply(exchange.status or reason.status, fields, body, is_last=reason.status in (400, 408))
+            self._end(reason, detail)
+            self._client.on_exchange_over()
+
+    def _reply(self, status: int, fields: list[Field], body: bytes, *, is_last: bool = False) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        head = exchange.head
+        exchange.status = status
+        self._has_response = True
+        if status not in (204, 304) and (head is None or head.method != b"HEAD"):
+            exchange.bytes_sent = len(body)
+        self._writer.send_reply(head, status, fields, body, is_last=is_last)
+
+    # --- the upstream's side ---------------------------------------------------------------------------------
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """Pass a 1xx response on."""
+        exchange = self.exchange
+        if exchange is not None and exchange.head is not None:
+            self._writer.send_informational(exchange.head, head)
+
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+        """Pass the head on, and what there is of the body."""
+        exchange = self.exchange
+        assert exchange is not None
+        request = exchange.head
+        assert request is not None
+        exchange.first_byte_ns = clock.monotonic_ns()
+        exchange.status = head.status
+        exchange.bytes_sent = len(payload)
+        self._has_response = True
+        if is_end:
+            self._forwarder = None
+            exchange.received_ns = exchange.first_byte_ns
+        fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
+        self._writer.send_response(request, head, fields, payload, is_end, trailers)
+        if is_end:
+            self._end(None)
+            self._client.on_exchange_over()
+        else:
+            self._client.touch()
+            if self._is_client_blocked and self._forwarder is not None:
+                self._forwarder.pause()
+
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+        """Pass more of the body on."""
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.bytes_sent += len(payload)
+        if is_end:
+            self._forwarder = None
+            exchange.received_ns = clock.monotonic_ns()
+        self._writer.send_payload(payload, is_end, trailers)
+        if is_end:
+            self._end(None)
+            self._client.on_exchange_over()
+        else:
+            self._client.touch()
+
+    def on_view(self, payload: memoryview, is_end: bool) -> None:
+        """Pass more of the body on, whose length the client was told."""
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.bytes_sent += len(payload)
+        if is_end:
+            self._forwarder = None
+            exchange.received_ns = clock.monotonic_ns()
+        self._writer.send_view(payload)
+        if is_end:
+            self._end(None)
+            self._client.on_exchange_over()
+        else:
+            self._client.touch()
+
+    def on_failed(self, reason: Reason, detail: str) -> None:
+        """No attempt has brought a complete response."""
+        self._forwarder = None
+        self.fail(reason, detail)
+
+    def on_upstream_blocked(self) -> None:
+        """Read no more of the request."""
+        self.is_upstream_blocked = True
+        self._client.update_reading()
+
+    def on_upstream_writable(self) -> None:
+        """Read on."""
+        if self.is_upstream_blocked:
+            self.is_upstream_blocked = False
+            self._client.touch()
+            self._client.update_reading()
+
+    # --- tunnels ---------------------------------------------------------------------------------------------
+
+    def on_switched(self, stream: ServerStream, head: ResponseHead | None, rest: bytes) -> None:
+        """The exchange becomes a tunnel."""
+        exchange = self.exchange
+        assert exchange is not None
+        if head is not None and not self._upgrade:
+            self.fail(errors.BAD_RESPONSE, "101 that nobody asked for")
+            return
+        exchange.first_byte_ns = clock.monotonic_ns()
+        exchange.status = 200 if head is None else 101
+        exchange.bytes_sent = len(rest)
+        self._has_response = True
+        self.expires_at = inf
+        self.tunnel = tunnel = Tunnel(self, self._client, self._writer, stream, exchange)
+        stream.open_tunnel(tunnel)
+        fields: list[Field] = []
+        if head is not None:
+            fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
+        self._writer.send_switch(head, fields, self._upgrade, rest)
+        self._client.on_switched()
+
+    def on_tunnel_ended(self) -> None:
+        """Both have ended in order."""
+        if self._forwarder is not None:
+            self._forwarder.finish()
+        self._end(None)
+        self._client.close()
+
+    def on_tunnel_lost(self, detail: str) -> None:
+        """The server is gone."""
+        self._end(errors.RESPONSE_CUT if detail else None, detail)
+        if detail:
+            self._client.reset()
+        else:
+            self._client.close()
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _end(self, reason: Reason | None, detail: str = "") -> None:
+        """The exchange is over: free what it holds and record it, once."""
+        exchange, forwarder = self.exchange, self._forwarder
+        assert exchange is not None
+        self.exchange = self.tunnel = self._copy = None
+        self.is_upstream_blocked = False
+        if forwarder is not None:
+            self._forwarder = None
+            forwarder.cancel(reason)
+        exchange.end_ns = clock.monotonic_ns()
+        if reason is not None:
+            exchange.reason = reason
+            exchange.detail = detail
+            if not exchange.status:
+                exchange.status = reason.status
+        self._live.telemetry.record(exchange)

@@ -1,0 +1,449 @@
+"""
+Sends a request upstream by one attempt or several: an endpoint, a connection, and whether there is another. *Hot path.*
+
+    choosing -> waiting for a connection -> sent, waiting for the head -> relaying the response
+        ^                |                            |
+        +--- back-off <--+----------------------------+
+
+It stands between who has the request (the course of an exchange, or a mirror's copy) and the server's side of each
+attempt, and knows the wire of neither. What an attempt came to is noticed here, because only here it is known what was
+sent; whether another follows is decided by `retries`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Final, cast
+
+from sidecar import clock, errors
+from sidecar.errors import Reason, Source
+from sidecar.exchange import Exchange
+from sidecar.message import ResponseHead
+from sidecar.net.timers import NOT_ARMED
+from sidecar.proxy.exchange.acquire import Acquisition
+from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ServerStream
+from sidecar.proxy.exchange.request import UpstreamRequest
+from sidecar.proxy.exchange.retries import Retries
+from sidecar.proxy.plan import Limits
+from sidecar.upstream import pool, retry
+from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.limits.breaker import Breaker
+
+# What is held of a body while a connection is being made; then the client is paused.
+_MAX_HELD_BYTES: Final = 64 * 1024
+_WHATEVER_COMES: Final = 1 << 62
+
+
+class Forwarder:
+    """
+    Args:
+        requester: Told what comes of it.
+        exchange: Its record; attempts, endpoint and times are kept up here.
+        request: What is sent.
+        chooser: Asked for an endpoint, for each attempt.
+        limits: Bounds of the response.
+        dialer: Opens connections.
+        policy: What is retried.
+        expires_at: Loop time at which the whole exchange times out; inf for never.
+        is_tunnel: CONNECT: nothing is sent, and the connection carries bytes from its start.
+    """
+
+    __slots__ = (
+        "_acquisition",
+        "_began_ns",
+        "_breaker",
+        "_chooser",
+        "_dialer",
+        "_endpoint",
+        "_exchange",
+        "_expires_at",
+        "_has_response",
+        "_is_over",
+        "_is_tunnel",
+        "_limits",
+        "_policy",
+        "_request",
+        "_requester",
+        "_retries",
+        "_stream",
+        "_timer",
+        "bucket",
+        "deadline",
+        "is_bounded_whole",
+    )
+
+    def __init__(
+        self,
+        requester: Requester,
+        exchange: Exchange,
+        request: UpstreamRequest,
+        chooser: Chooser,
+        limits: Limits,
+        dialer: Dialling,
+        policy: retry.RetryPolicy = retry.NO_POLICY,
+        expires_at: float = inf,
+        is_tunnel: bool = False,
+    ) -> None:
+        self._requester = requester
+        self._exchange = exchange
+        self._request = request
+        self._chooser = chooser
+        self._limits = limits
+        self._dialer = dialer
+        self._policy = policy
+        self._expires_at = expires_at
+        self._is_tunnel = is_tunnel
+        self._began_ns = exchange.start_ns
+        self._has_response = False
+        self._is_over = False
+        self._endpoint: Endpoint | None = None
+        self._stream: ServerStream | None = None
+        self._acquisition: Acquisition | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._breaker: Breaker | None = None
+        self._retries: Retries | None = None
+        self.is_bounded_whole = False
+        """Whether the policy's time for an attempt bounds the response's body too."""
+        self.deadline = inf
+        self.bucket = NOT_ARMED
+
+    def __repr__(self) -> str:
+        return f"<Forwarder {self._exchange.attempts} at {self._endpoint!r} {'over' if self._is_over else 'running'}>"
+
+    # --- the requester's side --------------------------------------------------------------------------------
+
+    def start(self, delay_s: float = 0.0, instead: Callable[[], None] | None = None) -> Reason | None:
+        """
+        Choose an endpoint and send, or wait for a connection; with a delay, do that then, or something `instead`.
+
+        Returns:
+            A reason if nothing could be tried; the forwarder is done then.
+        """
+        if delay_s:
+            self._timer = self._dialer.later(delay_s, instead or self._begin_late)
+            return None
+        reason = self._try(self._choose(None), is_fresh=False)
+        if reason is not None:
+            self._is_over = True
+        return reason
+
+    def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+        """More of the request; empty only together with `is_complete`."""
+        request, stream = self._request, self._stream
+        request.add(payload, is_complete, trailers, _WHATEVER_COMES if stream is None else self._policy.max_body_bytes)
+        if stream is not None:
+            stream.send_body(payload, is_complete, trailers)
+        elif request.body_bytes > _MAX_HELD_BYTES:
+            self._requester.on_upstream_blocked()
+
+    def pause(self) -> None:
+        """The client does not read."""
+        if self._stream is not None:
+            self._stream.pause()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._stream is not None:
+            self._stream.resume()
+
+    def cancel(self, reason: Reason | None = None) -> None:
+        """The exchange is over for the requester, for this reason; a connection that is in use is closed."""
+        if self._is_over:
+            return
+        if not self._has_response:
+            self._report(0, reason)
+        self._leave()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._acquisition is not None:
+            self._acquisition.cancel()
+            self._acquisition = None
+        if self._stream is not None:
+            self._stream.abort()
+            self._stream = None
+
+    def finish(self) -> None:
+        """Both ends of the tunnel have ended: what was said last is still delivered."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._leave()
+            stream.finish()
+
+    # --- one attempt: an endpoint and a connection -------------------------------------------------------------
+
+    def _begin_late(self) -> None:
+        """The delay is over."""
+        self._timer = None
+        self._began_ns = clock.monotonic_ns()
+        refused = self._try(self._choose(None), is_fresh=False)
+        if refused is not None:
+            self._is_over = True
+            self._requester.on_failed(refused, "")
+
+    def _try(self, endpoint: Endpoint | None, *, is_fresh: bool) -> Reason | None:
+        if endpoint is None:
+            return errors.NO_ENDPOINT
+        cluster, exchange, policy = endpoint.cluster, self._exchange, self._policy
+        breaker = cluster.breaker
+        if breaker is not None:
+            if not breaker.enter():
+                exchange.retry_after_s = breaker.retry_after_s
+                return errors.UPSTREAM_OVERLOADED
+            self._breaker = breaker
+        self._endpoint = endpoint
+        exchange.endpoint = endpoint
+        exchange.attempts += 1
+        endpoint.active += 1
+        stats = cluster.stats
+        stats.requests += 1
+        stats.requests_active += 1
+        if policy.per_try_timeout_s < inf:
+            timers = self._dialer.timers
+            timers.arm(self, timers.time() + policy.per_try_timeout_s)
+        if not self._is_tunnel and not is_fresh:
+            idle = pool.take(endpoint)
+            if idle is not None:
+                self._send(cast("ServerStream", idle))
+                return None
+        return self._acquire(endpoint)
+
+    def _choose(self, avoided: Endpoint | None) -> Endpoint | None:
+        head, peer_ip = self._request.head, self._exchange.peer[0]
+        if avoided is not None:
+            return self._chooser.choose_other(head, peer_ip, (avoided,))
+        return self._chooser.choose(head, peer_ip)
+
+    def _acquire(self, endpoint: Endpoint) -> Reason | None:
+        acquisition = Acquisition(self, endpoint, self._breaker, self._dialer, self._is_tunnel)
+        refused = acquisition.start()
+        if refused is not None:
+            self._exchange.retry_after_s = 0.0 if self._breaker is None else self._breaker.retry_after_s
+            self._exit()
+            return refused
+        self._acquisition = acquisition
+        return None
+
+    def _send(self, stream: ServerStream) -> None:
+        request = self._request
+        self._stream = stream
+        self._exchange.sent_ns = clock.monotonic_ns()
+        stream.send(self, request, self._limits)
+        if request.body_bytes:
+            if request.body_bytes > self._policy.max_body_bytes:
+                request.body = None
+            if not stream.is_full:
+                # The client may have been paused for want of a connection, or for one that is gone.
+                self._requester.on_upstream_writable()
+
+    def on_acquired(self, stream: ServerStream) -> None:
+        """A connection came, by our dial or another's release."""
+        self._acquisition = None
+        if self._is_tunnel:
+            self._stream = stream
+            self._exchange.sent_ns = clock.monotonic_ns()
+            self.on_switched(None, b"")
+        else:
+            self._send(stream)
+
+    # --- what an attempt comes to ------------------------------------------------------------------------------
+
+    def on_deadline(self, now: float) -> None:
+        """The attempt took too long."""
+        if self._is_over or self._endpoint is None:
+            return
+        acquisition, self._acquisition = self._acquisition, None
+        stream, self._stream = self._stream, None
+        if acquisition is not None:
+            acquisition.cancel()
+        if self._has_response:
+            self._leave()
+        if stream is not None:
+            stream.abort()
+        if not self._is_over:
+            self._on_attempt_failed(
+                errors.TRY_TIMEOUT, "retry.per_try_timeout", is_unsent=acquisition is not None, is_stale=False
+            )
+
+    def on_not_acquired(self, reason: Reason, detail: str) -> None:
+        """No connection could be had: nothing was sent."""
+        self._acquisition = None
+        if self._breaker is not None and reason.source is Source.PROXY:
+            self._exchange.retry_after_s = self._breaker.retry_after_s
+        self._on_attempt_failed(reason, detail, is_unsent=True, is_stale=False)
+
+    def on_upstream_lost(self, reason: Reason, detail: str, is_untouched: bool) -> None:
+        """The connection died; a reused one may have been dying before we wrote."""
+        stream, self._stream = self._stream, None
+        if not self._is_over:
+            is_stale = is_untouched and stream is not None and stream.requests > 1
+            self._on_attempt_failed(reason, detail, is_unsent=False, is_stale=is_stale)
+
+    def _on_attempt_failed(self, reason: Reason, detail: str, *, is_unsent: bool, is_stale: bool) -> None:
+        endpoint = self._endpoint
+        assert endpoint is not None
+        self._report(0, reason)
+        self._exit()
+        other: Endpoint | None = None
+        if is_unsent and not self._policy.names(reason):
+            # Nobody asked for it, so it must be worth it: at another endpoint, or not at all.
+            other = self._choose(endpoint)
+            if other is endpoint or other is None:
+                self._fail(endpoint, reason, detail)
+                return
+        retries = self._recorded_retries()
+        delay_s = retries.after_failure(
+            endpoint.cluster,
+            reason,
+            self._dialer.timers.time(),
+            is_unsent=is_unsent,
+            is_stale=is_stale,
+            has_started=self._has_response,
+        )
+        if delay_s is None:
+            self._fail(endpoint, reason, detail)
+        else:
+            self._retry(retries, delay_s, endpoint, other, reason, detail, 0, is_fresh=is_stale)
+
+    def _recorded_retries(self) -> Retries:
+        if self._retries is None:
+            self._retries = Retries(self._policy, self._exchange, self._request, self._expires_at)
+        return self._retries
+
+    def _fail(self, endpoint: Endpoint, reason: Reason, detail: str) -> None:
+        if self._retries is not None and self._retries.count and not self._has_response:
+            endpoint.cluster.stats.retries_exhausted += 1
+        self._is_over = True
+        self._requester.on_failed(reason, detail)
+
+    def _retry(
+        self,
+        retries: Retries,
+        delay_s: float,
+        failed: Endpoint,
+        other: Endpoint | None,
+        reason: Reason | None,
+        detail: str,
+        status: int,
+        *,
+        is_fresh: bool,
+    ) -> None:
+        """Make another attempt, at once or later; if that cannot be, the requester hears of the one before."""
+        retries.begin(failed, self._began_ns, status, reason)
+
+        def again() -> None:
+            self._timer = None
+            self._began_ns = clock.monotonic_ns()
+            refused = self._try(other or self._choose(failed), is_fresh=is_fresh)
+            if refused is not None:
+                retries.refuse(refused)
+                retries.end()
+                self._is_over = True
+                self._requester.on_failed(reason or refused, detail if reason is not None else "")
+
+        if delay_s:
+            self._timer = self._dialer.later(delay_s, again)
+        else:
+            again()
+
+    # --- the response ----------------------------------------------------------------------------------------
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """Passed on."""
+        self._requester.on_informational(head)
+
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+        """Passed on, unless another attempt is worth more; at its end the connection is no longer ours."""
+        endpoint = self._endpoint
+        assert endpoint is not None
+        if endpoint.cluster.observer is not None:
+            self._report(head.status, None)
+        statuses = self._policy.statuses
+        if statuses and head.status in statuses and self._is_retried(endpoint, head, is_end):
+            return
+        self._has_response = True
+        self._request.body = None
+        if self._retries is not None and self._retries.count:
+            if head.status < 500:
+                endpoint.cluster.stats.retries_successful += 1
+            else:
+                endpoint.cluster.stats.retries_exhausted += 1
+        if is_end:
+            self._stream = None
+            self._leave()
+        elif self.bucket != NOT_ARMED and not self.is_bounded_whole:
+            self._dialer.timers.forget(self)
+        self._requester.on_response(head, payload, is_end, trailers)
+
+    def _is_retried(self, endpoint: Endpoint, head: ResponseHead, is_end: bool) -> bool:
+        """Whether this response is one to discard, for another attempt."""
+        retries = self._recorded_retries()
+        delay_s = retries.after_response(endpoint.cluster, head, self._dialer.timers.time())
+        if delay_s is None:
+            return False
+        stream, self._stream = self._stream, None
+        if stream is not None and not is_end:
+            stream.abort()
+        self._exit()
+        self._retry(retries, delay_s, endpoint, None, None, "", head.status, is_fresh=False)
+        return True
+
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+        """Passed on; at its end the connection is no longer ours."""
+        if is_end:
+            self._stream = None
+            self._leave()
+        self._requester.on_payload(payload, is_end, trailers)
+
+    def on_view(self, payload: memoryview, is_end: bool) -> None:
+        """Passed on; at its end the connection is no longer ours."""
+        if is_end:
+            self._stream = None
+            self._leave()
+        self._requester.on_view(payload, is_end)
+
+    def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
+        """The server agrees to speak another protocol."""
+        stream = self._stream
+        assert stream is not None
+        self._has_response = True
+        self._request.body = None
+        self._report(200, None)
+        self._dialer.timers.forget(self)
+        self._requester.on_switched(stream, head, rest)
+
+    def on_upstream_blocked(self) -> None:
+        """Passed on."""
+        self._requester.on_upstream_blocked()
+
+    def on_upstream_writable(self) -> None:
+        """Passed on."""
+        self._requester.on_upstream_writable()
+
+    def _report(self, status: int, failure: Reason | None) -> None:
+        """Let the upstream's detectors learn what the attempt came to."""
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.cluster.observer is not None:
+            latency_s = (clock.monotonic_ns() - (self._exchange.sent_ns or self._began_ns)) / 1e9
+            endpoint.cluster.observer(endpoint, status, failure, latency_s, self._dialer.timers.time())
+
+    def _exit(self) -> None:
+        """The attempt is over."""
+        endpoint = self._endpoint
+        if endpoint is not None:
+            endpoint.active -= 1
+            endpoint.cluster.stats.requests_active -= 1
+            self._endpoint = None
+            if self._breaker is not None:
+                self._breaker.leave()
+                self._breaker = None
+        if self._retries is not None:
+            self._retries.end()
+        if self.bucket != NOT_ARMED:
+            self._dialer.timers.forget(self)
+
+    def _leave(self) -> None:
+        self._is_over = True
+        self._exit()

@@ -1,0 +1,124 @@
+"""
+The retries of one request: whether there is another attempt, and what is told of it. *Cold: after failures.*
+
+Whether there is another is decided by `upstream.retry`, which has the rules; here that is asked, and the record kept:
+its span, its row in the case file, its place in the circuit breaker. A request that is answered at once has none.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sidecar import clock, errors
+from sidecar.errors import Reason
+from sidecar.exchange import Exchange, Try
+from sidecar.message import ResponseHead
+from sidecar.proxy.exchange.request import UpstreamRequest
+from sidecar.telemetry.traces.tracecontext import new_span_id
+from sidecar.upstream import retry
+from sidecar.upstream.endpoint import ClusterState, Endpoint
+from sidecar.upstream.limits.breaker import Breaker
+
+
+class Retries:
+    """
+    Args:
+        policy: What is retried.
+        exchange: The record.
+        request: What would be sent again; its span id is renewed.
+        expires_at: Loop time at which the whole exchange times out; inf for never.
+
+    Attributes:
+        count: Retries so far.
+    """
+
+    __slots__ = ("_breaker", "_exchange", "_expires_at", "_policy", "_request", "count")
+
+    def __init__(
+        self, policy: retry.RetryPolicy, exchange: Exchange, request: UpstreamRequest, expires_at: float
+    ) -> None:
+        self._policy = policy
+        self._exchange = exchange
+        self._request = request
+        self._expires_at = expires_at
+        self._breaker: Breaker | None = None
+        self.count = 0
+
+    def after_failure(
+        self, cluster: ClusterState, failure: Reason, now: float, *, is_unsent: bool, is_stale: bool, has_started: bool
+    ) -> float | None:
+        """Seconds to wait before another attempt, or None if this failure is the end."""
+        return self._settle(
+            retry.decide(
+                self._policy,
+                cluster,
+                self._request.head,
+                failure=failure,
+                retries=self.count,
+                is_unsent=is_unsent,
+                is_stale=is_stale,
+                is_kept=self._request.body is not None,
+                has_started=has_started,
+                now=now,
+                deadline=self._expires_at,
+            )
+        )
+
+    def after_response(self, cluster: ClusterState, head: ResponseHead, now: float) -> float | None:
+        """Seconds to wait before another attempt in place of this response, or None if it is the answer."""
+        asked = next((field.value for field in head.fields if field.name == b"retry-after"), b"")
+        return self._settle(
+            retry.decide(
+                self._policy,
+                cluster,
+                self._request.head,
+                failure=None,
+                status=head.status,
+                retries=self.count,
+                is_kept=self._request.body is not None,
+                retry_after_s=retry.parse_retry_after(asked, clock.wall_ns(clock.monotonic_ns()) / 1e9)
+                if asked
+                else 0.0,
+                now=now,
+                deadline=self._expires_at,
+            )
+        )
+
+    def _settle(self, outcome: retry.Retry | retry.Skip | None) -> float | None:
+        if isinstance(outcome, retry.Retry):
+            return outcome.delay_s
+        if outcome is not None:
+            self._exchange.retry_skipped = outcome.reason
+        return None
+
+    def begin(self, failed: Endpoint, began_ns: int, status: int, reason: Reason | None) -> None:
+        """There is another attempt: put the one that came to nothing down in the case file."""
+        exchange = self._exchange
+        self.count += 1
+        self._breaker = failed.cluster.breaker
+        if exchange.tries is None:
+            exchange.tries = []
+        exchange.tries.append(
+            Try(failed, exchange.sent_ns or began_ns, clock.monotonic_ns(), status, reason, exchange.span_id)
+        )
+        exchange.sent_ns = 0
+        if exchange.sampled and exchange.span_id:
+            # Each attempt is a span of its own, and the upstream is told which: its id stands in the head as sent.
+            old, exchange.span_id = exchange.span_id, new_span_id()
+            self._request.added = self._request.added.replace(old, exchange.span_id)
+
+    def end(self) -> None:
+        """The retry under way, if there is one, is over."""
+        if self._breaker is not None:
+            self._breaker.leave_retry()
+            self._breaker = None
+
+    def refuse(self, refused: Reason) -> None:
+        """A retry that was decided on cannot be made."""
+        why: retry.SkipReason = "no_endpoint" if refused is errors.NO_ENDPOINT else "overloaded"
+        self._exchange.retry_skipped = why
+        tries = self._exchange.tries
+        if tries and tries[-1].endpoint is not None:
+            cluster = cast("Endpoint", tries[-1].endpoint).cluster
+            retry.skipped(cluster, why)
+            cluster.stats.retries_exhausted += 1
