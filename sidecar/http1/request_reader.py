@@ -8,12 +8,17 @@ Nothing is taken that was not asked for, so that a request begins only when the 
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.http1.body import BodyReader
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, lone_head, parse_request_head, parse_request_lines
 from sidecar.message import RequestHead
+
+# Before a request line. Browsers of the nineties sent one behind a POST; a megabyte of them would hold the loop.
+_MAX_EMPTY_BYTES: Final = 128
 
 
 class RequestReader:
@@ -56,6 +61,8 @@ class RequestReader:
             begin = 2
             while data.startswith(b"\r\n", begin):
                 begin += 2
+                if begin > _MAX_EMPTY_BYTES:
+                    raise ProtocolError(errors.BAD_REQUEST, "too many empty lines before a request")
             data, scanned = data[begin:], 0
         lines = lone_head(data) if not scanned and len(data) <= max_bytes else None
         if lines is not None:

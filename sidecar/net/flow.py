@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import select
 import socket
 import struct
@@ -29,6 +30,7 @@ HIGH_BYTES: Final = 128 * 1024
 _LOW_BYTES: Final = 32 * 1024
 # Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a third of 106 octets, with which a response
 # of 1 MiB costs three quarters more (docs/memory.md).
+_MAX_READ_BYTES: Final = 256 * 1024
 _READ_BUFFER_BYTES: Final = 128_000
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -166,6 +168,15 @@ class BatchingWriter:
             connected = self.transport.get_extra_info("socket")
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.transport.abort()
+
+    def read_unread(self) -> bytes:
+        """What the kernel holds from the peer, ahead of the transport; nothing if there is nothing or it fails."""
+        if self.is_quiet():
+            return b""
+        try:
+            return os.read(self.transport.get_extra_info("socket").fileno(), _MAX_READ_BYTES)
+        except OSError:
+            return b""  # the transport will meet it, too
 
     def is_quiet(self) -> bool:
         """

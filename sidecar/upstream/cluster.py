@@ -123,13 +123,15 @@ class Cluster(ClusterState):
             status: Of the response's head; 0 if none came.
             failure: Why there is no head, or no end; None if all is well. With status 0 and no failure, or one that is
                 not the upstream's, the attempt was given up and says nothing about the endpoint.
-            latency_s: Seconds from the first byte sent to the response's head, else to the end.
+            latency_s: Seconds from the last byte sent to the response's head, else to the end; or `UNKNOWN_LATENCY_S`,
+                which is no sample of anything.
             now: Seconds of loop time.
         """
-        is_first = failure is None or failure.phase is not Phase.RESPONSE_BODY
-        if self.breaker is not None and is_first:
+        is_sample = latency_s >= 0.0 and (failure is None or failure.phase is not Phase.RESPONSE_BODY)
+        latency_s = max(latency_s, 0.0)
+        if self.breaker is not None and is_sample:
             self.breaker.on_result(status, failure, latency_s, now)
-        if self.spec.policy == "peak_ewma" and is_first:
+        if self.spec.policy == "peak_ewma" and is_sample:
             ewma.observe(endpoint, latency_s, failure is None and 0 < status < 500, now)
         if self.outlier is not None and not endpoint.is_removed:
             self.outlier.on_result(endpoint, status, failure, latency_s, now)

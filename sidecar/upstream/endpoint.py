@@ -12,13 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidecar.errors import Reason
 from sidecar.net.address import Address, UnixAddress
 from sidecar.upstream.limits.breaker import Breaker
 from sidecar.upstream.limits.retry_budget import RetryBudget
 from sidecar.upstream.stats import ClusterStats
+
+UNKNOWN_LATENCY_S: Final = -1.0
+"""Of an attempt that was answered while its client was still sending: whom was waited for is not known."""
 
 
 class IdleConnection(Protocol):

@@ -45,6 +45,7 @@ from sidecar.routing.match import make_match
 from sidecar.routing.table import Table
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
+from sidecar.upstream.balance.algorithms import Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.health.outlier import OutlierSpec
@@ -503,6 +504,7 @@ class World:
         mirror: Makes the route's mirror of the upstream `shadow`, which has one endpoint, 10.9.9.9:80.
         breaker, retry_budget, outlier: Of the upstream `web`.
         shadow_breaker: Of `shadow`.
+        policy: By which `web` is balanced.
     """
 
     def __init__(
@@ -526,6 +528,7 @@ class World:
         retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET,
         outlier: OutlierSpec | None = None,
         shadow_breaker: BreakerSpec | None = None,
+        policy: Policy = "round_robin",
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -534,7 +537,7 @@ class World:
         spec = ClusterSpec(
             "web",
             tuple((address, 1.0) for address in endpoints),
-            policy="round_robin",
+            policy=policy,
             breaker=breaker,
             retry_budget=retry_budget,
             outlier=outlier,

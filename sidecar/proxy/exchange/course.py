@@ -67,6 +67,7 @@ class Course:
         "_live",
         "_origin",
         "_response_edits",
+        "_timeout_s",
         "_upgrade",
         "_writer",
         "exchange",
@@ -98,6 +99,7 @@ class Course:
         self._is_client_blocked = False
         self._is_request_complete = False
         self._response_edits: HeaderEdits | None = None
+        self._timeout_s: float | None = None
         self._upgrade = b""
 
     def __repr__(self) -> str:
@@ -155,7 +157,21 @@ class Course:
         self._is_request_complete = is_complete
         if self._copy is not None:
             self._copy.add(payload, is_complete, trailers)
+        if not is_complete:
+            self._suspend(forwarder)
+        elif self._timeout_s is not None:
+            # The route's time is the upstream's: what the client takes to send is not charged to it (as Envoy does).
+            timers = self._live.timers
+            self.expires_at = forwarder.expires_at = timers.time() + self._timeout_s
+            self._client.arm(min(timers.time() + self._live.plan.limits.idle_timeout_s, self.expires_at))
         forwarder.send_body(payload, is_complete, trailers)
+
+    def _suspend(self, forwarder: Forwarder) -> None:
+        """The client is to speak next: no time of the upstream's runs."""
+        if self.expires_at < inf or forwarder.deadline < inf:
+            self.expires_at = inf
+            forwarder.suspend()
+            self._client.touch()
 
     def on_client_lost(self, detail: str) -> None:
         """The client is gone."""
@@ -175,13 +191,14 @@ class Course:
 
     def on_deadline(self, now: float) -> None:
         """Whatever was awaited took too long."""
-        if now >= self.expires_at:
+        if now >= self.expires_at and not (self._has_response and self._is_client_blocked):
             self.fail(errors.RESPONSE_TIMEOUT, "the route's timeout")
         elif self.tunnel is not None:
             self._end(None, "limits.idle_timeout")
             self._client.reset()
         elif self._is_client_blocked:
-            self.fail(errors.CLIENT_STALLED, "limits.idle_timeout")
+            # It may be the route's time that is up; the upstream answered in it, and the client did not read.
+            self.fail(errors.CLIENT_STALLED, "limits.idle_timeout" if now < self.expires_at else "the route's timeout")
         elif not self._is_request_complete and not self.is_upstream_blocked:
             self.fail(errors.BODY_TIMEOUT, "limits.idle_timeout")
         else:
@@ -234,7 +251,8 @@ class Course:
         chooser: Chooser = target.upstream
         if route is side.passthrough_route and side.passthrough is not None:
             chooser = ByAuthority(side.passthrough)
-        if action.timeout_s is not None:
+        self._timeout_s = action.timeout_s
+        if action.timeout_s is not None and request.is_awaited():
             self.expires_at = now + action.timeout_s
         self._client.arm(min(now + plan.limits.idle_timeout_s, self.expires_at))
         is_tunnel = head.method == b"CONNECT"
@@ -306,14 +324,19 @@ class Course:
         self._has_response = True
         if status not in (204, 304) and (head is None or head.method != b"HEAD"):
             exchange.bytes_sent = len(body)
+        if head is not None and head.method == b"CONNECT":
+            # What follows is meant for the other end of the tunnel, and may look like a request (RFC 9110, 9.3.6).
+            is_last = True
         self._writer.send_reply(head, status, fields, body, is_last=is_last)
 
     # --- the upstream's side ---------------------------------------------------------------------------------
 
     def on_informational(self, head: ResponseHead) -> None:
         """Pass a 1xx response on."""
-        exchange = self.exchange
+        exchange, forwarder = self.exchange, self._forwarder
         if exchange is not None and exchange.head is not None:
+            if head.status == 100 and forwarder is not None and not self._is_request_complete:
+                self._suspend(forwarder)
             self._writer.send_informational(exchange.head, head)
 
     def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:

@@ -28,7 +28,7 @@ from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.exchange.retries import Retries
 from sidecar.proxy.plan import Limits
 from sidecar.upstream import pool, retry
-from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint
 from sidecar.upstream.limits.breaker import Breaker
 
 # What is held of a body while a connection is being made; then the client is paused.
@@ -46,19 +46,23 @@ class Forwarder:
         limits: Bounds of the response.
         dialer: Opens connections.
         policy: What is retried.
-        expires_at: Loop time at which the whole exchange times out; inf for never.
+        expires_at: As the attribute.
         is_tunnel: CONNECT: nothing is sent, and the connection carries bytes from its start.
+
+    Attributes:
+        expires_at: Loop time at which the whole exchange times out; inf for never, or as long as the request comes.
+        is_bounded_whole: Whether the policy's time for an attempt bounds the response's body too.
     """
 
     __slots__ = (
         "_acquisition",
+        "_awaited_ns",
         "_began_ns",
         "_breaker",
         "_chooser",
         "_dialer",
         "_endpoint",
         "_exchange",
-        "_expires_at",
         "_has_response",
         "_is_over",
         "_is_tunnel",
@@ -71,6 +75,7 @@ class Forwarder:
         "_timer",
         "bucket",
         "deadline",
+        "expires_at",
         "is_bounded_whole",
     )
 
@@ -93,7 +98,7 @@ class Forwarder:
         self._limits = limits
         self._dialer = dialer
         self._policy = policy
-        self._expires_at = expires_at
+        self.expires_at = expires_at
         self._is_tunnel = is_tunnel
         self._began_ns = exchange.start_ns
         self._has_response = False
@@ -104,8 +109,8 @@ class Forwarder:
         self._timer: asyncio.TimerHandle | None = None
         self._breaker: Breaker | None = None
         self._retries: Retries | None = None
+        self._awaited_ns = 0
         self.is_bounded_whole = False
-        """Whether the policy's time for an attempt bounds the response's body too."""
         self.deadline = inf
         self.bucket = NOT_ARMED
 
@@ -133,6 +138,8 @@ class Forwarder:
         """More of the request; empty only together with `is_complete`."""
         request, stream = self._request, self._stream
         request.add(payload, is_complete, trailers, _WHATEVER_COMES if stream is None else self._policy.max_body_bytes)
+        if is_complete:
+            self._await_answer()
         if stream is not None:
             stream.send_body(payload, is_complete, trailers)
         elif request.body_bytes > _MAX_HELD_BYTES:
@@ -200,7 +207,7 @@ class Forwarder:
         stats = cluster.stats
         stats.requests += 1
         stats.requests_active += 1
-        if policy.per_try_timeout_s < inf:
+        if policy.per_try_timeout_s < inf and self._request.is_awaited():
             timers = self._dialer.timers
             timers.arm(self, timers.time() + policy.per_try_timeout_s)
         if not self._is_tunnel and not is_fresh:
@@ -209,6 +216,19 @@ class Forwarder:
                 self._send(cast("ServerStream", idle))
                 return None
         return self._acquire(endpoint)
+
+    def _await_answer(self) -> None:
+        """The request is complete: from here the upstream's time runs, and not the client's."""
+        self._awaited_ns = clock.monotonic_ns()
+        if self._policy.per_try_timeout_s < inf and self._endpoint is not None and not self._has_response:
+            timers = self._dialer.timers
+            timers.arm(self, timers.time() + self._policy.per_try_timeout_s)
+
+    def suspend(self) -> None:
+        """The client is to speak next: the upstream's time does not run."""
+        self.expires_at = inf
+        if self.bucket != NOT_ARMED:
+            self._dialer.timers.forget(self)
 
     def _choose(self, avoided: Endpoint | None) -> Endpoint | None:
         head, peer_ip = self._request.head, self._exchange.peer[0]
@@ -298,6 +318,7 @@ class Forwarder:
             endpoint.cluster,
             reason,
             self._dialer.timers.time(),
+            self.expires_at,
             is_unsent=is_unsent,
             is_stale=is_stale,
             has_started=self._has_response,
@@ -309,7 +330,7 @@ class Forwarder:
 
     def _recorded_retries(self) -> Retries:
         if self._retries is None:
-            self._retries = Retries(self._policy, self._exchange, self._request, self._expires_at)
+            self._retries = Retries(self._policy, self._exchange, self._request)
         return self._retries
 
     def _fail(self, endpoint: Endpoint, reason: Reason, detail: str) -> None:
@@ -380,7 +401,7 @@ class Forwarder:
     def _is_retried(self, endpoint: Endpoint, head: ResponseHead, is_end: bool) -> bool:
         """Whether this response is one to discard, for another attempt."""
         retries = self._recorded_retries()
-        delay_s = retries.after_response(endpoint.cluster, head, self._dialer.timers.time())
+        delay_s = retries.after_response(endpoint.cluster, head, self._dialer.timers.time(), self.expires_at)
         if delay_s is None:
             return False
         stream, self._stream = self._stream, None
@@ -426,7 +447,9 @@ class Forwarder:
         """Let the upstream's detectors learn what the attempt came to."""
         endpoint = self._endpoint
         if endpoint is not None and endpoint.cluster.observer is not None:
-            latency_s = (clock.monotonic_ns() - (self._exchange.sent_ns or self._began_ns)) / 1e9
+            # Who answers what is still being sent was not waited for: that is no sample of its latency.
+            since_ns = max(self._exchange.sent_ns or self._began_ns, self._awaited_ns)
+            latency_s = (clock.monotonic_ns() - since_ns) / 1e9 if self._request.is_complete else UNKNOWN_LATENCY_S
             endpoint.cluster.observer(endpoint, status, failure, latency_s, self._dialer.timers.time())
 
     def _exit(self) -> None:

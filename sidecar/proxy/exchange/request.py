@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http1.body import NO_TRAILERS
-from sidecar.message import Field, RequestHead
+from sidecar.message import Field, Kind, RequestHead
 
 _NO_PIECES: Final[list[bytes]] = []
 
@@ -48,6 +48,10 @@ class UpstreamRequest:
     def __repr__(self) -> str:
         so_far = "" if self.is_complete else " so far"
         return f"<UpstreamRequest {self.head.method!r} {self.path!r} {self.body_bytes} bytes{so_far}>"
+
+    def is_awaited(self) -> bool:
+        """Whether the upstream is to speak next: it has all, or the client waits for its 100 (RFC 9110, 10.1.1)."""
+        return self.is_complete or (self.head.kinds & Kind.EXPECT != 0 and not self.body_bytes)
 
     def begin(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """There is a body: its first part, possibly empty."""

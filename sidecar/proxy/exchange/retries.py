@@ -26,26 +26,30 @@ class Retries:
         policy: What is retried.
         exchange: The record.
         request: What would be sent again; its span id is renewed.
-        expires_at: Loop time at which the whole exchange times out; inf for never.
 
     Attributes:
         count: Retries so far.
     """
 
-    __slots__ = ("_breaker", "_exchange", "_expires_at", "_policy", "_request", "count")
+    __slots__ = ("_breaker", "_exchange", "_policy", "_request", "count")
 
-    def __init__(
-        self, policy: retry.RetryPolicy, exchange: Exchange, request: UpstreamRequest, expires_at: float
-    ) -> None:
+    def __init__(self, policy: retry.RetryPolicy, exchange: Exchange, request: UpstreamRequest) -> None:
         self._policy = policy
         self._exchange = exchange
         self._request = request
-        self._expires_at = expires_at
         self._breaker: Breaker | None = None
         self.count = 0
 
     def after_failure(
-        self, cluster: ClusterState, failure: Reason, now: float, *, is_unsent: bool, is_stale: bool, has_started: bool
+        self,
+        cluster: ClusterState,
+        failure: Reason,
+        now: float,
+        deadline: float,
+        *,
+        is_unsent: bool,
+        is_stale: bool,
+        has_started: bool,
     ) -> float | None:
         """Seconds to wait before another attempt, or None if this failure is the end."""
         return self._settle(
@@ -60,11 +64,11 @@ class Retries:
                 is_kept=self._request.body is not None,
                 has_started=has_started,
                 now=now,
-                deadline=self._expires_at,
+                deadline=deadline,
             )
         )
 
-    def after_response(self, cluster: ClusterState, head: ResponseHead, now: float) -> float | None:
+    def after_response(self, cluster: ClusterState, head: ResponseHead, now: float, deadline: float) -> float | None:
         """Seconds to wait before another attempt in place of this response, or None if it is the answer."""
         asked = next((field.value for field in head.fields if field.name == b"retry-after"), b"")
         return self._settle(
@@ -80,7 +84,7 @@ class Retries:
                 if asked
                 else 0.0,
                 now=now,
-                deadline=self._expires_at,
+                deadline=deadline,
             )
         )
 

@@ -9,7 +9,6 @@ connection's own state after handing on: whoever is told may already have given 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from math import inf
 from typing import Final, cast
@@ -33,10 +32,11 @@ from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
 _FLUSH_S: Final = 30.0
-_MAX_READ_BYTES: Final = 256 * 1024
 _MAX_READS_BEFORE_WRITE: Final = 4
 # If so much is left of a body, it is read into the buffer that all connections share.
 _MIN_BUFFERED_BYTES: Final = 128 * 1024
+# Interim responses before the final one: 102 every ten seconds for a quarter of an hour. Each costs what a head costs.
+_MAX_INTERIM: Final = 100
 
 
 class ServerConnection(BatchingWriter):
@@ -52,6 +52,7 @@ class ServerConnection(BatchingWriter):
         "_body",
         "_buffer",
         "_framing_up",
+        "_interim",
         "_is_blocked",
         "_is_buffered",
         "_is_paused",
@@ -94,6 +95,7 @@ class ServerConnection(BatchingWriter):
         self._buffer = b""
         self._body = BodyReader()
         self._framing_up: int = Framing.NONE
+        self._interim = 0
         self._keeps_alive = True
         self._is_blocked = False
         self._is_buffered = False
@@ -118,6 +120,7 @@ class ServerConnection(BatchingWriter):
         self._method = head.method
         self._limits = limits
         self.is_request_sent = request.is_complete
+        self._interim = 0
         self._framing_up = head.framing
         data = request_bytes(head, request.fields, request.path, request.host, request.added, upgrade=request.upgrade)
         if request.body_bytes or head.framing == Framing.CHUNKED:
@@ -138,12 +141,7 @@ class ServerConnection(BatchingWriter):
             return
         sink = self.sink
         for _ in range(_MAX_READS_BEFORE_WRITE):
-            if self._is_paused or self.is_quiet():
-                break
-            try:
-                received = os.read(self.transport.get_extra_info("socket").fileno(), _MAX_READ_BYTES)
-            except OSError:
-                break  # the transport will meet it, too
+            received = b"" if self._is_paused else self.read_unread()
             if not received:
                 break
             self.data_received(received)
@@ -310,6 +308,9 @@ class ServerConnection(BatchingWriter):
                     self.state = State.TUNNEL
                     sink.on_switched(head, rest)
                     return
+                self._interim += 1
+                if self._interim > _MAX_INTERIM:
+                    raise ProtocolError(errors.BAD_RESPONSE, f"more than {_MAX_INTERIM} interim responses")
                 sink.on_informational(head)
                 if self.sink is not sink:
                     return  # the exchange ended with this write

@@ -285,12 +285,6 @@ class TestSlowReaders:
 class TestHeadsInPieces:
     """What a client may do with our patience."""
 
-    def test_empty_lines_before_a_request_are_skipped_in_linear_time(self, world: World) -> None:
-        """RFC 9112, 2.2: at least one empty line is ignored; a megabyte of them costs no more than it must."""
-        client, server = world.warm()
-        _ = client >> b"\r\n" * 500_000 + GET
-        _ = server << GET
-
     def test_trickled_empty_lines_do_not_put_the_head_timeout_off(self, world: World) -> None:
         """A connection on which no request ever becomes complete ends in time."""
         client = world.client()

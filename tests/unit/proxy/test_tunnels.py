@@ -73,15 +73,13 @@ class TestBeginnings:
         assert world.outcome() == (404, "no_route")
         assert not world.dials.under_way
 
-    def test_connect_that_fails_is_503_and_the_connection_goes_on(self, world: World) -> None:
-        """No tunnel, so this is still HTTP."""
+    def test_connect_that_fails_is_503(self, world: World) -> None:
+        """No tunnel; `TestRefusedConnect` says what becomes of the connection."""
         client = world.client()
         _ = client >> CONNECT
         world.refuse()
         assert world.outcome() == (503, "connect_failed")
-        client.get()
-        _ = world.accept() >> b"HTTP/1.1 204 x\r\n\r\n"
-        assert client.responses()[-1].status == 204
+        client.leave()
         world.assert_at_rest()
 
     def test_tunnel_does_not_use_or_fill_the_pool(self, world: World) -> None:
@@ -264,3 +262,31 @@ class TestStreams:
         world.advance(31)
         assert server.transport.is_lost
         world.assert_at_rest()
+
+
+class TestRefusedConnect:
+    """RFC 9110, 9.3.6: what follows a CONNECT is meant for the tunnel's other end, whatever becomes of the tunnel."""
+
+    SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: web\r\n\r\n"
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_nothing_behind_a_connect_that_no_route_takes_is_read(self, world: World, together: bool) -> None:
+        """The answer is the connection's last."""
+        client = world.client()
+        connect = b"CONNECT nowhere:443 HTTP/1.1\r\nHost: nowhere:443\r\n\r\n"
+        _ = client >> (connect + self.SMUGGLED if together else connect)
+        if not together:
+            _ = client >> self.SMUGGLED
+        assert [exchange.status for exchange in world.recorded] == [404]
+        (response,) = client.responses(b"CONNECT")
+        assert response.headers[b"connection"] == b"close"
+        assert not world.dials.under_way
+
+    def test_nor_behind_one_whose_upstream_cannot_be_reached(self, world: World) -> None:
+        """It failed later, and may have been followed by more."""
+        client = world.client()
+        _ = client >> b"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n" + self.SMUGGLED
+        world.refuse()
+        assert [exchange.status for exchange in world.recorded] == [503]
+        assert client.responses(b"CONNECT")[0].headers[b"connection"] == b"close"
+        assert not world.dials.under_way
