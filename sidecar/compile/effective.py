@@ -33,6 +33,9 @@ _OF_UPSTREAMS = (
 )  # fmt: skip
 
 
+_IDLE_TIMEOUTS = tuple(f"limits.{name}_idle_timeout" for name in ("client", "stream", "tunnel"))
+
+
 class Effective:
     """
     The configuration in force, explained; it is decoded anew at each question, which few ask.
@@ -80,6 +83,9 @@ class _Explained:
         for name in ("limits", "drain"):
             section = getattr(self._config, name)
             common |= self._settings(section, (name,), section.fields_)
+        for name in _IDLE_TIMEOUTS:
+            if common[name]["value"] is None:
+                common[name] = common["limits.idle_timeout"]
         return sides | {"settings": common}
 
     def upstreams(self, plan: Plan) -> dict[str, object]:

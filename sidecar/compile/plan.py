@@ -95,21 +95,13 @@ class Compiler:
             sides.append(side)
         if problems:
             raise RefusedError(problems)
-        limits = config.limits
         return Plan(
             generation=generation,
             config_hash=draft.header.config_hash,
             sides=(sides[Direction.INBOUND], sides[Direction.OUTBOUND]),
             listeners=tuple(spec.listener for spec in draft.listeners if spec.listener is not None),
             clusters=clusters,
-            limits=Limits(
-                max_header_bytes=limits.max_header_bytes,
-                max_headers=limits.max_headers,
-                max_connections=limits.max_connections,
-                header_timeout_s=limits.header_timeout,
-                idle_timeout_s=limits.idle_timeout,
-                max_loop_lag_s=limits.max_loop_lag,
-            ),
+            limits=_limits(config.limits),
             drain_timeout_s=config.drain.timeout,
             drain_delay_s=config.drain.delay,
         )
@@ -192,6 +184,21 @@ class RefusedError(Exception):
     def __init__(self, errors: Sequence[CompileError]) -> None:
         super().__init__("; ".join(str(error) for error in errors[:10]))
         self.errors = tuple(errors)
+
+
+def _limits(limits: model.Limits) -> Limits:
+    return Limits(
+        max_header_bytes=limits.max_header_bytes,
+        max_headers=limits.max_headers,
+        max_connections=limits.max_connections,
+        header_timeout_s=limits.header_timeout,
+        idle_timeout_s=limits.idle_timeout,
+        client_idle_timeout_s=limits.client_idle_timeout or limits.idle_timeout,
+        stream_idle_timeout_s=limits.stream_idle_timeout or limits.idle_timeout,
+        tunnel_idle_timeout_s=limits.tunnel_idle_timeout or limits.idle_timeout,
+        max_loop_lag_s=limits.max_loop_lag,
+        finishes_without_client=limits.on_client_reset == "finish",
+    )
 
 
 def _listener(wanted: WantedListener) -> ListenerSpec:

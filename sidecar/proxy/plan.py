@@ -27,8 +27,13 @@ class Limits:
         max_headers: Fields of a head.
         max_connections: Downstream connections of the process, all listeners together.
         header_timeout_s: From a connection's first byte, or the first byte of a later request, to a whole head.
-        idle_timeout_s: Without a byte in either direction: of keep-alive connections, streams and tunnels.
+        idle_timeout_s: Without a byte in either direction: what the three that follow are unless the file says.
+        client_idle_timeout_s: Of a client's connection, before its first request and between two.
+        stream_idle_timeout_s: Of an exchange, without a byte in either direction.
+        tunnel_idle_timeout_s: Of a tunnel, without a byte in either direction.
         max_loop_lag_s: Above this delay of the event loop new connections and requests are refused.
+        finishes_without_client: Whether an exchange whose client has reset its connection is carried to its end at
+            the upstream, instead of being given up there, too.
     """
 
     max_header_bytes: int
@@ -36,7 +41,11 @@ class Limits:
     max_connections: int
     header_timeout_s: float
     idle_timeout_s: float
+    client_idle_timeout_s: float
+    stream_idle_timeout_s: float
+    tunnel_idle_timeout_s: float
     max_loop_lag_s: float = 1.0
+    finishes_without_client: bool = False
 
 
 @dataclass(frozen=True, slots=True)

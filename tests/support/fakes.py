@@ -488,8 +488,9 @@ class NotingTelemetry:
 
 
 LIMITS = Limits(
-    max_header_bytes=8192, max_headers=64, max_connections=1000, header_timeout_s=10.0, idle_timeout_s=300.0
-)
+    max_header_bytes=8192, max_headers=64, max_connections=1000, header_timeout_s=10.0, idle_timeout_s=300.0,
+    client_idle_timeout_s=300.0, stream_idle_timeout_s=300.0, tunnel_idle_timeout_s=300.0,
+)  # fmt: skip
 
 
 class World:

@@ -239,7 +239,19 @@ class Limits(Model):
     )
     header_timeout: PositiveDuration = setting(10.0, "From a request's first byte to its whole head.", "10s")
     idle_timeout: PositiveDuration = setting(
-        300.0, "Without a byte in either direction: of client connections, streams and tunnels.", "5m"
+        300.0, "Without a byte in either direction: default of the three that follow.", "5m"
+    )
+    client_idle_timeout: PositiveDuration | None = setting(
+        None, "Of a client's connection between two requests; default: `idle_timeout`."
+    )
+    stream_idle_timeout: PositiveDuration | None = setting(
+        None, "Of a request and its response, without a byte in either direction; default: `idle_timeout`."
+    )
+    tunnel_idle_timeout: PositiveDuration | None = setting(
+        None, "Of a WebSocket or CONNECT, without a byte in either direction; default: `idle_timeout`."
+    )
+    on_client_reset: Annotated[Literal["cancel", "finish"], choice("cancel", "finish")] = setting(
+        "cancel", "What becomes of a request at its upstream when the client's connection is reset."
     )
     max_loop_lag: PositiveDuration = setting(
         1.0, "When the event loop is later than this, new connections and requests are refused.", "1s"

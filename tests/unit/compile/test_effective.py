@@ -37,6 +37,7 @@ upstreams:
   b: {dns: "h:3"}
 limits:
   idle_timeout: 1m
+  tunnel_idle_timeout: 1h
 """
 
 
@@ -91,7 +92,18 @@ def test_settings_of_a_side_and_of_all_connections_are_shown() -> None:
     assert setting(routes["inbound"]["settings"], "rate_limit.requests") == (9, "f.yaml:5")
     assert setting(routes["settings"], "limits.idle_timeout") == (60.0, "f.yaml:26")
     assert setting(routes["settings"], "limits.header_timeout") == (10.0, "default")
+    assert setting(routes["settings"], "limits.on_client_reset") == ("cancel", "default")
     assert setting(routes["settings"], "drain.timeout") == (20.0, "default")
+
+
+def test_a_timeout_whose_default_is_another_s_value_shows_that_and_its_line() -> None:
+    """Nobody has to know which of two settings is in force."""
+    settings = pages()[0]["settings"]
+    assert setting(settings, "limits.client_idle_timeout") == (60.0, "f.yaml:26")
+    assert setting(settings, "limits.stream_idle_timeout") == (60.0, "f.yaml:26")
+    assert setting(settings, "limits.tunnel_idle_timeout") == (3600.0, "f.yaml:27")
+    bare = pages(TEXT.partition("limits:")[0])[0]["settings"]
+    assert setting(bare, "limits.client_idle_timeout") == (300.0, "default")
 
 
 def test_values_of_an_upstream_name_their_line() -> None:
@@ -122,4 +134,5 @@ def test_every_timeout_of_the_documentation_is_shown() -> None:
     assert shown >= {
         "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "timeout",
         "retry.per_try_timeout", "connect_timeout", "idle_timeout", "circuit_breaker.pending_timeout",
+        "limits.client_idle_timeout", "limits.stream_idle_timeout", "limits.tunnel_idle_timeout",
     }  # fmt: skip

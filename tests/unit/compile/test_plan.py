@@ -73,6 +73,32 @@ def test_everything_that_the_data_path_reads_comes_from_the_file() -> None:
     assert result.telemetry == TelemetrySettings("storefront", "7", "shop", None, 0.5, "/tmp/log")
 
 
+@pytest.mark.parametrize(
+    ("written", "client", "stream", "tunnel"),
+    [
+        ("{}", 300.0, 300.0, 300.0),
+        ("{idle_timeout: 7s}", 7.0, 7.0, 7.0),
+        ("{client_idle_timeout: 620s}", 620.0, 300.0, 300.0),
+        ("{idle_timeout: 7s, stream_idle_timeout: 8s, tunnel_idle_timeout: 9s}", 7.0, 8.0, 9.0),
+    ],
+)
+def test_a_time_of_its_own_goes_before_the_one_for_all(
+    written: str, client: float, stream: float, tunnel: float
+) -> None:
+    """`limits.idle_timeout` is what client connections, streams and tunnels have unless the file says."""
+    limits = compiled(f"service: s\noutbound: {{}}\nlimits: {written}\n").plan.limits
+    found = (limits.client_idle_timeout_s, limits.stream_idle_timeout_s, limits.tunnel_idle_timeout_s)
+    assert found == (client, stream, tunnel)
+
+
+@pytest.mark.parametrize(("written", "finishes"), [("{}", False), ("{on_client_reset: cancel}", False),
+                                                   ("{on_client_reset: finish}", True)])  # fmt: skip
+def test_what_becomes_of_a_request_without_its_client_is_said_once(written: str, finishes: bool) -> None:
+    """It is given up unless the file wants it finished."""
+    limits = compiled(f"service: s\noutbound: {{}}\nlimits: {written}\n").plan.limits
+    assert limits.finishes_without_client is finishes
+
+
 def test_explicit_routes_come_first_and_upstreams_by_their_hosts_after_them() -> None:
     """An upstream without hosts has no implicit route."""
     plan = compiled(BASE).plan
