@@ -11,6 +11,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from sidecar.redact import NO_SECRETS, Secrets
+
 LEVELS = ("debug", "info", "warning", "error")
 """Names that `--log-level`, SIDECAR_LOG_LEVEL and `/logging` take."""
 
@@ -23,11 +25,13 @@ class LineFormatter(logging.Formatter):
 
     Args:
         origin: Ends every message, for example `worker=1`.
+        secrets: What no line may show.
     """
 
-    def __init__(self, origin: str = "") -> None:
+    def __init__(self, origin: str = "", secrets: Secrets = NO_SECRETS) -> None:
         super().__init__()
         self._end = f" {origin}" if origin else ""
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the traceback if there is one."""
@@ -36,13 +40,13 @@ class LineFormatter(logging.Formatter):
         line = f"{stamp.replace('+00:00', 'Z')} {record.levelname.lower()} {message}{self._end}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return line
+        return self._secrets.hide(line)
 
 
-def configure(level: str, origin: str = "") -> None:
+def configure(level: str, origin: str = "", secrets: Secrets = NO_SECRETS) -> None:
     """Send this process's log to stderr from `level` on; libraries only from warnings on. See `LineFormatter`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(origin))
+    handler.setFormatter(LineFormatter(origin, secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

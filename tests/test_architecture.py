@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
-    ("errors", "clock", "build", "process_log"),
+    ("errors", "clock", "build", "redact"),
+    ("process_log",),
     ("message",),
     ("exchange",),
     ("http1", "net", "config"),

@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
-from urllib.parse import unquote_plus
 
 from sidecar import clock
-from sidecar.admin import redact
 from sidecar.admin.tap_filter import Filter
 from sidecar.exchange import Exchange
 from sidecar.message import Field
+from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive, is_sensitive_parameter
 
 CONTENT_TYPE = b"application/x-ndjson"
 """Of a tap: JSON, an event a line."""
@@ -39,8 +38,6 @@ BATCH_S = 0.05
 HEARTBEAT_S = 15.0
 """After so long without an event an empty line is sent, or a client that vanished would never be noticed."""
 
-# Carries its secrets under names that do not say so: signatures of presigned addresses.
-_SIGNED = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 _MAX_RAW_LINE_BYTES = 256
 _NS = 1_000_000_000
 
@@ -68,11 +65,20 @@ class Tap:
         accepts: Which exchanges are shown.
         rate: Events a second at most, and as many at once.
         limit: Events after which the stream ends; 0 for none.
+        secrets: What no event may show, beside what its name gives away.
     """
 
-    def __init__(self, watched: Watched, accepts: Filter, rate: int = DEFAULT_RATE, limit: int = 0) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        accepts: Filter,
+        rate: int = DEFAULT_RATE,
+        limit: int = 0,
+        secrets: Secrets = NO_SECRETS,
+    ) -> None:
         self._watched = watched
         self._accepts = accepts
+        self._secrets = secrets
         self._rate = rate
         self._left = limit or -1
         self._tokens = float(rate)
@@ -126,7 +132,7 @@ class Tap:
         elif self._size >= MAX_BUFFER_BYTES:
             self._dropped["slow_reader"] += 1
         else:
-            line = _line(event_of(exchange))
+            line = self._secrets.hide(_line(event_of(exchange)).decode("ascii")).encode("ascii")
             self._lines.append(line)
             self._size += len(line)
             self._left -= 1
@@ -147,14 +153,14 @@ class Tap:
         return True
 
 
-def tap_of(watched: Watched, params: Iterable[tuple[str, str]]) -> Tap:
+def tap_of(watched: Watched, params: Iterable[tuple[str, str]], secrets: Secrets = NO_SECRETS) -> Tap:
     """
     A tap from the parameters of its address, not yet open.
 
     Raises:
         ValueError: As `wish_of`.
     """
-    return Tap(watched, *wish_of(params))
+    return Tap(watched, *wish_of(params), secrets)
 
 
 def wish_of(params: Iterable[tuple[str, str]]) -> tuple[Filter, int, int]:
@@ -244,13 +250,12 @@ def _address(host: str, port: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_secret(name: bytes) -> bool:
-    return redact.is_sensitive(name.decode("latin-1"))
+    return is_sensitive(name.decode("latin-1"))
 
 
 def _shown(fields: Iterable[Field]) -> list[tuple[str, str]]:
     return [
-        (field.name.decode("latin-1"), redact.HIDDEN if _is_secret(field.name) else _text(field.value))
-        for field in fields
+        (field.name.decode("latin-1"), HIDDEN if _is_secret(field.name) else _text(field.value)) for field in fields
     ]
 
 
@@ -262,5 +267,4 @@ def _target(path: bytes, query: bytes | None) -> str:
 
 def _parameter(pair: str) -> str:
     name, equals, _ = pair.partition("=")
-    plain = unquote_plus(name).lower()
-    return f"{name}={redact.HIDDEN}" if equals and (plain in _SIGNED or redact.is_sensitive(plain)) else pair
+    return f"{name}={HIDDEN}" if equals and is_sensitive_parameter(name) else pair

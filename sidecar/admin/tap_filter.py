@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
-from sidecar.admin.redact import is_sensitive
 from sidecar.errors import REASONS
 from sidecar.exchange import Direction, Exchange
+from sidecar.redact import is_sensitive
 
 Test = Callable[[Exchange], bool]
 

@@ -10,6 +10,7 @@ import click
 
 from sidecar.loader.spawn import Child
 from sidecar.process_log import LEVELS, configure
+from sidecar.redact import Secrets
 
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
 
@@ -49,5 +50,5 @@ def serve_file(
     from sidecar.loader.compiler_process import CompilerProcess
     from sidecar.workers.start import serve
 
-    configure(log_level)
+    configure(log_level, secrets=Secrets.of(os.environ))
     return serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

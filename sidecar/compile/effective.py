@@ -14,6 +14,7 @@ from sidecar.compile.deserialize import Section, Written, given, plain
 from sidecar.compile.routes import APP
 from sidecar.exchange import Direction
 from sidecar.proxy.plan import Plan, Side
+from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive
 from sidecar.routing.actions import Forward, Redirect, Route
 from sidecar.routing.match import Match
 from sidecar.upstream.cluster import Cluster
@@ -43,35 +44,38 @@ class Effective:
     Args:
         file: Name of the file.
         written: What it says, and where.
+        secrets: What no page may show.
     """
 
-    __slots__ = ("_file", "_written")
+    __slots__ = ("_file", "_secrets", "_written")
 
-    def __init__(self, file: str, written: Written) -> None:
+    def __init__(self, file: str, written: Written, secrets: Secrets = NO_SECRETS) -> None:
         self._file = file
         self._written = written
+        self._secrets = secrets
 
     def everything(self) -> dict[str, object]:
         """Every setting of the file with its default, ready for JSON."""
-        everything: dict[str, object] = plain(self._written.config())
+        everything: dict[str, object] = self._secrets.shown(plain(self._written.config()))
         return everything
 
     def routes(self, plan: Plan) -> dict[str, object]:
         """Routes of both directions in the order in which they are tried, and the settings of all connections."""
-        return _Explained(self._file, self._written).routes(plan)
+        return _Explained(self._file, self._written, self._secrets).routes(plan)
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
         """Clusters, their endpoints and what happened there."""
-        return _Explained(self._file, self._written).upstreams(plan)
+        return _Explained(self._file, self._written, self._secrets).upstreams(plan)
 
 
 class _Explained:
     """The pages of one moment."""
 
-    __slots__ = ("_config", "_file", "_lines", "_shapes")
+    __slots__ = ("_config", "_file", "_lines", "_secrets", "_shapes")
 
-    def __init__(self, file: str, written: Written) -> None:
+    def __init__(self, file: str, written: Written, secrets: Secrets) -> None:
         self._file = file
+        self._secrets = secrets
         self._config = written.config()
         self._lines = written.lines()
         self._shapes = written.shapes
@@ -111,7 +115,7 @@ class _Explained:
 
     def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:
         action = route.action
-        entry: dict[str, object] = {"name": route.name, "match": [_match(match) for match in route.matches]}
+        entry: dict[str, object] = {"name": route.name, "match": [self._match(match) for match in route.matches]}
         if isinstance(action, Forward):
             entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
             entry["timeout_s"] = action.timeout_s
@@ -143,14 +147,14 @@ class _Explained:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
         return {
             "load_balancing": spec.policy,
-            "dns": f"{spec.dns[0]}:{spec.dns[1]}" if spec.dns else None,
+            "dns": self._secrets.hide(f"{spec.dns[0]}:{spec.dns[1]}") if spec.dns else None,
             "connect_timeout_s": cluster.connect_timeout_s,
             "idle_timeout_s": cluster.idle_timeout_s,
             "settings": settings,
             "panic": cluster.is_panicking,
             "endpoints": [
                 {
-                    "address": endpoint.label,
+                    "address": self._secrets.hide(endpoint.label),
                     "weight": endpoint.weight,
                     "share": round(endpoint.share, 6),
                     "zone": endpoint.zone or None,
@@ -165,6 +169,14 @@ class _Explained:
             ],
             "stats": {name: getattr(stats, name) for name in COUNTS},
         }
+
+    def _match(self, match: Match) -> dict[str, str]:
+        shown: dict[str, str] = {}
+        for condition in match.parts():
+            name = condition.part.partition(" ")[2]
+            is_value = name and not condition.text.endswith(("present true", "present false"))
+            shown[condition.part] = HIDDEN if is_value and is_sensitive(name) else self._secrets.hide(condition.text)
+        return shown
 
     # --- settings ----------------------------------------------------------------------------------------------
 
@@ -186,7 +198,7 @@ class _Explained:
             here = self._lines.get((*at, name), line) if is_set else None
             if not isinstance(value, Section) or value.is_one_value_:
                 origin = "default" if here is None else f"{self._file}:{here}"
-                yield name, plain(value, has_nones=False), origin
+                yield name, self._secrets.under(name, plain(value, has_nones=False)), origin
                 continue
             for key, inner, origin in self._flat(value, (*at, name) if is_set else (), value.fields_, here):
                 yield f"{name}.{key}", inner, origin
@@ -199,7 +211,3 @@ def _safe_retries() -> Settings:
         "retry.on": {"value": "what cannot have been processed", "from": "default"},
         "retry.per_try_timeout": {"value": None, "from": "default"},
     }
-
-
-def _match(match: Match) -> dict[str, str]:
-    return {condition.part: condition.text for condition in match.parts()}

@@ -11,6 +11,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 
+from sidecar.config.concealed import concealed
 from sidecar.config.model.root import Config, Hash, RoutingTest, Upstream
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
@@ -46,7 +47,9 @@ class Report:
         if keys in self._around_blamed or any(keys[:length] in self._blamed for length in range(len(keys))):
             return
         mark = place.mark
-        self.problems.append(Problem(self._filename, mark.line, mark.column, place.path, message, hint))
+        self.problems.append(
+            Problem(self._filename, mark.line, mark.column, place.path, *concealed(place, message, hint))
+        )
 
 
 def check(config: Config, report: Report) -> None:

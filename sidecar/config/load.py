@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.config.check import Report, check
+from sidecar.config.concealed import concealed
 from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import Source, decode
 from sidecar.config.validate import shape
 from sidecar.config.yaml.document import Node, parse
 from sidecar.config.yaml.places import Location, locate
+from sidecar.redact import Secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +30,20 @@ class Loaded:
         config: What it says.
         source: What it was read from.
         root: Its tree, which knows where everything is written.
+        secrets: What no problem may show.
     """
 
     config: Config
     source: Source
     root: Node
+    secrets: Secrets
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
         place = locate(self.root, location)
-        return Problem(self.source.path, place.mark.line, place.mark.column, place.path, message, hint)
+        said = concealed(place, message, hint)
+        problem = Problem(self.source.path, place.mark.line, place.mark.column, place.path, *said)
+        return problem.without(self.secrets)
 
 
 def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
@@ -52,10 +58,10 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: With every problem found; no other exception, whatever the bytes.
     """
-    return _understand(text, filename, env)[0]
+    return _understand(text, filename, env, Secrets.of(env))[0]
 
 
-def _understand(text: bytes, filename: str, env: Mapping[str, str]) -> tuple[Config, Node]:
+def _understand(text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets) -> tuple[Config, Node]:
     """The configuration, and the tree that it was read from."""
     root, problems = parse(decode(text, filename), filename, env)
     if root is None:
@@ -68,11 +74,12 @@ def _understand(text: bytes, filename: str, env: Mapping[str, str]) -> tuple[Con
         check(shaped.config, report)
         problems += report.problems
     if problems or shaped.config is None:
-        raise ConfigError(problems)
+        raise ConfigError([problem.without(secrets) for problem in problems])
     return shaped.config, root
 
 
 def load_source(source: Source, env: Mapping[str, str]) -> Loaded:
     """Understand what was read; raises as `load_text`."""
-    config, root = _understand(source.raw, source.path, env)
-    return Loaded(config, source, root)
+    secrets = Secrets.of(env)
+    config, root = _understand(source.raw, source.path, env, secrets)
+    return Loaded(config, source, root, secrets)

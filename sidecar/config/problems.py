@@ -6,8 +6,10 @@ import difflib
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from sidecar.redact import Secrets
 
 _MAX_SHOWN_CHARS: Final = 500
 _MAX_COMPARED: Final = 2000
@@ -39,6 +41,10 @@ class Problem:
         # What was found comes from the file: it must break neither a line of the log nor a terminal.
         for name in ("path", "message", "hint"):
             object.__setattr__(self, name, _shown(getattr(self, name)))
+
+    def without(self, secrets: Secrets) -> Problem:
+        """The same problem, told without these secrets."""
+        return replace(self, message=secrets.hide(self.message), hint=secrets.hide(self.hint))
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: "

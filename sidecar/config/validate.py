@@ -11,11 +11,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from sidecar.config.concealed import concealed, found
 from sidecar.config.model.root import Config
 from sidecar.config.problems import Problem, did_you_mean, nearest
 from sidecar.config.values.base import Model
 from sidecar.config.values.unsupported import HINT, MESSAGE
-from sidecar.config.yaml.document import Node, Scalar, describe, plain
+from sidecar.config.yaml.document import Node, Scalar, plain
 from sidecar.config.yaml.places import Location, Place, locate, place_of_key
 
 _MAX_ROUNDS = 12
@@ -145,12 +146,13 @@ def _problem(error: ErrorDetails, root: Node, filename: str) -> tuple[Problem | 
     if kind == "not_yet":
         return _at(place_of_key(root, location), filename, context["message"], context["hint"]), place
     if kind == "refused":
-        return _at(place, filename, context["message"], context["hint"]), place
+        return _at(place, filename, *concealed(place, context["message"], context["hint"])), place
     wanted = {"model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list"}
     what = context["message"] if kind == "expected" else wanted.get(kind)
-    found = describe(place.mark)
-    message = f"expected {what}, found {found}" if what else f"{error['msg'].lower()}, found {found}"
-    return _at(place, filename, message, context.get("hint", "")), place
+    # The hint may repeat the value, the message is ours but for what was found.
+    hint = concealed(place, "", context.get("hint", ""))[1]
+    message = f"expected {what}" if what else error["msg"].lower()
+    return _at(place, filename, f"{message}, found {found(place)}", hint), place
 
 
 def _at(place: Place, filename: str, message: str, hint: str) -> Problem:

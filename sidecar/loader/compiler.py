@@ -25,6 +25,7 @@ from sidecar.config.source import SourceError, read_source
 from sidecar.loader.low_priority import lower_priority
 from sidecar.loader.serialize import write_frames
 from sidecar.loader.wire import prefixed
+from sidecar.redact import Secrets
 
 
 def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
@@ -36,6 +37,7 @@ def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
         env: Variables for `${NAME}`.
     """
     digest_hex = ""
+    secrets = Secrets.of(env)
     problems: Sequence[bytes] = ()
     error = ""
     try:
@@ -52,8 +54,9 @@ def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
     except MemoryError:
         error = f"{path}: there is not enough memory to read this file"
     except Exception as failure:
-        traceback.print_exc()
-        error = f"{path}: the sidecar failed while reading this file; please report it: {failure!r:.500}"
+        sys.stderr.write(secrets.hide(traceback.format_exc()))
+        said = secrets.hide(f"{failure!r}")
+        error = f"{path}: the sidecar failed while reading this file; please report it: {said:.500}"
     return [Header(False, digest_hex, error=error).to_frame(), *problems, make_frame(Kind.END)]
 
 

@@ -19,6 +19,7 @@ from sidecar.config.source import SourceWatch
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource, PlanSourceError
 from sidecar.process_log import event
+from sidecar.redact import NO_SECRETS, Secrets
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class ConfigLoader:
     Args:
         path: Of the file, for problems and for seeing that it changed.
         source: Has the configuration.
+        secrets: What no outcome may show.
 
     Attributes:
         last: Outcome of the last load; None before the first.
@@ -49,8 +51,9 @@ class ConfigLoader:
         generation: Of the configuration in force; 0 for none. Whoever installs one counts it up.
     """
 
-    def __init__(self, path: str, source: PlanSource) -> None:
+    def __init__(self, path: str, source: PlanSource, secrets: Secrets = NO_SECRETS) -> None:
         self.path = path
+        self.secrets = secrets
         self.last: LoadOutcome | None = None
         self.last_good: LoadOutcome | None = None
         self.generation = 0
@@ -116,6 +119,7 @@ class ConfigLoader:
             error = f"{self.path}: the sidecar failed while loading this file; please report it: {failure!r}"
         is_ok = not problems and not error
         took_s = time.monotonic() - began
+        problems, error = tuple(one.without(self.secrets) for one in problems), self.secrets.hide(error)
         self.last = LoadOutcome(trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error)
         self._report(self.last)
         return self.last

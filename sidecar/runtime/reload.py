@@ -29,6 +29,7 @@ from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
+from sidecar.redact import Secrets
 from sidecar.runtime.listeners import HandlerFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
 from sidecar.runtime.old_plans import OldPlans
@@ -75,8 +76,7 @@ class Reloader(ConfigLoader):
         timers: Timers,
         handler_for: HandlerFactory,
     ) -> None:
-        super().__init__(path, source)
-        self.env = env
+        super().__init__(path, source, Secrets.of(env))
         self.live: Live | None = None
         self.config: Config | None = None
         self.effective: Effective | None = None
@@ -128,7 +128,7 @@ class Reloader(ConfigLoader):
             self._old_plans.add(self.live.plan)
         self.live.plan = plan
         self.config = draft.written.settings
-        self.effective = Effective(self.path, draft.written)
+        self.effective = Effective(self.path, draft.written, self.secrets)
         self.generation += 1
         self._telemetry.config_applied(plan.config_hash, is_reload=self.generation > 1)
         # --- end of the swap ---

@@ -12,7 +12,6 @@ from typing import Protocol
 from sidecar import __version__, build, process_log
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
-from sidecar.admin.redact import redact, secrets_of
 from sidecar.compile.deserialize import plain
 from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
@@ -78,7 +77,7 @@ class Views:
 
     async def tap(self, params: Params) -> Tap | None:
         """An open tap; None if too many look on."""
-        tap = tap_of(self, params)
+        tap = tap_of(self, params, self._sidecar.reloader.secrets)
         return tap if tap.open() else None
 
     async def of_worker(self, number: str, request: Request) -> None:
@@ -123,8 +122,8 @@ class Views:
             "file": reloader.path,
             "live": shown_live(reloader.last_good),
             "last_load": reloader.last.shown() if reloader.last is not None else None,
-            "effective": redact(effective, secrets_of(reloader.env)),
-            "telemetry": self._sidecar.telemetry.effective(),
+            "effective": effective,
+            "telemetry": reloader.secrets.shown(self._sidecar.telemetry.effective()),
         }
 
     async def routes_dump(self) -> Mapping[str, object]:

@@ -14,6 +14,7 @@ from sidecar.config.problems import ConfigError, Problem
 from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotNowError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
+from sidecar.redact import NO_SECRETS, Secrets
 from sidecar.runtime.listeners import Change, ListenerError, Listeners
 from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.workers.channel import Key
@@ -32,6 +33,7 @@ class GroupReloader(ConfigLoader):
         group: The workers.
         listeners: Metrics and admin.
         sockets: The others.
+        secrets: What no outcome may show.
 
     Attributes:
         configuration: What metrics say of it.
@@ -39,8 +41,16 @@ class GroupReloader(ConfigLoader):
         is_closed: Refuse every further load, because the process ends and must not open sockets again.
     """
 
-    def __init__(self, path: str, source: PlanSource, group: Group, listeners: Listeners, sockets: Sockets) -> None:
-        super().__init__(path, source)
+    def __init__(
+        self,
+        path: str,
+        source: PlanSource,
+        group: Group,
+        listeners: Listeners,
+        sockets: Sockets,
+        secrets: Secrets = NO_SECRETS,
+    ) -> None:
+        super().__init__(path, source, secrets)
         self.configuration = Configuration()
         self.wanted: tuple[WantedListener, ...] = ()
         self.is_closed = False

@@ -23,6 +23,7 @@ from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.process_log import event
+from sidecar.redact import Secrets
 from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.listeners import ConnectionHandler, Listeners
@@ -84,7 +85,7 @@ class Supervisor(Process):
         self.listeners.wants = lambda spec: spec.role in OWN
         if takes_over:
             self.listeners.meet = self._meet
-        self.reloader = GroupReloader(path, source, self.group, self.listeners, self.sockets)
+        self.reloader = GroupReloader(path, source, self.group, self.listeners, self.sockets, Secrets.of(env))
         self._offer = Offer(loop, lambda: [*self.listeners.current.values(), *self.sockets.offered()], self._on_taken)
 
     # --- what others ask for -----------------------------------------------------------------------------------

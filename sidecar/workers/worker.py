@@ -33,6 +33,7 @@ from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSourceError
 from sidecar.process_log import configure, event, set_level
+from sidecar.redact import Secrets
 from sidecar.runtime.listeners import InheritedSockets
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.server import Sidecar
@@ -377,7 +378,7 @@ def main(arguments: Sequence[str]) -> int:
     index, channel, lender, turns = map(int, arguments[:4])
     level, path = arguments[4:]
     take_turns(turns)
-    configure(level, f"worker={index}")
+    configure(level, f"worker={index}", Secrets.of(os.environ))
     sock, lending = socket.socket(fileno=channel), socket.socket(fileno=lender)
     lending.setblocking(False)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.process_log import LEVELS, LineFormatter, configure, event, get_level, quoted, set_level
+from sidecar.redact import Secrets
 
 
 @pytest.fixture
@@ -32,6 +33,19 @@ def test_every_octet_stays_on_its_line_and_can_be_told_apart(octet: int) -> None
     else:
         inner = text[1:-1]
         assert '"' not in inner.replace('\\"', "")
+
+
+def test_no_line_shows_a_secret() -> None:
+    """Whatever the message and the traceback say."""
+    formatter = LineFormatter(secrets=Secrets(["hunter 22"]))
+    try:
+        raise ValueError("bad hunter 22")
+    except ValueError:
+        info = sys.exc_info()
+    record = logging.LogRecord("sidecar", logging.ERROR, "", 0, event("x", upstream="hunter 22"), (), info)
+    text = formatter.format(record)
+    assert "hunter" not in text
+    assert 'upstream="[redacted]"' in text
 
 
 def test_event_leaves_out_what_is_none() -> None:

@@ -50,14 +50,22 @@ class Node:
 
 
 class Scalar(Node):
-    """A scalar: `text` as written (variables replaced), `value` by the core schema."""
+    """
+    A scalar.
 
-    __slots__ = ("text", "value")
+    Attributes:
+        text: As written, variables replaced.
+        value: The same by the core schema.
+        written: As written, if it has variables; else None.
+    """
+
+    __slots__ = ("text", "value", "written")
 
     def __init__(self, line: int, column: int, text: str, value: str | Spelled | None) -> None:
         super().__init__(line, column)
         self.text = text
         self.value = value
+        self.written: str | None = None
 
 
 class Sequence(Node):
@@ -186,6 +194,8 @@ class _Builder:
 
     def _evaluate(self, event: yaml.ScalarEvent, node: Scalar, is_plain: bool) -> None:
         if "${" in node.text:
+            if "${" in node.text.replace("$${", ""):
+                node.written = node.text
             try:
                 node.text = self._environment.substitute(node.text)
             except SubstitutionError as error:
@@ -194,7 +204,7 @@ class _Builder:
                 return
         node.value = resolve_plain(node.text) if is_plain else node.text
         if node.value is None:
-            found = f"nothing (`{node.text}`)" if node.text else "nothing"
+            found = f"nothing (`{node.written or node.text}`)" if node.text else "nothing"
             self._problem(event, f"expected a value, found {found}", _NULL_HINT, node)
 
     def _on_start(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
