@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
-    ("errors", "clock", "build", "redact"),
+    ("errors", "clock", "build", "redact", "terminal"),
     ("process_log",),
     ("message",),
     ("exchange",),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,7 @@ import click
 
 from sidecar.cli.admin_client import Admin, AskError, admin_option, fail, printable
 from sidecar.cli.rates import Flow, Interval, Snapshot, between, read
+from sidecar.terminal import can_draw
 
 _QUANTILES = (0.5, 0.9, 0.99)
 _MAX_ROWS = 40
@@ -121,10 +124,9 @@ def _show(intervals: Iterator[Interval], address: str, once: bool) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
-    if once or not console.is_terminal:
+    is_screen = can_draw(sys.stdout, os.environ)
+    console = Console(highlight=False, force_terminal=is_screen, width=None if sys.stdout.isatty() else _WIDTH)
+    if once or not is_screen:
         for one in intervals:
             console.print(picture(one, address))
             if once:

@@ -16,6 +16,7 @@ from sidecar.demo.observer import PERIOD_S, Observer
 from sidecar.demo.processes import Child, DemoError
 from sidecar.demo.stage import Stage, cancelled, running
 from sidecar.runtime.loop import run_in_loop
+from sidecar.terminal import can_draw
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -126,7 +127,7 @@ async def _end_of(child: Child) -> Child:
 
 
 async def _display(stage: Stage, observer: Observer) -> None:
-    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if can_draw(sys.stdout, os.environ):
         from sidecar.demo.display.screen import Screen
 
         with Screen(stage) as screen:

@@ -260,3 +260,29 @@ def test_terminal_shows_everything_and_comes_back(tmp_path: Path) -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         os.close(terminal)
+
+
+def test_terminal_that_cannot_be_drawn_on_gets_lines(tmp_path: Path) -> None:
+    """`TERM=dumb`: a line a second, no code for a cursor."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, COMMAND, {**os.environ, "TMPDIR": str(tmp_path), "TERM": "dumb"})
+    seen = bytearray()
+
+    def has(word: bytes) -> bool:
+        with contextlib.suppress(OSError):  # EIO: the other side has closed
+            seen.extend(os.read(terminal, 65536))
+        return word in seen
+
+    try:
+        eventually(lambda: has(b"answered, 0 failed"), "a line", 60)
+        os.write(terminal, b"\x03")
+        eventually(lambda: has(b"exit codes: sidecar 0, storefront 0"), "the end", 30)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        child = 0
+        assert b"\x1b" not in seen
+    finally:
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os.close(terminal)

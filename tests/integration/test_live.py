@@ -203,10 +203,40 @@ def test_top_shows_what_happened(sidecar: SidecarProcess) -> None:
     assert split.keys() <= {"shop", "beta"}
 
 
+@pytest.mark.parametrize("term", ["dumb", "unknown", None])
+def test_top_prints_lines_on_a_terminal_that_cannot_be_drawn_on(sidecar: SidecarProcess, term: str | None) -> None:
+    """One table after the other, without a code for a cursor: in an editor's shell, in CI, under `env -i`."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("TERM", "FORCE_COLOR")}
+    screen = _on_a_terminal(sidecar, {**environment, **({"TERM": term} if term is not None else {})})
+    assert b"REQ/S" in screen
+    assert b"\x1b" not in screen
+
+
+def test_a_colour_that_is_forced_makes_no_screen_of_a_pipe(sidecar: SidecarProcess) -> None:
+    """FORCE_COLOR is a wish for colours."""
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm"}
+    with requests_until_left(sidecar):
+        process = subprocess.Popen(
+            command(sidecar, "top", "--interval", "0.2"), stdout=subprocess.PIPE, env=environment
+        )
+        assert process.stdout is not None
+        with process.stdout:
+            lines = [process.stdout.readline() for _ in range(4)]
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+    assert b"\x1b[?1049h" not in b"".join(lines)
+
+
 def test_top_refreshes_in_place_on_a_terminal_until_ctrl_c(sidecar: SidecarProcess) -> None:
     """On a pseudo terminal: the other screen, the routes, and back again."""
+    screen = _on_a_terminal(sidecar, {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"})
+    assert b"\x1b[?1049h" in screen
+    assert b"\x1b[?1049l" in screen
+
+
+def _on_a_terminal(sidecar: SidecarProcess, environment: dict[str, str]) -> bytes:
+    """What `sidecar top` writes until it has shown a route three times and is interrupted."""
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
     with requests_until_left(sidecar):
         process = subprocess.Popen(
             command(sidecar, "top", "--interval", "0.2"), stdin=terminal, stdout=terminal, stderr=terminal,
@@ -226,6 +256,5 @@ def test_top_refreshes_in_place_on_a_terminal_until_ctrl_c(sidecar: SidecarProce
             process.kill()
             process.wait(30)
             os.close(controller)
-    assert b"\x1b[?1049h" in screen
-    assert b"\x1b[?1049l" in screen
     assert b"Traceback" not in screen
+    return screen
