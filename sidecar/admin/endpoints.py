@@ -122,7 +122,7 @@ class Request:
         method: GET, HEAD, POST and so on; HEAD is answered as GET.
         path: Without the query.
         query: First value of every parameter.
-        has_origin: Whether a browser says that a page sent it.
+        is_from_page: Whether a browser says that a page sent it.
         params: All parameters in order.
         accept: Value of `Accept`, or empty.
         accept_encoding: Value of `Accept-Encoding`, or empty.
@@ -131,7 +131,7 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    has_origin: bool = False
+    is_from_page: bool = False
     params: Sequence[tuple[str, str]] = ()
     accept: str = ""
     accept_encoding: str = ""
@@ -173,7 +173,13 @@ class Reply:
     stream: Stream | None = None
 
 
-def request_of(method: str, target: str, has_origin: bool, accept: str = "", accept_encoding: str = "") -> Request:
+def authority_of(target: str) -> str:
+    """The authority of a request's target in absolute form; empty in origin form."""
+    before_query = target.partition("?")[0]
+    return before_query.partition("://")[2].partition("/")[0].rpartition("@")[2]
+
+
+def request_of(method: str, target: str, is_from_page: bool, accept: str = "", accept_encoding: str = "") -> Request:
     """A `Request` from the target of an HTTP request line, in origin or absolute form."""
     path, _, query = target.partition("?")
     if "://" in path:
@@ -182,7 +188,7 @@ def request_of(method: str, target: str, has_origin: bool, accept: str = "", acc
     params = parse_qsl(query, keep_blank_values=True)
     for name, value in params:
         values.setdefault(name, value)
-    return Request(method, path, values, has_origin, tuple(params), accept, accept_encoding)
+    return Request(method, path, values, is_from_page, tuple(params), accept, accept_encoding)
 
 
 def text(status: int, line: str) -> Reply:
@@ -328,9 +334,9 @@ class Endpoints:
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             return _method_not_allowed(methods)
-        if request.method == "POST" and request.has_origin:
+        if request.method == "POST" and request.is_from_page:
             # A web page can make the browser of somebody at this machine POST to the loopback address; curl,
-            # orchestrators and health checks send no Origin (RFC 6454, 7.3).
+            # orchestrators and health checks send neither Origin nor Sec-Fetch-Site.
             return text(HTTPStatus.FORBIDDEN, "requests from web pages may not change anything here")
         if WORKER in request.query and request.method != "POST":
             try:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import cast
 
 import h11
 
-from sidecar.admin.endpoints import Endpoints, Reply, Stream, request_of, text
+from sidecar.admin.endpoints import Endpoints, Reply, Request, Stream, authority_of, request_of, text
+from sidecar.admin.hosts import AllowedHosts
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +34,47 @@ REQUEST_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 120.0
 """Between requests, and for a reader that does not take its answer. Prometheus scrapes every 15 to 60 s."""
 
+_MAX_SHOWN_CHARS = 100
+_HOSTS_HINT = "use localhost or an address, or add the name to admin.hosts"
+
 
 class AdminServer:
-    """The connections of one listener; `protocol` is what the event loop calls for each."""
+    """
+    The connections of one listener; `protocol` is what the event loop calls for each.
 
-    __slots__ = ("_connections", "_endpoints")
+    Args:
+        endpoints: What is answered.
+        hosts: What `Host` may be; None for anything.
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    Attributes:
+        hosts: The same; a new value counts from the next request on.
+    """
+
+    __slots__ = ("_connections", "_endpoints", "hosts")
+
+    def __init__(self, endpoints: Endpoints, hosts: AllowedHosts | None = None) -> None:
+        self.hosts = hosts
         self._endpoints = endpoints
         self._connections: set[AdminProtocol] = set()
 
     def protocol(self) -> asyncio.Protocol:
         """A protocol for one new connection."""
-        return AdminProtocol(self._endpoints, self._connections)
+        return AdminProtocol(self, self._connections)
+
+    async def answer(self, request: Request, authorities: Iterable[str], local: str) -> Reply:
+        """
+        Answer one request.
+
+        Args:
+            authorities: Whom it says that it is for: `Host`, and the authority of an absolute target.
+            local: IP address at which it arrived.
+        """
+        for authority in authorities:
+            if self.hosts is not None and self.hosts.refuses(authority, local):
+                # "The server is unable or unwilling to produce an authoritative response" (RFC 9110, 15.5.20).
+                said = f"this listener is on loopback and not called {authority[:_MAX_SHOWN_CHARS]!a}; {_HOSTS_HINT}"
+                return text(HTTPStatus.MISDIRECTED_REQUEST, said)
+        return await self._endpoints.answer(request)
 
     def close_idle(self) -> None:
         """Close connections that wait for a request, the others after their answer."""
@@ -69,8 +100,8 @@ class AdminProtocol(asyncio.Protocol):
     without a known end is the last of its connection; meanwhile the client is read, to see it leave.
     """
 
-    def __init__(self, endpoints: Endpoints, connections: set[AdminProtocol]) -> None:
-        self._endpoints = endpoints
+    def __init__(self, server: AdminServer, connections: set[AdminProtocol]) -> None:
+        self._server = server
         self._connections = connections
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._request: h11.Request | None = None
@@ -193,12 +224,14 @@ class AdminProtocol(asyncio.Protocol):
         fields: dict[bytes, str] = {}
         for name, value in request.headers:
             fields[name] = f"{fields[name]},{value.decode('latin-1')}" if name in fields else value.decode("latin-1")
-        has_origin = b"origin" in fields
+        # A browser says who made it ask, in one of two ways (RFC 6454, 7.3; Fetch Metadata, 2.4).
+        is_from_page = b"origin" in fields or fields.get(b"sec-fetch-site", "none").lower() != "none"
         accept, encoding = fields.get(b"accept", ""), fields.get(b"accept-encoding", "")
+        target = request.target.decode("latin-1")
+        authorities = (fields.get(b"host", ""), authority_of(target))
         try:
-            reply = await self._endpoints.answer(
-                request_of(method, request.target.decode("latin-1"), has_origin, accept, encoding)
-            )
+            asked = request_of(method, target, is_from_page, accept, encoding)
+            reply = await self._server.answer(asked, authorities, self._local_host())
         except Exception:
             logger.exception("admin_request_failed method=%s target=%r", method, request.target)
             reply = text(500, "the sidecar failed while answering; its log says why")
@@ -221,12 +254,16 @@ class AdminProtocol(asyncio.Protocol):
         self._transport.resume_reading()
         self._advance()
 
+    def _local_host(self) -> str:
+        name = self._transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     async def _pour(self, reply: Reply, stream: Stream) -> None:
         """Send an answer piece by piece, no faster than the client takes it, then close."""
         self._stream = stream
         self._transport.resume_reading()
         headers = [*_fields(reply), (b"connection", b"close")]
-        self._write(self._http.send(h11.Response(status_code=int(reply.status), headers=headers)))
+        self._write(self._http.send(_response(reply.status, headers)))
         while data := await stream.next():
             self._write(self._http.send(h11.Data(data=data)))
             while not self._can_write:
@@ -239,7 +276,7 @@ class AdminProtocol(asyncio.Protocol):
         headers = [*_fields(reply), (b"content-length", b"%d" % len(reply.body))]
         if self._is_draining:
             headers.append((b"connection", b"close"))
-        self._write(self._http.send(h11.Response(status_code=int(reply.status), headers=headers)))
+        self._write(self._http.send(_response(reply.status, headers)))
         if not is_head and reply.body:
             self._write(self._http.send(h11.Data(data=reply.body)))
         self._write(self._http.send(h11.EndOfMessage()))
@@ -265,6 +302,11 @@ class AdminProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _response(status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:
+    # The phrase may be absent (RFC 9112, 4), and then some clients trip over the space that is not.
+    return h11.Response(status_code=int(status), headers=headers, reason=HTTPStatus(status).phrase.encode())
 
 
 def _fields(reply: Reply) -> list[tuple[bytes, bytes]]:

@@ -65,6 +65,7 @@ class WantedListener:
     line: int
     column: int
     path: str
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,10 @@ def read_header(frame: bytes) -> Header:
         hint = "another one was installed meanwhile: restart this one"
         raise FrameError(f"expected a compiler of version {__version__}, found {version}; {hint}")
     try:
-        listeners = (WantedListener(**{**one, "location": tuple(one["location"])}) for one in said["listeners"])
+        listeners = (
+            WantedListener(**{**one, "location": tuple(one["location"]), "hosts": tuple(one["hosts"])})
+            for one in said["listeners"]
+        )
         return Header(**{**said, "listeners": tuple(listeners)})
     except (LookupError, TypeError):
         raise FrameError("expected a header, found other keys") from None

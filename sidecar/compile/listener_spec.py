@@ -30,12 +30,14 @@ class ListenerSpec:
         address: As in the file; with the role, the identity across reloads.
         location: Where in the file it stands, such as `("inbound", "listen", 0)`.
         listener: The data path's part of it; None for metrics and admin.
+        hosts: Of metrics and admin: by which names it may be called besides those of loopback.
     """
 
     role: Role
     address: str
     location: tuple[str | int, ...]
     listener: Listener | None = None
+    hosts: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[Role, str]:

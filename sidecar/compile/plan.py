@@ -207,7 +207,7 @@ def _listener(wanted: WantedListener) -> ListenerSpec:
     if role in (Role.INBOUND, Role.OUTBOUND):
         direction = Direction.INBOUND if role is Role.INBOUND else Direction.OUTBOUND
         listener = Listener(direction, wanted.address, wanted.host.encode() if wanted.host is not None else None)
-    return ListenerSpec(role, wanted.address, wanted.location, listener)
+    return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.hosts)
 
 
 def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:

@@ -103,8 +103,9 @@ def _check_listeners(config: Config, report: Report) -> None:
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
         if side is not None:
             wanted += [((name, "listen", i, "address"), spec.address, name) for i, spec in enumerate(side.listen)]
-    wanted.append((("admin", "listen"), config.admin.listen, "admin"))
-    wanted.append((("telemetry", "metrics", "listen"), config.telemetry.metrics.listen, "telemetry.metrics"))
+    wanted += [(("admin", "listen", i), address, "admin") for i, address in enumerate(config.admin.listen)]
+    metrics = config.telemetry.metrics.listen
+    wanted += [(("telemetry", "metrics", "listen", i), one, "telemetry.metrics") for i, one in enumerate(metrics)]
     by_port: dict[int, list[tuple[str, str, str]]] = {}
     for location, address, owner in wanted:
         host, port = split_address(address)

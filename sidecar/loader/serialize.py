@@ -79,18 +79,27 @@ def _listeners(loaded: Loaded) -> tuple[WantedListener, ...]:
                 continue
             location = (name, "listen", index, "address")
             found.append(_wanted(loaded, name, spec.address, location, host.decode() if host is not None else None))
-    found.append(_wanted(loaded, "metrics", config.telemetry.metrics.listen, ("telemetry", "metrics", "listen")))
-    found.append(_wanted(loaded, "admin", config.admin.listen, ("admin", "listen")))
+    hosts = tuple(config.admin.hosts)
+    for role, at, addresses in (
+        ("metrics", ("telemetry", "metrics", "listen"), config.telemetry.metrics.listen),
+        ("admin", ("admin", "listen"), config.admin.listen),
+    ):
+        found += (_wanted(loaded, role, one, (*at, index), hosts=hosts) for index, one in enumerate(addresses))
     if problems:
         raise ConfigError(problems)
     return tuple(found)
 
 
 def _wanted(
-    loaded: Loaded, role: str, address: str, location: tuple[int | str, ...], host: str | None = None
+    loaded: Loaded,
+    role: str,
+    address: str,
+    location: tuple[int | str, ...],
+    host: str | None = None,
+    hosts: tuple[str, ...] = (),
 ) -> WantedListener:
     place = loaded.problem_at(location, "")
-    return WantedListener(role, address, host, location, place.line, place.column, place.path)
+    return WantedListener(role, address, host, location, place.line, place.column, place.path, hosts)
 
 
 # --- pickles ---------------------------------------------------------------------------------------------------

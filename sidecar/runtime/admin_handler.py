@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.admin.endpoints import Endpoints
+from sidecar.admin.hosts import AllowedHosts
 from sidecar.admin.server import AdminServer
 from sidecar.compile.listener_spec import ListenerSpec
 
@@ -12,12 +13,13 @@ class AdminConnectionHandler:
 
     __slots__ = ("_server", "protocol")
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._server = AdminServer(endpoints)
+    def __init__(self, endpoints: Endpoints, spec: ListenerSpec) -> None:
+        self._server = AdminServer(endpoints, AllowedHosts(spec.address, spec.hosts))
         self.protocol = self._server.protocol
 
     def update(self, spec: ListenerSpec) -> None:
-        """Nothing here depends on the configuration."""
+        """The names by which it is called may be others."""
+        self._server.hosts = AllowedHosts(spec.address, spec.hosts)
 
     def announce(self) -> None:
         """Nothing: whoever asks here wants to know how it is until the end."""

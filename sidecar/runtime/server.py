@@ -31,7 +31,7 @@ from sidecar.runtime.listeners import ConnectionHandler
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.takeover import Offer, Predecessor, meeting_point
+from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -181,15 +181,15 @@ class Sidecar(Process):
 
     async def _meet(self, specs: Sequence[ListenerSpec]) -> Predecessor | None:
         """The sidecar that this one takes over from, if there is one."""
-        predecessor = Predecessor(meeting_point(specs))
+        predecessor = Predecessor(meeting_points(specs))
         self._predecessor = predecessor if await predecessor.meet() else None
         return self._predecessor
 
     def _renew_offer(self) -> None:
-        """Offer what is open to a successor, under the admin address in force, which a reload may have changed."""
-        address = meeting_point([opened.spec for opened in self.reloader.listeners.current.values()])
-        if self.state == "LIVE" and address and address != self._offer.address:
-            self._offer.open(address)
+        """Offer what is open to a successor, under the admin addresses in force, which a reload may have changed."""
+        addresses = meeting_points([opened.spec for opened in self.reloader.listeners.current.values()])
+        if self.state == "LIVE" and addresses and addresses != self._offer.addresses:
+            self._offer.open(addresses)
 
     async def _drain_all(self) -> None:
         budget = self._drain_timeout_s()
@@ -253,9 +253,9 @@ class Sidecar(Process):
 
     def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
         if spec.role is Role.METRICS:
-            return AdminConnectionHandler(Endpoints.read_only(self.views))
+            return AdminConnectionHandler(Endpoints.read_only(self.views), spec)
         if spec.role is Role.ADMIN:
-            return AdminConnectionHandler(Endpoints.everything(self.views))
+            return AdminConnectionHandler(Endpoints.everything(self.views), spec)
         assert self.reloader.live is not None
         return ProxyConnectionHandler(self.reloader.live, spec, self._loop)
 

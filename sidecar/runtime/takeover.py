@@ -13,9 +13,9 @@ second's to accept, where SO_REUSEPORT would reset them when the first closes it
 backlog of its own). And no port has to be bound with SO_REUSEPORT, so one that a stranger holds stays an error.
 
 The two meet at an abstract Unix socket (unix(7)): it lives in the network namespace, as the ports do, and needs no
-file. Its name holds the address of the admin listener, which tells the sidecars of one namespace apart. Each side asks
-the kernel who the other is: only the same user may hand over or take over. A second that fails before "go", for
-whatever reason, leaves the first as it was.
+file. Its name holds the address of an admin listener, which tells the sidecars of one namespace apart; of several
+addresses, one in common is enough. Each side asks the kernel who the other is: only the same user may hand over or take
+over. A second that fails before "go", for whatever reason, leaves the first as it was.
 """
 
 from __future__ import annotations
@@ -88,34 +88,38 @@ class Offer:
         self._listeners = listeners
         self._on_taken = on_taken
         self._is_taken = False
-        self._sock: socket.socket | None = None
-        self._task: asyncio.Task[None] | None = None
-        self.address = ""
+        self._socks: list[socket.socket] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.addresses: tuple[str, ...] = ()
 
-    def open(self, address: str) -> None:
-        """Be found by the address of the admin listener; a name that is taken is logged and not offered."""
+    def open(self, addresses: Sequence[str]) -> None:
+        """Be found by the addresses of the admin listeners; a name that is taken is logged and not offered."""
         self.close()
-        self.address = address
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            sock.bind(_name(address))
-            sock.listen(1)
-        except OSError as error:
-            sock.close()
-            logger.warning(event("takeover_not_offered", address=address, error=str(error)))
-            return
-        self._sock = sock
-        self._task = self._loop.create_task(self._serve(sock), name="takeover")
+        self.addresses = tuple(addresses)
+        for address in addresses:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            try:
+                sock.bind(_name(address))
+                sock.listen(1)
+            except OSError as error:
+                sock.close()
+                logger.warning(event("takeover_not_offered", address=address, error=str(error)))
+                continue
+            self._socks.append(sock)
+            self._tasks.append(self._loop.create_task(self._serve(sock), name="takeover"))
 
     def close(self) -> None:
         """Offer nothing more."""
-        self.address = ""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        self.addresses = ()
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        self._give_up_names()
+
+    def _give_up_names(self) -> None:
+        for sock in self._socks:
+            sock.close()
+        self._socks.clear()
 
     async def _serve(self, sock: socket.socket) -> None:
         while not self._is_taken:
@@ -138,14 +142,15 @@ class Offer:
         if await self._loop.sock_recv(peer, len(_GO)) != _GO:
             logger.warning(event("takeover_given_up", error="the successor did not start"))
             return
+        if self._is_taken:
+            logger.warning(event("takeover_refused", reason="another one has it"))
+            return
         self._is_taken = True
         for one in self._listeners():
             one.disown()
         self._on_taken()
-        if self._sock is not None:
-            # Before the answer, after which the successor wants the name.
-            self._sock.close()
-            self._sock = None
+        # Before the answer, after which the successor wants the names.
+        self._give_up_names()
         with suppress(OSError):
             peer.send(_DONE)
 
@@ -155,15 +160,15 @@ class Predecessor:
     A live process whose sockets are inherited.
 
     Args:
-        address: Of its admin listener.
+        addresses: Of this process's admin listeners, one of which is one of its.
         workers: How many this sidecar has; one that has more cannot be taken over, for somebody must accept from each
             of its sockets.
     """
 
     is_lent = False
 
-    def __init__(self, address: str, workers: int = 1) -> None:
-        self._address = address
+    def __init__(self, addresses: Sequence[str], workers: int = 1) -> None:
+        self._addresses = tuple(addresses)
         self._workers = workers
         self._sock: socket.socket | None = None
         self.inherited: dict[tuple[Role, str], list[socket.socket]] = {}
@@ -200,11 +205,14 @@ class Predecessor:
             self._sock = None
 
     def _meet(self) -> bool:
+        return any(self._meet_at(address) for address in self._addresses)
+
+    def _meet_at(self, address: str) -> bool:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.settimeout(PATIENCE_S)
             try:
-                sock.connect(_name(self._address))
+                sock.connect(_name(address))
             except ConnectionRefusedError:
                 sock.close()
                 return False
@@ -223,7 +231,7 @@ class Predecessor:
         except (OSError, ValueError, TakeoverError) as error:
             sock.close()
             self.close()
-            raise TakeoverError(f"cannot take over from the sidecar at {self._address}: {error}") from None
+            raise TakeoverError(f"cannot take over from the sidecar at {address}: {error}") from None
         self._sock = sock
         return True
 
@@ -242,9 +250,9 @@ class Predecessor:
             self.close()
 
 
-def meeting_point(specs: Sequence[ListenerSpec]) -> str:
-    """By which two sidecars recognise each other: the admin address; empty where the system chooses the port."""
-    return next((one.address for one in specs if one.role is Role.ADMIN and not one.address.endswith(":0")), "")
+def meeting_points(specs: Sequence[ListenerSpec]) -> tuple[str, ...]:
+    """By which two sidecars recognise each other: the admin addresses, but those whose port the system chooses."""
+    return tuple(one.address for one in specs if one.role is Role.ADMIN and not one.address.endswith(":0"))
 
 
 def _name(address: str) -> str:

@@ -61,7 +61,7 @@ class GroupReloader(ConfigLoader):
     async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
         if self.is_closed:
             raise ClosedError()
-        specs = [ListenerSpec(Role(one.role), one.address, one.location) for one in header.listeners]
+        specs = [ListenerSpec(Role(one.role), one.address, one.location, hosts=one.hosts) for one in header.listeners]
         try:
             change = await self._listeners.open(specs)
         except ListenerError as error:

@@ -28,7 +28,7 @@ from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.listeners import ConnectionHandler, Listeners
 from sidecar.runtime.process import Process
-from sidecar.runtime.takeover import Offer, Predecessor, meeting_point
+from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
 from sidecar.workers.group import Group
 from sidecar.workers.reload import OWN, GroupReloader
 from sidecar.workers.sockets import Sockets
@@ -195,25 +195,24 @@ class Supervisor(Process):
 
     async def _meet(self, specs: Sequence[ListenerSpec]) -> Predecessor | None:
         """The sidecar that this one takes over from, if there is one."""
-        predecessor = Predecessor(meeting_point(specs), self.count)
+        predecessor = Predecessor(meeting_points(specs), self.count)
         self.sockets.predecessor = predecessor if await predecessor.meet() else None
         return self.sockets.predecessor
 
     async def _be_found(self) -> None:
-        """Offer what is open to a successor, under the admin address in force, which a reload may have changed."""
+        """Offer what is open to a successor, under the admin addresses in force, which a reload may have changed."""
         while self.state == "LIVE":
-            address = meeting_point([opened.spec for opened in self.listeners.current.values()])
-            if address and address != self._offer.address:
-                self._offer.open(address)
+            addresses = meeting_points([opened.spec for opened in self.listeners.current.values()])
+            if addresses and addresses != self._offer.addresses:
+                self._offer.open(addresses)
             await asyncio.sleep(OFFER_PERIOD_S)
 
     # --- parts -------------------------------------------------------------------------------------------------
 
     def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
         is_public = spec.role is Role.METRICS
-        return AdminConnectionHandler(
-            Endpoints.read_only(self._views) if is_public else Endpoints.everything(self._views)
-        )
+        endpoints = Endpoints.read_only(self._views) if is_public else Endpoints.everything(self._views)
+        return AdminConnectionHandler(endpoints, spec)
 
     def _drain_timeout_s(self) -> float:
         return max((float(member.facts.get("drain_timeout_s", 0.0)) for member in self.group.live), default=0.0)

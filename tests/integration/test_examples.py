@@ -206,7 +206,7 @@ class TestKubernetes:
         assert sidecar["restartPolicy"] == "Always"
         ports = {port["name"]: port["containerPort"] for port in sidecar["ports"]}
         config = _config(_kubernetes()["ConfigMap"]["data"]["sidecar.yaml"], "sidecar.yaml")
-        assert config.telemetry.metrics.listen.endswith(f":{ports['metrics']}")
+        assert config.telemetry.metrics.listen == [f"0.0.0.0:{ports['metrics']}"]
         assert config.inbound is not None
         assert [spec.address for spec in config.inbound.listen] == [f"0.0.0.0:{ports['inbound']}"]
         probes = {name: sidecar[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}

@@ -42,7 +42,7 @@ from sidecar.config.values.addresses import (
     HttpUrl,
     IpAddress,
     ListenAddress,
-    TcpListenAddress,
+    TcpListenAddresses,
 )
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
@@ -270,7 +270,14 @@ class Drain(Model):
 class Admin(Model):
     """The administrative interface."""
 
-    listen: TcpListenAddress = setting("127.0.0.1:9901", "Address; keep it on loopback: it can stop the process.")
+    listen: TcpListenAddresses = setting(
+        ["127.0.0.1:9901"], "An address, or a list; keep it on loopback: it can stop the process.", "127.0.0.1:9901"
+    )
+    hosts: Annotated[list[HostPattern], OneOrMany(may_be_empty=True)] = setting(
+        [],
+        "Hosts by which listeners on loopback may be called, those of metrics included, besides `localhost`,"
+        " `*.localhost` and addresses.",
+    )
 
 
 class TestRequest(Model):

@@ -9,7 +9,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from sidecar.config.problems import did_you_mean
-from sidecar.config.values.addresses import HttpUrl, TcpListenAddress
+from sidecar.config.values.addresses import HttpUrl, TcpListenAddresses
 from sidecar.config.values.base import Model, OneOrMany, Reads, expected, refused, setting
 from sidecar.config.values.units import PositiveDuration, Ratio, choice, value_of
 from sidecar.config.values.words import Part
@@ -109,7 +109,7 @@ LogFormat = Annotated[str, Reads(parse_log_format, {"anyOf": [{"enum": ["json", 
 class Metrics(Model):
     """Metrics and health."""
 
-    listen: TcpListenAddress = setting("0.0.0.0:15020", "Address; read-only.")
+    listen: TcpListenAddresses = setting(["0.0.0.0:15020"], "An address, or a list; read-only.", "0.0.0.0:15020")
     compat: Annotated[list[Compat], OneOrMany(may_be_empty=True), _Once()] = setting(
         [], "Metrics by the names of other meshes, beside our own: `envoy`, `istio`, `linkerd`, `appmesh`."
     )

@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from sidecar.config.values.base import Reads, expected, refused
+from sidecar.config.values.base import OneOrMany, Reads, expected, refused
 from sidecar.config.yaml.scalars import Spelled
 
 # RFC 952 and RFC 1123, section 2.1, and the underscore, which Compose and Windows put in names.
@@ -181,6 +181,7 @@ IpAddress = Annotated[str, Reads(parse_ip, {"type": "string"})]
 ListenAddress = Annotated[str, address(lowest_port=0, example="127.0.0.1:15001")]
 """Port 0: the system chooses one."""
 TcpListenAddress = Annotated[str, address(lowest_port=0, unix=False, example="127.0.0.1:9901")]
+TcpListenAddresses = Annotated[list[TcpListenAddress], OneOrMany()]
 EndpointAddress = Annotated[str, address()]
 DnsAddress = Annotated[str, address(unix=False, example="shop.default.svc.cluster.local:8080")]
 Authority = Annotated[str, Reads(parse_authority, {"type": "string"})]

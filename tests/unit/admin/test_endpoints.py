@@ -16,8 +16,8 @@ ADMIN_READS = [*READ_ONLY, "/server_info", "/config", "/routes", "/upstreams", "
 MUTATIONS = ["/reload", "/drain", "/quitquitquit"]
 
 
-def ask(endpoints: Endpoints, method: str, target: str, has_origin: bool = False) -> Reply:
-    return asyncio.run(endpoints.answer(request_of(method, target, has_origin)))
+def ask(endpoints: Endpoints, method: str, target: str, is_from_page: bool = False) -> Reply:
+    return asyncio.run(endpoints.answer(request_of(method, target, is_from_page)))
 
 
 @pytest.mark.parametrize("path", ADMIN_READS)
@@ -53,7 +53,7 @@ def test_whatever_changes_something_must_be_post(path: str) -> None:
 def test_a_web_page_cannot_change_anything(path: str) -> None:
     """A POST with an Origin field, which only browsers send, is refused."""
     process = FakeProcess()
-    assert ask(Endpoints.everything(process), "POST", path, has_origin=True).status == 403
+    assert ask(Endpoints.everything(process), "POST", path, is_from_page=True).status == 403
     assert process.calls == []
 
 

@@ -10,17 +10,18 @@ import uvloop
 
 from sidecar.admin import server as admin_server
 from sidecar.admin.endpoints import Endpoints
+from sidecar.admin.hosts import AllowedHosts
 from sidecar.admin.server import AdminServer
 from tests.unit.admin.process import FakeProcess
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter, AdminServer], Awaitable[None]]
 
 
-def converse(conversation: Conversation, process: FakeProcess | None = None) -> None:
+def converse(conversation: Conversation, process: FakeProcess | None = None, hosts: AllowedHosts | None = None) -> None:
     """Run a conversation with a server of its own, which must be left without connections."""
 
     async def run() -> None:
-        admin = AdminServer(Endpoints.everything(process or FakeProcess()))
+        admin = AdminServer(Endpoints.everything(process or FakeProcess()), hosts)
         server = await asyncio.get_running_loop().create_server(admin.protocol, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         try:
@@ -217,3 +218,79 @@ def test_a_client_that_half_closes_still_gets_its_answer() -> None:
         assert await reader.read() == b""
 
     converse(conversation)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "line"),
+    [
+        (get("/live"), b"HTTP/1.1 200 OK"),
+        (get("/nowhere"), b"HTTP/1.1 404 Not Found"),
+        (get("/reload"), b"HTTP/1.1 405 Method Not Allowed"),
+        (get("/tap?limit=x"), b"HTTP/1.1 400 Bad Request"),
+        (b"nonsense\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+        (get("/tap"), b"HTTP/1.1 200 OK"),
+    ],
+)
+def test_every_status_line_has_a_phrase(request_bytes: bytes, line: bytes) -> None:
+    """RFC 9112, 4; also where an answer has no end."""
+
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: AdminServer) -> None:
+        writer.write(request_bytes)
+        assert await reader.readline() == line + b"\r\n"
+
+    converse(conversation)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /config HTTP/1.1\r\nHost: evil.example:9901\r\n\r\n", 421),
+        (b"POST /quitquitquit HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
+        (b"GET http://evil.example/config HTTP/1.1\r\nHost: localhost\r\n\r\n", 421),
+        (b"GET http://localhost/live HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
+        (b"GET /live HTTP/1.1\r\nHost: localhost:9901\r\n\r\n", 200),
+        (b"GET /live HTTP/1.1\r\nHost: [::1]\r\n\r\n", 200),
+        (b"GET /live HTTP/1.1\r\nHost:\r\n\r\n", 200),
+        (b"GET /live HTTP/1.0\r\n\r\n", 200),
+        (b"GET /live HTTP/1.1\r\nHost: allowed\r\n\r\n", 200),
+    ],
+)
+def test_a_page_that_rebinds_its_name_is_refused(request_bytes: bytes, status: int) -> None:
+    """DNS rebinding: `Host` is the page's own, wherever it resolves to."""
+    process = FakeProcess()
+
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: AdminServer) -> None:
+        writer.write(request_bytes)
+        answered, _fields, body = await read_reply(reader)
+        assert answered == status
+        if status == 421:
+            assert b"'evil.example" in body
+            assert b"admin.hosts" in body
+
+    converse(conversation, process, AllowedHosts("127.0.0.1:0", ["allowed"]))
+    assert process.calls == []
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        ("Origin: http://localhost:9901\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+        ("Sec-Fetch-Site: same-site\r\n", 403),
+        ("Sec-Fetch-Site: same-origin\r\n", 403),
+        ("Sec-Fetch-Site: none\r\n", 200),
+        ("", 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/reload", "/drain", "/quitquitquit", "/logging?level=debug"])
+def test_no_page_makes_a_browser_change_anything(path: str, field: str, status: int) -> None:
+    """Browsers that send no Origin with a form say by another field where it came from."""
+    process = FakeProcess()
+
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: AdminServer) -> None:
+        writer.write(get(path, "POST", field + "Content-Length: 0\r\n"))
+        assert (await read_reply(reader))[0] == status
+
+    converse(conversation, process)
+    assert status == 200 or process.calls == []

@@ -322,7 +322,7 @@ def test_listeners_on_different_families_or_chosen_ports_do_not_clash() -> None:
         "service: s\ninbound: {app: 'h:1', listen: ['0.0.0.0:1', '[::]:1', '127.0.0.1:0']}\n"
         "outbound: {listen: ['127.0.0.1:2', '127.0.0.2:2', '127.0.0.1:0']}\nadmin: {listen: '127.0.0.1:0'}\n"
     )
-    assert load_text(text.encode(), "f", {}).admin.listen == "127.0.0.1:0"
+    assert load_text(text.encode(), "f", {}).admin.listen == ["127.0.0.1:0"]
 
 
 def test_an_inbound_route_needs_no_action_when_there_is_an_app() -> None:

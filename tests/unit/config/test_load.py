@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (limits.header_timeout, limits.idle_timeout, config.drain.timeout) == (10.0, 300.0, 20.0)
     assert (limits.client_idle_timeout, limits.stream_idle_timeout, limits.tunnel_idle_timeout) == (None, None, None)
     assert limits.on_client_reset == "cancel"
-    assert (config.admin.listen, config.telemetry.metrics.listen) == ("127.0.0.1:9901", "0.0.0.0:15020")
+    assert (config.admin.listen, config.telemetry.metrics.listen) == (["127.0.0.1:9901"], ["0.0.0.0:15020"])
     traces, log = config.telemetry.traces, config.telemetry.access_log
     assert (traces.otlp_endpoint, traces.sample, log.path, log.format) == (None, None, "/dev/stdout", "json")
     upstream = outbound("{}").upstreams["a"]
