@@ -17,9 +17,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from sidecar.exchange import Direction
+from sidecar.telemetry.otlp_target import Target
 from sidecar.telemetry.resource import encoded_resource, service_attributes
 from sidecar.telemetry.traces import spans, tracecontext
-from sidecar.telemetry.traces.export import Exporter, SpanLosses, Target
+from sidecar.telemetry.traces.export import Exporter, SpanLosses
 from sidecar.telemetry.traces.spans import Agent, Authority, Destination, Peer, SpanTemplate
 
 ROUNDS, SPANS = 9, 10_000

@@ -10,11 +10,13 @@ import sys
 import click
 
 from sidecar.compile.dry_run import dry_run
+from sidecar.compile.telemetry import telemetry_settings
 from sidecar.config.load import load_source
 from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
 from sidecar.loader.serialize import write_frames
+from sidecar.telemetry.settings import resolve
 
 PROBLEMS = 1
 CANNOT_READ = 2
@@ -28,7 +30,8 @@ def check(file: str, as_json: bool) -> None:
     Check a configuration FILE (`-`: standard input) without using it, and run its tests.
 
     Every problem is a line `file:line:column: path: message; hint` on standard error. The exit code is 0 when the
-    file is good, 1 when it has problems, 2 when it cannot be read.
+    file is good, 1 when it has problems, 2 when it cannot be read. Of a good file, a line tells of each OTEL_* variable
+    of this environment that would have no effect.
     """
     try:
         source = _read_standard_input() if file == "-" else read_source(file)
@@ -41,10 +44,13 @@ def check(file: str, as_json: bool) -> None:
         _tell_problems(error, as_json)
         sys.exit(PROBLEMS)
     config = loaded.config
+    warnings = resolve(telemetry_settings(config), os.environ).complaints
     counts = {"routes": _count_routes(config), "upstreams": len(config.upstreams), "tests": len(config.tests)}
     if as_json:
-        print(json.dumps({"ok": True, "problems": [], **counts}))
+        print(json.dumps({"ok": True, "problems": [], "warnings": warnings, **counts}))
     else:
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         print("ok: " + ", ".join(_counted(number, noun.removesuffix("s")) for noun, number in counts.items()))
 
 

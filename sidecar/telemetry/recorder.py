@@ -79,6 +79,7 @@ class Telemetry:
         self._slow_ns = self._log_below = 0
         self._cache = FormCache()
         self._environment = environment
+        self._complaints: tuple[str, ...] = ()
         self._sinks = Sinks(environment)
         self.numbers = Scrape(
             self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams, self._sinks,
@@ -103,6 +104,10 @@ class Telemetry:
         """Follow a reload. Files and collectors that did not change are kept; old ones are flushed and let go."""
         resolved = resolve(settings, self._environment)
         self._sinks.apply(settings, resolved)
+        for line in resolved.complaints:
+            if line not in self._complaints:  # at the start, and when a reload makes it true
+                log.warning("%s", line)
+        self._complaints = resolved.complaints
         self._effective = resolved.effective
         self._follows_parent = resolved.sampler.follows_parent
         self._sample_below = resolved.sampler.root_below

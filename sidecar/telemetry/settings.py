@@ -7,14 +7,12 @@ was decided is remembered with its source, and what was overruled, for whoever a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sidecar.telemetry.traces.export import Target, target_of
+from sidecar.telemetry.otel_variables import Variables
+from sidecar.telemetry.otlp_target import Target, decide
 from sidecar.telemetry.traces.propagation import NAMES as PROPAGATORS
-
-log = logging.getLogger("sidecar.telemetry")
 
 RATIO_ONE = 1 << 64
 """`Sampler.root_below` at which every trace is sampled."""
@@ -92,26 +90,26 @@ class Resolved:
     Attributes:
         target: Where spans go, or None.
         effective: Setting by name: `value`, `source`, and `overruled`, which lists what said otherwise.
+        complaints: Lines about what variables say and nobody understands; each counts as unset.
     """
 
     target: Target | None
     sampler: Sampler
     propagators: tuple[str, ...]
     effective: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    complaints: tuple[str, ...] = ()
 
 
 def resolve(settings: TelemetrySettings, environment: Mapping[str, str]) -> Resolved:
-    """
-    Decide between the file and the environment.
-
-    What a variable says and nobody understands costs a line in the log and counts as unset.
-    """
-    target, endpoint = _target(settings, environment)
-    sampler, sampling = _sampler(settings, environment)
-    propagators, propagation = _propagators(settings, environment)
+    """Decide between the file and the environment."""
+    variables = Variables(environment)
+    target, source, said = decide(settings.otlp_endpoint, variables)
+    endpoint = _decided(target.shown if target else None, source, said)
+    sampler, sampling = _sampler(settings, variables)
+    propagators, propagation = _propagators(settings, variables)
     effective = {"traces.otlp_endpoint": endpoint, "traces.sampler": sampling, "traces.propagators": propagation}
     effective |= _service(settings, environment)
-    return Resolved(target, sampler, propagators, effective)
+    return Resolved(target, sampler, propagators, effective, tuple(variables.complaints))
 
 
 def _decided(value: object, source: str, candidates: Mapping[str, object]) -> dict[str, object]:
@@ -121,46 +119,23 @@ def _decided(value: object, source: str, candidates: Mapping[str, object]) -> di
     return entry | {"overruled": overruled} if overruled else entry
 
 
-_FILE_ENDPOINT = "telemetry.traces.otlp_endpoint"
-_ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_DISABLED = "OTEL_SDK_DISABLED"
-
-
-def _target(settings: TelemetrySettings, environment: Mapping[str, str]) -> tuple[Target | None, dict[str, object]]:
-    said: dict[str, object] = {}
-    try:
-        target = target_of(settings.otlp_endpoint, environment)
-    except ValueError as error:
-        log.error("span_export_off error=%s", error)
-        target = None
-    if settings.otlp_endpoint:
-        said[_FILE_ENDPOINT] = target.shown if target else None
-    # The variables' URLs may hold secrets; the one that wins is shown without them, the others only named.
-    said |= {name: "set" for name in _ENDPOINT_VARIABLES if environment.get(name)}
-    is_disabled = environment.get(_DISABLED, "").strip().lower() == "true"
-    if is_disabled:
-        said = {**said, _DISABLED: True}
-        if not settings.otlp_endpoint:
-            return None, _decided(None, _DISABLED, said)
-    source = next(iter(said), "default")
-    return target, _decided(target.shown if target else None, source, said)
-
-
-def _sampler(settings: TelemetrySettings, environment: Mapping[str, str]) -> tuple[Sampler, dict[str, object]]:
+def _sampler(settings: TelemetrySettings, variables: Variables) -> tuple[Sampler, dict[str, object]]:
     said: dict[str, object] = {}
     if settings.sample is not None:
         said["telemetry.traces.sample"] = settings.sample
-    name = environment.get("OTEL_TRACES_SAMPLER", "").strip()
-    argument = environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    name = variables.word("OTEL_TRACES_SAMPLER")
+    argument = variables.text("OTEL_TRACES_SAMPLER_ARG")
     if name:
         said["OTEL_TRACES_SAMPLER"] = f"{name} {argument}".strip()
     if settings.sample is not None:
         sampler = _by_name("parentbased_traceidratio", settings.sample)
     elif name in _SAMPLERS:
-        sampler = _by_name(name, _ratio(argument) if name.endswith("traceidratio") else 1.0)
+        sampler = _by_name(name, _ratio(argument, variables) if name.endswith("traceidratio") else 1.0)
     else:
         if name:
-            log.warning("sampler_unknown OTEL_TRACES_SAMPLER=%.60r; expected one of %s", name, " ".join(_SAMPLERS))
+            variables.complain(
+                f"sampler_unknown OTEL_TRACES_SAMPLER={name!r:.60}; expected one of {' '.join(_SAMPLERS)}"
+            )
             del said["OTEL_TRACES_SAMPLER"]
         sampler = _by_name("parentbased_always_on", 1.0)
     shown: dict[str, object] = {"name": sampler.name}
@@ -174,7 +149,7 @@ def _by_name(name: str, ratio: float) -> Sampler:
     return Sampler(name, name.startswith("parentbased_"), root)
 
 
-def _ratio(argument: str) -> float:
+def _ratio(argument: str, variables: Variables) -> float:
     """`OTEL_TRACES_SAMPLER_ARG`: "Each Sampler type defines its own expected input"; 1.0 if unset or invalid."""
     if not argument:
         return 1.0
@@ -183,23 +158,23 @@ def _ratio(argument: str) -> float:
     except ValueError:
         ratio = -1.0
     if not 0.0 <= ratio <= 1.0:
-        log.warning("sampler_argument_invalid OTEL_TRACES_SAMPLER_ARG=%.60r; expected a number from 0 to 1", argument)
+        said = f"OTEL_TRACES_SAMPLER_ARG={argument!r:.60}"
+        variables.complain(f"sampler_argument_invalid {said}; expected a number from 0 to 1")
         return 1.0
     return ratio
 
 
-def _propagators(
-    settings: TelemetrySettings, environment: Mapping[str, str]
-) -> tuple[tuple[str, ...], dict[str, object]]:
+def _propagators(settings: TelemetrySettings, variables: Variables) -> tuple[tuple[str, ...], dict[str, object]]:
     said: dict[str, object] = {}
     if settings.propagators is not None:
         said["telemetry.traces.propagators"] = list(settings.propagators)
-    written = environment.get("OTEL_PROPAGATORS", "")
+    written = variables.word("OTEL_PROPAGATORS")
     names = list(dict.fromkeys(name.strip() for name in written.split(",") if name.strip()))
     # "Values MUST be deduplicated"; `none` is none; `baggage` and others pass through as any field does.
     unknown = [name for name in names if name not in (*PROPAGATORS, "none", "baggage")]
     if unknown:
-        log.warning("propagators_unknown OTEL_PROPAGATORS=%.60r; known are %s", unknown, " ".join(PROPAGATORS))
+        known_names = " ".join(PROPAGATORS)
+        variables.complain(f"propagators_unknown OTEL_PROPAGATORS={unknown!r:.60}; known are {known_names}")
     known = tuple(name for name in names if name in PROPAGATORS)
     if known or "none" in names:
         said["OTEL_PROPAGATORS"] = list(known)

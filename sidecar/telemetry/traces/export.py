@@ -17,14 +17,18 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sidecar import __version__
 from sidecar.telemetry.background import Background
+from sidecar.telemetry.otlp_target import Target
 from sidecar.telemetry.traces.protobuf import delimited, length
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("sidecar.telemetry")
 
@@ -34,7 +38,6 @@ _PERIOD_S = 0.5
 _WAKE_BYTES = 512 * 1024
 _MAX_BATCH_SPANS = 2048
 _MAX_BATCH_BYTES = 1024 * 1024
-_TIMEOUT_S = 10.0  # OTEL_EXPORTER_OTLP_TIMEOUT's default
 _MAX_TRIES = 5
 _FIRST_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 30.0
@@ -55,77 +58,6 @@ class SpanLosses:
         self.unavailable = 0
         self.rejected = 0
         self.shutdown = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """
-    Where spans go.
-
-    Attributes:
-        url: Whole URL, `http` or `https`, path included.
-        headers: To send with each batch, such as a token; never logged.
-        is_compressed: Whether batches are gzipped.
-    """
-
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    is_compressed: bool
-
-    @property
-    def shown(self) -> str:
-        """The URL as the log may show it: without user information and query, which could be secrets."""
-        return _shown(self.url)
-
-
-def target_of(endpoint: str | None, environment: Mapping[str, str]) -> Target | None:
-    """
-    Where spans go: the file's endpoint, else the environment's; None when neither names one.
-
-    `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is used as it is; to `OTEL_EXPORTER_OTLP_ENDPOINT` and the file's endpoint
-    `/v1/traces` is added, unless the file's already ends so. Compression is `OTEL_EXPORTER_OTLP_COMPRESSION` if set;
-    else gzip, but none to this machine, where it would only cost both sides CPU.
-
-    Raises:
-        ValueError: The URL is not http or https, has no host, or a header cannot be sent.
-    """
-    url = endpoint or ""
-    if not url and not (url := environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")):
-        url = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-        url = url and url.rstrip("/") + "/v1/traces"
-    elif endpoint and not url.rstrip("/").endswith("/v1/traces"):
-        url = url.rstrip("/") + "/v1/traces"
-    if not url:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port is not None and parts.port < 1):
-        raise ValueError(f"expected an http or https URL of a collector, got {_shown(url)!r}")
-    compression = environment.get("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION") or environment.get(
-        "OTEL_EXPORTER_OTLP_COMPRESSION"
-    )
-    # Compressing for this machine would cost both sides CPU and save nothing.
-    is_local = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-    is_compressed = compression == "gzip" if compression else not is_local
-    given = environment.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environment.get("OTEL_EXPORTER_OTLP_HEADERS", "")
-    return Target(url, _headers(given), is_compressed)
-
-
-def _headers(given: str) -> tuple[tuple[str, str], ...]:
-    """`key1=value1,key2=value2`, percent-encoded as W3C Baggage (OTLP exporter specification)."""
-    pairs = []
-    for pair in given.split(","):
-        key, equals, value = pair.partition("=")
-        if equals and key.strip():
-            name, content = unquote(key.strip()), unquote(value.strip())
-            if not name.isascii() or not (name + content).isprintable() or any(ord(char) > 255 for char in content):
-                raise ValueError(f"expected a header that can be sent in OTEL_EXPORTER_OTLP_HEADERS, got {name!r}")
-            pairs.append((name, content))
-    return tuple(pairs)
-
-
-def _shown(url: str) -> str:
-    scheme, slashes, rest = url.partition("//")
-    return scheme + slashes + rest.partition("?")[0].rpartition("@")[2]
 
 
 class Exporter(Background):
@@ -275,9 +207,15 @@ class Exporter(Background):
         parts = urlsplit(self.target.url)
         if self._connection is None:
             assert parts.hostname is not None
-            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-            timeout_s = max(0.1, min(_TIMEOUT_S, self._deadline - time.monotonic()))
-            self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+            timeout_s = max(0.1, min(self.target.timeout_s, self._deadline - time.monotonic()))
+            limit_s = None if timeout_s == float("inf") else timeout_s
+            if parts.scheme == "https":
+                context = _tls(self.target)
+                self._connection = http.client.HTTPSConnection(
+                    parts.hostname, parts.port, timeout=limit_s, context=context
+                )
+            else:
+                self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=limit_s)
         headers = {"content-type": "application/x-protobuf", "user-agent": f"sidecar/{__version__}"}
         if self.target.is_compressed:
             headers["content-encoding"] = "gzip"
@@ -314,6 +252,16 @@ class Exporter(Background):
                 self.target.shown,
                 failure,
             )
+
+
+def _tls(target: Target) -> ssl.SSLContext:
+    """Whom we believe and who we are; the files are read at each connection, for they are renewed."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=target.ca_file or None)
+    if target.client_cert_file:
+        context.load_cert_chain(target.client_cert_file, target.client_key_file or None)
+    return context
 
 
 def _seconds(retry_after: str) -> float:

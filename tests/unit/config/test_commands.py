@@ -24,6 +24,19 @@ def test_a_good_file_is_0_and_says_what_it_holds(tmp_path: pathlib.Path) -> None
     assert (result.exit_code, result.stdout, result.stderr) == (0, "ok: 1 route, 1 upstream, 0 tests\n", "")
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_variable_that_has_no_effect_is_a_warning(tmp_path: pathlib.Path, as_json: bool) -> None:
+    """A line on standard error; the file is good all the same."""
+    path = tmp_path / "f.yaml"
+    path.write_text(GOOD)
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    result = CliRunner(env=env).invoke(check, [*(["--json"] if as_json else []), str(path)])
+    assert result.exit_code == 0
+    warnings = json.loads(result.stdout)["warnings"] if as_json else result.stderr.splitlines()
+    assert len(warnings) == 1
+    assert "otlp_grpc_unsupported" in warnings[0]
+
+
 def test_problems_are_1_a_line_each_and_a_summary(tmp_path: pathlib.Path) -> None:
     """On standard error, so that a pipeline's log shows them."""
     path = tmp_path / "f.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,9 +21,10 @@ class Collector:
 
     Args:
         replies: Status of each reply in turn, the last for ever; a tuple adds fields and a body.
+        tls: Speaks HTTPS by it, as `localhost`.
     """
 
-    def __init__(self, *replies: int | tuple[int, dict[str, str], bytes]) -> None:
+    def __init__(self, *replies: int | tuple[int, dict[str, str], bytes], tls: ssl.SSLContext | None = None) -> None:
         self.replies = list(replies or (200,))
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -46,6 +48,10 @@ class Collector:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            # Each connection's handshake is its own thread's, so that one that fails is nobody else's.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+            self.url = f"https://localhost:{self._server.server_port}"
 
     def __enter__(self) -> Collector:
         self._thread.start()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
+from math import inf
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -13,9 +18,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from sidecar import __version__
 from sidecar.exchange import Direction
+from sidecar.telemetry.otlp_target import Target
 from sidecar.telemetry.resource import INSTANCE_ID, encoded_resource, service_attributes
-from sidecar.telemetry.traces import export
-from sidecar.telemetry.traces.export import Exporter, SpanLosses, Target, target_of
+from sidecar.telemetry.traces.export import Exporter, SpanLosses
 from sidecar.telemetry.traces.protobuf import string_attribute
 from sidecar.telemetry.traces.spans import SpanTemplate
 from tests.unit.telemetry.collector import HANG_UP, Collector
@@ -38,11 +43,13 @@ def numbers(collector: Collector) -> list[int]:
 class Exporting:
     """An exporter without a thread, whose waits are remembered and take no time."""
 
-    def __init__(self, collector: Collector | str, *, gzip: bool = False, max_queue_bytes: int = 1 << 22) -> None:
+    def __init__(
+        self, collector: Collector | str, *, gzip: bool = False, max_queue_bytes: int = 1 << 22, **target_of: Any
+    ) -> None:
         url = collector if isinstance(collector, str) else collector.url
         self.losses = SpanLosses()
         self.waits: list[float] = []
-        target = Target(url + "/v1/traces", (("x-token", "secret"),), gzip)
+        target = Target(url + "/v1/traces", (("x-token", "secret"),), gzip, **target_of)
         attributes = service_attributes("storefront", "1.2", "shop", {})
         self.exporter = Exporter(
             target, lambda: encoded_resource(attributes), self.losses, max_queue_bytes, self.waits.append
@@ -210,11 +217,10 @@ class TestTrouble:
             assert exporting.send(3).unavailable == 5
         assert len(exporting.waits) == 8
 
-    def test_a_collector_that_never_answers_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_collector_that_never_answers_is_given_up(self) -> None:
         """It accepts and says nothing; every try ends by its timeout."""
-        monkeypatch.setattr(export, "_TIMEOUT_S", 0.02)
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            exporting = Exporting(f"http://127.0.0.1:{silent.getsockname()[1]}")
+            exporting = Exporting(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.02)
             # The floor of the timeout is for the last moments before the deadline.
             assert exporting.send(2).unavailable == 2
         assert len(exporting.waits) == 4
@@ -271,83 +277,49 @@ class TestTrouble:
         assert losses.unavailable == 1
 
 
-class TestTarget:
-    """OTLP exporter specification, "Endpoint URLs for OTLP/HTTP"; the file wins."""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate of `localhost` that vouches for itself, and its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = str(folder / "certificate.pem"), str(folder / "key.pem")
+    subprocess.run(
+        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return certificate, key
 
-    @pytest.mark.parametrize(
-        ("endpoint", "environment", "url"),
-        [
-            (None, {}, None),
-            ("http://c:4318", {}, "http://c:4318/v1/traces"),
-            ("http://c:4318/", {}, "http://c:4318/v1/traces"),
-            ("https://c/otlp", {}, "https://c/otlp/v1/traces"),
-            ("http://c:4318/v1/traces", {}, "http://c:4318/v1/traces"),
-            (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://e:4318"}, "http://e:4318/v1/traces"),
-            (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://e/a/"}, "http://e/a/v1/traces"),
-            (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
-            (None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t/x"}, "http://t/x"),
-            (
-                None,
-                {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t/x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://e"},
-                "http://t/x",
-            ),
-            ("http://c", {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t/x"}, "http://c/v1/traces"),
-        ],
-    )
-    def test_where_spans_go(self, endpoint: str | None, environment: dict[str, str], url: str | None) -> None:
-        """First of: file, traces variable, general variable."""
-        target = target_of(endpoint, environment)
-        assert (target.url if target else None) == url
 
-    @pytest.mark.parametrize("url", ["c:4318", "ftp://c", "http://", "http://c:99999", "grpc://c:4317"])
-    def test_what_is_no_http_url_is_refused(self, url: str) -> None:
-        """With the URL in the message."""
-        with pytest.raises(ValueError):
-            target_of(None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url})
+class TestTls:
+    """OTLP exporter specification, "Certificate File"."""
 
-    def test_no_secret_of_a_url_is_shown(self) -> None:
-        """User information and query, in the log and in messages."""
-        target = target_of("https://user:secret@c:4318", {})
-        assert target is not None
-        assert target.shown == "https://c:4318/v1/traces"
-        with pytest.raises(ValueError, match="got 'ftp://c/x'"):
-            target_of(None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "ftp://user:secret@c/x?token=secret"})
+    def test_a_collector_is_known_by_the_certificates_of_a_file(self, files: tuple[str, str]) -> None:
+        """And not believed without them."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*files)
+        with Collector(tls=context) as collector:
+            believing = Exporting(collector, ca_file=files[0], timeout_s=inf)
+            assert believing.send(2).exported == 2
+            believing.exporter._disconnect()
+            assert Exporting(collector).send(2).unavailable == 2
+            assert Exporting(collector, ca_file="/nowhere.pem").send(2).unavailable == 2
+        assert numbers(collector) == [1, 2]
 
-    def test_headers_are_percent_decoded(self) -> None:
-        """As W3C Baggage; the traces variable goes before the general one."""
-        general = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b, x = y ,broken,=none"}
-        target = target_of("http://c", general)
-        assert target is not None
-        assert target.headers == (("api-key", "a b"), ("x", "y"))
-        target = target_of("http://c", general | {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "z=1"})
-        assert target is not None
-        assert target.headers == (("z", "1"),)
-
-    @pytest.mark.parametrize("given", ["a=b%0d%0ax: y", "a%0a=b", "a=%E2%82%AC", "%C3%A9=b", "a=%00"])
-    def test_headers_that_cannot_be_sent_are_refused(self, given: str) -> None:
-        """And their value is not in the message."""
-        with pytest.raises(ValueError):
-            target_of("http://c", {"OTEL_EXPORTER_OTLP_HEADERS": given})
-
-    @pytest.mark.parametrize(
-        ("url", "environment", "is_compressed"),
-        [
-            ("http://127.0.0.1:4318", {}, False),
-            ("http://localhost:4318", {}, False),
-            ("http://[::1]:4318", {}, False),
-            ("http://collector:4318", {}, True),
-            ("http://127.0.0.1:4318", {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, True),
-            ("http://collector:4318", {"OTEL_EXPORTER_OTLP_COMPRESSION": "none"}, False),
-            ("http://collector", {"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none"}, False),
-        ],
-    )
-    def test_batches_that_leave_the_machine_are_compressed(
-        self, url: str, environment: dict[str, str], is_compressed: bool
-    ) -> None:
-        """Unless the environment says otherwise."""
-        target = target_of(url, environment)
-        assert target is not None
-        assert target.is_compressed == is_compressed
+    def test_a_collector_may_want_to_know_us(self, files: tuple[str, str]) -> None:
+        """Mutual TLS."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*files)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(files[0])
+        with Collector(tls=context) as collector:
+            known = Exporting(collector, ca_file=files[0], client_cert_file=files[0], client_key_file=files[1])
+            assert known.send().exported == 1
+            known.exporter._disconnect()
+            assert Exporting(collector, ca_file=files[0]).send().unavailable == 1
 
 
 class TestResource:

@@ -33,8 +33,9 @@ from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange, Try
 from sidecar.message import RequestHead
+from sidecar.telemetry.otlp_target import Target
 from sidecar.telemetry.resource import encoded_resource
-from sidecar.telemetry.traces.export import Exporter, SpanLosses, Target
+from sidecar.telemetry.traces.export import Exporter, SpanLosses
 from tests.unit.telemetry.cases import Endpoint, Told, over, request
 from tests.unit.telemetry.collector import Collector
 
