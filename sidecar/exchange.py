@@ -85,7 +85,9 @@ class Exchange:
         end_ns: When the exchange was over.
         head: The request; None if no head could be parsed.
         raw_line: First bytes of what was received when `head` is None, for the log.
-        peer: `(address, port)` of the client; `("unix", 0)` on a Unix socket.
+        peer: `(address, port)` of the client; `("unix", 0)` on a Unix socket. Of a request that trusted proxies passed
+            on, the client that they name, with port 0 if they do not say it.
+        direct_peer: `(address, port)` of the proxy that connected, where that is not the client; else None.
         scope: What telemetry bound for the route and upstream that were chosen.
         endpoint: Where the last attempt went, or None.
         attempts: How often the request was sent or a connection for it was tried.
@@ -110,6 +112,7 @@ class Exchange:
         "bytes_received",
         "bytes_sent",
         "detail",
+        "direct_peer",
         "direction",
         "end_ns",
         "endpoint",
@@ -144,6 +147,7 @@ class Exchange:
         self.head = head
         self.raw_line = b""
         self.peer = peer
+        self.direct_peer: tuple[str, int] | None = None
         self.scope: ScopeLike | None = None
         self.endpoint: EndpointLike | None = None
         self.attempts = 0

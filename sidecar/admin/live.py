@@ -216,6 +216,8 @@ def event_of(exchange: Exchange) -> dict[str, object]:
         "attempts": exchange.attempts,
         "headers": _shown(head.fields) if head is not None else None,
     }
+    if exchange.direct_peer is not None:
+        event["downstream_direct_remote_address"] = _address(*exchange.direct_peer)
     if exchange.detail:
         event["detail"] = exchange.detail
     if head is None:

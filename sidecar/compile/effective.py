@@ -110,7 +110,7 @@ class _Explained:
             unmatched = self._route(side.fallback, side.direction.label, 0, None)
         page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
         if config is not None and side.direction is Direction.INBOUND:
-            page["settings"] = self._settings(config, ("inbound",), ("rate_limit",))
+            page["settings"] = self._settings(config, ("inbound",), ("rate_limit", "forwarded"))
         return page
 
     def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:

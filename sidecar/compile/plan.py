@@ -22,6 +22,7 @@ from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
 from sidecar.proxy.plan import Limits, Listener, Plan, Side
 from sidecar.routing.actions import Route
+from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import TableBuilder
 from sidecar.upstream.balance.algorithms import HashKey, Policy
@@ -136,7 +137,8 @@ class Compiler:
                 passthrough = self._passthrough = self._passthrough or Passthrough()
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
         unrouted = self._scope(direction, "", "", "")
-        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted)
+        clients = _client_address(config.inbound) if direction is Direction.INBOUND else None
+        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted, clients)
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
@@ -184,6 +186,13 @@ class RefusedError(Exception):
     def __init__(self, errors: Sequence[CompileError]) -> None:
         super().__init__("; ".join(str(error) for error in errors[:10]))
         self.errors = tuple(errors)
+
+
+def _client_address(inbound: model.Inbound | None) -> ClientAddress | None:
+    if inbound is None or inbound.forwarded is None:
+        return None
+    forwarded = inbound.forwarded
+    return ClientAddress(forwarded.trusted_hops or 0, forwarded.trusted_networks or ())
 
 
 def _limits(limits: model.Limits) -> Limits:

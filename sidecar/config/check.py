@@ -92,6 +92,12 @@ def _check_sides(config: Config, report: Report) -> None:
         report(
             ("inbound", "circuit_breaker"), "`circuit_breaker` has no effect without `app`", "remove it", at_key=True
         )
+    if config.inbound is not None and config.inbound.forwarded is not None:
+        forwarded = config.inbound.forwarded
+        if (forwarded.trusted_hops is None) == (forwarded.trusted_networks is None):
+            found = "neither" if forwarded.trusted_hops is None else "both"
+            message = f"expected one of `trusted_hops` and `trusted_networks`, found {found}"
+            report(("inbound", "forwarded"), message, "such as `trusted_hops: 1` behind one load balancer", at_key=True)
     if config.drain.delay and config.drain.delay >= config.drain.timeout:
         hint = "the delay is part of the timeout, and what is in flight needs the rest"
         report(("drain", "delay"), "not shorter than `drain.timeout`", hint, at_key=True)

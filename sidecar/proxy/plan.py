@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sidecar.exchange import Direction, ScopeLike
 from sidecar.routing.actions import Route
+from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.table import Table
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.passthrough import Passthrough
@@ -76,6 +77,7 @@ class Side:
         passthrough: Where unmatched requests go by their own authority, or None when they are denied.
         passthrough_route: Route whose settings apply to those, or None.
         unrouted: Telemetry of requests that reached no route.
+        client_address: Finds the client behind proxies that are trusted; None where who connects is the client.
     """
 
     direction: Direction
@@ -84,6 +86,7 @@ class Side:
     passthrough: Passthrough | None
     passthrough_route: Route | None
     unrouted: ScopeLike
+    client_address: ClientAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)

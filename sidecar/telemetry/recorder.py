@@ -367,12 +367,16 @@ class Telemetry:
                 if agent is not None:
                     agent_attribute = agent.attribute
             last = b""
+            of_peer = peer.attributes
             if direction == 0:
-                last = port.attribute
+                if exchange.direct_peer is None:
+                    last = port.attribute
+                else:
+                    of_peer = spans.behind_proxy(address, exchange.direct_peer)
             elif not authority.octets and exchange.endpoint is not None:
                 last = spans.server_of(scope.server_address, exchange.endpoint.label)
             own = b"%b%b%b%b%b%b" % (
-                peer.attributes, destination.attributes, authority.attributes, url, agent_attribute, last
+                of_peer, destination.attributes, authority.attributes, url, agent_attribute, last
             )  # fmt: skip
             if exchange.attempts > 1:
                 own += spans.resend_count(exchange.attempts)

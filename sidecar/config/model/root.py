@@ -41,6 +41,7 @@ from sidecar.config.values.addresses import (
     HostPattern,
     HttpUrl,
     IpAddress,
+    IpNetwork,
     ListenAddress,
     TcpListenAddresses,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "EndpointSpec",
     "Expectation",
     "Fault",
+    "Forwarded",
     "Hash",
     "HeaderEdits",
     "HealthCheck",
@@ -117,6 +119,19 @@ def _default_listen(address: str) -> Any:
     return setting([ListenSpec(address=address)], description, spelled=address)
 
 
+class Forwarded(Model):
+    """Which proxies before the sidecar are believed about the client's address: exactly one of the two."""
+
+    is_one_value: ClassVar[bool] = True
+
+    trusted_hops: Annotated[int, integer(1, 32)] | None = setting(
+        None, "How many: the client is so many addresses from the right of `x-forwarded-for`."
+    )
+    trusted_networks: Annotated[list[IpNetwork], OneOrMany()] | None = setting(
+        None, "Where they are: the client is the first address from the right that is in none of these."
+    )
+
+
 class Inbound(Model):
     """Requests to the app."""
 
@@ -127,6 +142,9 @@ class Inbound(Model):
     )
     rate_limit: Annotated[RateLimit | None, Unsupported("inbound.rate_limit")] = setting(
         None, "How often requests may come, all routes together."
+    )
+    forwarded: Forwarded | None = setting(
+        None, "Who is believed about the client's address; default: nobody, it is who connects."
     )
     routes: list[Route] = listing("What matches none of them goes to the app.")
 

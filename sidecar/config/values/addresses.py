@@ -143,6 +143,24 @@ def parse_ip(written: object) -> str:
     return str(written)
 
 
+def parse_network(written: object) -> str:
+    """Read a network in the notation of CIDR, an IP address, or `unix`; returned with its length."""
+    what = "a network such as `10.0.0.0/8`, an IP address, or `unix`"
+    if not isinstance(written, str):
+        raise expected(what)
+    if written == "unix":
+        return "unix"
+    try:
+        return str(ipaddress.ip_network(written))
+    except ValueError:
+        pass
+    try:
+        hint = f"did you mean `{ipaddress.ip_network(written, strict=False)}`?"
+    except ValueError:
+        hint = "names are not looked up" if is_host(written.lower()) else ""
+    raise expected(what, hint)
+
+
 def parse_authority(written: object) -> str:
     """Read a host, with or without a port, for a `Host` field that is sent."""
     what = "a host, with or without a port"
@@ -178,6 +196,7 @@ def parse_http_url(written: object) -> str:
 HostPattern = Annotated[str, Reads(parse_host_pattern, {"type": "string"})]
 Host = Annotated[str, Reads(parse_host, {"type": "string"})]
 IpAddress = Annotated[str, Reads(parse_ip, {"type": "string"})]
+IpNetwork = Annotated[str, Reads(parse_network, {"type": "string"})]
 ListenAddress = Annotated[str, address(lowest_port=0, example="127.0.0.1:15001")]
 """Port 0: the system chooses one."""
 TcpListenAddress = Annotated[str, address(lowest_port=0, unix=False, example="127.0.0.1:9901")]

@@ -75,10 +75,20 @@ class Peer:
         self.json = escape(shown.encode("utf-8", "replace"))
         self.attributes = b""
         if direction is Direction.INBOUND:
-            # The peer of a SERVER span is whom it was called by. X-Forwarded-For could say anything, so it does not
-            # decide about client.address.
+            # The peer of a SERVER span is whom it was called by. X-Forwarded-For could say anything, so it decides
+            # about client.address only where the file says whom to believe: `behind_proxy`.
             self.attributes = string_attribute("client.address", address)
             self.attributes += string_attribute("network.peer.address", address)
+
+
+def behind_proxy(client: str, proxy: tuple[str, int]) -> bytes:
+    """What a SERVER span says of a client and of the trusted proxy that passed its request on, port included."""
+    address, port = proxy
+    return (
+        string_attribute("client.address", client)
+        + string_attribute("network.peer.address", address)
+        + int_attribute("network.peer.port", port)
+    )
 
 
 class Port:

@@ -90,6 +90,12 @@ def test_settings_of_a_side_and_of_all_connections_are_shown() -> None:
     """Limits, drain, and what inbound limits as a whole."""
     routes = pages()[0]
     assert setting(routes["inbound"]["settings"], "rate_limit.requests") == (9, "f.yaml:5")
+    assert setting(routes["inbound"]["settings"], "forwarded") == (None, "default")
+    trusting = TEXT.replace(
+        "  rate_limit: {requests: 9}", "  rate_limit: {requests: 9}\n  forwarded: {trusted_hops: 2}"
+    )
+    shown = pages(trusting)[0]["inbound"]["settings"]
+    assert setting(shown, "forwarded") == ({"trusted_hops": 2}, "f.yaml:6")
     assert setting(routes["settings"], "limits.idle_timeout") == (60.0, "f.yaml:26")
     assert setting(routes["settings"], "limits.header_timeout") == (10.0, "default")
     assert setting(routes["settings"], "limits.on_client_reset") == ("cancel", "default")

@@ -110,6 +110,26 @@ def test_explicit_routes_come_first_and_upstreams_by_their_hosts_after_them() ->
     assert route(plan, head("GET", "two", "/")).name == "two"
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("", None),
+        (", forwarded: {trusted_hops: 2}", "203.0.113.7"),
+        (", forwarded: {trusted_networks: [10.0.0.0/8, unix]}", "192.0.2.1"),
+    ],
+)
+def test_who_is_believed_about_the_client_comes_from_the_file(forwarded: str, client: str | None) -> None:
+    """Of requests to the app only; by default nobody."""
+    inbound, outbound = compiled(f"service: s\ninbound: {{app: 'h:1'{forwarded}}}\noutbound: {{}}\n").plan.sides
+    assert outbound.client_address is None
+    if client is None:
+        assert inbound.client_address is None
+        return
+    assert inbound.client_address is not None
+    asked = head("GET", "x", "/", "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 192.0.2.1")
+    assert inbound.client_address.of(("10.0.0.5", 1), asked) == (client, 0)
+
+
 def test_what_matches_no_inbound_route_goes_to_the_app() -> None:
     """Through the implicit upstream `app`."""
     plan = compiled(BASE).plan

@@ -62,6 +62,16 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          "did you mean `version`?"),
         ("service: s\ninbound: {}", "f:2:1: inbound: expected `app` or `routes`, found neither; "
          "such as `app: 127.0.0.1:8080`"),
+        ("service: s\ninbound: {app: 'h:1', forwarded: {}}", "f:2:23: inbound.forwarded: expected one of `trusted_hops` and "
+         "`trusted_networks`, found neither; such as `trusted_hops: 1` behind one load balancer"),
+        ("service: s\ninbound: {app: 'h:1', forwarded: {trusted_hops: 1, trusted_networks: 10.0.0.0/8}}", "f:2:23: "
+         "inbound.forwarded: expected one of `trusted_hops` and `trusted_networks`, found both; such as `trusted_hops: 1` "
+         "behind one load balancer"),
+        ("service: s\ninbound: {app: 'h:1', forwarded: {trusted_hops: 0}}", "f:2:49: inbound.forwarded.trusted_hops: expected "
+         "an integer from 1 to 32, found 0"),
+        ("service: s\ninbound: {app: 'h:1', forwarded: {trusted_networks: [10.0.0.7/8]}}", "f:2:54: "
+         "inbound.forwarded.trusted_networks[0]: expected a network such as `10.0.0.0/8`, an IP address, or `unix`, found "
+         '"10.0.0.7/8"; did you mean `10.0.0.0/8`?'),
         ("service: s\noutbound: {}\ntls: {}", "f:3:1: tls: `tls` is not supported yet by this version; "
          "remove it; a later version will read it"),
         ("service: s\noutbound: {}\nworkers: 0", "f:3:10: workers: expected an integer from 1 to 64, or `auto`, "

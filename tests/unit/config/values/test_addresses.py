@@ -12,6 +12,7 @@ from sidecar.config.values.addresses import (
     parse_host_pattern,
     parse_http_url,
     parse_ip,
+    parse_network,
     split_address,
 )
 from sidecar.config.yaml.scalars import resolve_plain
@@ -161,3 +162,23 @@ def test_ip_addresses() -> None:
     for word in ("[::1]", "x", "10.0.0", None):
         with pytest.raises(PydanticCustomError):
             parse_ip(word)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("10.0.0.0/8", "10.0.0.0/8"), ("10.0.0.7", "10.0.0.7/32"), ("FD00::/8", "fd00::/8"), ("::1", "::1/128"),
+     ("0.0.0.0/0", "0.0.0.0/0"), ("unix", "unix")],
+)  # fmt: skip
+def test_networks_are_read_in_one_spelling(written: str, read: str) -> None:
+    """CIDR, a single address, and who connects by a Unix socket."""
+    assert parse_network(written) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [("10.0.0.7/8", "did you mean `10.0.0.0/8`?"), ("balancer", "names are not looked up"), ("10.0.0.0/33", ""),
+     ("[::1]", "names are not looked up"), ("10.0.0.0/8, 10.1.0.0/16", ""), ("", ""), (None, ""), (["10.0.0.0/8"], "")],
+)  # fmt: skip
+def test_what_is_no_network_is_refused(written: object, hint: str) -> None:
+    """With what was most likely meant."""
+    assert hint_of(parse_network, written) == hint

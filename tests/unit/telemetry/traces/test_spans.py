@@ -106,6 +106,18 @@ class TestWholeSpans:
         assert expected.trace_state == "a=1"
         assert canonical(span) == canonical(expected)
 
+    def test_server_span_names_the_client_and_the_proxy_that_is_trusted(self) -> None:
+        """`client.address` is whom the proxy names, `network.peer` the proxy."""
+        telemetry = Told()
+        exchange = over(request(), scope=telemetry.scope(IN, "items", "app", "127.0.0.1:8080"))
+        exchange.direct_peer = ("10.0.0.5", 40_000)
+        exchange.peer = ("203.0.113.7", 0)
+        (span,) = (recorded(telemetry, exchange),)
+        found = {pair.key: pair.value.string_value or pair.value.int_value for pair in span.attributes}
+        assert found["client.address"] == "203.0.113.7"
+        assert (found["network.peer.address"], found["network.peer.port"]) == ("10.0.0.5", 40_000)
+        assert [pair.key for pair in span.attributes].count("network.peer.port") == 1
+
     def test_client_span_that_failed_after_a_second_attempt(self) -> None:
         """A request from the app, in a trace that begins here."""
         telemetry = Told()
