@@ -102,7 +102,7 @@ HEAD_TIMEOUT = Reason(
 )  # fmt: skip
 BODY_TIMEOUT = Reason(
     "body_timeout", _D, Phase.REQUEST, False, 408, "DT", "http_request_error",
-    "the client stopped sending its request body", "limits.idle_timeout, and what keeps the client slow",
+    "the client stopped sending its request body", "limits.stream_idle_timeout, and what keeps the client slow",
 )  # fmt: skip
 UNSUPPORTED_VERSION = Reason(
     "unsupported_version", _D, Phase.HEAD, False, 505, "DPE", "http_request_error",
@@ -118,7 +118,7 @@ CLIENT_LEFT = Reason(
 )  # fmt: skip
 CLIENT_STALLED = Reason(
     "client_stalled", _D, Phase.RESPONSE_BODY, False, 499, "DT", "connection_write_timeout",
-    "the client stopped reading the response", "limits.idle_timeout, and what keeps the client slow",
+    "the client stopped reading the response", "limits.stream_idle_timeout, and what keeps the client slow",
 )  # fmt: skip
 LOOP = Reason(
     "loop", _D, Phase.ROUTE, False, 508, "DPE", "proxy_loop_detected",
@@ -210,7 +210,7 @@ TRY_TIMEOUT = Reason(
 )  # fmt: skip
 RESPONSE_STALLED = Reason(
     "response_stalled", _U, Phase.RESPONSE_BODY, False, 504, "UT", "connection_read_timeout",
-    "the upstream stopped sending", "limits.idle_timeout, and what keeps the upstream slow",
+    "the upstream stopped sending", "limits.stream_idle_timeout, and what keeps the upstream slow",
 )  # fmt: skip
 BAD_RESPONSE = Reason(
     "bad_response", _U, Phase.RESPONSE_HEAD, False, 502, "UPE", "http_protocol_error",
