@@ -83,6 +83,10 @@ class Secrets:
         text = "|".join(re.escape(form) for form in longest_first)
         self._pattern = re.compile(text, re.IGNORECASE) if text else None
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self._pattern is not None
+
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Secrets:
         """The values of environment variables whose names speak of secrets."""

@@ -132,7 +132,9 @@ class Tap:
         elif self._size >= MAX_BUFFER_BYTES:
             self._dropped["slow_reader"] += 1
         else:
-            line = self._secrets.hide(_line(event_of(exchange)).decode("ascii")).encode("ascii")
+            event = event_of(exchange)
+            # Value by value: within JSON a secret could begin in the middle of an escape.
+            line = _line(self._secrets.shown(event) if self._secrets else event)
             self._lines.append(line)
             self._size += len(line)
             self._left -= 1

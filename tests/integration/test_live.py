@@ -139,7 +139,7 @@ def test_several_taps_look_at_once_each_at_its_own(sidecar: SidecarProcess) -> N
 def test_a_tap_that_nobody_reads_delays_no_request(sidecar: SidecarProcess) -> None:
     """The client of the tap takes nothing; requests go on, memory stays, and what was left out is counted."""
     with Client(sidecar.admin_port, receive_buffer=4096) as tap:
-        tap.get("/tap?rate=10000", host="x")
+        tap.get("/tap?rate=10000", host="localhost")
         tap.read_until(b"\r\n\r\n")
         before = sidecar.memory_kib()
         filler = {"x-filler": "a" * 6000}

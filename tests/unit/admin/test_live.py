@@ -19,6 +19,7 @@ from sidecar.admin.tap_filter import Filter
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, RequestHead
+from sidecar.redact import Secrets
 from tests.unit.admin.process import FakeProcess
 
 SECOND_NS = 1_000_000_000
@@ -193,6 +194,23 @@ class TestTap:
             for status in (200, 404, 503):
                 tap(exchange(status=status))
             assert [event["response_code"] for event in await lines_of(tap)] == [404, 503]
+
+        asyncio.run(run())
+
+    def test_no_event_shows_the_value_of_a_secret_variable(self) -> None:
+        """Under whatever name, and what is left is JSON: `\\u00e9` holds no secret that begins with a 0."""
+
+        async def run() -> None:
+            process = FakeProcess()
+            tap = tap_of(process, [("limit", "1")], Secrets(["hunter22", "00e9abcd"]))
+            assert tap.open()
+            fields = [(b"x-a", b"k=hunter22"), (b"x-b", b"\xc3\xa9abcd"), (b"referer", b'http://u:pw@h/?token=a"b')]
+            tap(exchange(query=b"a=hunter22", fields=fields))
+            (event,) = await lines_of(tap)
+            assert event["path"].endswith("?a=[redacted]")
+            assert event["headers"] == [
+                ["x-a", "k=[redacted]"], ["x-b", "éabcd"], ["referer", 'http://[redacted]@h/?token=[redacted]"b'],
+            ]  # fmt: skip
 
         asyncio.run(run())
 
