@@ -116,13 +116,18 @@ class Course:
         """
         live, listener = self._live, self._listener_state.listener
         exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._origin.peer)
-        exchange.scope = live.plan.sides[listener.direction].unrouted
+        side = live.plan.sides[listener.direction]
+        exchange.scope = side.unrouted
         self._has_response = False
         self._is_client_blocked = False
         self._response_edits = None
         self.expires_at = inf
         if head is None:
             return b""
+        if side.client_address is not None:
+            client = side.client_address.of(exchange.peer, head)
+            if client != exchange.peer:
+                exchange.direct_peer, exchange.peer = exchange.peer, client
         added = live.telemetry.begin(exchange)
         if listener.host is not None:
             head.host, head.port = listener.host, None
@@ -140,7 +145,7 @@ class Course:
             exchange.retry_after_s = 1.0
             self.fail(errors.OVERLOADED, "limits.max_loop_lag")
             return
-        found = find_route(plan.sides[exchange.direction], head, self._origin.peer[0])
+        found = find_route(plan.sides[exchange.direction], head, exchange.peer[0])
         if isinstance(found, Reason):
             self.fail(found, "")
         elif type(found.action) is Forward:
@@ -227,12 +232,12 @@ class Course:
         now = live.timers.time()
         if action.rate_limit is not None:
             exchange.scope = route.scope
-            wait_s = action.rate_limit.check(head, self._origin.peer[0], now)
+            wait_s = action.rate_limit.check(head, exchange.peer[0], now)
             if wait_s is not None:
                 exchange.retry_after_s = wait_s
                 self.fail(errors.RATE_LIMITED, "")
                 return
-        target = action.choose(head, self._origin.peer[0])
+        target = action.choose(head, exchange.peer[0])
         exchange.scope = target.scope
         delay_s, abort_status = (0.0, None) if action.fault is None else action.fault.decide(random, head)
         if abort_status is not None and not delay_s:
