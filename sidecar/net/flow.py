@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import select
 import socket
 import struct
+import termios
+from array import array
 from typing import Final, cast
 
 log = logging.getLogger("sidecar.net")
@@ -100,7 +103,11 @@ class BatchingWriter:
     def attach(self, transport: asyncio.BaseTransport) -> None:
         """The connection is made: write to this transport, within bounds."""
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=HIGH_BYTES, low=_LOW_BYTES)
+        self.bound_writes(HIGH_BYTES, _LOW_BYTES)
+
+    def bound_writes(self, high: int = HIGH_BYTES, low: int = _LOW_BYTES) -> None:
+        """Call `pause_writing` above so many unsent bytes, and `resume_writing` when no more than these are left."""
+        self.transport.set_write_buffer_limits(high=high, low=low)
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn, or at once if it is much."""
@@ -161,6 +168,23 @@ class BatchingWriter:
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.flush()
             self.transport.write_eof()
+
+    def is_reset(self) -> bool:
+        """
+        Whether the peer has reset the connection, as far as the kernel knows: one system call; ask once.
+
+        A transport that has read the peer's end asks no more; a peer that had not only ended but gone answers what it
+        is sent with a reset.
+        """
+        connected = self.transport.get_extra_info("socket")
+        return bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0)
+
+    def unacknowledged(self) -> int:
+        """Bytes that the peer's kernel has not taken yet: one system call."""
+        queued = array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return queued[0] + self.transport.get_write_buffer_size()
 
     def cut(self) -> None:
         """Close at once, and with a reset: for a peer to which a plain end would mean that all has come."""

@@ -178,6 +178,9 @@ class FakeTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high, self._low = high or 0, low or 0
+        if self.unsent > self._high and not self.is_writing_paused:
+            self.is_writing_paused = True
+            self.protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -249,6 +252,13 @@ class FakeTransport(asyncio.Transport):
                 self._exposed = self._sockets[1].send(data)
             else:
                 self._sockets[1].shutdown(socket.SHUT_WR)
+
+    def be_reset(self) -> None:
+        """The kernel comes to know that the peer is gone, of which the transport hears nothing."""
+        ours = self.get_extra_info("socket")
+        ours.send(b"x")
+        assert self._sockets is not None
+        self._sockets[1].close()
 
     def _conceal(self) -> None:
         """Take it back, but for what was read from the kernel meanwhile."""
@@ -380,6 +390,11 @@ class Peer:
 
 class Client(Peer):
     """A client of the proxy."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the proxy has neither closed the connection nor ended its side, behind which it only lingers."""
+        return super().is_open and not self.transport.is_eof_written
 
     @property
     def connection(self) -> ClientConnection:

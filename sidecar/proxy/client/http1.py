@@ -36,6 +36,8 @@ log = logging.getLogger("sidecar.proxy")
 # Requests that a client may send ahead, in bytes, before it is paused.
 _MAX_AHEAD_BYTES: Final = 64 * 1024
 _LINGER_S: Final = 2.0
+# More than a round trip within a data centre, after which a client that has gone has answered with a reset.
+_FIRST_LOOK_S: Final = 0.1
 # Requests begun in one callback: local answers to a pipelined burst must not hold the loop.
 _MAX_AT_ONCE: Final = 16
 
@@ -45,6 +47,7 @@ class ClientConnection(BatchingWriter):
 
     __slots__ = (
         "_course",
+        "_delivery_s",
         "_has_client_ended",
         "_is_draining",
         "_is_leaving",
@@ -74,6 +77,7 @@ class ClientConnection(BatchingWriter):
         self._course: Course | None = None
         self._reader = RequestReader()
         self._writer: Http1ResponseWriter | None = None
+        self._delivery_s = 0.0
         self._has_client_ended = False
         self._is_draining = False
         self._is_leaving = False
@@ -173,6 +177,8 @@ class ClientConnection(BatchingWriter):
         """
         self._has_client_ended = True
         if self._state == State.WAIT:
+            if self._course is not None:
+                self._course.has_client_ended = True
             # Requests that were sent ahead are answered too; `_proceed` closes behind the last.
             if self._writer is not None and not self._reader.held:
                 self._writer.closes = True
@@ -203,10 +209,13 @@ class ClientConnection(BatchingWriter):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._is_write_blocked = False
+        if self._delivery_s:
+            self._delivery_s = 0.0
+            self.bound_writes()
         course = self._running()
         if course is not None:
-            course.on_client_writable()
             self.touch()
+            course.on_client_writable()
         elif self._state == State.HEAD:
             if self._reader.held:
                 self._continue()
@@ -217,7 +226,10 @@ class ClientConnection(BatchingWriter):
         """Whatever was awaited took too long."""
         course = self._running()
         if course is not None:
-            course.on_deadline(now)
+            if self._delivery_s and self._has_client_ended:
+                self._look_for_delivery(course, now)
+            else:
+                course.on_deadline(now)
         elif self._state == State.HEAD and self._reader.held:
             self._refuse(errors.HEAD_TIMEOUT, "limits.header_timeout")
         elif self._state == State.HEAD:
@@ -340,6 +352,35 @@ class ClientConnection(BatchingWriter):
         """Call `on_deadline` then."""
         self._live.timers.arm(self, deadline)
 
+    def awaits_delivery(self) -> bool:
+        """Whether the course is to wait for what was written to leave; behind a client's end, to arrive."""
+        if self._has_client_ended and not self._reader.held:
+            self.end_writing()
+            self._delivery_s = _FIRST_LOOK_S
+            self.arm(self._live.timers.time() + self._delivery_s)
+            return True
+        if not self.transport.get_write_buffer_size():
+            return False
+        self._delivery_s = self._live.plan.limits.idle_timeout_s
+        self._is_write_blocked = True
+        self.bound_writes(0, 0)
+        self.touch()
+        return True
+
+    def _look_for_delivery(self, course: Course, now: float) -> None:
+        """Whether a client that has ended is there, or gone: then the kernel has its reset, which no read tells."""
+        if self.is_reset():
+            course.on_client_lost("gone before the response had arrived")
+            self.reset()
+        elif not self.unacknowledged():
+            self._delivery_s = 0.0
+            course.on_client_writable()
+        elif self._delivery_s < self._live.plan.limits.idle_timeout_s:
+            self._delivery_s *= 2
+            self.arm(now + self._delivery_s)
+        else:
+            course.on_deadline(now)
+
     def on_switched(self) -> None:
         """From here the connection carries another protocol's bytes; what the client sent ahead is its first."""
         course = self._course
@@ -360,8 +401,6 @@ class ClientConnection(BatchingWriter):
         closes, is_read = writer.closes or self._is_draining, self._state == State.WAIT
         if is_read and not closes:
             self._proceed()
-        elif is_read:
-            self.close()
         elif closes or not writer.can_discard():
             self._linger()
         else:
@@ -385,6 +424,9 @@ class ClientConnection(BatchingWriter):
 
     def _linger(self) -> None:
         """Close in a way that lets the response arrive: a close with unread bytes would reset it."""
+        if self._has_client_ended:
+            self.close()  # nothing is unread, and nothing will come
+            return
         self.end_writing()
         idle_timeout_s = self._live.plan.limits.idle_timeout_s
         self._hand_over(idle_timeout_s if self.has_unsent() else _LINGER_S)

@@ -22,6 +22,7 @@ from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
+from sidecar.net.flow import MUCH_BYTES
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import Copy
@@ -53,6 +54,7 @@ class Course:
         exchange: The record; None while no exchange is running.
         tunnel: What the exchange has become, or None.
         expires_at: Loop time at which the exchange times out, inf for never.
+        has_client_ended: The client sends no more, and may be gone.
         is_upstream_blocked: Read no more of the request.
     """
 
@@ -62,6 +64,7 @@ class Course:
         "_forwarder",
         "_has_response",
         "_is_client_blocked",
+        "_is_delivering",
         "_is_request_complete",
         "_listener_state",
         "_live",
@@ -72,6 +75,7 @@ class Course:
         "_writer",
         "exchange",
         "expires_at",
+        "has_client_ended",
         "is_upstream_blocked",
         "tunnel",
     )
@@ -92,10 +96,12 @@ class Course:
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.expires_at = inf
+        self.has_client_ended = False
         self.is_upstream_blocked = False
         self._forwarder: Forwarder | None = None
         self._copy: Copy | None = None
         self._has_response = False
+        self._is_delivering = False
         self._is_client_blocked = False
         self._is_request_complete = False
         self._response_edits: HeaderEdits | None = None
@@ -191,7 +197,11 @@ class Course:
     def on_client_writable(self) -> None:
         """The client has caught up."""
         self._is_client_blocked = False
-        if self._forwarder is not None:
+        if self._is_delivering:
+            self._is_delivering = False
+            self._end(None)
+            self._client.on_exchange_over()
+        elif self._forwarder is not None:
             self._forwarder.resume()
 
     def on_deadline(self, now: float) -> None:
@@ -201,7 +211,7 @@ class Course:
         elif self.tunnel is not None:
             self._end(None, "limits.idle_timeout")
             self._client.reset()
-        elif self._is_client_blocked:
+        elif self._is_client_blocked or self._is_delivering:
             # It may be the route's time that is up; the upstream answered in it, and the client did not read.
             self.fail(errors.CLIENT_STALLED, "limits.idle_timeout" if now < self.expires_at else "the route's timeout")
         elif not self._is_request_complete and not self.is_upstream_blocked:
@@ -303,8 +313,7 @@ class Course:
             self.fail(error.reason, error.detail)
             return
         self._reply(status, fields, body)
-        self._end(None)
-        self._client.on_exchange_over()
+        self._finish(len(body) > MUCH_BYTES)
 
     def fail(self, reason: Reason, detail: str) -> None:
         """End the exchange for a reason of the table: answer if nothing was answered yet, else cut."""
@@ -360,8 +369,7 @@ class Course:
         fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
         self._writer.send_response(request, head, fields, payload, is_end, trailers)
         if is_end:
-            self._end(None)
-            self._client.on_exchange_over()
+            self._finish(len(payload) > MUCH_BYTES)
         else:
             self._client.touch()
             if self._is_client_blocked and self._forwarder is not None:
@@ -377,8 +385,7 @@ class Course:
             exchange.received_ns = clock.monotonic_ns()
         self._writer.send_payload(payload, is_end, trailers)
         if is_end:
-            self._end(None)
-            self._client.on_exchange_over()
+            self._finish(True)
         else:
             self._client.touch()
 
@@ -392,8 +399,7 @@ class Course:
             exchange.received_ns = clock.monotonic_ns()
         self._writer.send_view(payload)
         if is_end:
-            self._end(None)
-            self._client.on_exchange_over()
+            self._finish(True)
         else:
             self._client.touch()
 
@@ -452,6 +458,15 @@ class Course:
             self._client.close()
 
     # --- the end ---------------------------------------------------------------------------------------------
+
+    def _finish(self, is_large: bool) -> None:
+        """The response is written whole; it is over, and can be said to have gone well, when that has left."""
+        if (is_large or self._is_client_blocked or self.has_client_ended) and self._client.awaits_delivery():
+            self._is_delivering = True
+            self.expires_at = inf
+        else:
+            self._end(None)
+            self._client.on_exchange_over()
 
     def _end(self, reason: Reason | None, detail: str = "") -> None:
         """The exchange is over: free what it holds and record it, once."""

@@ -90,6 +90,13 @@ class ClientStream(Protocol):
     def update_reading(self) -> None:
         """Whether more of the request may be read has changed: the course's `is_upstream_blocked`."""
 
+    def awaits_delivery(self) -> bool:
+        """
+        Whether something of the response has still to leave, or to arrive at a client that may be gone.
+
+        If so, `on_client_writable` of the course says when it has, and `on_client_lost` that it will not.
+        """
+
     def on_switched(self) -> None:
         """The course has a tunnel, which is told from now on what the client sends."""
 

@@ -238,6 +238,7 @@ class TestWhoLeaves:
         world.advance(1.0)
         _ = world.accept() >> OK
         assert status_of(client) == 200
+        world.advance(0.3)
         world.assert_at_rest()
 
     def test_drain_lets_a_back_off_come_to_its_end(self, make_world: Make) -> None:

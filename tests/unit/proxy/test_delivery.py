@@ -1,0 +1,107 @@
+"""RFC 9112, 9.6: a response arrives before its connection ends, and what did not arrive is not told to have."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fakes import World
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+
+
+class TestStagedClose:
+    """Our side ends, the client's is read until it ends too, or for two seconds."""
+
+    @pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET /next HTTP/1.1\r\nHost: web\r\n\r\n", b"x" * 1000])
+    def test_what_the_client_sends_behind_its_last_request_resets_nothing(self, world: World, sent: bytes) -> None:
+        """It is read and dropped."""
+        client = world.client()
+        client.get(b"/", b"web", b"Connection: close")
+        _ = world.accept() >> LARGE
+        assert client.transport.is_eof_written
+        if sent:
+            _ = client >> sent
+        assert not client.transport.ended
+        assert client.received.endswith(b"x" * 100)
+        assert [exchange.status for exchange in world.recorded] == [200]
+        client.eof()
+        assert client.transport.is_lost
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            b"GET / HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n",
+            b"GET / HTTP/1.0\r\nHost: elsewhere\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost web\r\n\r\n",
+        ],
+    )
+    def test_answers_of_our_own_are_staged_too(self, world: World, request_: bytes) -> None:
+        """Whoever made them."""
+        client = world.client()
+        _ = client >> request_
+        assert client.transport.is_eof_written
+        assert not client.transport.ended
+        world.advance(2.2)
+        assert client.transport.is_lost
+        world.assert_at_rest()
+
+
+class TestWhole:
+    """The record is made when the response has left."""
+
+    def test_a_response_that_is_cut_is_not_told_as_whole(self, world: World) -> None:
+        """The client resets while a part of it waits."""
+        client, server = world.warm()
+        client.stop_reading()
+        client.get()
+        _ = server >> LARGE
+        assert len(world.recorded) == 1  # the one before
+        client.reset()
+        last = world.recorded[-1]
+        assert (last.status, last.reason.name) == (200, "client_left")  # type: ignore[union-attr]
+        world.assert_at_rest()
+
+    def test_the_next_request_waits_for_it(self, world: World) -> None:
+        """And the connection goes on as ever."""
+        client, server = world.warm()
+        client.stop_reading()
+        client.get()
+        _ = server >> LARGE
+        client.get(b"/next")
+        assert b"/next" not in server.received
+        client.read()
+        assert b"/next" in server.received
+        _ = server >> OK
+        assert [exchange.status for exchange in world.recorded] == [200, 200, 200]
+        assert all(exchange.reason is None for exchange in world.recorded)
+        world.assert_at_rest()
+
+
+class TestClientThatEnded:
+    """It may read still, or be gone: the kernel knows when it was sent something."""
+
+    def test_one_that_reads_is_answered_and_logged_as_ever(self, world: World) -> None:
+        """A half-close is no leaving."""
+        client, server = world.warm()
+        client.get()
+        client.eof()
+        _ = server >> OK
+        assert client.received.endswith(b"ok")
+        world.advance(0.3)
+        assert world.recorded[-1].reason is None
+        world.assert_at_rest()
+
+    def test_one_that_was_gone_is_said_to_have_left(self, world: World) -> None:
+        """What it was sent came back as a reset."""
+        client, server = world.warm()
+        client.get()
+        client.eof()
+        client.transport.be_reset()
+        _ = server >> OK
+        world.advance(0.3)
+        last = world.recorded[-1]
+        assert (last.status, last.reason.name) == (200, "client_left")  # type: ignore[union-attr]
+        assert client.transport.is_lost
+        world.assert_at_rest()
