@@ -60,7 +60,11 @@ STATUSES_OF: Final[dict[str, frozenset[int]]] = {
     "refused": frozenset((408, 421)),
 }
 
-_BREAKS: Final[frozenset[Condition]] = frozenset(("reset_before_response", "5xx"))
+# Conditions that take no answer for an answer of their kind: what the client would get is a 502, 503 or 504 of ours.
+# In Envoy's `RetryStateImpl::wouldRetryFromReset` the two are one branch, for every reset that is not its own overflow:
+# a connect that failed, a connection that closed, a try that timed out, an answer that is no HTTP.
+_ANY_FAILURE: Final[frozenset[Condition]] = frozenset(("5xx", "gateway_error"))
+_BREAKS: Final[frozenset[Condition]] = _ANY_FAILURE | frozenset(("reset_before_response",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class RetryPolicy:
         on = self.on
         if failure.source is not Source.UPSTREAM or failure.phase is Phase.RESPONSE_BODY:
             return False
-        if "5xx" in on:  # As in Envoy: any 5xx, "or does not respond at all (disconnect/reset/read timeout)".
+        if not _ANY_FAILURE.isdisjoint(on):
             return True
         if failure.phase is Phase.CONNECT:
             return "connect_failure" in on

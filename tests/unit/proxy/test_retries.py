@@ -112,9 +112,26 @@ class TestOccasions:
         assert exchange.attempts == 3
         world.assert_at_rest()
 
-    def test_an_answer_that_is_no_http_is_named_by_5xx_only(self, make_world: Make) -> None:
-        """It is a 502 of ours, and as in Envoy `gateway-error` names what the upstream answered."""
-        cases: tuple[tuple[Condition, int], ...] = (("5xx", 2), ("gateway_error", 1), ("reset_before_response", 1))
+    def test_a_gateway_error_is_whatever_the_client_would_get_one_for(self, make_world: Make) -> None:
+        """As in Envoy and App Mesh: a reset, a close, a refused connect are ones without any other condition."""
+        for how in ("reset", "close", "refuse"):
+            world = make_world(retry=replace(AT_ONCE, on=frozenset(("gateway_error",))))
+            client = world.client()
+            client.get()
+            if how == "refuse":
+                world.refuse()
+            elif how == "close":
+                world.accept().leave()
+            else:
+                world.accept().reset()
+            _ = world.accept() >> OK
+            assert status_of(client) == 200
+            assert world.recorded[-1].attempts == 2
+            world.assert_at_rest()
+
+    def test_an_answer_that_is_no_http_is_named_by_5xx_and_gateway_error(self, make_world: Make) -> None:
+        """It is a 502 of ours."""
+        cases: tuple[tuple[Condition, int], ...] = (("5xx", 2), ("gateway_error", 2), ("reset_before_response", 1))
         for on, attempts in cases:
             world = make_world(retry=replace(AT_ONCE, on=frozenset((on,))))
             client = world.client()

@@ -16,6 +16,7 @@ from sidecar.upstream.retry import (
     MAX_RETRY_AFTER_S,
     NO_POLICY,
     SKIP_REASONS,
+    Condition,
     Retry,
     RetryPolicy,
     Skip,
@@ -97,7 +98,6 @@ class TestOccasions:
             ("connect_failure", {"connect_failed", "connect_timeout"}),
             ("reset_before_response", {"upstream_closed", "upstream_reset"}),
             ("timeout", {"response_timeout", "try_timeout"}),
-            ("gateway_error", set()),
             ("retriable_4xx", set()),
             ("refused", set()),
         ],
@@ -107,9 +107,10 @@ class TestOccasions:
         policy = RetryPolicy(1, frozenset((condition,)))  # type: ignore[arg-type]
         assert {reason.name for reason in errors.REASONS if policy.names(reason)} == failures
 
-    def test_5xx_names_every_way_of_not_answering(self) -> None:
-        """As in Envoy: no response at all is no better than a 500, but half of one is not retried."""
-        policy = RetryPolicy(1, frozenset(("5xx",)))
+    @pytest.mark.parametrize("condition", ["5xx", "gateway_error"])
+    def test_every_way_of_not_answering_is_a_5xx_and_a_gateway_error(self, condition: Condition) -> None:
+        """As in Envoy: no response at all is no better than a 503, but half of one is not retried."""
+        policy = RetryPolicy(1, frozenset((condition,)))
         for reason in UPSTREAM_FAILURES:
             assert policy.names(reason) == (reason.phase is not errors.Phase.RESPONSE_BODY)
         assert not any(policy.names(reason) for reason in OTHER_FAILURES)
