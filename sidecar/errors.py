@@ -27,6 +27,7 @@ class Phase(Enum):
     ROUTE = "route"
     CHOOSE = "choose"
     ACQUIRE = "acquire"
+    RESOLVE = "resolve"
     CONNECT = "connect"
     REQUEST = "request"
     RESPONSE_HEAD = "response_head"

@@ -16,7 +16,7 @@ from random import random as system_random
 from sidecar.errors import Phase, Reason
 from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress, parse_address
-from sidecar.upstream.balance import ewma, usable
+from sidecar.upstream.balance import ewma, failing, usable
 from sidecar.upstream.balance.algorithms import Choose, HashKey, Policy, Random, bind
 from sidecar.upstream.endpoint import ClusterState, Endpoint, Health
 from sidecar.upstream.health import outlier
@@ -61,10 +61,15 @@ class Cluster(ClusterState):
     """
 
     __slots__ = (
+        "_choose_plainly",
         "_choose_usable",
+        "_choose_warily",
+        "_failing",
         "_is_warming",
         "_now",
+        "_observes_detectors",
         "_random",
+        "_usable",
         "choose",
         "is_panicking",
         "outlier",
@@ -78,6 +83,10 @@ class Cluster(ClusterState):
         self._is_warming = False
         self._now = 0.0
         self._random = random
+        self._failing = 0
+        self._usable: list[Endpoint] = []
+        self._choose_plainly: Choose
+        self._choose_warily: Choose | None = None
         self._choose_usable: Choose
         self.choose: Choose
         self.apply(spec, spec.static_addresses())
@@ -133,8 +142,35 @@ class Cluster(ClusterState):
             self.breaker.on_result(status, failure, latency_s, now)
         if self.spec.policy == "peak_ewma" and is_sample:
             ewma.observe(endpoint, latency_s, failure is None and 0 < status < 500, now)
-        if self.outlier is not None and not endpoint.is_removed:
-            self.outlier.on_result(endpoint, status, failure, latency_s, now)
+        if not endpoint.is_removed:
+            if self.spec.policy in failing.POLICIES:
+                self._learn(endpoint, failing.is_failure(status, failure))
+            if self.outlier is not None:
+                self.outlier.on_result(endpoint, status, failure, latency_s, now)
+
+    def _learn(self, endpoint: Endpoint, is_bad: bool | None) -> None:
+        """Let the policy know who fails; the first to fail, and the last to recover, changes the way of choosing."""
+        before = endpoint.failing
+        if is_bad is None or not (is_bad or before):
+            return
+        failing.learn(endpoint, is_bad)
+        if not before or not endpoint.failing:
+            self._failing += 1 if endpoint.failing else -1
+            self._set_wariness()
+
+    def _set_wariness(self) -> None:
+        """Choose with or without regard to failures, from now on; O(1) but for the first time in a set of endpoints."""
+        is_wary = self._failing > 0
+        self.observes_all = is_wary or self._observes_detectors
+        before, after = self._choose_usable, self._choose_plainly
+        if is_wary and len(self._usable) > 1 and self.spec.policy in failing.POLICIES:
+            if self._choose_warily is None:
+                is_by_latency = self.spec.policy == "peak_ewma"
+                self._choose_warily = failing.FailureAware(self._usable, self._random, is_by_latency).choose
+            after = self._choose_warily
+        self._choose_usable = after
+        if self.choose is before:  # Else an endpoint on probation is to be named first.
+            self.choose = after
 
     # --- changes ---------------------------------------------------------------------------------------------
 
@@ -200,6 +236,7 @@ class Cluster(ClusterState):
         collection, so that a cycle would stay for ever.
         """
         self.set_addresses({})
+        self._usable = []
         self.observer = self.outlier = None
 
     def close_idle(self, reason: str) -> None:
@@ -222,7 +259,14 @@ class Cluster(ClusterState):
         stats.unhealthy = sum(endpoint.health is Health.UNHEALTHY for endpoint in self.endpoints)
         if spec.policy == "peak_ewma":
             ewma.expect(selection.endpoints)
-        self.choose = self._choose_usable = bind(spec.policy, selection.endpoints, spec.hash_key, self._random)
+        self._usable = selection.endpoints
+        self._choose_plainly = bind(spec.policy, selection.endpoints, spec.hash_key, self._random)
+        self._choose_warily = None
+        self._choose_usable = self.choose = self._choose_plainly
+        self._failing = sum(endpoint.failing > 0 for endpoint in self.endpoints)
+        is_contest = spec.policy in failing.POLICIES and len(self.endpoints) > 1
+        self.observer = self.report if self._observes_detectors or is_contest else None
+        self._set_wariness()
         if stats.ejected:
             self._offer_probation()
 
@@ -273,8 +317,7 @@ class Cluster(ClusterState):
             for endpoint in self.endpoints:
                 endpoint.health = Health.UNKNOWN
         is_adaptive = self.breaker is not None and self.breaker.adaptive is not None
-        observes = self.outlier is not None or is_adaptive or spec.policy == "peak_ewma"
-        self.observer = self.report if observes else None
+        self._observes_detectors = self.outlier is not None or is_adaptive or spec.policy == "peak_ewma"
 
     def _adopt_limits(self, spec: ClusterSpec) -> None:
         if spec.breaker is None:

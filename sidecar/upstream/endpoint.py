@@ -61,6 +61,8 @@ class ClusterState:
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
         observer: `Cluster.report`, if anything wants to know how attempts end, else None.
+        observes_all: Whether it wants to know of good answers, too: else those below `failing.TELLING_STATUS` may be
+            kept back, which spares a request the time of telling.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class ClusterState:
         "idle_timeout_s",
         "name",
         "observer",
+        "observes_all",
         "server_address",
         "stats",
     )
@@ -85,6 +88,7 @@ class ClusterState:
         self.breaker: Breaker | None = None
         self.budget: RetryBudget | None = None
         self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
+        self.observes_all = False
 
 
 class Endpoint:
@@ -116,6 +120,7 @@ class Endpoint:
         is_probed: That request is under way.
         consecutive_5xx, consecutive_gateway_errors, consecutive_connect_failures: Failures in a row, by `outlier`.
         results, successes, broken_answers, latency_sum_s: Of the interval under way, by `outlier`.
+        failing: Part of its latest results that were failures, 0 to 1, by `failing`.
         latency_s: Peak EWMA of its latency, by `ewma`; `latency_at` when it was brought up to date, -inf for never.
     """
 
@@ -130,6 +135,7 @@ class Endpoint:
         "consecutive_gateway_errors",
         "ejected_until",
         "ejections",
+        "failing",
         "health",
         "health_streak",
         "host",
@@ -184,6 +190,7 @@ class Endpoint:
         self.successes = 0
         self.broken_answers = 0
         self.latency_sum_s = 0.0
+        self.failing = 0.0
         self.latency_s = 0.0
         self.latency_at = -inf
 

@@ -1,4 +1,7 @@
-"""A server with so many workers and a queue, on a clock of its own, behind an adaptive limit."""
+"""
+Servers on a clock of their own: one with so many workers and a queue behind an adaptive limit, and several among which
+a cluster chooses.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from sidecar.upstream.balance.failing import TELLING_STATUS
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.limits.adaptive import AdaptiveLimit
+from tests.unit.upstream.fakes import HEAD
 
 
 @dataclass
@@ -87,3 +94,62 @@ class Simulation:
             self._begin()
         self.now = end
         return self.seconds[first:]
+
+
+@dataclass
+class Server:
+    """How one endpoint answers: after `good_s` on the average, or with `status` after `bad_s` in this part of cases."""
+
+    good_s: float = 0.05
+    bad_s: float = 0.001
+    bad_part: float = 0.0
+    status: int = 503
+    chosen: int = 0
+
+
+class Balancing:
+    """Requests at random at `rate` a second, to the endpoints that a cluster chooses; none waits for another."""
+
+    def __init__(self, cluster: Cluster, servers: list[Server], rate: float, seed: int = 7) -> None:
+        self.cluster = cluster
+        self.servers = dict(zip(cluster.endpoints, servers, strict=True))
+        self.rate = rate
+        self.random = Random(seed)
+        self.now = 0.0
+        self.ends: list[tuple[float, int, Endpoint, float, int]] = []
+        self.count = 0
+
+    def run(self, seconds: float) -> list[float]:
+        """Go on for so long; the share of each endpoint in it."""
+        for server in self.servers.values():
+            server.chosen = 0
+        end = self.now + seconds
+        next_tick = self.now + 1
+        while self.now < end:
+            self.now += self.random.expovariate(self.rate)
+            while self.ends and self.ends[0][0] <= self.now:
+                self._finish(*heapq.heappop(self.ends))
+            if self.now >= next_tick:
+                self.cluster.tick(self.now)
+                next_tick += 1
+            self._begin()
+        total = sum(server.chosen for server in self.servers.values())
+        return [server.chosen / total for server in self.servers.values()]
+
+    def _begin(self) -> None:
+        endpoint = self.cluster.choose(HEAD, "")
+        assert endpoint is not None
+        server = self.servers[endpoint]
+        server.chosen += 1
+        endpoint.active += 1
+        is_bad = self.random.random() < server.bad_part
+        takes_s = self.random.expovariate(1 / (server.bad_s if is_bad else server.good_s))
+        self.count += 1
+        status = server.status if is_bad else 200
+        heapq.heappush(self.ends, (self.now + takes_s, self.count, endpoint, takes_s, status))
+
+    def _finish(self, at: float, _: int, endpoint: Endpoint, took_s: float, status: int) -> None:
+        endpoint.active -= 1
+        # As the data path does: good answers are kept back while nobody wants them.
+        if self.cluster.observer is not None and (self.cluster.observes_all or status >= TELLING_STATUS):
+            self.cluster.observer(endpoint, status, None, took_s, at)

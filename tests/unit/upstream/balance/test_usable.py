@@ -274,7 +274,7 @@ class TestOther:
 
 def test_nothing_watches_a_cluster_that_is_not_told_to() -> None:
     """Without settings the proxy has nothing to call and nothing to count."""
-    cluster = cluster_of()
+    cluster = cluster_of(policy="round_robin")
     assert (cluster.observer, cluster.breaker, cluster.outlier) == (None, None, None)
     assert not cluster.spec.needs_ticks
 
