@@ -218,6 +218,8 @@ class Cluster(ClusterState):
         self._now = now
         if self.outlier is not None:
             self.outlier.sweep(now)
+        if self.breaker is not None:
+            self.breaker.on_tick(now)
         if self._is_warming:
             self.rebalance(now)
         if self.spec.policy == "peak_ewma":

@@ -84,7 +84,8 @@ class ClusterSpec:
     @property
     def needs_ticks(self) -> bool:
         """Whether `Cluster.tick` must be called about once a second."""
-        return self.outlier is not None or self.slow_start_s > 0 or self.policy == "peak_ewma"
+        is_adaptive = self.breaker is not None and self.breaker.adaptive
+        return self.outlier is not None or is_adaptive or self.slow_start_s > 0 or self.policy == "peak_ewma"
 
     @property
     def server_address(self) -> str:

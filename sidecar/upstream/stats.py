@@ -83,7 +83,8 @@ class ClusterStats:
         overflow_requests: Requests refused because `max_requests`, or the adaptive limit, were in flight already.
         overflow_retries: Retries not made because `max_retries` were under way already.
         pending_timeouts: Requests that waited for a connection longer than `pending_timeout_s`.
-        concurrency_limit: Requests that may be in flight now (gauge); 0 without a circuit breaker.
+        concurrency_limit: Requests that may be in flight now (gauge), those not counted that have settled in an
+            adaptive limit; 0 without a circuit breaker.
         retries: Attempts after an exchange's first.
         retries_successful: Exchanges that were retried and then answered with less than 500.
         retries_exhausted: Exchanges that were retried and failed all the same.

@@ -167,7 +167,7 @@ UPSTREAM_OVERFLOWS = Metric(
 )  # fmt: skip
 UPSTREAM_CONCURRENCY_LIMIT = Metric(
     "sidecar_upstream_concurrency_limit", "gauge", "", ("upstream",),
-    "Requests that may be in flight now; 0 without a circuit breaker",
+    "Requests that may be in flight now, streams and tunnels aside if it is adaptive; 0 without a circuit breaker",
 )  # fmt: skip
 DNS_LOOKUPS = Metric(
     "sidecar_upstream_dns_lookups_total", "counter", "", ("upstream", "result"),

@@ -17,6 +17,11 @@ The baseline must not be learnt under load, or a slow drift into overload would 
 while fewer requests than half of the limit are in flight, by just looking; else by a probe as in Envoy, but stepwise.
 The limit is halved until latency falls no further, which is where no queue is left. A probe comes once a minute, a
 second after the start, and sooner while the limit is at its floor: then the upstream has become slower for good.
+
+All of that needs results, and a limit that lets nobody in gets none: of what is in flight nothing ends, being streams,
+or hung. So `on_tick` lets time do its part. A step of a probe ends when its time is up, and while requests are refused
+and nothing has been heard for a while, one more is let in each second: a half-open circuit breaker, whatever the
+number of those that do not end. The first of them that is answered is a result, and the rest is as above.
 """
 
 from __future__ import annotations
@@ -61,6 +66,9 @@ FLOOR_PROBE_S: Final = 10.0
 PROBE_STEP_MAX_S: Final = 5.0
 """Seconds that a step of a probe lasts at most; then what was found counts, or the probe is given up."""
 
+SILENCE_S: Final = 5.0
+"""Seconds without a result after which requests that are refused are taken for a reason to let one in."""
+
 _FALLS: Final = 0.9
 
 
@@ -80,6 +88,7 @@ class AdaptiveLimit:
         "_drained_at",
         "_drops",
         "_estimate",
+        "_heard_at",
         "_last_probe_at",
         "_lowest_s",
         "_max_limit",
@@ -116,6 +125,7 @@ class AdaptiveLimit:
         self._step_ends_at = inf
         self._drained_at = inf
         self._lowest_s = inf
+        self._heard_at = -inf
 
     def __repr__(self) -> str:
         state = "PROBING" if self.is_probing else "FOLLOWING"
@@ -138,6 +148,7 @@ class AdaptiveLimit:
                 nothing about load and are no sample.
             now: Seconds of loop time.
         """
+        self._heard_at = now
         if now < self._starts_at or (self.is_probing and not self._is_of_probe(latency_s, in_flight, now)):
             return
         if self._starts_at == 0.0:
@@ -154,6 +165,23 @@ class AdaptiveLimit:
         self._results += 1
         if now >= self._window_ends_at and self._results >= self._needed(now):
             self._end_window(now)
+
+    def on_tick(self, in_flight: int, has_refused: bool, now: float) -> None:
+        """
+        Let time do its part; call it about once a second.
+
+        Args:
+            in_flight: Requests in flight.
+            has_refused: Whether the limit kept any out since the last call.
+            now: Seconds of loop time.
+        """
+        if self._heard_at == -inf:
+            self._heard_at = now  # Silence is counted from when somebody could have been heard.
+        if self.is_probing and now >= self._step_ends_at:
+            self._end_window(now)
+        if has_refused and not self.is_probing and now >= self._heard_at + SILENCE_S and in_flight >= self.limit:
+            self._estimate = min(float(in_flight + 1), float(self._max_limit))
+            self.limit = int(self._estimate)
 
     def _needed(self, now: float) -> int:
         return PROBE_SAMPLES if self.is_probing or self.baseline_s == 0.0 or now >= self._probe_at else MIN_RESULTS

@@ -57,11 +57,20 @@ class Breaker:
 
     Whoever enters keeps the breaker that it entered and leaves that one, since a reload may take it out of the cluster.
 
+    An attempt that has entered may `settle`: it is still in flight, and `max_requests` counts it, but it is no load any
+    more that an adaptive limit should count, because what the limit learns from has come, the response's head, and the
+    rest may take for ever without work for the upstream: a tunnel, a stream of events.
+
+        entered --- leave ------------------> gone
+           |                                   ^
+           +------- settle --> settled --------+ leave_settled
+
     Attributes:
         spec: Limits in force.
-        requests: Attempts in flight.
+        requests: Attempts in flight, settled ones included.
+        settled: Of those, the ones that count for `max_requests` only.
         retries: Retries in flight.
-        limit: Attempts that may be in flight now.
+        limit: Attempts that may be in flight now: `max_requests`, or what `adaptive` found and the settled ones on top.
         adaptive: What finds `limit`, or None when it is fixed.
         pending_timeout_s: As in the spec.
         retry_after_s: Whole seconds for `Retry-After` of what is refused: until then whoever waits now has been served
@@ -72,6 +81,7 @@ class Breaker:
         "_max_connections",
         "_max_pending",
         "_max_retries",
+        "_overflows_seen",
         "_random",
         "_stats",
         "adaptive",
@@ -80,13 +90,16 @@ class Breaker:
         "requests",
         "retries",
         "retry_after_s",
+        "settled",
         "spec",
     )
 
     def __init__(self, spec: BreakerSpec, stats: ClusterStats, random: Callable[[], float] = system_random) -> None:
         self._stats = stats
         self._random = random
+        self._overflows_seen = 0
         self.requests = 0
+        self.settled = 0
         self.retries = 0
         self.adaptive: AdaptiveLimit | None = None
         self.configure(spec)
@@ -104,14 +117,20 @@ class Breaker:
         self.retry_after_s = float(max(1, ceil(spec.pending_timeout_s)))
         if not spec.adaptive:
             self.adaptive = None
-            self.limit = spec.max_requests
         elif self.adaptive is None:
             self.adaptive = AdaptiveLimit(spec.max_requests, self._random)
-            self.limit = self.adaptive.limit
         else:
             self.adaptive.set_max(spec.max_requests)
-            self.limit = self.adaptive.limit
-        self._stats.concurrency_limit = self.limit
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        adaptive, most = self.adaptive, self.spec.max_requests
+        if adaptive is None:
+            self.limit = self._stats.concurrency_limit = most
+            return
+        self._stats.concurrency_limit = adaptive.limit
+        # Added here and not subtracted in `enter`, which every attempt calls: few ever settle.
+        self.limit = min(adaptive.limit + self.settled, most)
 
     def enter(self) -> bool:
         """Count an attempt in, unless too many are in flight; true obliges to `leave` once."""
@@ -124,6 +143,30 @@ class Breaker:
     def leave(self) -> None:
         """The attempt is over."""
         self.requests -= 1
+
+    def settle(self) -> None:
+        """
+        The attempt, which has entered, goes on without being load; obliges to `leave_settled` once, in place of
+        `leave`. Not to be called twice for an attempt. O(1); without an adaptive limit it changes nothing but a count.
+        """
+        self.settled += 1
+        if self.adaptive is not None:
+            self._set_limit()
+
+    def leave_settled(self) -> None:
+        """The attempt, which has settled, is over."""
+        self.requests -= 1
+        self.settled -= 1
+        if self.adaptive is not None:
+            self._set_limit()
+
+    def on_tick(self, now: float) -> None:
+        """Let an adaptive limit find its way back without results, too; call it about once a second."""
+        overflows, before = self._stats.overflow_requests, self._overflows_seen
+        self._overflows_seen = overflows
+        if self.adaptive is not None:
+            self.adaptive.on_tick(self.requests - self.settled, overflows > before, now)
+            self._set_limit()
 
     def may_connect(self, open_connections: int, here: int = 1) -> bool:
         """
@@ -180,5 +223,6 @@ class Breaker:
             did_drop = failure.source is Source.UPSTREAM and failure.flag == "UT"
             if not did_drop:
                 return
-        adaptive.on_sample(latency_s, self.requests, did_drop, now)
-        self.limit = self._stats.concurrency_limit = adaptive.limit
+        adaptive.on_sample(latency_s, self.requests - self.settled, did_drop, now)
+        if adaptive.limit != self._stats.concurrency_limit:
+            self._set_limit()

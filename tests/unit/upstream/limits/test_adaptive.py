@@ -7,7 +7,14 @@ from random import Random
 
 import pytest
 
-from sidecar.upstream.limits.adaptive import INITIAL_LIMIT, MIN_LIMIT, PROBE_PERIOD_S, AdaptiveLimit
+from sidecar.upstream.limits.adaptive import (
+    INITIAL_LIMIT,
+    MIN_LIMIT,
+    PROBE_PERIOD_S,
+    PROBE_STEP_MAX_S,
+    SILENCE_S,
+    AdaptiveLimit,
+)
 from tests.unit.upstream.simulated import Seen, Simulation
 
 
@@ -142,6 +149,77 @@ def test_probe_that_gets_no_results_is_given_up() -> None:
     assert not limit.is_probing
     assert limit.limit > held
     assert limit.baseline_s == baseline_s
+
+
+class TestSilence:
+    """A limit finds its way back without results; time is the test's."""
+
+    @staticmethod
+    def silent(limit: AdaptiveLimit, now: float, seconds: int, in_flight: int) -> tuple[float, int]:
+        """So many seconds in which every request is refused that may be; who is let in hangs, too."""
+        for _ in range(seconds):
+            now += 1.0
+            while in_flight < limit.limit:
+                in_flight += 1
+            limit.on_tick(in_flight, True, now)
+        return now, in_flight
+
+    @pytest.mark.parametrize("held", [3, INITIAL_LIMIT, 500])
+    def test_limit_that_refuses_and_hears_nothing_lets_one_in_each_second(self, held: int) -> None:
+        """However many do not end, and however far below them the limit is: the next one is let in after the pause."""
+        limit = limit_of()
+        limit.limit = 3
+        limit._estimate = 3.0
+        limit.on_sample(0.01, held, False, 1.0)
+        now = 1.0
+        for _ in range(int(SILENCE_S) - 1):
+            now += 1.0
+            limit.on_tick(held, True, now)
+            assert limit.limit == 3
+        for more in range(1, 10):
+            now += 1.0
+            limit.on_tick(held + more - 1, True, now)
+            assert limit.limit == held + more
+
+    def test_one_that_is_answered_brings_the_limit_back(self) -> None:
+        """Sixty-four hang from the first on; from what the next ones take the limit grows as it always does."""
+        limit = limit_of()
+        now, held = self.silent(limit, 1.0, 7, INITIAL_LIMIT)
+        assert limit.limit <= INITIAL_LIMIT + 2
+        for _ in range(2000):
+            now += 0.005
+            limit.on_sample(0.005, min(limit.limit, held + 10), False, now)
+        assert limit.limit > held + 10
+
+    def test_probe_without_results_ends_when_its_time_is_up(self) -> None:
+        """Of those in flight when it began none ends, and with the limit halved nobody is let in."""
+        limit = limit_of()
+        now = 0.0
+        while not limit.is_probing:
+            now += 0.001
+            limit.on_sample(0.01, limit.limit, False, now)
+        held, whole = limit.limit, int(limit._estimate)
+        limit.on_tick(whole, True, now + PROBE_STEP_MAX_S - 0.1)
+        assert (limit.is_probing, limit.limit) == (True, held)
+        limit.on_tick(whole, True, now + PROBE_STEP_MAX_S)
+        assert not limit.is_probing
+        assert limit.limit >= whole
+
+    def test_silence_without_refusals_is_a_quiet_hour(self) -> None:
+        """Nothing is learnt from it, and nothing changes."""
+        limit = limit_of()
+        limit.on_sample(0.01, 1, False, 1.0)
+        for second in range(2, 3600):
+            limit.on_tick(0, False, float(second))
+        assert limit.limit == INITIAL_LIMIT
+
+    def test_upstream_that_hangs_is_not_flooded(self) -> None:
+        """One a second more, and never more than the file says."""
+        limit = limit_of(100)
+        _, in_flight = self.silent(limit, 1.0, 30, INITIAL_LIMIT)
+        assert INITIAL_LIMIT + 20 < in_flight <= INITIAL_LIMIT + 30
+        _, in_flight = self.silent(limit, 31.0, 300, in_flight)
+        assert in_flight == 100
 
 
 def test_bounds_hold() -> None:

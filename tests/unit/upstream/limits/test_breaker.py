@@ -6,7 +6,7 @@ import pytest
 
 from sidecar import errors
 from sidecar.upstream.cluster import Cluster, ClusterSpec
-from sidecar.upstream.limits.adaptive import FIRST_WINDOW_S
+from sidecar.upstream.limits.adaptive import FIRST_WINDOW_S, INITIAL_LIMIT, SILENCE_S
 from sidecar.upstream.limits.breaker import Breaker, BreakerSpec
 from sidecar.upstream.stats import ClusterStats
 
@@ -140,6 +140,69 @@ class TestAdaptive:
         breaker.configure(BreakerSpec(max_requests=50))
         assert breaker.adaptive is None
         assert (breaker.limit, stats.concurrency_limit) == (50, 50)
+
+
+class TestSettled:
+    """Streams and tunnels are in flight and no load."""
+
+    def test_settled_ones_leave_their_place_to_others(self) -> None:
+        """As many as the limit says may be at work, however many streams there are, up to `max_requests` in all."""
+        breaker, stats = breaker_of(adaptive=True, max_requests=100)
+        for _ in range(INITIAL_LIMIT):
+            assert breaker.enter()
+            breaker.settle()
+        assert breaker.enter()
+        assert (breaker.requests, breaker.settled, breaker.limit) == (65, 64, 100)
+        assert stats.concurrency_limit == INITIAL_LIMIT
+        assert sum(breaker.enter() for _ in range(100)) == 35
+
+    def test_whoever_settled_leaves_so(self) -> None:
+        """The room that a stream made goes with it."""
+        breaker, _ = breaker_of(adaptive=True)
+        assert breaker.enter()
+        assert breaker.enter()
+        breaker.settle()
+        breaker.leave_settled()
+        breaker.leave()
+        assert (breaker.requests, breaker.settled, breaker.limit) == (0, 0, INITIAL_LIMIT)
+
+    def test_limit_learns_from_those_at_work_only(self) -> None:
+        """Sixty streams beside one request do not make it look half used."""
+        breaker, _ = breaker_of(adaptive=True)
+        adaptive = breaker.adaptive
+        assert adaptive is not None
+        adaptive.on_sample(0.01, 1, False, 1.0)
+        for _ in range(60):
+            assert breaker.enter()
+            breaker.settle()
+        assert breaker.enter()
+        breaker.on_result(200, None, 0.01, 3.0)
+        assert adaptive._peak == 1
+
+    def test_fixed_limit_counts_them(self) -> None:
+        """`max_requests` bounds what is in flight, whatever it does; a reload to an adaptive one finds them settled."""
+        breaker, _ = breaker_of(max_requests=2)
+        for _ in range(2):
+            assert breaker.enter()
+            breaker.settle()
+        assert not breaker.enter()
+        breaker.configure(BreakerSpec(max_requests=100, adaptive=True))
+        assert breaker.limit == INITIAL_LIMIT + 2
+        breaker.leave_settled()
+        assert breaker.limit == INITIAL_LIMIT + 1
+
+    def test_breaker_comes_back_without_results(self) -> None:
+        """Long polls hold every place and none is answered: after a pause one more is let in, told by the cluster."""
+        spec = ClusterSpec("web", (("a:80", 1),), breaker=BreakerSpec(adaptive=True))
+        assert spec.needs_ticks
+        cluster = Cluster(spec)
+        breaker = cluster.breaker
+        assert breaker is not None
+        assert sum(breaker.enter() for _ in range(200)) == INITIAL_LIMIT
+        for second in range(1, int(SILENCE_S) + 2):
+            assert not breaker.enter()
+            cluster.tick(float(second))
+        assert [breaker.enter(), breaker.enter()] == [True, False]
 
 
 def test_repr_shows_the_state() -> None:
