@@ -353,6 +353,9 @@ class Cluster(ClusterState):
             endpoint.zone = zones.get(endpoint.label, "")
             after.append(endpoint)
         self.endpoints = tuple(after)
+        if not all(endpoint.may_keep for endpoint in after):
+            for endpoint in after:  # A request waits for room, which a connection to any of them may make.
+                endpoint.may_keep = False
         for endpoint in before.values():
             endpoint.remove("endpoint_removed")
         return Change(tuple(added), tuple(before))

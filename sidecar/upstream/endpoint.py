@@ -108,6 +108,8 @@ class Endpoint:
         connecting: Connects under way, kept by the pool.
         pending: Exchanges that wait for a connection, oldest first, kept by the pool.
         connections: Open or being opened, kept by the pool and the proxy.
+        may_keep: Whether a connection that is given back may become idle without a question; one flag for every reason
+            against it, because it is asked for each request: `pool` knows them.
         is_removed: The address left the cluster: what is in flight ends, no connection is kept afterwards.
         share: Weight with which it is chosen now: less than `weight` in a slow start or in another zone.
         zone: Where it is, as in the file; empty if nowhere in particular.
@@ -148,6 +150,7 @@ class Endpoint:
         "latency_at",
         "latency_s",
         "latency_sum_s",
+        "may_keep",
         "pending",
         "port",
         "results",
@@ -173,6 +176,7 @@ class Endpoint:
         self.connecting = 0
         self.pending: deque[object] = deque()
         self.connections = 0
+        self.may_keep = True
         self.is_removed = False
         self.share = weight
         self.zone = ""
@@ -213,6 +217,7 @@ class Endpoint:
     def remove(self, reason: str) -> None:
         """End the endpoint: mark it and close its idle connections. Exchanges in flight or pending are not touched."""
         self.is_removed = True
+        self.may_keep = False
         self.close_idle(reason)
 
     def __repr__(self) -> str:

@@ -7,13 +7,14 @@ connection that another request gives back.
 
 Invariant: an endpoint's `idle` holds only open connections with no exchange and no byte unread.
 Invariant: while a request waits, at least as many dials are under way as requests wait, or the upstream's circuit
-breaker allows no more connections; then the request gets one that is given back, or one in place of one that closes.
+breaker allows no more connections and none is idle, at any endpoint; then the request gets one that is given back, or
+one in place of one that closes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from sidecar.errors import Reason
@@ -93,11 +94,11 @@ def wait(endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -
 
 def can_queue(endpoint: Endpoint, breaker: Breaker) -> bool:
     """
-    Whether one more request may wait here: a connection would be made for it, or the queue for those of others is not
-    full. O(endpoints), and only where there is a circuit breaker.
+    Whether one more request may wait here: a connection would be made for it, if need be in place of an idle one, or
+    the queue for those of others is not full. O(endpoints), and only where there is a circuit breaker.
     """
     endpoints = endpoint.cluster.endpoints
-    if breaker.has_room(sum(other.connections for other in endpoints), endpoint.connections):
+    if breaker.has_room(sum(other.connections - len(other.idle) for other in endpoints), endpoint.connections):
         return True
     waiting = endpoint.cluster.stats.pending - sum(other.connecting for other in endpoints)
     return breaker.may_wait(max(waiting, 0))
@@ -108,12 +109,31 @@ def _dial_if_needed(endpoint: Endpoint) -> None:
         return
     breaker = endpoint.cluster.breaker
     if breaker is not None:
-        open_connections = sum(other.connections for other in endpoint.cluster.endpoints)
-        if not breaker.may_connect(open_connections, endpoint.connections):
-            return
+        endpoints = endpoint.cluster.endpoints
+        while not breaker.has_room(sum(other.connections for other in endpoints), endpoint.connections):
+            if not _make_room(endpoints):
+                breaker.on_full()
+                for other in endpoints:
+                    other.may_keep = False  # What is given back there makes room for this request.
+                return
+            if endpoint.connecting >= len(endpoint.pending):
+                return  # `closed` has used the room already.
     endpoint.connecting += 1
     endpoint.connections += 1
     cast("Ticket", endpoint.pending[-1]).dial(endpoint)
+
+
+def _make_room(endpoints: Iterable[Endpoint]) -> bool:
+    """Close an idle connection, the coldest of the endpoint that has most; False if there is none. O(endpoints)."""
+    richest = max(endpoints, key=_idle_of, default=None)
+    if richest is None or not richest.idle:
+        return False
+    richest.idle.pop(0).close_idle("made_room")
+    return True
+
+
+def _idle_of(endpoint: Endpoint) -> int:
+    return len(endpoint.idle)
 
 
 def connected(connection: IdleConnection) -> None:
@@ -143,12 +163,27 @@ def release(connection: IdleConnection) -> None:
     endpoint = connection.endpoint
     if endpoint.pending:
         _next_waiting(endpoint).on_connection(connection)
-    elif endpoint.is_removed:
-        connection.close_idle("endpoint_removed")
+    elif not endpoint.may_keep and not _is_kept(connection):
+        pass
     elif len(endpoint.idle) >= MAX_IDLE:
         connection.close_idle("too_many_idle")
     else:
         endpoint.idle.append(connection)
+
+
+def _is_kept(connection: IdleConnection) -> bool:
+    """Whether a connection that is given back may become idle though something spoke against it; else it is closed."""
+    endpoint = connection.endpoint
+    if endpoint.is_removed:
+        connection.close_idle("endpoint_removed")
+        return False
+    endpoints = endpoint.cluster.endpoints
+    if any(len(other.pending) > other.connecting for other in endpoints):
+        connection.close_idle("made_room")
+        return False
+    for other in endpoints:
+        other.may_keep = not other.is_removed
+    return True
 
 
 def closed(endpoint: Endpoint, cause: str) -> None:

@@ -172,6 +172,7 @@ class Pool(RuleBasedStateMachine):
                 assert self.limit is not None
                 assert total >= self.limit, "there is room, and nobody uses it"
                 assert endpoint.connections, "waits for a connection that never comes back"
+                assert not self.idle(), "an idle connection, wherever, would have made room"
         if self.limit is not None:
             assert total <= self.limit + len(self.cluster.endpoints) - 1
         assert self.cluster.stats.pending == len(self.waiting())

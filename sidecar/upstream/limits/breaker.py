@@ -168,7 +168,7 @@ class Breaker:
             self.adaptive.on_tick(self.requests - self.settled, overflows > before, now)
             self._set_limit()
 
-    def may_connect(self, open_connections: int, here: int = 1) -> bool:
+    def has_room(self, open_connections: int, here: int) -> bool:
         """
         Whether another connection may be opened.
 
@@ -177,14 +177,11 @@ class Breaker:
             here: Of those, the ones of the endpoint in question. One that has none may always open one, or requests
                 would wait there for a connection that never comes back (Envoy does the same).
         """
-        if self.has_room(open_connections, here):
-            return True
-        self._stats.overflow_connections += 1
-        return False
-
-    def has_room(self, open_connections: int, here: int) -> bool:
-        """As `may_connect`, but only asks."""
         return open_connections < self._max_connections or here == 0
+
+    def on_full(self) -> None:
+        """A connection that a request wanted is not opened for want of room."""
+        self._stats.overflow_connections += 1
 
     def may_wait(self, pending: int) -> bool:
         """Whether another request may wait for others' connections, when `pending` do so in the cluster."""

@@ -264,14 +264,28 @@ class TestPending:
         first, second = world.accept(A), world.accept(B)
         client = world.client()
         _ = client >> b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 2\r\n\r\nhi"
+        world.advance(1.2)
         _ = second >> OK
         assert status_of(two) == 200
-        world.advance(1.2)
         _ = second >> OK
         assert status_of(client) == 200
         _ = first >> OK
         assert status_of(one) == 200
         assert [exchange.attempts for exchange in world.recorded] == [1, 2, 1]
+        world.assert_at_rest()
+
+    def test_connection_that_becomes_idle_at_one_endpoint_makes_room_at_another(self, make_world: Make) -> None:
+        """It was kept there, and the request waited until its time was up."""
+        world = make_world(endpoints=(A, B), breaker=BreakerSpec(max_connections=2, pending_timeout_s=60))
+        one, two = asking(world, 2)
+        first, second = world.accept(A), world.accept(B)
+        (three,) = asking(world, 1)
+        _ = second >> OK
+        assert not second.is_open
+        _ = world.accept(A) >> OK
+        assert (status_of(two), status_of(three)) == (200, 200)
+        _ = first >> OK
+        assert status_of(one) == 200
         world.assert_at_rest()
 
     def test_room_that_one_endpoint_leaves_is_offered_to_those_who_wait_at_another(self, make_world: Make) -> None:

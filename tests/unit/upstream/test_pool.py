@@ -26,6 +26,14 @@ class Connection:
         self.closed.append(reason)
 
 
+class Open(Connection):
+    """As above, and the pool is told, as of a real one."""
+
+    def close_idle(self, reason: str) -> None:
+        super().close_idle(reason)
+        pool.closed(self.endpoint, reason)
+
+
 class Request:
     """Notes what it was told."""
 
@@ -178,3 +186,87 @@ def test_room_that_a_failed_dial_leaves_goes_where_no_dial_is_under_way() -> Non
     pool.failed(here, errors.CONNECT_FAILED, "refused")
     assert dials == [here, here, there, there]
     assert [request.told for request in requests] == [[errors.CONNECT_FAILED], [], [], []]
+
+
+class TestRoom:
+    """At `max_connections` of an upstream its idle connections make room, whichever endpoint they lead to."""
+
+    @staticmethod
+    def cluster_of(limit: int, size: int = 2, **settings: int) -> tuple[Endpoint, ...]:
+        addresses = tuple((f"10.0.0.{i}:80", 1.0) for i in range(size))
+        breaker = BreakerSpec(max_connections=limit, **settings)
+        return Cluster(ClusterSpec("web", addresses, breaker=breaker)).endpoints
+
+    @staticmethod
+    def open_to(endpoint: Endpoint, count: int) -> list[Open]:
+        connections = []
+        for _ in range(count):
+            endpoint.connections += 1
+            connections.append(Open(endpoint))
+        return connections
+
+    def test_idle_connection_of_another_endpoint_is_closed_for_a_request_that_needs_one(self) -> None:
+        """The coldest of the endpoint that has most, and no more than are needed."""
+        here, there, third = self.cluster_of(7, 3)
+        self.open_to(here, 1)
+        idle, more = self.open_to(there, 4), self.open_to(third, 2)
+        for connection in (*idle, *more):
+            pool.release(connection)
+        dials = Dials()
+        pool.wait(here, Request(), dials)
+        assert dials == [here]
+        assert [connection.closed for connection in idle] == [["made_room"], [], [], []]
+        assert (len(there.idle), len(third.idle), sum(one.connections for one in (here, there, third))) == (3, 2, 7)
+        stats = here.cluster.stats
+        assert (stats.overflow_connections, stats.connections_closed_by) == (0, {"made_room": 1})
+
+    def test_idle_connections_leave_the_queue_free(self) -> None:
+        """A request for which one can be closed does not count as one that waits for those of others."""
+        here, there = self.cluster_of(3, max_pending_requests=0)
+        self.open_to(here, 1)
+        (idle, _) = self.open_to(there, 2)
+        breaker = here.cluster.breaker
+        assert breaker is not None
+        assert not pool.can_queue(here, breaker)
+        pool.release(idle)
+        assert pool.can_queue(here, breaker)
+
+    def test_connection_that_becomes_idle_makes_room_for_who_waits_elsewhere(self) -> None:
+        """It is closed where it is given back; when nobody waits any more, connections become idle as ever."""
+        here, there = self.cluster_of(4)
+        self.open_to(here, 1)
+        busy = self.open_to(there, 3)
+        dials, request = Dials(), Request()
+        pool.wait(here, request, dials)
+        assert dials == []
+        assert here.cluster.stats.overflow_connections == 1
+        pool.release(busy[0])
+        assert (busy[0].closed, dials) == (["made_room"], [here])
+        pool.release(busy[1])
+        assert busy[1].closed == []
+        assert there.idle == [busy[1]]
+        assert (here.may_keep, there.may_keep) == (True, True)
+
+    def test_limit_that_a_reload_lowered_is_reached_by_closing_what_is_idle(self) -> None:
+        """As many as it takes, for the first request that needs a connection."""
+        here, there = self.cluster_of(10)
+        self.open_to(here, 1)
+        for connection in self.open_to(there, 5):
+            pool.release(connection)
+        assert here.cluster.breaker is not None
+        here.cluster.breaker.configure(BreakerSpec(max_connections=3))
+        dials = Dials()
+        pool.wait(here, Request(), dials)
+        assert dials == [here]
+        assert (here.connections, there.connections) == (2, 1)
+
+    def test_removed_endpoint_makes_room_by_closing(self) -> None:
+        """Its connections are closed anyway; who waits elsewhere has a connection made all the same."""
+        here, there = self.cluster_of(3)
+        self.open_to(here, 1)
+        busy = self.open_to(there, 2)
+        dials = Dials()
+        pool.wait(here, Request(), dials)
+        there.remove("endpoint_removed")
+        pool.release(busy[0])
+        assert (busy[0].closed, dials) == (["endpoint_removed"], [here])

@@ -38,9 +38,10 @@ def test_retries_beyond_the_limit_are_refused_and_counted() -> None:
 def test_connections_beyond_the_limit_are_not_opened() -> None:
     """But an endpoint without any may have one, or whoever waits there would wait for nothing."""
     breaker, stats = breaker_of(max_connections=10)
-    assert breaker.may_connect(9, here=3)
-    assert not breaker.may_connect(10, here=3)
-    assert breaker.may_connect(10, here=0)
+    assert breaker.has_room(9, here=3)
+    assert not breaker.has_room(10, here=3)
+    assert breaker.has_room(10, here=0)
+    breaker.on_full()
     assert stats.overflow_connections == 1
 
 
