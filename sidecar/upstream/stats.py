@@ -32,6 +32,12 @@ COUNTS: Final = (
     "ejections_success_rate",
     "health_check_failures",
     "health_checks",
+    "mirror_skipped_answered_early",
+    "mirror_skipped_body_too_large",
+    "mirror_skipped_client_left",
+    "mirror_skipped_no_endpoint",
+    "mirror_skipped_overloaded",
+    "mirror_skipped_too_many",
     "overflow_connections",
     "overflow_pending",
     "overflow_requests",
@@ -89,6 +95,9 @@ class ClusterStats:
         retries_successful: Exchanges that were retried and then answered with less than 500.
         retries_exhausted: Exchanges that were retried and failed all the same.
         retry_skipped_*: Retries that the policy names and that were not made, by `retry.SkipReason`.
+        mirror_skipped_*: Copies of requests that a mirror was to send here and that were not made, by why not: the body
+            was longer than the mirror's `max_body`; too many were under way; the request was answered before its body
+            was complete, or its client left; the circuit breaker let none in; there was no endpoint.
         ejections: Times that an endpoint was ejected.
         ejections_*: The same by `outlier.Cause`.
         ejections_prevented: Times that an endpoint would have been, but for `max_ejection_percent`.
@@ -134,6 +143,12 @@ class ClusterStats:
         self.retry_skipped_not_idempotent = 0
         self.retry_skipped_overloaded = 0
         self.retry_skipped_response_started = 0
+        self.mirror_skipped_answered_early = 0
+        self.mirror_skipped_body_too_large = 0
+        self.mirror_skipped_client_left = 0
+        self.mirror_skipped_no_endpoint = 0
+        self.mirror_skipped_overloaded = 0
+        self.mirror_skipped_too_many = 0
         self.ejections = 0
         self.ejections_consecutive_5xx = 0
         self.ejections_consecutive_gateway_errors = 0

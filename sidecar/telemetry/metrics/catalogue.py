@@ -190,6 +190,11 @@ RETRIES_SKIPPED = Metric(
     "Exchanges in which the policy named an occasion for another attempt and none was made, by why not",
 )  # fmt: skip
 
+MIRROR_SKIPPED = Metric(
+    "sidecar_upstream_mirror_skipped_total", "counter", "", ("upstream", "reason"),
+    "Copies for a mirror that were not made, by the mirror's upstream and why not",
+)  # fmt: skip
+
 DOWNSTREAM_ACTIVE = Metric(
     "sidecar_downstream_connections_active", "gauge", "", ("direction",), "Connections of clients that are open",
 )  # fmt: skip

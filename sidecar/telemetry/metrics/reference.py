@@ -52,10 +52,13 @@ def _lines() -> Iterator[str]:
         " on |",
         "| `reason` of `..._retries_skipped_total` | why no further attempt was made, for example `body_too_large`,"
         " `not_idempotent`, `budget`, `deadline`, `response_started`, `attempts_used` |",
+        "| `reason` of `..._mirror_skipped_total` | `body_too_large`: longer than the mirror's `max_body`; `too_many`:"
+        " so many copies are under way; `answered_early`, `client_left`: before the body was complete; `overloaded`:"
+        " the circuit breaker's limits; `no_endpoint` |",
         "| `reason` of `..._connections_closed_total` | `idle_timeout`, `stale`, `too_many_idle`, `made_room`,"
-        " `endpoint_removed`, `upstream_removed`, `shutdown`: closed while idle by us; `peer_closed`: while idle by the upstream;"
-        " `unasked_answer`: it sent something while idle; `not_reusable`: an answer ended it; `lost`: cut in use;"
-        " `bad_response`; `aborted`: the exchange was given up; `finished`: a tunnel ended |",
+        " `endpoint_removed`, `upstream_removed`, `shutdown`: closed while idle by us; `peer_closed`: while idle by"
+        " the upstream; `unasked_answer`: it sent something while idle; `not_reusable`: an answer ended it; `lost`:"
+        " cut in use; `bad_response`; `aborted`: the exchange was given up; `finished`: a tunnel ended |",
         "| `reason` of `..._ejections_total` | `consecutive_5xx`, `consecutive_gateway_errors`,"
         " `consecutive_connect_failures`, `success_rate`, `latency` and the like |",
         "| `limit` | `connections`, `pending`, `requests`, `retries` |",

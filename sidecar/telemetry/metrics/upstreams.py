@@ -111,6 +111,7 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     (catalogue.UPSTREAM_PANICS, _one("panics")),
     (catalogue.UPSTREAM_OVERFLOWS, _by_prefix("overflow_")),
     (catalogue.UPSTREAM_CONCURRENCY_LIMIT, _one("concurrency_limit")),
+    (catalogue.MIRROR_SKIPPED, _by_prefix("mirror_skipped_")),
     (catalogue.DNS_LOOKUPS, _by_label(success="dns_successes", failure="dns_failures")),
     (catalogue.DNS_TIME, _one("dns_last_success")),
 )

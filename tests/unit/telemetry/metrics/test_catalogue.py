@@ -58,6 +58,7 @@ def stats() -> ClusterStats:
         "panics": 21,
         "overflow_pending": 22,
         "concurrency_limit": 23,
+        "mirror_skipped_body_too_large": 24,
     }
     for name, value in numbers.items():
         setattr(found, name, value)
@@ -201,6 +202,7 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         "panics_total": 21,
         'overflows_total{limit="pending",}': 22,
         "concurrency_limit": 23,
+        'mirror_skipped_total{reason="body_too_large",}': 24,
     }
     assert samples['sidecar_upstream_connect_duration_seconds_sum{upstream="recommendations"}'] == 0.002
     assert samples['sidecar_downstream_connections_opened_total{direction="inbound"}'] == 1
