@@ -157,6 +157,16 @@ PENDING_TIMEOUT = Reason(
     "no connection to the upstream became free in time",
     "the upstream's circuit_breaker.max_connections and pending_timeout",
 )  # fmt: skip
+RESOLVE_TIMEOUT = Reason(
+    "resolve_timeout", _P, Phase.RESOLVE, True, 503, "DF", "dns_timeout",
+    "no name server answered for the endpoint's name in time",
+    "the name servers of /etc/resolv.conf, and the upstream's connect_timeout",
+)  # fmt: skip
+RESOLVE_OVERLOADED = Reason(
+    "resolve_overloaded", _P, Phase.RESOLVE, False, 503, "DF", "dns_error",
+    "as many names are being looked up as may be at once",
+    "the name servers of /etc/resolv.conf, and who asks for so many names",
+)  # fmt: skip
 RATE_LIMITED = Reason(
     "rate_limited", _P, Phase.ROUTE, False, 429, "RL", "http_request_denied",
     "the client sends more requests than the rate limit allows", "the route's rate_limit",
@@ -179,6 +189,10 @@ REWRITE_INVALID = Reason(
 )  # fmt: skip
 
 # --- what the server did -------------------------------------------------------------------------------------
+RESOLVE_FAILED = Reason(
+    "resolve_failed", _U, Phase.RESOLVE, True, 503, "DF", "dns_error",
+    "the endpoint's name has no address", "how the name is spelled, and what the name server says of it",
+)  # fmt: skip
 CONNECT_FAILED = Reason(
     "connect_failed", _U, Phase.CONNECT, True, 503, "UF", "connection_refused",
     "connecting to the upstream failed", "whether the endpoint listens and is reachable",

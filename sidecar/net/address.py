@@ -5,7 +5,7 @@ Addresses as the configuration writes them: `host:port`, `[v6]:port`, `unix:/pat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 MAX_UNIX_PATH_BYTES = 107
 """Bytes of a socket's path: `sun_path` of Linux has 108 with the closing NUL (unix(7))."""
@@ -90,6 +90,19 @@ def parse_address(text: str) -> Address:
     if len(host) > MAX_HOST_BYTES or not _HOST_CHARACTERS.issuperset(host) or host.startswith("."):
         raise ValueError(f"expected a host name or an IP address before the port, found {host!r}")
     return TcpAddress(host, _parse_port(port, text))
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether a host, without brackets, is an address and no name that must be resolved."""
+    if ":" in host:
+        return _is_ipv6(host)
+    if not host[-1:].isdigit():
+        return False
+    try:
+        IPv4Address(host)
+    except AddressValueError:
+        return False  # "127.1" is an address to `getaddrinfo` only.
+    return True
 
 
 def _parse_port(port: str, text: str) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 logger = logging.getLogger("sidecar.upstream")
 
@@ -34,8 +34,8 @@ RETRY_PERIOD_S = 1.0
 JITTER = 0.1
 """Part of a period by which it is shortened at random, so that names and sidecars do not ask in step."""
 
-MAX_THREADS = 8
-"""Names whose lookups may hang at once before others have to wait for them."""
+MAX_THREADS = 16
+"""Names whose lookups may hang at once before others have to wait for them; a thread is started when it is needed."""
 
 Lookup = Callable[[str], Awaitable[Iterable[str]]]
 """Ask for every address of a name; raises OSError if there is no answer."""
@@ -43,8 +43,25 @@ Lookup = Callable[[str], Awaitable[Iterable[str]]]
 _T = TypeVar("_T")
 
 
+Cause = Literal["failed", "timeout", "refused"]
+"""The name has no address; no name server answered; as many names are being looked up as may be at once."""
+
+
 class ResolveError(Exception):
-    """A name has no usable answer; the text says why, for the log."""
+    """
+    A name has no usable answer; the text says why, for the log.
+
+    Attributes:
+        cause: Whose fault that is.
+    """
+
+    def __init__(self, text: str, cause: Cause = "failed") -> None:
+        super().__init__(text)
+        self.cause: Cause = cause
+
+
+class TooManyLookupsError(OSError):
+    """As many names are being looked up as may be at once."""
 
 
 class Watcher(Protocol):
@@ -113,19 +130,44 @@ class DaemonThreads:
 
 
 class SystemLookup:
-    """`getaddrinfo` on threads of its own, at most one lookup of a name at a time."""
+    """
+    `getaddrinfo` on threads of its own, at most one lookup of a name at a time.
 
-    def __init__(self, max_threads: int = MAX_THREADS, getaddrinfo: Callable[..., Any] = socket.getaddrinfo) -> None:
+    Args:
+        max_threads: Lookups that run at once; more wait for their turn.
+        max_names: Lookups that run or wait, at most; None for any number, where the names are the configuration's.
+        flags: Of `getaddrinfo`. AI_ADDRCONFIG (RFC 3493, 6.1): no IPv6 addresses where this host has no IPv6, for
+            whoever takes each address for an endpoint, of which every second would fail.
+    """
+
+    def __init__(
+        self,
+        max_threads: int = MAX_THREADS,
+        getaddrinfo: Callable[..., Any] = socket.getaddrinfo,
+        *,
+        max_names: int | None = None,
+        flags: int = socket.AI_ADDRCONFIG,
+    ) -> None:
         self._threads = DaemonThreads(max_threads, "resolve")
         self._getaddrinfo = getaddrinfo
+        self._max_names = max_names
+        self._flags = flags
         self._under_way: dict[str, Future[list[str]]] = {}
 
     async def __call__(self, name: str) -> list[str]:
-        """Every address of the name. A caller that gives up leaves the lookup to the next caller for the same name."""
+        """
+        Every address of the name. A caller that gives up leaves the lookup to the next caller for the same name.
+
+        Raises:
+            TooManyLookupsError: `max_names` others are under way; a lookup that hangs is until it returns.
+            OSError: The resolver's, or the threads were given up.
+        """
         for other in [other for other, future in self._under_way.items() if future.done()]:
             del self._under_way[other]
         future = self._under_way.get(name)
         if future is None:
+            if self._max_names is not None and len(self._under_way) >= self._max_names:
+                raise TooManyLookupsError(f"{self._max_names} names are being looked up")
             # One at a time, or a name whose lookup hangs would take one thread after the other.
             future = self._under_way[name] = self._threads.submit(partial(self._look_up, name))
         return await asyncio.wrap_future(future)
@@ -135,8 +177,7 @@ class SystemLookup:
         self._threads.close()
 
     def _look_up(self, name: str) -> list[str]:
-        # AI_ADDRCONFIG (RFC 3493, 6.1): no IPv6 addresses where this host has no IPv6, every second connect would fail.
-        found = self._getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = self._getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=self._flags)
         hosts: list[str] = []
         for family, _, _, _, address in found:
             if family == socket.AF_INET6 and address[3]:
@@ -153,15 +194,19 @@ class Resolver:
     Args:
         lookup: Asks for a name; default: the system's resolver.
         timeout_s: Seconds until a lookup is given up.
+        keeps_order: Whether addresses are returned in the resolver's order (RFC 6724), the best to connect to first.
     """
 
-    def __init__(self, lookup: Lookup | None = None, timeout_s: float = LOOKUP_TIMEOUT_S) -> None:
+    def __init__(
+        self, lookup: Lookup | None = None, timeout_s: float = LOOKUP_TIMEOUT_S, *, keeps_order: bool = False
+    ) -> None:
         self._close: Callable[[], None] | None = None
         if lookup is None:
             lookup = system = SystemLookup()
             self._close = system.close
         self._lookup = lookup
         self._timeout_s = timeout_s
+        self._keeps_order = keeps_order
 
     async def resolve(self, name: str) -> tuple[str, ...]:
         """
@@ -169,7 +214,7 @@ class Resolver:
 
         Returns:
             Its addresses, at least one, none twice: IPv4 first, each family in order of number, so that the order of
-            records in an answer, which name servers rotate, is no change.
+            records in an answer, which name servers rotate, is no change; or in the resolver's.
 
         Raises:
             ResolveError: No answer in time, a failure, or an answer without addresses.
@@ -177,9 +222,14 @@ class Resolver:
         try:
             async with asyncio.timeout(self._timeout_s):
                 hosts = await self._lookup(name)
-            answer = tuple(sorted(set(hosts), key=_in_order))
+            answer = tuple(dict.fromkeys(hosts) if self._keeps_order else sorted(set(hosts), key=_in_order))
         except TimeoutError:
-            raise ResolveError(f"no answer within {self._timeout_s:g} s") from None
+            raise ResolveError(f"no answer within {self._timeout_s:g} s", "timeout") from None
+        except TooManyLookupsError as error:
+            raise ResolveError(str(error), "refused") from error
+        except socket.gaierror as error:
+            # "Temporary failure in name resolution": no name server answered, or none that knew what to say.
+            raise ResolveError(str(error), "timeout" if error.errno == socket.EAI_AGAIN else "failed") from error
         except (OSError, ValueError) as error:
             # ValueError: the idna codec, for a label that is empty or longer than 63; or what is no address.
             raise ResolveError(str(error)) from error

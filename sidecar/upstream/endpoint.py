@@ -15,7 +15,7 @@ from math import inf
 from typing import Final, Protocol
 
 from sidecar.errors import Reason
-from sidecar.net.address import Address, UnixAddress
+from sidecar.net.address import Address, UnixAddress, is_ip_address
 from sidecar.upstream.limits.breaker import Breaker
 from sidecar.upstream.limits.retry_budget import RetryBudget
 from sidecar.upstream.stats import ClusterStats
@@ -97,8 +97,8 @@ class Endpoint:
 
     Attributes:
         cluster: Whose endpoint it is, for settings and counters; the same object for as long as the endpoint lives.
-        host: IP address or name as in the file, without brackets; empty for a Unix socket. A name is resolved at
-            each connect.
+        host: IP address or name as in the file, without brackets; empty for a Unix socket.
+        is_named: The host is a name, which must be resolved to connect.
         port: 1 to 65535; 0 for a Unix socket.
         unix_path: Path of the socket, or None for TCP.
         label: `host:port`, `[v6]:port` or `unix:/path`, as logs, spans and metrics show it; unique in its cluster.
@@ -142,6 +142,7 @@ class Endpoint:
         "health_streak",
         "host",
         "idle",
+        "is_named",
         "is_on_probation",
         "is_probed",
         "is_removed",
@@ -165,9 +166,11 @@ class Endpoint:
         self.cluster = cluster
         if isinstance(address, UnixAddress):
             self.host, self.port = "", 0
+            self.is_named = False
             self.unix_path: str | None = address.path
         else:
             self.host, self.port = address.host, address.port
+            self.is_named = not is_ip_address(address.host)
             self.unix_path = None
         self.label = str(address)
         self.weight = weight

@@ -64,6 +64,7 @@ STATUSES_OF: Final[dict[str, frozenset[int]]] = {
 # In Envoy's `RetryStateImpl::wouldRetryFromReset` the two are one branch, for every reset that is not its own overflow:
 # a connect that failed, a connection that closed, a try that timed out, an answer that is no HTTP.
 _ANY_FAILURE: Final[frozenset[Condition]] = frozenset(("5xx", "gateway_error"))
+_UNCONNECTED: Final[frozenset[Condition]] = _ANY_FAILURE | frozenset(("connect_failure",))
 _BREAKS: Final[frozenset[Condition]] = _ANY_FAILURE | frozenset(("reset_before_response",))
 
 
@@ -121,6 +122,9 @@ class RetryPolicy:
     def names(self, failure: Reason) -> bool:
         """Whether this failure of an attempt that got no answer is an occasion that the policy names."""
         on = self.on
+        if failure.phase is Phase.RESOLVE:
+            # No connection could be made, whoever is to blame for it; only a refusal of our own is no occasion.
+            return failure.retryable and not _UNCONNECTED.isdisjoint(on)
         if failure.source is not Source.UPSTREAM or failure.phase is Phase.RESPONSE_BODY:
             return False
         if not _ANY_FAILURE.isdisjoint(on):

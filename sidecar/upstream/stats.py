@@ -49,6 +49,9 @@ COUNTS: Final = (
     "requests",
     "requests_active",
     "resets",
+    "resolve_failures_failed",
+    "resolve_failures_refused",
+    "resolve_failures_timeout",
     "retries",
     "retries_exhausted",
     "retries_successful",
@@ -80,6 +83,8 @@ class ClusterStats:
         requests: Exchanges that were given an endpoint, each attempt counted.
         requests_active: Of those, the ones in flight (gauge).
         pending: Exchanges that wait for a connection (gauge).
+        resolve_failures_*: Connects that were not begun, by what became of the endpoint's name: it has no address, the
+            name servers did not answer in time, or as many names were being looked up as may be at once.
         resets: Exchanges that the upstream cut off.
         dns_successes: Lookups that gave at least one address.
         dns_failures: Lookups that failed, timed out or gave none.
@@ -122,6 +127,9 @@ class ClusterStats:
         self.requests_active = 0
         self.pending = 0
         self.resets = 0
+        self.resolve_failures_failed = 0
+        self.resolve_failures_refused = 0
+        self.resolve_failures_timeout = 0
         self.dns_successes = 0
         self.dns_failures = 0
         self.dns_last_success = 0

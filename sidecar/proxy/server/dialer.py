@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
+from sidecar.net import dial
 from sidecar.net.flow import Outbox
+from sidecar.net.names import Names
+from sidecar.net.resolve import ResolveError
 from sidecar.net.timers import Timers
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
 log = logging.getLogger("sidecar.proxy")
+
+# Part of the time for connecting that a new answer for a name is waited for where there is an older one.
+_PATIENCE: Final = 0.25
+_RESOLVE_REASONS: Final[dict[str, Reason]] = {
+    "failed": errors.RESOLVE_FAILED,
+    "timeout": errors.RESOLVE_TIMEOUT,
+    "refused": errors.RESOLVE_OVERLOADED,
+}
 
 
 class Dialer:
@@ -29,6 +40,8 @@ class Dialer:
         loop: Used for tasks and connections.
         timers: Given to each connection.
         outbox: Given to each connection.
+        connected: Told the upstream's name and the nanoseconds of each connect that succeeded, resolving aside.
+        names: Resolves the endpoints that are names; default: some of its own.
     """
 
     def __init__(
@@ -37,8 +50,12 @@ class Dialer:
         timers: Timers,
         outbox: Outbox,
         connected: Callable[[str, int], None] | None = None,
+        names: Names | None = None,
     ) -> None:
         self._loop = loop
+        self._names = names or Names()
+        self._owns_names = names is None
+        self._turn = 0
         self._connected = connected
         self.timers = timers
         self._outbox = outbox
@@ -78,6 +95,8 @@ class Dialer:
         """Cancel what is under way."""
         for task in self._tasks:
             task.cancel()
+        if self._owns_names:
+            self._names.close()
 
     def _spawn(
         self,
@@ -95,37 +114,59 @@ class Dialer:
         on_connected: Callable[[ServerConnection], None],
         on_failed: Callable[[Reason, str], None],
     ) -> None:
-        stats = endpoint.cluster.stats
+        cluster = endpoint.cluster
+        stats = cluster.stats
         is_told = False
-
+        is_resolving = endpoint.is_named
         began_ns = clock.monotonic_ns()
 
         def on_made(connection: ServerConnection) -> None:
             nonlocal is_told
             is_told = True
             if self._connected is not None:
-                self._connected(endpoint.cluster.name, clock.monotonic_ns() - began_ns)
+                self._connected(cluster.name, clock.monotonic_ns() - began_ns)
             on_connected(connection)
 
         def factory() -> asyncio.Protocol:
             return cast("asyncio.Protocol", ServerConnection(endpoint, self.timers, self._outbox, on_made))
 
         try:
-            async with asyncio.timeout(endpoint.cluster.connect_timeout_s):
-                if endpoint.unix_path is not None:
-                    await self._loop.create_unix_connection(factory, endpoint.unix_path)
-                else:
-                    await self._loop.create_connection(factory, endpoint.host, endpoint.port)
+            async with asyncio.timeout(cluster.connect_timeout_s):
+                hosts: Sequence[str] = (endpoint.host,)
+                if is_resolving:
+                    hosts = await self._names.addresses(endpoint.host, cluster.connect_timeout_s * _PATIENCE)
+                    is_resolving = False
+                    began_ns = clock.monotonic_ns()
+                await self._connect(factory, endpoint, hosts)
         except TimeoutError:
             if is_told:
                 return  # it came in the last moment; whoever has it will hear that it closes
-            stats.connect_timeouts += 1
-            on_failed(errors.CONNECT_TIMEOUT, f"{endpoint.label}: no answer in {endpoint.cluster.connect_timeout_s} s")
+            waited = f"{endpoint.label}: no answer in {cluster.connect_timeout_s} s"
+            if is_resolving:
+                stats.resolve_failures_timeout += 1
+                on_failed(errors.RESOLVE_TIMEOUT, f"{waited} from a name server")
+            else:
+                stats.connect_timeouts += 1
+                on_failed(errors.CONNECT_TIMEOUT, waited)
+        except ResolveError as error:
+            count = f"resolve_failures_{error.cause}"
+            setattr(stats, count, getattr(stats, count) + 1)
+            on_failed(_RESOLVE_REASONS[error.cause], f"{endpoint.label}: {error}")
         except OSError as error:
             stats.connect_failures += 1
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {error}")
-        except Exception as error:
-            # A name that the resolver cannot even encode raises UnicodeError; whatever it is, nobody may wait forever.
+        except Exception as error:  # Whatever it is, nobody may wait forever.
             log.exception("dial_failed endpoint=%s", endpoint.label)
             stats.connect_failures += 1
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {type(error).__name__}")
+
+    async def _connect(self, factory: Callable[[], asyncio.Protocol], endpoint: Endpoint, hosts: Sequence[str]) -> None:
+        """Open a connection to one of these addresses of the endpoint."""
+        if endpoint.unix_path is not None:
+            await self._loop.create_unix_connection(factory, endpoint.unix_path)
+        elif len(hosts) == 1:
+            await self._loop.create_connection(factory, hosts[0], endpoint.port)
+        else:
+            self._turn += 1
+            peer = await dial.connect(dial.in_turn(hosts, self._turn), endpoint.port)
+            await self._loop.create_connection(factory, sock=peer)

@@ -121,9 +121,13 @@ UPSTREAM_FAILED = Metric(
     "sidecar_upstream_connect_failures_total", "counter", "", ("upstream", "reason"),
     "Connections that were not established: failed (refused, unreachable), or timeout",
 )  # fmt: skip
+UPSTREAM_UNRESOLVED = Metric(
+    "sidecar_upstream_resolve_failures_total", "counter", "", ("upstream", "reason"),
+    "Connections that were not begun for want of an address of the endpoint's name",
+)  # fmt: skip
 CONNECT_DURATION = Metric(
     "sidecar_upstream_connect_duration_seconds", "histogram", "s", ("upstream",),
-    "Time to establish a connection, of those that were", CONNECT_BUCKETS_S,
+    "Time to establish a connection, of those that were, resolving the endpoint's name aside", CONNECT_BUCKETS_S,
 )  # fmt: skip
 UPSTREAM_IDLE = Metric(
     "sidecar_upstream_connections_idle", "gauge", "", ("upstream",), "Connections that wait in the pool",

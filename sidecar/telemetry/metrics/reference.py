@@ -55,6 +55,8 @@ def _lines() -> Iterator[str]:
         "| `reason` of `..._mirror_skipped_total` | `body_too_large`: longer than the mirror's `max_body`; `too_many`:"
         " so many copies are under way; `answered_early`, `client_left`: before the body was complete; `overloaded`:"
         " the circuit breaker's limits; `no_endpoint` |",
+        "| `reason` of `..._resolve_failures_total` | `failed`: the name has no address; `timeout`: no name server"
+        " answered in time; `refused`: as many names are being looked up as may be at once |",
         "| `reason` of `..._connections_closed_total` | `idle_timeout`, `stale`, `too_many_idle`, `made_room`,"
         " `endpoint_removed`, `upstream_removed`, `shutdown`: closed while idle by us; `peer_closed`: while idle by"
         " the upstream; `unasked_answer`: it sent something while idle; `not_reusable`: an answer ended it; `lost`:"

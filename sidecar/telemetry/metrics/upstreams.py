@@ -100,6 +100,7 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     ),
     (catalogue.UPSTREAM_REUSED, _one("connections_reused")),
     (catalogue.UPSTREAM_FAILED, _by_label(failed="connect_failures", timeout="connect_timeouts")),
+    (catalogue.UPSTREAM_UNRESOLVED, _by_prefix("resolve_failures_")),
     (catalogue.UPSTREAM_IDLE, lambda cluster: [("", sum(len(endpoint.idle) for endpoint in cluster.endpoints))]),
     (catalogue.UPSTREAM_ENDPOINTS, lambda cluster: [("", len(cluster.endpoints))]),
     (catalogue.UPSTREAM_EJECTED, _one("ejected")),

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.net.flow import Outbox
+from sidecar.net.names import Names
+from sidecar.net.resolve import Resolver, TooManyLookupsError
 from sidecar.net.timers import Timers
 from sidecar.proxy.server.dialer import Dialer
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.stats import COUNTS
 from tests.support.fakes import FakeLoop, FakeTransport
 from tests.support.held_loop import run_held
 
@@ -42,13 +47,25 @@ def endpoint_of(address: str, timeout_s: float = 5.0) -> Endpoint:
     return Cluster(ClusterSpec("web", ((address, 1.0),), connect_timeout_s=timeout_s)).endpoints[0]
 
 
-async def dial_for(endpoint: Endpoint) -> Waiter:
+async def dial_for(endpoint: Endpoint, names: Names | None = None) -> Waiter:
     loop = asyncio.get_running_loop()
-    dialer, waiter = Dialer(loop, Timers(loop), Outbox(loop)), Waiter()
+    took: list[int] = []
+    dialer = Dialer(loop, Timers(loop), Outbox(loop), lambda name, took_ns: took.append(took_ns), names)
+    waiter = Waiter()
     pool.wait(endpoint, waiter, dialer.dial)
     await waiter.told.wait()
     await asyncio.gather(*dialer._tasks, return_exceptions=True)
+    assert len(took) == len(waiter.connections)
     return waiter
+
+
+def names_of(answer: Callable[[], Awaitable[list[str]]]) -> Names:
+    """Of which every lookup ends so."""
+
+    async def lookup(name: str) -> list[str]:
+        return await answer()
+
+    return Names(Resolver(lookup, keeps_order=True), Resolver(lookup, keeps_order=True))
 
 
 def test_tcp_endpoint_is_connected() -> None:
@@ -97,6 +114,79 @@ def test_refused_connection_is_told_and_counted() -> None:
         assert (endpoint.connecting, endpoint.cluster.stats.connect_failures) == (0, 1)
 
     asyncio.run(run())
+
+
+class TestNames:
+    """An endpoint by name: resolving is told apart from connecting."""
+
+    def test_every_address_is_tried(self) -> None:
+        """Of two the first refuses."""
+
+        async def run() -> None:
+            server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.2", 0)
+
+            async def answer() -> list[str]:
+                return ["127.0.0.1", "127.0.0.2"]
+
+            endpoint = endpoint_of(f"app:{server.sockets[0].getsockname()[1]}")
+            (connection,) = (await dial_for(endpoint, names_of(answer))).connections
+            assert isinstance(connection, UpstreamConnection)
+            connection.abort()
+            server.close()
+            await asyncio.sleep(0)
+
+        asyncio.run(run())
+
+    @staticmethod
+    def failing(answer: Callable[[], Awaitable[list[str]]]) -> tuple[Reason, str]:
+        """The reason that the request is told, and what was counted for it; nothing else was."""
+
+        async def run() -> tuple[Reason, str]:
+            endpoint = endpoint_of("app:80", 1.0)
+            waiter = await dial_for(endpoint, names_of(answer))
+            stats = endpoint.cluster.stats
+            (reason,) = waiter.failures
+            (counted,) = [
+                name for name in COUNTS if name.startswith(("resolve_", "connect_")) and getattr(stats, name) == 1
+            ]
+            return reason, counted
+
+        return run_held(run())
+
+    def test_name_without_an_address_is_the_upstreams_fault(self) -> None:
+        """Its detectors may know."""
+
+        async def denied() -> list[str]:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        assert self.failing(denied) == (errors.RESOLVE_FAILED, "resolve_failures_failed")
+
+    @pytest.mark.parametrize("kind", ["hangs", "gives up"])
+    def test_name_server_that_does_not_answer_is_not(self, kind: str) -> None:
+        """Until the connect timeout, or as the resolver says itself; nobody behind us has done anything."""
+
+        async def silent() -> list[str]:
+            if kind == "hangs":
+                await asyncio.get_running_loop().create_future()
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        assert self.failing(silent) == (errors.RESOLVE_TIMEOUT, "resolve_failures_timeout")
+
+    def test_too_many_names_are_a_refusal_of_our_own(self) -> None:
+        """Not retried, and no detector is fed."""
+
+        async def refused() -> list[str]:
+            raise TooManyLookupsError("256 names are being looked up")
+
+        assert self.failing(refused) == (errors.RESOLVE_OVERLOADED, "resolve_failures_refused")
+
+    def test_name_that_cannot_be_encoded_has_no_address(self) -> None:
+        """Whatever the resolver raises."""
+
+        async def surprise() -> list[str]:
+            raise UnicodeError("label too long")
+
+        assert self.failing(surprise) == (errors.RESOLVE_FAILED, "resolve_failures_failed")
 
 
 def with_create_connection(answer: Callable[..., Any]) -> Waiter:

@@ -95,7 +95,7 @@ class TestOccasions:
     @pytest.mark.parametrize(
         ("condition", "failures"),
         [
-            ("connect_failure", {"connect_failed", "connect_timeout"}),
+            ("connect_failure", {"connect_failed", "connect_timeout", "resolve_failed", "resolve_timeout"}),
             ("reset_before_response", {"upstream_closed", "upstream_reset"}),
             ("timeout", {"response_timeout", "try_timeout"}),
             ("retriable_4xx", set()),
@@ -113,7 +113,8 @@ class TestOccasions:
         policy = RetryPolicy(1, frozenset((condition,)))
         for reason in UPSTREAM_FAILURES:
             assert policy.names(reason) == (reason.phase is not errors.Phase.RESPONSE_BODY)
-        assert not any(policy.names(reason) for reason in OTHER_FAILURES)
+        others = {reason for reason in OTHER_FAILURES if policy.names(reason)}
+        assert others == {errors.RESOLVE_TIMEOUT}  # Nobody's fault behind us, and no connection either.
 
     @pytest.mark.parametrize(
         ("condition", "statuses"),

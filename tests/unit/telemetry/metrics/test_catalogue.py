@@ -59,6 +59,7 @@ def stats() -> ClusterStats:
         "overflow_pending": 22,
         "concurrency_limit": 23,
         "mirror_skipped_body_too_large": 24,
+        "resolve_failures_timeout": 25,
     }
     for name, value in numbers.items():
         setattr(found, name, value)
@@ -203,6 +204,7 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         'overflows_total{limit="pending",}': 22,
         "concurrency_limit": 23,
         'mirror_skipped_total{reason="body_too_large",}': 24,
+        'resolve_failures_total{reason="timeout",}': 25,
     }
     assert samples['sidecar_upstream_connect_duration_seconds_sum{upstream="recommendations"}'] == 0.002
     assert samples['sidecar_downstream_connections_opened_total{direction="inbound"}'] == 1
