@@ -29,8 +29,8 @@ Settings = dict[str, dict[str, object]]
 
 _OF_ROUTES = ("timeout", "retry", "rate_limit", "fault", "mirror")
 _OF_UPSTREAMS = (
-    "load_balancing", "connect_timeout", "idle_timeout", "retry_budget", "circuit_breaker", "outlier_detection",
-    "health_check", "slow_start", "panic_threshold",
+    "load_balancing", "connect_timeout", "idle_timeout", "max_age", "retry_budget", "circuit_breaker",
+    "outlier_detection", "health_check", "slow_start", "panic_threshold",
 )  # fmt: skip
 
 

@@ -241,6 +241,7 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
         hash_key=hash_key,
         connect_timeout_s=upstream.connect_timeout,
         idle_timeout_s=upstream.idle_timeout,
+        max_age_s=upstream.max_age,
         breaker=breaker_spec(upstream.circuit_breaker),
         retry_budget=budget_spec(upstream.retry_budget),
         outlier=outlier_spec(upstream.outlier_detection),

@@ -149,6 +149,10 @@ class Names:
         self._known.close()
         self._unknown.close()
 
+    async def wait_closed(self) -> None:
+        """After `close`: until every task is over; waits for no lookup."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _look_at(self, name: str) -> _Name:
         """The entry of a name that is not kept, as the one used last."""
         entry = self._seen.get(name)

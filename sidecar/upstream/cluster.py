@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from random import random as system_random
 
 from sidecar.errors import Phase, Reason
@@ -18,7 +19,7 @@ from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress, parse_address
 from sidecar.upstream.balance import ewma, failing, usable
 from sidecar.upstream.balance.algorithms import Choose, HashKey, Policy, Random, bind
-from sidecar.upstream.endpoint import ClusterState, Endpoint, Health
+from sidecar.upstream.endpoint import ClusterState, Endpoint, Health, Objection
 from sidecar.upstream.health import outlier
 from sidecar.upstream.health.outlier import Outlier
 from sidecar.upstream.limits.breaker import Breaker
@@ -305,6 +306,7 @@ class Cluster(ClusterState):
         self.spec = spec
         self.connect_timeout_s = spec.connect_timeout_s
         self.idle_timeout_s = spec.idle_timeout_s
+        self.max_age_s = spec.max_age_s or inf
         self.server_address = spec.server_address
         self._adopt_limits(spec)
         if spec.outlier is None:
@@ -353,9 +355,9 @@ class Cluster(ClusterState):
             endpoint.zone = zones.get(endpoint.label, "")
             after.append(endpoint)
         self.endpoints = tuple(after)
-        if not all(endpoint.may_keep for endpoint in after):
+        if any(endpoint.objections & Objection.CONTESTED for endpoint in after):
             for endpoint in after:  # A request waits for room, which a connection to any of them may make.
-                endpoint.may_keep = False
+                endpoint.objections |= Objection.CONTESTED
         for endpoint in before.values():
             endpoint.remove("endpoint_removed")
         return Change(tuple(added), tuple(before))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from math import inf
+from random import random as system_random
 from typing import Final, Protocol
 
 from sidecar.errors import Reason
@@ -23,17 +24,33 @@ from sidecar.upstream.stats import ClusterStats
 UNKNOWN_LATENCY_S: Final = -1.0
 """Of an attempt that was answered while its client was still sending: whom was waited for is not known."""
 
+AGE_JITTER: Final = 0.1
+"""Part of `max_age_s` by which the life of a connection is shortened at random."""
+
 
 class IdleConnection(Protocol):
     """A connection that waits in `Endpoint.idle` for its next exchange; `proxy` owns the class."""
 
     endpoint: Endpoint
+    epoch: int
+    """`Endpoint.epoch` when it was opened."""
 
     def is_usable(self) -> bool:
         """Whether the peer has neither closed it nor sent anything; asked at the moment of use."""
 
     def close_idle(self, reason: str) -> None:
         """Close; `reason` is for the log. May take itself out of `Endpoint.idle`, need not."""
+
+
+class Objection:
+    """What speaks against keeping a connection that is given back to an endpoint, as bits; `pool` asks further."""
+
+    REMOVED: Final = 1
+    """The endpoint is gone."""
+    MOVED: Final = 2
+    """Its name leads elsewhere, and connections to where it led may still be in use."""
+    CONTESTED: Final = 4
+    """A request for another endpoint waits for room."""
 
 
 class Health(IntEnum):
@@ -57,6 +74,7 @@ class ClusterState:
         endpoints: All endpoints, in the file's order or, from DNS, in the order of addresses.
         connect_timeout_s: As in the spec.
         idle_timeout_s: As in the spec.
+        max_age_s: As in the spec, but inf for none.
         server_address: As in the spec.
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
@@ -71,6 +89,7 @@ class ClusterState:
         "connect_timeout_s",
         "endpoints",
         "idle_timeout_s",
+        "max_age_s",
         "name",
         "observer",
         "observes_all",
@@ -84,11 +103,20 @@ class ClusterState:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.connect_timeout_s = 0.0
         self.idle_timeout_s = 0.0
+        self.max_age_s = inf
         self.server_address = ""
         self.breaker: Breaker | None = None
         self.budget: RetryBudget | None = None
         self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
         self.observes_all = False
+
+    def retires_at(self, now: float, chance: Callable[[], float] = system_random) -> float:
+        """
+        Loop time from which a connection that is opened now serves no further request; inf for never.
+
+        Up to a tenth sooner at random, so that those of a start or a burst do not end together.
+        """
+        return now + self.max_age_s * (1 - AGE_JITTER * chance())
 
 
 class Endpoint:
@@ -108,8 +136,9 @@ class Endpoint:
         connecting: Connects under way, kept by the pool.
         pending: Exchanges that wait for a connection, oldest first, kept by the pool.
         connections: Open or being opened, kept by the pool and the proxy.
-        may_keep: Whether a connection that is given back may become idle without a question; one flag for every reason
-            against it, because it is asked for each request: `pool` knows them.
+        objections: Bits of `Objection`; 0 if a connection that is given back may become idle without a question. One
+            number for every reason, because it is asked for each request.
+        epoch: Times that its name has moved.
         is_removed: The address left the cluster: what is in flight ends, no connection is kept afterwards.
         share: Weight with which it is chosen now: less than `weight` in a slow start or in another zone.
         zone: Where it is, as in the file; empty if nowhere in particular.
@@ -137,6 +166,7 @@ class Endpoint:
         "consecutive_gateway_errors",
         "ejected_until",
         "ejections",
+        "epoch",
         "failing",
         "health",
         "health_streak",
@@ -151,7 +181,7 @@ class Endpoint:
         "latency_at",
         "latency_s",
         "latency_sum_s",
-        "may_keep",
+        "objections",
         "pending",
         "port",
         "results",
@@ -179,7 +209,8 @@ class Endpoint:
         self.connecting = 0
         self.pending: deque[object] = deque()
         self.connections = 0
-        self.may_keep = True
+        self.objections = 0
+        self.epoch = 0
         self.is_removed = False
         self.share = weight
         self.zone = ""
@@ -220,8 +251,18 @@ class Endpoint:
     def remove(self, reason: str) -> None:
         """End the endpoint: mark it and close its idle connections. Exchanges in flight or pending are not touched."""
         self.is_removed = True
-        self.may_keep = False
+        self.objections |= Objection.REMOVED
         self.close_idle(reason)
+
+    def move(self) -> None:
+        """The host is a name that leads elsewhere now: keep no connection to where it led."""
+        self.epoch += 1
+        self.objections |= Objection.MOVED
+        self.close_idle("endpoint_moved")
+
+    def settle(self) -> None:
+        """No connection is left that was opened before the last `move`."""
+        self.objections &= ~Objection.MOVED
 
     def __repr__(self) -> str:
         state = "REMOVED" if self.is_removed else "LIVE"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from sidecar.errors import Reason
-from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.endpoint import Endpoint, IdleConnection, Objection
 from sidecar.upstream.limits.breaker import Breaker
 
 # More idle connections than this to one endpoint are a burst's remains and would only be swept.
@@ -114,7 +114,7 @@ def _dial_if_needed(endpoint: Endpoint) -> None:
             if not _make_room(endpoints):
                 breaker.on_full()
                 for other in endpoints:
-                    other.may_keep = False  # What is given back there makes room for this request.
+                    other.objections |= Objection.CONTESTED  # What is given back there makes room for this request.
                 return
             if endpoint.connecting >= len(endpoint.pending):
                 return  # `closed` has used the room already.
@@ -163,7 +163,7 @@ def release(connection: IdleConnection) -> None:
     endpoint = connection.endpoint
     if endpoint.pending:
         _next_waiting(endpoint).on_connection(connection)
-    elif not endpoint.may_keep and not _is_kept(connection):
+    elif endpoint.objections and not _is_kept(connection):
         pass
     elif len(endpoint.idle) >= MAX_IDLE:
         connection.close_idle("too_many_idle")
@@ -172,18 +172,23 @@ def release(connection: IdleConnection) -> None:
 
 
 def _is_kept(connection: IdleConnection) -> bool:
-    """Whether a connection that is given back may become idle though something spoke against it; else it is closed."""
+    """Whether a connection that is given back may become idle though something may speak against it; else it closes."""
     endpoint = connection.endpoint
+    cause = ""
     if endpoint.is_removed:
-        connection.close_idle("endpoint_removed")
-        return False
-    endpoints = endpoint.cluster.endpoints
-    if any(len(other.pending) > other.connecting for other in endpoints):
-        connection.close_idle("made_room")
-        return False
-    for other in endpoints:
-        other.may_keep = not other.is_removed
-    return True
+        cause = "endpoint_removed"
+    elif connection.epoch != endpoint.epoch:
+        cause = "endpoint_moved"
+    elif endpoint.objections & Objection.CONTESTED:
+        endpoints = endpoint.cluster.endpoints
+        if any(len(other.pending) > other.connecting for other in endpoints):
+            cause = "made_room"
+        else:
+            for other in endpoints:
+                other.objections &= ~Objection.CONTESTED
+    if cause:
+        connection.close_idle(cause)
+    return not cause
 
 
 def closed(endpoint: Endpoint, cause: str) -> None:

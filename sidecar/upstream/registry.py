@@ -12,7 +12,8 @@ reload:
 
 A cluster keeps its object and counters as long as its name is in the file, an endpoint keeps its object and connections
 as long as its address is in the cluster. Each cluster with a DNS name has one task that refreshes it, each endpoint
-with health checks one that checks it, and one task lets time pass for all; the registry owns the tasks.
+with health checks one that checks it, each name in `endpoints` one that follows it, and one task lets time pass for
+all; the registry owns the tasks.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from random import random as system_random
 from types import MappingProxyType
 
 from sidecar import clock
+from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
 from sidecar.upstream.balance.algorithms import Random
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
-from sidecar.upstream.health.checks import Checks
+from sidecar.upstream.health.checks import Checks, HttpProbe
+from sidecar.upstream.named import NamedEndpoints
 
 logger = logging.getLogger("sidecar.upstream")
 
@@ -128,16 +131,21 @@ class Registry:
         resolver: For DNS names; the registry closes it.
         random: Source of chance for balancing and for the jitter of refreshes and checks.
         checks: Health checks; the registry stops them.
+
+    Attributes:
+        names: For endpoints that are names, whoever connects to them; the registry closes it.
     """
 
     def __init__(
         self, resolver: Resolver | None = None, random: Random = system_random, checks: Checks | None = None
     ) -> None:
+        self.names = Names(chance=random) if resolver is None else Names(resolver, resolver, random)
+        self._named = NamedEndpoints(self.names)
         self._resolver = resolver if resolver is not None else Resolver()
         self._random = random
         self._clusters: dict[str, Cluster] = {}
         self._refreshes: dict[str, _Refresh] = {}
-        self._checks = checks if checks is not None else Checks(random)
+        self._checks = checks if checks is not None else Checks(random, HttpProbe(self.names))
         self._ticking: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._generation = 0
@@ -198,6 +206,8 @@ class Registry:
         await self._checks.stop()
         await asyncio.gather(*self._ending, return_exceptions=True)
         self._resolver.close()
+        self.names.close()
+        await self.names.wait_closed()
 
     def _must_look_up(self, spec: ClusterSpec) -> bool:
         if spec.dns is None:
@@ -275,6 +285,7 @@ class Registry:
         if refresh is not None:
             self._end(refresh.task)
         self._checks.update(cluster, None, ())
+        self._named.update(cluster, is_gone=True)
         cluster.retire("upstream_removed")
         logger.info("upstream_removed upstream=%s", cluster.name)
 
@@ -282,6 +293,7 @@ class Registry:
         """Endpoints or settings of a cluster are others now."""
         log_change(cluster, change)
         self._checks.update(cluster, cluster.spec.health, cluster.endpoints)
+        self._named.update(cluster)
 
     def _let_tick(self, must_tick: bool) -> None:
         if must_tick and self._ticking is None:

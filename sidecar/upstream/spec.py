@@ -27,6 +27,7 @@ class ClusterSpec:
         hash_key: What `hash` hashes; None for the other policies.
         connect_timeout_s: Seconds to open a connection, resolving a static endpoint's name included.
         idle_timeout_s: Seconds that a connection without an exchange is kept.
+        max_age_s: Seconds after its opening from which a connection serves no further exchange; 0 for any age.
         breaker: Limits, or None.
         retry_budget: How much of its traffic retries may be, or None for any.
         outlier: Ejection of endpoints that fail, or None.
@@ -47,6 +48,7 @@ class ClusterSpec:
     hash_key: HashKey | None = None
     connect_timeout_s: float = 1.0
     idle_timeout_s: float = 4.0
+    max_age_s: float = 600.0
     breaker: BreakerSpec | None = None
     retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET
     outlier: OutlierSpec | None = None
@@ -59,6 +61,8 @@ class ClusterSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.panic_threshold <= 100:
             raise ValueError(f"{self.name}: expected a panic threshold from 0 to 100, found {self.panic_threshold}")
+        if not (isfinite(self.max_age_s) and self.max_age_s >= 0):
+            raise ValueError(f"{self.name}: expected a greatest age of 0 or more seconds, found {self.max_age_s}")
         if not (isfinite(self.slow_start_s) and self.slow_start_s >= 0):
             raise ValueError(f"{self.name}: expected a slow start of 0 or more seconds, found {self.slow_start_s}")
         if self.dns is not None and self.endpoints:

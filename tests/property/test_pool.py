@@ -19,6 +19,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self.epoch = endpoint.epoch
         self.is_open = True
 
     def is_usable(self) -> bool:

@@ -225,6 +225,7 @@ class Upstream(Model):
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
     idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
+    max_age: Duration = setting(600.0, "From what age on a connection serves no further request; 0: any age.", "10m")
     retry_budget: Annotated[RetryBudget, Unsupported("upstream.retry_budget")] = setting(
         RetryBudget(), "How much of its traffic retries may be."
     )

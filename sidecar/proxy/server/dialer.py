@@ -119,6 +119,7 @@ class Dialer:
         is_told = False
         is_resolving = endpoint.is_named
         began_ns = clock.monotonic_ns()
+        epoch = endpoint.epoch
 
         def on_made(connection: ServerConnection) -> None:
             nonlocal is_told
@@ -128,7 +129,9 @@ class Dialer:
             on_connected(connection)
 
         def factory() -> asyncio.Protocol:
-            return cast("asyncio.Protocol", ServerConnection(endpoint, self.timers, self._outbox, on_made))
+            connection = ServerConnection(endpoint, self.timers, self._outbox, on_made)
+            connection.epoch = epoch
+            return cast("asyncio.Protocol", connection)
 
         try:
             async with asyncio.timeout(cluster.connect_timeout_s):
@@ -136,6 +139,7 @@ class Dialer:
                 if is_resolving:
                     hosts = await self._names.addresses(endpoint.host, cluster.connect_timeout_s * _PATIENCE)
                     is_resolving = False
+                    epoch = endpoint.epoch  # A name that moves from now on moves away from these.
                     began_ns = clock.monotonic_ns()
                 await self._connect(factory, endpoint, hosts)
         except TimeoutError:

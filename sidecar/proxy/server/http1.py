@@ -65,6 +65,7 @@ class ServerConnection(BatchingWriter):
         "bucket",
         "deadline",
         "endpoint",
+        "epoch",
         "is_full",
         "is_request_sent",
         "requests",
@@ -82,6 +83,7 @@ class ServerConnection(BatchingWriter):
     ) -> None:
         super().__init__(outbox)
         self.endpoint = endpoint
+        self.epoch = endpoint.epoch
         self.sink: ResponseSink | None = None
         self.tunnel: TunnelSink | None = None
         self.state: int = State.IDLE

@@ -18,6 +18,9 @@ from typing import Protocol
 
 import h11
 
+from sidecar.net import dial
+from sidecar.net.names import Names
+from sidecar.net.resolve import ResolveError
 from sidecar.upstream.endpoint import Endpoint, Health
 from sidecar.upstream.stats import ClusterStats
 
@@ -112,25 +115,43 @@ class Owner(Protocol):
         """Use the endpoint, or do not."""
 
 
-async def probe_http(spec: HealthSpec, endpoint: Endpoint) -> str:
+class HttpProbe:
     """
-    Send one request on a connection of its own and read the answer as far as it matters.
+    The probe.
 
-    The connection is closed however it ends, by cancellation too.
-
-    Raises:
-        OSError: Connecting, sending or reading failed.
-        h11.RemoteProtocolError: The answer is not HTTP/1.1.
+    Args:
+        names: Resolves endpoints that are names, as for requests: a name server that hangs holds up no other check.
     """
-    if endpoint.unix_path is not None:
-        reader, writer = await asyncio.open_unix_connection(endpoint.unix_path)
-    else:
-        reader, writer = await asyncio.open_connection(endpoint.host, spec.port or endpoint.port)
-    try:
-        return await _converse(spec, endpoint.label, reader, writer)
-    finally:
-        # Not close(): nothing that is still unsent is worth waiting for.
-        writer.transport.abort()
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    async def __call__(self, spec: HealthSpec, endpoint: Endpoint) -> str:
+        """
+        Send one request on a connection of its own and read the answer as far as it matters.
+
+        The connection is closed however it ends, by cancellation too.
+
+        Raises:
+            OSError: Connecting, sending or reading failed.
+            ResolveError: The endpoint is a name without an address.
+            h11.RemoteProtocolError: The answer is not HTTP/1.1.
+        """
+        port = spec.port or endpoint.port
+        if endpoint.unix_path is not None:
+            reader, writer = await asyncio.open_unix_connection(endpoint.unix_path)
+        elif endpoint.is_named:
+            hosts = await self._names.addresses(endpoint.host, spec.timeout_s / 4)
+            reader, writer = await asyncio.open_connection(sock=await dial.connect(dial.in_turn(hosts, 0), port))
+        else:
+            reader, writer = await asyncio.open_connection(endpoint.host, port)
+        try:
+            return await _converse(spec, endpoint.label, reader, writer)
+        finally:
+            # Not close(): nothing that is still unsent is worth waiting for.
+            writer.transport.abort()
 
 
 async def _converse(spec: HealthSpec, label: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
@@ -168,9 +189,9 @@ class Checks:
 
     __slots__ = ("_ending", "_probe", "_random", "_tasks")
 
-    def __init__(self, random: Callable[[], float] = system_random, probe: Probe = probe_http) -> None:
+    def __init__(self, random: Callable[[], float] = system_random, probe: Probe | None = None) -> None:
         self._random = random
-        self._probe = probe
+        self._probe = probe if probe is not None else HttpProbe(Names())
         self._tasks: dict[str, dict[Endpoint, tuple[HealthSpec, asyncio.Task[None]]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -227,7 +248,7 @@ class Checks:
                 return await self._probe(spec, endpoint)
         except TimeoutError:
             return f"no answer within {spec.timeout_s:g} s"
-        except OSError as error:
+        except (OSError, ResolveError) as error:
             return str(error) or type(error).__name__
         except h11.RemoteProtocolError as error:
             return f"not HTTP/1.1: {error}"

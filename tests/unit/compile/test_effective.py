@@ -139,6 +139,6 @@ def test_every_timeout_of_the_documentation_is_shown() -> None:
     shown = {*routes["settings"], *routes["outbound"]["routes"][0]["settings"], *upstreams["a"]["settings"]}
     assert shown >= {
         "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "timeout",
-        "retry.per_try_timeout", "connect_timeout", "idle_timeout", "circuit_breaker.pending_timeout",
+        "retry.per_try_timeout", "connect_timeout", "idle_timeout", "max_age", "circuit_breaker.pending_timeout",
         "limits.client_idle_timeout", "limits.stream_idle_timeout", "limits.tunnel_idle_timeout",
     }  # fmt: skip

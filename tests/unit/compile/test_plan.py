@@ -162,6 +162,7 @@ def test_settings_of_upstreams_reach_their_clusters() -> None:
     one, two = clusters["one"], clusters["two"]
     assert [(endpoint.label, endpoint.weight) for endpoint in one.endpoints] == [("10.0.0.1:80", 1), ("10.0.0.2:80", 2)]
     assert (one.connect_timeout_s, one.idle_timeout_s, one.spec.policy) == (0.25, 4.0, "least_request")
+    assert (one.max_age_s, one.spec.max_age_s) == (600.0, 600.0)
     assert (two.spec.dns, two.spec.policy, two.server_address) == (("two.shop", 8080), "hash", "two.shop")
     assert two.spec.hash_key is not None
     assert two.spec.hash_key.reader()(head("GET", "x", "/", "x-user: eve"), "") == b"eve"

@@ -21,6 +21,7 @@ class FakeConnection:
 
     def __init__(self, endpoint: Endpoint, takes_itself_out: bool = False) -> None:
         self.endpoint = endpoint
+        self.epoch = endpoint.epoch
         self.takes_itself_out = takes_itself_out
         self.closed: list[str] = []
         endpoint.idle.append(self)

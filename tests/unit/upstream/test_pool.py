@@ -17,6 +17,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self.epoch = endpoint.epoch
         self.closed: list[str] = []
 
     def is_usable(self) -> bool:
@@ -245,7 +246,7 @@ class TestRoom:
         pool.release(busy[1])
         assert busy[1].closed == []
         assert there.idle == [busy[1]]
-        assert (here.may_keep, there.may_keep) == (True, True)
+        assert (here.objections, there.objections) == (0, 0)
 
     def test_limit_that_a_reload_lowered_is_reached_by_closing_what_is_idle(self) -> None:
         """As many as it takes, for the first request that needs a connection."""

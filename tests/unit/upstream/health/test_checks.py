@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from sidecar.net.address import parse_address
+from sidecar.net.names import Names
 from sidecar.net.resolve import Resolver
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, Health
-from sidecar.upstream.health.checks import MAX_BODY_BYTES, Checks, HealthSpec, next_health, probe_http
+from sidecar.upstream.health.checks import MAX_BODY_BYTES, Checks, HealthSpec, HttpProbe, next_health
 from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.registry import Registry
 from tests.support.held_loop import run_held
 
 SPEC = HealthSpec(jitter=0.0)
+probe_http = HttpProbe(Names())
 
 
 class Answers:
@@ -238,7 +240,9 @@ def test_ejection_ends_by_the_registrys_clock() -> None:
     async def main() -> None:
         registry = registry_of(Answers())
         await asyncio.sleep(100)
-        spec = spec_of("a", "b", health=None, outlier=OutlierSpec(consecutive_5xx=1, base_ejection_time_s=30))
+        spec = spec_of(
+            "10.0.0.1", "10.0.0.2", health=None, outlier=OutlierSpec(consecutive_5xx=1, base_ejection_time_s=30)
+        )
         cluster = await reload(registry, spec)
         assert cluster.observer is not None
         cluster.observer(cluster.endpoints[0], 500, None, 0.0, 100.0)
@@ -247,7 +251,7 @@ def test_ejection_ends_by_the_registrys_clock() -> None:
         assert standings(cluster) == ["ejected", "unchecked"]
         await asyncio.sleep(2)
         assert standings(cluster) == ["probation", "unchecked"]
-        await reload(registry, spec_of("a", "b", health=None))
+        await reload(registry, spec_of("10.0.0.1", "10.0.0.2", health=None))
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         await registry.stop()
