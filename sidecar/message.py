@@ -7,6 +7,7 @@ function of one field (the host in `Host`, the cookies in `Cookie`) is computed 
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Final
 
 
@@ -32,6 +33,7 @@ class Kind:
     VIA: Final = 4096
     TE: Final = 8192
     USER_AGENT: Final = 16384
+    KEEP_ALIVE: Final = 262144
 
 
 class Field:
@@ -45,6 +47,7 @@ class Field:
         wire: The field as HTTP/1.1 writes it, without the line end: what is forwarded, byte for byte.
         note: A parsed form of the value for kinds that have one, else None:
             HOST a `(host, port | None)` pair, CONNECTION a frozenset of lower-case tokens, CONTENT_LENGTH an int,
+            KEEP_ALIVE the seconds of its `timeout` or None,
             COOKIE whatever `routing` keeps there (filled at first use).
     """
 
@@ -162,10 +165,23 @@ class ResponseHead:
         framing: How the body ends.
         content_length: Bytes of the body if framing is LENGTH, else 0.
         keep_alive: Whether the upstream connection may be reused after this exchange.
+        idle_hint_s: Seconds for which the connection should be kept without a request, by what the upstream says of
+            its own patience; inf if it says nothing.
         wire: The head as it is passed on when nothing is edited, added or framed anew; empty until that is first asked.
     """
 
-    __slots__ = ("content_length", "fields", "framing", "keep_alive", "kinds", "minor", "reason", "status", "wire")
+    __slots__ = (
+        "content_length",
+        "fields",
+        "framing",
+        "idle_hint_s",
+        "keep_alive",
+        "kinds",
+        "minor",
+        "reason",
+        "status",
+        "wire",
+    )
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status
@@ -176,6 +192,7 @@ class ResponseHead:
         self.framing: int = Framing.NONE
         self.content_length = 0
         self.keep_alive = True
+        self.idle_hint_s = inf
         self.wire = b""
 
     def __repr__(self) -> str:

@@ -109,6 +109,25 @@ def frame_response(head: ResponseHead, noted: list[Field], request_method: bytes
         head.keep_alive = False
 
 
+# How much before the end of the upstream's patience a connection is given up, so that no request crosses its close:
+# Node's and undici's margin. Of a patience of less than two seconds it is half.
+_KEEP_ALIVE_MARGIN_S: Final = 1.0
+
+
+def heed_keep_alive(head: ResponseHead) -> None:
+    """
+    Set `idle_hint_s` of a response with a field `Keep-Alive`; the shortest `timeout` counts, and 0 is a close.
+
+    Servers mean the time after which they close: what is sent just then is lost, and a POST cannot be sent again.
+    """
+    for field in head.fields:
+        if field.kind & Kind.KEEP_ALIVE and field.note is not None:
+            patience_s: float = field.note
+            if patience_s <= 0.0:
+                head.keep_alive = False
+            head.idle_hint_s = min(head.idle_hint_s, patience_s - min(_KEEP_ALIVE_MARGIN_S, patience_s / 2))
+
+
 def _only(fields: list[Field], kind: int) -> Field:
     for field in fields:
         if field.kind & kind:

@@ -38,7 +38,7 @@ _KINDS: Final[dict[bytes, int]] = {
     b"connection": Kind.CONNECTION | Kind.HOP,
     b"upgrade": Kind.UPGRADE | Kind.HOP,
     b"te": Kind.TE | Kind.HOP,
-    b"keep-alive": Kind.HOP,
+    b"keep-alive": Kind.KEEP_ALIVE | Kind.HOP,
     b"proxy-connection": Kind.HOP,
     b"proxy-authenticate": Kind.HOP,
     # Credentials meant for a forward proxy; the sidecar asks for none and the next hop must not see them.
@@ -199,8 +199,21 @@ def _is_percent_encoded(text: bytes) -> bool:
     return all(len(part) >= 2 and not part[:2].translate(None, hexadecimal) for part in text.split(b"%")[1:])
 
 
+def keep_alive_timeout(value: bytes) -> float | None:
+    """
+    Seconds of the parameter `timeout` of `Keep-Alive` (RFC 2068, 19.7.1.1), or None: it is a hint, and never an error.
+    """
+    for parameter in value.lower().split(b","):
+        name, _, number = parameter.partition(b"=")
+        number = number.strip(b' \t"')
+        if name.strip(b" \t") == b"timeout" and number.isdigit() and len(number) <= 9:
+            return float(int(number))
+    return None
+
+
 _NOTES: Final[dict[bytes, Callable[[bytes], object]]] = {
     b"host": authority,
     b"content-length": content_length,
     b"connection": tokens,
+    b"keep-alive": keep_alive_timeout,
 }

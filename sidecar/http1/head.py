@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError
-from sidecar.http1.framing import frame_request, frame_response
+from sidecar.http1.framing import frame_request, frame_response, heed_keep_alive
 from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, _remembered, learn
 from sidecar.http1.target import is_plain, split_query, split_target
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
@@ -187,6 +187,8 @@ def parse_response_head(block: bytes, max_headers: int, request_method: bytes) -
     except GrammarError as error:
         raise ProtocolError(errors.BAD_RESPONSE, str(error)) from None
     frame_response(head, noted, request_method)
+    if kinds & Kind.KEEP_ALIVE:
+        heed_keep_alive(head)
     return head
 
 

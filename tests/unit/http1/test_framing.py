@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
+from sidecar.http1.grammar import VALUE, keep_alive_timeout
 from sidecar.http1.head import parse_request_head, parse_response_head
 from sidecar.message import Framing
 
@@ -184,3 +187,45 @@ def test_transfer_encoding_on_http_1_0_response_is_refused() -> None:
     """RFC 9112, 6.1."""
     with pytest.raises(ProtocolError):
         parse_response_head(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked", 100, b"GET")
+
+
+class TestKeepAlive:
+    """What an upstream says of its patience (RFC 2068, 19.7.1.1) is a hint for the pool."""
+
+    @pytest.mark.parametrize(
+        ("lines", "hint_s", "keeps"),
+        [
+            ((), inf, True),
+            ((b"Keep-Alive: timeout=5",), 4.0, True),
+            ((b"Keep-Alive: timeout=5, max=100",), 4.0, True),
+            ((b'keep-alive: max=100 , Timeout = "75"',), 74.0, True),
+            ((b"Keep-Alive: timeout=1",), 0.5, True),
+            ((b"Keep-Alive: timeout=2",), 1.0, True),
+            ((b"Keep-Alive: timeout=0",), 0.0, False),
+            ((b"Keep-Alive: timeout=60", b"Keep-Alive: timeout=5"), 4.0, True),
+            ((b"Keep-Alive: 300",), inf, True),
+            ((b"Keep-Alive: max=100",), inf, True),
+            ((b"Keep-Alive: timeout=-5",), inf, True),
+            ((b"Keep-Alive: timeout=5s",), inf, True),
+            ((b"Keep-Alive: timeout=" + b"9" * 400,), inf, True),
+            ((b"Keep-Alive:",), inf, True),
+            ((b"Connection: close", b"Keep-Alive: timeout=5"), 4.0, False),
+        ],
+    )
+    def test_hint(self, lines: tuple[bytes, ...], hint_s: float, keeps: bool) -> None:
+        """A second less than it says, or half of what is under two; what cannot be read says nothing."""
+        block = b"\r\n".join((b"HTTP/1.1 200 OK", b"Content-Length: 0", *lines))
+        head = parse_response_head(block, 10, b"GET")
+        assert (head.idle_hint_s, head.keep_alive) == (hint_s, keeps)
+
+    def test_every_octet_is_survived(self) -> None:
+        """Of those that a field may hold."""
+        for octet in range(256):
+            if octet in VALUE:
+                keep_alive_timeout(b"timeout=%c5" % octet)
+                keep_alive_timeout(bytes((octet,)))
+
+    def test_requests_say_nothing(self) -> None:
+        """A client's field is about its own connection; it is not passed on."""
+        head = parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\nKeep-Alive: timeout=1", 10)
+        assert head.keep_alive
