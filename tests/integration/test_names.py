@@ -1,0 +1,146 @@
+"""Names of endpoints and of passthrough: one that hangs holds up no other, and one that moves is followed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.peers import missing, require
+from tests.support.process import SidecarProcess
+from tests.support.wait import eventually
+from tests.support.wire import Client, Upstream
+
+SERVER = "127.0.0.54"
+"""Where the name server listens: an address of loopback that nothing else has, for port 53 is not to be chosen."""
+
+
+class NameServer:
+    """Knows some names, has no address for others, and never answers for `hang*`."""
+
+    def __init__(self, **known: str) -> None:
+        self.known = known
+        self.asked: list[str] = []
+        self._is_closed = False
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((SERVER, 53))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._socket.sendto(b"", (SERVER, 53))  # `close` alone would not wake the thread
+        self._thread.join(5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            query, client = self._socket.recvfrom(4096)
+            if self._is_closed:
+                return
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1 : at + 1 + query[at]].decode())
+                at += 1 + query[at]
+            name, (kind, _) = ".".join(labels), struct.unpack_from(">HH", query, at + 1)
+            self.asked.append(name)
+            if name.startswith("hang"):
+                continue
+            address = self.known.get(labels[0]) if kind == 1 else None
+            answer = b""
+            if address is not None:
+                answer = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 0, 4) + socket.inet_aton(address)
+            code = 0 if labels[0] in self.known else 3  # NXDOMAIN
+            header = query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, bool(answer), 0, 0)
+            self._socket.sendto(header + query[12 : at + 5] + answer, client)
+
+
+class OwnNames(SidecarProcess):
+    """A sidecar with a name server of its own, in a mount namespace."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.resolv = directory / "resolv.conf"
+        self.resolv.write_text(f"nameserver {SERVER}\noptions timeout:5 attempts:2\n")
+
+    def start(self, *arguments: str) -> None:
+        """As the base class, in the namespace."""
+        run = shlex.join([sys.executable, "-m", "sidecar", "run", "--config", str(self.config), *arguments])
+        mount = f"mount --bind {shlex.quote(str(self.resolv))} /etc/resolv.conf"
+        command = [require("unshare"), "--mount", "sh", "-c", f"{mount} && exec {run}"]
+        with open(self.directory / "stderr.log", "ab") as err:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env={**os.environ, **self.env}
+            )
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[OwnNames]:
+    """Not started; ended with the test."""
+    probe = [require("unshare"), "--mount", "sh", "-c", "mount --bind /etc/resolv.conf /etc/resolv.conf"]
+    done = subprocess.run(probe, capture_output=True, timeout=30, text=True)
+    if done.returncode:
+        missing(f"no mount namespace may be made here (root is needed): {done.stderr.strip()}")
+    sidecar = OwnNames(tmp_path)
+    yield sidecar
+    sidecar.kill()
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    """On port 53 of an address of its own."""
+    try:
+        server = NameServer(app="127.0.0.1", known="127.0.0.1", other="127.0.0.1")
+    except OSError as error:
+        missing(f"no name server can be had here: {error}")
+    yield server
+    server.close()
+
+
+def test_names_that_hang_hold_up_no_other(own: OwnNames, names: NameServer, upstream: Upstream) -> None:
+    """
+    Twelve names of which the name server says nothing: their requests fail with a reason of their own, and meanwhile
+    every other name is connected to, of the configuration and of clients, known or not.
+    """
+    port = upstream.port
+    own.rewrite(f"""
+        service: x
+        outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}", unmatched: passthrough}}
+        upstreams: {{web: {{endpoints: ["app.test:{port}"]}}}}
+    """)
+    own.start()
+    own.wait_ready()
+
+    def reaches(host: str) -> None:
+        with Client(own.outbound_port) as client:
+            client.get("/", host=host)
+            upstream.accept().serve(b"here", fields="Connection: close\r\n")
+            assert client.response().status == 200
+
+    reaches(f"known.test:{port}")
+    hanging = [Client(own.outbound_port) for _ in range(12)]
+    for index, client in enumerate(hanging):
+        client.get("/", host=f"hang{index}.test:{port}")
+    eventually(lambda: len({name for name in names.asked if name.startswith("hang")}) == 12, "twelve to hang")
+    for host in ("web", f"known.test:{port}", f"other.test:{port}", "web"):
+        reaches(host)
+    for client in hanging:
+        said = json.loads(client.response().body)
+        assert (said["error"], said["flag"]) == ("resolve_timeout", "DF")
+        client.close()
+    said = own.outbound("/", host=f"nowhere.test:{port}").json()
+    assert (said["error"], said["flag"]) == ("resolve_failed", "DF")
+    assert own.metric("sidecar_upstream_resolve_failures_total", upstream="passthrough", reason="timeout") == 12
+    assert own.metric("sidecar_upstream_resolve_failures_total", upstream="passthrough", reason="failed") == 1
+    assert own.metric("sidecar_upstream_connect_failures_total", upstream="passthrough", reason="timeout") == 0
+    assert own.stop() == 0
+    assert "Traceback" not in own.stderr()
