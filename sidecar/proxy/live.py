@@ -12,6 +12,7 @@ from typing import Protocol
 from sidecar import clock
 from sidecar.exchange import Direction
 from sidecar.net.flow import Outbox
+from sidecar.net.names import Names
 from sidecar.net.timers import Timers
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
@@ -56,15 +57,23 @@ class Live:
         telemetry: Records exchanges.
         timers: Started by the caller.
         loop: The loop that everything here runs on.
+        names: Resolves endpoints that are names; default: some of its own.
     """
 
-    def __init__(self, plan: Plan, telemetry: Recording, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        telemetry: Recording,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        names: Names | None = None,
+    ) -> None:
         self.plan = plan
         self.telemetry = telemetry
         self.timers = timers
         self.loop = loop
         self.outbox = Outbox(loop)
-        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected)
+        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names)
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
         """Clients' connections, indexed by `Direction`."""
 

@@ -109,7 +109,7 @@ class Reloader(ConfigLoader):
             settings = telemetry_settings(draft.written.settings)
             if self.live is None:
                 # Handlers need it; nothing is open yet, so nobody can reach it before the swap below.
-                self.live = Live(plan, self._telemetry, self._timers, self._loop)
+                self.live = Live(plan, self._telemetry, self._timers, self._loop, self._registry.names)
             change = await self.listeners.open(draft.listeners)
             if self._is_closed:
                 change.abandon()

@@ -19,7 +19,7 @@ from sidecar.message import RequestHead
 from sidecar.net.address import Address, TcpAddress, parse_address
 from sidecar.upstream.balance import ewma, failing, usable
 from sidecar.upstream.balance.algorithms import Choose, HashKey, Policy, Random, bind
-from sidecar.upstream.endpoint import ClusterState, Endpoint, Health, Objection
+from sidecar.upstream.endpoint import NO_STATUS, ClusterState, Endpoint, Health, Objection
 from sidecar.upstream.health import outlier
 from sidecar.upstream.health.outlier import Outlier
 from sidecar.upstream.limits.breaker import Breaker
@@ -162,7 +162,10 @@ class Cluster(ClusterState):
     def _set_wariness(self) -> None:
         """Choose with or without regard to failures, from now on; O(1) but for the first time in a set of endpoints."""
         is_wary = self._failing > 0
-        self.observes_all = is_wary or self._observes_detectors
+        if is_wary or self._observes_detectors:
+            self.observes_from = 0
+        else:
+            self.observes_from = NO_STATUS if self.observer is None else failing.TELLING_STATUS
         before, after = self._choose_usable, self._choose_plainly
         if is_wary and len(self._usable) > 1 and self.spec.policy in failing.POLICIES:
             if self._choose_warily is None:
@@ -241,6 +244,7 @@ class Cluster(ClusterState):
         self.set_addresses({})
         self._usable = []
         self.observer = self.outlier = None
+        self.observes_from = NO_STATUS
 
     def close_idle(self, reason: str) -> None:
         """Close the idle connections of every endpoint."""

@@ -24,6 +24,9 @@ from sidecar.upstream.stats import ClusterStats
 UNKNOWN_LATENCY_S: Final = -1.0
 """Of an attempt that was answered while its client was still sending: whom was waited for is not known."""
 
+NO_STATUS: Final = 1000
+"""No answer has such a one, or a greater."""
+
 AGE_JITTER: Final = 0.1
 """Part of `max_age_s` by which the life of a connection is shortened at random."""
 
@@ -79,8 +82,8 @@ class ClusterState:
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
         observer: `Cluster.report`, if anything wants to know how attempts end, else None.
-        observes_all: Whether it wants to know of good answers, too: else those below `failing.TELLING_STATUS` may be
-            kept back, which spares a request the time of telling.
+        observes_from: Statuses of answers that it must be told of: from this on. 0 for all, `failing.TELLING_STATUS`
+            for those out of the ordinary, which spares a request the time of telling, `NO_STATUS` for none.
     """
 
     __slots__ = (
@@ -92,7 +95,7 @@ class ClusterState:
         "max_age_s",
         "name",
         "observer",
-        "observes_all",
+        "observes_from",
         "server_address",
         "stats",
     )
@@ -108,7 +111,7 @@ class ClusterState:
         self.breaker: Breaker | None = None
         self.budget: RetryBudget | None = None
         self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
-        self.observes_all = False
+        self.observes_from = NO_STATUS
 
     def retires_at(self, now: float, chance: Callable[[], float] = system_random) -> float:
         """

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.net.names import MAX_UNKNOWN
 from tests.support.peers import missing, require
 from tests.support.process import SidecarProcess
 from tests.support.wait import eventually
@@ -144,3 +145,56 @@ def test_names_that_hang_hold_up_no_other(own: OwnNames, names: NameServer, upst
     assert own.metric("sidecar_upstream_connect_failures_total", upstream="passthrough", reason="timeout") == 0
     assert own.stop() == 0
     assert "Traceback" not in own.stderr()
+
+
+def test_names_that_are_looked_up_at_once_are_bounded(own: OwnNames, names: NameServer, upstream: Upstream) -> None:
+    """A client that asks for ever more names that hang is refused at once, and known names are not touched."""
+    port = upstream.port
+    own.rewrite("""
+        service: x
+        outbound: {listen: "127.0.0.1:${OUTBOUND_PORT}", unmatched: passthrough}
+        limits: {max_loop_lag: 60s}
+    """)
+    own.start()
+    own.wait_ready()
+    with Client(own.outbound_port) as client:
+        client.get("/", host=f"known.test:{port}")
+        upstream.accept().serve()
+        assert client.response().status == 200
+    hanging = [Client(own.outbound_port) for _ in range(300)]
+    for index, client in enumerate(hanging):
+        client.get("/", host=f"hang{index}.test:{port}")
+    reasons = [json.loads(client.response().body)["error"] for client in hanging]
+    for client in hanging:
+        client.close()
+    assert set(reasons) == {"resolve_timeout", "resolve_overloaded"}
+    assert reasons.count("resolve_overloaded") >= 300 - MAX_UNKNOWN
+    with Client(own.outbound_port) as client:
+        client.get("/", host=f"known.test:{port}")
+        upstream.accepted[0].serve()
+        assert client.response().status == 200
+    assert own.stop() == 0
+
+
+def test_endpoint_by_name_that_moves_is_followed(own: OwnNames, names: NameServer, upstream: Upstream) -> None:
+    """Within the few seconds until it is asked for again, though the connection to where it led is in good order."""
+    with Upstream(("127.0.0.2", upstream.port)) as moved:
+        own.rewrite(f"""
+            service: x
+            outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+            upstreams: {{web: {{endpoints: ["app.test:{upstream.port}"], idle_timeout: 1m}}}}
+        """)
+        own.start()
+        own.wait_ready()
+        with Client(own.outbound_port) as client:
+            client.get("/", host="web")
+            server = upstream.accept()
+            server.serve()
+            assert client.response().status == 200
+            names.known["app"] = "127.0.0.2"
+            eventually(lambda: "endpoint_moved" in own.stderr(), "the name to be followed", 10)
+            assert server.is_ended()
+            client.get("/", host="web")
+            moved.accept().serve(b"there")
+            assert client.response().body == b"there"
+        assert own.stop() == 0

@@ -472,6 +472,8 @@ class Course:
         """The exchange is over: free what it holds and record it, once."""
         exchange, forwarder = self.exchange, self._forwarder
         assert exchange is not None
+        if self._copy is not None:
+            self._copy.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")
         self.exchange = self.tunnel = self._copy = None
         self.is_upstream_blocked = False
         if forwarder is not None:

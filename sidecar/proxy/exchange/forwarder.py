@@ -15,25 +15,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Final, cast
+from typing import cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
-from sidecar.message import ResponseHead
+from sidecar.message import Framing, ResponseHead
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.exchange.acquire import Acquisition
 from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ServerStream
-from sidecar.proxy.exchange.request import UpstreamRequest
+from sidecar.proxy.exchange.request import MAX_HELD_BYTES, WHATEVER_COMES, UpstreamRequest
 from sidecar.proxy.exchange.retries import Retries
 from sidecar.proxy.plan import Limits
 from sidecar.upstream import pool, retry
 from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint
 from sidecar.upstream.limits.breaker import Breaker
-
-# What is held of a body while a connection is being made; then the client is paused.
-_MAX_HELD_BYTES: Final = 64 * 1024
-_WHATEVER_COMES: Final = 1 << 62
 
 
 class Forwarder:
@@ -65,6 +61,7 @@ class Forwarder:
         "_exchange",
         "_has_response",
         "_is_over",
+        "_is_settled",
         "_is_tunnel",
         "_limits",
         "_policy",
@@ -103,6 +100,7 @@ class Forwarder:
         self._began_ns = exchange.start_ns
         self._has_response = False
         self._is_over = False
+        self._is_settled = False
         self._endpoint: Endpoint | None = None
         self._stream: ServerStream | None = None
         self._acquisition: Acquisition | None = None
@@ -137,12 +135,12 @@ class Forwarder:
     def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request; empty only together with `is_complete`."""
         request, stream = self._request, self._stream
-        request.add(payload, is_complete, trailers, _WHATEVER_COMES if stream is None else self._policy.max_body_bytes)
+        request.add(payload, is_complete, trailers, WHATEVER_COMES if stream is None else self._policy.max_body_bytes)
         if is_complete:
             self._await_answer()
         if stream is not None:
             stream.send_body(payload, is_complete, trailers)
-        elif request.body_bytes > _MAX_HELD_BYTES:
+        elif request.body_bytes > MAX_HELD_BYTES:
             self._requester.on_upstream_blocked()
 
     def pause(self) -> None:
@@ -185,9 +183,8 @@ class Forwarder:
         """The delay is over."""
         self._timer = None
         self._began_ns = clock.monotonic_ns()
-        refused = self._try(self._choose(None), is_fresh=False)
+        refused = self.start()
         if refused is not None:
-            self._is_over = True
             self._requester.on_failed(refused, "")
 
     def _try(self, endpoint: Endpoint | None, *, is_fresh: bool) -> Reason | None:
@@ -379,23 +376,19 @@ class Forwarder:
         """Passed on, unless another attempt is worth more; at its end the connection is no longer ours."""
         endpoint = self._endpoint
         assert endpoint is not None
-        if endpoint.cluster.observer is not None:
+        if head.status >= endpoint.cluster.observes_from:
             self._report(head.status, None)
-        statuses = self._policy.statuses
-        if statuses and head.status in statuses and self._is_retried(endpoint, head, is_end):
+        if head.status in self._policy.statuses and self._is_retried(endpoint, head, is_end):
             return
         self._has_response = True
         self._request.body = None
-        if self._retries is not None and self._retries.count:
-            if head.status < 500:
-                endpoint.cluster.stats.retries_successful += 1
-            else:
-                endpoint.cluster.stats.retries_exhausted += 1
+        if self._retries is not None:
+            self._retries.on_answered(endpoint.cluster, head.status)
         if is_end:
             self._stream = None
             self._leave()
-        elif self.bucket != NOT_ARMED and not self.is_bounded_whole:
-            self._dialer.timers.forget(self)
+        else:
+            self._go_on(head.framing != Framing.LENGTH)
         self._requester.on_response(head, payload, is_end, trailers)
 
     def _is_retried(self, endpoint: Endpoint, head: ResponseHead, is_end: bool) -> bool:
@@ -432,7 +425,7 @@ class Forwarder:
         self._has_response = True
         self._request.body = None
         self._report(200, None)
-        self._dialer.timers.forget(self)
+        self._go_on(True)
         self._requester.on_switched(stream, head, rest)
 
     def on_upstream_blocked(self) -> None:
@@ -452,6 +445,14 @@ class Forwarder:
             latency_s = (clock.monotonic_ns() - since_ns) / 1e9 if self._request.is_complete else UNKNOWN_LATENCY_S
             endpoint.cluster.observer(endpoint, status, failure, latency_s, self._dialer.timers.time())
 
+    def _go_on(self, may_last: bool) -> None:
+        """More follows the head; if it may last for ever, it is no load that an adaptive limit should count."""
+        if self.bucket != NOT_ARMED and not self.is_bounded_whole:
+            self._dialer.timers.forget(self)
+        if may_last and self._breaker is not None:
+            self._is_settled = True
+            self._breaker.settle()
+
     def _exit(self) -> None:
         """The attempt is over."""
         endpoint = self._endpoint
@@ -460,7 +461,7 @@ class Forwarder:
             endpoint.cluster.stats.requests_active -= 1
             self._endpoint = None
             if self._breaker is not None:
-                self._breaker.leave()
+                self._breaker.leave(self._is_settled)
                 self._breaker = None
         if self._retries is not None:
             self._retries.end()

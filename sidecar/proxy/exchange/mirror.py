@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar import clock
+from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.http1.body import NO_TRAILERS
@@ -68,21 +68,34 @@ class Copy:
             return
         request.add(payload, is_complete, trailers, self._mirror.max_body_bytes)
         if request.body is None:
-            self._is_over = True
+            self.drop("body_too_large")
         elif is_complete:
             self._is_over = True
             self._send()
 
+    def drop(self, reason: str) -> None:
+        """Make no copy, if it has not been sent; counted by the reason, one of `ClusterStats.mirror_skipped_*`."""
+        if not self._is_over:
+            self._is_over = True
+            self._count(reason)
+
+    def _count(self, reason: str) -> None:
+        stats, name = self._mirror.upstream.stats, f"mirror_skipped_{reason}"
+        setattr(stats, name, getattr(stats, name) + 1)
+
     def _send(self) -> None:
         cluster = self._mirror.upstream
         if cluster.stats.requests_active >= _MAX_UNDER_WAY:
+            self._count("too_many")
             return
         exchange = Exchange(self._side, clock.monotonic_ns(), self._request.head, self._peer)
         policy = RetryPolicy(attempts=0, per_try_timeout_s=self._timeout_s)
         forwarder = Forwarder(self, exchange, self._request, cluster, self._limits, self._dialer, policy)
         forwarder.is_bounded_whole = True
         self._forwarder = forwarder
-        forwarder.start()
+        refused = forwarder.start()
+        if refused is not None:
+            self._count("no_endpoint" if refused is errors.NO_ENDPOINT else "overloaded")
 
     # --- what nobody waits for ---------------------------------------------------------------------------------
 

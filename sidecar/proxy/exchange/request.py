@@ -11,6 +11,11 @@ from typing import Final
 from sidecar.http1.body import NO_TRAILERS
 from sidecar.message import Field, Kind, RequestHead
 
+MAX_HELD_BYTES: Final = 64 * 1024
+"""What is held of a body while a connection is being made; then the client is paused."""
+
+WHATEVER_COMES: Final = 1 << 62
+
 _NO_PIECES: Final[list[bytes]] = []
 
 

@@ -111,6 +111,13 @@ class Retries:
             old, exchange.span_id = exchange.span_id, new_span_id()
             self._request.added = self._request.added.replace(old, exchange.span_id)
 
+    def on_answered(self, cluster: ClusterState, status: int) -> None:
+        """The answer is passed on: was it worth them?"""
+        if self.count and status < 500:
+            cluster.stats.retries_successful += 1
+        elif self.count:
+            cluster.stats.retries_exhausted += 1
+
     def end(self) -> None:
         """The retry under way, if there is one, is over."""
         if self._breaker is not None:

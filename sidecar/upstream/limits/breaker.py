@@ -63,7 +63,7 @@ class Breaker:
 
         entered --- leave ------------------> gone
            |                                   ^
-           +------- settle --> settled --------+ leave_settled
+           +------- settle --> settled --------+ leave(has_settled=True)
 
     Attributes:
         spec: Limits in force.
@@ -140,23 +140,20 @@ class Breaker:
         self.requests += 1
         return True
 
-    def leave(self) -> None:
-        """The attempt is over."""
+    def leave(self, has_settled: bool = False) -> None:
+        """The attempt, which may have settled, is over."""
         self.requests -= 1
+        if has_settled:
+            self.settled -= 1
+            if self.adaptive is not None:
+                self._set_limit()
 
     def settle(self) -> None:
         """
-        The attempt, which has entered, goes on without being load; obliges to `leave_settled` once, in place of
-        `leave`. Not to be called twice for an attempt. O(1); without an adaptive limit it changes nothing but a count.
+        The attempt, which has entered, goes on without being load; it must leave with `has_settled`. Not to be called
+        twice for an attempt. O(1); without an adaptive limit it changes nothing but a count.
         """
         self.settled += 1
-        if self.adaptive is not None:
-            self._set_limit()
-
-    def leave_settled(self) -> None:
-        """The attempt, which has settled, is over."""
-        self.requests -= 1
-        self.settled -= 1
         if self.adaptive is not None:
             self._set_limit()
 

@@ -130,7 +130,7 @@ class TestNames:
 
             endpoint = endpoint_of(f"app:{server.sockets[0].getsockname()[1]}")
             (connection,) = (await dial_for(endpoint, names_of(answer))).connections
-            assert isinstance(connection, UpstreamConnection)
+            assert isinstance(connection, ServerConnection)
             connection.abort()
             server.close()
             await asyncio.sleep(0)

@@ -86,6 +86,7 @@ class TestCopy:
             _ = client >> request[:500]
             _ = client >> request[500:]
             assert (SHADOW in world.dialed) == is_copied
+            assert world.shadow.stats.mirror_skipped_body_too_large == (not is_copied)
             _ = world.accept(WEB) >> OK
             assert status_of(client) == 200
             if is_copied:
@@ -265,6 +266,7 @@ class TestHarmless:
             _ = web >> OK
         assert len(client.responses()) == 301
         assert world.shadow.stats.requests_active == 256
+        assert world.shadow.stats.mirror_skipped_too_many == 44
         while world.dials.under_way:
             world.refuse()
         copy.leave()
@@ -281,8 +283,37 @@ class TestHarmless:
         client.get()
         _ = web >> OK
         assert world.dialed == [SHADOW]
+        assert world.shadow.stats.mirror_skipped_overloaded == 1
         assert len(client.responses()) == 2
         _ = world.accept(SHADOW) >> OK
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("end", ["answered", "failed", "left"])
+    def test_a_copy_whose_request_ends_before_its_body_is_counted_once(self, make_world: Make, end: str) -> None:
+        """It is not made, and says why."""
+        world = make_world(mirror=Mirror)
+        client = world.client()
+        _ = client >> post(b"x" * 100)[:-1]
+        web = world.accept(WEB)
+        if end == "answered":
+            _ = web >> b"HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n"
+        elif end == "failed":
+            web.reset()
+        client.leave()
+        stats = world.shadow.stats
+        assert (stats.mirror_skipped_answered_early, stats.mirror_skipped_client_left) == (end != "left", end == "left")
+        assert not world.dials.under_way
+        world.assert_at_rest()
+
+    def test_an_upstream_without_endpoints_is_counted(self, make_world: Make) -> None:
+        """The request goes where it should."""
+        world = make_world(mirror=Mirror)
+        world.shadow.set_addresses({})
+        client = world.client()
+        client.get()
+        _ = world.accept(WEB) >> OK
+        assert status_of(client) == 200
+        assert world.shadow.stats.mirror_skipped_no_endpoint == 1
         world.assert_at_rest()
 
     def test_a_mirror_that_does_not_read_does_not_slow_the_request(self, make_world: Make) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from sidecar.upstream.balance.failing import TELLING_STATUS
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.limits.adaptive import AdaptiveLimit
@@ -151,5 +150,5 @@ class Balancing:
     def _finish(self, at: float, _: int, endpoint: Endpoint, took_s: float, status: int) -> None:
         endpoint.active -= 1
         # As the data path does: good answers are kept back while nobody wants them.
-        if self.cluster.observer is not None and (self.cluster.observes_all or status >= TELLING_STATUS):
+        if self.cluster.observer is not None and status >= self.cluster.observes_from:
             self.cluster.observer(endpoint, status, None, took_s, at)

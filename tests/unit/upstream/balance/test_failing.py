@@ -9,9 +9,9 @@ import pytest
 from sidecar import errors
 from sidecar.upstream.balance import failing
 from sidecar.upstream.balance.algorithms import Policy
-from sidecar.upstream.balance.failing import NEGLIGIBLE, is_failure
+from sidecar.upstream.balance.failing import NEGLIGIBLE, TELLING_STATUS, is_failure
 from sidecar.upstream.cluster import Cluster, ClusterSpec
-from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.endpoint import NO_STATUS, Endpoint
 from sidecar.upstream.health.outlier import OutlierSpec
 from tests.unit.upstream.fakes import HEAD
 from tests.unit.upstream.simulated import Balancing, Server
@@ -93,31 +93,32 @@ class TestCost:
     @pytest.mark.parametrize(
         ("size", "policy", "outlier", "observed"),
         [
-            (1, "least_request", None, (False, False)),
-            (2, "least_request", None, (True, False)),
-            (2, "round_robin", None, (False, False)),
-            (2, "random", None, (False, False)),
-            (2, "peak_ewma", None, (True, True)),
-            (1, "least_request", OutlierSpec(), (True, True)),
+            (1, "least_request", None, NO_STATUS),
+            (2, "least_request", None, TELLING_STATUS),
+            (2, "round_robin", None, NO_STATUS),
+            (2, "random", None, NO_STATUS),
+            (2, "peak_ewma", None, 0),
+            (1, "least_request", OutlierSpec(), 0),
         ],
     )
     def test_good_answers_are_told_only_to_who_needs_them(
-        self, size: int, policy: Policy, outlier: OutlierSpec | None, observed: tuple[bool, bool]
+        self, size: int, policy: Policy, outlier: OutlierSpec | None, observed: int
     ) -> None:
         """By default only failures are, and only where there is a choice that they could disturb."""
         cluster = self.cluster_of(size, policy, outlier)
-        assert (cluster.observer is not None, cluster.observes_all) == observed
+        assert cluster.observes_from == observed
+        assert (cluster.observer is None) == (observed == NO_STATUS)
 
     def test_a_failure_is_forgotten_after_good_answers(self) -> None:
         """Until then good answers are told, too; then the policy is the plain one again."""
         cluster = self.cluster_of(3)
         plain, endpoint = cluster.choose, cluster.endpoints[0]
         cluster.report(endpoint, 503, None, 0.001, 1.0)
-        assert cluster.observes_all
+        assert cluster.observes_from == 0
         assert cluster.choose != plain
         for _ in range(14):
             cluster.report(endpoint, 200, None, 0.001, 1.0)
-        assert (endpoint.failing, cluster.observes_all, cluster.choose) == (0.0, False, plain)
+        assert (endpoint.failing, cluster.observes_from, cluster.choose) == (0.0, TELLING_STATUS, plain)
 
     def test_a_failing_endpoint_that_leaves_takes_its_failures_along(self) -> None:
         """A new set of endpoints begins with what those that stay have done."""
@@ -126,9 +127,9 @@ class TestCost:
         cluster.report(first, 503, None, 0.001, 1.0)
         rest = ClusterSpec("web", (("e1:80", 1.0), ("e2:80", 1.0)))
         cluster.apply(rest, rest.static_addresses())
-        assert not cluster.observes_all
+        assert cluster.observes_from == TELLING_STATUS
         cluster.report(first, 503, None, 0.001, 1.0)
-        assert not cluster.observes_all
+        assert cluster.observes_from == TELLING_STATUS
 
     def test_endpoint_on_probation_is_named_first_all_the_same(self) -> None:
         """The failures of another change what is chosen after it."""

@@ -163,7 +163,7 @@ class TestSettled:
         assert breaker.enter()
         assert breaker.enter()
         breaker.settle()
-        breaker.leave_settled()
+        breaker.leave(has_settled=True)
         breaker.leave()
         assert (breaker.requests, breaker.settled, breaker.limit) == (0, 0, INITIAL_LIMIT)
 
@@ -189,7 +189,7 @@ class TestSettled:
         assert not breaker.enter()
         breaker.configure(BreakerSpec(max_requests=100, adaptive=True))
         assert breaker.limit == INITIAL_LIMIT + 2
-        breaker.leave_settled()
+        breaker.leave(has_settled=True)
         assert breaker.limit == INITIAL_LIMIT + 1
 
     def test_breaker_comes_back_without_results(self) -> None:
