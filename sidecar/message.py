@@ -45,7 +45,7 @@ class Field:
         wire: The field as HTTP/1.1 writes it, without the line end: what is forwarded, byte for byte.
         note: A parsed form of the value for kinds that have one, else None:
             HOST a `(host, port | None)` pair, CONNECTION a frozenset of lower-case tokens, CONTENT_LENGTH an int,
-            COOKIE whatever `routing` keeps there (filled at first use).
+            TRANSFER_ENCODING the value in lower case, COOKIE whatever `routing` keeps there (filled at first use).
     """
 
     __slots__ = ("kind", "name", "note", "value", "wire")

@@ -5,6 +5,7 @@ A body of known length is counted off. The chunked coding is read line by line:
 
     chunk          = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
     last-chunk     = 1*("0") [ chunk-ext ] CRLF
+    chunk-ext      = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS ( token / quoted-string ) ] )
     chunked-body   = *chunk last-chunk trailer-section CRLF
 
 The reader waits for one of four things: a size line, data, the CRLF after data, or a trailer line. Nothing but an
@@ -24,7 +25,23 @@ from sidecar.message import Framing
 _MAX_LINE_BYTES: Final = 4096
 # Lines taken in one call, at about a microsecond each: a peer that sends an octet a chunk must not hold the loop.
 _MAX_LINES_AT_ONCE: Final = 512
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+# Possessive throughout, so that no line makes it go back: what does not fit at once does not fit.
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_SIZE_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+" % (_TOKEN, _TOKEN, _QUOTED)
+)
+
+# What may not come in a trailer (RFC 9110, 6.5.1): fields that frame, route, authenticate, control, or say how to read
+# the content, all of which somebody decided by before they came. Of those that have a kind, none may: they are dropped
+# by that.
+_NEVER_IN_TRAILERS: Final = frozenset(
+    (
+        b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"expires",
+        b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"location",
+        b"pragma", b"range", b"retry-after", b"set-cookie", b"trailer", b"vary", b"www-authenticate",
+    )
+)  # fmt: skip
 
 
 # Most bodies come in chunks of a few sizes: a look at the dictionary instead of a match and a conversion, which halves
@@ -229,8 +246,8 @@ class ChunkedReader:
             self._awaits = _Awaits.NOTHING
             return
         self._trailer_bytes += len(line) + 2
-        # "A sender MUST NOT generate trailers that ..." (RFC 9110, 6.5.1): what we act on in a head is dropped here.
-        if not field_of(line).kind:
+        field = field_of(line)
+        if not field.kind and field.name not in _NEVER_IN_TRAILERS:
             self.trailers.append(line)
 
 

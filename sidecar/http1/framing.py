@@ -48,7 +48,7 @@ def frame_request(head: RequestHead, noted: list[Field]) -> None:
     if kinds & Kind.TRANSFER_ENCODING:
         if not head.minor:
             raise ProtocolError(errors.BAD_REQUEST, "transfer-encoding on HTTP/1.0")
-        coding = _only(noted, Kind.TRANSFER_ENCODING).value.lower()
+        coding: bytes = _only(noted, Kind.TRANSFER_ENCODING).note
         if coding != b"chunked":
             *_, last = coding.split(b",")
             known = last.strip(b" \t") == b"chunked" and coding.count(b"chunked") == 1
@@ -60,7 +60,7 @@ def frame_request(head: RequestHead, noted: list[Field]) -> None:
     else:
         head.content_length = _only(noted, Kind.CONTENT_LENGTH).note
         head.framing = Framing.LENGTH if head.content_length else Framing.NONE
-    if head.method == b"CONNECT" or head.method == b"TRACE":
+    if head.framing != Framing.NONE and head.method in (b"CONNECT", b"TRACE"):
         raise ProtocolError(errors.BAD_REQUEST, f"{head.method.decode()} with a body")
 
 
@@ -95,7 +95,7 @@ def frame_response(head: ResponseHead, noted: list[Field], request_method: bytes
         return
     # 4. chunked is the final coding.
     if kinds & Kind.TRANSFER_ENCODING:
-        coding = _only(noted, Kind.TRANSFER_ENCODING).value.lower()
+        coding: bytes = _only(noted, Kind.TRANSFER_ENCODING).note
         if coding != b"chunked":
             raise ProtocolError(errors.BAD_RESPONSE, f"transfer-encoding {coding!r}")
         head.framing = Framing.CHUNKED

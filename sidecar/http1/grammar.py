@@ -44,6 +44,9 @@ _KINDS: Final[dict[bytes, int]] = {
     # Credentials meant for a forward proxy; the sidecar asks for none and the next hop must not see them.
     b"proxy-authorization": Kind.HOP,
     b"http2-settings": Kind.HOP,
+    # Look-alikes: who reads `_` as `-`, as CGI, WSGI and PHP do, would find two lengths or codings. They stay here.
+    b"content_length": Kind.HOP,
+    b"transfer_encoding": Kind.HOP,
     b"expect": Kind.EXPECT,
     b"cookie": Kind.COOKIE,
     b"traceparent": Kind.TRACE,
@@ -61,6 +64,8 @@ _KINDS: Final[dict[bytes, int]] = {
     b"via": Kind.VIA,
     b"user-agent": Kind.USER_AGENT,
 }
+
+_FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 
 # Fields whose value is new with every request would only push the others out.
 _NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID
@@ -130,7 +135,12 @@ def make_field(name: bytes, value: bytes) -> Field:
 def _classified(name: bytes, value: bytes, wire: bytes) -> Field:
     kind = _KINDS.get(name, 0)
     note_of = _NOTES.get(name) if kind else None
-    return Field(name, value, kind, wire, note_of(value) if note_of is not None else None)
+    if note_of is None:
+        return Field(name, value, kind, wire)
+    if kind & _FRAMES_A_BODY and not wire.endswith((b":" + value, b": " + value)):
+        # Optional white space, but of no use here: a hop that does not strip it, or not all of it, frames differently.
+        raise GrammarError("white space around a content-length or transfer-encoding")
+    return Field(name, value, kind, wire, note_of(value))
 
 
 def content_length(value: bytes) -> int:
@@ -138,10 +148,10 @@ def content_length(value: bytes) -> int:
     `Content-Length = 1*DIGIT` (RFC 9110, 8.6), at most 18 digits so that no peer's integer overflows.
 
     Raises:
-        GrammarError: A sign, a list, white space or anything else.
+        GrammarError: A sign, a list, white space, a leading zero (which some read as octal) or anything else.
     """
     # bytes.isdigit is true for ASCII digits only.
-    if not value.isdigit() or len(value) > 18:
+    if not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and len(value) > 1):
         raise GrammarError("a content-length that is not a number")
     return int(value)
 
@@ -202,5 +212,6 @@ def _is_percent_encoded(text: bytes) -> bool:
 _NOTES: Final[dict[bytes, Callable[[bytes], object]]] = {
     b"host": authority,
     b"content-length": content_length,
+    b"transfer-encoding": bytes.lower,
     b"connection": tokens,
 }

@@ -16,15 +16,16 @@ _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}")
 _UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COOKIE_NAME: Final = re.compile(r"[^\x00-\x20\x7f;=,\"]+")
+_ENCODED_END: Final = re.compile(r"%0[0aAdD]")
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 FIXED_HEADERS: Final = frozenset(
     {
-        "b3", "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate",
-        "proxy-authorization", "proxy-connection", "te", "traceparent", "tracestate", "trailer", "transfer-encoding",
-        "upgrade", "x-amzn-trace-id", "x-b3-flags", "x-b3-parentspanid", "x-b3-sampled", "x-b3-spanid",
-        "x-b3-traceid", "x-request-id",
+        "b3", "connection", "content-length", "content_length", "expect", "host", "http2-settings", "keep-alive",
+        "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "traceparent", "tracestate", "trailer",
+        "transfer-encoding", "transfer_encoding", "upgrade", "x-amzn-trace-id", "x-b3-flags", "x-b3-parentspanid",
+        "x-b3-sampled", "x-b3-spanid", "x-b3-traceid", "x-request-id",
     }
 )  # fmt: skip
 """
@@ -168,6 +169,9 @@ def path(*, may_have_query: bool = False) -> Reads:
             raise refused("a path does not hold `?`", hint)
         if _BAD_PERCENT.search(written):
             raise refused("the path holds a `%` without two hexadecimal digits", "the character itself is `%25`")
+        if "\\" in written.partition("?")[0] or _ENCODED_END.search(written.partition("?")[0]):
+            hint = "requests for such a path are refused: servers read them in different ways"
+            raise refused("the path holds a backslash or an encoded NUL, CR or LF", hint)
         return str(written)
 
     return Reads(parse, {"type": "string", "pattern": "^/"})

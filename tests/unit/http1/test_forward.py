@@ -38,6 +38,11 @@ class TestRequests:
             b"GET / HTTP/1.1", b"Host: a", b"via: 1.1 sidecar"
         ]  # fmt: skip
 
+    def test_look_alikes_of_framing_fields_stay(self) -> None:
+        """Who reads `_` as `-` would find a second framing; other names with `_` are the app's."""
+        lines = forwarded(b"POST / HTTP/1.1", b"Host: a", b"Content_Length: 5", b"transfer_ENCODING: x", b"X_Y: 1")
+        assert lines[1:] == [b"Host: a", b"X_Y: 1", b"via: 1.1 sidecar"]
+
     def test_nominated_fields_stay(self) -> None:
         """Fields that Connection names are for this hop, in any case and from every Connection field."""
         lines = forwarded(
@@ -134,6 +139,11 @@ class TestResponses:
             b"Proxy-Connection: x", b"x-b: 2",
         )  # fmt: skip
         assert lines[1:] == [b"Content-Length: 0", b"x-b: 2", b"via: 1.1 sidecar"]
+
+    def test_look_alikes_of_framing_fields_stay(self) -> None:
+        """As in requests."""
+        lines = answered(b"HTTP/1.1 200 OK", b"Content_Length: 5", b"Content-Length: 0", b"transfer_encoding: chunked")
+        assert lines[1:] == [b"Content-Length: 0", b"via: 1.1 sidecar"]
 
     def test_set_cookie_and_content_length_survive_nomination(self) -> None:
         """The length that frames the body cannot be named away."""
