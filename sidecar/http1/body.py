@@ -141,13 +141,20 @@ class ChunkedReader:
     """
     Reads one chunked body.
 
+    Args:
+        max_trailer_bytes: Of the trailer section, line ends included.
+        unwanted: Names of trailer fields that are dropped besides those that no trailer may have: what the head's
+            `Connection` names (`framing.nominated`), since "any header or trailer field(s) from the message with the
+            same name as the connection-option" go (RFC 9110, 7.6.1).
+
     Attributes:
         trailers: Trailer lines without their line ends, in order, once the body is complete.
     """
 
-    __slots__ = ("_awaits", "_held", "_left", "_max_trailer_bytes", "_trailer_bytes", "trailers")
+    __slots__ = ("_awaits", "_held", "_left", "_max_trailer_bytes", "_trailer_bytes", "_unwanted", "trailers")
 
-    def __init__(self, max_trailer_bytes: int) -> None:
+    def __init__(self, max_trailer_bytes: int, unwanted: frozenset[bytes] = frozenset()) -> None:
+        self._unwanted = unwanted
         self._awaits: int = _Awaits.SIZE
         self._held = b""
         self._left = 0
@@ -247,7 +254,7 @@ class ChunkedReader:
             return
         self._trailer_bytes += len(line) + 2
         field = field_of(line)
-        if not field.kind and field.name not in _NEVER_IN_TRAILERS:
+        if not field.kind and field.name not in _NEVER_IN_TRAILERS and field.name not in self._unwanted:
             self.trailers.append(line)
 
 

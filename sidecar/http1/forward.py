@@ -1,31 +1,22 @@
 """
 Heads become bytes again: what an intermediary must change on the way (RFC 9110, 7.6). *Hot path; pure.*
 
-Lines that pass go on as they were received, byte for byte; hop-by-hop fields and those that `Connection` names stay
-here; what telemetry and the connection itself need is added.
+Lines that pass go on as they were received, byte for byte; hop-by-hop fields stay here, as those that `Connection`
+names did when the head was read; what telemetry and the connection itself need is added.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sidecar.http1.framing import connection_options
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
 VIA: Final = b"via: 1.1 sidecar"
 """RFC 9110, 7.6.3: the received protocol and a pseudonym; one for all sidecars, as hops are told apart by traces."""
 _VIAS: Final = (b"via: 1.0 sidecar", VIA)
 
-_HARMLESS_OPTIONS: Final = frozenset(
-    (b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings")
-)
-# "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of the
-# content" (RFC 9110, 7.6.1): these cannot be made to vanish by naming them, which is how filters are bypassed.
-_NEVER_NOMINATED: Final = frozenset(
-    (b"authorization", b"cache-control", b"content-type", b"content-encoding", b"origin", b"x-forwarded-host")
-)
+_OWN_OPTIONS: Final = Kind.UPGRADE | Kind.TE
 _DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID
-_RARE_IN_REQUEST: Final = Kind.CONNECTION | Kind.TE
 
 
 def request_bytes(
@@ -53,8 +44,8 @@ def request_bytes(
     if host is not None:
         dropped |= Kind.HOST
         added = b"host: %b\r\n%b" % (host, added)
-    if kinds & _RARE_IN_REQUEST:
-        fields, added = _without_nominated(head, fields, added, upgrade)
+    if kinds & _OWN_OPTIONS:
+        added = _own_options(head, upgrade) + added
     if head.framing == Framing.CHUNKED:
         added += b"transfer-encoding: chunked\r\n"
     target = path if head.query is None else b"%b?%b" % (path, head.query)
@@ -64,29 +55,18 @@ def request_bytes(
     return b"%b %b HTTP/1.1\r\n%b%b\r\n\r\n" % (head.method, target, added, _VIAS[head.minor])
 
 
-def _without_nominated(
-    head: RequestHead, fields: list[Field], added: bytes, upgrade: bytes
-) -> tuple[list[Field], bytes]:
-    options = connection_options(head.fields)
+def _own_options(head: RequestHead, upgrade: bytes) -> bytes:
+    """Our own `Connection` and what it names, as lines."""
+    lines = b""
     kept: list[bytes] = []
     if upgrade:
-        added = b"upgrade: %b\r\n%b" % (upgrade, added)
+        lines = b"upgrade: %b\r\n" % upgrade
         kept.append(b"upgrade")
     if head.kinds & Kind.TE and _accepts_trailers(head):
         # Trailers pass through us, so the wish for them does (RFC 9110, 10.1.4); TE must be named by Connection.
-        added = b"te: trailers\r\n" + added
+        lines = b"te: trailers\r\n" + lines
         kept.append(b"te")
-    if kept:
-        added = b"connection: %b\r\n%b" % (b", ".join(kept), added)
-    return without_options(fields, options), added
-
-
-def without_options(fields: list[Field], options: frozenset[bytes]) -> list[Field]:
-    """The fields but for those that the connection options name and that may be hop-by-hop at all."""
-    nominated = options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
-    if not nominated:
-        return fields
-    return [field for field in fields if field.kind or field.name not in nominated]
+    return b"connection: %b\r\n%b" % (b", ".join(kept), lines) if kept else b""
 
 
 def _accepts_trailers(head: RequestHead) -> bool:
@@ -128,8 +108,6 @@ def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connec
         return head.wire
     kinds = head.kinds
     dropped = Kind.HOP
-    if kinds & Kind.CONNECTION:
-        fields = without_options(fields, connection_options(head.fields))
     if kinds & Kind.CONTENT_LENGTH and (head.status < 200 or head.status == 204):
         # "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx
         # (Informational) or 204 (No Content)" (RFC 9110, 8.6).

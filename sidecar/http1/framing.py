@@ -1,8 +1,12 @@
 """
-How the end of a body is recognised, and whether the connection lives on (RFC 9112, 6.3 and 9.3). *Hot path; pure.*
+How the end of a body is recognised, whether the connection lives on (RFC 9112, 6.3 and 9.3), and which fields are for
+this connection alone (RFC 9110, 7.6.1). *Hot path; pure.*
 
 A message with both Transfer-Encoding and Content-Length is refused, which the RFC permits and a proxy should do: the
 next hop may choose the other. The parser has already refused repeated and malformed values.
+
+Fields that `Connection` names leave the head while it is read, before anybody decides by them or edits them: a peer can
+so take away only what it sent itself, never what a route or telemetry writes, and what is matched is what is sent.
 """
 
 from __future__ import annotations
@@ -14,6 +18,15 @@ from sidecar.errors import ProtocolError
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
 _BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+_HARMLESS_OPTIONS: Final = frozenset(
+    (b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings")
+)
+# "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of the
+# content" (RFC 9110, 7.6.1): these cannot be made to vanish by naming them, which is how filters are bypassed. Fields
+# that have a kind cannot either.
+_NEVER_NOMINATED: Final = frozenset(
+    (b"authorization", b"cache-control", b"content-type", b"content-encoding", b"origin", b"x-forwarded-host")
+)
 
 
 def connection_options(fields: list[Field]) -> frozenset[bytes]:
@@ -25,9 +38,24 @@ def connection_options(fields: list[Field]) -> frozenset[bytes]:
     return options if options is not None else frozenset()
 
 
+def nominated(fields: list[Field]) -> frozenset[bytes]:
+    """Names that the `Connection` fields take out of the head, and out of the trailers, which come when it is gone."""
+    return _that_go(connection_options(fields))
+
+
+def _that_go(options: frozenset[bytes]) -> frozenset[bytes]:
+    return frozenset() if options <= _HARMLESS_OPTIONS else options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
+
+
+def _without(fields: list[Field], options: frozenset[bytes]) -> list[Field]:
+    """The fields but for those that the options name and that may be hop-by-hop at all."""
+    names = _that_go(options)
+    return [field for field in fields if field.kind or field.name not in names] if names else fields
+
+
 def frame_request(head: RequestHead, noted: list[Field]) -> None:
     """
-    Set `framing`, `content_length` and `keep_alive` of a request.
+    Set `framing`, `content_length` and `keep_alive` of a request, and take out what `Connection` names.
 
     Args:
         noted: Those of its fields that decide about it: kinds CONNECTION, CONTENT_LENGTH and TRANSFER_ENCODING.
@@ -38,6 +66,7 @@ def frame_request(head: RequestHead, noted: list[Field]) -> None:
     kinds = head.kinds
     if kinds & Kind.CONNECTION:
         options = connection_options(noted)
+        head.fields = _without(head.fields, options)
         head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     elif not head.minor:
         head.keep_alive = False
@@ -66,7 +95,8 @@ def frame_request(head: RequestHead, noted: list[Field]) -> None:
 
 def frame_response(head: ResponseHead, noted: list[Field], request_method: bytes) -> None:
     """
-    Set `framing`, `content_length` and `keep_alive` of a response, in the order of RFC 9112, 6.3.
+    Set `framing`, `content_length` and `keep_alive` of a response, in the order of RFC 9112, 6.3, and take out what
+    `Connection` names.
 
     Args:
         noted: As for `frame_request`.
@@ -77,6 +107,7 @@ def frame_response(head: ResponseHead, noted: list[Field], request_method: bytes
     kinds, status = head.kinds, head.status
     if kinds & Kind.CONNECTION:
         options = connection_options(noted)
+        head.fields = _without(head.fields, options)
         head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     elif not head.minor:
         head.keep_alive = False

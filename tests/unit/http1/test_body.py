@@ -199,6 +199,13 @@ def test_trailer_that_means_something_in_a_head_is_dropped(line: bytes) -> None:
     assert read(b"0\r\nA: 1\r\n" + line + b"\r\nB: 2\r\n\r\n")[1] == [b"A: 1", b"B: 2"]
 
 
+def test_what_connection_names_goes_from_the_trailers_too() -> None:
+    """RFC 9110, 7.6.1: "any header or trailer field(s) ... with the same name as the connection-option"."""
+    reader = ChunkedReader(LIMIT, frozenset((b"x-a",)))
+    reader.feed(b"0\r\nX-A: 1\r\nx-b: 2\r\n\r\n")
+    assert reader.trailers == [b"x-b: 2"]
+
+
 def test_large_chunk_is_passed_on_as_it_comes() -> None:
     """Nothing of a chunk is held until it is complete."""
     reader = ChunkedReader(LIMIT)

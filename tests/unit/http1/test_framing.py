@@ -6,6 +6,7 @@ import pytest
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
+from sidecar.http1.framing import nominated
 from sidecar.http1.head import parse_request_head, parse_response_head
 from sidecar.message import Framing
 
@@ -107,6 +108,25 @@ def test_look_alikes_frame_no_response() -> None:
     lines = b"HTTP/1.1 200 OK\r\nContent_Length: 7\r\nTransfer_Encoding: chunked\r\nContent-Length: 5"
     head = parse_response_head(lines, 100, b"GET")
     assert (head.framing, head.content_length) == (LENGTH, 5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ([b"Connection: close, Keep-Alive"], set()),
+        ([b"Connection: X-A", b"a: 1", b"Connection: close, x-b"], {b"x-a", b"x-b"}),
+        ([b"Connection: authorization, x-a"], {b"x-a"}),
+        ([], set()),
+    ],
+)
+def test_what_connection_names_leaves_the_head(lines: list[bytes], names: set[bytes]) -> None:
+    """RFC 9110, 7.6.1: from every field, in any case, also when it stands before; requests and responses alike."""
+    rest = [b"x-a: 1", *lines, b"X-B: 2", b"Authorization: 3"]
+    request = parse_request_head(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *rest]), 100)
+    response = parse_response_head(b"\r\n".join([b"HTTP/1.1 200 OK", *rest]), 100, b"GET")
+    for fields in (request.fields, response.fields):
+        assert {b"x-a", b"x-b", b"authorization"} - {field.name for field in fields} == names
+        assert nominated(fields) == names
 
 
 def test_transfer_encoding_on_http_1_0_is_refused() -> None:
