@@ -32,6 +32,7 @@ class Kind:
     VIA: Final = 4096
     TE: Final = 8192
     USER_AGENT: Final = 16384
+    DATE: Final = 32768
 
 
 class Field:
@@ -162,10 +163,23 @@ class ResponseHead:
         framing: How the body ends.
         content_length: Bytes of the body if framing is LENGTH, else 0.
         keep_alive: Whether the upstream connection may be reused after this exchange.
-        wire: The head as it is passed on when nothing is edited, added or framed anew; empty until that is first asked.
+        wire: The head as it is passed on when nothing is edited, added or framed anew; empty until that is first asked,
+            and of a head without `Date`, which is another every second, always.
+        undated_wire: The same of a head without `Date`, up to where it comes; empty until asked.
     """
 
-    __slots__ = ("content_length", "fields", "framing", "keep_alive", "kinds", "minor", "reason", "status", "wire")
+    __slots__ = (
+        "content_length",
+        "fields",
+        "framing",
+        "keep_alive",
+        "kinds",
+        "minor",
+        "reason",
+        "status",
+        "undated_wire",
+        "wire",
+    )
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status
@@ -177,6 +191,7 @@ class ResponseHead:
         self.content_length = 0
         self.keep_alive = True
         self.wire = b""
+        self.undated_wire = b""
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} HTTP/1.{self.minor}>"

@@ -80,6 +80,8 @@ class _Explained:
         for name in ("limits", "drain"):
             section = getattr(self._config, name)
             common |= self._settings(section, (name,), section.fields_)
+        line = self._lines.get(("via",))
+        common["via"] = {"value": self._config.via, "from": "default" if line is None else f"{self._file}:{line}"}
         return sides | {"settings": common}
 
     def upstreams(self, plan: Plan) -> dict[str, object]:

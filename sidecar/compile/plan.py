@@ -90,7 +90,9 @@ class Compiler:
         sides: list[Side] = []
         for direction in Direction:
             limit = config.inbound.rate_limit if direction is Direction.INBOUND and config.inbound is not None else None
-            routes = RouteCompiler(direction, clusters, addresses, self._scope, self._limiters, limit)
+            routes = RouteCompiler(
+                direction, clusters, addresses, self._scope, self._limiters, limit, has_via=config.via == "on"
+            )
             side = yield from self._side(direction, draft, routes, problems)
             sides.append(side)
         if problems:

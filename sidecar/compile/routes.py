@@ -28,6 +28,7 @@ from sidecar.routing.actions import (
     make_rewrite,
     make_split,
     merge_edits,
+    without_via,
 )
 from sidecar.routing.match import Match, make_match
 from sidecar.upstream.cluster import Cluster
@@ -73,6 +74,7 @@ class RouteCompiler:
         scope: Binds telemetry.
         limiters: Of the process.
         common_limit: What limits all routes of the direction together.
+        has_via: Whether `Via` is added to what is forwarded.
     """
 
     def __init__(
@@ -83,7 +85,10 @@ class RouteCompiler:
         scope: ScopeFactory,
         limiters: RateLimiters,
         common_limit: model.RateLimit | None = None,
+        *,
+        has_via: bool = True,
     ) -> None:
+        self._has_via = has_via
         self._direction = direction
         self._clusters = clusters
         self._server_addresses = server_addresses
@@ -185,6 +190,8 @@ class RouteCompiler:
         request_edits: HeaderEdits | None,
         response_edits: HeaderEdits | None,
     ) -> Target:
+        if not self._has_via:
+            request_edits, response_edits = without_via(request_edits), without_via(response_edits)
         scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name))
         return Target(name, cluster, weight, request_edits, response_edits, scope)
 

@@ -63,6 +63,7 @@ _KINDS: Final[dict[bytes, int]] = {
     b"x-forwarded-proto": Kind.FORWARDED_PROTO,
     b"via": Kind.VIA,
     b"user-agent": Kind.USER_AGENT,
+    b"date": Kind.DATE,
 }
 
 _FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING

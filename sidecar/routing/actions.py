@@ -12,7 +12,7 @@ from typing import Any
 
 from sidecar.exchange import ScopeLike
 from sidecar.message import Field, RequestHead
-from sidecar.routing.edits import HeaderEdits, can_edit, editable_field, header_edits, merge_edits
+from sidecar.routing.edits import HeaderEdits, can_edit, editable_field, header_edits, merge_edits, without_via
 from sidecar.routing.match import Match
 from sidecar.routing.rewrite import Redirect, Rewrite, make_redirect, make_rewrite
 from sidecar.routing.split import Split, make_split
@@ -33,6 +33,7 @@ __all__ = [
     "make_rewrite",
     "make_split",
     "merge_edits",
+    "without_via",
 ]
 
 

@@ -306,6 +306,9 @@ class Config(Model):
         None, "Where this sidecar is, such as `eu-west-1a`."
     )
     workers: Annotated[Workers, Unsupported("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
+    via: Annotated[Literal["on", "off"], choice("on", "off")] = setting(
+        "on", "Whether `Via` is added to what is forwarded; without it a request that runs in a circle is not noticed."
+    )
     limits: Limits = setting(Limits(), "What a peer may make grow.")
     drain: Drain = setting(Drain(), "The end of the process.")
     admin: Admin = setting(Admin(), "The administrative interface.")

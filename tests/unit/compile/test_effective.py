@@ -120,6 +120,6 @@ def test_every_timeout_of_the_documentation_is_shown() -> None:
     routes, upstreams = pages()
     shown = {*routes["settings"], *routes["outbound"]["routes"][0]["settings"], *upstreams["a"]["settings"]}
     assert shown >= {
-        "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "timeout",
+        "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "via", "timeout",
         "retry.per_try_timeout", "connect_timeout", "idle_timeout", "circuit_breaker.pending_timeout",
     }  # fmt: skip

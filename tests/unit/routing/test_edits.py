@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.http1.forward import NO_VIA, OWN_VIA
 from sidecar.http1.grammar import field_of
 from sidecar.message import Field, Kind
-from sidecar.routing.edits import HeaderEdits, can_edit, header_edits, merge_edits
+from sidecar.routing.edits import HeaderEdits, can_edit, header_edits, merge_edits, without_via
 
 
 def fields_of(*lines: bytes) -> list[Field]:
@@ -140,3 +141,48 @@ def test_edits_are_equal_when_they_do_the_same() -> None:
     assert edits_of(sets={"x": "1", "y": "2"}) == edits_of(sets={"y": "2", "x": "1"})
     assert edits_of(sets={"x": "1"}) != edits_of(sets={"x": "2"})
     assert len({edits_of(removes=["x"]), edits_of(removes=["X"])}) == 1
+
+
+class TestWhatTheProxyAdds:
+    """Edits have the last word over lines of the proxy's own."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "via", "adds_date"),
+        [
+            ({"sets": {"x-a": "1"}}, OWN_VIA, True),
+            ({"removes": ["Via"]}, NO_VIA, True),
+            ({"sets": {"via": "1.1 ours"}}, NO_VIA, True),
+            ({"adds": {"via": "1.1 ours"}}, OWN_VIA, True),
+            ({"removes": ["Date"]}, OWN_VIA, False),
+            ({"sets": {"date": "x"}}, OWN_VIA, False),
+            ({"adds": {"date": "x"}}, OWN_VIA, False),
+        ],
+    )
+    def test_what_is_set_or_removed_is_not_added(
+        self, arguments: dict[str, object], via: tuple[bytes, bytes], adds_date: bool
+    ) -> None:
+        """`Via` that is added stands beside ours; a second `Date` would be one too many."""
+        edits = edits_of(**arguments)
+        assert (edits.via, edits.adds_date) == (via, adds_date)
+
+    def test_forwarding_lines(self) -> None:
+        """Those that are set or removed go, the others stay; what is added stands beside them."""
+        lines = b"x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: http\r\n"
+        for arguments in ({"removes": ["X-Forwarded-For"]}, {"sets": {"x-forwarded-for": "5.6.7.8"}}):
+            edits = edits_of(**arguments)
+            assert edits.replaces_forwarded
+            assert edits.without_replaced(lines) == b"x-forwarded-proto: http\r\n"
+        assert not edits_of(adds={"x-forwarded-for": "5.6.7.8"}).replaces_forwarded
+        assert not edits_of(removes=["x-forwarded-host"]).replaces_forwarded
+
+    def test_a_configuration_without_via_is_in_all_edits(self) -> None:
+        """Also where there was nothing to edit, and after merging; the fields are a new list all the same."""
+        alone = without_via(None)
+        assert alone.via == NO_VIA
+        assert alone.apply(fields := fields_of(b"a: 1")) == fields
+        assert alone.apply(fields) is not fields
+        assert without_via(edits_of(adds={"x-a": "1"})).via == NO_VIA
+        merged = merge_edits(without_via(edits_of(adds={"x-a": "1"})), edits_of(removes=["x-b"]))
+        assert merged is not None
+        assert merged.via == NO_VIA
+        assert without_via(edits_of(removes=["x-b"])) != edits_of(removes=["x-b"])
