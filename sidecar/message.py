@@ -33,6 +33,8 @@ class Kind:
     TE: Final = 8192
     USER_AGENT: Final = 16384
     DATE: Final = 32768
+    MAX_FORWARDS: Final = 65536
+    UNDERSCORE: Final = 131072  # a name with `_`, which some read as `-`; not beside another kind
 
 
 class Field:

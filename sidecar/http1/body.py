@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sidecar.http1.framing import MEANS_SOMETHING
 from sidecar.http1.grammar import GrammarError, field_of
 from sidecar.message import Framing
 
@@ -146,15 +147,28 @@ class ChunkedReader:
         unwanted: Names of trailer fields that are dropped besides those that no trailer may have: what the head's
             `Connection` names (`framing.nominated`), since "any header or trailer field(s) from the message with the
             same name as the connection-option" go (RFC 9110, 7.6.1).
+        drops_underscored: Whether trailer fields with `_` in their name are dropped, as such fields of the head are.
 
     Attributes:
         trailers: Trailer lines without their line ends, in order, once the body is complete.
     """
 
-    __slots__ = ("_awaits", "_held", "_left", "_max_trailer_bytes", "_trailer_bytes", "_unwanted", "trailers")
+    __slots__ = (
+        "_awaits",
+        "_held",
+        "_left",
+        "_max_trailer_bytes",
+        "_trailer_bytes",
+        "_unwanted",
+        "_unwanted_kinds",
+        "trailers",
+    )
 
-    def __init__(self, max_trailer_bytes: int, unwanted: frozenset[bytes] = frozenset()) -> None:
+    def __init__(
+        self, max_trailer_bytes: int, unwanted: frozenset[bytes] = frozenset(), *, drops_underscored: bool = False
+    ) -> None:
         self._unwanted = unwanted
+        self._unwanted_kinds: int = -1 if drops_underscored else MEANS_SOMETHING
         self._awaits: int = _Awaits.SIZE
         self._held = b""
         self._left = 0
@@ -254,7 +268,8 @@ class ChunkedReader:
             return
         self._trailer_bytes += len(line) + 2
         field = field_of(line)
-        if not field.kind and field.name not in _NEVER_IN_TRAILERS and field.name not in self._unwanted:
+        name = field.name
+        if not field.kind & self._unwanted_kinds and name not in _NEVER_IN_TRAILERS and name not in self._unwanted:
             self.trailers.append(line)
 
 

@@ -17,13 +17,15 @@ from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
+MEANS_SOMETHING: Final = ~Kind.UNDERSCORE
+"""All kinds but the one that only says how a name is spelled."""
 _BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 _HARMLESS_OPTIONS: Final = frozenset(
     (b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings")
 )
 # "A sender MUST NOT send a connection option corresponding to a field that is intended for all recipients of the
 # content" (RFC 9110, 7.6.1): these cannot be made to vanish by naming them, which is how filters are bypassed. Fields
-# that have a kind cannot either.
+# that mean something to the proxy cannot either.
 _NEVER_NOMINATED: Final = frozenset(
     (b"authorization", b"cache-control", b"content-type", b"content-encoding", b"origin", b"x-forwarded-host")
 )
@@ -43,6 +45,11 @@ def nominated(fields: list[Field]) -> frozenset[bytes]:
     return _that_go(connection_options(fields))
 
 
+def without_underscored(fields: list[Field]) -> list[Field]:
+    """The fields but for those that have `_` in their name, which CGI, WSGI and PHP read as `-`."""
+    return [field for field in fields if not field.kind & Kind.UNDERSCORE]
+
+
 def _that_go(options: frozenset[bytes]) -> frozenset[bytes]:
     return frozenset() if options <= _HARMLESS_OPTIONS else options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
 
@@ -50,7 +57,9 @@ def _that_go(options: frozenset[bytes]) -> frozenset[bytes]:
 def _without(fields: list[Field], options: frozenset[bytes]) -> list[Field]:
     """The fields but for those that the options name and that may be hop-by-hop at all."""
     names = _that_go(options)
-    return [field for field in fields if field.kind or field.name not in names] if names else fields
+    if not names:
+        return fields
+    return [field for field in fields if field.kind & MEANS_SOMETHING or field.name not in names]
 
 
 def frame_request(head: RequestHead, noted: list[Field]) -> None:

@@ -206,6 +206,14 @@ def test_what_connection_names_goes_from_the_trailers_too() -> None:
     assert reader.trailers == [b"x-b: 2"]
 
 
+@pytest.mark.parametrize("drops", [False, True])
+def test_names_with_underscores_pass_unless_they_are_to_be_dropped(drops: bool) -> None:
+    """As in heads; what `Connection` names goes in any case."""
+    reader = ChunkedReader(LIMIT, frozenset((b"x_a",)), drops_underscored=drops)
+    reader.feed(b"0\r\nX_A: 1\r\nx_b: 2\r\nx-c: 3\r\n\r\n")
+    assert reader.trailers == ([b"x-c: 3"] if drops else [b"x_b: 2", b"x-c: 3"])
+
+
 def test_large_chunk_is_passed_on_as_it_comes() -> None:
     """Nothing of a chunk is held until it is complete."""
     reader = ChunkedReader(LIMIT)

@@ -6,9 +6,10 @@ import pytest
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.http1.framing import nominated
+from sidecar.http1.framing import nominated, without_underscored
+from sidecar.http1.grammar import field_of
 from sidecar.http1.head import parse_request_head, parse_response_head
-from sidecar.message import Framing
+from sidecar.message import Framing, Kind
 
 NONE, LENGTH, CHUNKED, CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
 
@@ -116,6 +117,7 @@ def test_look_alikes_frame_no_response() -> None:
         ([b"Connection: close, Keep-Alive"], set()),
         ([b"Connection: X-A", b"a: 1", b"Connection: close, x-b"], {b"x-a", b"x-b"}),
         ([b"Connection: authorization, x-a"], {b"x-a"}),
+        ([b"Connection: x_c", b"X_C: 1"], {b"x_c"}),
         ([], set()),
     ],
 )
@@ -125,8 +127,16 @@ def test_what_connection_names_leaves_the_head(lines: list[bytes], names: set[by
     request = parse_request_head(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *rest]), 100)
     response = parse_response_head(b"\r\n".join([b"HTTP/1.1 200 OK", *rest]), 100, b"GET")
     for fields in (request.fields, response.fields):
-        assert {b"x-a", b"x-b", b"authorization"} - {field.name for field in fields} == names
+        assert {field.name for field in map(field_of, rest)} - {field.name for field in fields} == names
         assert nominated(fields) == names
+
+
+def test_names_with_underscores_can_be_left_out() -> None:
+    """All of them, and the kinds of the head say whether to look."""
+    head = parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\nX_A: 1\r\nx-b: 2\r\nX_Forwarded_For: 3", 100)
+    assert head.kinds & Kind.UNDERSCORE
+    assert [field.name for field in without_underscored(head.fields)] == [b"host", b"x-b"]
+    assert not parse_request_head(b"GET / HTTP/1.1\r\nHost: a_b\r\nx-b: _", 100).kinds & Kind.UNDERSCORE
 
 
 def test_transfer_encoding_on_http_1_0_is_refused() -> None:
