@@ -90,8 +90,16 @@ class Compiler:
         sides: list[Side] = []
         for direction in Direction:
             limit = config.inbound.rate_limit if direction is Direction.INBOUND and config.inbound is not None else None
+            upgrades = config.inbound.upgrades if config.inbound is not None else ()
             routes = RouteCompiler(
-                direction, clusters, addresses, self._scope, self._limiters, limit, has_via=config.via == "on"
+                direction,
+                clusters,
+                addresses,
+                self._scope,
+                self._limiters,
+                limit,
+                has_via=config.via == "on",
+                upgrades=upgrades if direction is Direction.INBOUND else ("websocket",),
             )
             side = yield from self._side(direction, draft, routes, problems)
             sides.append(side)

@@ -15,7 +15,17 @@ from sidecar.config.values.words import regex_options
 from sidecar.config.yaml.places import Location
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_OF_FORWARDING = ("sticky", "rewrite", "request_headers", "timeout", "retry", "mirror", "fault", "rate_limit")
+_OF_FORWARDING = (
+    "sticky",
+    "rewrite",
+    "request_headers",
+    "timeout",
+    "retry",
+    "mirror",
+    "fault",
+    "rate_limit",
+    "upgrades",
+)
 _WITHOUT_BODY = (204, 205, 304)
 At = tuple[int | str, ...]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.exchange import ScopeLike
+from sidecar.http1 import upgrade
 from sidecar.message import Field, RequestHead
 from sidecar.routing.edits import HeaderEdits, can_edit, editable_field, header_edits, merge_edits, without_via
 from sidecar.routing.match import Match
@@ -74,6 +75,7 @@ class Forward:
         fault: The `proxy.exchange.policies.Fault`, or None.
         mirror: The `proxy.exchange.policies.Mirror`, or None.
         rate_limit: A `RateLimiter` or `BothLimits` of `proxy.exchange.policies`, or None.
+        upgrades: Protocols that a request may switch to, lower case, without versions.
     """
 
     targets: tuple[Target, ...]
@@ -84,6 +86,7 @@ class Forward:
     fault: Any = None
     mirror: Any = None
     rate_limit: Any = None
+    upgrades: frozenset[bytes] = upgrade.DEFAULT
 
     def choose(self, head: RequestHead, peer_ip: str) -> Target:
         """The target for this request: by its key if the split is sticky and the request has one, else by chance."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import re2
 
 from sidecar.config.values.base import Reads, expected, refused
+from sidecar.config.yaml.scalars import Spelled
 
 # RFC 9110, section 5.6.2: token = 1*tchar.
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -100,6 +101,22 @@ def parse_edited_header_name(written: object) -> str:
     elif name == "b3" or name.startswith(("traceparent", "tracestate", "x-")):
         hint = "the sidecar writes it, and the log, the span and the next hop must agree on it"
     raise refused(f"the header `{name}` cannot be edited", hint)
+
+
+def parse_upgrade(written: object) -> str:
+    """Read the name of a protocol that `Upgrade` may offer; returned in lower case."""
+    what = "a protocol such as `websocket`"
+    if not isinstance(written, str) or isinstance(written, Spelled):
+        raise expected(what)
+    name, slash, _ = written.lower().partition("/")
+    if slash and _TOKEN.fullmatch(name):
+        raise expected(f"{what}, without a version", f"`{name}` allows all of them")
+    if _TOKEN.fullmatch(name) is None:
+        raise expected(what)
+    if name in ("h2c", "http"):
+        hint = "HTTP/2 over TCP begins without it, and behind a switch requests would go by all routes and rules"
+        raise refused(f"an upgrade to `{name}` cannot be allowed", hint)
+    return name
 
 
 def parse_header_value(written: object) -> str:
@@ -195,6 +212,7 @@ Method = Annotated[str, Reads(parse_method, {"type": "string"})]
 HeaderName = Annotated[str, Reads(parse_header_name, {"type": "string"})]
 EditedHeaderName = Annotated[str, Reads(parse_edited_header_name, {"type": "string"})]
 HeaderValue = Annotated[str, Reads(parse_header_value, _TEXT_SCHEMA)]
+UpgradeName = Annotated[str, Reads(parse_upgrade, {"type": "string"})]
 CookieName = Annotated[str, Reads(parse_cookie_name, {"type": "string"})]
 ParameterName = Annotated[str, Reads(parse_parameter_name, {"type": "string"})]
 Regex = Annotated[str, Reads(parse_regex, {"type": "string", "minLength": 1})]

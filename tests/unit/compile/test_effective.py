@@ -94,6 +94,21 @@ def test_settings_of_a_side_and_of_all_connections_are_shown() -> None:
     assert setting(routes["settings"], "drain.timeout") == (20.0, "default")
 
 
+def test_what_a_request_may_switch_to_says_whose_it_is() -> None:
+    """The route's own, that of `inbound`, or nobody's; the way to the app included."""
+    text = TEXT.replace('  app: "h:1"', '  app: "h:1"\n  upgrades: [tcp]\n  routes: [{timeout: 1s}, {upgrades: []}]')
+    routes = pages(text)[0]
+    inbound = [*routes["inbound"]["routes"], routes["inbound"]["unmatched"]]
+    assert [setting(entry["settings"], "upgrades") for entry in inbound] == [
+        (["tcp"], "f.yaml:5"), ([], "f.yaml:6"), (["tcp"], "f.yaml:5"),
+    ]  # fmt: skip
+    assert setting(routes["inbound"]["settings"], "upgrades") == (["tcp"], "f.yaml:5")
+    for entry in (routes["outbound"]["routes"][1], routes["outbound"]["routes"][3]):
+        assert setting(entry["settings"], "upgrades") == (["websocket"], "default")
+    assert setting(pages("via: off" + TEXT)[0]["settings"], "via") == ("off", "f.yaml:1")
+    assert setting(pages()[0]["settings"], "via") == ("on", "default")
+
+
 def test_values_of_an_upstream_name_their_line() -> None:
     """And those of the app, which the file has no section for."""
     upstreams = pages()[1]

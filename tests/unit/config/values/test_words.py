@@ -16,6 +16,7 @@ from sidecar.config.values.words import (
     parse_header_value,
     parse_method,
     parse_regex,
+    parse_upgrade,
     path,
 )
 from sidecar.http1 import grammar
@@ -123,6 +124,19 @@ def test_other_paths_are_refused(written: object) -> None:
     """Relative paths, queries, fragments, broken encodings, and what no request can have."""
     with pytest.raises(PydanticCustomError):
         path().parse(written)
+
+
+@pytest.mark.parametrize(("written", "name"), [("websocket", "websocket"), ("TCP", "tcp"), ("spdy", "spdy")])
+def test_protocols_are_named_without_versions(written: str, name: str) -> None:
+    """In any case."""
+    assert parse_upgrade(written) == name
+
+
+@pytest.mark.parametrize("written", ["", "a b", "websocket/13", "h2c", "H2C", "HTTP/2.0", "http", "a,b", None, True])
+def test_protocols_that_hide_requests_cannot_be_switched_to(written: object) -> None:
+    """And what is no name of one."""
+    with pytest.raises(PydanticCustomError):
+        parse_upgrade(written)
 
 
 def test_a_redirects_path_may_have_a_query() -> None:
