@@ -27,8 +27,9 @@ def check(file: str, as_json: bool) -> None:
     """
     Check a configuration FILE (`-`: standard input) without using it, and run its tests.
 
-    Every problem is a line `file:line:column: path: message; hint` on standard error. The exit code is 0 when the
-    file is good, 1 when it has problems, 2 when it cannot be read.
+    Every problem is a line `file:line:column: path: message; hint` on standard error, every warning one with `warning:`
+    before the path. The exit code is 0 when the file is good, warnings or not, 1 when it has problems, 2 when it cannot
+    be read.
     """
     try:
         source = _read_standard_input() if file == "-" else read_source(file)
@@ -43,8 +44,11 @@ def check(file: str, as_json: bool) -> None:
     config = loaded.config
     counts = {"routes": _count_routes(config), "upstreams": len(config.upstreams), "tests": len(config.tests)}
     if as_json:
-        print(json.dumps({"ok": True, "problems": [], **counts}))
+        warnings = [dataclasses.asdict(warning) for warning in loaded.warnings]
+        print(json.dumps({"ok": True, "problems": [], "warnings": warnings, **counts}))
     else:
+        for warning in loaded.warnings:
+            print(warning, file=sys.stderr)
         print("ok: " + ", ".join(_counted(number, noun.removesuffix("s")) for noun, number in counts.items()))
 
 

@@ -119,7 +119,7 @@ class _Explained:
                 settings |= _safe_retries()
             if config is None or config.upgrades is None:
                 inbound = self._config.inbound if side == Direction.INBOUND.label else None
-                whose = inbound if inbound is not None else self._shapes.default("sidecar.config.model.Inbound")
+                whose = inbound if inbound is not None else self._shapes.default("sidecar.config.model.root.Inbound")
                 settings |= self._settings(whose, ("inbound",) if inbound is not None else (), ("upgrades",))
             entry["settings"] = settings
         elif isinstance(action, Redirect):

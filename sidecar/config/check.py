@@ -30,23 +30,31 @@ class Report:
         root: The file.
         filename: For the problems.
         blamed: Places at which values are wrong by themselves.
+
+    Attributes:
+        problems: For which the file is refused.
+        warnings: For which it is not.
     """
 
     def __init__(self, root: Node, filename: str, blamed: Iterable[tuple[int | str, ...]]) -> None:
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self._root = root
         self._filename = filename
         self._blamed = set(blamed)
         self._around_blamed = {keys[:length] for keys in self._blamed for length in range(len(keys) + 1)}
 
-    def __call__(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> None:
+    def __call__(
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
+    ) -> None:
         """Report at a value, or at its key; silent where a part of the value, or what holds it, is wrong by itself."""
         place = (place_of_key if at_key else locate)(self._root, location)
         keys = place.keys
         if keys in self._around_blamed or any(keys[:length] in self._blamed for length in range(len(keys))):
             return
         mark = place.mark
-        self.problems.append(Problem(self._filename, mark.line, mark.column, place.path, message, hint))
+        severity, found = ("warning", self.warnings) if is_warning else ("error", self.problems)
+        found.append(Problem(self._filename, mark.line, mark.column, place.path, message, hint, severity))
 
 
 def check(config: Config, report: Report) -> None:
@@ -62,7 +70,7 @@ def check(config: Config, report: Report) -> None:
         for index, route in enumerate(routes):
             at = (side, "routes", index)
             needs_action = side == "outbound" or config.inbound is None or config.inbound.app is None
-            check_route(route, at, upstreams, report, needs_action=needs_action)
+            check_route(route, at, upstreams, report, needs_action=needs_action, earlier=routes[:index])
             if route.name is not None:
                 first = names.setdefault(route.name, index)
                 if first != index:

@@ -248,6 +248,10 @@ class TestRedirect:
         """And no other."""
         assert make_redirect((), path="/a", status=status).status == status
 
+    def test_a_303_may_lead_to_itself(self) -> None:
+        """RFC 9110, 15.4.4: a POST is answered with where to GET what came of it, usually the same address."""
+        assert make_redirect((), status=303).location(head_of(b"/a?b=c")) == b"/a?b=c"
+
     @pytest.mark.parametrize(
         "options",
         [{}, {"status": 302}, {"path": "/a", "status": 200}, {"path": "/a", "status": 300},

@@ -39,8 +39,8 @@ def test_what_cannot_be_replaced_is_refused(text: str) -> None:
 def test_a_default_that_holds_a_reference_is_refused(name: str, default: str) -> None:
     """Whether it is needed or not: a default ends at the first brace, so half of it would stay in the value."""
     env = Environment({"A": "val", "EMPTY": "", "B": "b"})
-    with pytest.raises(SubstitutionError, match="in the default of `%s`" % name):
-        env.substitute("x${%s:-%s}" % (name, default))
+    with pytest.raises(SubstitutionError, match=f"in the default of `{name}`"):
+        env.substitute(f"x${{{name}:-{default}}}")
 
 
 def test_substituted_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
