@@ -154,7 +154,8 @@ class Compiler:
                 passthrough = self._passthrough = self._passthrough or Passthrough()
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
         unrouted = self._scope(direction, "", "", "")
-        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted)
+        drops = config.limits.headers_with_underscores == "drop"
+        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted, drops)
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:

@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.http1.framing import MEANS_SOMETHING
+from sidecar.http1.framing import MEANS_SOMETHING, NOTHING_NOMINATED, unwanted_trailers
 from sidecar.http1.grammar import GrammarError, field_of
-from sidecar.message import Framing
+from sidecar.message import Framing, RequestHead, ResponseHead
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
 _MAX_LINE_BYTES: Final = 4096
@@ -81,21 +81,24 @@ class BodyReader:
         self.left = 0
         self._chunked: ChunkedReader | None = None
 
-    def begin(self, framing: int, length: int, max_trailer_bytes: int) -> None:
+    def begin(
+        self, head: RequestHead | ResponseHead, max_trailer_bytes: int, *, drops_underscored: bool = False
+    ) -> None:
         """
         A body begins.
 
         Args:
-            framing: LENGTH or CHUNKED.
-            length: In bytes; of no account for CHUNKED.
+            head: Of a message whose body is of known length or chunked.
             max_trailer_bytes: Most of a trailer section.
+            drops_underscored: As for `ChunkedReader`.
         """
         self.is_complete = False
-        if framing == Framing.LENGTH:
-            self.left = length
+        if head.framing == Framing.LENGTH:
+            self.left = head.content_length
         else:
             self.left = 0
-            self._chunked = ChunkedReader(max_trailer_bytes)
+            unwanted = unwanted_trailers(head)
+            self._chunked = ChunkedReader(max_trailer_bytes, unwanted, drops_underscored=drops_underscored)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """
@@ -165,7 +168,7 @@ class ChunkedReader:
     )
 
     def __init__(
-        self, max_trailer_bytes: int, unwanted: frozenset[bytes] = frozenset(), *, drops_underscored: bool = False
+        self, max_trailer_bytes: int, unwanted: frozenset[bytes] = NOTHING_NOMINATED, *, drops_underscored: bool = False
     ) -> None:
         self._unwanted = unwanted
         self._unwanted_kinds: int = -1 if drops_underscored else MEANS_SOMETHING

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from sidecar import clock
+from sidecar.http1.grammar import make_field
+from sidecar.message import Field
+
 _DAYS: Final = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS: Final = (
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"
@@ -20,28 +24,27 @@ def http_date(seconds: int) -> bytes:
     )  # fmt: skip
 
 
-class DateLine:
-    """The field as a line without its end; the one of this second is remembered."""
+class DateField:
+    """The field of our own; the one of this second is remembered."""
 
-    __slots__ = ("_line", "_second")
+    __slots__ = ("_field", "_second")
 
     def __init__(self) -> None:
-        self._second = -1
-        self._line = b""
+        self._second = 0
+        self._field = make_field(b"date", http_date(0))
 
-    def at(self, wall_ns: int) -> bytes:
-        """
-        The line for a time.
-
-        Args:
-            wall_ns: Nanoseconds since the Unix epoch.
-        """
+    def at(self, wall_ns: int) -> Field:
+        """The field for a time, in nanoseconds since the Unix epoch."""
         second = wall_ns // _NS_A_SECOND
         if second != self._second:
             self._second = second
-            self._line = b"date: " + http_date(second)
-        return self._line
+            self._field = make_field(b"date", http_date(second))
+        return self._field
+
+    def now(self) -> Field:
+        """The field for the time of the clock."""
+        return self.at(clock.wall_ns(clock.monotonic_ns()))
 
 
-DATE: Final = DateLine()
+DATE: Final = DateField()
 """For all connections of the process."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar import clock
 from sidecar.http1.date import DATE
+from sidecar.http1.grammar import make_field
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
-VIA: Final = b"via: 1.1 sidecar"
-OWN_VIA: Final = (b"via: 1.0 sidecar\r\n", b"via: 1.1 sidecar\r\n")
+VIA: Final = (b"via: 1.0 sidecar\r\n", b"via: 1.1 sidecar\r\n")
 """
 RFC 9110, 7.6.3: the received protocol, by its minor version, and a pseudonym; one for all sidecars, as hops are told
 apart by traces. In what is forwarded, and not in answers of our own.
 """
 NO_VIA: Final = (b"", b"")
 """Where the configuration wants none."""
+VIA_FIELDS: Final = (make_field(b"via", b"1.0 sidecar"), make_field(b"via", b"1.1 sidecar"))
 
 _OWN_OPTIONS: Final = Kind.UPGRADE | Kind.TE
 _DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID
@@ -34,7 +34,6 @@ def request_bytes(
     added: bytes,
     *,
     upgrade: bytes = b"",
-    via: tuple[bytes, bytes] = OWN_VIA,
 ) -> bytes:
     """
     The request head as the upstream receives it.
@@ -44,9 +43,8 @@ def request_bytes(
         fields: Its fields, after header edits.
         path: The path to send.
         host: A `Host` value to send instead of the received one, or None.
-        added: Lines of telemetry and forwarding, each with its CRLF.
+        added: Lines of telemetry and forwarding and `Via`, each with its CRLF.
         upgrade: Value of `Upgrade` if the request asks for one that is passed on.
-        via: `OWN_VIA` or `NO_VIA`.
     """
     kinds = head.kinds
     dropped = _DROPPED_FROM_REQUEST
@@ -60,8 +58,8 @@ def request_bytes(
     target = path if head.query is None else b"%b?%b" % (path, head.query)
     lines = b"\r\n".join([field.wire for field in fields if not field.kind & dropped])
     if lines:
-        return b"%b %b HTTP/1.1\r\n%b\r\n%b%b\r\n" % (head.method, target, lines, added, via[head.minor])
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, target, added, via[head.minor])
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b\r\n" % (head.method, target, lines, added)
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, target, added)
 
 
 def _own_options(head: RequestHead, upgrade: bytes) -> bytes:
@@ -101,33 +99,25 @@ def status_line(status: int, reason: bytes) -> bytes:
     return line
 
 
-def response_bytes(
-    head: ResponseHead,
-    fields: list[Field],
-    framing: int,
-    connection: bytes,
-    *,
-    via: tuple[bytes, bytes] = OWN_VIA,
-    adds_date: bool = True,
-) -> bytes:
+def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connection: bytes) -> bytes:
     """
     The response head as the client receives it.
 
     Args:
         head: The response.
-        fields: Its own fields, or after header edits a list of other identity.
+        fields: `head.fields` itself, to which `Via` is added, and `Date` if there is none; or another list, to which
+            nothing is added: a route has edited it, and its edits have the last word over these, too.
         framing: How the body will be framed towards the client; CHUNKED adds the field, NONE keeps the length that
             a HEAD or 304 response states.
         connection: Value of the `Connection` field, empty for none.
-        via: `OWN_VIA` or `NO_VIA`; the latter with a list of other identity only.
-        adds_date: Whether a response without `Date` gets one; false with a list of other identity only.
     """
-    is_plain = framing == head.framing and not connection and fields is head.fields
+    is_own = fields is head.fields
+    is_plain = is_own and framing == head.framing and not connection
     if is_plain:
         if head.wire:
             return head.wire
         if head.undated_wire:
-            return b"%b%b\r\n\r\n" % (head.undated_wire, DATE.at(clock.wall_ns(clock.monotonic_ns())))
+            return b"%b%b\r\n\r\n" % (head.undated_wire, DATE.now().wire)
     kinds = head.kinds
     dropped = Kind.HOP
     if kinds & Kind.CONTENT_LENGTH and (head.status < 200 or head.status == 204):
@@ -135,9 +125,8 @@ def response_bytes(
         # (Informational) or 204 (No Content)" (RFC 9110, 8.6).
         dropped |= Kind.CONTENT_LENGTH
     lines = [field.wire for field in fields if not field.kind & dropped]
-    own = via[head.minor]
-    if own:
-        lines.append(own[:-2])
+    if is_own:
+        lines.append(VIA_FIELDS[head.minor].wire)
     if head.status == 426 and kinds & Kind.UPGRADE:
         # "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110, 15.5.22).
         lines += [field.wire for field in head.fields if field.kind & Kind.UPGRADE]
@@ -148,13 +137,22 @@ def response_bytes(
         lines.append(b"connection: " + connection)
     lines.append(b"")
     data = status_line(head.status, head.reason) + b"\r\n".join(lines)
-    if kinds & Kind.DATE or not adds_date or head.status < 200:
-        data += b"\r\n"
+    if is_own and needs_date(head):
         if is_plain:
-            head.wire = data
-        return data
-    # "A recipient with a clock that receives a response message without a Date header field MUST record the time it
-    # was received and append a corresponding Date header field" (RFC 9110, 6.6.1).
+            head.undated_wire = data
+        return b"%b%b\r\n\r\n" % (data, DATE.now().wire)
+    data += b"\r\n"
     if is_plain:
-        head.undated_wire = data
-    return b"%b%b\r\n\r\n" % (data, DATE.at(clock.wall_ns(clock.monotonic_ns())))
+        head.wire = data
+    return data
+
+
+def needs_date(head: ResponseHead) -> bool:
+    """
+    Whether a response lacks `Date`.
+
+    "A recipient with a clock that receives a response message without a Date header field MUST record the time it was
+    received and append a corresponding Date header field to the message's header section if it is cached or forwarded
+    downstream" (RFC 9110, 6.6.1). In an interim response nobody looks for it.
+    """
+    return not head.kinds & Kind.DATE and head.status >= 200

@@ -17,6 +17,7 @@ from sidecar import errors
 from sidecar.errors import ProtocolError
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
+NOTHING_NOMINATED: Final[frozenset[bytes]] = frozenset()
 MEANS_SOMETHING: Final = ~Kind.UNDERSCORE
 """All kinds but the one that only says how a name is spelled."""
 _BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
@@ -45,13 +46,18 @@ def nominated(fields: list[Field]) -> frozenset[bytes]:
     return _that_go(connection_options(fields))
 
 
+def unwanted_trailers(head: RequestHead | ResponseHead) -> frozenset[bytes]:
+    """As `nominated`, of a head; most name nothing, and are not looked through."""
+    return nominated(head.fields) if head.kinds & Kind.CONNECTION else NOTHING_NOMINATED
+
+
 def without_underscored(fields: list[Field]) -> list[Field]:
     """The fields but for those that have `_` in their name, which CGI, WSGI and PHP read as `-`."""
     return [field for field in fields if not field.kind & Kind.UNDERSCORE]
 
 
 def _that_go(options: frozenset[bytes]) -> frozenset[bytes]:
-    return frozenset() if options <= _HARMLESS_OPTIONS else options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
+    return NOTHING_NOMINATED if options <= _HARMLESS_OPTIONS else options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
 
 
 def _without(fields: list[Field], options: frozenset[bytes]) -> list[Field]:

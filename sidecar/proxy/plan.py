@@ -67,6 +67,7 @@ class Side:
         passthrough: Where unmatched requests go by their own authority, or None when they are denied.
         passthrough_route: Route whose settings apply to those, or None.
         unrouted: Telemetry of requests that reached no route.
+        drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
     """
 
     direction: Direction
@@ -75,6 +76,7 @@ class Side:
     passthrough: Passthrough | None
     passthrough_route: Route | None
     unrouted: ScopeLike
+    drops_underscored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +102,8 @@ class Plan:
     limits: Limits
     drain_timeout_s: float
     drain_delay_s: float = 0.0
+
+    @property
+    def drops_underscored(self) -> bool:
+        """As both of its sides."""
+        return self.sides[0].drops_underscored

@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 
-from sidecar.http1.forward import NO_VIA, OWN_VIA
+from sidecar.http1.date import DATE
+from sidecar.http1.forward import NO_VIA, VIA, VIA_FIELDS, needs_date
 from sidecar.http1.grammar import TOKEN, make_field
-from sidecar.message import Field, Kind
+from sidecar.message import Field, Kind, ResponseHead
 
 _UNEDITABLE_KINDS = Kind.HOP | Kind.HOST | Kind.CONTENT_LENGTH | Kind.EXPECT | Kind.TRACE | Kind.REQUEST_ID
 _UNEDITABLE_NAMES = frozenset({b"trailer"})
 _FORWARDED_NAMES = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
+_FORWARDED = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO
 
 
 class HeaderEdits:
@@ -34,17 +36,13 @@ class HeaderEdits:
         adds: Fields, in order.
         removes: Names; of a name that is also set or added, the old values go.
         has_via: Whether `Via` is added at all, as far as the whole configuration says.
-        via: Our own `Via` for a message that these edits were applied to: `OWN_VIA`, or `NO_VIA` if they set or remove
-            it or there is to be none.
-        adds_date: Whether a response without `Date` may get ours.
+        via: Our own `Via` for a request that these edits are applied to: `VIA`, or `NO_VIA` if they set or remove it
+            or there is to be none.
+        edits_forwarded: Whether they name a field that says who the client is, and so must see ours.
         kinds: Union of the kinds of the fields that these edits bring; after `apply`, or it to the head's `kinds`.
-        replaces_forwarded: Whether they set or remove a field that says who the client is; `without_replaced` then
-            takes our lines away.
     """
 
-    __slots__ = (
-        "_ends", "_touched", "adds", "adds_date", "has_via", "kinds", "removes", "replaces_forwarded", "sets", "via"
-    )  # fmt: skip
+    __slots__ = ("_ends", "_touched", "adds", "edits_forwarded", "has_via", "kinds", "removes", "sets", "via")
 
     def __init__(
         self,
@@ -61,14 +59,24 @@ class HeaderEdits:
         self._touched = removes.union(self.sets)
         self._ends = (*self.sets.values(), *self.adds)
         self.has_via = has_via
-        self.via = OWN_VIA if has_via and b"via" not in self._touched else NO_VIA
-        self.adds_date = b"date" not in self._touched and not self.kinds & Kind.DATE
-        self.replaces_forwarded = not self._touched.isdisjoint(_FORWARDED_NAMES)
+        self.via = VIA if has_via and b"via" not in self._touched else NO_VIA
+        self.edits_forwarded = bool(self.kinds & _FORWARDED) or not removes.isdisjoint(_FORWARDED_NAMES)
 
-    def without_replaced(self, lines: bytes) -> bytes:
-        """Lines of our own, each with its CRLF, but for those that these edits set or remove."""
-        kept = [line for line in lines.split(b"\r\n")[:-1] if line.partition(b":")[0] not in self._touched]
-        return b"".join([line + b"\r\n" for line in kept])
+    def apply_to_response(self, head: ResponseHead) -> list[Field]:
+        """
+        The edited fields of a response as a new list, after what is added to each: `Via`, and `Date` if it lacks.
+
+        Edits are not for interim responses, but for the switch to another protocol: those stay as they are, which is to
+        say that `Via` is still to be added to the list that is the head's own, and not to another one.
+        """
+        fields = head.fields
+        if head.status < 200 and head.status != 101:
+            return fields if self.has_via else [*fields]
+        if self.has_via:
+            fields = [*fields, VIA_FIELDS[head.minor]]
+        if needs_date(head):
+            fields = [*fields, DATE.now()]
+        return self.apply(fields)
 
     def apply(self, fields: list[Field]) -> list[Field]:
         """The edited fields as a new list."""

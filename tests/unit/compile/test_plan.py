@@ -11,7 +11,7 @@ from sidecar.compile.listener_spec import Role
 from sidecar.compile.time_slices import in_slices
 from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
-from sidecar.http1.forward import NO_VIA, OWN_VIA
+from sidecar.http1.forward import NO_VIA, VIA
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
 from sidecar.proxy.exchange.steps import find_route
@@ -260,7 +260,7 @@ upstreams: {api: {endpoints: ["10.0.0.1:80"]}}
     assert upgrades_of(outbound, b"elsewhere") == websocket
 
 
-@pytest.mark.parametrize(("written", "via"), [("", OWN_VIA), ("via: on\n", OWN_VIA), ("via: off\n", NO_VIA)])
+@pytest.mark.parametrize(("written", "via"), [("", VIA), ("via: on\n", VIA), ("via: off\n", NO_VIA)])
 def test_via_is_on_or_off_for_every_target(written: str, via: tuple[bytes, bytes]) -> None:
     """Of routes of the file, of implicit ones, of the app and of what is passed through; edited or not."""
     text = """
@@ -283,5 +283,5 @@ upstreams: {api: {endpoints: ["10.0.0.1:80"]}}
     assert len(targets) == 5
     for target in targets:
         for edits in (target.request_edits, target.response_edits):
-            assert (OWN_VIA if edits is None else edits.via) == via
+            assert (VIA if edits is None else edits.via) == via
             assert edits is None or edits.sets or edits.removes or via == NO_VIA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 from random import Random
 
-from sidecar.http1.date import DateLine, http_date
+from sidecar.http1.date import DateField, http_date
 
 SECOND = 1_000_000_000
 
@@ -25,9 +25,10 @@ def test_it_is_the_date_that_others_write() -> None:
 
 def test_it_changes_with_the_second_and_is_made_once_for_it() -> None:
     """Forwards and, when a clock is set back, backwards."""
-    line = DateLine()
-    first = line.at(5 * SECOND)
-    assert first == b"date: Thu, 01 Jan 1970 00:00:05 GMT"
-    assert line.at(6 * SECOND - 1) is first
-    assert line.at(6 * SECOND) == b"date: Thu, 01 Jan 1970 00:00:06 GMT"
-    assert line.at(4 * SECOND) == b"date: Thu, 01 Jan 1970 00:00:04 GMT"
+    date = DateField()
+    first = date.at(5 * SECOND)
+    assert first.wire == b"date: Thu, 01 Jan 1970 00:00:05 GMT"
+    assert date.at(6 * SECOND - 1) is first
+    assert date.at(6 * SECOND).value == b"Thu, 01 Jan 1970 00:00:06 GMT"
+    assert date.at(4 * SECOND).value == b"Thu, 01 Jan 1970 00:00:04 GMT"
+    assert DateField().at(0).value == b"Thu, 01 Jan 1970 00:00:00 GMT"

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar import clock
 from sidecar.http1.date import http_date
-from sidecar.http1.forward import NO_VIA, request_bytes, response_bytes, status_line
+from sidecar.http1.forward import VIA, request_bytes, response_bytes, status_line
 from sidecar.http1.grammar import make_field
 from sidecar.http1.head import parse_request_head, parse_response_head
 from sidecar.message import Framing
@@ -18,7 +18,7 @@ DATE_LINE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
 
 def forwarded(*lines: bytes, upgrade: bytes = b"", host: bytes | None = None, added: bytes = b"") -> list[bytes]:
     head = parse_request_head(b"\r\n".join(lines), 100)
-    data = request_bytes(head, head.fields, head.path, host, added, upgrade=upgrade)
+    data = request_bytes(head, head.fields, head.path, host, added + VIA[head.minor], upgrade=upgrade)
     assert data.endswith(b"\r\n\r\n")
     assert data.count(b"\r\n\r\n") == 1
     return data[:-4].split(b"\r\n")
@@ -113,10 +113,10 @@ class TestRequests:
 
     @pytest.mark.parametrize("lines", [[], [b"Host: a"]])
     @pytest.mark.parametrize("added", [b"", b"x-a: 1\r\n"])
-    def test_our_via_can_be_left_out(self, lines: list[bytes], added: bytes) -> None:
-        """Then nothing of ours is behind the last line."""
+    def test_nothing_is_added_that_is_not_given(self, lines: list[bytes], added: bytes) -> None:
+        """Without `Via` there is nothing of ours behind the last line."""
         head = parse_request_head(b"\r\n".join([b"GET / HTTP/1.0", *lines]), 100)
-        data = request_bytes(head, head.fields, b"/", None, added, via=NO_VIA)
+        data = request_bytes(head, head.fields, b"/", None, added)
         assert data == b"\r\n".join([b"GET / HTTP/1.1", *lines, added + b"\r\n"])
 
 
@@ -193,14 +193,12 @@ class TestResponses:
         data = response_bytes(head, [*head.fields, make_field(b"x-by", b"canary")], Framing.NONE, b"")
         assert b"\r\nx-by: canary\r\n" in data
 
-    def test_our_via_can_be_left_out(self) -> None:
-        """With and without fields."""
-        for lines in ([b"a: 1", b"Date: x"], [b"Date: x"]):
+    def test_nothing_is_added_to_edited_fields(self) -> None:
+        """Neither `Via` nor `Date`: whoever edited them had them before its eyes."""
+        for lines in ([b"a: 1"], []):
             head = parse_response_head(b"\r\n".join([b"HTTP/1.1 200 OK", *lines]), 100, b"HEAD")
-            data = response_bytes(head, list(head.fields), Framing.NONE, b"", via=NO_VIA)
+            data = response_bytes(head, list(head.fields), Framing.NONE, b"")
             assert data == b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"", b""])
-        head = parse_response_head(b"HTTP/1.1 103 x", 100, b"GET")
-        assert response_bytes(head, list(head.fields), Framing.NONE, b"", via=NO_VIA) == b"HTTP/1.1 103 x\r\n\r\n"
 
     def test_the_memory_of_a_head_is_for_what_is_not_edited_added_or_framed_anew(self) -> None:
         """Asked in any order, each form is its own."""
@@ -210,7 +208,7 @@ class TestResponses:
             assert response_bytes(head, head.fields, Framing.LENGTH, b"") == plain + b"\r\n"
             assert response_bytes(head, head.fields, Framing.LENGTH, b"close") == plain + b"connection: close\r\n\r\n"
             edited = response_bytes(head, [*head.fields, make_field(b"b", b"2")], Framing.LENGTH, b"")
-            assert edited == plain.replace(b"\r\na: 1", b"\r\na: 1\r\nb: 2") + b"\r\n"
+            assert edited == plain.replace(b"\r\nvia: 1.1 sidecar", b"\r\nb: 2") + b"\r\n"
             assert b"transfer-encoding" in response_bytes(head, head.fields, Framing.CHUNKED, b"")
 
 
@@ -243,11 +241,6 @@ class TestDate:
         """An origin server only MAY send it there."""
         head = parse_response_head(b"HTTP/1.1 %d x" % status, 100, b"GET")
         assert not self.date_of(response_bytes(head, head.fields, Framing.NONE, b""))
-
-    def test_edits_may_want_none(self) -> None:
-        """What an operator removed does not come back."""
-        head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5", 100, b"GET")
-        assert not self.date_of(response_bytes(head, list(head.fields), Framing.LENGTH, b"", adds_date=False))
 
 
 def test_status_line_memory_is_bounded() -> None:

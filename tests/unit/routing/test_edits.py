@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.http1.forward import NO_VIA, OWN_VIA
+from sidecar.http1.forward import NO_VIA, VIA
 from sidecar.http1.grammar import field_of
+from sidecar.http1.head import parse_response_head
 from sidecar.message import Field, Kind
 from sidecar.routing.edits import HeaderEdits, can_edit, header_edits, merge_edits, without_via
+
+OURS = b"via: 1.1 sidecar"
 
 
 def fields_of(*lines: bytes) -> list[Field]:
@@ -147,33 +150,50 @@ class TestWhatTheProxyAdds:
     """Edits have the last word over lines of the proxy's own."""
 
     @pytest.mark.parametrize(
-        ("arguments", "via", "adds_date"),
+        ("arguments", "via"),
         [
-            ({"sets": {"x-a": "1"}}, OWN_VIA, True),
-            ({"removes": ["Via"]}, NO_VIA, True),
-            ({"sets": {"via": "1.1 ours"}}, NO_VIA, True),
-            ({"adds": {"via": "1.1 ours"}}, OWN_VIA, True),
-            ({"removes": ["Date"]}, OWN_VIA, False),
-            ({"sets": {"date": "x"}}, OWN_VIA, False),
-            ({"adds": {"date": "x"}}, OWN_VIA, False),
+            ({"sets": {"x-a": "1"}}, [b"via: 1.0 before", OURS]),
+            ({"removes": ["Via"]}, []),
+            ({"sets": {"via": "1.1 theirs"}}, [b"via: 1.1 theirs"]),
+            ({"adds": {"via": "1.1 theirs"}}, [b"via: 1.0 before", OURS, b"via: 1.1 theirs"]),
         ],
     )
-    def test_what_is_set_or_removed_is_not_added(
-        self, arguments: dict[str, object], via: tuple[bytes, bytes], adds_date: bool
-    ) -> None:
-        """`Via` that is added stands beside ours; a second `Date` would be one too many."""
+    def test_via(self, arguments: dict[str, object], via: list[bytes]) -> None:
+        """In requests ours is a line beside the edited fields, in responses one of them."""
         edits = edits_of(**arguments)
-        assert (edits.via, edits.adds_date) == (via, adds_date)
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\nvia: 1.0 before", 100, b"GET")
+        assert [field.wire for field in edits.apply_to_response(head) if field.name == b"via"] == via
+        assert (edits.via == VIA) == (OURS in via)
+        assert (edits.via == NO_VIA) == (OURS not in via)
 
-    def test_forwarding_lines(self) -> None:
-        """Those that are set or removed go, the others stay; what is added stands beside them."""
-        lines = b"x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: http\r\n"
-        for arguments in ({"removes": ["X-Forwarded-For"]}, {"sets": {"x-forwarded-for": "5.6.7.8"}}):
-            edits = edits_of(**arguments)
-            assert edits.replaces_forwarded
-            assert edits.without_replaced(lines) == b"x-forwarded-proto: http\r\n"
-        assert not edits_of(adds={"x-forwarded-for": "5.6.7.8"}).replaces_forwarded
-        assert not edits_of(removes=["x-forwarded-host"]).replaces_forwarded
+    @pytest.mark.parametrize(
+        ("arguments", "received", "dates"),
+        [
+            ({"sets": {"x-a": "1"}}, b"x: 1", 1),
+            ({"sets": {"x-a": "1"}}, b"Date: then", [b"Date: then"]),
+            ({"removes": ["Date"]}, b"x: 1", []),
+            ({"removes": ["Date"]}, b"Date: then", []),
+            ({"sets": {"date": "now"}}, b"x: 1", [b"date: now"]),
+        ],
+    )
+    def test_date(self, arguments: dict[str, object], received: bytes, dates: list[bytes] | int) -> None:
+        """A response that lacks it gets it, and then it can be edited as if it had come."""
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + received, 100, b"GET")
+        found = [field.wire for field in edits_of(**arguments).apply_to_response(head) if field.name == b"date"]
+        assert (len(found) if isinstance(dates, int) else found) == dates
+
+    @pytest.mark.parametrize(
+        ("arguments", "edits_forwarded"),
+        [
+            ({"removes": ["X-Forwarded-For"]}, True),
+            ({"sets": {"x-forwarded-proto": "https"}}, True),
+            ({"adds": {"x-forwarded-for": "5.6.7.8"}}, True),
+            ({"removes": ["x-forwarded-host"], "sets": {"forwarded": "x"}}, False),
+        ],
+    )
+    def test_forwarding_fields(self, arguments: dict[str, object], edits_forwarded: bool) -> None:
+        """Whether these edits must see those of ours."""
+        assert edits_of(**arguments).edits_forwarded is edits_forwarded
 
     def test_a_configuration_without_via_is_in_all_edits(self) -> None:
         """Also where there was nothing to edit, and after merging; the fields are a new list all the same."""
