@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from sidecar.config.model.root import Config, Hash, RoutingTest, Upstream
+from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
 from sidecar.config.values.addresses import split_address
@@ -70,6 +71,8 @@ def check(config: Config, report: Report) -> None:
         for index, route in enumerate(routes):
             at = (side, "routes", index)
             needs_action = side == "outbound" or config.inbound is None or config.inbound.app is None
+            if config.limits.headers_with_underscores == "drop":
+                _check_underscores(route, at, report)
             check_route(route, at, upstreams, report, needs_action=needs_action, earlier=routes[:index])
             if route.name is not None:
                 first = names.setdefault(route.name, index)
@@ -77,6 +80,16 @@ def check(config: Config, report: Report) -> None:
                     message = f"the name `{route.name}` is already that of {side}.routes[{first}]"
                     report((*at, "name"), message, "names tell routes apart in metrics, logs and tests")
     _check_tests(config, report)
+
+
+def _check_underscores(route: Route, at: tuple[str, str, int], report: Report) -> None:
+    """No route can see what is dropped before it is chosen."""
+    for index, match in enumerate(route.match):
+        for name in match.headers:
+            if "_" in name:
+                message = f"requests come here without `{name}`: `limits.headers_with_underscores` is `drop`"
+                hint = "spell it with `-`, or let such fields pass"
+                report((*at, "match", index, "headers", name), message, hint, at_key=True, is_warning=True)
 
 
 def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]

@@ -391,3 +391,13 @@ def test_a_303_alone_that_takes_its_own_get_is_a_warning(routes: str) -> None:
         f"f:{line}:{column}: warning: outbound.routes[{index}].redirect: leads to itself: the GET that follows is answered by "
         "this route again; give it `methods: [POST]`, or put a route that takes the GET before it"
     )
+
+
+def test_a_match_on_a_field_that_is_dropped_is_a_warning() -> None:
+    """Only where names with `_` are dropped, and at the name."""
+    routes = "    - {match: {headers: {x_user: a, x-user: b}}, to: a}\n"
+    assert warnings(routes) == []
+    assert warnings(routes + "limits: {headers_with_underscores: drop}\n") == [
+        "f:5:26: warning: outbound.routes[0].match.headers.x_user: requests come here without `x_user`: "
+        "`limits.headers_with_underscores` is `drop`; spell it with `-`, or let such fields pass"
+    ]
