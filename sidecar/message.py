@@ -33,6 +33,9 @@ class Kind:
     VIA: Final = 4096
     TE: Final = 8192
     USER_AGENT: Final = 16384
+    DATE: Final = 32768
+    MAX_FORWARDS: Final = 65536
+    UNDERSCORE: Final = 131072  # a name with `_`, which some read as `-`; not beside another kind
     KEEP_ALIVE: Final = 262144
 
 
@@ -47,7 +50,7 @@ class Field:
         wire: The field as HTTP/1.1 writes it, without the line end: what is forwarded, byte for byte.
         note: A parsed form of the value for kinds that have one, else None:
             HOST a `(host, port | None)` pair, CONNECTION a frozenset of lower-case tokens, CONTENT_LENGTH an int,
-            KEEP_ALIVE the seconds of its `timeout` or None,
+            KEEP_ALIVE the seconds of its `timeout` or None, TRANSFER_ENCODING the value in lower case,
             COOKIE whatever `routing` keeps there (filled at first use).
     """
 
@@ -167,7 +170,9 @@ class ResponseHead:
         keep_alive: Whether the upstream connection may be reused after this exchange.
         idle_hint_s: Seconds for which the connection should be kept without a request, by what the upstream says of
             its own patience; inf if it says nothing.
-        wire: The head as it is passed on when nothing is edited, added or framed anew; empty until that is first asked.
+        wire: The head as it is passed on when nothing is edited, added or framed anew; empty until that is first asked,
+            and of a head without `Date`, which is another every second, always.
+        undated_wire: The same of a head without `Date`, up to where it comes; empty until asked.
     """
 
     __slots__ = (
@@ -180,6 +185,7 @@ class ResponseHead:
         "minor",
         "reason",
         "status",
+        "undated_wire",
         "wire",
     )
 
@@ -194,6 +200,7 @@ class ResponseHead:
         self.keep_alive = True
         self.idle_hint_s = inf
         self.wire = b""
+        self.undated_wire = b""
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} HTTP/1.{self.minor}>"

@@ -29,9 +29,9 @@ def check(file: str, as_json: bool) -> None:
     """
     Check a configuration FILE (`-`: standard input) without using it, and run its tests.
 
-    Every problem is a line `file:line:column: path: message; hint` on standard error. The exit code is 0 when the
-    file is good, 1 when it has problems, 2 when it cannot be read. Of a good file, a line tells of each OTEL_* variable
-    of this environment that would have no effect.
+    Every problem is a line `file:line:column: path: message; hint` on standard error, every warning one with `warning:`
+    before the path. The exit code is 0 when the file is good, warnings or not, 1 when it has problems, 2 when it cannot
+    be read. Of a good file, a line tells of each OTEL_* variable of this environment that would have no effect.
     """
     try:
         source = _read_standard_input() if file == "-" else read_source(file)
@@ -47,10 +47,14 @@ def check(file: str, as_json: bool) -> None:
     warnings = resolve(telemetry_settings(config), os.environ).complaints
     counts = {"routes": _count_routes(config), "upstreams": len(config.upstreams), "tests": len(config.tests)}
     if as_json:
-        print(json.dumps({"ok": True, "problems": [], "warnings": warnings, **counts}))
+        told = [dataclasses.asdict(warning) for warning in loaded.warnings]
+        told += [{"message": line, "severity": "warning"} for line in warnings]
+        print(json.dumps({"ok": True, "problems": [], "warnings": told, **counts}))
     else:
-        for warning in warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+        for warning in loaded.warnings:
+            print(warning, file=sys.stderr)
+        for line in warnings:
+            print(f"warning: {line}", file=sys.stderr)
         print("ok: " + ", ".join(_counted(number, noun.removesuffix("s")) for noun, number in counts.items()))
 
 

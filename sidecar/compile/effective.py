@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Location = tuple[int | str, ...]
 Settings = dict[str, dict[str, object]]
 
-_OF_ROUTES = ("timeout", "retry", "rate_limit", "fault", "mirror")
+_OF_ROUTES = ("timeout", "retry", "rate_limit", "fault", "mirror", "upgrades")
 _OF_UPSTREAMS = (
     "load_balancing", "connect_timeout", "idle_timeout", "max_age", "retry_budget", "circuit_breaker",
     "outlier_detection", "health_check", "slow_start", "panic_threshold",
@@ -90,6 +90,8 @@ class _Explained:
         for name in _IDLE_TIMEOUTS:
             if common[name]["value"] is None:
                 common[name] = common["limits.idle_timeout"]
+        line = self._lines.get(("via",))
+        common["via"] = {"value": self._config.via, "from": "default" if line is None else f"{self._file}:{line}"}
         return sides | {"settings": common}
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
@@ -110,7 +112,7 @@ class _Explained:
             unmatched = self._route(side.fallback, side.direction.label, 0, None)
         page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
         if config is not None and side.direction is Direction.INBOUND:
-            page["settings"] = self._settings(config, ("inbound",), ("rate_limit", "forwarded"))
+            page["settings"] = self._settings(config, ("inbound",), ("rate_limit", "forwarded", "upgrades"))
         return page
 
     def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:
@@ -125,6 +127,10 @@ class _Explained:
             if config is None or config.retry is None:
                 del settings["retry"]
                 settings |= _safe_retries()
+            if config is None or config.upgrades is None:
+                inbound = self._config.inbound if side == Direction.INBOUND.label else None
+                whose = inbound if inbound is not None else self._shapes.default("sidecar.config.model.root.Inbound")
+                settings |= self._settings(whose, ("inbound",) if inbound is not None else (), ("upgrades",))
             entry["settings"] = settings
         elif isinstance(action, Redirect):
             entry["redirect"] = action.status

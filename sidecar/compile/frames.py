@@ -25,6 +25,7 @@ from sidecar import __version__
 from sidecar.config.problems import Problem
 
 PROBLEMS_A_FRAME: Final = 50
+MAX_WARNINGS: Final = 50
 
 
 class Kind(IntEnum):
@@ -79,6 +80,7 @@ class Header:
         listeners: What to listen on; empty where `is_ok` is not.
         workers: Data-path processes that the file wants, 1 or more.
         error: Why there is no configuration, if not for something in the file: one line, else empty.
+        warnings: What the file hardly means, a line each; at most `MAX_WARNINGS`.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
     """
 
@@ -88,6 +90,7 @@ class Header:
     workers: int = 1
     error: str = ""
     version: str = __version__
+    warnings: tuple[str, ...] = ()
 
     @property
     def config_hash(self) -> str:
@@ -139,7 +142,7 @@ def read_header(frame: bytes) -> Header:
             WantedListener(**{**one, "location": tuple(one["location"]), "hosts": tuple(one["hosts"])})
             for one in said["listeners"]
         )
-        return Header(**{**said, "listeners": tuple(listeners)})
+        return Header(**{**said, "listeners": tuple(listeners), "warnings": tuple(said["warnings"])})
     except (LookupError, TypeError):
         raise FrameError("expected a header, found other keys") from None
 

@@ -91,7 +91,17 @@ class Compiler:
         sides: list[Side] = []
         for direction in Direction:
             limit = config.inbound.rate_limit if direction is Direction.INBOUND and config.inbound is not None else None
-            routes = RouteCompiler(direction, clusters, addresses, self._scope, self._limiters, limit)
+            upgrades = config.inbound.upgrades if config.inbound is not None else ()
+            routes = RouteCompiler(
+                direction,
+                clusters,
+                addresses,
+                self._scope,
+                self._limiters,
+                limit,
+                has_via=config.via == "on",
+                upgrades=upgrades if direction is Direction.INBOUND else ("websocket",),
+            )
             side = yield from self._side(direction, draft, routes, problems)
             sides.append(side)
         if problems:
@@ -138,7 +148,8 @@ class Compiler:
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
         unrouted = self._scope(direction, "", "", "")
         clients = _client_address(config.inbound) if direction is Direction.INBOUND else None
-        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted, clients)
+        drops = config.limits.headers_with_underscores == "drop"
+        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted, clients, drops)
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:

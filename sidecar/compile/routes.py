@@ -28,6 +28,7 @@ from sidecar.routing.actions import (
     make_rewrite,
     make_split,
     merge_edits,
+    without_via,
 )
 from sidecar.routing.match import Match, make_match
 from sidecar.upstream.cluster import Cluster
@@ -73,6 +74,8 @@ class RouteCompiler:
         scope: Binds telemetry.
         limiters: Of the process.
         common_limit: What limits all routes of the direction together.
+        has_via: Whether `Via` is added to what is forwarded.
+        upgrades: Protocols that a request may switch to where its route does not say.
     """
 
     def __init__(
@@ -83,7 +86,12 @@ class RouteCompiler:
         scope: ScopeFactory,
         limiters: RateLimiters,
         common_limit: model.RateLimit | None = None,
+        *,
+        has_via: bool = True,
+        upgrades: Sequence[str] = ("websocket",),
     ) -> None:
+        self._upgrades = _names(upgrades)
+        self._has_via = has_via
         self._direction = direction
         self._clusters = clusters
         self._server_addresses = server_addresses
@@ -115,7 +123,8 @@ class RouteCompiler:
         """The implicit route to an upstream by the hosts that the app uses; without hosts it takes everything."""
         matches = (make_match(hosts=hosts),) if hosts else ()
         target = self._target(name, self._clusters[name], name, 1.0, None, None)
-        return Route(name, matches, Forward((target,), rate_limit=self._common), target.scope)
+        action = Forward((target,), rate_limit=self._common, upgrades=self._upgrades)
+        return Route(name, matches, action, target.scope)
 
     def to_cluster(self, name: str, cluster: Cluster) -> Route:
         """A route that takes everything to a cluster that is in no list, such as the one of passthrough."""
@@ -150,6 +159,7 @@ class RouteCompiler:
             fault=policies.fault(route.fault) if route.fault is not None else None,
             mirror=policies.mirror(route.mirror, self._clusters) if route.mirror is not None else None,
             rate_limit=self._limit(name, route.rate_limit),
+            upgrades=self._upgrades if route.upgrades is None else _names(route.upgrades),
         )
 
     def _targets(self, name: str, route: model.Route, response_edits: HeaderEdits | None) -> tuple[Target, ...]:
@@ -185,8 +195,14 @@ class RouteCompiler:
         request_edits: HeaderEdits | None,
         response_edits: HeaderEdits | None,
     ) -> Target:
+        if not self._has_via:
+            request_edits, response_edits = without_via(request_edits), without_via(response_edits)
         scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name))
         return Target(name, cluster, weight, request_edits, response_edits, scope)
+
+
+def _names(words: Sequence[str]) -> frozenset[bytes]:
+    return frozenset(word.encode() for word in words)
 
 
 def _edits(edits: model.HeaderEdits | None) -> HeaderEdits | None:

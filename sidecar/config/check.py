@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from sidecar.config.concealed import concealed
 from sidecar.config.model.root import Config, Hash, RoutingTest, Upstream
+from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
 from sidecar.config.values.addresses import split_address
@@ -31,25 +32,32 @@ class Report:
         root: The file.
         filename: For the problems.
         blamed: Places at which values are wrong by themselves.
+
+    Attributes:
+        problems: For which the file is refused.
+        warnings: For which it is not.
     """
 
     def __init__(self, root: Node, filename: str, blamed: Iterable[tuple[int | str, ...]]) -> None:
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self._root = root
         self._filename = filename
         self._blamed = set(blamed)
         self._around_blamed = {keys[:length] for keys in self._blamed for length in range(len(keys) + 1)}
 
-    def __call__(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> None:
+    def __call__(
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
+    ) -> None:
         """Report at a value, or at its key; silent where a part of the value, or what holds it, is wrong by itself."""
         place = (place_of_key if at_key else locate)(self._root, location)
         keys = place.keys
         if keys in self._around_blamed or any(keys[:length] in self._blamed for length in range(len(keys))):
             return
         mark = place.mark
-        self.problems.append(
-            Problem(self._filename, mark.line, mark.column, place.path, *concealed(place, message, hint))
-        )
+        severity, found = ("warning", self.warnings) if is_warning else ("error", self.problems)
+        said, advice = concealed(place, message, hint)
+        found.append(Problem(self._filename, mark.line, mark.column, place.path, said, advice, severity))
 
 
 def check(config: Config, report: Report) -> None:
@@ -65,13 +73,25 @@ def check(config: Config, report: Report) -> None:
         for index, route in enumerate(routes):
             at = (side, "routes", index)
             needs_action = side == "outbound" or config.inbound is None or config.inbound.app is None
-            check_route(route, at, upstreams, report, needs_action=needs_action)
+            if config.limits.headers_with_underscores == "drop":
+                _check_underscores(route, at, report)
+            check_route(route, at, upstreams, report, needs_action=needs_action, earlier=routes[:index])
             if route.name is not None:
                 first = names.setdefault(route.name, index)
                 if first != index:
                     message = f"the name `{route.name}` is already that of {side}.routes[{first}]"
                     report((*at, "name"), message, "names tell routes apart in metrics, logs and tests")
     _check_tests(config, report)
+
+
+def _check_underscores(route: Route, at: tuple[str, str, int], report: Report) -> None:
+    """No route can see what is dropped before it is chosen."""
+    for index, match in enumerate(route.match):
+        for name in match.headers:
+            if "_" in name:
+                message = f"requests come here without `{name}`: `limits.headers_with_underscores` is `drop`"
+                hint = "spell it with `-`, or let such fields pass"
+                report((*at, "match", index, "headers", name), message, hint, at_key=True, is_warning=True)
 
 
 def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]

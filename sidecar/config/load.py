@@ -31,12 +31,14 @@ class Loaded:
         source: What it was read from.
         root: Its tree, which knows where everything is written.
         secrets: What no problem may show.
+        warnings: What is hardly meant, in the order of the file.
     """
 
     config: Config
     source: Source
     root: Node
     secrets: Secrets
+    warnings: tuple[Problem, ...] = ()
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
@@ -61,25 +63,29 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     return _understand(text, filename, env, Secrets.of(env))[0]
 
 
-def _understand(text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets) -> tuple[Config, Node]:
-    """The configuration, and the tree that it was read from."""
+def _understand(
+    text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets
+) -> tuple[Config, Node, list[Problem]]:
+    """The configuration, the tree that it was read from, and warnings."""
     root, problems = parse(decode(text, filename), filename, env)
     if root is None:
         message = "expected a mapping, found an empty file"
         raise ConfigError([Problem(filename, 1, 1, "", message, "begin with `service: <name of your app>`")])
     shaped = shape(root, filename)
     problems = problems + shaped.problems
+    warnings: list[Problem] = []
     if shaped.config is not None:
         report = Report(root, filename, shaped.blamed)
         check(shaped.config, report)
         problems += report.problems
+        warnings = sorted(report.warnings)
     if problems or shaped.config is None:
         raise ConfigError([problem.without(secrets) for problem in problems])
-    return shaped.config, root
+    return shaped.config, root, [warning.without(secrets) for warning in warnings]
 
 
 def load_source(source: Source, env: Mapping[str, str]) -> Loaded:
     """Understand what was read; raises as `load_text`."""
     secrets = Secrets.of(env)
-    config, root = _understand(source.raw, source.path, env, secrets)
-    return Loaded(config, source, root, secrets)
+    config, root, warnings = _understand(source.raw, source.path, env, secrets)
+    return Loaded(config, source, root, secrets, tuple(warnings))

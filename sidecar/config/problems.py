@@ -19,7 +19,7 @@ _MAX_COMPARED: Final = 2000
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """
-    One thing that is wrong.
+    One thing that is wrong, or, as a warning, that is hardly what was meant.
 
     Attributes:
         file: Name of the file as the user gave it.
@@ -28,6 +28,7 @@ class Problem:
         path: Where in the configuration, such as `outbound.routes[2].match`; empty for the file as a whole.
         message: What was expected and what was found; lower case, no full stop.
         hint: What to do about it; may be empty.
+        severity: `error`, for which the file is refused, or `warning`, for which it is not.
     """
 
     file: str
@@ -36,6 +37,7 @@ class Problem:
     path: str
     message: str
     hint: str = ""
+    severity: str = "error"
 
     def __post_init__(self) -> None:
         # What was found comes from the file: it must break neither a line of the log nor a terminal.
@@ -47,7 +49,7 @@ class Problem:
         return replace(self, message=secrets.hide(self.message), hint=secrets.hide(self.hint))
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: "
+        where = f"{self.file}:{self.line}:{self.column}: " + ("warning: " if self.severity == "warning" else "")
         what = f"{self.path}: {self.message}" if self.path else self.message
         return f"{where}{what}; {self.hint}" if self.hint else where + what
 

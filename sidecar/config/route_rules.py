@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import re2
@@ -15,7 +15,17 @@ from sidecar.config.values.words import regex_options
 from sidecar.config.yaml.places import Location
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_OF_FORWARDING = ("sticky", "rewrite", "request_headers", "timeout", "retry", "mirror", "fault", "rate_limit")
+_OF_FORWARDING = (
+    "sticky",
+    "rewrite",
+    "request_headers",
+    "timeout",
+    "retry",
+    "mirror",
+    "fault",
+    "rate_limit",
+    "upgrades",
+)
 _WITHOUT_BODY = (204, 205, 304)
 At = tuple[int | str, ...]
 
@@ -23,10 +33,20 @@ At = tuple[int | str, ...]
 class Reporter(Protocol):
     """Takes a problem: where, what, and what to do."""
 
-    def __call__(self, location: Location, message: str, hint: str = "", *, at_key: bool = False) -> None: ...
+    def __call__(
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
+    ) -> None: ...
 
 
-def check_route(route: Route, at: At, upstreams: Set[str], report: Reporter, *, needs_action: bool) -> None:
+def check_route(
+    route: Route,
+    at: At,
+    upstreams: Set[str],
+    report: Reporter,
+    *,
+    needs_action: bool,
+    earlier: Sequence[Route] = (),
+) -> None:
     """
     Check one route.
 
@@ -34,6 +54,7 @@ def check_route(route: Route, at: At, upstreams: Set[str], report: Reporter, *, 
         at: Its location.
         upstreams: Names that `to` may use.
         needs_action: Whether there is no app to which a route without an action could lead.
+        earlier: Routes that are tried before it.
     """
     given = [name for name in ("to", "redirect", "respond") if getattr(route, name) is not None]
     if len(given) > 1:
@@ -51,7 +72,7 @@ def check_route(route: Route, at: At, upstreams: Set[str], report: Reporter, *, 
     for name in ("request_headers", "response_headers"):
         _check_edits(getattr(route, name), (*at, name), report)
     if route.redirect is not None:
-        _check_redirect(route.redirect, (*at, "redirect"), route, report)
+        _check_redirect(route.redirect, (*at, "redirect"), route, earlier, report)
     if route.respond is not None:
         _check_respond(route.respond, (*at, "respond"), report)
     if len(given) == 1 and given[0] != "to":
@@ -177,15 +198,45 @@ def _check_prefix(route: Route, at: At, report: Reporter) -> None:
             return
 
 
-def _check_redirect(redirect: Redirect, at: At, route: Route, report: Reporter) -> None:
+def _check_redirect(redirect: Redirect, at: At, route: Route, earlier: Sequence[Route], report: Reporter) -> None:
     if not any(getattr(redirect, name) is not None for name in ("scheme", "host", "port", "path", "prefix")):
-        report(at, "expected `scheme`, `host`, `port`, `path` or `prefix`, found none", "it would lead to itself")
+        # 303 to its own address turns a POST into a GET of what it made; with any other status the same comes again.
+        if redirect.status != 303:
+            hint = "it would lead to itself; only 303, which is followed by GET, may stand alone"
+            report(at, "expected `scheme`, `host`, `port`, `path` or `prefix`, found none", hint)
+        elif _takes_its_own_get(route, earlier):
+            message = "leads to itself: the GET that follows is answered by this route again"
+            hint = "give it `methods: [POST]`, or put a route that takes the GET before it"
+            report(at, message, hint, is_warning=True)
     if redirect.path is not None and redirect.prefix is not None:
         report(at, "expected one of `path` and `prefix`, found both")
     if redirect.prefix is not None:
         _check_prefix(route, (*at, "prefix"), report)
     if redirect.status not in _REDIRECTS:
         report((*at, "status"), f"expected 301, 302, 303, 307 or 308, found {redirect.status}")
+
+
+def _takes_its_own_get(route: Route, earlier: Sequence[Route]) -> bool:
+    """Whether a GET of what matched comes to this route again, and no earlier one could take it."""
+    own = [match for match in route.match or [Match()] if _takes_get(match)]
+    others = [match for other in earlier for match in other.match or [Match()] if _takes_get(match)]
+    return any(not any(_could_meet(one, other) for other in others) for one in own)
+
+
+def _takes_get(match: Match) -> bool:
+    return not match.methods or "GET" in match.methods
+
+
+def _could_meet(one: Match, other: Match) -> bool:
+    """Whether some request could match both, as far as exact hosts and paths can tell."""
+    hosts = (set(one.host), set(other.host))
+    if all(some and not any("*" in host for host in some) for some in hosts) and hosts[0].isdisjoint(hosts[1]):
+        return False
+    first, second = (
+        path.exact if path is not None and not path.invert and not path.ignore_case else None
+        for path in (one.path, other.path)
+    )
+    return first is None or second is None or first == second
 
 
 def _check_respond(respond: Respond, at: At, report: Reporter) -> None:

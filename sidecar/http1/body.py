@@ -5,6 +5,7 @@ A body of known length is counted off. The chunked coding is read line by line:
 
     chunk          = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
     last-chunk     = 1*("0") [ chunk-ext ] CRLF
+    chunk-ext      = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS ( token / quoted-string ) ] )
     chunked-body   = *chunk last-chunk trailer-section CRLF
 
 The reader waits for one of four things: a size line, data, the CRLF after data, or a trailer line. Nothing but an
@@ -17,14 +18,31 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sidecar.http1.framing import MEANS_SOMETHING, NOTHING_NOMINATED, unwanted_trailers
 from sidecar.http1.grammar import GrammarError, field_of
-from sidecar.message import Framing
+from sidecar.message import Framing, RequestHead, ResponseHead
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
 _MAX_LINE_BYTES: Final = 4096
 # Lines taken in one call, at about a microsecond each: a peer that sends an octet a chunk must not hold the loop.
 _MAX_LINES_AT_ONCE: Final = 512
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+# Possessive throughout, so that no line makes it go back: what does not fit at once does not fit.
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_SIZE_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+" % (_TOKEN, _TOKEN, _QUOTED)
+)
+
+# What may not come in a trailer (RFC 9110, 6.5.1): fields that frame, route, authenticate, control, or say how to read
+# the content, all of which somebody decided by before they came. Of those that have a kind, none may: they are dropped
+# by that.
+_NEVER_IN_TRAILERS: Final = frozenset(
+    (
+        b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"expires",
+        b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"location",
+        b"pragma", b"range", b"retry-after", b"set-cookie", b"trailer", b"vary", b"www-authenticate",
+    )
+)  # fmt: skip
 
 
 # Most bodies come in chunks of a few sizes: a look at the dictionary instead of a match and a conversion, which halves
@@ -63,21 +81,24 @@ class BodyReader:
         self.left = 0
         self._chunked: ChunkedReader | None = None
 
-    def begin(self, framing: int, length: int, max_trailer_bytes: int) -> None:
+    def begin(
+        self, head: RequestHead | ResponseHead, max_trailer_bytes: int, *, drops_underscored: bool = False
+    ) -> None:
         """
         A body begins.
 
         Args:
-            framing: LENGTH or CHUNKED.
-            length: In bytes; of no account for CHUNKED.
+            head: Of a message whose body is of known length or chunked.
             max_trailer_bytes: Most of a trailer section.
+            drops_underscored: As for `ChunkedReader`.
         """
         self.is_complete = False
-        if framing == Framing.LENGTH:
-            self.left = length
+        if head.framing == Framing.LENGTH:
+            self.left = head.content_length
         else:
             self.left = 0
-            self._chunked = ChunkedReader(max_trailer_bytes)
+            unwanted = unwanted_trailers(head)
+            self._chunked = ChunkedReader(max_trailer_bytes, unwanted, drops_underscored=drops_underscored)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """
@@ -124,13 +145,33 @@ class ChunkedReader:
     """
     Reads one chunked body.
 
+    Args:
+        max_trailer_bytes: Of the trailer section, line ends included.
+        unwanted: Names of trailer fields that are dropped besides those that no trailer may have: what the head's
+            `Connection` names (`framing.nominated`), since "any header or trailer field(s) from the message with the
+            same name as the connection-option" go (RFC 9110, 7.6.1).
+        drops_underscored: Whether trailer fields with `_` in their name are dropped, as such fields of the head are.
+
     Attributes:
         trailers: Trailer lines without their line ends, in order, once the body is complete.
     """
 
-    __slots__ = ("_awaits", "_held", "_left", "_max_trailer_bytes", "_trailer_bytes", "trailers")
+    __slots__ = (
+        "_awaits",
+        "_held",
+        "_left",
+        "_max_trailer_bytes",
+        "_trailer_bytes",
+        "_unwanted",
+        "_unwanted_kinds",
+        "trailers",
+    )
 
-    def __init__(self, max_trailer_bytes: int) -> None:
+    def __init__(
+        self, max_trailer_bytes: int, unwanted: frozenset[bytes] = NOTHING_NOMINATED, *, drops_underscored: bool = False
+    ) -> None:
+        self._unwanted = unwanted
+        self._unwanted_kinds: int = -1 if drops_underscored else MEANS_SOMETHING
         self._awaits: int = _Awaits.SIZE
         self._held = b""
         self._left = 0
@@ -229,8 +270,9 @@ class ChunkedReader:
             self._awaits = _Awaits.NOTHING
             return
         self._trailer_bytes += len(line) + 2
-        # "A sender MUST NOT generate trailers that ..." (RFC 9110, 6.5.1): what we act on in a head is dropped here.
-        if not field_of(line).kind:
+        field = field_of(line)
+        name = field.name
+        if not field.kind & self._unwanted_kinds and name not in _NEVER_IN_TRAILERS and name not in self._unwanted:
             self.trailers.append(line)
 
 

@@ -44,6 +44,9 @@ _KINDS: Final[dict[bytes, int]] = {
     # Credentials meant for a forward proxy; the sidecar asks for none and the next hop must not see them.
     b"proxy-authorization": Kind.HOP,
     b"http2-settings": Kind.HOP,
+    # Look-alikes: who reads `_` as `-`, as CGI, WSGI and PHP do, would find two lengths or codings. They stay here.
+    b"content_length": Kind.HOP,
+    b"transfer_encoding": Kind.HOP,
     b"expect": Kind.EXPECT,
     b"cookie": Kind.COOKIE,
     b"traceparent": Kind.TRACE,
@@ -60,7 +63,11 @@ _KINDS: Final[dict[bytes, int]] = {
     b"x-forwarded-proto": Kind.FORWARDED_PROTO,
     b"via": Kind.VIA,
     b"user-agent": Kind.USER_AGENT,
+    b"date": Kind.DATE,
+    b"max-forwards": Kind.MAX_FORWARDS,
 }
+
+_FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 
 # Fields whose value is new with every request would only push the others out.
 _NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID
@@ -69,7 +76,7 @@ _MAX_REMEMBERED_BYTES: Final = 512
 _remembered: Final[dict[bytes, Field]] = {}
 _MAX_NAMES: Final = 1024
 _MAX_NAME_BYTES: Final = 64
-_names: Final[dict[bytes, bytes]] = {}
+_names: Final[dict[bytes, tuple[bytes, int]]] = {}
 
 
 def field_of(line: bytes) -> Field:
@@ -92,10 +99,10 @@ def learn(line: bytes) -> Field:
     written, colon, value = line.partition(b":")
     if not colon:
         raise GrammarError("a header line without a colon")
-    name = _names.get(written) or _learn_name(written)
+    name, kind = _names.get(written) or _learn_name(written)
     if value.translate(None, VALUE):
         raise GrammarError("a control octet in a header value")
-    field = _classified(name, value.strip(b" \t"), line)
+    field = _classified(name, kind, value.strip(b" \t"), line)
     if not field.kind & _NEVER_REMEMBERED and len(line) <= _MAX_REMEMBERED_BYTES:
         if len(_remembered) >= _MAX_REMEMBERED:
             _remembered.clear()
@@ -103,16 +110,24 @@ def learn(line: bytes) -> Field:
     return field
 
 
-def _learn_name(written: bytes) -> bytes:
-    """The name in lower case; values are new all the time, names are not."""
+def _learn_name(written: bytes) -> tuple[bytes, int]:
+    """The name in lower case, and the kind of its fields; values are new all the time, names are not."""
     if not written or written.translate(None, TOKEN):
         raise GrammarError("an invalid header name")
     name = written.lower()
+    known = name, _kind_of(name)
     if len(written) <= _MAX_NAME_BYTES:
         if len(_names) >= _MAX_NAMES:
             _names.clear()
-        _names[written] = name
-    return name
+        _names[written] = known
+    return known
+
+
+def _kind_of(name: bytes) -> int:
+    kind = _KINDS.get(name)
+    if kind is not None:
+        return kind
+    return Kind.UNDERSCORE if name.find(b"_") >= 0 else 0
 
 
 def make_field(name: bytes, value: bytes) -> Field:
@@ -124,13 +139,18 @@ def make_field(name: bytes, value: bytes) -> Field:
     """
     if not name or name.translate(None, TOKEN) or value.translate(None, VALUE) or value != value.strip(b" \t"):
         raise GrammarError(f"not a header field: {name!r}: {value!r}")
-    return _classified(name.lower(), value, b"%b: %b" % (name, value))
+    key = name.lower()
+    return _classified(key, _kind_of(key), value, b"%b: %b" % (name, value))
 
 
-def _classified(name: bytes, value: bytes, wire: bytes) -> Field:
-    kind = _KINDS.get(name, 0)
+def _classified(name: bytes, kind: int, value: bytes, wire: bytes) -> Field:
     note_of = _NOTES.get(name) if kind else None
-    return Field(name, value, kind, wire, note_of(value) if note_of is not None else None)
+    if note_of is None:
+        return Field(name, value, kind, wire)
+    if kind & _FRAMES_A_BODY and not wire.endswith((b":" + value, b": " + value)):
+        # Optional white space, but of no use here: a hop that does not strip it, or not all of it, frames differently.
+        raise GrammarError("white space around a content-length or transfer-encoding")
+    return Field(name, value, kind, wire, note_of(value))
 
 
 def content_length(value: bytes) -> int:
@@ -138,10 +158,10 @@ def content_length(value: bytes) -> int:
     `Content-Length = 1*DIGIT` (RFC 9110, 8.6), at most 18 digits so that no peer's integer overflows.
 
     Raises:
-        GrammarError: A sign, a list, white space or anything else.
+        GrammarError: A sign, a list, white space, a leading zero (which some read as octal) or anything else.
     """
     # bytes.isdigit is true for ASCII digits only.
-    if not value.isdigit() or len(value) > 18:
+    if not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and len(value) > 1):
         raise GrammarError("a content-length that is not a number")
     return int(value)
 
@@ -214,6 +234,7 @@ def keep_alive_timeout(value: bytes) -> float | None:
 _NOTES: Final[dict[bytes, Callable[[bytes], object]]] = {
     b"host": authority,
     b"content-length": content_length,
+    b"transfer-encoding": bytes.lower,
     b"connection": tokens,
     b"keep-alive": keep_alive_timeout,
 }

@@ -106,10 +106,8 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
                         noted.append(field)
                 kinds |= kind
         head.kinds = kinds
-        # "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host
-        # header field" (RFC 9112, 3.2); a target's own authority overrides the field (3.2.2).
-        if not kinds & Kind.HOST and minor:
-            raise GrammarError("no host")
+        if not head.host:
+            _check_hostless(head, named is not None)
         if named is not None:
             head.host, head.port = named
             head.absolute = True
@@ -118,6 +116,24 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
     if noted or not minor:
         frame_request(head, noted)
     return head
+
+
+def _check_hostless(head: RequestHead, is_named: bool) -> None:
+    """
+    Refuse what must say whom it is for and does not; HTTP/1.0 need not.
+
+    "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
+    field" (RFC 9112, 3.2). An empty one is for targets without an authority, which `http` has none of but `*`: each hop
+    would fill in a name of its own. A target's own authority overrides the field (3.2.2).
+
+    Raises:
+        GrammarError: No host, or an empty one.
+    """
+    if not head.kinds & Kind.HOST:
+        if head.minor:
+            raise GrammarError("no host")
+    elif not is_named and head.path != b"*":
+        raise GrammarError("an empty host")
 
 
 def _other_minor(version: bytes) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from sidecar.http1.forward import VIA, status_line
+from sidecar.http1.forward import status_line
 from sidecar.message import Field
 
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
@@ -23,12 +23,11 @@ def reply_bytes(status: int, fields: list[Field], body: bytes, *, is_head: bool,
     A complete response.
 
     Args:
-        fields: What it says of itself; `Content-Length` and `Via` are added.
+        fields: What it says of itself, `Date` included; `Content-Length` is added, and no `Via`: it is not forwarded.
         is_head: Answers HEAD: the length is stated and the body left out.
         connection: Value of `Connection`, empty for none.
     """
     lines = [field.wire for field in fields]
-    lines.append(VIA)
     bodyless = status < 200 or status in (204, 304)
     if not bodyless:
         lines.append(b"content-length: %d" % len(body))

@@ -87,9 +87,9 @@ class RequestReader:
         self._scanned = 0
         return head
 
-    def begin_body(self, head: RequestHead, max_trailer_bytes: int) -> bytes:
-        """What is held of the body of a request that has one; otherwise as `read_body`."""
-        self.body.begin(head.framing, head.content_length, max_trailer_bytes)
+    def begin_body(self, head: RequestHead, max_trailer_bytes: int, drops_underscored: bool) -> bytes:
+        """What is held of the body of a request that has one; otherwise as `BodyReader.begin` and `read_body`."""
+        self.body.begin(head, max_trailer_bytes, drops_underscored=drops_underscored)
         return self.read_body()
 
     def read_body(self) -> bytes:

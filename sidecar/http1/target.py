@@ -16,6 +16,9 @@ _HEX: Final = {
 }
 
 
+_NEVER_ENCODED: Final = b"\0\r\n"
+
+
 # Octets that mean nothing by themselves: neither to us, but for `/` and `?`, nor to JSON.
 _PLAIN: Final = bytes(set(TARGET) - set(b'%."\\'))
 
@@ -90,8 +93,11 @@ def normalise(path: bytes) -> bytes:
     distinguish resources.
 
     Raises:
-        GrammarError: `%` without two hexadecimal digits.
+        GrammarError: `%` without two hexadecimal digits, an encoded NUL, CR or LF, which end a string or a line for who
+            decodes them, or a backslash, which is a slash to some and was no segment's end to us.
     """
+    if path.find(b"\\") >= 0:
+        raise GrammarError("a backslash in the path")
     # `find`, because `in` tries the needle as a number first, and raises and catches an error on the way: 0.2 us.
     if path.find(b"%") >= 0:
         path = _decode_unreserved(path)
@@ -107,6 +113,8 @@ def _decode_unreserved(path: bytes) -> bytes:
         octet = _HEX.get(part[:2])
         if octet is None:
             raise GrammarError("an invalid percent-encoding in the path")
+        if octet in _NEVER_ENCODED:
+            raise GrammarError("an encoded NUL, CR or LF in the path")
         out.append((_UNRESERVED.get(octet) or b"%%%02X" % octet) + part[2:])
     return b"".join(out)
 

@@ -97,6 +97,7 @@ class ConfigLoader:
         began = time.monotonic()
         config_hash, error = "", ""
         problems: tuple[Problem, ...] = ()
+        warnings: tuple[str, ...] = ()
         try:
             frames = await self._frames(trigger)
             header = read_header(frames[0])
@@ -106,6 +107,7 @@ class ConfigLoader:
             error = header.error
             if header.is_ok:
                 await self._install(trigger, header, frames)
+                warnings = header.warnings
             elif not error:
                 problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
         except ConfigError as refusal:
@@ -120,7 +122,9 @@ class ConfigLoader:
         is_ok = not problems and not error
         took_s = time.monotonic() - began
         problems, error = tuple(one.without(self.secrets) for one in problems), self.secrets.hide(error)
-        self.last = LoadOutcome(trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error)
+        self.last = LoadOutcome(
+            trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error, warnings
+        )
         self._report(self.last)
         return self.last
 
@@ -152,6 +156,8 @@ class ConfigLoader:
                     generation=outcome.generation, took_ms=round(outcome.took_s * 1000, 1),
                 )
             )  # fmt: skip
+            for line in outcome.warnings:
+                logger.warning(event("config_warning", trigger=outcome.trigger, warning=line))
         elif outcome.trigger != "start":  # else the process ends, and the problems are its last words
             self._count_refused()
             for line in outcome.lines:

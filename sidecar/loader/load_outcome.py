@@ -22,6 +22,7 @@ class LoadOutcome:
         generation: Of the plan that is live now; 0 for none.
         problems: What is wrong in the file, if that is why it is not live.
         error: Why it is not live, if not for something in the file; empty otherwise.
+        warnings: Of a file that is live: what is hardly meant, a line each.
     """
 
     trigger: str
@@ -32,6 +33,7 @@ class LoadOutcome:
     generation: int
     problems: tuple[Problem, ...] = ()
     error: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -49,6 +51,7 @@ class LoadOutcome:
             "generation": self.generation,
             "error": self.error or None,
             "problems": [_shown(problem) for problem in self.problems],
+            "warnings": list(self.warnings),
         }
 
 

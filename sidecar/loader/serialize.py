@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pydantic_core import PydanticUndefined
 
-from sidecar.compile.frames import Header, Kind, WantedListener, make_frame
+from sidecar.compile.frames import MAX_WARNINGS, Header, Kind, WantedListener, make_frame
 from sidecar.config.load import Loaded
 from sidecar.config.model.root import Config, Inbound, Outbound
 from sidecar.config.problems import ConfigError, Problem
@@ -48,8 +48,9 @@ def write_frames(loaded: Loaded) -> list[bytes]:
         ConfigError: A listener is for what is not one host.
     """
     config = loaded.config
+    warnings = tuple(str(one) for one in loaded.warnings[:MAX_WARNINGS])
     frames = [
-        Header(True, loaded.source.digest_hex, _listeners(loaded), config.workers).to_frame(),
+        Header(True, loaded.source.digest_hex, _listeners(loaded), config.workers, warnings=warnings).to_frame(),
         make_frame(Kind.SHAPES, _pickled(_shapes())),
         make_frame(Kind.SETTINGS, _pickled(config)),
     ]

@@ -78,6 +78,7 @@ class Side:
         passthrough_route: Route whose settings apply to those, or None.
         unrouted: Telemetry of requests that reached no route.
         client_address: Finds the client behind proxies that are trusted; None where who connects is the client.
+        drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
     """
 
     direction: Direction
@@ -87,6 +88,7 @@ class Side:
     passthrough_route: Route | None
     unrouted: ScopeLike
     client_address: ClientAddress | None = None
+    drops_underscored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +114,8 @@ class Plan:
     limits: Limits
     drain_timeout_s: float
     drain_delay_s: float = 0.0
+
+    @property
+    def drops_underscored(self) -> bool:
+        """As both of its sides."""
+        return self.sides[0].drops_underscored

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.exchange import ScopeLike
+from sidecar.http1 import upgrade
 from sidecar.message import Field, RequestHead
-from sidecar.routing.edits import HeaderEdits, can_edit, editable_field, header_edits, merge_edits
+from sidecar.routing.edits import HeaderEdits, can_edit, editable_field, header_edits, merge_edits, without_via
 from sidecar.routing.match import Match
 from sidecar.routing.rewrite import Redirect, Rewrite, make_redirect, make_rewrite
 from sidecar.routing.split import Split, make_split
@@ -33,6 +34,7 @@ __all__ = [
     "make_rewrite",
     "make_split",
     "merge_edits",
+    "without_via",
 ]
 
 
@@ -73,6 +75,7 @@ class Forward:
         fault: The `proxy.exchange.policies.Fault`, or None.
         mirror: The `proxy.exchange.policies.Mirror`, or None.
         rate_limit: A `RateLimiter` or `BothLimits` of `proxy.exchange.policies`, or None.
+        upgrades: Protocols that a request may switch to, lower case, without versions.
     """
 
     targets: tuple[Target, ...]
@@ -83,6 +86,7 @@ class Forward:
     fault: Any = None
     mirror: Any = None
     rate_limit: Any = None
+    upgrades: frozenset[bytes] = upgrade.DEFAULT
 
     def choose(self, head: RequestHead, peer_ip: str) -> Target:
         """The target for this request: by its key if the split is sticky and the request has one, else by chance."""

@@ -238,7 +238,8 @@ def make_redirect(
         path: May hold a query, which then replaces the request's.
 
     Raises:
-        ValueError: One of them is invalid, path and prefix are both given, or nothing at all that would change the URL.
+        ValueError: One of them is invalid, path and prefix are both given, or nothing at all that would change the URL
+            and a status other than 303, which changes the method.
     """
     if status not in REDIRECT_STATUSES:
         raise ValueError(f"status: expected one of {', '.join(map(str, REDIRECT_STATUSES))}, found {status}")
@@ -248,7 +249,7 @@ def make_redirect(
         raise ValueError(f"port: expected 1 to 65535, found {port}")
     if path is not None and prefix is not None:
         raise ValueError("expected at most one of path and prefix")
-    if all(option is None for option in (scheme, host, port, path, prefix)):
+    if status != 303 and all(option is None for option in (scheme, host, port, path, prefix)):
         raise ValueError("a redirect that changes nothing would loop; give scheme, host, port, path or prefix")
     name = None
     if host is not None:

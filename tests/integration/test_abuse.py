@@ -198,7 +198,7 @@ def _send_until_cut(stream: Stream, size: int) -> None:
 def test_nothing_is_left_of_tunnels_that_are_abandoned(victim: Victim) -> None:
     """CONNECT and Upgrade, left by either side or by nobody."""
     connect = b"CONNECT evil:80 HTTP/1.1\r\nHost: evil:80\r\n\r\n"
-    upgrade = b"GET / HTTP/1.1\r\nHost: evil\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    upgrade = b"GET / HTTP/1.1\r\nHost: evil\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     pairs: list[tuple[Client, Stream]] = []
     for number in range(40):
         client = victim.client()
@@ -206,7 +206,7 @@ def test_nothing_is_left_of_tunnels_that_are_abandoned(victim: Victim) -> None:
         server = victim.upstream.accept()
         if not number % 2:
             server.request()
-            server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert client.head().status == (200 if number % 2 else 101)
         client.send(b"hi")
         assert server.read_exactly(2) == b"hi"

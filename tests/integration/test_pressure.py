@@ -138,10 +138,10 @@ def test_a_tunnel_waits_for_its_slower_end(
             client.send(f"CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             server = upstream.accept()
         else:
-            client.get("/", host=host, fields="Connection: upgrade\r\nUpgrade: x\r\n")
+            client.get("/", host=host, fields="Connection: upgrade\r\nUpgrade: websocket\r\n")
             server = upstream.accept()
             server.request()
-            server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert client.head().status in (200, 101)
         before = proxy.memory_kib()
         source, sink = (server, client) if is_download else (client, server)
@@ -160,7 +160,7 @@ def test_a_tunnel_waits_for_its_slower_end(
 
 def test_bytes_behind_an_upgrade_wait_for_its_answer(client: Client, upstream: Upstream) -> None:
     """They go into the tunnel if there is one, and are the next request if there is none."""
-    fields = "Connection: upgrade\r\nUpgrade: x\r\n"
+    fields = "Connection: upgrade\r\nUpgrade: websocket\r\n"
     client.get("/", host=upstream.authority, fields=fields)
     client.get("/next", host=upstream.authority)
     server = upstream.accept()
@@ -172,7 +172,7 @@ def test_bytes_behind_an_upgrade_wait_for_its_answer(client: Client, upstream: U
     client.get("/", host=upstream.authority, fields=fields)
     client.send(b"early bytes")
     server.request()
-    server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello")
+    server.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
     assert client.head().status == 101
     assert client.read_exactly(5) == b"hello"
     assert server.read_exactly(11) == b"early bytes"

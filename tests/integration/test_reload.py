@@ -154,6 +154,22 @@ def test_a_bad_file_changes_nothing_and_is_told_everywhere(tmp_path: Path, v1: O
         eventually(lambda: sidecar.metric("sidecar_config_last_reload_successful") == 1, "the metric to heal")
 
 
+def test_a_warning_is_told_everywhere_and_the_file_is_live(tmp_path: Path, v1: Origin) -> None:
+    """The reply, the log and `/config` say it; the new configuration serves."""
+    with running_sidecar(tmp_path, outbound(v1)) as sidecar:
+        looped = "  routes: [{match: {path: /again}, redirect: {status: 303}}]\n"
+        sidecar.rewrite(outbound(v1).replace("outbound:\n", "outbound:\n" + looped, 1))
+        report = sidecar.admin("/reload", method="POST")
+        assert (report.status, report.json()["problems"]) == (200, [])
+        (warning,) = report.json()["warnings"]
+        assert "warning: outbound.routes[0].redirect: leads to itself" in warning
+        assert sidecar.admin("/config").json()["last_load"]["warnings"] == [warning]
+        assert "config_warning" in sidecar.stderr()
+        assert who(sidecar) == "v1"
+        answer = sidecar.outbound("/again?a=b", host="svc", method="POST")
+        assert (answer.status, answer.headers["location"]) == (303, "/again?a=b")
+
+
 def test_a_file_that_went_missing_changes_nothing(tmp_path: Path, v1: Origin) -> None:
     """An editor's moment without a file is no event; asking for a reload then says what is wrong."""
     with running_sidecar(tmp_path, outbound(v1)) as sidecar:

@@ -54,11 +54,13 @@ from sidecar.upstream.limits.retry_budget import DEFAULT_BUDGET, RetryBudgetSpec
 from sidecar.upstream.passthrough import Passthrough
 from sidecar.upstream.retry import RetryPolicy
 
+DEFAULT_UPGRADES = frozenset((b"websocket",))
 _MAX_READ_BYTES = 256 * 1024
 _MAX_EXPOSED_BYTES = 16 * 1024
 _NOISE = re.compile(
     rb"(?<=\r\n)(?:traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]|x-request-id: [0-9a-f-]{16,36}"
-    rb"|x-forwarded-proto: http|via: 1\.[01] sidecar)\r\n"
+    rb"|x-forwarded-proto: http|via: 1\.[01] sidecar"
+    rb"|date: [^\r\n]+)\r\n"
 )
 
 
@@ -352,9 +354,13 @@ class Peer:
 
     def take(self) -> bytes:
         """What came since it was last asked, without the noise."""
+        return _NOISE.sub(b"", self.take_raw())
+
+    def take_raw(self) -> bytes:
+        """What came since it was last asked."""
         writes = self.transport.writes[self._seen :]
         self._seen = len(self.transport.writes)
-        return _NOISE.sub(b"", b"".join(writes))
+        return b"".join(writes)
 
     def eof(self) -> None:
         """Half-close."""
@@ -515,6 +521,8 @@ class World:
     Args:
         endpoints: Of the upstream `web`, chosen in turn from the first on.
         timeout_s: Of the route to it.
+        upgrades: What a request may switch to at it.
+        drops_underscored: As the plan's sides.
         action: Another action than forwarding to `web`.
         retry, fault, rate_limit: Of the route.
         mirror: Makes the route's mirror of the upstream `shadow`, which has one endpoint, 10.9.9.9:80.
@@ -545,6 +553,8 @@ class World:
         outlier: OutlierSpec | None = None,
         shadow_breaker: BreakerSpec | None = None,
         policy: Policy = "round_robin",
+        upgrades: frozenset[bytes] = DEFAULT_UPGRADES,
+        drops_underscored: bool = False,
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -570,6 +580,7 @@ class World:
             fault=fault,
             mirror=None if mirror is None else mirror(self.shadow),
             rate_limit=rate_limit,
+            upgrades=upgrades,
         )
         route = Route("to-web", (make_match(hosts=["web"]),), action or forward, scope, response_edits)
         self.passthrough = Passthrough()
@@ -587,6 +598,7 @@ class World:
                 self.passthrough if is_passthrough else None,
                 passing if is_passthrough else None,
                 self.telemetry.scope(side, "", "", ""),
+                drops_underscored,
             )
             for side in Direction
         )

@@ -42,7 +42,7 @@ def test_valid_response_is_forwarded_the_same_however_cut(case: Case) -> None:
             assert [response.status for response in responses] == expected, how
             assert responses[-1].body == (b"" if body == "-" else unescape(body)), how
             assert responses[-1].is_complete, how
-            headers = [response.headers for response in responses]
+            headers = [{**response.headers, b"date": b""} for response in responses]  # ours, of this second
             reference = headers if reference is None else reference
             assert headers == reference, how
             assert world.recorded[-1].reason is None, how

@@ -48,7 +48,7 @@ from sidecar.config.values.addresses import (
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
 from sidecar.config.values.unsupported import Unsupported, UnsupportedWords
-from sidecar.config.values.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpstreamName
+from sidecar.config.values.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpgradeName, UpstreamName
 
 __all__ = [
     "AccessLog",
@@ -145,6 +145,10 @@ class Inbound(Model):
     )
     forwarded: Forwarded | None = setting(
         None, "Who is believed about the client's address; default: nobody, it is who connects."
+    )
+    upgrades: Annotated[list[UpgradeName], OneOrMany(may_be_empty=True)] = setting(
+        ["websocket"],
+        "Protocols that a request may switch to by `Upgrade`, where its route does not say; `[]`: none.",
     )
     routes: list[Route] = listing("What matches none of them goes to the app.")
 
@@ -253,6 +257,9 @@ class Limits(Model):
         65536, "Of a head, start line included; of requests and responses.", "64KiB"
     )
     max_headers: Annotated[int, integer(1, 10_000)] = setting(128, "Fields of a head.")
+    headers_with_underscores: Annotated[Literal["drop", "pass"], choice("drop", "pass")] = setting(
+        "pass", "Request fields with `_` in their name; `drop` where the app reads `_` as `-`, as CGI, WSGI and PHP do."
+    )
     max_connections: Annotated[int, integer(1, 1_000_000)] = setting(
         10_000, "Connections of clients, all listeners together."
     )
@@ -344,6 +351,9 @@ class Config(Model):
         None, "Where this sidecar is, such as `eu-west-1a`."
     )
     workers: Annotated[Workers, Unsupported("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
+    via: Annotated[Literal["on", "off"], choice("on", "off")] = setting(
+        "on", "Whether `Via` is added to what is forwarded; without it a request that runs in a circle is not noticed."
+    )
     limits: Limits = setting(Limits(), "What a peer may make grow.")
     drain: Drain = setting(Drain(), "The end of the process.")
     admin: Admin = setting(Admin(), "The administrative interface.")

@@ -21,6 +21,7 @@ from sidecar.config.values.words import (
     Regex,
     RouteName,
     Text,
+    UpgradeName,
     UpstreamName,
     UrlScheme,
 )
@@ -144,6 +145,9 @@ class Route(Model):
     fault: Annotated[Fault | None, Unsupported("route.fault")] = setting(None, "Failures on purpose.")
     rate_limit: Annotated[RateLimit | None, Unsupported("route.rate_limit")] = setting(
         None, "How often requests may take this route."
+    )
+    upgrades: Annotated[list[UpgradeName], OneOrMany(may_be_empty=True)] | None = setting(
+        None, "Protocols that a request may switch to by `Upgrade`; default: those of `inbound`, else `[websocket]`."
     )
     redirect: Redirect | None = setting(None, "Answer with a redirection.")
     respond: Respond | None = setting(None, "Answer with this response.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import re2
 
 from sidecar.config.values.base import Reads, expected, refused
+from sidecar.config.yaml.scalars import Spelled
 
 # RFC 9110, section 5.6.2: token = 1*tchar.
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -16,15 +17,16 @@ _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}")
 _UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COOKIE_NAME: Final = re.compile(r"[^\x00-\x20\x7f;=,\"]+")
+_ENCODED_END: Final = re.compile(r"%0[0aAdD]")
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 FIXED_HEADERS: Final = frozenset(
     {
-        "b3", "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate",
-        "proxy-authorization", "proxy-connection", "te", "traceparent", "tracestate", "trailer", "transfer-encoding",
-        "upgrade", "x-amzn-trace-id", "x-b3-flags", "x-b3-parentspanid", "x-b3-sampled", "x-b3-spanid",
-        "x-b3-traceid", "x-request-id",
+        "b3", "connection", "content-length", "content_length", "expect", "host", "http2-settings", "keep-alive",
+        "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "traceparent", "tracestate", "trailer",
+        "transfer-encoding", "transfer_encoding", "upgrade", "x-amzn-trace-id", "x-b3-flags", "x-b3-parentspanid",
+        "x-b3-sampled", "x-b3-spanid", "x-b3-traceid", "x-request-id",
     }
 )  # fmt: skip
 """
@@ -101,6 +103,22 @@ def parse_edited_header_name(written: object) -> str:
     raise refused(f"the header `{name}` cannot be edited", hint)
 
 
+def parse_upgrade(written: object) -> str:
+    """Read the name of a protocol that `Upgrade` may offer; returned in lower case."""
+    what = "a protocol such as `websocket`"
+    if not isinstance(written, str) or isinstance(written, Spelled):
+        raise expected(what)
+    name, slash, _ = written.lower().partition("/")
+    if slash and _TOKEN.fullmatch(name):
+        raise expected(f"{what}, without a version", f"`{name}` allows all of them")
+    if _TOKEN.fullmatch(name) is None:
+        raise expected(what)
+    if name in ("h2c", "http"):
+        hint = "HTTP/2 over TCP begins without it, and behind a switch requests would go by all routes and rules"
+        raise refused(f"an upgrade to `{name}` cannot be allowed", hint)
+    return name
+
+
 def parse_header_value(written: object) -> str:
     """Read a field value; sent as UTF-8."""
     if not isinstance(written, str):
@@ -168,6 +186,9 @@ def path(*, may_have_query: bool = False) -> Reads:
             raise refused("a path does not hold `?`", hint)
         if _BAD_PERCENT.search(written):
             raise refused("the path holds a `%` without two hexadecimal digits", "the character itself is `%25`")
+        if "\\" in written.partition("?")[0] or _ENCODED_END.search(written.partition("?")[0]):
+            hint = "requests for such a path are refused: servers read them in different ways"
+            raise refused("the path holds a backslash or an encoded NUL, CR or LF", hint)
         return str(written)
 
     return Reads(parse, {"type": "string", "pattern": "^/"})
@@ -191,6 +212,7 @@ Method = Annotated[str, Reads(parse_method, {"type": "string"})]
 HeaderName = Annotated[str, Reads(parse_header_name, {"type": "string"})]
 EditedHeaderName = Annotated[str, Reads(parse_edited_header_name, {"type": "string"})]
 HeaderValue = Annotated[str, Reads(parse_header_value, _TEXT_SCHEMA)]
+UpgradeName = Annotated[str, Reads(parse_upgrade, {"type": "string"})]
 CookieName = Annotated[str, Reads(parse_cookie_name, {"type": "string"})]
 ParameterName = Annotated[str, Reads(parse_parameter_name, {"type": "string"})]
 Regex = Annotated[str, Reads(parse_regex, {"type": "string", "minLength": 1})]

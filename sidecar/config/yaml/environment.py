@@ -2,7 +2,7 @@
 `${NAME}` and `${NAME:-default}` in values. *Cold, pure.*
 
 Values are replaced after YAML has been parsed, one scalar at a time, so what a variable contains can never become
-YAML. `$${` stands for `${`.
+YAML. `$${` stands for `${`. A default is text up to the next brace: references do not nest.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ class Environment:
             raise SubstitutionError(
                 "expected `${NAME}` or `${NAME:-default}`, found a `${` that is neither",
                 "write `$${` for a literal `${`",
+            )
+        if default is not None and "${" in default:
+            # It would end at the first brace, and what is behind that would silently stay in the value.
+            raise SubstitutionError(
+                f"expected text in the default of `{name}`, found another `${{`",
+                "a default cannot refer to a variable: let whoever starts the sidecar set this one",
             )
         value = self._variables.get(name)
         if default is not None and not value:

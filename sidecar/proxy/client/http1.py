@@ -291,9 +291,9 @@ class ClientConnection(BatchingWriter):
             course.walk(head, added, b"", True, NO_TRAILERS)
             return
         self._state = State.BODY
-        reader = self._reader
+        reader, plan = self._reader, self._live.plan
         try:
-            payload = reader.begin_body(head, self._live.plan.limits.max_header_bytes)
+            payload = reader.begin_body(head, plan.limits.max_header_bytes, plan.drops_underscored)
         except GrammarError as error:
             course.fail(errors.BAD_REQUEST_BODY, str(error))
             return

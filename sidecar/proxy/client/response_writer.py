@@ -7,14 +7,15 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http1.body import BodyReader, frame, frame_parts
-from sidecar.http1.forward import VIA, response_bytes
+from sidecar.http1.date import DATE
+from sidecar.http1.forward import response_bytes
 from sidecar.http1.reply import reply_bytes
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES, BatchingWriter
 
 # Rest of a request body that is read and dropped to keep a connection; more costs more than a new connection.
 MAX_DISCARD_BYTES: Final = 64 * 1024
-_TUNNEL_BEGINS: Final = b"HTTP/1.1 200 Connection established\r\n" + VIA + b"\r\n\r\n"
+_TUNNEL_BEGINS: Final = b"HTTP/1.1 200 Connection established\r\n%b\r\n\r\n"
 
 
 class Http1ResponseWriter:
@@ -42,14 +43,14 @@ class Http1ResponseWriter:
         """Whether the rest of the request's body is worth reading, to keep the connection."""
         return 0 < self._body.left <= MAX_DISCARD_BYTES
 
-    def send_informational(self, request: RequestHead, head: ResponseHead) -> None:
+    def send_informational(self, request: RequestHead, head: ResponseHead, fields: list[Field]) -> None:
         """
         Pass a 1xx response on.
 
         "A proxy MUST forward 1xx responses" (RFC 9110, 15.2), but for clients of HTTP/1.0, which know none.
         """
         if request.minor:
-            self._connection.write(response_bytes(head, head.fields, Framing.NONE, b""))
+            self._connection.write(response_bytes(head, fields, Framing.NONE, b""))
 
     def send_response(
         self,
@@ -123,10 +124,9 @@ class Http1ResponseWriter:
     def send_switch(self, head: ResponseHead | None, fields: list[Field], protocol: bytes, rest: bytes) -> None:
         """Tell the client that its tunnel stands, and what came of it already."""
         if head is None:
-            self._connection.write(_TUNNEL_BEGINS + rest)
+            self._connection.write(_TUNNEL_BEGINS % DATE.now().wire + rest)
         else:
-            switch = next((field.value for field in head.fields if field.name == b"upgrade"), protocol)
-            data = response_bytes(head, fields, Framing.NONE, b"upgrade\r\nupgrade: " + switch)
+            data = response_bytes(head, fields, Framing.NONE, b"upgrade\r\nupgrade: " + protocol)
             self._connection.write(data + rest)
 
     def send_tunnel(self, data: bytes) -> None:

@@ -21,13 +21,14 @@ from typing import Final
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange
-from sidecar.message import Field, Kind, RequestHead, ResponseHead
+from sidecar.http1.upgrade import offered, switched_to
+from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import Copy
 from sidecar.proxy.exchange.replies import explain
-from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, request_to_send, upgrade_of
+from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.origin import Origin
@@ -254,13 +255,15 @@ class Course:
             self._inject(abort_status)
             return
         self._response_edits = target.response_edits
-        self._upgrade = upgrade_of(head) if head.kinds & Kind.UPGRADE else b""
+        # An upgrade with a body is an ordinary request.
+        is_upgrade = head.kinds & Kind.UPGRADE and head.framing == Framing.NONE
+        self._upgrade = offered(head, action.upgrades) if is_upgrade else b""
         try:
             request = request_to_send(head, action, target, listener, self._origin.forwarded, added, self._upgrade)
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return
-        if payload or not is_complete:
+        if payload or trailers or not is_complete:
             request.begin(payload, is_complete, trailers)
         side = plan.sides[listener.direction]
         chooser: Chooser = target.upstream
@@ -351,7 +354,8 @@ class Course:
         if exchange is not None and exchange.head is not None:
             if head.status == 100 and forwarder is not None and not self._is_request_complete:
                 self._suspend(forwarder)
-            self._writer.send_informational(exchange.head, head)
+            fields = head.fields if self._response_edits is None else self._response_edits.apply_to_response(head)
+            self._writer.send_informational(exchange.head, head, fields)
 
     def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Pass the head on, and what there is of the body."""
@@ -366,7 +370,7 @@ class Course:
         if is_end:
             self._forwarder = None
             exchange.received_ns = exchange.first_byte_ns
-        fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
+        fields = head.fields if self._response_edits is None else self._response_edits.apply_to_response(head)
         self._writer.send_response(request, head, fields, payload, is_end, trailers)
         if is_end:
             self._finish(len(payload) > MUCH_BYTES)
@@ -426,7 +430,8 @@ class Course:
         """The exchange becomes a tunnel."""
         exchange = self.exchange
         assert exchange is not None
-        if head is not None and not self._upgrade:
+        protocol = switched_to(head, self._upgrade) if head is not None and self._upgrade else b""
+        if head is not None and not protocol:
             self.fail(errors.BAD_RESPONSE, "101 that nobody asked for")
             return
         exchange.first_byte_ns = clock.monotonic_ns()
@@ -438,8 +443,8 @@ class Course:
         stream.open_tunnel(tunnel)
         fields: list[Field] = []
         if head is not None:
-            fields = head.fields if self._response_edits is None else self._response_edits.apply(head.fields)
-        self._writer.send_switch(head, fields, self._upgrade, rest)
+            fields = head.fields if self._response_edits is None else self._response_edits.apply_to_response(head)
+        self._writer.send_switch(head, fields, protocol, rest)
         self._client.on_switched()
 
     def on_tunnel_ended(self) -> None:

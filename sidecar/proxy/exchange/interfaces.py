@@ -39,8 +39,8 @@ class ResponseWriter(Protocol):
     `send_response` or `send_reply` comes once, unless the client's side is reset; then `send_payload` until `is_end`.
     """
 
-    def send_informational(self, request: RequestHead, head: ResponseHead) -> None:
-        """A 1xx response other than 101 to this request."""
+    def send_informational(self, request: RequestHead, head: ResponseHead, fields: list[Field]) -> None:
+        """A 1xx response other than 101 to this request, with these fields in place of its own."""
 
     def send_response(
         self,

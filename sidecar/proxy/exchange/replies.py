@@ -11,7 +11,9 @@ import json
 
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
+from sidecar.http1.date import DATE
 from sidecar.http1.grammar import make_field
+from sidecar.http1.max_forwards import ALLOWED
 from sidecar.message import Field
 from sidecar.proxy.exchange.policies import retry_after
 
@@ -49,8 +51,9 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[list[Field], bytes]:
             b"proxy-status", b'sidecar; error=%b; details="%b"' % (reason.proxy_error.encode(), reason.name.encode())
         ),
     ]
+    fields.append(DATE.now())
     if exchange.retry_after_s:
         fields.append(make_field(b"retry-after", retry_after(exchange.retry_after_s)))
     if reason.status == 405:
-        fields.append(make_field(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+        fields.append(make_field(b"allow", ALLOWED))
     return fields, json.dumps(said, ensure_ascii=True).encode() + b"\n"

@@ -11,9 +11,12 @@ from typing import Final
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
-from sidecar.http1.framing import connection_options
-from sidecar.http1.grammar import make_field
-from sidecar.message import Field, Framing, Kind, RequestHead
+from sidecar.http1.date import DATE
+from sidecar.http1.forward import VIA
+from sidecar.http1.framing import without_underscored
+from sidecar.http1.grammar import GrammarError, field_of, make_field
+from sidecar.http1.max_forwards import answer_here, hops_left, one_hop_fewer
+from sidecar.message import Field, Kind, RequestHead
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
 from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
@@ -22,7 +25,8 @@ from sidecar.upstream.passthrough import Passthrough
 
 # A chain of calls through this many sidecars is a request that runs in a circle.
 _MAX_HOPS: Final = 64
-_FORWARDED: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO
+_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE
+_REWRITTEN: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO | Kind.MAX_FORWARDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,11 @@ class ByAuthority:
 
 
 def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
-    """The first route that matches, or what becomes of a request that none matches."""
-    if head.kinds & Kind.VIA and _hops(head) > _MAX_HOPS:
-        return errors.LOOP
+    """The first route that matches, or what becomes of a request that none matches or that goes no further."""
+    if head.kinds & _UNUSUAL:
+        end = _before_routing(side, head)
+        if end is not None:
+            return end
     if head.method == b"CONNECT" and side.direction is Direction.INBOUND:
         return errors.METHOD_NOT_ALLOWED
     route = side.table.find(head, peer_ip)
@@ -56,24 +62,26 @@ def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
     return errors.NO_APP if side.direction is Direction.INBOUND else errors.NO_ROUTE
 
 
+def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
+    """What the fields that few requests have make of one: an answer that needs no route, or fewer fields."""
+    kinds = head.kinds
+    if kinds & Kind.VIA and _hops(head) > _MAX_HOPS:
+        return errors.LOOP
+    if kinds & Kind.UNDERSCORE and side.drops_underscored:
+        head.fields = without_underscored(head.fields)
+    if kinds & Kind.MAX_FORWARDS:
+        try:
+            left = hops_left(head)
+        except GrammarError:
+            return errors.BAD_REQUEST
+        if left == 0:
+            fields, body = answer_here(head)
+            return Route("", (), Respond(200, tuple(fields), body), side.unrouted)
+    return None
+
+
 def _hops(head: RequestHead) -> int:
     return sum(field.value.count(b"sidecar") for field in head.fields if field.kind & Kind.VIA)
-
-
-def upgrade_of(head: RequestHead) -> bytes:
-    """
-    The protocol that the request asks to switch to, or nothing (RFC 9110, 7.8).
-
-    `h2c` is not passed on: behind the switch requests would go by unseen, past routes and rules. An upgrade with a
-    body or over HTTP/1.0 is an ordinary request.
-    """
-    kinds = head.kinds
-    if not kinds & Kind.UPGRADE or not kinds & Kind.CONNECTION or head.framing != Framing.NONE or not head.minor:
-        return b""
-    if b"upgrade" not in connection_options(head.fields):
-        return b""
-    value = head.joined(b"upgrade") or b""
-    return b"" if b"h2c" in value.lower() else value
 
 
 def request_to_send(
@@ -91,17 +99,21 @@ def request_to_send(
     Args:
         forwarded: Lines that say who the client is, for requests that do not say so themselves.
         added: Lines of telemetry.
+        upgrade: What is offered on of the protocols that it asks to switch to, or nothing.
 
     Raises:
         ProtocolError: `REWRITE_INVALID`.
     """
-    fields = head.fields
+    fields, via = head.fields, VIA
+    if head.kinds & _REWRITTEN:
+        fields, forwarded = _forwarded(one_hop_fewer(head, fields), forwarded)
     edits = target.request_edits
-    kinds = head.kinds if edits is None else head.kinds | edits.kinds
     if edits is not None:
+        if edits.edits_forwarded:
+            fields = [*fields, *[field_of(line) for line in forwarded.split(b"\r\n")[:-1]]]
+            forwarded = b""
         fields = edits.apply(fields)
-    if kinds & _FORWARDED:
-        fields, forwarded = _forwarded(fields, forwarded)
+        via = edits.via
     host: bytes | None = None
     if listener.host is not None:
         host = listener.host
@@ -118,7 +130,7 @@ def request_to_send(
         except ValueError as error:
             raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
         host = new_host if new_host is not None else host
-    return UpstreamRequest(head, fields, path, host, forwarded + added, upgrade)
+    return UpstreamRequest(head, fields, path, host, forwarded + added + via[head.minor], upgrade)
 
 
 def _forwarded(fields: list[Field], forwarded: bytes) -> tuple[list[Field], bytes]:
@@ -156,6 +168,8 @@ def local_answer(route: Route, head: RequestHead) -> tuple[int, list[Field], byt
     else:
         assert isinstance(action, Respond)
         fields, body = list(action.fields), action.body
+    if all(field.name != b"date" for field in fields):
+        fields.append(DATE.now())
     if route.response_edits is not None:
         fields = route.response_edits.apply(fields)
     return action.status, fields, body

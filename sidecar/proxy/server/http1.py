@@ -346,7 +346,7 @@ class ServerConnection(BatchingWriter):
             self._keeps_alive = head.keep_alive
             self.state = State.BODY
             max_trailer_bytes = self._limits.max_header_bytes if self._limits is not None else 0
-            self._body.begin(framing, head.content_length, max_trailer_bytes)
+            self._body.begin(head, max_trailer_bytes)
             self._on_body_bytes(rest, head)
 
     def _on_body_bytes(self, data: bytes, head: ResponseHead | None = None) -> None:

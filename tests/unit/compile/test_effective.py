@@ -112,6 +112,21 @@ def test_a_timeout_whose_default_is_another_s_value_shows_that_and_its_line() ->
     assert setting(bare, "limits.client_idle_timeout") == (300.0, "default")
 
 
+def test_what_a_request_may_switch_to_says_whose_it_is() -> None:
+    """The route's own, that of `inbound`, or nobody's; the way to the app included."""
+    text = TEXT.replace('  app: "h:1"', '  app: "h:1"\n  upgrades: [tcp]\n  routes: [{timeout: 1s}, {upgrades: []}]')
+    routes = pages(text)[0]
+    inbound = [*routes["inbound"]["routes"], routes["inbound"]["unmatched"]]
+    assert [setting(entry["settings"], "upgrades") for entry in inbound] == [
+        (["tcp"], "f.yaml:5"), ([], "f.yaml:6"), (["tcp"], "f.yaml:5"),
+    ]  # fmt: skip
+    assert setting(routes["inbound"]["settings"], "upgrades") == (["tcp"], "f.yaml:5")
+    for entry in (routes["outbound"]["routes"][1], routes["outbound"]["routes"][3]):
+        assert setting(entry["settings"], "upgrades") == (["websocket"], "default")
+    assert setting(pages("via: off" + TEXT)[0]["settings"], "via") == ("off", "f.yaml:1")
+    assert setting(pages()[0]["settings"], "via") == ("on", "default")
+
+
 def test_values_of_an_upstream_name_their_line() -> None:
     """And those of the app, which the file has no section for."""
     upstreams = pages()[1]
@@ -138,7 +153,7 @@ def test_every_timeout_of_the_documentation_is_shown() -> None:
     routes, upstreams = pages()
     shown = {*routes["settings"], *routes["outbound"]["routes"][0]["settings"], *upstreams["a"]["settings"]}
     assert shown >= {
-        "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "timeout",
+        "limits.header_timeout", "limits.idle_timeout", "drain.timeout", "drain.delay", "via", "timeout",
         "retry.per_try_timeout", "connect_timeout", "idle_timeout", "max_age", "circuit_breaker.pending_timeout",
         "limits.client_idle_timeout", "limits.stream_idle_timeout", "limits.tunnel_idle_timeout",
     }  # fmt: skip

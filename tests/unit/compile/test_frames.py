@@ -30,6 +30,7 @@ HEADER = Header(
         WantedListener("admin", "[::1]:2", None, (), 1, 1, ""),
     ),
     workers=4,
+    warnings=("f:1:1: warning: x", "f:2:1: warning: y"),
 )
 
 
@@ -49,7 +50,7 @@ def read_all(raw: bytes) -> list[bytes]:
 
 
 def test_a_header_is_read_as_it_was_written() -> None:
-    """Listeners, workers and digest included."""
+    """Listeners, workers, warnings and digest included."""
     assert read_header(HEADER.to_frame()) == HEADER
     assert HEADER.config_hash == "ab" * 6
 

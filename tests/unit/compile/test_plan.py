@@ -11,10 +11,11 @@ from sidecar.compile.listener_spec import Role
 from sidecar.compile.time_slices import in_slices
 from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
+from sidecar.http1.forward import NO_VIA, VIA
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
 from sidecar.proxy.exchange.steps import find_route
-from sidecar.proxy.plan import Plan
+from sidecar.proxy.plan import Plan, Side
 from sidecar.routing.actions import Forward, Respond, Route
 from sidecar.telemetry.recorder import TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -267,3 +268,67 @@ def test_compiling_gives_way_to_traffic() -> None:
         return turns
 
     assert asyncio.run(run()) > 3
+
+
+def upgrades_of(side: Side, host: bytes, path: bytes = b"/") -> frozenset[bytes]:
+    head = RequestHead(b"GET", path, None, 1)
+    head.host = host
+    route = side.table.find(head, "192.0.2.1") or side.fallback or side.passthrough_route
+    assert route is not None
+    assert isinstance(route.action, Forward)
+    return route.action.upgrades
+
+
+def test_what_a_request_may_switch_to_is_the_routes_or_inbounds() -> None:
+    """A route's own, else that of `inbound` for inbound; WebSocket where nobody says, implicit routes included."""
+    text = """
+service: shop
+inbound:
+  app: 127.0.0.1:8080
+  upgrades: [TCP, spdy]
+  routes:
+    - {match: {path: /none}, upgrades: []}
+    - {match: {path: /own}, upgrades: WebSocket}
+    - {match: {path: /theirs}}
+outbound:
+  unmatched: passthrough
+  routes:
+    - {match: {host: api, path: /exec}, to: api, upgrades: [tcp, websocket]}
+    - {match: {host: api, path: /more}, to: api}
+upstreams: {api: {endpoints: ["10.0.0.1:80"]}}
+"""
+    inbound, outbound = compiled(text).plan.sides
+    websocket = frozenset((b"websocket",))
+    assert upgrades_of(inbound, b"x", b"/none") == frozenset()
+    assert upgrades_of(inbound, b"x", b"/own") == websocket
+    assert upgrades_of(inbound, b"x", b"/theirs") == upgrades_of(inbound, b"x", b"/other") == {b"tcp", b"spdy"}
+    assert upgrades_of(outbound, b"api", b"/exec") == {b"tcp", b"websocket"}
+    assert upgrades_of(outbound, b"api", b"/more") == upgrades_of(outbound, b"api") == websocket
+    assert upgrades_of(outbound, b"elsewhere") == websocket
+
+
+@pytest.mark.parametrize(("written", "via"), [("", VIA), ("via: on\n", VIA), ("via: off\n", NO_VIA)])
+def test_via_is_on_or_off_for_every_target(written: str, via: tuple[bytes, bytes]) -> None:
+    """Of routes of the file, of implicit ones, of the app and of what is passed through; edited or not."""
+    text = """
+service: shop
+inbound: {app: 127.0.0.1:8080}
+outbound:
+  unmatched: passthrough
+  routes:
+    - match: {host: api, path: /edited}
+      to: [{upstream: api, request_headers: {set: {x-a: "1"}}}]
+      response_headers: {remove: [x-b]}
+    - {match: {host: api, path: /plain}, to: api}
+upstreams: {api: {endpoints: ["10.0.0.1:80"]}}
+"""
+    plan = compiled(text + written).plan
+    routes = [route for side in plan.sides for route in (*side.table.routes, side.fallback, side.passthrough_route)]
+    targets = [
+        target for route in routes if route and isinstance(route.action, Forward) for target in route.action.targets
+    ]
+    assert len(targets) == 5
+    for target in targets:
+        for edits in (target.request_edits, target.response_edits):
+            assert (VIA if edits is None else edits.via) == via
+            assert edits is None or edits.sets or edits.removes or via == NO_VIA

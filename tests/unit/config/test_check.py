@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config.load import load_text
+from sidecar.config.load import load_source, load_text
 from sidecar.config.problems import ConfigError
+from sidecar.config.source import make_source
 from sidecar.config.values import unsupported
 
 
@@ -114,7 +115,9 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          'found "200"; remove the quotes'),
         (route("respond: {body: x}"), f"f:3:23: {R}.respond: the key `status` is missing"),
         (route("redirect: {}"), f"f:3:33: {R}.redirect: expected `scheme`, `host`, `port`, `path` or `prefix`, "
-         "found none; it would lead to itself"),
+         "found none; it would lead to itself; only 303, which is followed by GET, may stand alone"),
+        (route("redirect: {status: 302}"), f"f:3:33: {R}.redirect: expected `scheme`, `host`, `port`, `path` or `prefix`, "
+         "found none; it would lead to itself; only 303, which is followed by GET, may stand alone"),
         (route("redirect: {path: /a, status: 304}"), f"f:3:52: {R}.redirect.status: expected 301, 302, 303, 307 or 308, "
          "found 304"),
         (route("redirect: {path: /a, prefix: /b}, match: {path: {prefix: /c}}"), f"f:3:33: {R}.redirect: expected one "
@@ -348,3 +351,63 @@ def test_a_file_of_mistakes_is_told_in_bounded_time() -> None:
     routes = ", ".join("{to: u, timeout: 5}" for _ in range(2000))
     said = complaints(f"service: s\nupstreams: {{{upstreams}}}\noutbound: {{routes: [{routes}]}}")
     assert len(said) == 4000
+
+
+def warnings(routes: str) -> list[str]:
+    """What is said of a file with these outbound routes, which begin on line 4, and is no problem."""
+    text = f'service: s\nupstreams: {{a: {{endpoints: ["h:1"]}}}}\noutbound:\n  routes:\n{routes}'
+    source = make_source("f", text.encode())
+    return [str(warning) for warning in load_source(source, {}).warnings]
+
+
+SEE_OTHER = "    - {%sredirect: {status: 303}}\n"
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        SEE_OTHER % "match: {methods: [POST]}, ",
+        SEE_OTHER % "match: {path: /a, methods: [POST, PUT]}, ",
+        "    - {match: {methods: [GET]}, to: a}\n" + SEE_OTHER % "",
+        "    - {match: {path: /a}, to: a}\n" + SEE_OTHER % "match: {path: /a}, ",
+        "    - {match: {path: {prefix: /}}, to: a}\n" + SEE_OTHER % "match: {path: /a}, ",
+        "    - {match: {cookies: {seen: {present: true}}}, to: a}\n" + SEE_OTHER % "match: {path: /a}, ",
+        "    - {match: {path: /a}, redirect: {path: /b, status: 303}}\n",
+    ],
+)
+def test_a_303_alone_is_how_a_post_is_answered(routes: str) -> None:
+    """Its GET goes to another route: one behind it that it leaves the GET to, or one before it."""
+    assert warnings(routes) == []
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        SEE_OTHER % "",
+        SEE_OTHER % "match: {path: /a}, ",
+        SEE_OTHER % "match: [{path: /a, methods: [POST]}, {path: /b, methods: [GET, POST]}], ",
+        "    - {match: {path: /b}, to: a}\n" + SEE_OTHER % "match: {path: /a}, ",
+        "    - {match: {host: x}, to: a}\n" + SEE_OTHER % "match: {host: y}, ",
+        "    - {match: {methods: [POST]}, to: a}\n" + SEE_OTHER % "",
+    ],
+)
+def test_a_303_alone_that_takes_its_own_get_is_a_warning(routes: str) -> None:
+    """It is at its place, says what to do, and the file is used all the same."""
+    (warning,) = warnings(routes)
+    line = 3 + routes.count("\n") + 1
+    column = routes.splitlines()[-1].index("redirect: ") + len("redirect: ") + 1
+    index = routes.count("\n") - 1
+    assert warning == (
+        f"f:{line}:{column}: warning: outbound.routes[{index}].redirect: leads to itself: the GET that follows is answered by "
+        "this route again; give it `methods: [POST]`, or put a route that takes the GET before it"
+    )
+
+
+def test_a_match_on_a_field_that_is_dropped_is_a_warning() -> None:
+    """Only where names with `_` are dropped, and at the name."""
+    routes = "    - {match: {headers: {x_user: a, x-user: b}}, to: a}\n"
+    assert warnings(routes) == []
+    assert warnings(routes + "limits: {headers_with_underscores: drop}\n") == [
+        "f:5:26: warning: outbound.routes[0].match.headers.x_user: requests come here without `x_user`: "
+        "`limits.headers_with_underscores` is `drop`; spell it with `-`, or let such fields pass"
+    ]

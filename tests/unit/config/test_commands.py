@@ -100,7 +100,24 @@ def test_json_is_one_object_on_standard_output(tmp_path: pathlib.Path, text: str
     if code == 1:
         first = answer["problems"][0]
         assert (first["line"], first["column"], first["path"]) == (2, 23, "outbound.unmatched")
-        assert set(first) == {"file", "line", "column", "path", "message", "hint"}
+        assert set(first) == {"file", "line", "column", "path", "message", "hint", "severity"}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_warning_is_told_and_the_file_is_good(tmp_path: pathlib.Path, as_json: bool) -> None:
+    """Exit code 0; a line on standard error, or an object of the answer."""
+    path = tmp_path / "f.yaml"
+    path.write_text("service: s\noutbound: {routes: [{redirect: {status: 303}}]}\n")
+    result = CliRunner().invoke(check, [*(["--json"] if as_json else []), str(path)])
+    assert result.exit_code == 0
+    if as_json:
+        answer = json.loads(result.stdout)
+        assert (answer["ok"], answer["problems"], result.stderr) == (True, [], "")
+        (warning,) = answer["warnings"]
+        assert (warning["severity"], warning["line"], warning["path"]) == ("warning", 2, "outbound.routes[0].redirect")
+    else:
+        assert result.stderr.startswith(f"{path}:2:32: warning: outbound.routes[0].redirect: leads to itself")
+        assert result.stdout.startswith("ok: ")
 
 
 def test_schema_is_printed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.http1.body import ChunkedReader, encode_chunk, encode_end
-from sidecar.http1.grammar import VALUE, GrammarError
+from sidecar.http1.grammar import TOKEN, VALUE, GrammarError
 
 LIMIT = 1024
 
@@ -37,8 +37,8 @@ VALID = [
     (b"a\r\n0123456789\r\n000\r\n\r\n", b"0123456789", []),
     (b"0000005\r\nhello\r\n0\r\n\r\n", b"hello", []),
     (b"5;a=b\r\nhello\r\n0;x\r\n\r\n", b"hello", []),
-    (b'5 ;\ta="b;c" \r\nhello\r\n0\r\n\r\n', b"hello", []),
-    (b"5;\xff\r\nhello\r\n0\r\n\r\n", b"hello", []),
+    (b'5 ;\ta\t= "b;c"\r\nhello\r\n0\r\n\r\n', b"hello", []),
+    (b'5;a="\xff\\"\\\\";b\r\nhello\r\n0;c=d;e\r\n\r\n', b"hello", []),
     (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n", []),
     (b"7\r\n0\r\n\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n\r\n", []),
     (b"0\r\nX-Sum: 1\r\nx-b:2\r\n\r\n", b"", [b"X-Sum: 1", b"x-b:2"]),
@@ -83,6 +83,22 @@ def test_incomplete_body_waits(data: bytes, payload: bytes, trailers: list[bytes
         b"5;a\rb\r\nhello\r\n0\r\n\r\n",
         b"5;a\x00\r\n",
         b"5;\x7f\r\n",
+        b"5;\r\n",
+        b"5; \r\n",
+        b"5;a;\r\n",
+        b"5;;a\r\n",
+        b"5;a \r\n",
+        b"5;a=\r\n",
+        b"5;=b\r\n",
+        b"5;a=b=c\r\n",
+        b"5;a b\r\n",
+        b"5;\xff\r\n",
+        b'5;"a"\r\n',
+        b'5;a="\r\n',
+        b'5;a="b\r\n',
+        b'5;a="b"c\r\n',
+        b'5;a="b\\"\r\n',
+        b"5;a='b;c d'\r\n",
         b"5\r\nhelloX\r\n0\r\n\r\n",
         b"5\r\nhell\r\n0\r\n\r\n",
         b"5\r\nhello0\r\n\r\n",
@@ -125,15 +141,31 @@ def test_octets_of_a_chunk_size() -> None:
 
 
 def test_octets_of_an_extension() -> None:
-    """Over all 256 octets an extension holds what a field value may hold."""
-    good = set()
-    for octet in range(256):
-        try:
-            read(b"5;a%bb\r\n" % bytes([octet]))
-        except GrammarError:
-            continue
-        good.add(octet)
-    assert good == set(VALUE)
+    """Over all 256 octets: a name holds those of a token, a quoted value those of a field but for its own two."""
+
+    def accepted(template: bytes) -> set[int]:
+        good = set()
+        for octet in range(256):
+            try:
+                read(template % bytes([octet]))
+            except GrammarError:
+                continue
+            good.add(octet)
+        return good
+
+    assert accepted(b"5;%b\r\n") == set(TOKEN)
+    assert accepted(b"5;a=%b\r\n") == set(TOKEN)
+    assert accepted(b"5;a%bb\r\n") == set(TOKEN) | set(b";=")
+    assert accepted(b'5;a="%b"\r\n') == set(VALUE) - set(b'"\\')
+    assert accepted(b'5;a="\\%b"\r\n') == set(VALUE)
+
+
+@pytest.mark.parametrize("part", [b"a", b"a ", b" ", b";a", b'"', b"\\", b"=a", b"a=b;"])
+def test_no_extension_takes_long_to_refuse(part: bytes) -> None:
+    """A line as long as may be, of any repetition, is looked at once: there is nothing to go back to."""
+    for begin in (b"5;", b"5;a=", b'5;a="', b"5;a ="):
+        with pytest.raises(GrammarError):
+            read(begin + part * (4000 // len(part)) + b"\x00\r\n")
 
 
 @pytest.mark.parametrize(
@@ -150,11 +182,36 @@ def test_octets_of_an_extension() -> None:
         b"traceparent: x",
         b"Via: x",
         b"Expect: x",
+        b"Authorization: x",
+        b"Content-Type: x",
+        b"Content-Encoding: x",
+        b"Set-Cookie: x",
+        b"If-Match: x",
+        b"Cache-Control: x",
+        b"Trailer: x",
+        b"Location: x",
+        b"content_length: 5",
+        b"Transfer_Encoding: chunked",
     ],
 )
 def test_trailer_that_means_something_in_a_head_is_dropped(line: bytes) -> None:
-    """RFC 9110, 6.5.1: framing, routing and request modifiers cannot be sent behind the body."""
+    """RFC 9110, 6.5.1: framing, routing, credentials and modifiers cannot be sent behind the body."""
     assert read(b"0\r\nA: 1\r\n" + line + b"\r\nB: 2\r\n\r\n")[1] == [b"A: 1", b"B: 2"]
+
+
+def test_what_connection_names_goes_from_the_trailers_too() -> None:
+    """RFC 9110, 7.6.1: "any header or trailer field(s) ... with the same name as the connection-option"."""
+    reader = ChunkedReader(LIMIT, frozenset((b"x-a",)))
+    reader.feed(b"0\r\nX-A: 1\r\nx-b: 2\r\n\r\n")
+    assert reader.trailers == [b"x-b: 2"]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_names_with_underscores_pass_unless_they_are_to_be_dropped(drops: bool) -> None:
+    """As in heads; what `Connection` names goes in any case."""
+    reader = ChunkedReader(LIMIT, frozenset((b"x_a",)), drops_underscored=drops)
+    reader.feed(b"0\r\nX_A: 1\r\nx_b: 2\r\nx-c: 3\r\n\r\n")
+    assert reader.trailers == ([b"x-c: 3"] if drops else [b"x_b: 2", b"x-c: 3"])
 
 
 def test_large_chunk_is_passed_on_as_it_comes() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from sidecar.http1.forward import request_bytes, response_bytes, status_line
+from sidecar import clock
+from sidecar.http1.date import http_date
+from sidecar.http1.forward import VIA, request_bytes, response_bytes, status_line
 from sidecar.http1.grammar import make_field
 from sidecar.http1.head import parse_request_head, parse_response_head
 from sidecar.message import Framing
 
+DATE_LINE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
+
 
 def forwarded(*lines: bytes, upgrade: bytes = b"", host: bytes | None = None, added: bytes = b"") -> list[bytes]:
     head = parse_request_head(b"\r\n".join(lines), 100)
-    data = request_bytes(head, head.fields, head.path, host, added, upgrade=upgrade)
+    data = request_bytes(head, head.fields, head.path, host, added + VIA[head.minor], upgrade=upgrade)
     assert data.endswith(b"\r\n\r\n")
     assert data.count(b"\r\n\r\n") == 1
     return data[:-4].split(b"\r\n")
@@ -37,6 +43,11 @@ class TestRequests:
         assert forwarded(b"GET / HTTP/1.1", b"Host: a", *hop) == [
             b"GET / HTTP/1.1", b"Host: a", b"via: 1.1 sidecar"
         ]  # fmt: skip
+
+    def test_look_alikes_of_framing_fields_stay(self) -> None:
+        """Who reads `_` as `-` would find a second framing; other names with `_` are the app's."""
+        lines = forwarded(b"POST / HTTP/1.1", b"Host: a", b"Content_Length: 5", b"transfer_ENCODING: x", b"X_Y: 1")
+        assert lines[1:] == [b"Host: a", b"X_Y: 1", b"via: 1.1 sidecar"]
 
     def test_nominated_fields_stay(self) -> None:
         """Fields that Connection names are for this hop, in any case and from every Connection field."""
@@ -100,15 +111,28 @@ class TestRequests:
         """An HTTP/1.0 request may have none."""
         assert forwarded(b"GET / HTTP/1.0") == [b"GET / HTTP/1.1", b"via: 1.0 sidecar"]
 
+    @pytest.mark.parametrize("lines", [[], [b"Host: a"]])
+    @pytest.mark.parametrize("added", [b"", b"x-a: 1\r\n"])
+    def test_nothing_is_added_that_is_not_given(self, lines: list[bytes], added: bytes) -> None:
+        """Without `Via` there is nothing of ours behind the last line."""
+        head = parse_request_head(b"\r\n".join([b"GET / HTTP/1.0", *lines]), 100)
+        data = request_bytes(head, head.fields, b"/", None, added)
+        assert data == b"\r\n".join([b"GET / HTTP/1.1", *lines, added + b"\r\n"])
+
+
+def undated(data: bytes) -> list[bytes]:
+    """The lines of a head, without the `Date` that a response without one gets, at the end."""
+    assert data.endswith(b"\r\n\r\n")
+    assert data.count(b"\r\n\r\n") == 1
+    lines = data[:-4].split(b"\r\n")
+    return lines[:-1] if DATE_LINE.fullmatch(lines[-1]) else lines
+
 
 def answered(
     *lines: bytes, framing: Framing = Framing.LENGTH, connection: bytes = b"", method: bytes = b"GET"
 ) -> list[bytes]:
     head = parse_response_head(b"\r\n".join(lines), 100, method)
-    data = response_bytes(head, head.fields, framing, connection)
-    assert data.endswith(b"\r\n\r\n")
-    assert data.count(b"\r\n\r\n") == 1
-    return data[:-4].split(b"\r\n")
+    return undated(response_bytes(head, head.fields, framing, connection))
 
 
 class TestResponses:
@@ -134,6 +158,11 @@ class TestResponses:
             b"Proxy-Connection: x", b"x-b: 2",
         )  # fmt: skip
         assert lines[1:] == [b"Content-Length: 0", b"x-b: 2", b"via: 1.1 sidecar"]
+
+    def test_look_alikes_of_framing_fields_stay(self) -> None:
+        """As in requests."""
+        lines = answered(b"HTTP/1.1 200 OK", b"Content_Length: 5", b"Content-Length: 0", b"transfer_encoding: chunked")
+        assert lines[1:] == [b"Content-Length: 0", b"via: 1.1 sidecar"]
 
     def test_set_cookie_and_content_length_survive_nomination(self) -> None:
         """The length that frames the body cannot be named away."""
@@ -164,16 +193,54 @@ class TestResponses:
         data = response_bytes(head, [*head.fields, make_field(b"x-by", b"canary")], Framing.NONE, b"")
         assert b"\r\nx-by: canary\r\n" in data
 
+    def test_nothing_is_added_to_edited_fields(self) -> None:
+        """Neither `Via` nor `Date`: whoever edited them had them before its eyes."""
+        for lines in ([b"a: 1"], []):
+            head = parse_response_head(b"\r\n".join([b"HTTP/1.1 200 OK", *lines]), 100, b"HEAD")
+            data = response_bytes(head, list(head.fields), Framing.NONE, b"")
+            assert data == b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"", b""])
+
     def test_the_memory_of_a_head_is_for_what_is_not_edited_added_or_framed_anew(self) -> None:
         """Asked in any order, each form is its own."""
-        head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\na: 1", 100, b"GET")
-        plain = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\na: 1\r\nvia: 1.1 sidecar\r\n"
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\na: 1", 100, b"GET")
+        plain = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\na: 1\r\nvia: 1.1 sidecar\r\n"
         for _ in range(2):
             assert response_bytes(head, head.fields, Framing.LENGTH, b"") == plain + b"\r\n"
             assert response_bytes(head, head.fields, Framing.LENGTH, b"close") == plain + b"connection: close\r\n\r\n"
             edited = response_bytes(head, [*head.fields, make_field(b"b", b"2")], Framing.LENGTH, b"")
-            assert edited == plain.replace(b"\r\na: 1", b"\r\na: 1\r\nb: 2") + b"\r\n"
+            assert edited == plain.replace(b"\r\nvia: 1.1 sidecar", b"\r\nb: 2") + b"\r\n"
             assert b"transfer-encoding" in response_bytes(head, head.fields, Framing.CHUNKED, b"")
+
+
+class TestDate:
+    """RFC 9110, 6.6.1: who forwards a response without `Date` adds it."""
+
+    def date_of(self, data: bytes) -> list[bytes]:
+        return [line for line in data[:-4].split(b"\r\n") if line.lower().startswith(b"date:")]
+
+    def test_a_response_keeps_its_own(self) -> None:
+        """Byte for byte, and nothing is added; from memory too."""
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\nDate: yesterday\r\nContent-Length: 5", 100, b"GET")
+        for _ in range(2):
+            assert self.date_of(response_bytes(head, head.fields, Framing.LENGTH, b"")) == [b"Date: yesterday"]
+
+    @pytest.mark.parametrize("connection", [b"", b"close"])
+    def test_a_response_without_one_gets_this_seconds(self, connection: bytes) -> None:
+        """Whole and once; what is remembered of the head ends before it, so that it is another each second."""
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5", 100, b"GET")
+        for _ in range(3):
+            seconds = clock.wall_ns(clock.monotonic_ns()) // 10**9
+            data = response_bytes(head, head.fields, Framing.LENGTH, connection)
+            assert self.date_of(data)[0] in [b"date: " + http_date(seconds + late) for late in range(30)]
+            assert len(parse_response_head(data[:-4], 100, b"GET").fields) == (4 if connection else 3)
+        assert not head.wire
+        assert b"date" not in head.undated_wire
+
+    @pytest.mark.parametrize("status", [100, 103])
+    def test_an_interim_response_needs_none(self, status: int) -> None:
+        """An origin server only MAY send it there."""
+        head = parse_response_head(b"HTTP/1.1 %d x" % status, 100, b"GET")
+        assert not self.date_of(response_bytes(head, head.fields, Framing.NONE, b""))
 
 
 def test_status_line_memory_is_bounded() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.http1.grammar import VALUE, keep_alive_timeout
+from sidecar.http1.framing import nominated, without_underscored
+from sidecar.http1.grammar import VALUE, field_of, keep_alive_timeout
 from sidecar.http1.head import parse_request_head, parse_response_head
-from sidecar.message import Framing
+from sidecar.message import Framing, Kind
 
 NONE, LENGTH, CHUNKED, CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
 
@@ -28,10 +29,11 @@ def frame_of_request(lines: list[bytes], method: bytes = b"POST", version: bytes
         ([], (NONE, 0)),
         ([b"Content-Length: 0"], (NONE, 0)),
         ([b"Content-Length: 5"], (LENGTH, 5)),
-        ([b"Content-Length: 0005"], (LENGTH, 5)),
-        ([b"content-LENGTH:\t5 "], (LENGTH, 5)),
+        ([b"content-LENGTH:5"], (LENGTH, 5)),
         ([b"Transfer-Encoding: chunked"], (CHUNKED, 0)),
-        ([b"transfer-encoding:\tChunKED\t"], (CHUNKED, 0)),
+        ([b"transfer-encoding:ChunKED"], (CHUNKED, 0)),
+        ([b"Content_Length: 7", b"Content-Length: 5"], (LENGTH, 5)),
+        ([b"TRANSFER_ENCODING: chunked", b"content_length: x"], (NONE, 0)),
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"HEAD", b"PURGE"])
@@ -73,6 +75,15 @@ BAD, CODING = errors.BAD_REQUEST, errors.UNSUPPORTED_CODING
         ([b"Transfer-Encoding: gzip, chunked"], CODING),
         ([b"Transfer-Encoding: identity, chunked"], CODING),
         ([b"Transfer-Encoding : chunked"], BAD),
+        ([b"Content-Length: 05"], BAD),
+        ([b"Content-Length: 00"], BAD),
+        ([b"Content-Length:  5"], BAD),
+        ([b"Content-Length:\t5"], BAD),
+        ([b"Content-Length: 5 "], BAD),
+        ([b"Content-Length:5\t"], BAD),
+        ([b"Transfer-Encoding:\tchunked"], BAD),
+        ([b"Transfer-Encoding:  chunked"], BAD),
+        ([b"Transfer-Encoding: chunked "], BAD),
     ],
 )
 def test_ambiguous_framing_of_requests_is_refused(lines: list[bytes], reason: Reason) -> None:
@@ -82,6 +93,54 @@ def test_ambiguous_framing_of_requests_is_refused(lines: list[bytes], reason: Re
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"Content-Length: 05", b"Content-Length: 00", b"Content-Length:  5", b"Content-Length: 5 ", b"Content-Length:\t5",
+     b"Transfer-Encoding:\tchunked", b"Transfer-Encoding: chunked "],
+)  # fmt: skip
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_padded_framing_of_responses_is_refused(line: bytes, method: bytes) -> None:
+    """A server's framing is held to the same spelling as a client's, whether a body follows or not."""
+    with pytest.raises(ProtocolError) as caught:
+        parse_response_head(b"HTTP/1.1 200 OK\r\n" + line, 100, method)
+    assert caught.value.reason is errors.BAD_RESPONSE
+
+
+def test_look_alikes_frame_no_response() -> None:
+    """What only looks like a length when `_` is read as `-` says nothing about the body."""
+    lines = b"HTTP/1.1 200 OK\r\nContent_Length: 7\r\nTransfer_Encoding: chunked\r\nContent-Length: 5"
+    head = parse_response_head(lines, 100, b"GET")
+    assert (head.framing, head.content_length) == (LENGTH, 5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ([b"Connection: close, Keep-Alive"], set()),
+        ([b"Connection: X-A", b"a: 1", b"Connection: close, x-b"], {b"x-a", b"x-b"}),
+        ([b"Connection: authorization, x-a"], {b"x-a"}),
+        ([b"Connection: x_c", b"X_C: 1"], {b"x_c"}),
+        ([], set()),
+    ],
+)
+def test_what_connection_names_leaves_the_head(lines: list[bytes], names: set[bytes]) -> None:
+    """RFC 9110, 7.6.1: from every field, in any case, also when it stands before; requests and responses alike."""
+    rest = [b"x-a: 1", *lines, b"X-B: 2", b"Authorization: 3"]
+    request = parse_request_head(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *rest]), 100)
+    response = parse_response_head(b"\r\n".join([b"HTTP/1.1 200 OK", *rest]), 100, b"GET")
+    for fields in (request.fields, response.fields):
+        assert {field.name for field in map(field_of, rest)} - {field.name for field in fields} == names
+        assert nominated(fields) == names
+
+
+def test_names_with_underscores_can_be_left_out() -> None:
+    """All of them, and the kinds of the head say whether to look."""
+    head = parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\nX_A: 1\r\nx-b: 2\r\nX_Forwarded_For: 3", 100)
+    assert head.kinds & Kind.UNDERSCORE
+    assert [field.name for field in without_underscored(head.fields)] == [b"host", b"x-b"]
+    assert not parse_request_head(b"GET / HTTP/1.1\r\nHost: a_b\r\nx-b: _", 100).kinds & Kind.UNDERSCORE
+
+
 def test_transfer_encoding_on_http_1_0_is_refused() -> None:
     """RFC 9112, 6.1: such a message has faulty framing."""
     with pytest.raises(ProtocolError):
@@ -89,11 +148,17 @@ def test_transfer_encoding_on_http_1_0_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", [b"CONNECT", b"TRACE"])
-@pytest.mark.parametrize("line", [b"Content-Length: 1", b"Transfer-Encoding: chunked", b"Content-Length: 0"])
+@pytest.mark.parametrize("line", [b"Content-Length: 1", b"Transfer-Encoding: chunked"])
 def test_connect_and_trace_have_no_body(method: bytes, line: bytes) -> None:
     """RFC 9110, 9.3.6 and 9.3.8."""
     with pytest.raises(ProtocolError):
         frame_of_request([line], method)
+
+
+@pytest.mark.parametrize("method", [b"CONNECT", b"TRACE"])
+def test_connect_and_trace_may_say_that_they_have_no_body(method: bytes) -> None:
+    """A length of 0 is no content, which is all that the RFC asks of them; some libraries always state one."""
+    assert frame_of_request([b"Content-Length: 0"], method) == (NONE, 0)
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ class TestRequests:
         """It is in flight as long as it is open."""
         world = make_world(breaker=BreakerSpec(max_requests=1))
         client = world.client()
-        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         server = world.accept()
-        _ = server >> b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        _ = server >> b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         world.advance(10)
         (other,) = asking(world, 1)
         assert status_of(other) == 503

@@ -175,9 +175,9 @@ class TestTime:
         """From the switch on."""
         world = make_world(retry=replace(AT_ONCE, per_try_timeout_s=1.0))
         client = world.client()
-        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         server = world.accept()
-        _ = server >> b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        _ = server >> b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         world.advance(60)
         _ = server >> b"hello"
         assert client.received.endswith(b"hello")

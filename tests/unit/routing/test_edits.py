@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.http1.forward import NO_VIA, VIA
 from sidecar.http1.grammar import field_of
+from sidecar.http1.head import parse_response_head
 from sidecar.message import Field, Kind
-from sidecar.routing.edits import HeaderEdits, can_edit, header_edits, merge_edits
+from sidecar.routing.edits import HeaderEdits, can_edit, header_edits, merge_edits, without_via
+
+OURS = b"via: 1.1 sidecar"
 
 
 def fields_of(*lines: bytes) -> list[Field]:
@@ -140,3 +144,65 @@ def test_edits_are_equal_when_they_do_the_same() -> None:
     assert edits_of(sets={"x": "1", "y": "2"}) == edits_of(sets={"y": "2", "x": "1"})
     assert edits_of(sets={"x": "1"}) != edits_of(sets={"x": "2"})
     assert len({edits_of(removes=["x"]), edits_of(removes=["X"])}) == 1
+
+
+class TestWhatTheProxyAdds:
+    """Edits have the last word over lines of the proxy's own."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "via"),
+        [
+            ({"sets": {"x-a": "1"}}, [b"via: 1.0 before", OURS]),
+            ({"removes": ["Via"]}, []),
+            ({"sets": {"via": "1.1 theirs"}}, [b"via: 1.1 theirs"]),
+            ({"adds": {"via": "1.1 theirs"}}, [b"via: 1.0 before", OURS, b"via: 1.1 theirs"]),
+        ],
+    )
+    def test_via(self, arguments: dict[str, object], via: list[bytes]) -> None:
+        """In requests ours is a line beside the edited fields, in responses one of them."""
+        edits = edits_of(**arguments)
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\nvia: 1.0 before", 100, b"GET")
+        assert [field.wire for field in edits.apply_to_response(head) if field.name == b"via"] == via
+        assert (edits.via == VIA) == (OURS in via)
+        assert (edits.via == NO_VIA) == (OURS not in via)
+
+    @pytest.mark.parametrize(
+        ("arguments", "received", "dates"),
+        [
+            ({"sets": {"x-a": "1"}}, b"x: 1", 1),
+            ({"sets": {"x-a": "1"}}, b"Date: then", [b"Date: then"]),
+            ({"removes": ["Date"]}, b"x: 1", []),
+            ({"removes": ["Date"]}, b"Date: then", []),
+            ({"sets": {"date": "now"}}, b"x: 1", [b"date: now"]),
+        ],
+    )
+    def test_date(self, arguments: dict[str, object], received: bytes, dates: list[bytes] | int) -> None:
+        """A response that lacks it gets it, and then it can be edited as if it had come."""
+        head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + received, 100, b"GET")
+        found = [field.wire for field in edits_of(**arguments).apply_to_response(head) if field.name == b"date"]
+        assert (len(found) if isinstance(dates, int) else found) == dates
+
+    @pytest.mark.parametrize(
+        ("arguments", "edits_forwarded"),
+        [
+            ({"removes": ["X-Forwarded-For"]}, True),
+            ({"sets": {"x-forwarded-proto": "https"}}, True),
+            ({"adds": {"x-forwarded-for": "5.6.7.8"}}, True),
+            ({"removes": ["x-forwarded-host"], "sets": {"forwarded": "x"}}, False),
+        ],
+    )
+    def test_forwarding_fields(self, arguments: dict[str, object], edits_forwarded: bool) -> None:
+        """Whether these edits must see those of ours."""
+        assert edits_of(**arguments).edits_forwarded is edits_forwarded
+
+    def test_a_configuration_without_via_is_in_all_edits(self) -> None:
+        """Also where there was nothing to edit, and after merging; the fields are a new list all the same."""
+        alone = without_via(None)
+        assert alone.via == NO_VIA
+        assert alone.apply(fields := fields_of(b"a: 1")) == fields
+        assert alone.apply(fields) is not fields
+        assert without_via(edits_of(adds={"x-a": "1"})).via == NO_VIA
+        merged = merge_edits(without_via(edits_of(adds={"x-a": "1"})), edits_of(removes=["x-b"]))
+        assert merged is not None
+        assert merged.via == NO_VIA
+        assert without_via(edits_of(removes=["x-b"])) != edits_of(removes=["x-b"])

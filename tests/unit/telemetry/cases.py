@@ -59,8 +59,8 @@ class Told:
 
 
 def request(*fields: bytes, line: bytes = b"GET /v1?a=b HTTP/1.1", host: bytes = b"shop:8080") -> RequestHead:
-    """A head as the parser makes it."""
-    return parse_request_head(b"\r\n".join((line, b"Host: " + host, *fields)), 100)
+    """A head as the parser makes it; without a host for HTTP/1.0 only."""
+    return parse_request_head(b"\r\n".join((line, *([b"Host: " + host] if host else []), *fields)), 100)
 
 
 def over(

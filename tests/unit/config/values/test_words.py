@@ -16,6 +16,7 @@ from sidecar.config.values.words import (
     parse_header_value,
     parse_method,
     parse_regex,
+    parse_upgrade,
     path,
 )
 from sidecar.http1 import grammar
@@ -118,11 +119,24 @@ def test_paths_are_those_of_the_router(written: str) -> None:
     assert path_matcher("prefix", written).kind == "prefix"
 
 
-@pytest.mark.parametrize("written", ["", "*", "v1", "/a?b", "/a#b", "/100%", "/%g0", None, []])
+@pytest.mark.parametrize("written", ["", "*", "v1", "/a?b", "/a#b", "/1%", "/%g0", "/%00", "/a%0D", "/a\\b", None, []])
 def test_other_paths_are_refused(written: object) -> None:
-    """Relative paths, queries, fragments and broken encodings."""
+    """Relative paths, queries, fragments, broken encodings, and what no request can have."""
     with pytest.raises(PydanticCustomError):
         path().parse(written)
+
+
+@pytest.mark.parametrize(("written", "name"), [("websocket", "websocket"), ("TCP", "tcp"), ("spdy", "spdy")])
+def test_protocols_are_named_without_versions(written: str, name: str) -> None:
+    """In any case."""
+    assert parse_upgrade(written) == name
+
+
+@pytest.mark.parametrize("written", ["", "a b", "websocket/13", "h2c", "H2C", "HTTP/2.0", "http", "a,b", None, True])
+def test_protocols_that_hide_requests_cannot_be_switched_to(written: object) -> None:
+    """And what is no name of one."""
+    with pytest.raises(PydanticCustomError):
+        parse_upgrade(written)
 
 
 def test_a_redirects_path_may_have_a_query() -> None:

@@ -34,6 +34,15 @@ def test_what_cannot_be_replaced_is_refused(text: str) -> None:
         Environment({"A": "a", "SURROGATE": "\udcff"}).substitute(text)
 
 
+@pytest.mark.parametrize("name", ["A", "NONE", "EMPTY"])
+@pytest.mark.parametrize("default", ["${B:-zz}", "x${B}", "${", "$${B}", "${NONE:-${B:-zz}}"])
+def test_a_default_that_holds_a_reference_is_refused(name: str, default: str) -> None:
+    """Whether it is needed or not: a default ends at the first brace, so half of it would stay in the value."""
+    env = Environment({"A": "val", "EMPTY": "", "B": "b"})
+    with pytest.raises(SubstitutionError, match=f"in the default of `{name}`"):
+        env.substitute(f"x${{{name}:-{default}}}")
+
+
 def test_substituted_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many references to a large variable cannot make a small file fill the memory."""
     monkeypatch.setattr(environment, "MAX_SUBSTITUTED_CHARS", 10)

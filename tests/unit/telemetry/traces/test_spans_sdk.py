@@ -191,8 +191,8 @@ CASES = {
         {**CALL, "http.request.method": "_OTHER", "http.request.method_original": "PURGE"},
     ),
     "a call that names no host": Case(
-        request(host=b""), "GET canary",
-        {**CALL, "server.address": "recommendations.shop", "url.full": "http:///v1?a=b"},
+        request(line=b"GET /v1?a=b HTTP/1.0", host=b""), "GET canary",
+        {**CALL, "network.protocol.version": "1.0", "server.address": "recommendations.shop", "url.full": "http:///v1?a=b"},
     ),
     "a request": Case(request(), "GET canary", SERVED, IN),
     "a request in a trace": Case(request(*TRACED), "GET canary", SERVED, IN),
