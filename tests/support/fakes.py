@@ -598,7 +598,7 @@ class World:
                 self.passthrough if is_passthrough else None,
                 passing if is_passthrough else None,
                 self.telemetry.scope(side, "", "", ""),
-                drops_underscored,
+                drops_underscored=drops_underscored,
             )
             for side in Direction
         )

@@ -34,7 +34,7 @@ def test_a_variable_that_has_no_effect_is_a_warning(tmp_path: pathlib.Path, as_j
     assert result.exit_code == 0
     warnings = json.loads(result.stdout)["warnings"] if as_json else result.stderr.splitlines()
     assert len(warnings) == 1
-    assert "otlp_grpc_unsupported" in warnings[0]
+    assert "otlp_grpc_unsupported" in (warnings[0]["message"] if as_json else warnings[0])
 
 
 def test_problems_are_1_a_line_each_and_a_summary(tmp_path: pathlib.Path) -> None:
