@@ -8,7 +8,7 @@ Nothing here touches an event loop or keeps state; a running sidecar calls it in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidecar.config.check import Report, check
 from sidecar.config.model.root import Config
@@ -17,6 +17,7 @@ from sidecar.config.source import Source, decode
 from sidecar.config.validate import shape
 from sidecar.config.yaml.document import Node, parse
 from sidecar.config.yaml.places import Location, locate
+from sidecar.config.yaml.secret_files import SecretFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class Loaded:
         config: What it says.
         source: What it was read from.
         root: Its tree, which knows where everything is written.
+        files: Secrets that it read.
     """
 
     config: Config
     source: Source
     root: Node
+    files: SecretFiles = field(default_factory=SecretFiles)
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
@@ -46,7 +49,7 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
 
     Args:
         text: YAML in UTF-8, at most 10 MiB.
-        filename: For the problems; nothing is read.
+        filename: For the problems; nothing is read but what `${file:...}` names.
         env: Variables for `${NAME}`.
 
     Raises:
@@ -55,9 +58,11 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     return _understand(text, filename, env)[0]
 
 
-def _understand(text: bytes, filename: str, env: Mapping[str, str]) -> tuple[Config, Node]:
+def _understand(
+    text: bytes, filename: str, env: Mapping[str, str], files: SecretFiles | None = None
+) -> tuple[Config, Node]:
     """The configuration, and the tree that it was read from."""
-    root, problems = parse(decode(text, filename), filename, env)
+    root, problems = parse(decode(text, filename), filename, env, files)
     if root is None:
         message = "expected a mapping, found an empty file"
         raise ConfigError([Problem(filename, 1, 1, "", message, "begin with `service: <name of your app>`")])
@@ -72,7 +77,13 @@ def _understand(text: bytes, filename: str, env: Mapping[str, str]) -> tuple[Con
     return shaped.config, root
 
 
-def load_source(source: Source, env: Mapping[str, str]) -> Loaded:
-    """Understand what was read; raises as `load_text`."""
-    config, root = _understand(source.raw, source.path, env)
-    return Loaded(config, source, root)
+def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | None = None) -> Loaded:
+    """
+    Understand what was read; raises as `load_text`.
+
+    Args:
+        files: Knows afterwards which secrets were read, also if the file is refused.
+    """
+    files = files if files is not None else SecretFiles()
+    config, root = _understand(source.raw, source.path, env, files)
+    return Loaded(config, source, root, files)

@@ -49,7 +49,14 @@ def write_frames(loaded: Loaded) -> list[bytes]:
     """
     config = loaded.config
     frames = [
-        Header(True, loaded.source.digest_hex, _listeners(loaded), config.workers).to_frame(),
+        Header(
+            True,
+            loaded.source.digest_hex,
+            _listeners(loaded),
+            config.workers,
+            secret_files=tuple(loaded.files.digests.items()),
+            secrets=tuple(sorted(loaded.files.values)),
+        ).to_frame(),
         make_frame(Kind.SHAPES, _pickled(_shapes())),
         make_frame(Kind.SETTINGS, _pickled(config)),
     ]

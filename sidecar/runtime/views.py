@@ -102,7 +102,7 @@ class Views:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "service": plain(config.service) if config is not None else None,
-            "config": {"file": reloader.path, **shown_live(reloader.last_good)},
+            "config": reloader.shown(),
             "listeners": [
                 {
                     "role": opened.spec.role.value,
@@ -123,7 +123,7 @@ class Views:
             "file": reloader.path,
             "live": shown_live(reloader.last_good),
             "last_load": reloader.last.shown() if reloader.last is not None else None,
-            "effective": redact(effective, secrets_of(reloader.env)),
+            "effective": redact(effective, (*secrets_of(reloader.env), *reloader.secrets)),
             "telemetry": self._sidecar.telemetry.effective(),
         }
 
