@@ -12,6 +12,7 @@ from typing import cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
+from sidecar.net.descriptors import Descriptors, is_local
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
 from sidecar.proxy.server.http1 import ServerConnection
@@ -29,6 +30,8 @@ class Dialer:
         loop: Used for tasks and connections.
         timers: Given to each connection.
         outbox: Given to each connection.
+        connected: Told of each connection: whose it is, and how long it took in nanoseconds.
+        descriptors: Must have room for another.
     """
 
     def __init__(
@@ -37,9 +40,11 @@ class Dialer:
         timers: Timers,
         outbox: Outbox,
         connected: Callable[[str, int], None] | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._loop = loop
         self._connected = connected
+        self._descriptors = descriptors if descriptors is not None else Descriptors()
         self.timers = timers
         self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,6 +115,9 @@ class Dialer:
         def factory() -> asyncio.Protocol:
             return cast("asyncio.Protocol", ServerConnection(endpoint, self.timers, self._outbox, on_made))
 
+        if not self._descriptors.has_room():
+            on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
+            return
         try:
             async with asyncio.timeout(endpoint.cluster.connect_timeout_s):
                 if endpoint.unix_path is not None:
@@ -122,6 +130,9 @@ class Dialer:
             stats.connect_timeouts += 1
             on_failed(errors.CONNECT_TIMEOUT, f"{endpoint.label}: no answer in {endpoint.cluster.connect_timeout_s} s")
         except OSError as error:
+            if is_local(error):
+                on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
+                return
             stats.connect_failures += 1
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {error}")
         except Exception as error:
