@@ -43,11 +43,11 @@ def _test_the_build(build: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join((str(build), str(ROOT)))
     # Else `python -m` puts the working directory first, which has the source.
     os.environ["PYTHONSAFEPATH"] = "1"
-    from sidecar.proxy import downstream
+    from sidecar.proxy import live
 
-    ask = [sys.executable, "-c", "from sidecar.proxy import downstream; print(downstream.__file__)"]
+    ask = [sys.executable, "-c", "from sidecar.proxy import live; print(live.__file__)"]
     child = subprocess.run(ask, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
-    for file in (downstream.__file__, child):
+    for file in (live.__file__, child):
         if not file.startswith(str(build)) or file.endswith(".py"):
             raise pytest.UsageError(f"expected the data path to be native in {build}, found {file}")
 
