@@ -74,10 +74,12 @@ class Secrets:
         values: Texts that must not appear anywhere, in no form in which something here shows them.
     """
 
-    __slots__ = ("_pattern",)
+    __slots__ = ("_lasting", "_pattern", "_read")
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {form for value in values for form in _forms(value)}
+    def __init__(self, values: Iterable[str] = (), read: Iterable[str] = ()) -> None:
+        self._lasting = tuple(values)
+        self._read = frozenset(read)
+        forms = {form for value in (*self._lasting, *self._read) for form in _forms(value)}
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
         # Hosts are compared in lower case, so this is how they come out.
         text = "|".join(re.escape(form) for form in longest_first)
@@ -92,6 +94,11 @@ class Secrets:
         """The values of environment variables whose names speak of secrets."""
         named = (value for name, value in env.items() if _SENSITIVE.search(name) is not None)
         return cls(value for value in named if len(value) >= _MIN_SECRET_LENGTH and value.lower() not in _PLAIN_WORDS)
+
+    def and_read(self, values: Iterable[str]) -> Secrets:
+        """These, and what the files of secrets hold now: in place of what they held before the last time."""
+        read = frozenset(value for value in values if len(value) >= _MIN_SECRET_LENGTH)
+        return self if read == self._read else Secrets(self._lasting, read | (self._read if read else frozenset()))
 
     def hide(self, text: str) -> str:
         """The text without secrets: for a line of a log, a problem, a value."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 from sidecar.loader.spawn import Child
-from sidecar.process_log import LEVELS, configure
+from sidecar.net.descriptors import LEAST, Descriptors, raise_limit
+from sidecar.process_log import LEVELS, bounded_stderr, configure
 from sidecar.redact import Secrets
 
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
@@ -40,15 +42,25 @@ def run(compiler: Child | None, path: str, log_level: str, takeover: bool) -> No
     SIGHUP reloads the file, SIGUSR1 opens the access log again. Exit codes: 0 stopped as asked, 1 could not start,
     2 wrong usage.
     """
-    sys.exit(serve_file(compiler, path, log_level, takes_over=takeover))
+    serve_file(compiler, path, log_level, takes_over=takeover)
 
 
 def serve_file(
     compiler: Child | None, path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()
-) -> int:
-    """Run a sidecar with this file, which the compiler reads, if there is one; else as `workers.start.serve` says."""
+) -> NoReturn:
+    """
+    Run a sidecar with this file, which the compiler reads, if there is one; else as `workers.start.serve` says. Ends
+    the process with the exit code.
+    """
     from sidecar.loader.compiler_process import CompilerProcess
+    from sidecar.runtime.threads import leave
     from sidecar.workers.start import serve
 
+    bounded_stderr()
     configure(log_level, secrets=Secrets.of(os.environ))
-    return serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)
+    raise_limit()
+    limit = Descriptors().limit
+    if limit < LEAST:
+        sys.stderr.write(f"sidecar: expected a limit of open files (nofile) of at least {LEAST}, found {limit}\n")
+        leave(1)
+    serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

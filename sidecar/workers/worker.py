@@ -26,16 +26,19 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
 from sidecar.compile.frames import Kind, kind_of
 from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.loader import config_loader
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSourceError
-from sidecar.process_log import configure, event, set_level
+from sidecar.process_log import bounded_stderr, configure, event, set_level
 from sidecar.redact import Secrets
+from sidecar.runtime.inherited import obey_signals
 from sidecar.runtime.listeners import InheritedSockets
-from sidecar.runtime.loop import run_in_loop
+from sidecar.runtime.loop import run_and_leave
 from sidecar.runtime.server import Sidecar
 from sidecar.telemetry.access_log.writer import take_turns
 from sidecar.telemetry.metrics.exposition import SLICE_S
@@ -163,6 +166,7 @@ class Worker(Sidecar):
         """All of them are the supervisor's business."""
         for number in IGNORED:
             self._loop.add_signal_handler(number, lambda: None)
+        obey_signals()
 
     async def on_live(self) -> None:
         """The first configuration is in force."""
@@ -368,9 +372,9 @@ def instance_of(env: Mapping[str, str], index: int) -> dict[str, str]:
     return {**env, "OTEL_RESOURCE_ATTRIBUTES": ",".join(named)}
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> NoReturn:
     """
-    Be a worker; only a supervisor calls this.
+    Be a worker; only a supervisor calls this. Never returns.
 
     Args:
         arguments: Index, descriptors of the channel, the sockets' way and the access log's lock, log level, file.
@@ -378,19 +382,20 @@ def main(arguments: Sequence[str]) -> int:
     index, channel, lender, turns = map(int, arguments[:4])
     level, path = arguments[4:]
     take_turns(turns)
+    bounded_stderr()
     configure(level, f"worker={index}", Secrets.of(os.environ))
     sock, lending = socket.socket(fileno=channel), socket.socket(fileno=lender)
     lending.setblocking(False)
 
-    logging.getLogger("sidecar.runtime.reload").addFilter(_is_our_own)
+    config_loader.logger.addFilter(_is_our_own)
 
     async def live() -> int:
         loop = asyncio.get_running_loop()
         return await Worker(path, instance_of(os.environ, index), loop, sock=sock, lender=lending).live()
 
-    return run_in_loop(live)
+    run_and_leave(live)
 
 
 def _is_our_own(record: logging.LogRecord) -> bool:
     """What became of a configuration is told by the supervisor, once for all workers."""
-    return not record.getMessage().startswith(("config_loaded ", "config_refused "))
+    return not record.getMessage().startswith(("config_load", "config_refused "))

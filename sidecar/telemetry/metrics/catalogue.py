@@ -242,7 +242,8 @@ SPANS_DROPPED = Metric(
 )  # fmt: skip
 LOG_LINES_DROPPED = Metric(
     "sidecar_log_lines_dropped_total", "counter", "", ("reason",),
-    "Access-log lines that were lost: buffer_full, write_failed, shutdown",
+    "Access-log lines that were lost: buffer_full, write_failed, shutdown; or left out: refused (connections that were"
+    " turned away, beyond ten a second)",
 )  # fmt: skip
 
 LOG_LINES_FILTERED = Metric(
@@ -252,6 +253,11 @@ LOG_LINES_FILTERED = Metric(
 QUEUE = Metric(
     "sidecar_telemetry_queue_bytes", "gauge", "By", ("queue",),
     "Octets that wait for the collector, or for the log's file",
+)  # fmt: skip
+PROCESS_LOG_DROPPED = Metric(
+    "sidecar_process_log_lines_dropped_total", "counter", "", ("reason",),
+    "Lines of the process log that were not written: buffer_full (nobody reads stderr), write_failed, rate (too many of"
+    " one kind)",
 )  # fmt: skip
 
 WORKERS = Metric(
