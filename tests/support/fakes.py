@@ -700,6 +700,11 @@ class World:
         (exchange,) = self.recorded
         return exchange.status, exchange.reason.name if exchange.reason else ""
 
+    def outcome_of_last(self) -> tuple[int, str]:
+        """The same of the exchange that was recorded last."""
+        exchange = self.recorded[-1]
+        return exchange.status, exchange.reason.name if exchange.reason else ""
+
     def assert_at_rest(self) -> None:
         """Nothing is in flight: every exchange was recorded, every count is back, no connection is lost from sight."""
         assert {id(exchange) for exchange in self.telemetry.begun} == {id(exchange) for exchange in self.recorded}

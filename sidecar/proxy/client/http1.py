@@ -129,7 +129,7 @@ class ClientConnection(BatchingWriter):
             return
         self._opened_ns = clock.monotonic_ns()
         self._is_leaving = self.listener_state.is_draining
-        live.timers.arm(self, live.timers.time() + live.plan.limits.idle_timeout_s)
+        live.timers.arm(self, live.timers.time() + live.plan.limits.client_idle_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of whatever the state awaits."""
@@ -342,8 +342,9 @@ class ClientConnection(BatchingWriter):
 
     def touch(self) -> None:
         """Something moved: put the deadline off."""
-        timers, course = self._live.timers, self._course
-        deadline = timers.time() + self._live.plan.limits.idle_timeout_s
+        timers, course, limits = self._live.timers, self._course, self._live.plan.limits
+        is_tunnel = self._state == State.TUNNEL
+        deadline = timers.time() + (limits.tunnel_idle_timeout_s if is_tunnel else limits.stream_idle_timeout_s)
         self.deadline = deadline if course is None else min(deadline, course.expires_at)
         if self.bucket == NOT_ARMED:
             timers.arm(self, self.deadline)
@@ -361,7 +362,7 @@ class ClientConnection(BatchingWriter):
             return True
         if not self.transport.get_write_buffer_size():
             return False
-        self._delivery_s = self._live.plan.limits.idle_timeout_s
+        self._delivery_s = self._live.plan.limits.stream_idle_timeout_s
         self._is_write_blocked = True
         self.bound_writes(0, 0)
         self.touch()
@@ -375,7 +376,7 @@ class ClientConnection(BatchingWriter):
         elif not self.unacknowledged():
             self._delivery_s = 0.0
             course.on_client_writable()
-        elif self._delivery_s < self._live.plan.limits.idle_timeout_s:
+        elif self._delivery_s < self._live.plan.limits.stream_idle_timeout_s:
             self._delivery_s *= 2
             self.arm(now + self._delivery_s)
         else:
@@ -412,7 +413,7 @@ class ClientConnection(BatchingWriter):
 
     def _proceed(self) -> None:
         self._state = State.HEAD
-        self.arm(self._live.timers.time() + self._live.plan.limits.idle_timeout_s)
+        self.arm(self._live.timers.time() + self._live.plan.limits.client_idle_timeout_s)
         if (self._is_draining or self._has_client_ended) and not self._reader.held and not self._is_reading:
             self.close()
         elif self._is_reading:
@@ -428,7 +429,7 @@ class ClientConnection(BatchingWriter):
             self.close()  # nothing is unread, and nothing will come
             return
         self.end_writing()
-        idle_timeout_s = self._live.plan.limits.idle_timeout_s
+        idle_timeout_s = self._live.plan.limits.stream_idle_timeout_s
         self._hand_over(idle_timeout_s if self.has_unsent() else _LINGER_S)
 
     def close(self) -> None:
@@ -439,7 +440,7 @@ class ClientConnection(BatchingWriter):
         transport = self.transport
         if transport.get_write_buffer_size():
             # The transport closes when all is sent; a client that does not read must not hold it for ever.
-            self._hand_over(self._live.plan.limits.idle_timeout_s)
+            self._hand_over(self._live.plan.limits.stream_idle_timeout_s)
         else:
             self._forget()
         transport.close()

@@ -24,6 +24,7 @@ from sidecar.exchange import Exchange
 from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
+from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import Copy
@@ -63,6 +64,7 @@ class Course:
         "_client",
         "_copy",
         "_forwarder",
+        "_has_client_left",
         "_has_response",
         "_is_client_blocked",
         "_is_delivering",
@@ -101,6 +103,7 @@ class Course:
         self.is_upstream_blocked = False
         self._forwarder: Forwarder | None = None
         self._copy: Copy | None = None
+        self._has_client_left = False
         self._has_response = False
         self._is_delivering = False
         self._is_client_blocked = False
@@ -175,7 +178,7 @@ class Course:
             # The route's time is the upstream's: what the client takes to send is not charged to it (as Envoy does).
             timers = self._live.timers
             self.expires_at = forwarder.expires_at = timers.time() + self._timeout_s
-            self._client.arm(min(timers.time() + self._live.plan.limits.idle_timeout_s, self.expires_at))
+            self._client.arm(min(timers.time() + self._live.plan.limits.stream_idle_timeout_s, self.expires_at))
         forwarder.send_body(payload, is_complete, trailers)
 
     def _suspend(self, forwarder: Forwarder) -> None:
@@ -186,8 +189,17 @@ class Course:
             self._client.touch()
 
     def on_client_lost(self, detail: str) -> None:
-        """The client is gone."""
-        self._end(None if self.tunnel is not None else errors.CLIENT_LEFT, detail)
+        """The client is gone: with it goes its request, unless that is to be finished without it."""
+        forwarder, live = self._forwarder, self._live
+        is_finished = live.plan.limits.finishes_without_client and self._is_request_complete
+        if forwarder is None or self.tunnel is not None or not is_finished:
+            self._end(None if self.tunnel is not None else errors.CLIENT_LEFT, detail)
+            return
+        self._client = self._writer = absent = AbsentClient(live, self._listener_state, self)
+        self._has_client_left = True
+        self._is_client_blocked = False
+        forwarder.resume()
+        absent.touch()
 
     def on_client_blocked(self) -> None:
         """The client reads slower than the upstream sends."""
@@ -210,15 +222,18 @@ class Course:
         if now >= self.expires_at and not (self._has_response and self._is_client_blocked):
             self.fail(errors.RESPONSE_TIMEOUT, "the route's timeout")
         elif self.tunnel is not None:
-            self._end(None, "limits.idle_timeout")
+            self._end(None, "limits.tunnel_idle_timeout")
             self._client.reset()
         elif self._is_client_blocked or self._is_delivering:
             # It may be the route's time that is up; the upstream answered in it, and the client did not read.
-            self.fail(errors.CLIENT_STALLED, "limits.idle_timeout" if now < self.expires_at else "the route's timeout")
+            self.fail(
+                errors.CLIENT_STALLED, "limits.stream_idle_timeout" if now < self.expires_at else "the route's timeout"
+            )
         elif not self._is_request_complete and not self.is_upstream_blocked:
-            self.fail(errors.BODY_TIMEOUT, "limits.idle_timeout")
+            self.fail(errors.BODY_TIMEOUT, "limits.stream_idle_timeout")
         else:
-            self.fail(errors.RESPONSE_STALLED if self._has_response else errors.RESPONSE_TIMEOUT, "limits.idle_timeout")
+            reason = errors.RESPONSE_STALLED if self._has_response else errors.RESPONSE_TIMEOUT
+            self.fail(reason, "limits.stream_idle_timeout")
 
     def abort(self) -> None:
         """The process ends."""
@@ -272,18 +287,11 @@ class Course:
         self._timeout_s = action.timeout_s
         if action.timeout_s is not None and request.is_awaited():
             self.expires_at = now + action.timeout_s
-        self._client.arm(min(now + plan.limits.idle_timeout_s, self.expires_at))
+        self._client.arm(min(now + plan.limits.stream_idle_timeout_s, self.expires_at))
         is_tunnel = head.method == b"CONNECT"
+        policy = action.retry or NO_POLICY
         self._forwarder = forwarder = Forwarder(
-            self,
-            exchange,
-            request,
-            chooser,
-            plan.limits,
-            live.dialer,
-            action.retry or NO_POLICY,
-            self.expires_at,
-            is_tunnel,
+            self, exchange, request, chooser, plan.limits, live.dialer, policy, self.expires_at, is_tunnel
         )
         if abort_status is not None:
             forwarder.start(delay_s, lambda: self._inject(abort_status))
@@ -388,10 +396,7 @@ class Course:
             self._forwarder = None
             exchange.received_ns = clock.monotonic_ns()
         self._writer.send_payload(payload, is_end, trailers)
-        if is_end:
-            self._finish(True)
-        else:
-            self._client.touch()
+        self._finish(True) if is_end else self._client.touch()
 
     def on_view(self, payload: memoryview, is_end: bool) -> None:
         """Pass more of the body on, whose length the client was told."""
@@ -402,10 +407,7 @@ class Course:
             self._forwarder = None
             exchange.received_ns = clock.monotonic_ns()
         self._writer.send_view(payload)
-        if is_end:
-            self._finish(True)
-        else:
-            self._client.touch()
+        self._finish(True) if is_end else self._client.touch()
 
     def on_failed(self, reason: Reason, detail: str) -> None:
         """No attempt has brought a complete response."""
@@ -485,6 +487,8 @@ class Course:
             self._forwarder = None
             forwarder.cancel(reason)
         exchange.end_ns = clock.monotonic_ns()
+        if self._has_client_left:
+            reason, detail = errors.CLIENT_LEFT, f"finished without it {reason.name if reason else ''}".rstrip()
         if reason is not None:
             exchange.reason = reason
             exchange.detail = detail

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
-from tests.support.fakes import World
+from tests.support.fakes import LIMITS, World
+
+Make = Callable[..., World]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
@@ -105,3 +110,76 @@ class TestClientThatEnded:
         assert (last.status, last.reason.name) == (200, "client_left")  # type: ignore[union-attr]
         assert client.transport.is_lost
         world.assert_at_rest()
+
+
+class TestClientThatResets:
+    """`limits.on_client_reset`: a request whose client has gone is given up, or finished without it."""
+
+    def test_by_default_its_request_is_given_up(self, world: World) -> None:
+        """Nobody waits for it, and it would hold its place."""
+        client, server = world.warm()
+        client.get()
+        client.reset()
+        assert not server.is_open
+        assert world.outcome_of_last() == (499, "client_left")
+        world.assert_at_rest()
+
+    def test_it_is_finished_where_the_file_says_so(self, make_world: Make) -> None:
+        """The upstream is let answer, its connection is used again, and the log says that the client had left."""
+        world = make_world(limits=replace(LIMITS, finishes_without_client=True))
+        client, server = world.warm()
+        _ = client >> b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 2\r\n\r\nab"
+        client.reset()
+        assert server.is_open
+        assert len(world.recorded) == 1
+        _ = server >> b"HTTP/1.1 201 Created\r\nContent-Length: 400000\r\n\r\n"
+        for _ in range(4):
+            _ = server >> b"x" * 100_000
+        assert world.outcome_of_last() == (201, "client_left")
+        assert server.is_open
+        assert not any(world.live.connections)
+        world.assert_at_rest()
+
+    def test_its_deadlines_hold(self, make_world: Make) -> None:
+        """A request that nobody waits for does not wait for ever either."""
+        world = make_world(limits=replace(LIMITS, finishes_without_client=True), timeout_s=2.0)
+        client, server = world.warm()
+        client.get()
+        client.reset()
+        world.advance(2.2)
+        assert not server.is_open
+        assert world.outcome_of_last() == (504, "client_left")
+        world.assert_at_rest()
+
+    def test_one_that_is_not_complete_is_given_up_in_any_case(self, make_world: Make) -> None:
+        """It can never be finished."""
+        world = make_world(limits=replace(LIMITS, finishes_without_client=True))
+        client, server = world.warm()
+        _ = client >> b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\nab"
+        client.reset()
+        assert not server.is_open
+        assert world.outcome_of_last() == (499, "client_left")
+        world.assert_at_rest()
+
+
+def test_each_kind_of_waiting_has_its_time(make_world: Make) -> None:
+    """Between requests, within an exchange, in a tunnel."""
+    limits = replace(LIMITS, client_idle_timeout_s=10.0, stream_idle_timeout_s=5.0, tunnel_idle_timeout_s=20.0)
+    world = make_world(limits=limits)
+    idle, _ = world.warm()
+    world.advance(9.0)
+    assert idle.is_open
+    world.advance(1.5)
+    assert not idle.is_open
+    waiting = world.client()
+    waiting.get()
+    world.accept()
+    world.advance(5.5)
+    assert world.outcome_of_last() == (504, "response_timeout")
+    through = world.client()
+    _ = through >> b"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n"
+    world.accept()
+    world.advance(19.0)
+    assert through.is_open
+    world.advance(1.5)
+    assert not through.is_open
