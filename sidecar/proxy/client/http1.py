@@ -331,6 +331,8 @@ class ClientConnection(BatchingWriter):
         if reader.body.is_complete:
             self._state = State.WAIT
             course.on_body(payload, True, reader.body.take_trailers())
+            if course.tunnel is not None:
+                self.on_switched()
             return
         if reader.held:
             self._live.loop.call_soon(self._continue)
@@ -386,6 +388,8 @@ class ClientConnection(BatchingWriter):
         """From here the connection carries another protocol's bytes; what the client sent ahead is its first."""
         course = self._course
         assert course is not None
+        if self._state == State.BODY:
+            return  # what is left of the request comes first (RFC 9110, 7.8)
         self._state = State.TUNNEL
         ahead = self._reader.drop()
         if ahead and course.tunnel is not None:

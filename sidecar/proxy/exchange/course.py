@@ -22,7 +22,7 @@ from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange
 from sidecar.http1.upgrade import offered, switched_to
-from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
+from sidecar.message import Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.forwarder import Forwarder
@@ -174,7 +174,7 @@ class Course:
             self._copy.add(payload, is_complete, trailers)
         if not is_complete:
             self._suspend(forwarder)
-        elif self._timeout_s is not None:
+        elif self._timeout_s is not None and self.tunnel is None:
             # The route's time is the upstream's: what the client takes to send is not charged to it (as Envoy does).
             timers = self._live.timers
             self.expires_at = forwarder.expires_at = timers.time() + self._timeout_s
@@ -270,9 +270,7 @@ class Course:
             self._inject(abort_status)
             return
         self._response_edits = target.response_edits
-        # An upgrade with a body is an ordinary request.
-        is_upgrade = head.kinds & Kind.UPGRADE and head.framing == Framing.NONE
-        self._upgrade = offered(head, action.upgrades) if is_upgrade else b""
+        self._upgrade = offered(head, action.upgrades) if head.kinds & Kind.UPGRADE else b""
         try:
             request = request_to_send(head, action, target, listener, self._origin.forwarded, added, self._upgrade)
         except ProtocolError as error:

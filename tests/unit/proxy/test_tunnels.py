@@ -122,13 +122,12 @@ class TestBeginnings:
         "lines",
         [b"", b"Upgrade: websocket\r\n", b"Connection: upgrade\r\n", b"Upgrade: h2c\r\nConnection: upgrade\r\n",
          b"Upgrade: TLS/1.2, tcp\r\nConnection: upgrade\r\n",
-         b"Upgrade: H2C\r\nConnection: Upgrade, HTTP2-Settings\r\n",
-         b"Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 1\r\n"],
+         b"Upgrade: H2C\r\nConnection: Upgrade, HTTP2-Settings\r\n"],
     )  # fmt: skip
     def test_unasked_101_is_502(self, world: World, lines: bytes) -> None:
-        """RFC 9110, 7.8: not asked, not allowed, or asked together with a body: then 101 answers something else."""
+        """RFC 9110, 7.8: not asked, or not allowed: then 101 answers something else."""
         client, server = world.warm()
-        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\n" + lines + b"\r\n" + (b"x" if b"Length" in lines else b"")
+        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\n" + lines + b"\r\n"
         request = server.received.rpartition(b"GET / ")[2].lower()
         assert b"upgrade" not in request
         assert b"settings" not in request
@@ -290,3 +289,62 @@ class TestRefusedConnect:
         assert [exchange.status for exchange in world.recorded] == [503]
         assert client.responses(b"CONNECT")[0].headers[b"connection"] == b"close"
         assert not world.dials.under_way
+
+
+class TestUpgradeWithBody:
+    """RFC 9110, 7.8: a client speaks another protocol only when its request is sent; `docker exec` has a body."""
+
+    EXEC = (
+        b"POST /exec/1/start HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n"
+    )
+    SWITCH = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+    @pytest.mark.parametrize("pieces", [[b"{}"], [b"{", b"}"]])
+    def test_the_switch_comes_behind_the_body(self, make_world: Callable[..., World], pieces: list[bytes]) -> None:
+        """The body goes as a body, what follows as the other protocol's."""
+        world = make_world(upgrades=frozenset((b"tcp",)))
+        client = world.client()
+        _ = client >> self.EXEC
+        server = world.accept()
+        for piece in pieces:
+            _ = client >> piece
+        assert server.take().endswith(b"\r\n\r\n{}")
+        _ = server >> self.SWITCH + b"hello"
+        assert client.take().endswith(b"\r\n\r\nhello")
+        _ = client >> b"GET / HTTP/1.1\r\n\r\n"
+        assert server.take() == b"GET / HTTP/1.1\r\n\r\n"
+        client.eof()
+        server.eof()
+        assert world.outcome() == (101, "")
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize(
+        ("framing", "rest"), [(b"Content-Length: 4", b"cd"), (b"Transfer-Encoding: chunked", b"2\r\ncd\r\n0\r\n\r\n")]
+    )
+    def test_a_server_that_switches_early_still_gets_the_body(
+        self, make_world: Callable[..., World], framing: bytes, rest: bytes
+    ) -> None:
+        """What is left of it keeps its framing; bytes behind it are the tunnel's."""
+        world = make_world(upgrades=frozenset((b"tcp",)))
+        client = world.client()
+        first = b"2\r\nab\r\n" if b"chunked" in framing else b"ab"
+        _ = client >> self.EXEC.replace(b"Content-Length: 2", framing) + first
+        server = world.accept()
+        server.take()
+        _ = server >> self.SWITCH
+        client.take()
+        _ = client >> rest + b"raw"
+        assert server.take() == rest + b"raw"
+        _ = server >> b"answer"
+        assert client.take() == b"answer"
+        client.eof()
+        server.eof()
+        world.assert_at_rest()
+
+    def test_a_protocol_that_is_not_allowed_is_not_offered_on(self, world: World) -> None:
+        """The request is an ordinary one, body and all."""
+        client = world.client()
+        _ = client >> self.EXEC + b"{}"
+        server = world.accept()
+        assert b"pgrade" not in server.received
+        assert server.received.endswith(b"\r\n\r\n{}")
