@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ class LineFormatter(logging.Formatter):
     def __init__(self, origin: str = "", secrets: Secrets = NO_SECRETS) -> None:
         super().__init__()
         self._end = f" {origin}" if origin else ""
-        self.secrets = secrets
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the traceback if there is one."""
@@ -62,7 +62,7 @@ class LineFormatter(logging.Formatter):
         line = f"{_stamp(record.created)} {record.levelname.lower()} {message}{self._end}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return self.secrets.hide(line)
+        return self._secrets.hide(line)
 
 
 def _stamp(seconds: float) -> str:
@@ -242,17 +242,20 @@ def finish() -> None:
         _installed.stream.finish()
 
 
-def hide_also(secrets: Secrets) -> None:
-    """What is written from now on does not show these either: secrets that were read since `configure`."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler.formatter, LineFormatter):
-            handler.formatter.secrets = secrets
+_hidden = Secrets()
+
+
+def learn(secrets: Iterable[str]) -> None:
+    """No line shows these any more."""
+    _hidden.learn(secrets)
 
 
 def configure(level: str, origin: str = "", secrets: Secrets = NO_SECRETS) -> None:
     """Send this process's log to stderr from `level` on; libraries only from warnings on. See `LineFormatter`."""
+    global _hidden
+    _hidden = secrets if secrets is not NO_SECRETS else Secrets()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(origin, secrets))
+    handler.setFormatter(LineFormatter(origin, _hidden))
     if _installed is not None:
         handler.addFilter(_installed.sites)
     root = logging.getLogger()

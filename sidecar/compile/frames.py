@@ -81,7 +81,7 @@ class Header:
         workers: Data-path processes that the file wants, 1 or more.
         error: Why there is no configuration, if not for something in the file: one line, else empty.
         warnings: What the file hardly means, a line each; at most `MAX_WARNINGS`.
-        is_transient: Whether that may pass by itself.
+        is_transient: Whether `error` may pass by itself.
         secret_files: Files that the file reads secrets from, `(path, SHA-256)`; empty digests could not be read.
         secrets: What was read from them, which nobody may show.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
@@ -148,14 +148,13 @@ def read_header(frame: bytes) -> Header:
             WantedListener(**{**one, "location": tuple(one["location"]), "hosts": tuple(one["hosts"])})
             for one in said["listeners"]
         )
-        files = tuple((path, digest_hex) for path, digest_hex in said["secret_files"])
-        rest = {
+        tuples = {
             "listeners": tuple(listeners),
             "warnings": tuple(said["warnings"]),
-            "secret_files": files,
+            "secret_files": tuple((path, digest_hex) for path, digest_hex in said["secret_files"]),
             "secrets": tuple(said["secrets"]),
         }
-        return Header(**{**said, **rest})
+        return Header(**{**said, **tuples})
     except (LookupError, TypeError, ValueError):
         raise FrameError("expected a header, found other keys") from None
 

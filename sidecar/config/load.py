@@ -63,15 +63,16 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: With every problem found; no other exception, whatever the bytes.
     """
-    return _understand(text, filename, env, SecretFiles())[0]
+    return _understand(text, filename, env, Secrets.of(env))[0]
 
 
 def _understand(
-    text: bytes, filename: str, env: Mapping[str, str], files: SecretFiles
-) -> tuple[Config, Node, list[Problem], Secrets]:
-    """The configuration, the tree that it was read from, warnings, and what may not be shown of all that."""
+    text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets, files: SecretFiles | None = None
+) -> tuple[Config, Node, list[Problem]]:
+    """The configuration, the tree that it was read from, and warnings."""
+    files = files if files is not None else SecretFiles()
     root, problems = parse(decode(text, filename), filename, env, files)
-    secrets = Secrets.of(env).and_read(files.values)
+    secrets.learn(files.values)
     if root is None:
         message = "expected a mapping, found an empty file"
         raise ConfigError([Problem(filename, 1, 1, "", message, "begin with `service: <name of your app>`")])
@@ -85,7 +86,7 @@ def _understand(
         warnings = sorted(report.warnings)
     if problems or shaped.config is None:
         raise ConfigError([problem.without(secrets) for problem in problems])
-    return shaped.config, root, [warning.without(secrets) for warning in warnings], secrets
+    return shaped.config, root, [warning.without(secrets) for warning in warnings]
 
 
 def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | None = None) -> Loaded:
@@ -95,6 +96,7 @@ def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | Non
     Args:
         files: Knows afterwards which secrets were read, also if the file is refused.
     """
+    secrets = Secrets.of(env)
     files = files if files is not None else SecretFiles()
-    config, root, warnings, secrets = _understand(source.raw, source.path, env, files)
+    config, root, warnings = _understand(source.raw, source.path, env, secrets, files)
     return Loaded(config, source, root, secrets, tuple(warnings), files)

@@ -57,9 +57,9 @@ def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
     except MemoryError:
         error = f"{path}: there is not enough memory to read this file"
     except Exception as failure:
-        secrets = secrets.and_read(files.values)
-        sys.stderr.write(secrets.hide(traceback.format_exc()))
         is_transient = False
+        secrets.learn(files.values)
+        sys.stderr.write(secrets.hide(traceback.format_exc()))
         said = secrets.hide(f"{failure!r}")
         error = f"{path}: the sidecar failed while reading this file; please report it: {said:.500}"
     header = Header(

@@ -18,12 +18,13 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from sidecar import process_log
 from sidecar.compile.frames import FrameError, Header, read_header, read_problems
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.loader.file_watch import Contents, FileWatch
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.loader.plan_source import PlanSource, PlanSourceError
-from sidecar.process_log import event, hide_also
+from sidecar.process_log import event
 from sidecar.redact import NO_SECRETS, Secrets
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class ConfigLoader:
     Args:
         path: Of the file, for problems and for seeing that it changed.
         source: Has the configuration.
-        secrets: What no outcome may show: of the environment, and what the last files read from others.
+        secrets: What no outcome may show; learns what the file reads from others.
 
     Attributes:
         last: Outcome of the last load; None before the first.
@@ -76,7 +77,7 @@ class ConfigLoader:
 
     def __init__(self, path: str, source: PlanSource, secrets: Secrets = NO_SECRETS) -> None:
         self.path = path
-        self.secrets = secrets
+        self.secrets = secrets if secrets is not NO_SECRETS else Secrets()
         self.last: LoadOutcome | None = None
         self.last_good: LoadOutcome | None = None
         self.generation = 0
@@ -185,13 +186,13 @@ class ConfigLoader:
 
     def _take_note(self, header: Header, settled: Contents | None) -> None:
         """Good or bad, this content has been dealt with, and is what is followed from now on."""
+        self.secrets.learn(header.secrets)
+        process_log.learn(header.secrets)
         if not header.digest_hex:
             return  # nothing was read
         contents = {self.path: header.digest_hex, **dict(header.secret_files)}
         if settled is not None and any(settled.get(path, found) != found for path, found in contents.items()):
             raise _UnsettledError()
-        self.secrets = self.secrets.and_read(header.secrets)
-        hide_also(self.secrets)
         self._watch.accept(contents)
         self._tried = None
 

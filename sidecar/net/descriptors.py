@@ -50,6 +50,15 @@ def is_local(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _LOCAL
 
 
+def are_gone() -> bool:
+    """Whether not one is left; the resolver of the C library does not say why it failed."""
+    try:
+        os.close(os.dup(0))
+    except OSError:
+        return True
+    return False
+
+
 def raise_limit() -> None:
     """Let this process open as many as it may; a child that is started within `original_limit`, as many as before."""
     global _before

@@ -13,7 +13,7 @@ from typing import Final, cast
 from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.net import dial
-from sidecar.net.descriptors import Descriptors, is_local
+from sidecar.net.descriptors import Descriptors, are_gone, is_local
 from sidecar.net.flow import Outbox
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
@@ -160,6 +160,9 @@ class Dialer:
                 stats.connect_timeouts += 1
                 on_failed(errors.CONNECT_TIMEOUT, waited)
         except ResolveError as error:
+            if are_gone():
+                on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
+                return
             count = f"resolve_failures_{error.cause}"
             setattr(stats, count, getattr(stats, count) + 1)
             on_failed(_RESOLVE_REASONS[error.cause], f"{endpoint.label}: {error}")

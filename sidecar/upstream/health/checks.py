@@ -19,7 +19,7 @@ from typing import Protocol
 import h11
 
 from sidecar.net import dial
-from sidecar.net.descriptors import is_local
+from sidecar.net.descriptors import are_gone, is_local
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
 from sidecar.upstream.endpoint import Endpoint, Health
@@ -251,9 +251,9 @@ class Checks:
         except TimeoutError:
             return f"no answer within {spec.timeout_s:g} s"
         except (OSError, ResolveError) as error:
-            if isinstance(error, OSError) and is_local(error):
+            if is_local(error) or are_gone():
                 logger.warning(
-                    "health_check_not_made upstream=%s endpoint=%s error=%r", owner.name, endpoint.label, error
+                    "health_check_not_made upstream=%s endpoint=%s error=%r", owner.name, endpoint.label, str(error)
                 )
                 return None
             return str(error) or type(error).__name__
