@@ -95,5 +95,6 @@ EXPOSE 15000 15001 15020
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 CMD ["python3", "-E", "-S", "-c", "import socket; s = socket.create_connection(('127.0.0.1', 15020), 2); s.sendall(b'GET /ready HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n'); raise SystemExit(s.makefile('rb').readline().split()[1:2] != [b'200'])"]
 
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["sidecar"]
+# Signals wait from the very first instruction: until the interpreter has started, the kernel would drop them for process 1.
+ENTRYPOINT ["env", "--block-signal=TERM,INT,HUP,USR1", "sidecar"]
 CMD ["run"]

@@ -7,14 +7,20 @@ import sys
 from contextlib import suppress
 
 from sidecar.loader.spawn import Child, spawn_compiler
+from sidecar.runtime import inherited
 
-_COMPILING = frozenset({"run", "exec"})
+_RUNNING = frozenset({"run", "exec"})
+"""Commands that start a sidecar: they need a compiler, and obey signals as soon as they know how."""
 _ASKING = frozenset({"-h", "--help"})
 
 
 def main() -> None:
     """Entry point of the console script; never returns."""
-    compiler = _compiler(sys.argv[1:])
+    inherited.put_right()
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in _RUNNING:
+        inherited.obey_signals_plainly()
+    compiler = _compiler(arguments)
     # Only now: what the command line and the data path import takes 200 ms, in which the compiler imports its own.
     from sidecar.cli.commands import cli
 
@@ -24,7 +30,7 @@ def main() -> None:
 
 def _compiler(arguments: list[str]) -> Child | None:
     """A compiler for the first load, if this command will need one; it ends with this process if not."""
-    if not arguments or arguments[0] not in _COMPILING or not _ASKING.isdisjoint(arguments):
+    if not arguments or arguments[0] not in _RUNNING or not _ASKING.isdisjoint(arguments):
         return None
     with suppress(OSError):  # the first load tries again, and says why not
         return spawn_compiler(os.environ)

@@ -21,7 +21,7 @@ _LOWER_PRIORITY = "from sidecar.loader.low_priority import lower_priority; lower
 _BOOT = "from sidecar.loader.compiler import main; main()"
 
 # spawn.h of glibc and musl; their structures are smaller than this everywhere.
-_SETPGROUP, _SETSIGDEF = 0x02, 0x04
+_SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08
 _ROOM_BYTES = 1024
 
 
@@ -90,7 +90,10 @@ def _posix_spawn(command: Sequence[str], env: Mapping[str, str], stdin: int, std
         libc.sigemptyset(signals)
         libc.sigaddset(signals, int(signal.SIGPIPE))  # which Python ignores, and the new process would inherit that
         libc.posix_spawnattr_setsigdefault(attributes, signals)
-        libc.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETPGROUP | _SETSIGDEF))
+        # What waits for our handlers (`inherited`) is no matter of its.
+        libc.sigemptyset(signals)
+        libc.posix_spawnattr_setsigmask(attributes, signals)
+        libc.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETPGROUP | _SETSIGDEF | _SETSIGMASK))
         pid = ctypes.c_int()
         argv = _strings(command)
         envp = _strings([f"{name}={value}" for name, value in env.items()])

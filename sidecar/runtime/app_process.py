@@ -46,6 +46,8 @@ class AppProcess:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = tuple(command)
         self._process: asyncio.subprocess.Process | None = None
+        self._waiting: list[signal.Signals] = []
+        """Signals that came before it had begun."""
         self.ended = asyncio.Event()
         self.code = 0
 
@@ -58,16 +60,20 @@ class AppProcess:
             sys.stderr.write(f"sidecar: cannot run {self._command[0]}: {(error.strerror or str(error)).lower()}\n")
         else:
             logger.info(event("app_started", pid=self._process.pid, program=self._command[0]))
+            for number in self._waiting:
+                self._process.send_signal(number)
             code = await self._process.wait()
             self.code = code if code >= 0 else 128 - code
             logger.info(event("app_ended", code=self.code))
         self.ended.set()
 
     def send(self, number: signal.Signals) -> None:
-        """Pass a signal on; nothing if it does not run."""
+        """Pass a signal on, as soon as it runs; nothing if it has ended."""
         if number is signal.SIGINT and _has_terminal():
             return  # Ctrl-C has reached it already: the terminal signals the whole foreground group.
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None:
+            self._waiting.append(number)
+        elif self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.process_log import event
 from sidecar.runtime.app_process import FORWARDED, AppProcess
+from sidecar.runtime.inherited import obey_signals
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +142,7 @@ class Process:
         return task
 
     def install_signals(self) -> None:
-        """Before anything else, so that signals work from the start."""
-        # Explicit handlers, also because the kernel drops signals without one for process 1 (pid_namespaces(7)).
+        """Before anything else; signals that came earlier have waited (`inherited`), and come now."""
         actions: dict[signal.Signals, Callable[[], object]] = {
             signal.SIGTERM: self.quit,
             signal.SIGINT: self.interrupt,
@@ -152,14 +152,23 @@ class Process:
         if self._dependent is not None:
             actions = {number: partial(self._dependent.send, number) for number in FORWARDED}
             actions[signal.SIGTERM] = self._quit_or_insist
+            actions[signal.SIGINT] = self._interrupt_or_pass_on
         for number, action in actions.items():
             self._loop.add_signal_handler(number, self._on_signal, number, action)
+        obey_signals()
 
     def _quit_or_insist(self) -> None:
         """The first SIGTERM ends inbound and then the app; a second one reaches the app at once."""
         if self._quit.is_set() and self._dependent is not None:
             self._dependent.send(signal.SIGTERM)
         self._quit.set()
+
+    def _interrupt_or_pass_on(self) -> None:
+        """SIGINT is the app's; as long as there is none, it ends the start."""
+        if self.state == "INITIALIZING" or self._dependent is None:
+            self.interrupt()
+        else:
+            self._dependent.send(signal.SIGINT)
 
     def _on_signal(self, number: signal.Signals, action: Callable[[], object]) -> None:
         logger.info(event("signal", signal=number.name))

@@ -25,10 +25,8 @@ from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
 from sidecar.process_log import event
 from sidecar.runtime.admin_handler import AdminConnectionHandler
-from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
 from sidecar.runtime.listeners import ConnectionHandler
-from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
@@ -54,30 +52,6 @@ LAST_WORDS_S = 1.0
 
 TAKEOVER_PATIENCE_S = 1.0
 """For how long idle connections are kept after a takeover, so that clients under load learn by a response to close."""
-
-
-def serve(
-    path: str, env: Mapping[str, str], source: PlanSource, *, takes_over: bool = False, command: Sequence[str] = ()
-) -> int:
-    """
-    Run a sidecar with the file at `path` until a signal ends it.
-
-    Args:
-        source: Has the configuration.
-        takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
-        command: The app, if it is to be this process's child.
-
-    Returns:
-        The exit code: that of the command; without one, 0 stopped as asked; 1 could not start: then stderr says why, a
-        line a problem, and no command was run.
-    """
-
-    async def main() -> int:
-        dependent = AppProcess(command) if command else None
-        loop = asyncio.get_running_loop()
-        return await Sidecar(path, env, source, loop, takes_over=takes_over, dependent=dependent).run()
-
-    return run_in_loop(main)
 
 
 class Sidecar(Process):

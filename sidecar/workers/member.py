@@ -35,6 +35,7 @@ SLOW_AFTER = 2
 """Turns without an answer after which a worker gets no new connections, if there are others."""
 
 _BOOT = "import sys; at = sys.argv.index('--'); arguments = sys.argv[1:at]; sys.path[:] = sys.argv[at + 1 :]; " \
+    "from sidecar.runtime.inherited import put_right; put_right(); " \
     "from sidecar.workers.worker import main; sys.exit(main(arguments))"  # fmt: skip
 
 

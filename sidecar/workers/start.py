@@ -17,12 +17,19 @@ from contextlib import aclosing
 from sidecar.compile.frames import FrameError, Header, Kind, make_frame, read_header
 from sidecar.loader.plan_source import PlanSource, PlanSourceError
 from sidecar.runtime.app_process import AppProcess
+from sidecar.runtime.inherited import obey_signals
 from sidecar.runtime.loop import run_in_loop
 
 _KEY = b"workers"
 _SAYS_ONE = re.compile(rb"^(?:[ \t]*#.*|workers:[ \t]+1[ \t]*(?:#.*)?)\r?$", re.MULTILINE)
 """Lines that cannot ask for several: comments, and the key with the one value that needs no waiting."""
 EXIT_STOPPED = 0
+
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+"""Signals that end a start at once; others wait until there is a process that knows what they mean."""
+
+LOOK_LIMIT_S = 2.0
+"""For a look at the file, which takes a fraction of a millisecond unless its mount hangs."""
 
 
 class Settled:
@@ -73,25 +80,33 @@ class Settled:
 def serve(
     path: str, env: Mapping[str, str], source: PlanSource, *, takes_over: bool = False, command: Sequence[str] = ()
 ) -> int:
-    """Run a sidecar, of one process or several, as `runtime.server.serve` says."""
-    if not mentions_workers(path):
-        # Only here: a supervisor needs nothing of the data path.
-        from sidecar.runtime.server import serve as serve_alone
+    """
+    Run a sidecar, of one process or several, with the file at `path` until a signal ends it.
 
-        return serve_alone(path, env, Settled(path, source, 1), takes_over=takes_over, command=command)
+    Args:
+        source: Has the configuration.
+        takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
+        command: The app, if it is to be this process's child.
+
+    Returns:
+        The exit code: that of the command; without one, 0 stopped as asked; 1 could not start: then stderr says why, a
+        line a problem, and no command was run.
+    """
 
     async def main() -> int:
-        try:
-            first = await _first_frames(source)
-            header = read_header(first[0]) if first else None
-        except (PlanSourceError, FrameError):
-            first, header = [], Header(False)  # the load asks again, and says why
-        if header is None:
-            return EXIT_STOPPED
-        count = header.workers if header.is_ok else 1
-        dependent = AppProcess(command) if command else None
         loop = asyncio.get_running_loop()
+        deciding = loop.create_task(_decide(path, source))
+        # The process that follows puts its own handlers in the place of these, and nothing is lost between the two.
+        for number in ENDING:
+            loop.add_signal_handler(number, deciding.cancel)
+        obey_signals(ENDING)
+        try:
+            count, first = await deciding
+        except asyncio.CancelledError:
+            return EXIT_STOPPED
         settled = Settled(path, source, count, first)
+        dependent = AppProcess(command) if command else None
+        # Only here: the compiler reads the file meanwhile, and a supervisor needs nothing of the data path.
         if count > 1:
             from sidecar.workers.supervisor import Supervisor
 
@@ -105,6 +120,24 @@ def serve(
     return run_in_loop(main)
 
 
+async def _decide(path: str, source: PlanSource) -> tuple[int, list[bytes]]:
+    """How many workers there are to be, and the frames of the file, if it had to be asked."""
+    try:
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            may_want_several = await asyncio.to_thread(mentions_workers, path)
+    except TimeoutError:
+        may_want_several = True  # the mount hangs: whoever reads the file has a limit, and says so
+    if not may_want_several:
+        return 1, []
+    try:
+        async with aclosing(source.frames("start")) as frames:
+            first = [frame async for frame in frames]
+        header = read_header(first[0])
+    except (PlanSourceError, FrameError):
+        return 1, []  # the load asks again, and says why
+    return header.workers if header.is_ok else 1, first
+
+
 def mentions_workers(path: str) -> bool:
     """Whether the file may want several; whatever cannot be read twice may."""
     if not os.path.isfile(path):
@@ -114,23 +147,3 @@ def mentions_workers(path: str) -> bool:
             return _KEY in _SAYS_ONE.sub(b"", file.read())
     except OSError:
         return False
-
-
-async def _first_frames(source: PlanSource) -> list[bytes]:
-    """All frames; none if a signal ends the process before they are here."""
-
-    async def read() -> list[bytes]:
-        async with aclosing(source.frames("start")) as frames:
-            return [frame async for frame in frames]
-
-    loop = asyncio.get_running_loop()
-    reading = loop.create_task(read())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, reading.cancel)
-    try:
-        return await reading
-    except asyncio.CancelledError:
-        return []
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -34,6 +34,7 @@ from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSourceError
 from sidecar.process_log import configure, event, set_level
 from sidecar.redact import Secrets
+from sidecar.runtime.inherited import obey_signals
 from sidecar.runtime.listeners import InheritedSockets
 from sidecar.runtime.loop import run_in_loop
 from sidecar.runtime.server import Sidecar
@@ -163,6 +164,7 @@ class Worker(Sidecar):
         """All of them are the supervisor's business."""
         for number in IGNORED:
             self._loop.add_signal_handler(number, lambda: None)
+        obey_signals()
 
     async def on_live(self) -> None:
         """The first configuration is in force."""

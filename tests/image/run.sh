@@ -149,7 +149,7 @@ mapfile -t healthcheck < <(declared Healthcheck.Test)
 healthcheck=("${healthcheck[@]:1}")
 [ "$(declared User)" = 1337:1337 ] || fail "the image runs as $(declared User)"
 [ "$(declared StopSignal)" = SIGTERM ] || fail "the image stops with $(declared StopSignal)"
-[ "${command[*]}" = "sidecar run" ] || fail "the image starts ${command[*]}"
+[ "${command[*]}" = "env --block-signal=TERM,INT,HUP,USR1 sidecar run" ] || fail "the image starts ${command[*]}"
 for tool in pip pip3 gcc cc make ld uv easy_install; do
   found="$(chroot "$root" env -i "${environment[@]}" sh -c "command -v $tool" || true)"
   [ -z "$found" ] || fail "the image carries $found"
