@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from sidecar.cli.run import config_option, log_level_option, serve_file
@@ -25,4 +23,4 @@ def exec_(compiler: Child | None, path: str, log_level: str, command: tuple[str,
     such program, 126 if it cannot be executed, 1 if the sidecar could not start). SIGTERM drains inbound first and is
     then passed on; other signals, and a second SIGTERM, reach the command at once.
     """
-    sys.exit(serve_file(compiler, path, log_level, command=command))
+    serve_file(compiler, path, log_level, command=command)

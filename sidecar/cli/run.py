@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -40,15 +40,18 @@ def run(compiler: Child | None, path: str, log_level: str, takeover: bool) -> No
     SIGHUP reloads the file, SIGUSR1 opens the access log again. Exit codes: 0 stopped as asked, 1 could not start,
     2 wrong usage.
     """
-    sys.exit(serve_file(compiler, path, log_level, takes_over=takeover))
+    serve_file(compiler, path, log_level, takes_over=takeover)
 
 
 def serve_file(
     compiler: Child | None, path: str, log_level: str, *, takes_over: bool = False, command: Sequence[str] = ()
-) -> int:
-    """Run a sidecar with this file, which the compiler reads, if there is one; else as `workers.start.serve` says."""
+) -> NoReturn:
+    """
+    Run a sidecar with this file, which the compiler reads, if there is one; else as `workers.start.serve` says. Ends
+    the process with the exit code.
+    """
     from sidecar.loader.compiler_process import CompilerProcess
     from sidecar.workers.start import serve
 
     configure(log_level, secrets=Secrets.of(os.environ))
-    return serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)
+    serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

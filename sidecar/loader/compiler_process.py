@@ -30,7 +30,7 @@ LINGER_BYTES = 256 * 1024
 """Of frames: a compiler that has sent more is not kept; some 1,000 routes."""
 
 PATIENCE_S = 1.0
-"""Between the end of a compiler's output and its own."""
+"""Between the end of a compiler's output and its own, and between its being killed and its being gone."""
 
 
 class CompilerProcess:
@@ -59,6 +59,8 @@ class CompilerProcess:
         self._limit_s = limit_s
         self._spawn = spawn
         self._idle: _Compiler | None = None
+        self._killed: _Compiler | None = None
+        """The last one that was ended before it was done; one whose mount hangs is not even gone then."""
 
     async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
         """As `PlanSource.frames`; beside traffic, that is at every trigger but `start`, the compiler stands back."""
@@ -87,10 +89,14 @@ class CompilerProcess:
                 compiler.rest(LINGER_S)
             else:
                 compiler.close()
+                self._killed = compiler
 
     async def _compiler(self, loop: asyncio.AbstractEventLoop, is_background: bool) -> _Compiler:
         """One that waits for a request: the last load's, the one that was there before us, or a new one."""
         compiler, self._idle = self._idle, None
+        if self._killed is not None and not await self._killed.gone():
+            # One more at each try would hang, too.
+            raise self._failure("the last compiler has not ended since it was killed: does the mount of the file hang?")
         if compiler is None or not compiler.wake():
             started, self._started = self._started, None
             try:
@@ -122,6 +128,7 @@ class _Compiler:
         self._output: asyncio.ReadTransport | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._ending: asyncio.Future[tuple[int, int]] | None = None
 
     async def open(self) -> None:
         """Begin to read."""
@@ -152,22 +159,35 @@ class _Compiler:
         """End it, whatever it does; may come twice."""
         if self._let_go():
             self._kill()
-            self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0)
+            self._wait()
+
+    async def gone(self) -> bool:
+        """Whether it is no more; waits a little for one that was closed."""
+        if self._ending is not None:
+            await asyncio.wait({self._ending}, timeout=PATIENCE_S)
+        return self._ending is None or self._ending.done()
 
     async def end(self) -> str:
         """How it ended, now that its output is over; if it goes on nevertheless, it is ended."""
         if not self._let_go():
             return "it was closed"
-        ending = self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0)
+        ending = self._wait()
         await asyncio.wait({ending}, timeout=PATIENCE_S)
         if not ending.done():
             self._kill()
-        _, status = await ending
+            await asyncio.wait({ending}, timeout=PATIENCE_S)
+        if not ending.done():
+            return "it was killed, and is not gone"
+        _, status = ending.result()
         code = os.waitstatus_to_exitcode(status)
         if code >= 0:
             return f"exit code {code}"
         name = signal.Signals(-code).name
         return f"{name}; was there enough memory?" if -code == signal.SIGKILL else name
+
+    def _wait(self) -> asyncio.Future[tuple[int, int]]:
+        self._ending = asyncio.ensure_future(self._loop.run_in_executor(None, os.waitpid, self._child.pid, 0))
+        return self._ending
 
     def _let_go(self) -> bool:
         """Close our ends of its pipes; False if that was done already."""

@@ -13,14 +13,19 @@ import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.net.address import TcpAddress, parse_address
 from sidecar.net.listen import BACKLOG, BindError, admit_no_more, bind, bound_address, identity, unlink
 from sidecar.process_log import event
+from sidecar.runtime.threads import in_time
 
 logger = logging.getLogger(__name__)
+
+BIND_LIMIT_S = 10.0
+"""For one address. A name that does not resolve may take longer, and a mount that hangs takes for ever."""
 
 
 class ConnectionHandler(Protocol):
@@ -301,7 +306,7 @@ class Listeners:
     async def _socket(self, address: str, removed: Sequence[OpenListener]) -> socket.socket:
         try:
             # In a thread, because a name may have to be resolved and a stale Unix socket to be probed.
-            return await asyncio.to_thread(bind, address)
+            return await bind_in_time(address)
         except BindError as error:
             # The address may overlap one that this reload gives up, such as 0.0.0.0:80 moved to 127.0.0.1:80.
             sharing = [gone for gone in removed if _port(gone.bound) == _port(address)]
@@ -309,7 +314,20 @@ class Listeners:
                 raise
             for gone in sharing:
                 gone.share_port()
-            return await asyncio.to_thread(bind, address, reuse_port=True)
+            return await bind_in_time(address, reuse_port=True)
+
+
+async def bind_in_time(address: str, *, reuse_port: bool = False) -> socket.socket:
+    """As `net.listen.bind`, which may block; gives up after BIND_LIMIT_S."""
+    try:
+        return await in_time(partial(bind, address, reuse_port=reuse_port), BIND_LIMIT_S, socket.socket.close)
+    except TimeoutError:
+        raise BindError(address, too_slow()) from None
+
+
+def too_slow() -> str:
+    """Why an address cannot be had that took too long."""
+    return f"not done within {BIND_LIMIT_S:g} s; does its name resolve, and does the mount of its socket answer?"
 
 
 class ListenerError(Exception):

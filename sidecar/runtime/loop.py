@@ -6,11 +6,14 @@ import asyncio
 import gc
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
+
+from sidecar.runtime.threads import DaemonExecutor, leave
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +40,34 @@ def run_in_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """
     Run `main()` on a new loop until it returns, and return its result.
 
-    A worker and its supervisor call it too, each with a main of its own.
+    Every process that has a loop calls it, each with a main of its own.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
     _keep_freed_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(_on_unhandled)
+        runner.get_loop().set_default_executor(DaemonExecutor())
         return runner.run(main())
+
+
+def run_and_leave(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
+    """
+    As `run_in_loop`, and end the process with the result, whatever else is under way.
+
+    From inside of the loop, because closing it waits for lookups that hang: libuv runs them on threads of its own.
+    """
+
+    async def to_the_end() -> int:
+        try:
+            code = await main()
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        leave(code)
+
+    run_in_loop(to_the_end)
+    raise AssertionError("left")
 
 
 def _keep_freed_memory() -> None:

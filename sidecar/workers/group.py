@@ -36,6 +36,9 @@ MAX_DELAY_S = 10.0
 STABLE_S = 30.0
 """A worker that has lived for so long is replaced at once when it dies."""
 
+KILLED_LIMIT_S = 2.0
+"""Between a worker's being killed and its being gone: one that hangs in the kernel, on a mount say, is left to it."""
+
 REPORT_LIMIT_S = 2.0
 """What a scrape waits for a worker's numbers; after that it shows those that it told last."""
 
@@ -119,7 +122,10 @@ class Group:
             if late and not member.ended.is_set():
                 logger.warning(event("worker_killed", worker=member.index, pid=member.pid, reason="did not end"))
                 member.kill()
-        await asyncio.gather(*waits)
+        if late:
+            _, left = await asyncio.wait(late, timeout=KILLED_LIMIT_S)
+            for wait in left:
+                wait.cancel()
 
     async def stop(self) -> None:
         """Leave no task and no descriptor."""
@@ -177,7 +183,7 @@ class Group:
                 problems = [f"{self._path}: every worker ended while it prepared this file; nothing was changed"]
             if problems:
                 why = f"another worker could not prepare it: {problems[0]}"
-                await asyncio.gather(*(member.abandon(why) for member in could))
+                await asyncio.gather(*(self._abandon(member, why) for member in could))
                 return problems
             await swap()
             self._frames = frames
@@ -199,11 +205,22 @@ class Group:
 
     async def _commit(self, member: Member) -> None:
         try:
-            lines = await member.commit()
+            async with asyncio.timeout(READY_LIMIT_S):
+                lines = await member.commit()
         except MemberGoneError:
             return  # and is replaced
+        except TimeoutError:
+            member.kill("not_ready")
+            return
         for line in lines:
             logger.error(event("worker_failed", worker=member.index, problem=line))
+            member.kill("not_ready")
+
+    async def _abandon(self, member: Member, why: str) -> None:
+        try:
+            async with asyncio.timeout(READY_LIMIT_S):
+                await member.abandon(why)
+        except TimeoutError:
             member.kill("not_ready")
 
     # --- replacing ---------------------------------------------------------------------------------------------

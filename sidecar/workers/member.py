@@ -36,7 +36,7 @@ SLOW_AFTER = 2
 
 _BOOT = "import sys; at = sys.argv.index('--'); arguments = sys.argv[1:at]; sys.path[:] = sys.argv[at + 1 :]; " \
     "from sidecar.runtime.inherited import put_right; put_right(); " \
-    "from sidecar.workers.worker import main; sys.exit(main(arguments))"  # fmt: skip
+    "from sidecar.workers.worker import main; main(arguments)"  # fmt: skip
 
 
 class MemberGoneError(Exception):

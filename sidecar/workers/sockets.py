@@ -15,7 +15,6 @@ somebody is another sidecar of the same user; only then is it shared with the ot
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import logging
@@ -23,12 +22,15 @@ import socket
 import struct
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
 
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.net.address import TcpAddress, parse_address
 from sidecar.net.listen import BindError, bind, bound_address, identity, unlink
 from sidecar.process_log import event
+from sidecar.runtime.listeners import BIND_LIMIT_S, too_slow
 from sidecar.runtime.takeover import Predecessor
+from sidecar.runtime.threads import in_time
 from sidecar.workers.channel import Key
 
 logger = logging.getLogger(__name__)
@@ -280,11 +282,18 @@ class Sockets:
             return Shared.adopt(address, inherited, self._count)
         try:
             # In a thread, because a name may have to be resolved and a stale Unix socket to be probed.
-            return await asyncio.to_thread(Shared.bind, address, self._count)
+            return await self._bind_in_time(address)
         except BindError as error:
             if error.errno != errno.EADDRINUSE or not change.overlaps(address):
                 raise
-            return await asyncio.to_thread(Shared.bind, address, self._count, is_overlapping=True)
+            return await self._bind_in_time(address, is_overlapping=True)
+
+    async def _bind_in_time(self, address: str, *, is_overlapping: bool = False) -> Shared:
+        binding = partial(Shared.bind, address, self._count, is_overlapping=is_overlapping)
+        try:
+            return await in_time(binding, BIND_LIMIT_S, Shared.close)
+        except TimeoutError:
+            raise BindError(address, too_slow()) from None
 
 
 class SocketError(Exception):

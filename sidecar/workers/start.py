@@ -13,12 +13,13 @@ import re
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import NoReturn
 
 from sidecar.compile.frames import FrameError, Header, Kind, make_frame, read_header
 from sidecar.loader.plan_source import PlanSource, PlanSourceError
 from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.inherited import obey_signals
-from sidecar.runtime.loop import run_in_loop
+from sidecar.runtime.loop import run_and_leave
 
 _KEY = b"workers"
 _SAYS_ONE = re.compile(rb"^(?:[ \t]*#.*|workers:[ \t]+1[ \t]*(?:#.*)?)\r?$", re.MULTILINE)
@@ -79,18 +80,17 @@ class Settled:
 
 def serve(
     path: str, env: Mapping[str, str], source: PlanSource, *, takes_over: bool = False, command: Sequence[str] = ()
-) -> int:
+) -> NoReturn:
     """
-    Run a sidecar, of one process or several, with the file at `path` until a signal ends it.
+    Run a sidecar, of one process or several, with the file at `path` until a signal ends it, and end the process.
+
+    The exit code is that of the command; without one, 0: stopped as asked; 1: could not start. Then stderr says why, a
+    line a problem, and no command was run.
 
     Args:
         source: Has the configuration.
         takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
         command: The app, if it is to be this process's child.
-
-    Returns:
-        The exit code: that of the command; without one, 0 stopped as asked; 1 could not start: then stderr says why, a
-        line a problem, and no command was run.
     """
 
     async def main() -> int:
@@ -117,7 +117,7 @@ def serve(
 
         return await Sidecar(path, env, settled, loop, takes_over=takes_over, dependent=dependent).run()
 
-    return run_in_loop(main)
+    run_and_leave(main)
 
 
 async def _decide(path: str, source: PlanSource) -> tuple[int, list[bytes]]:

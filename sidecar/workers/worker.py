@@ -26,6 +26,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
 from sidecar.compile.frames import Kind, kind_of
@@ -36,7 +37,7 @@ from sidecar.process_log import configure, event, set_level
 from sidecar.redact import Secrets
 from sidecar.runtime.inherited import obey_signals
 from sidecar.runtime.listeners import InheritedSockets
-from sidecar.runtime.loop import run_in_loop
+from sidecar.runtime.loop import run_and_leave
 from sidecar.runtime.server import Sidecar
 from sidecar.telemetry.access_log.writer import take_turns
 from sidecar.telemetry.metrics.exposition import SLICE_S
@@ -370,9 +371,9 @@ def instance_of(env: Mapping[str, str], index: int) -> dict[str, str]:
     return {**env, "OTEL_RESOURCE_ATTRIBUTES": ",".join(named)}
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> NoReturn:
     """
-    Be a worker; only a supervisor calls this.
+    Be a worker; only a supervisor calls this. Never returns.
 
     Args:
         arguments: Index, descriptors of the channel, the sockets' way and the access log's lock, log level, file.
@@ -390,7 +391,7 @@ def main(arguments: Sequence[str]) -> int:
         loop = asyncio.get_running_loop()
         return await Worker(path, instance_of(os.environ, index), loop, sock=sock, lender=lending).live()
 
-    return run_in_loop(live)
+    run_and_leave(live)
 
 
 def _is_our_own(record: logging.LogRecord) -> bool:
