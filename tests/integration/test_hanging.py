@@ -55,7 +55,7 @@ class TestConfiguration:
         try:
             assert sidecar.process is not None
             pid = sidecar.process.pid
-            eventually(lambda: any("sidecar.runtime" in command_of(one) for one in children_of(pid)), "its compiler")
+            eventually(lambda: any("sidecar.loader" in command_of(one) for one in children_of(pid)), "its compiler")
             assert sidecar.stop() == 0
         finally:
             sidecar.kill()
