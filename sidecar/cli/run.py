@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from sidecar.loader.spawn import Child
-from sidecar.process_log import LEVELS, configure
+from sidecar.process_log import LEVELS, bounded_stderr, configure
 from sidecar.redact import Secrets
 
 DEFAULT_CONFIG = "/etc/sidecar/sidecar.yaml"
@@ -53,5 +53,6 @@ def serve_file(
     from sidecar.loader.compiler_process import CompilerProcess
     from sidecar.workers.start import serve
 
+    bounded_stderr()
     configure(log_level, secrets=Secrets.of(os.environ))
     serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from sidecar import process_log
 from sidecar.net.resolve import DaemonThreads
 
 MAX_THREADS = 16
@@ -67,8 +67,7 @@ def _discard(give_back: Callable[[_T], object], late: asyncio.Future[_T]) -> Non
 
 def leave(code: int) -> NoReturn:
     """End this process now, with what was written flushed; nothing is joined."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    process_log.finish()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
     os._exit(code)

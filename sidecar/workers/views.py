@@ -26,6 +26,7 @@ from sidecar.runtime.listeners import Listeners
 from sidecar.telemetry.metrics import exposition, self_metrics
 from sidecar.telemetry.metrics.exposition import Format, Section
 from sidecar.telemetry.metrics.merge_processes import Processes
+from sidecar.telemetry.metrics.report import Reporter
 from sidecar.telemetry.resource import INSTANCE_ID
 from sidecar.workers.group import Group
 from sidecar.workers.member import Member, MemberGoneError
@@ -68,6 +69,9 @@ class GroupViews:
     def __init__(self, supervisor: Running) -> None:
         self._supervisor = supervisor
         self._reloads: set[asyncio.Task[LoadOutcome]] = set()
+        # What the supervisor has of its own joins what the workers tell.
+        self._share = supervisor.group.merged.join()
+        self._reporter = Reporter(self_metrics.process_log_losses)
         self._processes = Processes(lambda: [member.pid for member in supervisor.group.live])
 
     # --- health and metrics ------------------------------------------------------------------------------------
@@ -84,6 +88,9 @@ class GroupViews:
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics, of all workers together."""
         await self._supervisor.group.report()
+        for piece in self._reporter.pieces():
+            if piece is not None:
+                self._share.take(piece)
         return await exposition.sliced(self._sections(), form, self._processes.exposition, is_compressed=is_compressed)
 
     def _sections(self) -> Iterator[Section]:

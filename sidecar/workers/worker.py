@@ -33,7 +33,7 @@ from sidecar.compile.frames import Kind, kind_of
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSourceError
-from sidecar.process_log import configure, event, set_level
+from sidecar.process_log import bounded_stderr, configure, event, set_level
 from sidecar.redact import Secrets
 from sidecar.runtime.inherited import obey_signals
 from sidecar.runtime.listeners import InheritedSockets
@@ -381,6 +381,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     index, channel, lender, turns = map(int, arguments[:4])
     level, path = arguments[4:]
     take_turns(turns)
+    bounded_stderr()
     configure(level, f"worker={index}", Secrets.of(os.environ))
     sock, lending = socket.socket(fileno=channel), socket.socket(fileno=lender)
     lending.setblocking(False)

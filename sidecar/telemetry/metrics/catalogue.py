@@ -253,6 +253,11 @@ QUEUE = Metric(
     "sidecar_telemetry_queue_bytes", "gauge", "By", ("queue",),
     "Octets that wait for the collector, or for the log's file",
 )  # fmt: skip
+PROCESS_LOG_DROPPED = Metric(
+    "sidecar_process_log_lines_dropped_total", "counter", "", ("reason",),
+    "Lines of the process log that were not written: buffer_full (nobody reads stderr), write_failed, rate (too many of"
+    " one kind)",
+)  # fmt: skip
 
 WORKERS = Metric(
     "sidecar_workers", "gauge", "", (), "Data-path processes that there should be", merge="own",

@@ -94,6 +94,7 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
         yield from self._configuration.sections()
         yield from self._told_and_lost()
+        yield from self_metrics.process_log_losses()
         yield from self_metrics.workers(1, 1, {})
         yield from self_metrics.identity(self._sinks.resource)
         if self.compat is not None:

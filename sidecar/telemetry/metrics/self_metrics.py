@@ -1,7 +1,7 @@
 """
 What a scrape shows of the sidecar as a whole, whatever its requests: configuration, processes, who it is. *Cold.*
 
-Of several workers the supervisor tells it.
+Of several workers the supervisor tells it, but for what each process has of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from sidecar import __version__, build
+from sidecar import __version__, build, process_log
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.exposition import Numbers, Section, histograms_of, labelled, numbers_of
 from sidecar.telemetry.metrics.instruments import CounterFamily, HistogramFamily
@@ -63,6 +63,12 @@ def workers(wanted: int, live: int, restarts: Mapping[str, int]) -> Iterator[Sec
     yield Numbers(catalogue.WORKERS_LIVE, [(b"", live)])
     row = catalogue.WORKER_RESTARTS
     yield Numbers(row, labelled(row, [((reason,), restarts.get(reason, 0)) for reason in RESTART_REASONS]))
+
+
+def process_log_losses() -> Iterator[Section]:
+    """What this process's own log has lost; each worker and the supervisor have one."""
+    row = catalogue.PROCESS_LOG_DROPPED
+    yield Numbers(row, labelled(row, [((reason,), count) for reason, count in process_log.losses().items()]))
 
 
 def identity(resource: Mapping[str, str]) -> Iterator[Section]:
