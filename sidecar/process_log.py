@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -242,10 +242,20 @@ def finish() -> None:
         _installed.stream.finish()
 
 
+_hidden = Secrets()
+
+
+def learn(secrets: Iterable[str]) -> None:
+    """No line shows these any more."""
+    _hidden.learn(secrets)
+
+
 def configure(level: str, origin: str = "", secrets: Secrets = NO_SECRETS) -> None:
     """Send this process's log to stderr from `level` on; libraries only from warnings on. See `LineFormatter`."""
+    global _hidden
+    _hidden = secrets if secrets is not NO_SECRETS else Secrets()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(origin, secrets))
+    handler.setFormatter(LineFormatter(origin, _hidden))
     if _installed is not None:
         handler.addFilter(_installed.sites)
     root = logging.getLogger()

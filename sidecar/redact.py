@@ -3,7 +3,8 @@ What is secret, decided in one place; whatever shows something to somebody asks 
 
 Three rules, because a secret reaches the configuration by three ways: a value under a name that speaks of secrets is
 hidden, be it of a field, a cookie or a parameter; so is, wherever it stands, the value of an environment variable with
-such a name; and so are the user information and the signatures of a URL.
+such a name, and what was read from a file that holds a secret (`${file:...}`); and so are the user information and the
+signatures of a URL.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#?\s\"'`]+)=[^&#\s\"'`]+")
 
 _MIN_SECRET_LENGTH: Final = 4
 """Shorter values of variables are not searched for: they would hide every `1` and `no` of the page."""
+_MAX_LEARNED: Final = 1024
+"""Four times as many as one file may name."""
 _PLAIN_WORDS: Final = frozenset({"true", "false", "none", "null"})
 
 
@@ -74,10 +77,24 @@ class Secrets:
         values: Texts that must not appear anywhere, in no form in which something here shows them.
     """
 
-    __slots__ = ("_pattern",)
+    __slots__ = ("_learned", "_pattern", "_values")
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {form for value in values for form in _forms(value)}
+        self._values = frozenset(values)
+        self._learned: dict[str, None] = {}
+        self._compile()
+
+    def learn(self, values: Iterable[str]) -> None:
+        """From now on hide these, too; of many, those that were learned last, for an old one may still be in use."""
+        new = {value: None for value in values if _is_worth_hiding(value)}
+        if not new.keys() <= self._learned.keys():
+            self._learned = {**{value: None for value in self._learned if value not in new}, **new}
+            for value in list(self._learned)[:-_MAX_LEARNED]:
+                del self._learned[value]
+            self._compile()
+
+    def _compile(self) -> None:
+        forms = {form for value in (*self._values, *self._learned) for form in _forms(value)}
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
         # Hosts are compared in lower case, so this is how they come out.
         text = "|".join(re.escape(form) for form in longest_first)
@@ -91,7 +108,7 @@ class Secrets:
     def of(cls, env: Mapping[str, str]) -> Secrets:
         """The values of environment variables whose names speak of secrets."""
         named = (value for name, value in env.items() if _SENSITIVE.search(name) is not None)
-        return cls(value for value in named if len(value) >= _MIN_SECRET_LENGTH and value.lower() not in _PLAIN_WORDS)
+        return cls(value for value in named if _is_worth_hiding(value))
 
     def hide(self, text: str) -> str:
         """The text without secrets: for a line of a log, a problem, a value."""
@@ -129,6 +146,10 @@ class Secrets:
 
 NO_SECRETS: Final = Secrets()
 """Hides what its name or its form gives away."""
+
+
+def _is_worth_hiding(value: str) -> bool:
+    return len(value) >= _MIN_SECRET_LENGTH and value.lower() not in _PLAIN_WORDS
 
 
 def _forms(value: str) -> Iterable[str]:

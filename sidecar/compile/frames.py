@@ -81,6 +81,9 @@ class Header:
         workers: Data-path processes that the file wants, 1 or more.
         error: Why there is no configuration, if not for something in the file: one line, else empty.
         warnings: What the file hardly means, a line each; at most `MAX_WARNINGS`.
+        is_transient: Whether `error` may pass by itself.
+        secret_files: Files that the file reads secrets from, `(path, SHA-256)`; empty digests could not be read.
+        secrets: What was read from them, which nobody may show.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
     """
 
@@ -89,6 +92,9 @@ class Header:
     listeners: tuple[WantedListener, ...] = ()
     workers: int = 1
     error: str = ""
+    is_transient: bool = False
+    secret_files: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
     version: str = __version__
     warnings: tuple[str, ...] = ()
 
@@ -142,8 +148,14 @@ def read_header(frame: bytes) -> Header:
             WantedListener(**{**one, "location": tuple(one["location"]), "hosts": tuple(one["hosts"])})
             for one in said["listeners"]
         )
-        return Header(**{**said, "listeners": tuple(listeners), "warnings": tuple(said["warnings"])})
-    except (LookupError, TypeError):
+        tuples = {
+            "listeners": tuple(listeners),
+            "warnings": tuple(said["warnings"]),
+            "secret_files": tuple((path, digest_hex) for path, digest_hex in said["secret_files"]),
+            "secrets": tuple(said["secrets"]),
+        }
+        return Header(**{**said, **tuples})
+    except (LookupError, TypeError, ValueError):
         raise FrameError("expected a header, found other keys") from None
 
 

@@ -8,7 +8,7 @@ Nothing here touches an event loop or keeps state; a running sidecar calls it in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidecar.config.check import Report, check
 from sidecar.config.concealed import concealed
@@ -18,6 +18,7 @@ from sidecar.config.source import Source, decode
 from sidecar.config.validate import shape
 from sidecar.config.yaml.document import Node, parse
 from sidecar.config.yaml.places import Location, locate
+from sidecar.config.yaml.secret_files import SecretFiles
 from sidecar.redact import Secrets
 
 
@@ -32,6 +33,7 @@ class Loaded:
         root: Its tree, which knows where everything is written.
         secrets: What no problem may show.
         warnings: What is hardly meant, in the order of the file.
+        files: Secrets that it read.
     """
 
     config: Config
@@ -39,6 +41,7 @@ class Loaded:
     root: Node
     secrets: Secrets
     warnings: tuple[Problem, ...] = ()
+    files: SecretFiles = field(default_factory=SecretFiles)
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
@@ -54,7 +57,7 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
 
     Args:
         text: YAML in UTF-8, at most 10 MiB.
-        filename: For the problems; nothing is read.
+        filename: For the problems; nothing is read but what `${file:...}` names.
         env: Variables for `${NAME}`.
 
     Raises:
@@ -64,10 +67,12 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
 
 
 def _understand(
-    text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets
+    text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets, files: SecretFiles | None = None
 ) -> tuple[Config, Node, list[Problem]]:
     """The configuration, the tree that it was read from, and warnings."""
-    root, problems = parse(decode(text, filename), filename, env)
+    files = files if files is not None else SecretFiles()
+    root, problems = parse(decode(text, filename), filename, env, files)
+    secrets.learn(files.values)
     if root is None:
         message = "expected a mapping, found an empty file"
         raise ConfigError([Problem(filename, 1, 1, "", message, "begin with `service: <name of your app>`")])
@@ -84,8 +89,14 @@ def _understand(
     return shaped.config, root, [warning.without(secrets) for warning in warnings]
 
 
-def load_source(source: Source, env: Mapping[str, str]) -> Loaded:
-    """Understand what was read; raises as `load_text`."""
+def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | None = None) -> Loaded:
+    """
+    Understand what was read; raises as `load_text`.
+
+    Args:
+        files: Knows afterwards which secrets were read, also if the file is refused.
+    """
     secrets = Secrets.of(env)
-    config, root, warnings = _understand(source.raw, source.path, env, secrets)
-    return Loaded(config, source, root, secrets, tuple(warnings))
+    files = files if files is not None else SecretFiles()
+    config, root, warnings = _understand(source.raw, source.path, env, secrets, files)
+    return Loaded(config, source, root, secrets, tuple(warnings), files)

@@ -1,25 +1,17 @@
 """
-The file on disk: read within limits, named by its digest, watched without events. *Cold.*
-
-Kubernetes updates a mounted ConfigMap by swapping the symbolic link `..data`; editors rewrite a file in place or rename
-another over it. All three change what `stat` says of the resolved path, which is all that is asked between changes.
+The file on disk: read within limits, named by its digest. *Cold.* `loader.file_watch` follows it.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
-import time
 from dataclasses import dataclass
 from typing import Final
 
 from sidecar.config.problems import ConfigError, Problem
 
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
-
-_UNSETTLED_NS: Final = 2_000_000_000
-"""Time stamps of a file system may be as coarse as this; a file written so recently is compared by content."""
 
 
 class SourceError(Exception):
@@ -93,55 +85,3 @@ def decode(raw: bytes, filename: str) -> str:
         column = len(before) - before.rfind("\n")
         message = f"the file is not UTF-8: found the byte 0x{raw[error.start]:02x}"
         raise ConfigError([Problem(filename, line, column, "", message, "save it as UTF-8")]) from None
-
-
-Fingerprint = tuple[str, int, int, int, int, int]
-"""What `stat` says that changes when the content does: resolved path, device, inode, size, two times."""
-
-
-class SourceWatch:
-    """
-    Notices that a file has other content than when it was last accepted.
-
-    Call `changed` as often as a change should be seen, about twice a second; between changes it costs a few system
-    calls. When `stat` says something new it reads the file and compares digests, so a touch is no change.
-    """
-
-    def __init__(self, path: str, digest_hex: str = "") -> None:
-        """Watch `path`, whose content with the digest `digest_hex` is already in use."""
-        self._path = path
-        self._digest_hex = digest_hex
-        self._fingerprint: Fingerprint | None = None
-
-    def changed(self) -> bool:
-        """
-        Whether the content differs from what this watch knew; it then knows the new content.
-
-        A file that is absent or cannot be read is no change: it is half-way through being replaced, or a mistake
-        that the next reload will tell.
-        """
-        try:
-            before = self._look()
-            if before == self._fingerprint:
-                return False
-            with open(self._path, "rb") as file:
-                digest_hex = hashlib.sha256(file.read(MAX_FILE_BYTES + 1)).hexdigest()
-            after = self._look()
-        except (OSError, ValueError):
-            self._fingerprint = None
-            return False
-        # A write within the granularity of time stamps after this look would not be seen by the next: look again.
-        is_settled = after == before and time.time_ns() - max(after[4:]) > _UNSETTLED_NS
-        self._fingerprint = after if is_settled else None
-        is_other = digest_hex != self._digest_hex
-        self._digest_hex = digest_hex
-        return is_other
-
-    def accept(self, digest_hex: str) -> None:
-        """Say that the content with this digest has been read for another reason, such as a signal."""
-        self._digest_hex = digest_hex
-
-    def _look(self) -> Fingerprint:
-        resolved = os.path.realpath(self._path)
-        stat = os.stat(resolved)
-        return resolved, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -22,6 +22,7 @@ from sidecar.compile.frames import Header, Kind, make_frame, problem_frames
 from sidecar.config.load import load_source
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import SourceError, read_source
+from sidecar.config.yaml.secret_files import SecretFiles
 from sidecar.loader.low_priority import lower_priority
 from sidecar.loader.serialize import write_frames
 from sidecar.loader.wire import prefixed
@@ -40,10 +41,12 @@ def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
     secrets = Secrets.of(env)
     problems: Sequence[bytes] = ()
     error = ""
+    is_transient = True
+    files = SecretFiles()
     try:
         source = read_source(path)
         digest_hex = source.digest_hex
-        loaded = load_source(source, env)
+        loaded = load_source(source, env, files)
         frames = write_frames(loaded)
         dry_run(loaded, frames)
         return frames
@@ -54,10 +57,20 @@ def compile_file(path: str, env: Mapping[str, str]) -> list[bytes]:
     except MemoryError:
         error = f"{path}: there is not enough memory to read this file"
     except Exception as failure:
+        is_transient = False
+        secrets.learn(files.values)
         sys.stderr.write(secrets.hide(traceback.format_exc()))
         said = secrets.hide(f"{failure!r}")
         error = f"{path}: the sidecar failed while reading this file; please report it: {said:.500}"
-    return [Header(False, digest_hex, error=error).to_frame(), *problems, make_frame(Kind.END)]
+    header = Header(
+        False,
+        digest_hex,
+        error=error,
+        is_transient=is_transient and bool(error),
+        secret_files=tuple(files.digests.items()),
+        secrets=tuple(sorted(files.values)),
+    )
+    return [header.to_frame(), *problems, make_frame(Kind.END)]
 
 
 def main() -> None:

@@ -1,6 +1,11 @@
 """
 A file that is loaded again and again: when, one load at a time, and what came of each. *Cold.*
 
+    change that two looks agree on -> load -> in force
+                                        |---> refused for what is in the file: until it changes
+                                        +---> refused for what is not (no process, no memory, a port that is taken):
+                                              again after 1 s, 2 s, ... 1 min, until it changes or is in force
+
 What it means to put a configuration in force differs: `reload` does it in its own process, `workers.reload` in a group
 of them.
 """
@@ -13,10 +18,11 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from sidecar import process_log
 from sidecar.compile.frames import FrameError, Header, read_header, read_problems
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.source import SourceWatch
-from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.loader.file_watch import Contents, FileWatch
+from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.loader.plan_source import PlanSource, PlanSourceError
 from sidecar.process_log import event
 from sidecar.redact import NO_SECRETS, Secrets
@@ -24,7 +30,17 @@ from sidecar.redact import NO_SECRETS, Secrets
 logger = logging.getLogger(__name__)
 
 POLL_PERIOD_S = 0.5
-"""A change is seen within a second. Polling, because a ConfigMap's links, NFS and overlays send no file events."""
+"""
+A change is seen within a second: two looks have to agree on it. Polling, because a ConfigMap's links, NFS and overlays
+send no file events.
+"""
+
+FIRST_RETRY_S = 1.0
+LAST_RETRY_S = 60.0
+"""Between loads that fail for what is not in the file."""
+
+SLOW_S = 5.0
+"""A load, or a look at the file, that takes longer is told of while it goes on."""
 
 
 class NotNowError(Exception):
@@ -38,12 +54,20 @@ class ClosedError(NotNowError):
         super().__init__("the sidecar is draining and loads nothing any more; nothing was changed")
 
 
+class NotHereError(ConfigError):
+    """What the file asks for cannot be had on this machine, and may be later: an address that is taken."""
+
+
+class _UnsettledError(Exception):
+    """The compiler has read something else than what two looks had agreed on."""
+
+
 class ConfigLoader:
     """
     Args:
         path: Of the file, for problems and for seeing that it changed.
         source: Has the configuration.
-        secrets: What no outcome may show.
+        secrets: What no outcome may show; learns what the file reads from others.
 
     Attributes:
         last: Outcome of the last load; None before the first.
@@ -53,13 +77,17 @@ class ConfigLoader:
 
     def __init__(self, path: str, source: PlanSource, secrets: Secrets = NO_SECRETS) -> None:
         self.path = path
-        self.secrets = secrets
+        self.secrets = secrets if secrets is not NO_SECRETS else Secrets()
         self.last: LoadOutcome | None = None
         self.last_good: LoadOutcome | None = None
         self.generation = 0
         self._source = source
-        self._watch = SourceWatch(path)
+        self._watch = FileWatch(path)
         self._one_at_a_time = asyncio.Lock()
+        self._tried: Contents | None = None
+        self._retries = 0
+        self._retry_at_s: float | None = None
+        self._loading_since_s: float | None = None
 
     # --- what differs ------------------------------------------------------------------------------------------
 
@@ -68,7 +96,7 @@ class ConfigLoader:
         Put what the frames say in force, or change nothing.
 
         Raises:
-            ConfigError: It cannot be had on this machine.
+            ConfigError: It cannot be had on this machine; `NotHereError`: not now.
             NotNowError: It cannot be had now.
         """
         raise NotImplementedError
@@ -93,18 +121,41 @@ class ConfigLoader:
         async with self._one_at_a_time:
             return await self._load(trigger)
 
-    async def _load(self, trigger: str) -> LoadOutcome:
+    def shown(self) -> dict[str, object]:
+        """As `/server_info` shows it: what is in force, and what is under way."""
+        now_s = time.monotonic()
+        loading, retry = self._loading_since_s, self._retry_at_s
+        return {
+            "file": self.path,
+            **shown_live(self.last_good),
+            "last_load_ok": self.last.is_ok if self.last is not None else None,
+            "loading_for_s": round(now_s - loading, 1) if loading is not None else None,
+            "retry_in_s": round(max(0.0, retry - now_s), 1) if retry is not None else None,
+            "retries": self._retries,
+        }
+
+    async def _load(self, trigger: str, settled: Contents | None = None) -> LoadOutcome:
+        """As `load`; of nothing but what is settled, if that is given: else `_UnsettledError`."""
+        slow = asyncio.get_running_loop().call_later(SLOW_S, self._tell_slow, trigger)
+        self._loading_since_s = time.monotonic()
+        try:
+            return await self._load_now(trigger, settled)
+        finally:
+            self._loading_since_s = None
+            slow.cancel()
+
+    async def _load_now(self, trigger: str, settled: Contents | None) -> LoadOutcome:
         began = time.monotonic()
         config_hash, error = "", ""
         problems: tuple[Problem, ...] = ()
         warnings: tuple[str, ...] = ()
+        is_transient = False
         try:
             frames = await self._frames(trigger)
             header = read_header(frames[0])
             config_hash = header.config_hash
-            # Good or bad, this content has been dealt with.
-            self._watch.accept(header.digest_hex)
-            error = header.error
+            self._take_note(header, settled)
+            error, is_transient = header.error, header.is_transient
             if header.is_ok:
                 await self._install(trigger, header, frames)
                 warnings = header.warnings
@@ -112,10 +163,14 @@ class ConfigLoader:
                 problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
         except ConfigError as refusal:
             problems = tuple(refusal.problems)
+            is_transient = isinstance(refusal, NotHereError)
         except (PlanSourceError, NotNowError) as refusal:
             error = str(refusal)
+            is_transient = not isinstance(refusal, ClosedError)
         except FrameError as failure:
             error = f"{self.path}: what the compiler says makes no sense: {failure}; nothing was changed"
+        except _UnsettledError:
+            raise
         except Exception as failure:
             logger.exception(event("config_load_failed", file=self.path))
             error = f"{self.path}: the sidecar failed while loading this file; please report it: {failure!r}"
@@ -126,20 +181,76 @@ class ConfigLoader:
             trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error, warnings
         )
         self._report(self.last)
+        self._plan_retry(trigger, is_transient=is_transient and not is_ok)
         return self.last
 
+    def _take_note(self, header: Header, settled: Contents | None) -> None:
+        """Good or bad, this content has been dealt with, and is what is followed from now on."""
+        self.secrets.learn(header.secrets)
+        process_log.learn(header.secrets)
+        if not header.digest_hex:
+            return  # nothing was read
+        contents = {self.path: header.digest_hex, **dict(header.secret_files)}
+        if settled is not None and any(settled.get(path, found) != found for path, found in contents.items()):
+            raise _UnsettledError()
+        self._watch.accept(contents)
+        self._tried = None
+
+    def _plan_retry(self, trigger: str, *, is_transient: bool) -> None:
+        """At the start the process ends, and whoever started it tries again."""
+        if not is_transient or trigger == "start":
+            self._retries, self._retry_at_s = 0, None
+            return
+        wait_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._retries)
+        self._retries += 1
+        self._retry_at_s = time.monotonic() + wait_s
+        logger.warning(event("config_load_retry", file=self.path, retry=self._retries, in_s=wait_s))
+
+    def _tell_slow(self, trigger: str) -> None:
+        logger.warning(event("config_load_slow", file=self.path, trigger=trigger, after_s=SLOW_S))
+
     async def watch(self) -> None:
-        """Load the file whenever it changes; for ever."""
+        """Load the file whenever it changes, and again where that failed for what is not in it; for ever."""
         while True:
             await asyncio.sleep(POLL_PERIOD_S)
             if self._one_at_a_time.locked():
                 continue  # who changed the file also asked for a load, which knows the content only when it was read
             try:
-                # In a thread, because a mount that hangs must not hang the data path.
-                if await asyncio.to_thread(self._watch.changed):
-                    await self.load("file")
+                await self._follow()
             except Exception:
                 logger.exception(event("config_watch_failed", file=self.path))
+
+    async def _follow(self) -> None:
+        if self._retry_at_s is not None and time.monotonic() >= self._retry_at_s:
+            await self.load("retry")
+            return
+        found = await self._look()
+        # What was tried with this content, and failed before it was read, is tried again by and by, not at each look.
+        if found is None or found == self._tried or self._one_at_a_time.locked():
+            return
+        self._tried = found
+        changed = [path for path, digest_hex in found.items() if digest_hex != self._watch.known.get(path)]
+        logger.info(event("config_changed", files=",".join(changed)))
+        async with self._one_at_a_time:
+            self._retries = 0
+            try:
+                await self._load("file", found)
+            except _UnsettledError:
+                self._tried = None
+                logger.info(event("config_unsettled", file=self.path))
+
+    async def _look(self) -> dict[str, str] | None:
+        """See `FileWatch.changed`; a mount that hangs is told of, and waited for."""
+        looking = asyncio.ensure_future(self._watch.changed())
+        try:
+            await asyncio.wait({looking}, timeout=SLOW_S)
+            if not looking.done():
+                logger.error(event("config_watch_hangs", file=self.path, after_s=SLOW_S))
+                await asyncio.wait({looking})
+                logger.warning(event("config_watch_recovered", file=self.path))
+            return looking.result()
+        finally:
+            looking.cancel()
 
     async def _frames(self, trigger: str) -> list[bytes]:
         """All frames; a frame is small, so that reading on while they come holds the loop for microseconds."""

@@ -26,7 +26,7 @@ class PlanSource(Protocol):
         be called again only then.
 
         Args:
-            trigger: Why: `start`, `file`, `signal` or `admin`.
+            trigger: Why: `start`, `file`, `signal`, `admin` or `retry`.
 
         Raises:
             PlanSourceError: There will be no (further) frames; those that came are void.

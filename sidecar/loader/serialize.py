@@ -50,7 +50,15 @@ def write_frames(loaded: Loaded) -> list[bytes]:
     config = loaded.config
     warnings = tuple(str(one) for one in loaded.warnings[:MAX_WARNINGS])
     frames = [
-        Header(True, loaded.source.digest_hex, _listeners(loaded), config.workers, warnings=warnings).to_frame(),
+        Header(
+            True,
+            loaded.source.digest_hex,
+            _listeners(loaded),
+            config.workers,
+            warnings=warnings,
+            secret_files=tuple(loaded.files.digests.items()),
+            secrets=tuple(sorted(loaded.files.values)),
+        ).to_frame(),
         make_frame(Kind.SHAPES, _pickled(_shapes())),
         make_frame(Kind.SETTINGS, _pickled(config)),
     ]

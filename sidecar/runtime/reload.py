@@ -22,8 +22,8 @@ from sidecar.compile.frames import Header
 from sidecar.compile.plan import Compiler, Draft, make_draft
 from sidecar.compile.telemetry import telemetry_settings
 from sidecar.compile.time_slices import in_slices
-from sidecar.config.problems import ConfigError, Problem
-from sidecar.loader.config_loader import ClosedError, ConfigLoader
+from sidecar.config.problems import Problem
+from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotHereError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
@@ -119,7 +119,7 @@ class Reloader(ConfigLoader):
             if built is not None:
                 self._old_plans.add(built)
             if isinstance(error, ListenerError):
-                raise ConfigError([_problem_at(self.path, draft, error)]) from None
+                raise NotHereError([_problem_at(self.path, draft, error)]) from None
             raise
         # --- the swap: from here to the next await, all or nothing ---
         preparation.commit()

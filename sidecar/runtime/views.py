@@ -101,7 +101,7 @@ class Views:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "service": plain(config.service) if config is not None else None,
-            "config": {"file": reloader.path, **shown_live(reloader.last_good)},
+            "config": reloader.shown(),
             "listeners": [
                 {
                     "role": opened.spec.role.value,

@@ -10,8 +10,8 @@ from functools import partial
 
 from sidecar.compile.frames import Header, WantedListener
 from sidecar.compile.listener_spec import ListenerSpec, Role
-from sidecar.config.problems import ConfigError, Problem
-from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotNowError
+from sidecar.config.problems import Problem
+from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotHereError, NotNowError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.redact import NO_SECRETS, Secrets
@@ -65,12 +65,12 @@ class GroupReloader(ConfigLoader):
         try:
             change = await self._listeners.open(specs)
         except ListenerError as error:
-            raise ConfigError([self._problem(header, error.spec.key, str(error))]) from None
+            raise NotHereError([self._problem(header, error.spec.key, str(error))]) from None
         try:
             sockets = await self._sockets.open([spec.key for spec in specs if spec.role not in OWN])
         except SocketError as error:
             change.abandon()
-            raise ConfigError([self._problem(header, error.key, str(error))]) from None
+            raise NotHereError([self._problem(header, error.key, str(error))]) from None
         try:
             lines = await self._group.load(trigger, frames, sockets.added, partial(self._swap, header, change, sockets))
             if lines:

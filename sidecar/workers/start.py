@@ -13,6 +13,7 @@ import re
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import NoReturn
 
 from sidecar.compile.frames import FrameError, Header, Kind, make_frame, read_header
@@ -75,7 +76,7 @@ class Settled:
             f"{self._path}: workers: expected {self._count} as at the start, found {header.workers}; nothing was"
             " changed; restart the sidecar to change it"
         )
-        return Header(False, header.digest_hex, error=error)
+        return replace(header, is_ok=False, listeners=(), error=error)
 
 
 def serve(

@@ -171,7 +171,7 @@ class GroupViews:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "service": pages[0][1]["service"] if pages else None,
-            "config": {"file": supervisor.path, **shown_live(supervisor.reloader.last_good)},
+            "config": supervisor.reloader.shown(),
             "listeners": list(self._listeners()),
             "connections": connections,
             "workers": [

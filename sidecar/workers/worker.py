@@ -31,6 +31,7 @@ from typing import NoReturn
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
 from sidecar.compile.frames import Kind, kind_of
 from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.loader import config_loader
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSourceError
 from sidecar.process_log import bounded_stderr, configure, event, set_level
@@ -386,7 +387,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     sock, lending = socket.socket(fileno=channel), socket.socket(fileno=lender)
     lending.setblocking(False)
 
-    logging.getLogger("sidecar.runtime.reload").addFilter(_is_our_own)
+    config_loader.logger.addFilter(_is_our_own)
 
     async def live() -> int:
         loop = asyncio.get_running_loop()
@@ -397,4 +398,4 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 def _is_our_own(record: logging.LogRecord) -> bool:
     """What became of a configuration is told by the supervisor, once for all workers."""
-    return not record.getMessage().startswith(("config_loaded ", "config_refused "))
+    return not record.getMessage().startswith(("config_load", "config_refused "))

@@ -19,6 +19,7 @@ from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.yaml.environment import Environment, SubstitutionError
 from sidecar.config.yaml.scalars import Spelled, resolve_plain
+from sidecar.config.yaml.secret_files import SecretFiles
 
 MAX_DEPTH: Final = 64
 """Nested mappings and lists; the language itself needs 9."""
@@ -90,7 +91,9 @@ class Mapping(Node):
         """The key whose value is awaited while the mapping is being built."""
 
 
-def parse(text: str, filename: str, env: MappingLike[str, str]) -> tuple[Node | None, list[Problem]]:
+def parse(
+    text: str, filename: str, env: MappingLike[str, str], files: SecretFiles | None = None
+) -> tuple[Node | None, list[Problem]]:
     """
     Parse one YAML document.
 
@@ -98,6 +101,7 @@ def parse(text: str, filename: str, env: MappingLike[str, str]) -> tuple[Node | 
         text: Without a byte order mark.
         filename: For the problems.
         env: Variables for `${NAME}`.
+        files: Reads and remembers those of `${file:...}`.
 
     Returns:
         The root (None for a file without content) and the problems that still allow to look at the rest.
@@ -111,7 +115,7 @@ def parse(text: str, filename: str, env: MappingLike[str, str]) -> tuple[Node | 
         column = found.start() - text.rfind("\n", 0, found.start())
         what = f"found the character U+{ord(found[0]):04X}, which YAML does not allow"
         raise ConfigError([Problem(filename, line, column, "", what, "write it as an escape in double quotes")])
-    builder = _Builder(filename, Environment(env))
+    builder = _Builder(filename, Environment(env, files))
     parser = CParser(text)
     try:
         while (event := parser.get_event()) is not None:

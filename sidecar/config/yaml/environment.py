@@ -1,5 +1,5 @@
 """
-`${NAME}` and `${NAME:-default}` in values. *Cold, pure.*
+`${NAME}`, `${NAME:-default}` and `${file:/run/secrets/x}` in values. *Cold, pure but for reading those files.*
 
 Values are replaced after YAML has been parsed, one scalar at a time, so what a variable contains can never become
 YAML. `$${` stands for `${`. A default is text up to the next brace: references do not nest.
@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_REFERENCE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
+from sidecar.config.yaml.secret_files import SecretFileError, SecretFiles
+
+_REFERENCE: Final = re.compile(r"\$\$\{|\$\{file:([^}]*)\}|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 
 MAX_SUBSTITUTED_CHARS: Final = 10 * 1024 * 1024
 """Of all values of one file together: what the limit of the file itself is, too."""
@@ -33,10 +35,16 @@ class SubstitutionError(Exception):
 
 
 class Environment:
-    """The variables that a file may read, and how much of them it has read."""
+    """
+    The variables and files that a file may read, and how much of them it has read.
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    Args:
+        files: Remembers which were read.
+    """
+
+    def __init__(self, variables: Mapping[str, str], files: SecretFiles | None = None) -> None:
         self._variables = variables
+        self._files = files if files is not None else SecretFiles()
         self._substituted_chars = 0
 
     def substitute(self, text: str) -> str:
@@ -46,17 +54,23 @@ class Environment:
         A variable that is set but empty counts as unset where there is a default, as in a shell.
 
         Raises:
-            SubstitutionError: A variable is unset and has no default, is not valid Unicode, or a `${` is not closed.
+            SubstitutionError: A variable is unset and has no default, is not valid Unicode, a file cannot be read, or
+                a `${` is not closed.
         """
         return _REFERENCE.sub(self._value, text)
 
     def _value(self, match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
-        name, default = match[1], match[2]
+        path, name, default = match[1], match[2], match[3]
+        if path is not None:
+            try:
+                return self._counted(self._files.read(path))
+            except SecretFileError as error:
+                raise SubstitutionError(str(error), error.hint) from None
         if name is None:
             raise SubstitutionError(
-                "expected `${NAME}` or `${NAME:-default}`, found a `${` that is neither",
+                "expected `${NAME}`, `${NAME:-default}` or `${file:/path}`, found a `${` that is none of them",
                 "write `$${` for a literal `${`",
             )
         if default is not None and "${" in default:
@@ -77,7 +91,10 @@ class Environment:
             value.encode()
         except UnicodeEncodeError:
             raise SubstitutionError(f"the environment variable `{name}` is not UTF-8", "set it to text") from None
+        return self._counted(value)
+
+    def _counted(self, value: str) -> str:
         self._substituted_chars += len(value)
         if self._substituted_chars > MAX_SUBSTITUTED_CHARS:
-            raise SubstitutionError("environment variables make the file larger than 10 MiB", "use fewer of them")
+            raise SubstitutionError("variables and secrets make the file larger than 10 MiB", "use fewer of them")
         return value

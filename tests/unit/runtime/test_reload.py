@@ -17,8 +17,8 @@ from sidecar.compile.frames import FrameError, Header, Kind, make_frame, problem
 from sidecar.compile.listener_spec import ListenerSpec
 from sidecar.compile.time_slices import in_slices
 from sidecar.config.problems import Problem
-from sidecar.config.source import SourceWatch
 from sidecar.loader import config_loader
+from sidecar.loader.file_watch import FileWatch
 from sidecar.loader.plan_source import PlanSourceError
 from sidecar.net.timers import Timers
 from sidecar.runtime.listeners import ConnectionHandler
@@ -266,7 +266,8 @@ def test_a_change_that_a_load_is_reading_is_not_loaded_again(tmp_path: Path, mon
         return [dataclasses.replace(header, digest_hex=digest_hex).to_frame(), *good()[1:]]
 
     async def then(reloader: Reloader) -> None:
-        reloader._watch = SourceWatch(str(path))
+        reloader.path = str(path)
+        reloader._watch = FileWatch(str(path))
         source.given = frames_now()
         await reloader.load("start")
         path.write_text("new")

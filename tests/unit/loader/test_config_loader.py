@@ -1,0 +1,230 @@
+"""When a file is loaded: changes that are settled, and failures that may pass by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from pathlib import Path
+
+import pytest
+
+from sidecar.compile.frames import Header, Kind, make_frame
+from sidecar.config.problems import Problem
+from sidecar.loader import config_loader
+from sidecar.loader.config_loader import ConfigLoader, NotHereError
+from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.loader.plan_source import PlanSourceError
+
+END = make_frame(Kind.END)
+
+
+class Compiler:
+    """
+    Reads the file, or something else, or fails.
+
+    Attributes:
+        triggers: Of each load.
+        failures: Raised, one a load.
+        header: What the header says beside the digest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.triggers: list[str] = []
+        self.failures: list[Exception] = []
+        self.header: dict[str, object] = {"is_ok": True}
+        self.content: bytes | None = None
+
+    async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
+        self.triggers.append(trigger)
+        if self.failures:
+            raise self.failures.pop(0)
+        content = self.path.read_bytes() if self.content is None else self.content
+        yield Header(**self.header, digest_hex=hashlib.sha256(content).hexdigest()).to_frame()  # type: ignore[arg-type]
+        yield END
+
+
+class Loader(ConfigLoader):
+    """Puts everything in force, but for what `refusals` has."""
+
+    def __init__(self, path: Path) -> None:
+        self.compiler = Compiler(path)
+        super().__init__(str(path), self.compiler)
+        self.refusals: list[Exception] = []
+        self.counted: list[bool] = []
+
+    async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.generation += 1
+
+    def _count(self, outcome: LoadOutcome) -> None:
+        self.counted.append(outcome.is_ok)
+
+    def _count_refused(self) -> None:
+        pass
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file."""
+    path = tmp_path / "f.yaml"
+    path.write_bytes(b"old")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks follow at once, and retries as if minutes were milliseconds."""
+    monkeypatch.setattr(config_loader, "POLL_PERIOD_S", 0.0)
+    monkeypatch.setattr(config_loader, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(config_loader, "LAST_RETRY_S", 0.004)
+
+
+def following(path: Path, then: Callable[[Loader], Coroutine[None, None, None]]) -> Loader:
+    """Load once, follow, and do something meanwhile."""
+
+    async def run() -> Loader:
+        loader = Loader(path)
+        await loader.load("start")
+        watching = asyncio.create_task(loader.watch())
+        try:
+            async with asyncio.timeout(60):
+                await then(loader)
+        finally:
+            watching.cancel()
+        return loader
+
+    return asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until it is so."""
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def taken() -> NotHereError:
+    """An address that is somebody else's."""
+    return NotHereError([Problem("f.yaml", 1, 1, "outbound.listen", "cannot listen on it")])
+
+
+@pytest.mark.parametrize("place", ["no process", "an address", "a header"])
+def test_what_is_not_in_the_file_is_tried_again(path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Again and again, later each time, until it works; the file has not changed."""
+    caplog.set_level(logging.INFO, "sidecar")
+
+    async def then(loader: Loader) -> None:
+        if place == "no process":
+            loader.compiler.failures = [PlanSourceError("no memory")] * 4
+        elif place == "an address":
+            loader.refusals = [taken()] * 4
+        else:
+            loader.compiler.header = {"is_ok": False, "error": "not enough memory", "is_transient": True}
+        path.write_bytes(b"new")
+        if place == "a header":
+            await until(lambda: len(loader.counted) >= 5)
+            loader.compiler.header = {"is_ok": True}
+        await until(lambda: loader.generation == 2)
+        assert loader.shown()["retries"] == 0
+        assert loader.shown()["retry_in_s"] is None
+
+    loader = following(path, then)
+    assert loader.compiler.triggers[:6] == ["start", "file", "retry", "retry", "retry", "retry"]
+    said = [record.getMessage() for record in caplog.records]
+    waits = [line.rpartition("in_s=")[2] for line in said if line.startswith("config_load_retry ")]
+    assert waits[:4] == ["0.001", "0.002", "0.004", "0.004"]
+
+
+def test_what_is_in_the_file_is_not_tried_again(path: Path) -> None:
+    """Before it changes."""
+
+    async def then(loader: Loader) -> None:
+        loader.compiler.header = {"is_ok": False, "error": "workers: expected 1"}
+        path.write_bytes(b"new")
+        await until(lambda: len(loader.counted) == 2)
+        assert loader.shown()["retry_in_s"] is None
+        loader.compiler.header = {"is_ok": True}
+        path.write_bytes(b"newer")
+        await until(lambda: loader.generation == 2)
+
+    assert following(path, then).compiler.triggers == ["start", "file", "file"]
+
+
+def test_a_change_ends_the_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next content may need nothing that is missing."""
+    monkeypatch.setattr(config_loader, "FIRST_RETRY_S", 3600.0)
+    monkeypatch.setattr(config_loader, "LAST_RETRY_S", 3600.0)
+
+    async def then(loader: Loader) -> None:
+        loader.compiler.failures = [PlanSourceError("no memory")]
+        path.write_bytes(b"new")
+        await until(lambda: len(loader.counted) == 2)
+        assert loader.shown()["retries"] == 1
+        path.write_bytes(b"newer")
+        await until(lambda: loader.generation == 2)
+        path.write_bytes(b"new")  # once more what failed before
+        await until(lambda: loader.generation == 3)
+
+    assert following(path, then).compiler.triggers == ["start", "file", "file", "file"]
+
+
+def test_what_changes_while_the_compiler_reads_it_is_not_put_in_force(path: Path) -> None:
+    """Two looks had agreed on something else; it is no failure either."""
+
+    async def then(loader: Loader) -> None:
+        loader.compiler.content = b"half of the next"
+        path.write_bytes(b"new")
+        await until(lambda: len(loader.compiler.triggers) >= 2)
+        assert (loader.generation, loader.counted) == (1, [True])
+        loader.compiler.content = None
+        await until(lambda: loader.generation == 2)
+
+    assert following(path, then).counted == [True, True]
+
+
+def test_a_load_that_takes_long_is_told_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, and on the page."""
+    monkeypatch.setattr(config_loader, "SLOW_S", 0.0)
+    gate = asyncio.Event()
+
+    class Hangs(Loader):
+        async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
+            await gate.wait()
+
+    async def run() -> None:
+        loader = Hangs(path)
+        loading = asyncio.create_task(loader.load("signal"))
+        await until(lambda: "config_load_slow" in caplog.text)
+        assert loader.shown()["loading_for_s"] is not None
+        gate.set()
+        await loading
+        assert loader.shown()["loading_for_s"] is None
+
+    asyncio.run(run())
+
+
+def test_a_look_that_hangs_is_told_and_so_is_its_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody starts a second one meanwhile."""
+    monkeypatch.setattr(config_loader, "SLOW_S", 0.0)
+    gate = asyncio.Event()
+    looks = []
+
+    async def then(loader: Loader) -> None:
+        async def hangs() -> None:
+            looks.append(1)
+            await gate.wait()
+
+        monkeypatch.setattr(loader._watch, "changed", hangs)
+        await until(lambda: "config_watch_hangs" in caplog.text)
+        assert len(looks) == 1
+        gate.set()
+        await until(lambda: "config_watch_recovered" in caplog.text)
+
+    following(path, then)
