@@ -139,6 +139,11 @@ NO_APP = Reason(
     "no_app", _P, Phase.ROUTE, False, 404, "NR", "destination_not_found",
     "no inbound route matches and inbound.app is not set", "inbound.app and inbound.routes",
 )  # fmt: skip
+LOCAL_EXHAUSTION = Reason(
+    "local_exhaustion", _P, Phase.CONNECT, False, 503, "UO", "connection_limit_reached",
+    "the sidecar has no descriptor, port or memory left for another connection",
+    "the process's limit of open files (nofile), against limits.max_connections",
+)  # fmt: skip
 NO_ENDPOINT = Reason(
     "no_endpoint", _P, Phase.CHOOSE, False, 503, "UH", "destination_unavailable",
     "the upstream has no usable endpoint", "the upstream's endpoints or its DNS name",

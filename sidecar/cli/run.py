@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
 from sidecar.loader.spawn import Child
+from sidecar.net.descriptors import LEAST, Descriptors, raise_limit
 from sidecar.process_log import LEVELS, bounded_stderr, configure
 from sidecar.redact import Secrets
 
@@ -51,8 +53,14 @@ def serve_file(
     the process with the exit code.
     """
     from sidecar.loader.compiler_process import CompilerProcess
+    from sidecar.runtime.threads import leave
     from sidecar.workers.start import serve
 
     bounded_stderr()
     configure(log_level, secrets=Secrets.of(os.environ))
+    raise_limit()
+    limit = Descriptors().limit
+    if limit < LEAST:
+        sys.stderr.write(f"sidecar: expected a limit of open files (nofile) of at least {LEAST}, found {limit}\n")
+        leave(1)
     serve(path, os.environ, CompilerProcess(path, os.environ, compiler), takes_over=takes_over, command=command)

@@ -9,14 +9,32 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from sidecar import clock
+from sidecar import clock, errors
+from sidecar.errors import Reason
 from sidecar.exchange import Direction
+from sidecar.net.descriptors import Descriptors
 from sidecar.net.flow import Outbox
 from sidecar.net.names import Names
 from sidecar.net.timers import Timers
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
 from sidecar.proxy.server.dialer import Dialer
+
+
+class Full:
+    """
+    A limit that lets no further client in.
+
+    Attributes:
+        has_answer: There is room enough to say so.
+    """
+
+    __slots__ = ("detail", "has_answer", "reason")
+
+    def __init__(self, reason: Reason, detail: str, has_answer: bool) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.has_answer = has_answer
 
 
 class ListenerState:
@@ -73,21 +91,36 @@ class Live:
         self.timers = timers
         self.loop = loop
         self.outbox = Outbox(loop)
-        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names)
+        self.descriptors = descriptors = Descriptors()
+        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names, descriptors)
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
         """Clients' connections, indexed by `Direction`."""
 
-    def admit(self, connection: ClientConnection, direction: Direction) -> str:
-        """Count a client's connection in; or say which limit is reached."""
+    def admit(
+        self, connection: ClientConnection, direction: Direction, transport: asyncio.BaseTransport
+    ) -> Full | None:
+        """
+        Count a client's connection in; or say which limit is reached.
+
+        The descriptors come first: a connection that is refused for another reason takes one, too, until its end.
+        """
+        connected = transport.get_extra_info("socket")
+        number = connected.fileno() if connected is not None else 0
         inbound, outbound = self.connections
-        limits = self.plan.limits
-        if len(inbound) + len(outbound) >= limits.max_connections:
-            return "limits.max_connections"
-        if self.timers.lag_s > limits.max_loop_lag_s:
-            return "limits.max_loop_lag"
+        count = len(inbound) + len(outbound)
+        limits, descriptors = self.plan.limits, self.descriptors
+        reason, detail = errors.OVERLOADED, ""
+        if number >= descriptors.ceiling or count >= descriptors.connections:
+            reason, detail = errors.LOCAL_EXHAUSTION, "descriptors of the process"
+        elif count >= limits.max_connections:
+            detail = "limits.max_connections"
+        elif self.timers.lag_s > limits.max_loop_lag_s:
+            detail = "limits.max_loop_lag"
+        if detail:
+            return Full(reason, detail, descriptors.may_answer(number))
         self.connections[direction].add(connection)
         self.telemetry.connection_opened(direction)
-        return ""
+        return None
 
     def replace(self, connection: ClientConnection, successor: ClientConnection) -> None:
         """A connection is another object from now on."""

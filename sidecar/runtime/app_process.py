@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from sidecar.net.descriptors import original_limit
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class AppProcess:
     async def run(self) -> None:
         """Start it and wait for its end."""
         try:
-            self._process = await asyncio.create_subprocess_exec(*self._command)
+            with original_limit():
+                self._process = await asyncio.create_subprocess_exec(*self._command)
         except OSError as error:
             self.code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             sys.stderr.write(f"sidecar: cannot run {self._command[0]}: {(error.strerror or str(error)).lower()}\n")

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from sidecar.loader.load_outcome import LoadOutcome
+from sidecar.net.descriptors import Descriptors
 from sidecar.process_log import event
 from sidecar.runtime.app_process import FORWARDED, AppProcess
 from sidecar.runtime.inherited import obey_signals
@@ -133,6 +134,12 @@ class Process:
     def interrupt(self) -> None:
         """Exit with 0 at once."""
         self._interrupt.set()
+
+    def tell_descriptors(self) -> None:
+        """How many there are, and how many the process was given: the first thing to know when they are short."""
+        found = Descriptors()
+        before = found.raised_from if found.raised_from != found.limit else None
+        logger.info(event("descriptors", limit=found.limit, raised_from=before, reserved_from=found.ceiling))
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """A task that is kept in sight and cancelled at the end."""

@@ -14,6 +14,7 @@ it, is `loader.config_loader`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotHereError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
+from sidecar.process_log import event
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
 from sidecar.redact import Secrets
@@ -38,6 +40,8 @@ from sidecar.upstream.registry import Registry
 
 if TYPE_CHECKING:
     from sidecar.config.model.root import Config
+
+logger = logging.getLogger(__name__)
 
 DNS_TIMEOUT_S = 2.0
 """What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""
@@ -133,6 +137,10 @@ class Reloader(ConfigLoader):
         self._telemetry.config_applied(plan.config_hash, is_reload=self.generation > 1)
         # --- end of the swap ---
         await change.commit()
+        found, wanted = self.live.descriptors, plan.limits.max_connections
+        if wanted > found.connections:
+            shown = {"limit": found.limit, "max_connections": wanted, "possible_connections": found.connections}
+            logger.warning(event("descriptors_short", **shown))
 
     def _count(self, outcome: LoadOutcome) -> None:
         self._telemetry.config_loaded(outcome.took_s, is_ok=outcome.is_ok)

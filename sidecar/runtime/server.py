@@ -148,6 +148,7 @@ class Sidecar(Process):
             await self._predecessor.take_over()
         self._timers.every(OFFER_PERIOD_S, self._renew_offer)
         self._renew_offer()
+        self.tell_descriptors()
         logger.info(event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.reloader.path))
         self.spawn(self.reloader.watch(), "watch")
 

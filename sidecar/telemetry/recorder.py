@@ -330,6 +330,8 @@ class Telemetry:
         if head is not None:
             authority = known.authorities.get((head.host, head.port)) or known.new_authority(head)
             agent = agent_of(head)
+        elif self._sinks.refusals.leaves_out(exchange):
+            return
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
             second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000

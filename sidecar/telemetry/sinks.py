@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 from sidecar.telemetry.access_log.writer import LogFile, LogLosses
+from sidecar.telemetry.refusals import Refusals
 from sidecar.telemetry.resource import encoded_resource, service_attributes
 from sidecar.telemetry.settings import Resolved, TelemetrySettings
 from sidecar.telemetry.traces.export import Exporter, SpanLosses
@@ -34,6 +35,7 @@ class Sinks:
         self.log_file: LogFile | None = None
         self.exporter: Exporter | None = None
         self.resource: dict[str, str] = {}
+        self.refusals = Refusals()
         self.lines_filtered = 0
         """Lines that the settings' filter left out."""
 
@@ -102,6 +104,7 @@ class Sinks:
         yield "buffer_full", losses.buffer_full + (self.log_file.refused if self.log_file else 0)
         yield "write_failed", losses.write_failed
         yield "shutdown", losses.shutdown
+        yield "refused", self.refusals.left_out
 
     def waiting_bytes(self) -> Iterator[tuple[str, int]]:
         """What has been handed over and is not yet taken, by queue."""

@@ -139,6 +139,7 @@ class Supervisor(Process):
         if self.sockets.predecessor is not None:
             await self.sockets.predecessor.take_over()
             self.sockets.own()
+        self.tell_descriptors()
         workers = len(self.group.live)
         logger.info(
             event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.path, workers=workers)

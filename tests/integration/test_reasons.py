@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -210,6 +211,24 @@ def no_app(place: Place) -> Message:
     client = place.inbound()
     client.get("/other", host="x")
     return client.response()
+
+
+@provokes
+def local_exhaustion(place: Place) -> Message:
+    """No descriptor is left for a connection to the server."""
+    client = place.client()
+    client.get("/first", host="nobody.test")
+    assert client.response().status == 404  # it is in
+    assert place.sidecar.process is not None
+    pid = place.sidecar.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        place.number += 1
+        client.get(f"/{place.number}", host="closed")
+        return client.response()
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 @provokes

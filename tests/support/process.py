@@ -106,8 +106,8 @@ class SidecarProcess:
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
-        self._stderr_path = directory / "stderr.log"
-        self._stdout_path = directory / "stdout.log"
+        self.stderr_path = directory / "stderr.log"
+        self.stdout_path = directory / "stdout.log"
         self._access_log_path = directory / "access.log"
 
     # --- the file ----------------------------------------------------------------------------------------------
@@ -130,13 +130,17 @@ class SidecarProcess:
 
     def start(self, *arguments: str, command: str = "run", trailing: Sequence[str] = ()) -> None:
         """Start `sidecar run`, or another command that takes a file, with `trailing` at its end; does not wait."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SIDECAR_"))}
-        environment.update(self.env)
+        environment = self.environment()
         program = [sys.executable, "-m", "sidecar", command, "--config", str(self.config), *arguments, *trailing]
-        with open(self._stdout_path, "ab") as out, open(self._stderr_path, "ab") as err:
+        with open(self.stdout_path, "ab") as out, open(self.stderr_path, "ab") as err:
             self.process = subprocess.Popen(
                 program, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
             )
+
+    def environment(self) -> dict[str, str]:
+        """What the process gets: ours without what would configure it, and `env`."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SIDECAR_"))}
+        return environment | self.env
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until `/ready` is 200; fails at once, with the log, when the process ends instead."""
@@ -218,11 +222,11 @@ class SidecarProcess:
 
     def stderr(self) -> str:
         """The process log so far."""
-        return self._stderr_path.read_text() if self._stderr_path.exists() else ""
+        return self.stderr_path.read_text() if self.stderr_path.exists() else ""
 
     def stdout(self) -> str:
         """What went to stdout so far."""
-        return self._stdout_path.read_text() if self._stdout_path.exists() else ""
+        return self.stdout_path.read_text() if self.stdout_path.exists() else ""
 
     def access_log(self) -> list[dict[str, Any]]:
         """The access log's whole lines so far, if the file uses the default `telemetry` of this module."""

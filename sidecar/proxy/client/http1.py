@@ -123,9 +123,9 @@ class ClientConnection(BatchingWriter):
         self.attach(transport)
         direction = self.listener_state.listener.direction
         self._origin = Origin(transport.get_extra_info("peername"), direction)
-        full = live.admit(self, direction)
-        if full:
-            self._refuse(errors.OVERLOADED, full)
+        full = live.admit(self, direction, transport)
+        if full is not None:
+            self._refuse(full.reason, full.detail, full.has_answer)
             return
         self._opened_ns = clock.monotonic_ns()
         self._is_leaving = self.listener_state.is_draining
@@ -311,13 +311,13 @@ class ClientConnection(BatchingWriter):
         course = self._course = Course(self._live, self.listener_state, self, writer, self._origin)
         return course
 
-    def _refuse(self, reason: Reason, detail: str) -> None:
+    def _refuse(self, reason: Reason, detail: str, may_answer: bool = True) -> None:
         """Answer what is no request, and close."""
         course = self._course or self._make_course()
         course.begin(None)
         assert course.exchange is not None
         course.exchange.raw_line = self._reader.held.split(b"\r\n", 1)[0][:256]
-        course.fail(reason, detail)
+        course.fail(reason, detail, may_answer)
 
     def _on_body_bytes(self) -> None:
         course, reader = self._course, self._reader

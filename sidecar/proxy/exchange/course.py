@@ -318,12 +318,12 @@ class Course:
         self._reply(status, fields, body)
         self._finish(len(body) > MUCH_BYTES)
 
-    def fail(self, reason: Reason, detail: str) -> None:
-        """End the exchange for a reason of the table: answer if nothing was answered yet, else cut."""
+    def fail(self, reason: Reason, detail: str, may_answer: bool = True) -> None:
+        """End the exchange for a reason of the table: answer if nothing was answered yet and it may, else cut."""
         exchange = self.exchange
         if exchange is None:
             self._client.reset()
-        elif self._has_response:
+        elif self._has_response or not may_answer:
             self._end(reason, detail)
             self._client.reset()
         else:

@@ -13,6 +13,7 @@ from typing import Final, cast
 from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.net import dial
+from sidecar.net.descriptors import Descriptors, are_gone, is_local
 from sidecar.net.flow import Outbox
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
@@ -42,6 +43,7 @@ class Dialer:
         outbox: Given to each connection.
         connected: Told the upstream's name and the nanoseconds of each connect that succeeded, resolving aside.
         names: Resolves the endpoints that are names; default: some of its own.
+        descriptors: Must have room for another.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Dialer:
         outbox: Outbox,
         connected: Callable[[str, int], None] | None = None,
         names: Names | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._loop = loop
         self._names = names or Names()
         self._owns_names = names is None
         self._turn = 0
         self._connected = connected
+        self._descriptors = descriptors if descriptors is not None else Descriptors()
         self.timers = timers
         self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,6 +137,9 @@ class Dialer:
             connection.epoch = epoch
             return cast("asyncio.Protocol", connection)
 
+        if not self._descriptors.has_room():
+            on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
+            return
         try:
             async with asyncio.timeout(cluster.connect_timeout_s):
                 hosts: Sequence[str] = (endpoint.host,)
@@ -153,10 +160,16 @@ class Dialer:
                 stats.connect_timeouts += 1
                 on_failed(errors.CONNECT_TIMEOUT, waited)
         except ResolveError as error:
+            if are_gone():
+                on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
+                return
             count = f"resolve_failures_{error.cause}"
             setattr(stats, count, getattr(stats, count) + 1)
             on_failed(_RESOLVE_REASONS[error.cause], f"{endpoint.label}: {error}")
         except OSError as error:
+            if is_local(error):
+                on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
+                return
             stats.connect_failures += 1
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {error}")
         except Exception as error:  # Whatever it is, nobody may wait forever.

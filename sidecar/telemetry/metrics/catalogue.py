@@ -242,7 +242,8 @@ SPANS_DROPPED = Metric(
 )  # fmt: skip
 LOG_LINES_DROPPED = Metric(
     "sidecar_log_lines_dropped_total", "counter", "", ("reason",),
-    "Access-log lines that were lost: buffer_full, write_failed, shutdown",
+    "Access-log lines that were lost: buffer_full, write_failed, shutdown; or left out: refused (connections that were"
+    " turned away, beyond ten a second)",
 )  # fmt: skip
 
 LOG_LINES_FILTERED = Metric(

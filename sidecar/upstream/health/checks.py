@@ -19,6 +19,7 @@ from typing import Protocol
 import h11
 
 from sidecar.net import dial
+from sidecar.net.descriptors import are_gone, is_local
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
 from sidecar.upstream.endpoint import Endpoint, Health
@@ -237,18 +238,24 @@ class Checks:
         while True:
             began = loop.time()
             problem = await self._check(owner, spec, endpoint)
-            _on_result(owner, spec, endpoint, problem, loop.time())
+            if problem is not None:
+                _on_result(owner, spec, endpoint, problem, loop.time())
             period_s = spec.interval_s * (1 - spec.jitter * self._random())
             await asyncio.sleep(max(0.0, began + period_s - loop.time()))
 
-    async def _check(self, owner: Owner, spec: HealthSpec, endpoint: Endpoint) -> str:
-        """What is wrong with the endpoint, or an empty text."""
+    async def _check(self, owner: Owner, spec: HealthSpec, endpoint: Endpoint) -> str | None:
+        """What is wrong with the endpoint, or an empty text; None if it could not be asked, for want of ours."""
         try:
             async with asyncio.timeout(spec.timeout_s):
                 return await self._probe(spec, endpoint)
         except TimeoutError:
             return f"no answer within {spec.timeout_s:g} s"
         except (OSError, ResolveError) as error:
+            if is_local(error) or are_gone():
+                logger.warning(
+                    "health_check_not_made upstream=%s endpoint=%s error=%r", owner.name, endpoint.label, str(error)
+                )
+                return None
             return str(error) or type(error).__name__
         except h11.RemoteProtocolError as error:
             return f"not HTTP/1.1: {error}"
