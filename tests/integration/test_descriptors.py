@@ -73,7 +73,10 @@ def test_the_limit_is_raised_and_both_are_told(tmp_path: Path, app: Origin, work
     with limited(tmp_path, text(app, workers), SMALL, 4000) as sidecar, contextlib.ExitStack() as clients:
         sidecar.wait_ready()
         eventually(lambda: f"descriptors limit=4000 raised_from={SMALL}" in sidecar.stderr(), "the limits to be told")
-        assert "descriptors_short limit=4000 max_connections=10000 possible_connections=1684" in sidecar.stderr()
+        eventually(
+            lambda: "descriptors_short limit=4000 max_connections=10000 possible_connections=1684" in sidecar.stderr(),
+            "the log to say so",
+        )
         for _ in range(400):
             clients.enter_context(sidecar.connect(sidecar.inbound_port))
         assert sidecar.inbound("/x").status == 200

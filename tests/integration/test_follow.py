@@ -64,7 +64,7 @@ def test_an_address_that_is_taken_for_a_moment_is_tried_again(tmp_path: Path, ap
             assert shown["retries"] >= 1
             assert "the address is already in use" in sidecar.stderr()
         sidecar.wait_for_generation(2, 30.0)
-        assert "trigger=retry" in sidecar.stderr()
+        eventually(lambda: "trigger=retry" in sidecar.stderr(), "the log to say so")
         shown = sidecar.admin("/server_info").json()["config"]
         assert (shown["last_load_ok"], shown["retries"], shown["retry_in_s"]) == (True, 0, None)
 
@@ -107,7 +107,20 @@ class TestSecrets:
             for page in ("/config", "/routes", "/upstreams", "/server_info"):
                 assert "hunter2" not in sidecar.admin(page).text, page
             assert "hunter2" not in sidecar.stderr()
-            assert f"config_changed files={secret}" in sidecar.stderr()
+            eventually(lambda: f"config_changed files={secret}" in sidecar.stderr(), "the log to say so")
+
+    def test_a_secret_that_is_no_good_is_told_without_it(self, tmp_path: Path, app: Origin) -> None:
+        """Neither the log, nor the reply of a reload, nor `/config` has any of it."""
+        secret = tmp_path / "note"
+        secret.write_text("hunter2-bad")
+        with running_sidecar(tmp_path, text(app)) as sidecar:
+            sidecar.rewrite(text(app, f'limits: {{max_headers: "${{file:{secret}}}"}}'))
+            reply = sidecar.admin("/reload", method="POST")
+            assert reply.status == 400
+            assert "max_headers" in reply.text
+            eventually(lambda: "config_refused" in sidecar.stderr(), "the problem")
+            for said in (reply.text, sidecar.stderr(), sidecar.admin("/config").text):
+                assert "hunter2" not in said
 
     def test_a_secret_that_is_missing_is_a_problem_until_it_is_there(self, tmp_path: Path, app: Origin) -> None:
         """The file need not be touched."""

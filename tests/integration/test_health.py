@@ -198,7 +198,7 @@ def test_when_too_few_are_healthy_all_are_used_and_that_is_said(tmp_path: Path, 
     with running_sidecar(tmp_path, config(one, two)) as sidecar:
         wait_for(sidecar, "unhealthy", "unhealthy")
         assert set(answers(sidecar)) == {"one", "two"}
-        assert "upstream_panic upstream=shop usable=0 total=2" in sidecar.stderr()
+        eventually(lambda: "upstream_panic upstream=shop usable=0 total=2" in sidecar.stderr(), "the log to say so")
         sidecar.rewrite(config(one, two, more="panic_threshold: 0"))
         sidecar.wait_for_generation(2)
         reply = sidecar.outbound("/", host="shop")

@@ -228,4 +228,4 @@ def test_a_command_without_handlers_ends_by_the_signal_itself(tmp_path: Path) ->
 def test_ready_streams_are_left_alone(tmp_path: Path, app: Origin) -> None:
     """Of a usual start: the log is where it was sent."""
     with running_sidecar(tmp_path, FILE.format(port=app.port, more="")) as sidecar:
-        assert "live" in sidecar.stderr()
+        eventually(lambda: " live " in sidecar.stderr(), "the log to be where it was sent")

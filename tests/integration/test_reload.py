@@ -148,7 +148,7 @@ def test_a_bad_file_changes_nothing_and_is_told_everywhere(tmp_path: Path, v1: O
         assert config["live"]["generation"] == 1
         assert config["last_load"]["problems"] == [problem]
         assert config["effective"]["upstreams"]["v1"]["hosts"] == ["svc"]
-        assert "config_refused" in sidecar.stderr()
+        eventually(lambda: "config_refused" in sidecar.stderr(), "the log to say so")
         assert sidecar.is_ready()
         sidecar.rewrite(outbound(v1))
         eventually(lambda: sidecar.metric("sidecar_config_last_reload_successful") == 1, "the metric to heal")
@@ -164,7 +164,7 @@ def test_a_warning_is_told_everywhere_and_the_file_is_live(tmp_path: Path, v1: O
         (warning,) = report.json()["warnings"]
         assert "warning: outbound.routes[0].redirect: leads to itself" in warning
         assert sidecar.admin("/config").json()["last_load"]["warnings"] == [warning]
-        assert "config_warning" in sidecar.stderr()
+        eventually(lambda: "config_warning" in sidecar.stderr(), "the log to say so")
         assert who(sidecar) == "v1"
         answer = sidecar.outbound("/again?a=b", host="svc", method="POST")
         assert (answer.status, answer.headers["location"]) == (303, "/again?a=b")
@@ -430,7 +430,7 @@ def test_a_compiler_that_is_killed_is_a_refused_load(tmp_path: Path, v1: Origin,
         assert report.status == 400
         assert "SIGKILL; was there enough memory?; nothing was changed" in report.json()["error"]
         assert who(sidecar) == "v1"
-        assert "config_refused" in sidecar.stderr()
+        eventually(lambda: "config_refused" in sidecar.stderr(), "the log to say so")
         sidecar.rewrite(outbound(v2))
         assert sidecar.admin("/reload", method="POST", timeout_s=60).json()["ok"]
         assert who(sidecar) == "v2"

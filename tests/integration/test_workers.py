@@ -271,7 +271,7 @@ class TestDeath:
             now = counters(sidecar)
             assert {name: value for name, value in before.items() if now.get(name, -1) < value} == {}
             assert victim not in workers_of(sidecar).values()
-            assert f"pid={victim} reason=died" in sidecar.stderr()
+            eventually(lambda: f"pid={victim} reason=died" in sidecar.stderr(), "the log to say so")
             for _ in range(20):
                 assert sidecar.inbound("/after").status == 200
             assert min(_metric(sidecar.metrics(f"/metrics?worker={n}").text, REQUESTS, "app") for n in (0, 1)) > 0

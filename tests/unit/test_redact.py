@@ -115,3 +115,21 @@ def test_a_place_of_the_file_is_secret_for_the_name_of_a_field_in_it(
 ) -> None:
     """As `shown` hides what stands there."""
     assert is_secret_place(keys) is is_secret
+
+
+class TestLearning:
+    """Secrets that are read from files come and go while the process runs."""
+
+    def test_what_was_learned_is_hidden_and_stays_so(self) -> None:
+        """The old one may still be in use; words that are everywhere are not learned."""
+        secrets = Secrets(["variable"])
+        secrets.learn(["first-secret", "true", "abc"])
+        secrets.learn(["second-secret"])
+        assert secrets.hide("variable first-secret second-secret true abc") == f"{HIDDEN} {HIDDEN} {HIDDEN} true abc"
+
+    def test_of_very_many_the_last_are_kept(self) -> None:
+        """Whoever rotates a secret every minute fills no memory."""
+        secrets = Secrets()
+        for number in range(2000):
+            secrets.learn([f"secret-{number:05d}"])
+        assert secrets.hide("secret-00000 secret-01999") == f"secret-00000 {HIDDEN}"
