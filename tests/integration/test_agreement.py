@@ -13,6 +13,7 @@ import http.client
 import itertools
 import random
 import re
+import signal
 import socket
 import struct
 import threading
@@ -306,6 +307,8 @@ class Load:
         """Another configuration, again and again."""
         for turn in itertools.count(1):
             self._rewrite(turn)
+            # A file that is written again and again is never settled; whoever sends a signal says that it is.
+            self.sidecar.signal(signal.SIGHUP)
             if self._is_over.wait(0.2):
                 return
 
