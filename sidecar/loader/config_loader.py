@@ -29,7 +29,7 @@ from sidecar.redact import NO_SECRETS, Secrets
 
 logger = logging.getLogger(__name__)
 
-POLL_PERIOD_S = 0.5
+POLL_PERIOD_S = 0.25
 """
 A change is seen within a second: two looks have to agree on it. Polling, because a ConfigMap's links, NFS and overlays
 send no file events.

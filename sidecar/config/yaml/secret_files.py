@@ -17,7 +17,7 @@ MAX_SECRET_BYTES: Final = 64 * 1024
 """A chain of certificates has some 10 KiB."""
 
 MAX_FILES: Final = 256
-"""All of them are looked at twice a second."""
+"""All of them are looked at four times a second."""
 
 UNREADABLE: Final = ""
 """Stands for the digest of a file that could not be read."""
