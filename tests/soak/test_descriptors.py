@@ -83,7 +83,7 @@ def test_descriptors_exhausted(sidecar: StormSidecar) -> None:
             assert body.startswith(tag.encode())
         status, body = ask(clients[0], "c0", "cold")
         said = json.loads(body)
-        assert (status, said["flag"]) == (503, "UF")
+        assert (status, said["flag"], said["error"]) == (503, "UO", "local_exhaustion")
         cpu, since = sidecar.cpu_s(), time.monotonic()
         eventually(lambda: time.monotonic() - since > 1.0, "a second to pass")
         assert sidecar.cpu_s() - cpu < 0.3
