@@ -89,10 +89,6 @@ class Mirror:
         """Whether this request is copied; ask once a request."""
         return happens(self.percent, random)
 
-    def can_keep(self, body_bytes: int) -> bool:
-        """Whether a body of this many bytes so far may still be kept for the copy."""
-        return body_bytes <= self.max_body_bytes
-
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:

@@ -72,11 +72,6 @@ class TestMirror:
         mirror = Mirror(Cluster(ClusterSpec("shadow")), 25)
         assert [mirror.wants(draws(draw)) for draw in (0.0, 0.249, 0.25)] == [True, True, False]  # type: ignore[arg-type]
 
-    def test_a_body_is_kept_up_to_its_limit(self) -> None:
-        """The limit itself is still kept."""
-        mirror = Mirror(Cluster(ClusterSpec("shadow")), max_body_bytes=10)
-        assert [mirror.can_keep(size) for size in (0, 10, 11)] == [True, True, False]
-
 
 class TestRateLimiter:
     """The generic cell rate algorithm against a bucket of tokens."""
