@@ -23,7 +23,6 @@ from sidecar.net.timers import Timers
 from sidecar.proxy.client.http1 import protocol_factory
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.server.buffered_reader import BufferedReader
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
@@ -122,14 +121,8 @@ class Transport(asyncio.Transport):
         self.last = b""
 
     def arrive(self, data: bytes) -> None:
-        """Deliver what was read, in new octets or, of a large body, in the memory that it was asked to go into."""
-        protocol = self.protocol
-        if isinstance(protocol, BufferedReader):
-            size = len(data)
-            protocol.get_buffer(-1)[:size] = data
-            protocol.buffer_updated(size)
-        else:
-            protocol.data_received(data)
+        """Deliver what was read."""
+        self.protocol.data_received(data)
 
     def set_protocol(self, protocol: Any) -> None:
         """Deliver to this one from now on."""

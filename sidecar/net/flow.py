@@ -19,7 +19,7 @@ import socket
 import struct
 import termios
 from array import array
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 log = logging.getLogger("sidecar.net")
 
@@ -31,35 +31,37 @@ _MAX_WAITING_PIECES: Final = 8
 # Above the high mark the other side is paused; both bound what one slow peer can make us hold.
 HIGH_BYTES: Final = 128 * 1024
 _LOW_BYTES: Final = 32 * 1024
-# Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a third of 106 octets, with which a response
-# of 1 MiB costs three quarters more (docs/memory.md).
 _MAX_READ_BYTES: Final = 256 * 1024
-_READ_BUFFER_BYTES: Final = 128_000
+MIN_SPLICED_BYTES: Final = 128 * 1024
+"""If so much is left of a body, it is spliced; less costs less to copy than to prepare for."""
+# The transport comes back up to 32 times in a turn, if there is so much.
+MAX_SPLICED_BYTES: Final = 256 * 1024
+"""What is spliced in one callback."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Splicer(Protocol):
+    """Moves octets from socket to socket without a copy: `net.splice.SplicePipe`, which has the contract."""
+
+    def splice(self, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
+        """Send at most `limit` octets that the source has received to the target; returns how many."""
 
 
 class Outbox:
     """
-    The connections of one loop that have something to write, and the buffer that they share for reading large bodies.
+    The connections of one loop that have something to write, and what they share to do so.
 
     Args:
         loop: Asked for one `call_soon` a turn in which anything is written.
-
-    Attributes:
-        read_buffer: What the next read of a large body goes into, whichever connection's it is: what is read is written
-            before anything else is read.
+        splicer: For large bodies; None: they are read and written.
     """
 
-    __slots__ = ("_loop", "_waiting", "read_buffer")
+    __slots__ = ("_loop", "_waiting", "splicer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, splicer: Splicer | None = None) -> None:
         self._loop = loop
         self._waiting: list[BatchingWriter] = []
-        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
-
-    def replace_buffer(self) -> None:
-        """A transport holds on to what it could not send of the buffer: have another from now on."""
-        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
+        self.splicer = splicer
 
     def add(self, writer: BatchingWriter) -> None:
         """Flush the writer at the end of this turn."""
@@ -133,17 +135,28 @@ class BatchingWriter:
         if not self.transport.is_closing():
             self.transport.writelines(parts)
 
-    def write_view(self, data: memoryview) -> None:
-        """As `write`, of a part of the outbox's `read_buffer`, which may be written over as soon as this returns."""
-        if len(data) <= MUCH_BYTES:
-            self.write(bytes(data))
-            return
+    def can_splice(self) -> bool:
+        """Whether large bodies go past the process here."""
+        return self._outbox.splicer is not None
+
+    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+        """
+        Write at most `limit` octets that the source's socket has received, past the process.
+
+        Returns:
+            How many; 0 if there are none, or the peer has not taken what was written before, or there is no splicer.
+
+        Raises:
+            OSError: The source's connection has failed.
+        """
+        splicer = self._outbox.splicer
+        if splicer is None:
+            return 0
         self.flush()
         transport = self.transport
-        if not transport.is_closing():
-            transport.write(data)
-            if transport.get_write_buffer_size():
-                self._outbox.replace_buffer()
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return 0
+        return splicer.splice(source, transport, limit)
 
     def flush(self) -> None:
         """Hand over what was written; afterwards the transport tells whether it could be sent."""

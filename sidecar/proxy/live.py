@@ -13,7 +13,7 @@ from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.net.descriptors import Descriptors
-from sidecar.net.flow import Outbox
+from sidecar.net.flow import Outbox, Splicer
 from sidecar.net.names import Names
 from sidecar.net.timers import Timers
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
@@ -76,6 +76,7 @@ class Live:
         timers: Started by the caller.
         loop: The loop that everything here runs on.
         names: Resolves endpoints that are names; default: some of its own.
+        splicer: Lets large bodies go from socket to socket; default: they are read and written.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class Live:
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
         names: Names | None = None,
+        splicer: Splicer | None = None,
     ) -> None:
         self.plan = plan
         self.telemetry = telemetry
         self.timers = timers
         self.loop = loop
-        self.outbox = Outbox(loop)
+        self.outbox = Outbox(loop, splicer)
         self.descriptors = descriptors = Descriptors()
         self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names, descriptors)
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())

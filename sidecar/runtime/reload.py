@@ -27,6 +27,7 @@ from sidecar.config.problems import Problem
 from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotHereError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
+from sidecar.net.splice import SplicePipe
 from sidecar.net.timers import Timers
 from sidecar.process_log import event
 from sidecar.proxy.live import Live
@@ -113,7 +114,7 @@ class Reloader(ConfigLoader):
             settings = telemetry_settings(draft.written.settings)
             if self.live is None:
                 # Handlers need it; nothing is open yet, so nobody can reach it before the swap below.
-                self.live = Live(plan, self._telemetry, self._timers, self._loop, self._registry.names)
+                self.live = Live(plan, self._telemetry, self._timers, self._loop, self._registry.names, SplicePipe())
             change = await self.listeners.open(draft.listeners)
             if self._is_closed:
                 change.abandon()

@@ -32,12 +32,12 @@ import h11
 from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
+from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import Timers
 from sidecar.proxy.client.http1 import ClientConnection, protocol_factory
 from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Limits, Listener, Plan, Side
-from sidecar.proxy.server.buffered_reader import BufferedReader
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
@@ -282,14 +282,14 @@ class FakeTransport(asyncio.Transport):
     def _deliver_all(self) -> None:
         while self._incoming and not self.is_reading_paused and not self._closing and not self.is_lost:
             data = self._incoming.popleft()
-            if isinstance(self.protocol, BufferedReader):
+            if isinstance(self.protocol, SplicingReader):
                 self._deliver_into_memory(self.protocol, data)
             elif data:
                 self.protocol.data_received(data)
             elif not self.protocol.eof_received():
                 self.close()
 
-    def _deliver_into_memory(self, protocol: BufferedReader, data: bytes) -> None:
+    def _deliver_into_memory(self, protocol: SplicingReader, data: bytes) -> None:
         """As `asyncio.BufferedProtocol` is served; whoever looks at the memory later finds it written over."""
         if not data:
             if not protocol.eof_received():
@@ -301,6 +301,18 @@ class FakeTransport(asyncio.Transport):
             self._incoming.appendleft(data[size:])
         memory[:size] = data[:size]
         protocol.buffer_updated(size)
+        memory[:size] = bytes(size)
+
+    def take_undelivered(self, limit: int) -> bytes:
+        """What the kernel has and nobody has read, as far as the end of file."""
+        data = b""
+        while self._incoming and self._incoming[0] and len(data) < limit:
+            piece = self._incoming.popleft()
+            fits = limit - len(data)
+            data += piece[:fits]
+            if piece[fits:]:
+                self._incoming.appendleft(piece[fits:])
+        return data
 
     @property
     def has_undelivered(self) -> bool:
@@ -324,6 +336,31 @@ class FakeTransport(asyncio.Transport):
     def dispose(self) -> None:
         for end in self._sockets or ():
             end.close()
+
+
+class FakeSplicer:
+    """
+    As `net.splice.SplicePipe`, between fake transports.
+
+    Attributes:
+        sizes: Of each piece that was spliced.
+        error: Raised instead: the source has failed.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.error: OSError | None = None
+
+    def splice(self, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
+        assert isinstance(source, FakeTransport)
+        assert not target.get_write_buffer_size()
+        if self.error is not None:
+            raise self.error
+        data = source.take_undelivered(limit)
+        if data:
+            self.sizes.append(len(data))
+            target.write(data)
+        return len(data)
 
 
 class Peer:
@@ -529,6 +566,7 @@ class World:
         breaker, retry_budget, outlier: Of the upstream `web`.
         shadow_breaker: Of `shadow`.
         policy: By which `web` is balanced.
+        splices: Whether the kernel can.
     """
 
     def __init__(
@@ -555,6 +593,7 @@ class World:
         policy: Policy = "round_robin",
         upgrades: frozenset[bytes] = DEFAULT_UPGRADES,
         drops_underscored: bool = False,
+        splices: bool = True,
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -603,7 +642,9 @@ class World:
             for side in Direction
         )
         self.plan = Plan(1, "0" * 12, (sides[0], sides[1]), (), {"web": self.cluster}, limits, 20.0)
-        self.live = Live(self.plan, self.telemetry, self.timers, self.loop)  # type: ignore[arg-type]
+        self.splicer = FakeSplicer()
+        splicer = self.splicer if splices else None
+        self.live = Live(self.plan, self.telemetry, self.timers, self.loop, splicer=splicer)  # type: ignore[arg-type]
         self.dials = Dials(self.loop, self.timers)
         self.live.dialer = self.dials  # type: ignore[assignment]
         self.listener_state = ListenerState(Listener(direction, "127.0.0.1:15001", listener_host))

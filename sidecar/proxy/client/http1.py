@@ -22,7 +22,8 @@ from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.request_reader import RequestReader
 from sidecar.message import Framing, RequestHead
-from sidecar.net.flow import BatchingWriter
+from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter
+from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.client.lingering import LingeringConnection
 from sidecar.proxy.client.response_writer import Http1ResponseWriter
@@ -53,6 +54,7 @@ class ClientConnection(BatchingWriter):
         "_is_leaving",
         "_is_paused",
         "_is_reading",
+        "_is_spliced",
         "_is_write_blocked",
         "_live",
         "_opened_ns",
@@ -83,6 +85,7 @@ class ClientConnection(BatchingWriter):
         self._is_leaving = False
         self._is_paused = False
         self._is_reading = False
+        self._is_spliced = False
         self._is_write_blocked = False
 
     def __repr__(self) -> str:
@@ -305,6 +308,7 @@ class ClientConnection(BatchingWriter):
             self.close()
         else:
             course.walk(head, added, payload, False, NO_TRAILERS)
+            self._splice_large(course)
 
     def _make_course(self) -> Course:
         writer = self._writer = Http1ResponseWriter(self, self._reader.body, self._is_leaving)
@@ -329,16 +333,49 @@ class ClientConnection(BatchingWriter):
             return
         self.touch()
         if reader.body.is_complete:
-            self._state = State.WAIT
-            course.on_body(payload, True, reader.body.take_trailers())
-            if course.tunnel is not None:
-                self.on_switched()
+            self._end_body(course, payload)
             return
         if reader.held:
             self._live.loop.call_soon(self._continue)
             self.update_reading()
         if payload:
             course.on_body(payload, False, NO_TRAILERS)
+            self._splice_large(course)
+
+    def _end_body(self, course: Course, payload: bytes) -> None:
+        """These are the last octets of the body."""
+        self._state = State.WAIT
+        if self._is_spliced:
+            self._is_spliced = False
+            self.transport.set_protocol(cast("asyncio.Protocol", self))
+        course.on_body(payload, True, self._reader.body.take_trailers())
+        if course.tunnel is not None:
+            self.on_switched()
+
+    def _splice_large(self, course: Course) -> None:
+        """Let the rest of a large body go by, if nobody needs it."""
+        is_large = self._state == State.BODY and self._reader.body.left >= MIN_SPLICED_BYTES
+        if is_large and not self._is_spliced and self.can_splice() and course.can_splice_request():
+            self._is_spliced = True
+            self.transport.set_protocol(cast("asyncio.Protocol", SplicingReader(self)))
+
+    def splice(self) -> int:
+        """Let what has come of a body of known length be spliced."""
+        course, body = self._running(), self._reader.body
+        if course is None or self._state != State.BODY or self._is_paused:
+            return 0
+        try:
+            size = course.splice_request(self.transport, min(body.left, MAX_SPLICED_BYTES))
+        except OSError as error:
+            course.on_client_lost(str(error))
+            self.reset()
+            return 0
+        if size:
+            body.take(size)
+            self.touch()
+            if body.is_complete:
+                self._end_body(course, b"")
+        return size
 
     # --- the course's side -----------------------------------------------------------------------------------
 

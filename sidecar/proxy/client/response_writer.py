@@ -4,6 +4,7 @@ Responses as a client of HTTP/1.1 receives them, and whether each is the connect
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from sidecar.http1.body import BodyReader, frame, frame_parts
@@ -89,9 +90,9 @@ class Http1ResponseWriter:
         elif payload or is_end:
             self._connection.write(frame(self.framing, payload, is_end, trailers))
 
-    def send_view(self, payload: memoryview) -> None:
-        """Write more of the body, whose length the client was told."""
-        self._connection.write_view(payload)
+    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+        """Let more of the body go by, whose length the client was told."""
+        return self._connection.splice_from(source, limit)
 
     def send_reply(
         self, request: RequestHead | None, status: int, fields: list[Field], body: bytes, *, is_last: bool

@@ -7,6 +7,7 @@ taken and dropped; the same deadlines hold, and a drain waits for it as for a cl
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from typing import Protocol
 
@@ -124,8 +125,9 @@ class AbsentClient:
     def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Dropped."""
 
-    def send_view(self, payload: memoryview) -> None:
-        """Dropped."""
+    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+        """It is to be read, and dropped."""
+        return 0
 
     def send_reply(
         self, request: RequestHead | None, status: int, fields: list[Field], body: bytes, *, is_last: bool

@@ -14,6 +14,7 @@ side back to its connection.
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from random import random
 from typing import Final
@@ -180,6 +181,20 @@ class Course:
             self.expires_at = forwarder.expires_at = timers.time() + self._timeout_s
             self._client.arm(min(timers.time() + self._live.plan.limits.stream_idle_timeout_s, self.expires_at))
         forwarder.send_body(payload, is_complete, trailers)
+
+    def can_splice_request(self) -> bool:
+        """Whether the rest of a large body may go by: nobody keeps it, for a retry or a mirror."""
+        forwarder, copy = self._forwarder, self._copy
+        return forwarder is not None and (copy is None or copy.is_over) and forwarder.can_splice_request()
+
+    def splice_request(self, source: asyncio.Transport, limit: int) -> int:
+        """As `on_body`, not to the end, of what the source's socket has received: `ServerStream.splice_from`."""
+        exchange, forwarder = self.exchange, self._forwarder
+        if exchange is None or forwarder is None or not self.can_splice_request():
+            return 0
+        size = forwarder.splice_request(source, limit)
+        exchange.bytes_received += size
+        return size
 
     def _suspend(self, forwarder: Forwarder) -> None:
         """The client is to speak next: no time of the upstream's runs."""
@@ -396,16 +411,15 @@ class Course:
         self._writer.send_payload(payload, is_end, trailers)
         self._finish(True) if is_end else self._client.touch()
 
-    def on_view(self, payload: memoryview, is_end: bool) -> None:
-        """Pass more of the body on, whose length the client was told."""
+    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+        """Let more of the body go by, whose length the client was told."""
         exchange = self.exchange
         assert exchange is not None
-        exchange.bytes_sent += len(payload)
-        if is_end:
-            self._forwarder = None
-            exchange.received_ns = clock.monotonic_ns()
-        self._writer.send_view(payload)
-        self._finish(True) if is_end else self._client.touch()
+        size = self._writer.splice_from(source, limit)
+        if size:
+            exchange.bytes_sent += size
+            self._client.touch()
+        return size
 
     def on_failed(self, reason: Reason, detail: str) -> None:
         """No attempt has brought a complete response."""

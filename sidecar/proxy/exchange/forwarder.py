@@ -143,6 +143,19 @@ class Forwarder:
         elif request.body_bytes > MAX_HELD_BYTES:
             self._requester.on_upstream_blocked()
 
+    def can_splice_request(self) -> bool:
+        """Whether more of the request's body may go by: there is somebody to send it to, and nothing of it is kept."""
+        return self._stream is not None and self._request.body is None
+
+    def splice_request(self, source: asyncio.Transport, limit: int) -> int:
+        """As `send_body`, not to the end, of what the source's socket has received; as `ServerStream.splice_from`."""
+        stream = self._stream
+        if stream is None or self._request.body is not None:
+            return 0
+        size = stream.splice_from(source, limit)
+        self._request.body_bytes += size
+        return size
+
     def pause(self) -> None:
         """The client does not read."""
         if self._stream is not None:
@@ -411,12 +424,9 @@ class Forwarder:
             self._leave()
         self._requester.on_payload(payload, is_end, trailers)
 
-    def on_view(self, payload: memoryview, is_end: bool) -> None:
-        """Passed on; at its end the connection is no longer ours."""
-        if is_end:
-            self._stream = None
-            self._leave()
-        self._requester.on_view(payload, is_end)
+    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+        """Passed on."""
+        return self._requester.splice_response(source, limit)
 
     def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
         """The server agrees to speak another protocol."""

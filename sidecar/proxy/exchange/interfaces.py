@@ -56,8 +56,16 @@ class ResponseWriter(Protocol):
     def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body."""
 
-    def send_view(self, payload: memoryview) -> None:
-        """As `send_payload`, of a body of known length; the memory is another's as soon as this returns."""
+    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+        """
+        As `send_payload`, of a body of known length: at most `limit` octets that the source's socket has received.
+
+        Returns:
+            How many; 0 if none could be sent so.
+
+        Raises:
+            OSError: The source's connection has failed.
+        """
 
     def send_reply(
         self, request: RequestHead | None, status: int, fields: list[Field], body: bytes, *, is_last: bool
@@ -127,6 +135,9 @@ class ServerStream(Protocol):
     def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request's body; empty only together with `is_complete`."""
 
+    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+        """As `send_body`, not to the end, of what the source's socket has received: `ResponseWriter.splice_from`."""
+
     def open_tunnel(self, sink: TunnelSink) -> None:
         """From here it carries another protocol's bytes, told to this sink."""
 
@@ -164,8 +175,8 @@ class ResponseSink(Protocol):
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body."""
 
-    def on_view(self, payload: memoryview, is_end: bool) -> None:
-        """As `on_payload`, of a body of known length; the memory is another's as soon as this returns."""
+    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+        """As `on_payload`, not to the end, of what the source's socket has received: `ResponseWriter.splice_from`."""
 
     def on_switched(self, head: ResponseHead, rest: bytes) -> None:
         """101: from here the connection is a tunnel, and `rest` its first bytes."""
@@ -211,8 +222,8 @@ class Requester(Protocol):
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body; the forwarder is done if `is_end`."""
 
-    def on_view(self, payload: memoryview, is_end: bool) -> None:
-        """As `on_payload`, of a body of known length; the memory is another's as soon as this returns."""
+    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+        """As `on_payload`, not to the end, of what the source's socket has received: `ResponseWriter.splice_from`."""
 
     def on_switched(self, stream: ServerStream, head: ResponseHead | None, rest: bytes) -> None:
         """The stream is a tunnel now, of which these are the first bytes; no head when it is one by CONNECT."""

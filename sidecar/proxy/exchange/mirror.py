@@ -7,6 +7,7 @@ know it, the log and the spans do not. Nothing that happens to it reaches the cl
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from sidecar import clock, errors
@@ -36,9 +37,12 @@ class Copy:
         limits: Bounds of the answer.
         dialer: Opens connections.
         timeout_s: Seconds from the sending to the end of the answer.
+
+    Attributes:
+        is_over: It was sent or will not be: no more of the body is needed.
     """
 
-    __slots__ = ("_dialer", "_forwarder", "_is_over", "_limits", "_mirror", "_peer", "_request", "_side", "_timeout_s")
+    __slots__ = ("_dialer", "_forwarder", "_limits", "_mirror", "_peer", "_request", "_side", "_timeout_s", "is_over")
 
     def __init__(
         self,
@@ -59,24 +63,24 @@ class Copy:
         self._request.begin(b"", False, NO_TRAILERS)
         self._timeout_s = timeout_s
         self._forwarder: Forwarder | None = None
-        self._is_over = False
+        self.is_over = False
 
     def add(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request's body; with its last byte the copy is sent."""
         request = self._request
-        if self._is_over:
+        if self.is_over:
             return
         request.add(payload, is_complete, trailers, self._mirror.max_body_bytes)
         if request.body is None:
             self.drop("body_too_large")
         elif is_complete:
-            self._is_over = True
+            self.is_over = True
             self._send()
 
     def drop(self, reason: str) -> None:
         """Make no copy, if it has not been sent; counted by the reason, one of `ClusterStats.mirror_skipped_*`."""
-        if not self._is_over:
-            self._is_over = True
+        if not self.is_over:
+            self.is_over = True
             self._count(reason)
 
     def _count(self, reason: str) -> None:
@@ -108,8 +112,9 @@ class Copy:
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Ignored."""
 
-    def on_view(self, payload: memoryview, is_end: bool) -> None:
-        """Ignored."""
+    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+        """It is to be read, and ignored."""
+        return 0
 
     def on_switched(self, stream: ServerStream, head: ResponseHead | None, rest: bytes) -> None:
         """A copy asks for no switch, and is not answered with one."""

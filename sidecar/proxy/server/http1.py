@@ -20,12 +20,12 @@ from sidecar.http1.forward import request_bytes
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, response_head
 from sidecar.message import Framing, ResponseHead
-from sidecar.net.flow import BatchingWriter, Outbox
+from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter, Outbox
+from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timers
 from sidecar.proxy.exchange.interfaces import ResponseSink, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
-from sidecar.proxy.server.buffered_reader import BufferedReader
 from sidecar.proxy.server.request_writer import write_body, write_with_body
 from sidecar.proxy.server.state import State
 from sidecar.upstream import pool
@@ -33,8 +33,6 @@ from sidecar.upstream.endpoint import Endpoint
 
 _FLUSH_S: Final = 30.0
 _MAX_READS_BEFORE_WRITE: Final = 4
-# If so much is left of a body, it is read into the buffer that all connections share.
-_MIN_BUFFERED_BYTES: Final = 128 * 1024
 # Interim responses before the final one: 102 every ten seconds for a quarter of an hour. Each costs what a head costs.
 _MAX_INTERIM: Final = 100
 
@@ -55,8 +53,8 @@ class ServerConnection(BatchingWriter):
         "_idle_hint_s",
         "_interim",
         "_is_blocked",
-        "_is_buffered",
         "_is_paused",
+        "_is_spliced",
         "_is_untouched",
         "_keeps_alive",
         "_limits",
@@ -102,7 +100,7 @@ class ServerConnection(BatchingWriter):
         self._interim = 0
         self._idle_hint_s = self._retires_at = inf
         self._keeps_alive = True
-        self._is_blocked = self._is_buffered = self._is_paused = False
+        self._is_blocked = self._is_paused = self._is_spliced = False
         self._is_untouched = True
         self._limits: Limits | None = None
 
@@ -151,6 +149,12 @@ class ServerConnection(BatchingWriter):
                 return
         self.is_request_sent = is_complete
         write_body(self, self._framing_up, payload, is_complete, trailers)
+
+    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+        """As `BatchingWriter.splice_from`, unless the response turns out to be there, which `send_body` takes first."""
+        if self.is_full or self.sink is None or not self.is_quiet():
+            return 0
+        return super().splice_from(source, limit)
 
     def open_tunnel(self, sink: TunnelSink) -> None:
         """From here the connection carries another protocol's bytes."""
@@ -232,8 +236,8 @@ class ServerConnection(BatchingWriter):
             self._is_blocked = False
             if self._is_paused:
                 self._update_reading()
-            if self._is_buffered:
-                self._is_buffered = False
+            if self._is_spliced:
+                self._is_spliced = False
                 self.transport.set_protocol(cast("asyncio.Protocol", self))
             now = self._timers.time()
             deadline = now + self.endpoint.cluster.idle_timeout_s
@@ -372,8 +376,9 @@ class ServerConnection(BatchingWriter):
             self._update_reading()
             asyncio.get_running_loop().call_soon(self._continue)
         if head is not None:
-            if body.left >= _MIN_BUFFERED_BYTES:
-                self._read_buffered()
+            if body.left >= MIN_SPLICED_BYTES and self.can_splice() and not self.transport.is_closing():
+                self._is_spliced = True
+                self.transport.set_protocol(cast("asyncio.Protocol", SplicingReader(self)))
             sink.on_response(head, payload, is_end, trailers)
         elif payload or is_end:
             sink.on_payload(payload, is_end, trailers)
@@ -384,21 +389,22 @@ class ServerConnection(BatchingWriter):
             self._on_body_bytes(b"")
             self._update_reading()
 
-    def _read_buffered(self) -> None:
-        """Read the rest of this body into the shared buffer, but from a Unix socket, which gives more at a time."""
-        if self.endpoint.unix_path is None and not self.transport.is_closing():
-            self._is_buffered = True
-            self.transport.set_protocol(cast("asyncio.Protocol", BufferedReader(self, self._outbox)))
-
-    def on_buffer(self, data: memoryview) -> None:
-        """Bytes in the shared buffer, of a body of known length."""
+    def splice(self) -> int:
+        """Let what has come of a body of known length be spliced."""
         sink, body = self.sink, self._body
-        assert sink is not None
-        surplus = body.take(len(data))
-        is_end = body.is_complete
-        if is_end:
-            self._leave(self._keeps_alive and not surplus)
-        sink.on_view(data[:-surplus] if surplus else data, is_end)
+        if sink is None or self.state != State.BODY or self._is_paused:
+            return 0
+        try:
+            size = sink.splice_response(self.transport, min(body.left, MAX_SPLICED_BYTES))
+        except OSError as error:
+            self.connection_lost(error)
+            return 0
+        if size:
+            body.take(size)
+            if body.is_complete:
+                self._leave(self._keeps_alive)
+                sink.on_payload(b"", True, NO_TRAILERS)
+        return size
 
     def _on_garbage(self, reason: Reason, detail: str) -> None:
         sink, self.sink = self.sink, None
