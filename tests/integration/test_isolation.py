@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 from tests.support.origin import Origin, large
@@ -60,19 +61,21 @@ def test_clients_that_leave_leave_nothing_to_others(tmp_path: Path) -> None:
         assert sum(row["response_flags"] == "DC" for row in lines) > 0
 
 
+LARGE_BODIES = """
+    service: x
+    outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+    upstreams: {{web: {{endpoints: ["127.0.0.1:{port}"]}}}}
+"""
+
+
 def test_large_bodies_of_fast_and_slow_clients_are_their_own(tmp_path: Path) -> None:
     """
-    Large bodies go through memory that all connections share. Eight clients ask and do not read, so that the
+    Large bodies go through a pipe that all connections share. Eight clients ask and do not read, so that the
     proxy holds what it could not send; four others download meanwhile; then the eight read. All get their own.
-    """
-    text = """
-        service: x
-        outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
-        upstreams: {{web: {{endpoints: ["127.0.0.1:{port}"]}}}}
     """
     with (
         Origin("web") as origin,
-        running_sidecar(tmp_path, text.format(port=origin.port)) as sidecar,
+        running_sidecar(tmp_path, LARGE_BODIES.format(port=origin.port)) as sidecar,
         ExitStack() as open_,
     ):
         slow = [open_.enter_context(Client(sidecar.outbound_port, receive_buffer=4096)) for _ in range(8)]
@@ -93,3 +96,36 @@ def test_large_bodies_of_fast_and_slow_clients_are_their_own(tmp_path: Path) -> 
         for number, client in enumerate(slow):
             assert client.response().body == large(f"slow{number}")
         assert len(sidecar.wait_for_log_lines(24)) == 24
+
+
+def test_large_uploads_at_once_arrive_as_they_were_sent(tmp_path: Path) -> None:
+    """While others leave in the middle of theirs, whose octets were on their way through the same pipe."""
+    with (
+        Origin("web") as origin,
+        running_sidecar(tmp_path, LARGE_BODIES.format(port=origin.port)) as sidecar,
+    ):
+
+        def upload(tag: str) -> bool:
+            with Client(sidecar.outbound_port) as client:
+                for turn in range(4):
+                    body = large(f"{tag}{turn}")
+                    client.get("/digest", host="web", method="PUT", body=body)
+                    if client.response().body != sha256(body).hexdigest().encode():
+                        return False
+            return True
+
+        def leave(tag: str) -> bool:
+            for turn in range(4):
+                with Client(sidecar.outbound_port) as client:
+                    body = large(f"{tag}{turn}")
+                    client.send(b"PUT /digest HTTP/1.1\r\nHost: web\r\nContent-Length: 9000000\r\n\r\n", body)
+            return True
+
+        with ThreadPoolExecutor(6) as pool:
+            acts = [pool.submit(act, tag) for act, tag in zip([upload] * 4 + [leave] * 2, "abcdef", strict=True)]
+            assert all(act.result() for act in acts)
+        eventually(
+            lambda: sidecar.metric("sidecar_requests_total", upstream="web", flag="DC") == 8, "who left to be told"
+        )
+        assert sidecar.metric("sidecar_requests_total", upstream="web", code="200", flag="-") == 16
+        eventually(lambda: _is_calm(sidecar), "all to be over")

@@ -5,8 +5,9 @@ Small HTTP servers to put behind a sidecar: apps that say who they are.
         request(v1.port, "/hello").text == "v1"
 
 `/slow` answers only after `origin.release()`, so that a test holds an exchange in flight for as long as it needs;
-`/echo` answers the request's fields and body as JSON, `/large/TAG` the three megabytes of `large(TAG)`; every other
-path answers the name. Works on TCP and, with `unix=path`, on a Unix socket.
+`/echo` answers the request's fields and body as JSON, `/digest` the body's SHA-256 in hexadecimal, `/large/TAG` the
+three megabytes of `large(TAG)`; every other path answers the name. Works on TCP and, with `unix=path`, on a Unix
+socket.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,8 @@ def _handler(origin: Origin, *, is_tcp: bool) -> type[BaseHTTPRequestHandler]:
                 fields = [[name.lower(), value] for name, value in self.headers.items()]
                 echoed = {"method": self.command, "path": self.path, "headers": fields, "body": body.decode("latin-1")}
                 answer = json.dumps(echoed).encode()
+            if path == "/digest":
+                answer = sha256(body).hexdigest().encode()
             if path.startswith("/large/"):
                 answer = large(path.removeprefix("/large/"))
             self.send_response(200)
