@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .site import HERE, tool
+from .sleepers import Stalls
 from .traffic import Traffic
 
 
@@ -77,6 +78,16 @@ class Stream:
     def end_ns(self) -> int:
         """When the last request was due."""
         return self.start_ns + len(self.latencies_s) * self.period_ns
+
+    def awake_max_ms(self, stalls: Stalls) -> float | None:
+        """The longest latency of a request that ran while no core stood still; None if there is none."""
+        found = None
+        for number, latency_s in enumerate(self.latencies_s):
+            due_ns = self.start_ns + number * self.period_ns
+            is_longer = found is None or latency_s > found
+            if is_longer and latency_s == latency_s and not stalls.touch(due_ns, due_ns + latency_s * 1e9):
+                found = latency_s
+        return None if found is None else found * 1000
 
     def between(self, from_ns: int, to_ns: int) -> tuple[list[float], list[float]]:
         """The latencies of what was due between two moments of the monotonic clock, and those of the rest."""

@@ -173,7 +173,7 @@ def slower_around(found: Records, subject: str) -> Spread | None:
 
 def _reload(found: Records) -> str:
     head = ["subject", "requests", "failed", "applied after s", "p99 around ms", "p99 rest ms", "difference ms"]
-    head += ["longest around ms", "longest rest ms"]
+    head += ["longest around ms", "longest rest ms", "a core stood still ms", "longest while none did ms"]
     rows = [
         [
             name,
@@ -184,6 +184,8 @@ def _reload(found: Records) -> str:
             cell(slower_around(found, name), 2),
             cell(found.spread("around.max_ms", name), 1),
             cell(found.spread("rest.max_ms", name), 1),
+            cell(found.spread("stalled_ms", name), 1),
+            cell(found.spread("awake_max_ms", name), 1),
         ]
         for name in found.subjects
     ]

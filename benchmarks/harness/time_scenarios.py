@@ -15,6 +15,7 @@ from .load import Load, SteadyLoad, Stream, saturate
 from .processes import Others, get, tree_cpu_s
 from .rounds import unproven, warm
 from .site import HOST, Work
+from .sleepers import sleepers
 from .traffic import Traffic
 
 STEADY_CONNECTIONS = 64
@@ -158,13 +159,17 @@ def _reload_once(entry: Entry, number: int, load: Load) -> Record:
     services = [*entry.work.services, added]
     cpu_before = tree_cpu_s(entry.running.process.pid)
     others = Others()
-    steady = SteadyLoad(entry.running.port, load, RELOAD_RATE)
-    time.sleep(RELOAD_S / 4)
-    asked_ns = time.monotonic_ns()
-    ask(services)
-    applied_ns = _await_route(entry.running.port, added)
-    stream = steady.finish()
+    with sleepers(AVAILABLE) as stalls:
+        steady = SteadyLoad(entry.running.port, load, RELOAD_RATE)
+        time.sleep(RELOAD_S / 4)
+        asked_ns = time.monotonic_ns()
+        ask(services)
+        applied_ns = _await_route(entry.running.port, added)
+        stream = steady.finish()
     record = _record("", number, entry.subject, stream, others)
+    if stalls.is_first:
+        record["stalled_ms"] = round(stalls.longest_ms(), 3)
+        record["awake_max_ms"] = stream.awake_max_ms(stalls)
     record["cpu_s"] = round(tree_cpu_s(entry.running.process.pid) - cpu_before, 3)
     if applied_ns is None:
         record["faults"] = [f"the new route did not answer in {APPLIED_WITHIN_S:g} s"]
