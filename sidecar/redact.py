@@ -29,6 +29,9 @@ _OF_SESSIONS: Final = re.compile(
     r"(?:^|[-_.])(?:session|sid|jwt|csrf|xsrf)(?:$|[-_.])|sess(?:ion)?[-_]?id$", re.IGNORECASE
 )
 
+# Variables whose names only look so: where a shell is and was (pwd(1)), and by custom where a secret's file is.
+_OF_PATHS: Final = re.compile(r"(?:OLD)?PWD|.+_FILE", re.IGNORECASE)
+
 # Parameters that carry secrets under names that do not say so: signatures of presigned addresses.
 _SIGNED: Final = frozenset(
     {"sig", "signature", "awsaccesskeyid", "x-amz-signature", "x-amz-credential", "x-goog-signature"}
@@ -107,8 +110,7 @@ class Secrets:
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Secrets:
         """The values of environment variables whose names speak of secrets."""
-        named = (value for name, value in env.items() if _SENSITIVE.search(name) is not None)
-        return cls(value for value in named if _is_worth_hiding(value))
+        return cls(value for name, value in env.items() if _is_secret_variable(name) and _is_worth_hiding(value))
 
     def hide(self, text: str) -> str:
         """The text without secrets: for a line of a log, a problem, a value."""
@@ -146,6 +148,10 @@ class Secrets:
 
 NO_SECRETS: Final = Secrets()
 """Hides what its name or its form gives away."""
+
+
+def _is_secret_variable(name: str) -> bool:
+    return _SENSITIVE.search(name) is not None and _OF_PATHS.fullmatch(name) is None
 
 
 def _is_worth_hiding(value: str) -> bool:

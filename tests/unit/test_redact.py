@@ -78,6 +78,13 @@ def test_values_of_secret_variables_are_hidden_wherever_they_stand() -> None:
     assert secrets.hide("/root x") == "/root x"
 
 
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "DB_PASSWORD_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+def test_variables_that_name_a_place_are_no_secrets(name: str) -> None:
+    """A shell's directory would hide every path below it, of the configuration's file and of routes."""
+    assert Secrets.of({name: "/etc/sidecar"}).hide("file=/etc/sidecar/sidecar.yaml") == "file=/etc/sidecar/sidecar.yaml"
+    assert Secrets.of({"DB_PWD": "hunter22"}).hide("hunter22") == HIDDEN
+
+
 @pytest.mark.parametrize(
     "shown", ['A "b"/ü', r"A \"b\"/ü", r"A \"b\"/\u00fc", 'a "b"/ü', r'A "b"/\xfc', "A%20%22b%22%2F%C3%BC"]
 )
