@@ -80,6 +80,7 @@ class Exchange:
         direction: Which side of the app.
         start_ns: When the head was complete.
         sent_ns: When the first byte of the last attempt was written to the upstream.
+        awaited_ns: When the last byte of the request was, if that was later: from here the upstream was waited for.
         first_byte_ns: When the head of the final response was complete.
         received_ns: When the last byte of the upstream's response was read.
         end_ns: When the exchange was over.
@@ -109,6 +110,7 @@ class Exchange:
 
     __slots__ = (
         "attempts",
+        "awaited_ns",
         "bytes_received",
         "bytes_sent",
         "detail",
@@ -141,6 +143,7 @@ class Exchange:
         self.direction = direction
         self.start_ns = start_ns
         self.sent_ns = 0
+        self.awaited_ns = 0
         self.first_byte_ns = 0
         self.received_ns = 0
         self.end_ns = 0

@@ -194,7 +194,7 @@ def event_of(exchange: Exchange) -> dict[str, object]:
     """
     head, scope, reason = exchange.head, exchange.scope, exchange.reason
     upstream = (scope.upstream if scope is not None else "") or None
-    waited_ns = exchange.first_byte_ns - exchange.sent_ns
+    waited_ns = exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns)
     event: dict[str, object] = {
         "start_time": _time(clock.wall_ns(exchange.start_ns)),
         "direction": exchange.direction.label,

@@ -340,7 +340,7 @@ class Telemetry:
                 target = target_of(head)
             waited = b"null"
             if exchange.first_byte_ns:
-                waited = json_line.milliseconds(exchange.first_byte_ns - exchange.sent_ns)
+                waited = json_line.milliseconds(exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns))
             members = b""
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line

@@ -7,7 +7,9 @@ every one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from sidecar import errors
@@ -23,16 +25,25 @@ _TURNED_AWAY: Final = (errors.OVERLOADED, errors.LOCAL_EXHAUSTION)
 _SECOND_NS: Final = 1_000_000_000
 
 
+def _later(delay_s: float, what: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(delay_s, what)
+
+
 class Refusals:
     """
+    Args:
+        later: Calls something after so many seconds.
+
     Attributes:
         left_out: Exchanges without a line and a span, in all.
     """
 
-    __slots__ = ("_left_out_before", "_second", "_told", "left_out")
+    __slots__ = ("_later", "_left_out_before", "_reason", "_second", "_told", "left_out")
 
-    def __init__(self) -> None:
+    def __init__(self, later: Callable[[float, Callable[[], None]], None] = _later) -> None:
         self.left_out = 0
+        self._later = later
+        self._reason = ""
         self._second = 0
         self._told = 0
         self._left_out_before = 0
@@ -47,8 +58,14 @@ class Refusals:
         self._told += 1
         if self._told <= TOLD_PER_SECOND:
             return False
+        if self.left_out == self._left_out_before:
+            self._later(1.0, self.tell)
         self.left_out += 1
-        if self._told == TOLD_PER_SECOND + 1:
-            count, self._left_out_before = self.left_out - self._left_out_before, self.left_out
-            logger.warning(event("connections_refused", untold=count, reason=exchange.detail or None))
+        self._reason = exchange.detail
         return True
+
+    def tell(self) -> None:
+        """Say how many there were since it was said last."""
+        count, self._left_out_before = self.left_out - self._left_out_before, self.left_out
+        if count:
+            logger.warning(event("connections_refused", untold=count, reason=self._reason or None))

@@ -85,6 +85,7 @@ class Sinks:
     async def stop(self, timeout_s: float) -> None:
         """Flush both, for at most so long together; what is left is counted as lost by `shutdown`."""
         self._is_running = False
+        self.refusals.tell()
         sinks = [sink for sink in (self.exporter, self.log_file) if sink is not None]
         for sink in sinks:
             sink.stop(timeout_s)

@@ -52,7 +52,6 @@ class Forwarder:
 
     __slots__ = (
         "_acquisition",
-        "_awaited_ns",
         "_began_ns",
         "_breaker",
         "_chooser",
@@ -107,7 +106,6 @@ class Forwarder:
         self._timer: asyncio.TimerHandle | None = None
         self._breaker: Breaker | None = None
         self._retries: Retries | None = None
-        self._awaited_ns = 0
         self.is_bounded_whole = False
         self.deadline = inf
         self.bucket = NOT_ARMED
@@ -229,7 +227,8 @@ class Forwarder:
 
     def _await_answer(self) -> None:
         """The request is complete: from here the upstream's time runs, and not the client's."""
-        self._awaited_ns = clock.monotonic_ns()
+        if self._stream is not None and not self._has_response:
+            self._exchange.awaited_ns = clock.monotonic_ns()
         if self._policy.per_try_timeout_s < inf and self._endpoint is not None and not self._has_response:
             timers = self._dialer.timers
             timers.arm(self, timers.time() + self._policy.per_try_timeout_s)
@@ -451,7 +450,7 @@ class Forwarder:
         endpoint = self._endpoint
         if endpoint is not None and endpoint.cluster.observer is not None:
             # Who answers what is still being sent was not waited for: that is no sample of its latency.
-            since_ns = max(self._exchange.sent_ns or self._began_ns, self._awaited_ns)
+            since_ns = self._exchange.awaited_ns or self._exchange.sent_ns or self._began_ns
             latency_s = (clock.monotonic_ns() - since_ns) / 1e9 if self._request.is_complete else UNKNOWN_LATENCY_S
             endpoint.cluster.observer(endpoint, status, failure, latency_s, self._dialer.timers.time())
 

@@ -105,7 +105,7 @@ class Retries:
         exchange.tries.append(
             Try(failed, exchange.sent_ns or began_ns, clock.monotonic_ns(), status, reason, exchange.span_id)
         )
-        exchange.sent_ns = 0
+        exchange.sent_ns = exchange.awaited_ns = 0
         if exchange.sampled and exchange.span_id:
             # Each attempt is a span of its own, and the upstream is told which: its id stands in the head as sent.
             old, exchange.span_id = exchange.span_id, new_span_id()

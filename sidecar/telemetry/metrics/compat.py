@@ -77,7 +77,7 @@ class Bound:
             histogram.observe(duration_ns)
         if exchange.first_byte_ns:
             for histogram in self.waits:
-                histogram.observe(exchange.first_byte_ns - exchange.sent_ns)
+                histogram.observe(exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns))
         for histogram in self.received_sizes:
             histogram.observe(received)
         for histogram in self.sent_sizes:

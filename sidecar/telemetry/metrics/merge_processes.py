@@ -20,7 +20,7 @@ _CPU = "process_cpu_seconds"
 _RULES: dict[str, Callable[[Sequence[float]], float]] = {
     "process_virtual_memory_bytes": sum,
     "process_resident_memory_bytes": sum,
-    "process_open_fds": sum,
+    "process_open_fds": max,  # each has a limit of its own: the worst of them is what an alert is about
     "process_max_fds": min,
 }
 

@@ -89,8 +89,8 @@ def _lines() -> Iterator[str]:
         "|---|---|",
         *(f"| {meaning} | {_names(rule)} |" for rule, meaning in _RULES.items()),
         "",
-        "`process_cpu_seconds_total`, `process_open_fds` and the `process_*_memory_bytes` are those of all processes"
-        " together, `process_max_fds` the least,",
+        "`process_cpu_seconds_total` and the `process_*_memory_bytes` are those of all processes together,"
+        " `process_open_fds` the most and `process_max_fds` the least that one of them has,",
         "`process_start_time_seconds` and `python_*` the supervisor's. `target_info` has the supervisor's"
         " `service_instance_id`; the spans of each worker have one of its own.",
         "",

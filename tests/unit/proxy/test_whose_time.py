@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from sidecar import clock
+from sidecar.admin.live import event_of
 from sidecar.proxy.exchange.policies import Mirror
 from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.limits.breaker import BreakerSpec
@@ -42,6 +44,46 @@ def test_a_slow_upload_is_not_the_upstreams_time(make_world: Make, head: bytes, 
     assert world.recorded[0].attempts == 1
     assert not any(endpoint.ejected_until for endpoint in world.cluster.endpoints)
     world.assert_at_rest()
+
+
+@pytest.mark.parametrize(("is_retried", "expected_ms"), [(False, 500.0), (True, 400.0)])
+def test_what_the_log_says_of_the_upstream_leaves_the_upload_out(
+    make_world: Make, monkeypatch: pytest.MonkeyPatch, is_retried: bool, expected_ms: float
+) -> None:
+    """`upstream_service_time` runs from the whole request, as Envoy's does; of a retry, from its sending."""
+    world = make_world(retry=POLICY)
+    monkeypatch.setattr(clock, "monotonic_ns", lambda: round(world.loop.now * 1e9))
+    client = world.client()
+    _ = client >> PUT + b"abc"
+    server = world.accept()
+    world.advance(5.0)
+    _ = client >> b"def"
+    if is_retried:
+        world.advance(1.2)
+        world.advance(0.3)
+        server = world.accept()
+        world.advance(0.4)
+    else:
+        world.advance(0.5)
+    _ = server >> OK
+    assert event_of(world.recorded[0])["upstream_service_time"] == expected_ms
+
+
+def test_the_log_has_an_answer_before_the_end_of_the_request_from_the_sending(
+    make_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes of the request behind the answer moves nothing."""
+    world = make_world()
+    monkeypatch.setattr(clock, "monotonic_ns", lambda: round(world.loop.now * 1e9))
+    client = world.client()
+    _ = client >> PUT + b"abc"
+    server = world.accept()
+    world.advance(1.0)
+    _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
+    world.advance(1.0)
+    _ = client >> b"def"
+    _ = server >> b"ok"
+    assert event_of(world.recorded[0])["upstream_service_time"] == 1000.0
 
 
 def test_the_time_of_an_attempt_begins_with_the_end_of_the_request(make_world: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -21,17 +22,33 @@ def refused(second: int, reason: Reason = errors.OVERLOADED) -> Exchange:
 
 
 def test_a_few_are_told_each_and_the_rest_together(caplog: pytest.LogCaptureFixture) -> None:
-    """One line a second says how many there were since the one before."""
+    """One line, a second after the first that was left out, says how many there were; the last are told, too."""
     caplog.set_level(logging.WARNING)
-    refusals = Refusals()
-    for second, times in ((1, 100), (2, 50), (3, 11)):
+    due: list[Callable[[], None]] = []
+    refusals = Refusals(lambda _, tell: due.append(tell))
+    for second, times in ((1, 100), (2, 50), (3, 10), (4, 11)):
         left_out = sum(refusals.leaves_out(refused(second)) for _ in range(times))
         assert left_out == times - TOLD_PER_SECOND
+        if left_out:
+            due.pop()()
+    assert not due
     assert refusals.left_out == 90 + 40 + 1
     assert [record.getMessage() for record in caplog.records] == [
-        "connections_refused untold=1 reason=limits.max_connections",
         "connections_refused untold=90 reason=limits.max_connections",
         "connections_refused untold=40 reason=limits.max_connections",
+        "connections_refused untold=1 reason=limits.max_connections",
+    ]
+
+
+def test_what_is_untold_at_the_end_is_told_then(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that ends does not wait for the second; what was told is not told again."""
+    refusals = Refusals(lambda _, tell: None)
+    for _ in range(TOLD_PER_SECOND + 7):
+        refusals.leaves_out(refused(1))
+    refusals.tell()
+    refusals.tell()
+    assert [record.getMessage() for record in caplog.records] == [
+        "connections_refused untold=7 reason=limits.max_connections"
     ]
 
 

@@ -220,6 +220,7 @@ def test_processes_are_shown_as_one_and_their_cpu_time_stays() -> None:
         alone, together = _samples(own), _samples(both)
         assert together["process_resident_memory_bytes"] > alone["process_resident_memory_bytes"] + 1e6
         assert together["process_cpu_seconds_total"] >= alone["process_cpu_seconds_total"] + 0.29
+        assert together["process_open_fds"] == alone["process_open_fds"], "each has a limit of its own"
         assert together["process_start_time_seconds"] == alone["process_start_time_seconds"]
     finally:
         child.send_signal(signal.SIGKILL)
