@@ -104,6 +104,29 @@ def can_queue(endpoint: Endpoint, breaker: Breaker) -> bool:
     return breaker.may_wait(max(waiting, 0))
 
 
+def claim(endpoint: Endpoint) -> bool:
+    """
+    Count a connection that is to be opened beside the pool, for a tunnel, which can use no other's; false if the
+    circuit breaker allows none, not even in place of an idle one. `forgo` it if it is not opened.
+    """
+    breaker = endpoint.cluster.breaker
+    if breaker is not None:
+        endpoints = endpoint.cluster.endpoints
+        while not breaker.has_room(sum(other.connections for other in endpoints), endpoint.connections):
+            if not _make_room(endpoints):
+                breaker.on_full()
+                return False
+    endpoint.connections += 1
+    return True
+
+
+def forgo(endpoint: Endpoint) -> None:
+    """What was claimed is not opened: a request that waited for room may have it."""
+    endpoint.connections -= 1
+    if endpoint.cluster.stats.pending:
+        _use_room(endpoint)
+
+
 def _dial_if_needed(endpoint: Endpoint) -> None:
     if endpoint.connecting >= len(endpoint.pending):
         return

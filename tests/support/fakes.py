@@ -493,14 +493,12 @@ class Dials:
         self._add(Dial(endpoint, pool.connected, lambda reason, detail: pool.failed(endpoint, reason, detail)))
 
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
-        endpoint.connections += 1
-
         def on_connected(connection: ServerConnection) -> None:
             endpoint.cluster.stats.connections_opened += 1
             waiter.on_connection(connection)
 
         def on_failed(reason: Reason, detail: str) -> None:
-            endpoint.connections -= 1
+            pool.forgo(endpoint)
             waiter.on_connect_failed(reason, detail)
 
         self._add(Dial(endpoint, on_connected, on_failed))

@@ -53,6 +53,8 @@ class Acquisition:
     def start(self) -> Reason | None:
         """Wait; or a reason why that would be in vain."""
         if self._is_tunnel:
+            if not pool.claim(self._endpoint):
+                return errors.UPSTREAM_OVERLOADED  # what others have would come back in their time only, or never
             self._dialer.dial_tunnel(self._endpoint, self)
             return None
         breaker = self._breaker

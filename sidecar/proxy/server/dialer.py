@@ -81,16 +81,14 @@ class Dialer:
         self._spawn(endpoint, pool.connected, on_failed)
 
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
-        """Open a connection that no exchange has used or will share, for CONNECT."""
-
-        endpoint.connections += 1
+        """Open a connection that no exchange has used or will share, for CONNECT; it is claimed from the pool."""
 
         def on_connected(connection: ServerConnection) -> None:
             endpoint.cluster.stats.connections_opened += 1
             waiter.on_connection(connection)
 
         def on_failed(reason: Reason, detail: str) -> None:
-            endpoint.connections -= 1
+            pool.forgo(endpoint)
             waiter.on_connect_failed(reason, detail)
 
         self._spawn(endpoint, on_connected, on_failed)

@@ -123,6 +123,62 @@ class TestRequests:
         world.assert_at_rest()
 
 
+class TestTunnels:
+    """CONNECT has connections of its own, which `max_connections` counts as any other."""
+
+    CONNECT = b"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n"
+
+    def test_one_over_the_limit_is_refused_at_once(self, make_world: Make) -> None:
+        """It would wait for what is opened for others; whoever ends makes room."""
+        world = make_world(breaker=BreakerSpec(max_connections=1))
+        first, second, third = world.client(), world.client(), world.client()
+        _ = first >> self.CONNECT
+        server = world.accept()
+        _ = second >> self.CONNECT
+        assert second.responses()[-1].status == 503
+        assert not world.dials.under_way
+        assert world.cluster.stats.overflow_connections == 1
+        reason = world.recorded[0].reason
+        assert reason is not None
+        assert reason.name == "upstream_overloaded"
+        server.eof()
+        first.eof()
+        _ = third >> self.CONNECT
+        world.accept().eof()
+        third.eof()
+        world.assert_at_rest()
+
+    def test_an_idle_connection_makes_room(self, make_world: Make) -> None:
+        """As for a request at another endpoint."""
+        world = make_world(breaker=BreakerSpec(max_connections=1))
+        client = world.client()
+        client.get()
+        idle = world.accept()
+        _ = idle >> OK
+        _ = client >> self.CONNECT
+        assert not idle.is_open
+        world.accept().eof()
+        client.eof()
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("is_dialled", [True, False])
+    def test_a_request_that_waits_has_the_room_of_one_that_ends(self, make_world: Make, is_dialled: bool) -> None:
+        """Whether it stood or could not be made."""
+        world = make_world(breaker=BreakerSpec(max_connections=1, pending_timeout_s=60))
+        through, client = world.client(), world.client()
+        _ = through >> self.CONNECT
+        if is_dialled:
+            tunnel = world.accept()
+            client.get()
+            tunnel.reset()
+        else:
+            client.get()
+            world.refuse(errors.CONNECT_FAILED)
+        _ = world.accept() >> OK
+        assert status_of(client) == 200
+        world.assert_at_rest()
+
+
 class TestPending:
     """`max_connections`, the queue before them, and its timeout."""
 
