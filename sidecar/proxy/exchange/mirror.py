@@ -17,7 +17,7 @@ from sidecar.http1.body import NO_TRAILERS
 from sidecar.message import ResponseHead
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Dialling, ServerStream
-from sidecar.proxy.exchange.policies import MIRROR_FIELD, Mirror
+from sidecar.proxy.exchange.policies import MIRROR_FIELD, MIRROR_NAME, Mirror
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
 from sidecar.upstream.retry import RetryPolicy
@@ -57,7 +57,9 @@ class Copy:
         self._side = exchange.direction
         self._peer = exchange.peer
         added = b"%b%b\r\n" % (request.added, MIRROR_FIELD)
-        self._request = UpstreamRequest(request.head, request.fields, request.path, request.host, added, b"")
+        # What a client says there must not contradict us: the first of two is what many servers read.
+        fields = [field for field in request.fields if field.name != MIRROR_NAME]
+        self._request = UpstreamRequest(request.head, fields, request.path, request.host, added, b"")
         self._limits = limits
         self._dialer = dialer
         self._request.begin(b"", False, NO_TRAILERS)

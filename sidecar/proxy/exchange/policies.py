@@ -28,7 +28,8 @@ _MAX_KEY_BYTES: Final = 32
 
 _ROUNDING_S: Final = 1e-9
 
-MIRROR_FIELD: Final = b"x-sidecar-mirror: true"
+MIRROR_NAME: Final = b"x-sidecar-mirror"
+MIRROR_FIELD: Final = MIRROR_NAME + b": true"
 """The header field by which a server tells a copy from the request itself; without the line end."""
 
 

@@ -58,6 +58,20 @@ class TestCopy:
         assert len(world.recorded) == 1
         world.assert_at_rest()
 
+    @pytest.mark.parametrize("said", [b"true", b"false"])
+    def test_a_client_that_sends_the_mark_is_treated_as_any(self, make_world: Make, said: bytes) -> None:
+        """Its request is sent on with it, recorded and copied; the copy has one mark, ours."""
+        world = make_world(mirror=Mirror)
+        client = world.client()
+        _ = client >> b"GET / HTTP/1.1\r\nHost: web\r\nX-Sidecar-Mirror: %b\r\n\r\n" % said
+        web, copy = world.accept(WEB), world.accept(SHADOW)
+        assert web.take().lower().count(b"x-sidecar-mirror: " + said) == 1
+        _ = copy << MARKED
+        _ = copy >> OK
+        _ = web >> OK
+        assert world.outcome() == (200, "")
+        world.assert_at_rest()
+
     @pytest.mark.parametrize("is_chunked", [False, True])
     @pytest.mark.parametrize("pieces", [1, 3])
     def test_its_body_is_whole(self, make_world: Make, is_chunked: bool, pieces: int) -> None:
