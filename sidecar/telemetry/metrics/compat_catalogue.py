@@ -42,8 +42,8 @@ _CLASS = ("envoy_response_code_class",)
 ENVOY_RQ_TOTAL = _counter("envoy_cluster_upstream_rq_total", _CLUSTER, "Requests given to an upstream")
 ENVOY_RQ_XX = _counter("envoy_cluster_upstream_rq_xx", _CLUSTER + _CLASS, "Exchanges by upstream and class of status")
 ENVOY_RQ_TIME = _histogram(
-    "envoy_cluster_upstream_rq_time", "ms", _CLUSTER, "Milliseconds from the end of a request to the head of its response",
-    ENVOY_BUCKETS,
+    "envoy_cluster_upstream_rq_time", "ms", _CLUSTER,
+    "Milliseconds from the end of a request to the head of its response", ENVOY_BUCKETS,
 )  # fmt: skip
 ENVOY_RQ_TIMEOUT = _counter("envoy_cluster_upstream_rq_timeout", _CLUSTER, "Exchanges that ended with the flag UT")
 ENVOY_RETRY = _counter("envoy_cluster_upstream_rq_retry", _CLUSTER, "Attempts after an exchange's first")
