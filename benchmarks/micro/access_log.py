@@ -24,7 +24,7 @@ FIXED = json_line.fixed_values(
     direction="outbound", method=b"GET", minor=1, status=200, flag="-", details="via_upstream", route="canary",
     upstream="recommendations",
 )  # fmt: skip
-PATTERN = json_line.line_pattern(FIXED)
+JSON = json_line.JsonLine(FIXED)
 TEMPLATE = LineTemplate(
     '[{start_time}] "{method} {path} {protocol}" {response_code} {response_flags} {bytes_received} {bytes_sent} '
     '{duration} {upstream_service_time} "{user_agent}" "{request_id}" "{authority}" "{upstream_host}"'
@@ -36,15 +36,15 @@ AGENT = json_text.quote(b"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox
 def values() -> json_line.LineValues:
     """What the recorder knows."""
     return (
-        b"2026-01-31T12:00:00", 123, json_text.quote(b"/v1/items?page=2"), b'"10.0.0.11:8080"', 0, 4321, 1.25,
+        b"2026-01-31T12:00:00", 123, json_text.quote(b"/v1/items?page=2"), b'"10.0.0.11:8080"', 0, 4321, 1_250_000,
         b"1.170", b"8a6e0804-2bd0-4672-b79d-d97027f9071a", b"4bf92f3577b34da6a3ce929d0e0e4736", b"recommendations",
-        AGENT, b"127.0.0.1", 51234, 1, b"",
+        AGENT, b"127.0.0.1", b"51234", 1, b"",
     )  # fmt: skip
 
 
 def line() -> bytes:
     """One line, as the recorder makes it."""
-    return PATTERN % values()
+    return JSON.line(*values())
 
 
 def text_line() -> bytes:
