@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.peers import missing, require
+from tests.support.names import SidecarWithNames
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
 from tests.support.wire import Client, Upstream
@@ -78,40 +74,23 @@ def test_a_name_that_is_unknown_refuses_nothing(tmp_path: Path) -> None:
 # --- names that change ---------------------------------------------------------------------------------------------
 
 
-class PrivateNames(SidecarProcess):
-    """A sidecar that sees an `/etc/hosts` of its own, and no name server, in a mount namespace of its own."""
+class PrivateNames(SidecarWithNames):
+    """One that sees an `/etc/hosts` of its own, and no name server."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.hosts = directory / "hosts"
-        self.no_servers = directory / "resolv.conf"
         # Refused at once: nobody listens there.
-        self.no_servers.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        self.resolv.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 
     def know(self, *addresses: str) -> None:
-        """What the name means from now on; in one write, for the mount holds on to the file."""
+        """What the name means from now on."""
         lines = [f"{address} {NAME}\n" for address in addresses]
         self.hosts.write_text("".join(["127.0.0.1 localhost\n", *lines]))
-
-    def start(self, *arguments: str) -> None:
-        """As the base class, in the namespace."""
-        mounts = f"mount --bind {shlex.quote(str(self.hosts))} /etc/hosts"
-        mounts += f" && mount --bind {shlex.quote(str(self.no_servers))} /etc/resolv.conf"
-        run = shlex.join([sys.executable, "-m", "sidecar", "run", "--config", str(self.config), *arguments])
-        command = [require("unshare"), "--mount", "sh", "-c", f"{mounts} && exec {run}"]
-        with open(self.directory / "stderr.log", "ab") as err:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env={**os.environ, **self.env}
-            )
 
 
 @pytest.fixture
 def private(tmp_path: Path) -> Iterator[PrivateNames]:
     """Not started; ended with the test."""
-    probe = [require("unshare"), "--mount", "sh", "-c", "mount --bind /etc/hosts /etc/hosts"]
-    done = subprocess.run(probe, capture_output=True, timeout=30, text=True)
-    if done.returncode:
-        missing(f"no mount namespace may be made here (root is needed): {done.stderr.strip()}")
     sidecar = PrivateNames(tmp_path)
     yield sidecar
     sidecar.kill()

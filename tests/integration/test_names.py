@@ -3,95 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import socket
-import struct
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sidecar.net.names import MAX_UNKNOWN
-from tests.support.peers import missing, require
-from tests.support.process import SidecarProcess
+from tests.support.names import NameServer, SidecarWithNames
+from tests.support.peers import missing
 from tests.support.wait import eventually
 from tests.support.wire import Client, Upstream
 
-SERVER = "127.0.0.54"
-"""Where the name server listens: an address of loopback that nothing else has, for port 53 is not to be chosen."""
-
-
-class NameServer:
-    """Knows some names, has no address for others, and never answers for `hang*`."""
-
-    def __init__(self, **known: str) -> None:
-        self.known = known
-        self.asked: list[str] = []
-        self._is_closed = False
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((SERVER, 53))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._is_closed = True
-        self._socket.sendto(b"", (SERVER, 53))  # `close` alone would not wake the thread
-        self._thread.join(5)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            query, client = self._socket.recvfrom(4096)
-            if self._is_closed:
-                return
-            labels, at = [], 12
-            while query[at]:
-                labels.append(query[at + 1 : at + 1 + query[at]].decode())
-                at += 1 + query[at]
-            name, (kind, _) = ".".join(labels), struct.unpack_from(">HH", query, at + 1)
-            self.asked.append(name)
-            if name.startswith("hang"):
-                continue
-            address = self.known.get(labels[0]) if kind == 1 else None
-            answer = b""
-            if address is not None:
-                answer = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 0, 4) + socket.inet_aton(address)
-            code = 0 if labels[0] in self.known else 3  # NXDOMAIN
-            header = query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, bool(answer), 0, 0)
-            self._socket.sendto(header + query[12 : at + 5] + answer, client)
-
-
-class OwnNames(SidecarProcess):
-    """A sidecar with a name server of its own, in a mount namespace."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.resolv = directory / "resolv.conf"
-        self.resolv.write_text(f"nameserver {SERVER}\noptions timeout:5 attempts:2\n")
-
-    def start(self, *arguments: str) -> None:
-        """As the base class, in the namespace."""
-        run = shlex.join([sys.executable, "-m", "sidecar", "run", "--config", str(self.config), *arguments])
-        mount = f"mount --bind {shlex.quote(str(self.resolv))} /etc/resolv.conf"
-        command = [require("unshare"), "--mount", "sh", "-c", f"{mount} && exec {run}"]
-        with open(self.directory / "stderr.log", "ab") as err:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env={**os.environ, **self.env}
-            )
-
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[OwnNames]:
+def own(tmp_path: Path) -> Iterator[SidecarWithNames]:
     """Not started; ended with the test."""
-    probe = [require("unshare"), "--mount", "sh", "-c", "mount --bind /etc/resolv.conf /etc/resolv.conf"]
-    done = subprocess.run(probe, capture_output=True, timeout=30, text=True)
-    if done.returncode:
-        missing(f"no mount namespace may be made here (root is needed): {done.stderr.strip()}")
-    sidecar = OwnNames(tmp_path)
+    sidecar = SidecarWithNames(tmp_path)
     yield sidecar
     sidecar.kill()
 
@@ -107,7 +34,7 @@ def names() -> Iterator[NameServer]:
     server.close()
 
 
-def test_names_that_hang_hold_up_no_other(own: OwnNames, names: NameServer, upstream: Upstream) -> None:
+def test_names_that_hang_hold_up_no_other(own: SidecarWithNames, names: NameServer, upstream: Upstream) -> None:
     """
     Twelve names of which the name server says nothing: their requests fail with a reason of their own, and meanwhile
     every other name is connected to, of the configuration and of clients, known or not.
@@ -147,7 +74,9 @@ def test_names_that_hang_hold_up_no_other(own: OwnNames, names: NameServer, upst
     assert "Traceback" not in own.stderr()
 
 
-def test_names_that_are_looked_up_at_once_are_bounded(own: OwnNames, names: NameServer, upstream: Upstream) -> None:
+def test_names_that_are_looked_up_at_once_are_bounded(
+    own: SidecarWithNames, names: NameServer, upstream: Upstream
+) -> None:
     """A client that asks for ever more names that hang is refused at once, and known names are not touched."""
     port = upstream.port
     own.rewrite("""
@@ -176,7 +105,7 @@ def test_names_that_are_looked_up_at_once_are_bounded(own: OwnNames, names: Name
     assert own.stop() == 0
 
 
-def test_endpoint_by_name_that_moves_is_followed(own: OwnNames, names: NameServer, upstream: Upstream) -> None:
+def test_endpoint_by_name_that_moves_is_followed(own: SidecarWithNames, names: NameServer, upstream: Upstream) -> None:
     """Within the few seconds until it is asked for again, though the connection to where it led is in good order."""
     with Upstream(("127.0.0.2", upstream.port)) as moved:
         own.rewrite(f"""
