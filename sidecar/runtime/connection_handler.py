@@ -1,4 +1,4 @@
-"""What stands behind each listener of the data path; `admin_door` has the others. *Cold.*"""
+"""What stands behind each listener of the data path; `admin_handler` has the others. *Cold.*"""
 
 from __future__ import annotations
 
