@@ -434,7 +434,8 @@ class ClientConnection(BatchingWriter):
         if self._has_client_ended and course.tunnel is not None:
             course.tunnel.on_client_eof()
         self.update_reading()
-        self.touch()
+        # Armed, not touched: it may come sooner than the deadline of the exchange, which is in a later bucket.
+        self.arm(self._live.timers.time() + self._live.plan.limits.tunnel_idle_timeout_s)
 
     def on_exchange_over(self) -> None:
         """Go on with the next request, swallow the rest of this one, or close."""

@@ -183,3 +183,30 @@ def test_each_kind_of_waiting_has_its_time(make_world: Make) -> None:
     assert through.is_open
     world.advance(1.5)
     assert not through.is_open
+
+
+@pytest.mark.parametrize("asks", ["CONNECT", "Upgrade", "Upgrade with a body"])
+def test_a_tunnels_time_may_be_the_shortest(make_world: Make, asks: str) -> None:
+    """It begins with the tunnel, though the exchange before had longer; each byte puts it off."""
+    world = make_world(limits=replace(LIMITS, stream_idle_timeout_s=60.0, tunnel_idle_timeout_s=2.0))
+    client = world.client()
+    if asks == "CONNECT":
+        _ = client >> b"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n"
+        server = world.accept()
+    else:
+        offer = b" HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        if asks == "Upgrade":
+            _ = client >> b"GET /" + offer + b"\r\n"
+        else:
+            _ = client >> b"POST /" + offer + b"Content-Length: 4\r\n\r\nab"
+        server = world.accept()
+        _ = server >> b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        if asks != "Upgrade":
+            _ = client >> b"cd"
+    world.advance(1.5)
+    _ = server >> b"x"
+    world.advance(1.5)
+    assert client.is_open
+    world.advance(1.0)
+    assert not client.is_open
+    world.assert_at_rest()
