@@ -34,6 +34,9 @@ REQUEST_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 120.0
 """Between requests, and for a reader that does not take its answer. Prometheus scrapes every 15 to 60 s."""
 
+LINGER_S = 2.0
+"""For whoever was sent its last answer whole and does not close."""
+
 _MAX_SHOWN_CHARS = 100
 _HOSTS_HINT = "use localhost or an address, or add the name to admin.hosts"
 
@@ -110,6 +113,8 @@ class AdminProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_idle = False
         self._is_draining = False
+        self._is_leaving = False
+        self._has_client_ended = False
         self._can_write = True
         self._writable = asyncio.Event()
         self._stream: Stream | None = None
@@ -132,6 +137,8 @@ class AdminProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser and go on."""
+        if self._is_leaving:
+            return
         if self._stream is not None:
             self._transport.abort()  # nothing more was to come
             return
@@ -143,7 +150,8 @@ class AdminProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that half-closes still gets its answer, but for one without an end."""
-        if self._stream is not None:
+        self._has_client_ended = True
+        if self._stream is not None or self._is_leaving:
             return False
         self._http.receive_data(b"")
         self._advance()
@@ -158,6 +166,8 @@ class AdminProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The reader has caught up."""
         self._can_write = True
+        if self._is_leaving:
+            return
         if self._stream is not None:
             self._disarm()
             self._writable.set()
@@ -180,7 +190,7 @@ class AdminProtocol(asyncio.Protocol):
         self._is_draining = True
         if self._stream is not None:
             self._stream.finish()
-        elif self._task is None:
+        elif self._task is None and not self._is_leaving:
             self._transport.close()
 
     def abort(self) -> None:
@@ -191,7 +201,7 @@ class AdminProtocol(asyncio.Protocol):
 
     def _advance(self) -> None:
         try:
-            while self._task is None and self._can_write and not self._transport.is_closing():
+            while self._task is None and self._can_write and not (self._is_leaving or self._transport.is_closing()):
                 event = self._http.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     return
@@ -246,7 +256,7 @@ class AdminProtocol(asyncio.Protocol):
             return
         self._send(reply, is_head=method == "HEAD")
         if self._is_draining or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            self._transport.close()
+            self._leave()
             return
         self._http.start_next_cycle()
         self._is_idle = True
@@ -270,7 +280,7 @@ class AdminProtocol(asyncio.Protocol):
                 self._writable.clear()
                 await self._writable.wait()
         self._write(self._http.send(h11.EndOfMessage()))
-        self._transport.close()
+        self._leave()
 
     def _send(self, reply: Reply, *, is_head: bool) -> None:
         headers = [*_fields(reply), (b"content-length", b"%d" % len(reply.body))]
@@ -286,7 +296,18 @@ class AdminProtocol(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._is_draining = True
             self._send(text(status, "this is not a request that is served here"), is_head=False)
-        self._transport.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close when the answer has arrived: a close with octets unread would reset it on its way (RFC 9112, 9.6)."""
+        transport = self._transport
+        if self._has_client_ended or transport.is_closing():
+            transport.close()
+            return
+        self._is_leaving = True
+        transport.write_eof()
+        transport.resume_reading()
+        self._arm(IDLE_TIMEOUT_S if transport.get_write_buffer_size() else LINGER_S)
 
     def _write(self, data: bytes | None) -> None:
         if data:

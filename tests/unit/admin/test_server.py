@@ -108,6 +108,42 @@ def test_bad_requests_are_refused_and_the_connection_closed(request_bytes: bytes
         writer.write(request_bytes)
         answered, fields, _ = await read_reply(reader)
         assert (answered, fields["connection"]) == (status, "close")
+        assert await reader.read() == b""
+        writer.close()
+        while admin.connection_count:
+            await asyncio.sleep(0)
+
+    converse(conversation)
+
+
+@pytest.mark.parametrize(
+    "asked", [b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"nonsense\r\n\r\n"]
+)
+def test_a_last_answer_arrives_whatever_the_client_sends_behind_its_request(asked: bytes) -> None:
+    """A close with octets unread resets the connection, and the answer with it."""
+    process = FakeProcess()
+
+    async def many(*_: object, **__: object) -> bytes:
+        return b"x" * 3_000_000
+
+    process.metrics = many  # type: ignore[method-assign]
+
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: AdminServer) -> None:
+        writer.write(asked + b"y" * 3_000_000)
+        status, fields, _ = await read_reply(reader)
+        assert (status, fields["connection"]) in ((200, "close"), (400, "close"))
+        assert await reader.read() == b""
+
+    converse(conversation, process)
+
+
+def test_whoever_does_not_close_behind_its_last_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, for the connection is of no use."""
+    monkeypatch.setattr(admin_server, "LINGER_S", 0.01)
+
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, admin: AdminServer) -> None:
+        writer.write(get("/live", extra="Connection: close\r\n"))
+        assert (await read_reply(reader))[0] == 200
         while admin.connection_count:
             await asyncio.sleep(0)
 
