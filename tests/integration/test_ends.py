@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.process import SidecarProcess
 from tests.support.wait import eventually
-from tests.support.wire import Client, CutError, ServerConnection, Upstream
+from tests.support.wire import Client, CutError, ServerConnection, Stream, Upstream
 
 
 def line_of(proxy: SidecarProcess, path: str) -> dict[str, Any]:
@@ -208,6 +208,7 @@ def test_a_cut_response_of_an_http_1_0_client_is_reset(client: Client, upstream:
 
 # --- the upstream lies ---------------------------------------------------------------------------------------------
 
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
 GARBAGE = {
     "not-http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "http2": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\r\n\r\n",
@@ -222,7 +223,7 @@ GARBAGE = {
     "negative": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     "coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
     "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
-    "switch": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    "switch": SWITCH,
     "too-large": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20000 + b"\r\n",
     "too-many": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
 }
@@ -313,3 +314,29 @@ def test_a_response_before_the_request_is_complete_is_not_given_to_the_next(clie
     begin(client, upstream, "/double/next")
     upstream.accept().serve(b"mine")
     assert client.response().body == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["connect", "upgrade"])
+@pytest.mark.parametrize("is_clients", [True, False], ids=["client resets", "server resets"])
+def test_a_tunnel_that_one_side_resets_is_reset_at_the_other(
+    proxy: SidecarProcess, client: Client, upstream: Upstream, kind: str, is_clients: bool
+) -> None:
+    """An end in order would say that all has come: in a tunnel nothing else says it."""
+    if kind == "connect":
+        begin(client, upstream, upstream.authority, method="CONNECT")
+        client.read_until(b"\r\n\r\n")
+        server = upstream.accept()
+    else:
+        begin(client, upstream, "/reset-tunnel", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        server = upstream.accept()
+        server.head()
+        server.send(SWITCH)
+        client.read_until(b"\r\n\r\n")
+    client.send(b"up")
+    assert server.read_exactly(2) == b"up"
+    server.send(b"down")
+    assert client.read_exactly(4) == b"down"
+    sides: list[Stream] = [client, server] if is_clients else [server, client]
+    sides[0].reset()
+    with pytest.raises(ConnectionResetError):
+        sides[1].sock.recv(1)

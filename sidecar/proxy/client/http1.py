@@ -491,7 +491,8 @@ class ClientConnection(BatchingWriter):
         """Close at once, in a way that shows that what was sent is not whole."""
         if self._state == State.CLOSED:
             return
-        is_until_close = self._writer is not None and self._writer.framing == Framing.CLOSE
+        writer = self._writer
+        is_until_close = self._state == State.TUNNEL or (writer is not None and writer.framing == Framing.CLOSE)
         self._forget()
         if is_until_close:
             # Its end is the end of the body: only a reset tells the client that this one is not whole.

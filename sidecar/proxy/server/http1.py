@@ -193,6 +193,8 @@ class ServerConnection(BatchingWriter):
 
     def abort(self) -> None:
         """The exchange is over for the attempt; the connection cannot be used again."""
+        if self.tunnel is not None:
+            self.cut()  # a plain end would mean that all has come
         self.sink = self.tunnel = None
         self._close("aborted", hard=True)
 
