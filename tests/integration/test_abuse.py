@@ -52,7 +52,7 @@ class Victim:
 
     def is_serving(self) -> bool:
         """Whether somebody else is served."""
-        return self.sidecar.outbound("/", host="good", timeout_s=5).text == "good"
+        return self.sidecar.outbound("/", host="good").text == "good"
 
     def check_nothing_is_left(self) -> None:
         """Connections and descriptors are back where they were, and nothing unforeseen was logged."""

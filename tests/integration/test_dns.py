@@ -171,7 +171,7 @@ def test_a_name_that_changes_is_followed_and_one_that_vanishes_is_kept(private: 
 
         private.know("127.0.0.1", "127.0.0.2")
         eventually(lambda: endpoints(private) == {old, new}, "both addresses", 8)
-        assert "dns_recovered" in private.stderr()
+        eventually(lambda: "dns_recovered" in private.stderr(), "the log to say so")
         assert private.metric("sidecar_upstream_endpoints", upstream="web") == 2
         assert private.stop() == 0
     assert "Traceback" not in private.stderr()
