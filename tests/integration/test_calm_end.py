@@ -388,7 +388,7 @@ class TestExec:
     ) -> None:
         """With the codes of shells."""
         sidecar = SidecarProcess(tmp_path)
-        self._start(sidecar, config(app, "{timeout: 60s, delay: 60s}"), program)
+        self._start(sidecar, config(app, "{timeout: 120s, delay: 60s}"), program)
         try:
             assert sidecar.wait() == code
         finally:

@@ -152,10 +152,8 @@ def unavailable(connection: ServerConnection) -> None:
 
 
 ENDS = (close, reset, hang)
-RETRY = """
-    attempts: 3, on: [connect_failure, reset_before_response, refused, gateway_error, 5xx, retriable_4xx, timeout],
-    backoff: {base: 1ms, max: 5ms}
-"""
+OCCASIONS = "connect_failure, reset_before_response, refused, gateway_error, 5xx, retriable_4xx, timeout"
+RETRY = f"attempts: 3, on: [{OCCASIONS}], backoff: {{base: 1ms, max: 5ms}}"
 
 
 def both(

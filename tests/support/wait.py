@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _BLOCKS = tuple(range(start, start + 1000) for start in range(20000, 32000, 1000))
-"""Of ports, below the range from which the kernel takes ports of outgoing connections (ip_local_port_range, from 32768)."""
+"""Of ports, below those that the kernel takes for outgoing connections (ip_local_port_range, from 32768)."""
 
 _held: list[socket.socket] = []
 
