@@ -195,7 +195,7 @@ class TestTakeover:
         with running_sidecar(tmp_path / "a", text) as first:
             connection = http.client.HTTPConnection("127.0.0.1", first.inbound_port, timeout=30)
             connection.request("GET", "/slow")
-            assert app.entered.wait(10)
+            assert app.entered.wait(30)
             successor = self._successor(first, tmp_path / "b", text)
             successor.start("--takeover")
             try:

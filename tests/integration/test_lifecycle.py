@@ -44,7 +44,7 @@ class InFlight:
         self._host = host
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert origin.entered.wait(15)
+        assert origin.entered.wait(30)
 
     def _run(self) -> None:
         try:

@@ -191,7 +191,7 @@ class TestCircuitBreaker:
             outbound(tmp_path, "", at(server, more=", circuit_breaker: {max_requests: 1}")) as sidecar,
         ):
             slow = pool.submit(sidecar.outbound, "/slow", host="shop")
-            assert server.entered.wait(10)
+            assert server.entered.wait(30)
             reply = sidecar.outbound("/", host="shop")
             assert (reply.status, flag(reply), reply.headers["retry-after"]) == (503, "UO", "1")
             server.release()
@@ -207,7 +207,7 @@ class TestCircuitBreaker:
             outbound(tmp_path, "", at(server, more=breaker)) as sidecar,
         ):
             slow = pool.submit(sidecar.outbound, "/slow", host="shop")
-            assert server.entered.wait(10)
+            assert server.entered.wait(30)
             reply = sidecar.outbound("/", host="shop")
             assert (reply.status, flag(reply)) == (503, "UO")
             assert json.loads(reply.body)["error"] == "pending_timeout"

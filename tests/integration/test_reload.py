@@ -86,7 +86,7 @@ def test_a_changed_file_is_live_within_a_second(
         becomes(sidecar, "v1")
         applied_at = sidecar.metric("sidecar_config_last_reload_success_timestamp_seconds")
         # Two changes, each within a second, on a machine that may be busy.
-        assert applied_at - changed_at < 5
+        assert applied_at - changed_at < 10
 
 
 def test_the_link_swap_of_a_config_map_is_seen(tmp_path: Path, v1: Origin, v2: Origin) -> None:

@@ -386,7 +386,7 @@ def test_a_server_that_is_stopped_costs_one_try_and_comes_back(tmp_path: Path) -
                 assert 2 <= len(slow) <= 8, "ejected after two, and tried again by probation"
             finally:
                 one.send(signal.SIGCONT)
-            eventually(lambda: ask(sidecar).text == "one", "its return", 15)
+            eventually(lambda: ask(sidecar).text == "one", "its return")
             assert all(answer.status == 200 for answer in (ask(sidecar) for _ in range(10)))
 
 

@@ -410,7 +410,7 @@ class TestEnd:
         with Origin("slow") as app, running_sidecar(tmp_path, config(app)) as sidecar:
             slow = threading.Thread(target=lambda: sidecar.inbound("/slow"))
             slow.start()
-            assert app.entered.wait(10)
+            assert app.entered.wait(30)
             sidecar.signal(signal.SIGTERM)
             eventually(lambda: sidecar.stderr().count("listener_closed role=inbound") == 2, "inbound to close")
             for _ in range(10):
@@ -444,7 +444,7 @@ class TestEnd:
 
             slow = threading.Thread(target=ask)
             slow.start()
-            assert app.entered.wait(10)
+            assert app.entered.wait(30)
             sidecar.signal(signal.SIGINT)
             assert sidecar.wait(8) == 0
             slow.join(10)
