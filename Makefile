@@ -52,9 +52,13 @@ $(READY):
 demo: $(READY)  ## run the demonstration: an app, its sidecar and two versions of a service; Ctrl-C ends it
 	@$(BIN)/sidecar demo $(DEMO_ARGS)
 
+# Two at a time: half of the tests mostly wait for processes that they start. What may run beside what: tests/conftest.py.
+# `make TEST_JOBS=0 test` runs all in one process, one after the other.
+TEST_JOBS ?= 2
+
 .PHONY: test
-test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY)  ## run the tests, two at a time
+	@$(BIN)/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
 
 # Another seed is another storm; the figures say which it was.
 SOAK_SECONDS ?= 600
@@ -133,7 +137,7 @@ build/bin/sidecar: $(READY) $(wildcard sidecar/*.py sidecar/*/*.py sidecar/*/*/*
 
 .PHONY: test-compiled
 test-compiled: build/bin/sidecar  ## run the tests on what `make compile` makes
-	@SIDECAR_TEST_BUILD=build/compiled $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@SIDECAR_TEST_BUILD=build/compiled $(BIN)/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
 
 # What the comparison needs beside the development environment: Envoy as a binary, aiohttp, matplotlib. Where Envoy cannot be
 # had as a binary, the comparison says so and goes on without.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +24,30 @@ if os.environ.get("HYPOTHESIS_RANDOM") != "1":
 # A shell starts what it runs in the background with SIGINT ignored, which every child would inherit, and with it the
 # commands whose end by Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Containers often forbid bytecode in files. Each of some five hundred sidecars would then compile the whole source
+# again, which is half of the CPU that its start costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# What waits for real processes, and may run beside anything.
+BESIDE = ("tests/integration/", "tests/soak/")
+
+
+class Scheduling(LoadFileScheduling):
+    """
+    What runs where, when pytest has several processes (`-n 2`): a file of `BESIDE` at a time in whichever is free, and
+    all others one after the other in the same process and in the same order as always, so that whatever one of these
+    tests leaves behind in the interpreter is the same in every run.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return super()._split_scope(nodeid) if nodeid.startswith(BESIDE) else "tests"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """Ours, whatever `--dist` says."""
+    return Scheduling(config, log)
 
 
 def _test_the_build(build: Path) -> None:

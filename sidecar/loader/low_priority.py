@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Final
 
 NICENESS: Final = 5
-"""A quarter of a core that the data path wants too, and all of one that is idle."""
+"""More than the data path's: a quarter of a core that both want, and all of one that is idle."""
 
 PERIOD_S: Final = 0.001
 """
@@ -29,10 +29,14 @@ file of 10,000 routes would need half a minute.
 """
 
 
+# Of the data path, which every process of it inherits; whoever starts a sidecar may have given it another than 0.
+_INHERITED: Final = os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def lower_priority() -> None:
     """From now on; again is no harm. What the system does not let us do is left out."""
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, _INHERITED + NICENESS)  # beyond 19, the system takes it for 19
     # "will cause the scheduler to always assume that the thread is CPU-intensive" (sched(7)).
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

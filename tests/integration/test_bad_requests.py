@@ -91,9 +91,9 @@ def test_a_slow_head_is_408(small: SidecarProcess) -> None:
                 data = client.sock.recv(65536)
             except TimeoutError:
                 client.send(b"X")
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 10
         assert data.startswith(b"HTTP/1.1 408 ")
-        assert 0.4 < time.monotonic() - began < 3
+        assert 0.4 < time.monotonic() - began < 10
     line = last_line(small, "GET /slow-head HTTP/1.1")
     assert (line["response_flags"], line["response_code"], line["method"]) == ("DT", 408, None)
 

@@ -63,7 +63,7 @@ def test_an_address_that_is_taken_for_a_moment_is_tried_again(tmp_path: Path, ap
             assert (shown["last_load_ok"], shown["generation"]) == (False, 1)
             assert shown["retries"] >= 1
             assert "the address is already in use" in sidecar.stderr()
-        sidecar.wait_for_generation(2, 30.0)
+        sidecar.wait_for_generation(2)
         eventually(lambda: "trigger=retry" in sidecar.stderr(), "the log to say so")
         shown = sidecar.admin("/server_info").json()["config"]
         assert (shown["last_load_ok"], shown["retries"], shown["retry_in_s"]) == (True, 0, None)

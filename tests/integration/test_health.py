@@ -140,10 +140,10 @@ def test_an_unhealthy_endpoint_gets_no_request_until_it_is_well(tmp_path: Path, 
         one.status = 200
         wait_for(sidecar, "healthy", "healthy")
         assert set(answers(sidecar)) == {"one", "two"}
-        log = sidecar.stderr()
+        back = f"endpoint_healthy upstream=shop endpoint=127.0.0.1:{one.port}"
+        log = eventually(lambda: back in sidecar.stderr() and sidecar.stderr(), "the log to say so")
         assert f"endpoint_unhealthy upstream=shop endpoint=127.0.0.1:{one.port}" in log
         assert "status 503" in log
-        assert f"endpoint_healthy upstream=shop endpoint=127.0.0.1:{one.port}" in log
 
 
 def test_an_endpoint_that_listens_no_more_is_unhealthy(tmp_path: Path, one: Checked, two: Checked) -> None:

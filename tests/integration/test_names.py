@@ -121,7 +121,7 @@ def test_endpoint_by_name_that_moves_is_followed(own: SidecarWithNames, names: N
             server.serve()
             assert client.response().status == 200
             names.known["app"] = "127.0.0.2"
-            eventually(lambda: "endpoint_moved" in own.stderr(), "the name to be followed", 10)
+            eventually(lambda: "endpoint_moved" in own.stderr(), "the name to be followed")
             assert server.is_ended()
             client.get("/", host="web")
             moved.accept().serve(b"there")

@@ -162,7 +162,7 @@ class TestRetry:
 
         with (
             Recorder(answer) as server,
-            outbound(tmp_path, ", retry: {on: [timeout], per_try_timeout: 200ms}", at(server)) as sidecar,
+            outbound(tmp_path, ", retry: {on: [timeout], per_try_timeout: 1s}", at(server)) as sidecar,
         ):
             assert sidecar.outbound("/", host="shop").status == 200
             assert len(server.seen) == 2
@@ -191,7 +191,7 @@ class TestCircuitBreaker:
             outbound(tmp_path, "", at(server, more=", circuit_breaker: {max_requests: 1}")) as sidecar,
         ):
             slow = pool.submit(sidecar.outbound, "/slow", host="shop")
-            assert server.entered.wait(10)
+            assert server.entered.wait(30)
             reply = sidecar.outbound("/", host="shop")
             assert (reply.status, flag(reply), reply.headers["retry-after"]) == (503, "UO", "1")
             server.release()
@@ -207,7 +207,7 @@ class TestCircuitBreaker:
             outbound(tmp_path, "", at(server, more=breaker)) as sidecar,
         ):
             slow = pool.submit(sidecar.outbound, "/slow", host="shop")
-            assert server.entered.wait(10)
+            assert server.entered.wait(30)
             reply = sidecar.outbound("/", host="shop")
             assert (reply.status, flag(reply)) == (503, "UO")
             assert json.loads(reply.body)["error"] == "pending_timeout"
@@ -236,7 +236,7 @@ class TestOutlierDetection:
     def test_an_endpoint_that_keeps_failing_is_ejected_and_returns_by_probation(self, tmp_path: Path) -> None:
         """After its time one request asks it again; answered well, it is back."""
         is_ill = True
-        detection = ", load_balancing: round_robin, outlier_detection: {consecutive_5xx: 3, base_ejection_time: 1s}"
+        detection = ", load_balancing: round_robin, outlier_detection: {consecutive_5xx: 3, base_ejection_time: 3s}"
         with (
             Recorder(lambda request: (500 if is_ill else 200, {})) as bad,
             Recorder() as good,
@@ -252,9 +252,9 @@ class TestOutlierDetection:
                 return not sidecar.admin("/upstreams").json()["shop"]["endpoints"][0]["ejected"]
 
             eventually(is_back, "the endpoint to be back")
-            log = sidecar.stderr()
+            back = f"endpoint_returned upstream=shop endpoint=127.0.0.1:{bad.port}"
+            log = eventually(lambda: back in sidecar.stderr() and sidecar.stderr(), "the log to say so")
             assert f"endpoint_ejected upstream=shop endpoint=127.0.0.1:{bad.port} cause=consecutive_5xx" in log
-            assert f"endpoint_returned upstream=shop endpoint=127.0.0.1:{bad.port}" in log
 
 
 class TestLoadBalancing:

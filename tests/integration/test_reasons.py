@@ -40,7 +40,7 @@ TEXT = f"""
       narrow: {{endpoints: ["{HAND}"], circuit_breaker: {{max_connections: 1, pending_timeout: 200ms}}}}
       closed: {{endpoints: ["127.0.0.1:${{CLOSED_PORT}}"]}}
       silent: {{endpoints: ["127.0.0.1:${{SILENT_PORT}}"], connect_timeout: 300ms}}
-    limits: {{header_timeout: 500ms, idle_timeout: 1s, max_header_bytes: 4KiB, max_headers: 20,
+    limits: {{header_timeout: 500ms, idle_timeout: 1s, client_idle_timeout: 1m, max_header_bytes: 4KiB, max_headers: 20,
               max_connections: {MAX_CONNECTIONS}}}
     drain: {{timeout: 500ms}}
 """
@@ -240,13 +240,14 @@ def no_endpoint(place: Place) -> Message:
 @provokes
 def overloaded(place: Place) -> Message:
     """One connection more than `limits.max_connections`."""
+
+    def active() -> float:
+        return place.sidecar.metric("sidecar_downstream_connections_active")
+
+    eventually(lambda: active() == 0, "those of the test before to be gone")
     for _ in range(MAX_CONNECTIONS):
         place.client()
-    eventually(
-        lambda: place.sidecar.metric("sidecar_downstream_connections_active") == MAX_CONNECTIONS,
-        "all to be accepted",
-        1,
-    )
+    eventually(lambda: active() == MAX_CONNECTIONS, "all to be accepted")
     return place.client().response()
 
 

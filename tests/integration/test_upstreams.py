@@ -140,7 +140,7 @@ def test_connecting_takes_no_longer_than_the_connect_timeout(tmp_path: Path) -> 
             began = time.monotonic()
             response = sidecar.outbound("/", host="hole")
             assert (response.status, response.json()["error"]) == (503, "connect_timeout")
-            assert 0.25 < time.monotonic() - began < 3
+            assert 0.25 < time.monotonic() - began < 4
             with Client(sidecar.outbound_port) as client:
                 size = 64 << 20
                 client.send(f"POST /big HTTP/1.1\r\nHost: hole\r\nContent-Length: {size}\r\n\r\n".encode())
@@ -169,16 +169,16 @@ def test_a_routes_timeout_ends_the_exchange_wherever_it_is(tmp_path: Path, upstr
         service: x
         outbound:
           listen: "127.0.0.1:${{OUTBOUND_PORT}}"
-          routes: [{{name: hurried, to: web, timeout: 400ms}}]
+          routes: [{{name: hurried, to: web, timeout: 1s}}]
         upstreams: {{web: {{endpoints: ["{upstream.authority}"]}}}}
     """
     with running_sidecar(tmp_path, text) as sidecar, Client(sidecar.outbound_port) as client:
+        began = time.monotonic()
         client.get("/silent", host="web")
         server = upstream.accept()
-        began = time.monotonic()
         response = client.response()
         assert (response.status, json.loads(response.body)["flag"]) == (504, "UT")
-        assert 0.3 < time.monotonic() - began < 3
+        assert 0.9 < time.monotonic() - began < 10
         server.request()
         assert server.is_ended()
 
@@ -199,7 +199,7 @@ def test_an_upstream_that_stops_in_its_response_is_cut(tmp_path: Path, upstream:
         service: x
         outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
         upstreams: {{web: {{endpoints: ["{upstream.authority}"]}}}}
-        limits: {{idle_timeout: 400ms}}
+        limits: {{idle_timeout: 1s}}
     """
     with running_sidecar(tmp_path, text) as sidecar, Client(sidecar.outbound_port) as client:
         client.get("/stops", host="web")

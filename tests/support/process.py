@@ -216,7 +216,7 @@ class SidecarProcess:
         """How many configurations have been live, from `/server_info`."""
         return int(self.admin("/server_info").json()["config"]["generation"])
 
-    def wait_for_generation(self, generation: int, timeout_s: float = 10.0) -> None:
+    def wait_for_generation(self, generation: int, timeout_s: float = 30.0) -> None:
         """Wait until the configuration counted `generation` (the first is 1), or a later one, is live."""
         eventually(lambda: self.generation() >= generation, f"configuration {generation} to be live", timeout_s)
 
@@ -235,7 +235,7 @@ class SidecarProcess:
         text = self._access_log_path.read_text()
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
-    def wait_for_log_lines(self, count: int, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for_log_lines(self, count: int, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """Wait until the access log has `count` lines, and return all."""
         eventually(lambda: len(self.access_log()) >= count, f"{count} access log lines", timeout_s)
         return self.access_log()

@@ -55,10 +55,13 @@ def run(clock: Clock, seconds: float) -> float:
     return worked_s / (clock.now_s - began_s)
 
 
-def test_the_system_is_told() -> None:
-    """Lower priority, no preference for waking up, and an alarm; twice is once."""
-    told = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True).stdout
-    assert json.loads(told) == [NICENESS, os.SCHED_BATCH, pytest.approx(PERIOD_S)]
+@pytest.mark.parametrize("more", [0, 2, 19])
+def test_the_system_is_told(more: int) -> None:
+    """A priority below what it was given, no preference for waking up, and an alarm; twice is once."""
+    command = ["nice", "-n", str(more), sys.executable, "-c", ASK]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    given = min(os.getpriority(os.PRIO_PROCESS, 0) + more, 19)
+    assert json.loads(told) == [min(given + NICENESS, 19), os.SCHED_BATCH, pytest.approx(PERIOD_S)]
 
 
 def test_beside_a_data_path_that_rests_it_pauses_in_every_period(clock: Clock) -> None:
