@@ -139,7 +139,14 @@ class Exchange:
         "tries",
     )
 
-    def __init__(self, direction: Direction, start_ns: int, head: RequestHead | None, peer: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        direction: Direction,
+        start_ns: int,
+        head: RequestHead | None,
+        peer: tuple[str, int],
+        scope: ScopeLike | None = None,
+    ) -> None:
         self.direction = direction
         self.start_ns = start_ns
         self.sent_ns = 0
@@ -151,7 +158,7 @@ class Exchange:
         self.raw_line = b""
         self.peer = peer
         self.direct_peer: tuple[str, int] | None = None
-        self.scope: ScopeLike | None = None
+        self.scope = scope
         self.endpoint: EndpointLike | None = None
         self.attempts = 0
         self.tries: list[Try] | None = None

@@ -19,13 +19,15 @@ from sidecar.message import RequestHead
 
 # Before a request line. Browsers of the nineties sent one behind a POST; a megabyte of them would hold the loop.
 _MAX_EMPTY_BYTES: Final = 128
+# Of all connections that have read none yet; it never begins.
+_NO_BODY: Final = BodyReader()
 
 
 class RequestReader:
     """
     Attributes:
         held: What was received and not taken.
-        body: The body that is being read.
+        body: The body that is being read, or was last.
     """
 
     __slots__ = ("_scanned", "body", "held")
@@ -34,7 +36,7 @@ class RequestReader:
         self.held = b""
         # So much of `held` has no end of a head; 0 when it may hold whole requests.
         self._scanned = 0
-        self.body = BodyReader()
+        self.body = _NO_BODY
 
     def __repr__(self) -> str:
         return f"<RequestReader {len(self.held)} bytes held, {self.body.left} left of a body>"
@@ -89,6 +91,8 @@ class RequestReader:
 
     def begin_body(self, head: RequestHead, max_trailer_bytes: int, drops_underscored: bool) -> bytes:
         """What is held of the body of a request that has one; otherwise as `BodyReader.begin` and `read_body`."""
+        if self.body is _NO_BODY:
+            self.body = BodyReader()
         self.body.begin(head, max_trailer_bytes, drops_underscored=drops_underscored)
         return self.read_body()
 
@@ -101,6 +105,10 @@ class RequestReader:
         """
         payload, self.held = self.body.feed(self.held)
         return payload
+
+    def forget_body(self) -> None:
+        """Keep nothing of the last body, which was read to its end."""
+        self.body = _NO_BODY
 
     def drop(self) -> bytes:
         """Give up what is held; it is returned."""

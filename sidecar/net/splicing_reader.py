@@ -15,8 +15,8 @@ from typing import Final, Protocol
 _FIRST_BYTES: Final = 4096
 # Two more system calls and a small segment cost as much as two copies of so many octets.
 _WORTH_BYTES: Final = 48 * 1024
-# When nothing can be spliced, or little. Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a third of 106
-# octets, with which a response of 1 MiB costs three quarters more (docs/memory.md).
+# When nothing can be spliced, or little. Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a
+# third of 106 octets, with which a response of 1 MiB costs three quarters more (docs/memory.md).
 _READ_BYTES: Final = 128_000
 
 _memory: Final = memoryview(bytearray(_READ_BYTES))

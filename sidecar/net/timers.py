@@ -23,10 +23,18 @@ _MAX_PER_TICK: Final = 200
 _MAX_LAG_S: Final = 5.0
 _LAG_FADES: Final = 0.8
 NOT_ARMED: Final = 1 << 60
+# By name, so that mypy allows what is assigned to a `Timed`: the slots are those of who inherits.
+_NO_SLOTS: Final = ()
 
 
 class Timed(Protocol):
-    """Something with a deadline. It starts with `deadline = inf` and `bucket = NOT_ARMED`."""
+    """
+    Something with a deadline. It starts with `deadline = inf` and `bucket = NOT_ARMED`.
+
+    Who inherits from it has its attributes read without a look-up by name (docs/compiled.md).
+    """
+
+    __slots__ = _NO_SLOTS
 
     deadline: float
     """Loop time in seconds; `inf` for none. May be moved later by assignment; earlier only through `Timers.arm`."""
@@ -77,10 +85,12 @@ class Timers:
 
     def arm(self, item: Timed, deadline: float) -> None:
         """Set the deadline, which may be earlier or later than the one before."""
+        is_put_off = item.deadline <= deadline and item.bucket != NOT_ARMED
         item.deadline = deadline
-        bucket = int(deadline / TICK_S) + 1
-        if bucket < item.bucket:
-            self._move(item, bucket)
+        if not is_put_off:
+            bucket = int(deadline / TICK_S) + 1
+            if bucket < item.bucket:
+                self._move(item, bucket)
 
     def forget(self, item: Timed) -> None:
         """Disarm for good, so that nothing here refers to the item."""

@@ -7,7 +7,7 @@ A reload assigns `Live.plan`; an exchange reads it once, when it begins.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidecar import clock, errors
 from sidecar.errors import Reason
@@ -19,6 +19,11 @@ from sidecar.net.timers import Timers
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
 from sidecar.proxy.server.dialer import Dialer
+
+# Of connections with some 300 octets each: more are hardly busy at once in one process.
+MAX_WARM: Final = 256
+# One more than come in, so that a crowd that was busy at once becomes small again.
+_LOOKS: Final = 2
 
 
 class Full:
@@ -68,6 +73,47 @@ class ClientConnection(Protocol):
         """Close now, whatever is running."""
 
 
+class Warm(Protocol):
+    """A client's connection that has had a request."""
+
+    def cool_down(self) -> bool:
+        """Give up what is ready for the next request, unless one is under way; returns whether none is."""
+
+
+class WarmConnections:
+    """
+    The clients' connections that may keep what an exchange needs: as many as are busy at once, and not all that are
+    idle. Nothing is asked of it for a request, only for the first one of a connection that has nothing ready.
+    """
+
+    __slots__ = ("_connections",)
+
+    def __init__(self) -> None:
+        self._connections: dict[Warm, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<WarmConnections {len(self._connections)}>"
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def add(self, connection: Warm) -> None:
+        """It has made ready what it needs; if there are too many, those that did so first are idle or asked later."""
+        connections = self._connections
+        connections[connection] = None
+        for _ in range(_LOOKS):
+            if len(connections) <= MAX_WARM:
+                return
+            first = next(iter(connections))
+            del connections[first]
+            if not first.cool_down():
+                connections[first] = None
+
+    def remove(self, connection: Warm) -> None:
+        """It is gone."""
+        self._connections.pop(connection, None)
+
+
 class Live:
     """
     Args:
@@ -93,6 +139,7 @@ class Live:
         self.timers = timers
         self.loop = loop
         self.outbox = Outbox(loop, splicer)
+        self.warm = WarmConnections()
         self.descriptors = descriptors = Descriptors()
         self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names, descriptors)
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())

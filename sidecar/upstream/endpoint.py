@@ -34,6 +34,8 @@ AGE_JITTER: Final = 0.1
 class IdleConnection(Protocol):
     """A connection that waits in `Endpoint.idle` for its next exchange; `proxy` owns the class."""
 
+    __slots__ = ()
+
     endpoint: Endpoint
     epoch: int
     """`Endpoint.epoch` when it was opened."""

@@ -25,30 +25,27 @@ from sidecar.message import Framing, RequestHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED
-from sidecar.proxy.client.lingering import LingeringConnection
-from sidecar.proxy.client.response_writer import Http1ResponseWriter
+from sidecar.proxy.client.lingering import LINGER_S, LingeringConnection
+from sidecar.proxy.client.response_writer import FIRST_LOOK_S, Http1ResponseWriter
 from sidecar.proxy.client.state import State
 from sidecar.proxy.exchange.course import Course
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.origin import NOBODY, Origin
+from sidecar.proxy.origin import forwarded_lines, peer_of
 
 log = logging.getLogger("sidecar.proxy")
 
 # Requests that a client may send ahead, in bytes, before it is paused.
 _MAX_AHEAD_BYTES: Final = 64 * 1024
-_LINGER_S: Final = 2.0
-# More than a round trip within a data centre, after which a client that has gone has answered with a reset.
-_FIRST_LOOK_S: Final = 0.1
 # Requests begun in one callback: local answers to a pipelined burst must not hold the loop.
 _MAX_AT_ONCE: Final = 16
 
 
 class ClientConnection(BatchingWriter):
-    """It is an `asyncio.Protocol` by its methods, and a `ClientStream` to its course."""
+    """It is an `asyncio.Protocol` by its methods, and by them a `ClientStream` to its course (docs/compiled.md)."""
 
     __slots__ = (
         "_course",
-        "_delivery_s",
+        "_forwarded",
         "_has_client_ended",
         "_is_draining",
         "_is_leaving",
@@ -58,7 +55,7 @@ class ClientConnection(BatchingWriter):
         "_is_write_blocked",
         "_live",
         "_opened_ns",
-        "_origin",
+        "_peer",
         "_reader",
         "_state",
         "_writer",
@@ -73,13 +70,13 @@ class ClientConnection(BatchingWriter):
         self.deadline = inf
         self.bucket = NOT_ARMED
         self._live = live
-        self._origin = NOBODY
+        self._peer = ("unix", 0)
+        self._forwarded = b""
         self._opened_ns = 0
         self._state: int = State.HEAD
         self._course: Course | None = None
         self._reader = RequestReader()
         self._writer: Http1ResponseWriter | None = None
-        self._delivery_s = 0.0
         self._has_client_ended = False
         self._is_draining = False
         self._is_leaving = False
@@ -89,7 +86,7 @@ class ClientConnection(BatchingWriter):
         self._is_write_blocked = False
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self._origin.peer} {State.NAMES[self._state]} {self._course!r}>"
+        return f"<ClientConnection {self._peer} {State.NAMES[self._state]} {self._course!r}>"
 
     # --- the runtime's side ----------------------------------------------------------------------------------
 
@@ -125,7 +122,8 @@ class ClientConnection(BatchingWriter):
         live = self._live
         self.attach(transport)
         direction = self.listener_state.listener.direction
-        self._origin = Origin(transport.get_extra_info("peername"), direction)
+        self._peer = peer_of(transport.get_extra_info("peername"))
+        self._forwarded = forwarded_lines(self._peer, direction)
         full = live.admit(self, direction, transport)
         if full is not None:
             self._refuse(full.reason, full.detail, full.has_answer)
@@ -148,9 +146,8 @@ class ClientConnection(BatchingWriter):
                 reader.receive(data)
                 self._on_body_bytes()
             elif state == State.TUNNEL:
-                course = self._course
-                if course is not None and course.tunnel is not None:
-                    course.tunnel.on_client_data(data)
+                if self._course is not None and self._course.tunnel is not None:
+                    self._course.tunnel.on_client_data(data)
             elif state == State.WAIT:
                 reader.receive(data)
                 if len(reader.held) > _MAX_AHEAD_BYTES:
@@ -189,9 +186,8 @@ class ClientConnection(BatchingWriter):
         if self._state == State.HEAD and self._reader.held and not self._reader.is_head_incomplete():
             return True
         if self._state == State.TUNNEL:
-            course = self._course
-            if course is not None and course.tunnel is not None:
-                return course.tunnel.on_client_eof()
+            if self._course is not None and self._course.tunnel is not None:
+                return self._course.tunnel.on_client_eof()
             return True
         return False
 
@@ -212,8 +208,9 @@ class ClientConnection(BatchingWriter):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._is_write_blocked = False
-        if self._delivery_s:
-            self._delivery_s = 0.0
+        writer = self._writer
+        if writer is not None and writer.delivery_s:
+            writer.delivery_s = 0.0
             self.bound_writes()
         course = self._running()
         if course is not None:
@@ -229,8 +226,9 @@ class ClientConnection(BatchingWriter):
         """Whatever was awaited took too long."""
         course = self._running()
         if course is not None:
-            if self._delivery_s and self._has_client_ended:
-                self._look_for_delivery(course, now)
+            writer = self._writer
+            if writer is not None and writer.delivery_s and self._has_client_ended:
+                self._look_for_delivery(course, writer, now)
             else:
                 course.on_deadline(now)
         elif self._state == State.HEAD and self._reader.held:
@@ -259,12 +257,10 @@ class ClientConnection(BatchingWriter):
                 break
             self._begin(head)
         self._is_reading = False
-        if self._state == State.CLOSED:
-            return
         if not reader.held:
             if self._has_client_ended and self._state == State.HEAD:
                 self.close()
-        elif not reader.is_head_incomplete():
+        elif self._state != State.CLOSED and not reader.is_head_incomplete():
             if not budget or self._state == State.BODY:
                 self._live.loop.call_soon(self._continue)
             self.update_reading()
@@ -276,7 +272,7 @@ class ClientConnection(BatchingWriter):
         elif self._reader.held:
             deadline = self._live.timers.time() + self._live.plan.limits.header_timeout_s
             if deadline < self.deadline:  # an octet now and then does not put it off
-                self.arm(deadline)
+                self._live.timers.arm(self, deadline)
 
     def _continue(self) -> None:
         """Take what was left for another turn of the loop: requests that were sent ahead, or chunks."""
@@ -288,39 +284,39 @@ class ClientConnection(BatchingWriter):
     def _begin(self, head: RequestHead) -> None:
         """Give a request its course."""
         course = self._course or self._make_course()
-        added = course.begin(head)
         if head.framing == Framing.NONE:
             self._state = State.WAIT
-            course.walk(head, added, b"", True, NO_TRAILERS)
+            course.begin(head, b"", True, NO_TRAILERS)
             return
         self._state = State.BODY
         reader, plan = self._reader, self._live.plan
         try:
             payload = reader.begin_body(head, plan.limits.max_header_bytes, plan.drops_underscored)
         except GrammarError as error:
+            course.begin_unread(head)
             course.fail(errors.BAD_REQUEST_BODY, str(error))
             return
         if reader.body.is_complete:
             self._state = State.WAIT
-            course.walk(head, added, payload, True, reader.body.take_trailers())
+            course.begin(head, payload, True, reader.body.take_trailers())
         elif self._has_client_ended and not reader.held:
+            course.begin_unread(head)
             course.on_client_lost("")
             self.close()
         else:
-            course.walk(head, added, payload, False, NO_TRAILERS)
+            course.begin(head, payload, False, NO_TRAILERS)
             self._splice_large(course)
 
     def _make_course(self) -> Course:
-        writer = self._writer = Http1ResponseWriter(self, self._reader.body, self._is_leaving)
-        course = self._course = Course(self._live, self.listener_state, self, writer, self._origin)
+        writer = self._writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
+        course = self._course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded)
+        self._live.warm.add(self)
         return course
 
     def _refuse(self, reason: Reason, detail: str, may_answer: bool = True) -> None:
         """Answer what is no request, and close."""
         course = self._course or self._make_course()
-        course.begin(None)
-        assert course.exchange is not None
-        course.exchange.raw_line = self._reader.held.split(b"\r\n", 1)[0][:256]
+        course.begin_unread(None, self._reader.held.split(b"\r\n", 1)[0][:256])
         course.fail(reason, detail, may_answer)
 
     def _on_body_bytes(self) -> None:
@@ -388,36 +384,34 @@ class ClientConnection(BatchingWriter):
         if self.bucket == NOT_ARMED:
             timers.arm(self, self.deadline)
 
-    def arm(self, deadline: float) -> None:
-        """Call `on_deadline` then."""
-        self._live.timers.arm(self, deadline)
-
     def awaits_delivery(self) -> bool:
         """Whether the course is to wait for what was written to leave; behind a client's end, to arrive."""
+        writer, timers = self._writer, self._live.timers
+        assert writer is not None
         if self._has_client_ended and not self._reader.held:
             self.end_writing()
-            self._delivery_s = _FIRST_LOOK_S
-            self.arm(self._live.timers.time() + self._delivery_s)
+            writer.delivery_s = FIRST_LOOK_S
+            timers.arm(self, timers.time() + FIRST_LOOK_S)
             return True
         if not self.transport.get_write_buffer_size():
             return False
-        self._delivery_s = self._live.plan.limits.stream_idle_timeout_s
+        writer.delivery_s = self._live.plan.limits.stream_idle_timeout_s
         self._is_write_blocked = True
         self.bound_writes(0, 0)
         self.touch()
         return True
 
-    def _look_for_delivery(self, course: Course, now: float) -> None:
+    def _look_for_delivery(self, course: Course, writer: Http1ResponseWriter, now: float) -> None:
         """Whether a client that has ended is there, or gone: then the kernel has its reset, which no read tells."""
         if self.is_reset():
             course.on_client_lost("gone before the response had arrived")
             self.reset()
         elif not self.unacknowledged():
-            self._delivery_s = 0.0
+            writer.delivery_s = 0.0
             course.on_client_writable()
-        elif self._delivery_s < self._live.plan.limits.stream_idle_timeout_s:
-            self._delivery_s *= 2
-            self.arm(now + self._delivery_s)
+        elif writer.delivery_s < self._live.plan.limits.stream_idle_timeout_s:
+            writer.delivery_s *= 2
+            self._live.timers.arm(self, now + writer.delivery_s)
         else:
             course.on_deadline(now)
 
@@ -435,27 +429,29 @@ class ClientConnection(BatchingWriter):
             course.tunnel.on_client_eof()
         self.update_reading()
         # Armed, not touched: it may come sooner than the deadline of the exchange, which is in a later bucket.
-        self.arm(self._live.timers.time() + self._live.plan.limits.tunnel_idle_timeout_s)
+        timers = self._live.timers
+        timers.arm(self, timers.time() + self._live.plan.limits.tunnel_idle_timeout_s)
 
     def on_exchange_over(self) -> None:
         """Go on with the next request, swallow the rest of this one, or close."""
         writer = self._writer
         assert writer is not None
-        closes, is_read = writer.closes or self._is_draining, self._state == State.WAIT
-        if is_read and not closes:
+        closes = writer.closes or self._is_draining
+        if self._state == State.WAIT and not closes:
             self._proceed()
         elif closes or not writer.can_discard():
             self._linger()
         else:
             self._state = State.DISCARD
-            self.arm(self._live.timers.time() + self._live.plan.limits.header_timeout_s)
+            self._live.timers.arm(self, self._live.timers.time() + self._live.plan.limits.header_timeout_s)
             self.update_reading()
 
     # --- between exchanges, and the end ----------------------------------------------------------------------
 
     def _proceed(self) -> None:
+        live, timers = self._live, self._live.timers
         self._state = State.HEAD
-        self.arm(self._live.timers.time() + self._live.plan.limits.client_idle_timeout_s)
+        timers.arm(self, timers.time() + live.plan.limits.client_idle_timeout_s)
         if (self._is_draining or self._has_client_ended) and not self._reader.held and not self._is_reading:
             self.close()
         elif self._is_reading:
@@ -465,14 +461,21 @@ class ClientConnection(BatchingWriter):
         elif self._is_paused:
             self.update_reading()
 
+    def cool_down(self) -> bool:
+        """Give up what is ready for the next request, unless one is under way; returns whether none is."""
+        if self._state != State.HEAD or self._reader.held:
+            return False
+        self._course = self._writer = None
+        self._reader.forget_body()
+        return True
+
     def _linger(self) -> None:
         """Close in a way that lets the response arrive: a close with unread bytes would reset it."""
         if self._has_client_ended:
             self.close()  # nothing is unread, and nothing will come
             return
         self.end_writing()
-        idle_timeout_s = self._live.plan.limits.stream_idle_timeout_s
-        self._hand_over(idle_timeout_s if self.has_unsent() else _LINGER_S)
+        self._hand_over(self._live.plan.limits.stream_idle_timeout_s if self.has_unsent() else LINGER_S)
 
     def close(self) -> None:
         """Close when everything has been sent."""
@@ -503,8 +506,7 @@ class ClientConnection(BatchingWriter):
     def _hand_over(self, patience_s: float) -> None:
         """What is left to do for this connection is another's."""
         transport, live = self.transport, self._live
-        lingering = LingeringConnection(live, self.listener_state, transport, self._opened_ns, patience_s)
-        live.replace(self, lingering)
+        live.replace(self, LingeringConnection(live, self.listener_state, transport, self._opened_ns, patience_s))
         self._forget()
         if self._is_paused and not transport.is_closing():
             transport.resume_reading()
@@ -514,6 +516,7 @@ class ClientConnection(BatchingWriter):
         self._state = State.CLOSED
         self._reader.drop()
         self._course = self._writer = None
+        self._live.warm.remove(self)
         self._live.timers.forget(self)
         self._live.forget(self, self._opened_ns)
 

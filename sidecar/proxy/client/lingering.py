@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import cast
+from typing import Final, cast
 
-from sidecar.net.timers import NOT_ARMED
+from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.live import ListenerState, Live
 
+LINGER_S: Final = 2.0
+"""For a client to which all is sent to close, in seconds."""
 
-class LingeringConnection:
+
+class LingeringConnection(Timed):
     """
     An `asyncio.Protocol` by its methods.
 

@@ -7,42 +7,48 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from sidecar.http1.body import BodyReader, frame, frame_parts
+from sidecar.http1.body import frame, frame_parts
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import response_bytes
 from sidecar.http1.reply import reply_bytes
+from sidecar.http1.request_reader import RequestReader
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES, BatchingWriter
+from sidecar.proxy.exchange.interfaces import ResponseWriter
 
 # Rest of a request body that is read and dropped to keep a connection; more costs more than a new connection.
 MAX_DISCARD_BYTES: Final = 64 * 1024
+# More than a round trip within a data centre, after which a client that has gone has answered with a reset.
+FIRST_LOOK_S: Final = 0.1
 _TUNNEL_BEGINS: Final = b"HTTP/1.1 200 Connection established\r\n%b\r\n\r\n"
 
 
-class Http1ResponseWriter:
+class Http1ResponseWriter(ResponseWriter):
     """
     Args:
         connection: Where to write.
-        body: What is read of the request.
+        reader: Reads the requests, of which the body may not have come whole.
         is_ending: Whatever response begins next is the last.
 
     Attributes:
         closes: The response that was begun is the connection's last.
+        delivery_s: Until the next look whether what was written has left, in seconds; 0 while nobody waits for that.
         framing: How the end of the response is recognised.
     """
 
-    __slots__ = ("_body", "_connection", "closes", "framing", "is_ending")
+    __slots__ = ("_connection", "_reader", "closes", "delivery_s", "framing", "is_ending")
 
-    def __init__(self, connection: BatchingWriter, body: BodyReader, is_ending: bool) -> None:
+    def __init__(self, connection: BatchingWriter, reader: RequestReader, is_ending: bool) -> None:
         self._connection = connection
-        self._body = body
+        self._reader = reader
         self.closes = False
+        self.delivery_s = 0.0
         self.framing: int = Framing.NONE
         self.is_ending = is_ending
 
     def can_discard(self) -> bool:
         """Whether the rest of the request's body is worth reading, to keep the connection."""
-        return 0 < self._body.left <= MAX_DISCARD_BYTES
+        return 0 < self._reader.body.left <= MAX_DISCARD_BYTES
 
     def send_informational(self, request: RequestHead, head: ResponseHead, fields: list[Field]) -> None:
         """
@@ -75,10 +81,12 @@ class Http1ResponseWriter:
         size = len(payload)
         if size > MUCH_BYTES:
             self._connection.write_much([data, *frame_parts(framing, [payload], is_end, trailers)])
-        else:
-            if size or (is_end and framing == Framing.CHUNKED):
-                data += frame(framing, payload, is_end, trailers)
-            self._connection.write(data)
+            return
+        if framing != Framing.CHUNKED:
+            data += payload
+        elif size or is_end:
+            data += frame(framing, payload, is_end, trailers)
+        self._connection.write(data)
 
     def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Write more of the body."""
@@ -115,7 +123,7 @@ class Http1ResponseWriter:
         if request is None or self.is_ending or not request.keep_alive:
             self.closes = True
         # A client that waits for 100 may never send its body, or may send the next request in its place.
-        is_early = not self._body.is_complete
+        is_early = not self._reader.body.is_complete
         if is_early and request is not None and (request.kinds & Kind.EXPECT or (is_last and not self.can_discard())):
             self.closes = True
         if self.closes:

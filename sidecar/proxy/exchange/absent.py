@@ -13,6 +13,7 @@ from typing import Protocol
 
 from sidecar.message import Field, RequestHead, ResponseHead
 from sidecar.net.timers import NOT_ARMED
+from sidecar.proxy.exchange.interfaces import ClientStream, ResponseWriter
 from sidecar.proxy.live import ListenerState, Live
 
 
@@ -28,7 +29,7 @@ class UnattendedCourse(Protocol):
         """The process ends."""
 
 
-class AbsentClient:
+class AbsentClient(ClientStream, ResponseWriter):
     """
     It is the `ClientStream` and the `ResponseWriter` of its course, and a client's connection to whoever drains those.
 
@@ -70,11 +71,7 @@ class AbsentClient:
         course, timers = self._course, self._live.timers
         if course is not None:
             idle_timeout_s = self._live.plan.limits.stream_idle_timeout_s
-            self.arm(min(timers.time() + idle_timeout_s, course.expires_at))
-
-    def arm(self, deadline: float) -> None:
-        """Call the course's `on_deadline` then."""
-        self._live.timers.arm(self, deadline)
+            timers.arm(self, min(timers.time() + idle_timeout_s, course.expires_at))
 
     def on_deadline(self, now: float) -> None:
         """Passed on."""

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from sidecar import errors
 from sidecar.errors import Reason
-from sidecar.net.timers import NOT_ARMED
+from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.exchange.interfaces import Dialling, ServerStream
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
@@ -19,6 +19,8 @@ from sidecar.upstream.limits.breaker import Breaker
 class Acquirer(Protocol):
     """Whose wait it is; told once, unless it cancels."""
 
+    __slots__ = ()
+
     def on_acquired(self, stream: ServerStream) -> None:
         """The connection is yours."""
 
@@ -26,7 +28,7 @@ class Acquirer(Protocol):
         """None will come; not one byte was sent."""
 
 
-class Acquisition:
+class Acquisition(Timed):
     """
     Args:
         acquirer: Told what comes.

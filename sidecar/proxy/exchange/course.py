@@ -6,7 +6,7 @@ It knows no wire. A client's connection *has* courses, one after another (HTTP/1
 tells them what the client does, and is told what to send (`interfaces`). Upstream a course has a `Forwarder`, and once
 the exchange has become a tunnel, a `Tunnel`.
 
-    begin -> walk: find the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
+    begin: find the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
 
 Whatever ends an exchange goes through `_end`, once; the call before it writes, the call behind it gives the client's
 side back to its connection.
@@ -15,9 +15,9 @@ side back to its connection.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from math import inf
 from random import random
-from typing import Final
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
@@ -27,22 +27,18 @@ from sidecar.message import Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.forwarder import Forwarder
-from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, ResponseWriter, ServerStream
-from sidecar.proxy.exchange.mirror import Copy
+from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
+from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copy
 from sidecar.proxy.exchange.replies import explain
-from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, request_to_send
-from sidecar.proxy.exchange.tunnel import Tunnel
+from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
+from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.origin import Origin
-from sidecar.proxy.plan import Plan
+from sidecar.proxy.plan import Plan, Side
 from sidecar.routing.actions import Forward, HeaderEdits, Route
 from sidecar.upstream.retry import NO_POLICY
 
-# Of a copy whose route has no timeout: App Mesh's and Envoy's time for a request.
-_MIRROR_TIMEOUT_S: Final = 15.0
 
-
-class Course:
+class Course(Requester, TunnelOwner):
     """
     One object for the exchanges of one stream, one after another: `begin` forgets the one before.
 
@@ -51,7 +47,8 @@ class Course:
         listener_state: The listener by which the client came.
         client: The client's side, as far as it lives.
         writer: The client's side, as far as something is sent.
-        origin: Who the client is.
+        peer: Who the client is: address and port.
+        forwarded: Lines that say so, for requests that do not say so themselves.
 
     Attributes:
         exchange: The record; None while no exchange is running.
@@ -64,6 +61,7 @@ class Course:
     __slots__ = (
         "_client",
         "_copy",
+        "_forwarded",
         "_forwarder",
         "_has_client_left",
         "_has_response",
@@ -72,7 +70,7 @@ class Course:
         "_is_request_complete",
         "_listener_state",
         "_live",
-        "_origin",
+        "_peer",
         "_response_edits",
         "_timeout_s",
         "_upgrade",
@@ -90,13 +88,15 @@ class Course:
         listener_state: ListenerState,
         client: ClientStream,
         writer: ResponseWriter,
-        origin: Origin,
+        peer: tuple[str, int],
+        forwarded: bytes,
     ) -> None:
         self._live = live
         self._listener_state = listener_state
         self._client = client
         self._writer = writer
-        self._origin = origin
+        self._peer = peer
+        self._forwarded = forwarded
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.expires_at = inf
@@ -118,51 +118,49 @@ class Course:
 
     # --- the client's side -----------------------------------------------------------------------------------
 
-    def begin(self, head: RequestHead | None) -> bytes:
-        """
-        Open the record of a request, or of what should have been one; `walk`, `fail` or `on_client_lost` follows.
-
-        Returns:
-            Lines of telemetry for `walk`.
-        """
+    def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+        """Open the record of a request, and take it through the rooms with what there is of its body."""
         live, listener = self._live, self._listener_state.listener
-        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._origin.peer)
-        side = live.plan.sides[listener.direction]
-        exchange.scope = side.unrouted
-        self._has_response = False
-        self._is_client_blocked = False
-        self._response_edits = None
+        plan, direction = live.plan, listener.direction
+        side = plan.sides[direction]
+        exchange = self.exchange = Exchange(direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        self._has_response = self._is_client_blocked = False
+        self._is_request_complete = is_complete
         self.expires_at = inf
-        if head is None:
-            return b""
+        if payload:
+            exchange.bytes_received = len(payload)
         if side.client_address is not None:
-            client = side.client_address.of(exchange.peer, head)
-            if client != exchange.peer:
-                exchange.direct_peer, exchange.peer = exchange.peer, client
+            name_client(side.client_address, exchange, head)
         added = live.telemetry.begin(exchange)
         if listener.host is not None:
             head.host, head.port = listener.host, None
-        return added
-
-    def walk(self, head: RequestHead, added: bytes, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
-        """Take the request that was begun through the rooms, with what there is of its body."""
-        live, exchange = self._live, self.exchange
-        assert exchange is not None
-        exchange.bytes_received = len(payload)
-        self._is_request_complete = is_complete
-        plan = live.plan
         if live.timers.lag_s > plan.limits.max_loop_lag_s:
             # What was accepted finishes; what is new would only wait longer (and its client may have given up).
             exchange.retry_after_s = 1.0
             self.fail(errors.OVERLOADED, "limits.max_loop_lag")
             return
-        found = find_route(plan.sides[exchange.direction], head, exchange.peer[0])
+        found = find_route(side, head, exchange.peer[0])
         if isinstance(found, Reason):
             self.fail(found, "")
         elif type(found.action) is Forward:
-            self._forward(plan, exchange, head, found, found.action, added, payload, is_complete, trailers)
+            self._forward(plan, side, exchange, head, found, found.action, added, payload, is_complete, trailers)
         else:
             self._answer(found)
+
+    def begin_unread(self, head: RequestHead | None, raw_line: bytes = b"") -> None:
+        """Open the record of a request, or of what should have been one; `fail` or `on_client_lost` follows."""
+        live, listener = self._live, self._listener_state.listener
+        side = live.plan.sides[listener.direction]
+        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        exchange.raw_line = raw_line
+        self._has_response = self._is_client_blocked = self._is_request_complete = False
+        self.expires_at = inf
+        if head is not None:
+            if side.client_address is not None:
+                name_client(side.client_address, exchange, head)
+            live.telemetry.begin(exchange)
+            if listener.host is not None:
+                head.host, head.port = listener.host, None
 
     def on_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request's body; empty only together with `is_complete`."""
@@ -177,9 +175,9 @@ class Course:
             self._suspend(forwarder)
         elif self._timeout_s is not None and self.tunnel is None:
             # The route's time is the upstream's: what the client takes to send is not charged to it (as Envoy does).
-            timers = self._live.timers
-            self.expires_at = forwarder.expires_at = timers.time() + self._timeout_s
-            self._client.arm(min(timers.time() + self._live.plan.limits.stream_idle_timeout_s, self.expires_at))
+            live, now = self._live, self._live.timers.time()
+            self.expires_at = forwarder.expires_at = now + self._timeout_s
+            live.timers.arm(self._client, min(now + live.plan.limits.stream_idle_timeout_s, self.expires_at))
         forwarder.send_body(payload, is_complete, trailers)
 
     def can_splice_request(self) -> bool:
@@ -259,6 +257,7 @@ class Course:
     def _forward(
         self,
         plan: Plan,
+        side: Side,
         exchange: Exchange,
         head: RequestHead,
         route: Route,
@@ -280,41 +279,45 @@ class Course:
                 return
         target = action.choose(head, exchange.peer[0])
         exchange.scope = target.scope
-        delay_s, abort_status = (0.0, None) if action.fault is None else action.fault.decide(random, head)
-        if abort_status is not None and not delay_s:
-            self._inject(abort_status)
-            return
+        delay_s: float = 0.0
+        abort_status: int | None = None
+        if action.fault is not None:
+            delay_s, abort_status = action.fault.decide(random, head)
+            if abort_status is not None and not delay_s:
+                self._inject(abort_status)
+                return
         self._response_edits = target.response_edits
         self._upgrade = offered(head, action.upgrades) if head.kinds & Kind.UPGRADE else b""
         try:
-            request = request_to_send(head, action, target, listener, self._origin.forwarded, added, self._upgrade)
+            request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return
         if payload or trailers or not is_complete:
             request.begin(payload, is_complete, trailers)
-        side = plan.sides[listener.direction]
         chooser: Chooser = target.upstream
         if route is side.passthrough_route and side.passthrough is not None:
             chooser = ByAuthority(side.passthrough)
-        self._timeout_s = action.timeout_s
-        if action.timeout_s is not None and request.is_awaited():
-            self.expires_at = now + action.timeout_s
-        self._client.arm(min(now + plan.limits.stream_idle_timeout_s, self.expires_at))
+        self._timeout_s = timeout_s = action.timeout_s
+        deadline = now + plan.limits.stream_idle_timeout_s
+        if timeout_s is not None and request.is_awaited():
+            self.expires_at = now + timeout_s
+            deadline = min(deadline, self.expires_at)
+        live.timers.arm(self._client, deadline)
         is_tunnel = head.method == b"CONNECT"
         policy = action.retry or NO_POLICY
         self._forwarder = forwarder = Forwarder(
             self, exchange, request, chooser, plan.limits, live.dialer, policy, self.expires_at, is_tunnel
         )
         if abort_status is not None:
-            forwarder.start(delay_s, lambda: self._inject(abort_status))
+            forwarder.start(delay_s, partial(self._inject, abort_status))
             return
         reason = forwarder.start(delay_s)
         if reason is not None:
             self._forwarder = None
             self.fail(reason, "")
         elif action.mirror is not None and not is_tunnel and not self._upgrade and action.mirror.wants(random):
-            timeout_s = action.timeout_s or _MIRROR_TIMEOUT_S
+            timeout_s = action.timeout_s or MIRROR_TIMEOUT_S
             self._copy = Copy(action.mirror, exchange, request, plan.limits, live.dialer, timeout_s)
             self._copy.add(payload, is_complete, trailers)
 
@@ -384,13 +387,13 @@ class Course:
         assert exchange is not None
         request = exchange.head
         assert request is not None
-        exchange.first_byte_ns = clock.monotonic_ns()
+        exchange.first_byte_ns = now_ns = clock.monotonic_ns()
         exchange.status = head.status
         exchange.bytes_sent = len(payload)
         self._has_response = True
         if is_end:
             self._forwarder = None
-            exchange.received_ns = exchange.first_byte_ns
+            exchange.received_ns = now_ns
         fields = head.fields if self._response_edits is None else self._response_edits.apply_to_response(head)
         self._writer.send_response(request, head, fields, payload, is_end, trailers)
         if is_end:
@@ -493,7 +496,8 @@ class Course:
         assert exchange is not None
         if self._copy is not None:
             self._copy.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")
-        self.exchange = self.tunnel = self._copy = None
+            self._copy = None
+        self.exchange = self.tunnel = None
         self.is_upstream_blocked = False
         if forwarder is not None:
             self._forwarder = None

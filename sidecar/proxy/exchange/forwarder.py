@@ -15,15 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
 from sidecar.message import Framing, ResponseHead
-from sidecar.net.timers import NOT_ARMED
-from sidecar.proxy.exchange.acquire import Acquisition
-from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ServerStream
+from sidecar.net.timers import NOT_ARMED, Timed
+from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
+from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ResponseSink, ServerStream
 from sidecar.proxy.exchange.request import MAX_HELD_BYTES, WHATEVER_COMES, UpstreamRequest
 from sidecar.proxy.exchange.retries import Retries
 from sidecar.proxy.plan import Limits
@@ -32,7 +31,7 @@ from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint
 from sidecar.upstream.limits.breaker import Breaker
 
 
-class Forwarder:
+class Forwarder(Timed, Acquirer, ResponseSink):
     """
     Args:
         requester: Told what comes of it.
@@ -125,7 +124,7 @@ class Forwarder:
         if delay_s:
             self._timer = self._dialer.later(delay_s, instead or self._begin_late)
             return None
-        reason = self._try(self._choose(None), is_fresh=False)
+        reason = self._try(self._chooser.choose(self._request.head, self._exchange.peer[0]), is_fresh=False)
         if reason is not None:
             self._is_over = True
         return reason
@@ -219,9 +218,9 @@ class Forwarder:
             timers = self._dialer.timers
             timers.arm(self, timers.time() + policy.per_try_timeout_s)
         if not self._is_tunnel and not is_fresh:
-            idle = pool.take(endpoint)
+            idle: ServerStream | None = pool.take(endpoint)  # type: ignore[assignment]  # all are ours
             if idle is not None:
-                self._send(cast("ServerStream", idle))
+                self._send(idle)
                 return None
         return self._acquire(endpoint)
 
@@ -239,11 +238,8 @@ class Forwarder:
         if self.bucket != NOT_ARMED:
             self._dialer.timers.forget(self)
 
-    def _choose(self, avoided: Endpoint | None) -> Endpoint | None:
-        head, peer_ip = self._request.head, self._exchange.peer[0]
-        if avoided is not None:
-            return self._chooser.choose_other(head, peer_ip, (avoided,))
-        return self._chooser.choose(head, peer_ip)
+    def _choose_other(self, avoided: Endpoint) -> Endpoint | None:
+        return self._chooser.choose_other(self._request.head, self._exchange.peer[0], (avoided,))
 
     def _acquire(self, endpoint: Endpoint) -> Reason | None:
         acquisition = Acquisition(self, endpoint, self._breaker, self._dialer, self._is_tunnel)
@@ -318,7 +314,7 @@ class Forwarder:
         other: Endpoint | None = None
         if is_unsent and not self._policy.names(reason):
             # Nobody asked for it, so it must be worth it: at another endpoint, or not at all.
-            other = self._choose(endpoint)
+            other = self._choose_other(endpoint)
             if other is endpoint or other is None:
                 self._fail(endpoint, reason, detail)
                 return
@@ -366,7 +362,7 @@ class Forwarder:
         def again() -> None:
             self._timer = None
             self._began_ns = clock.monotonic_ns()
-            refused = self._try(other or self._choose(failed), is_fresh=is_fresh)
+            refused = self._try(other or self._choose_other(failed), is_fresh=is_fresh)
             if refused is not None:
                 retries.refuse(refused)
                 retries.end()
@@ -390,7 +386,8 @@ class Forwarder:
         assert endpoint is not None
         if head.status >= endpoint.cluster.observes_from:
             self._report(head.status, None)
-        if head.status in self._policy.statuses and self._is_retried(endpoint, head, is_end):
+        statuses = self._policy.statuses
+        if statuses and head.status in statuses and self._is_retried(endpoint, head, is_end):
             return
         self._has_response = True
         self._request.body = None

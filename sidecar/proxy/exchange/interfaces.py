@@ -4,6 +4,9 @@ What a course asks of those it stands between, and they of it, as protocols. *Ho
 Nothing here knows a wire. The client's side of an exchange is a `ClientStream`: a connection of HTTP/1.1 for as long as
 the exchange lasts, a stream of HTTP/2. The server's side is a `ServerStream`, which tells a `ResponseSink`. The calls
 go down the exchange and come back up; none awaits.
+
+Who inherits from one of them is called by a table and not by name once it is compiled (docs/compiled.md). Each states
+that it has no slots, for without, who inherits would have a dictionary.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Protocol
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, RequestHead, ResponseHead
-from sidecar.net.timers import Timers
+from sidecar.net.timers import Timed, Timers
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
 from sidecar.upstream.endpoint import Endpoint
@@ -38,6 +41,8 @@ class ResponseWriter(Protocol):
 
     `send_response` or `send_reply` comes once, unless the client's side is reset; then `send_payload` until `is_end`.
     """
+
+    __slots__ = ()
 
     def send_informational(self, request: RequestHead, head: ResponseHead, fields: list[Field]) -> None:
         """A 1xx response other than 101 to this request, with these fields in place of its own."""
@@ -82,18 +87,18 @@ class ResponseWriter(Protocol):
         """No more bytes of the tunnel will come; the other direction goes on."""
 
 
-class ClientStream(Protocol):
+class ClientStream(Timed, Protocol):
     """
     The client's side of one exchange, as far as it lives: the connection of HTTP/1.1, or a stream of HTTP/2.
 
-    When the exchange is recorded the course calls one of the last three, and nothing more.
+    It has the exchange's deadline, which the course arms and which is put off when something moves; then it calls the
+    course's `on_deadline`. When the exchange is recorded the course calls one of the last three, and nothing more.
     """
+
+    __slots__ = ()
 
     def touch(self) -> None:
         """Something moved: what the client's side waits for has its whole time again."""
-
-    def arm(self, deadline: float) -> None:
-        """Call the course's `on_deadline` at this loop time, or later if something moves meanwhile."""
 
     def update_reading(self) -> None:
         """Whether more of the request may be read has changed: the course's `is_upstream_blocked`."""
@@ -120,6 +125,8 @@ class ClientStream(Protocol):
 
 class ServerStream(Protocol):
     """The server's side of one attempt."""
+
+    __slots__ = ()
 
     is_full: bool
     """Whether more is written than the server takes: send no more until `on_upstream_writable`."""
@@ -166,6 +173,8 @@ class ServerStream(Protocol):
 class ResponseSink(Protocol):
     """Whom a server's side tells what comes: the forwarder."""
 
+    __slots__ = ()
+
     def on_informational(self, head: ResponseHead) -> None:
         """A 1xx response other than 101; the final one is still to come."""
 
@@ -194,6 +203,8 @@ class ResponseSink(Protocol):
 class TunnelSink(Protocol):
     """Whom a server's side tells what comes once it is a tunnel."""
 
+    __slots__ = ()
+
     def on_tunnel_data(self, data: bytes) -> None:
         """Bytes of the tunnel."""
 
@@ -212,6 +223,8 @@ class TunnelSink(Protocol):
 
 class Requester(Protocol):
     """Whom a forwarder tells what became of the request: the course, or a mirror's copy."""
+
+    __slots__ = ()
 
     def on_informational(self, head: ResponseHead) -> None:
         """A 1xx response other than 101."""

@@ -16,7 +16,7 @@ from sidecar.exchange import Exchange
 from sidecar.http1.body import NO_TRAILERS
 from sidecar.message import ResponseHead
 from sidecar.proxy.exchange.forwarder import Forwarder
-from sidecar.proxy.exchange.interfaces import Dialling, ServerStream
+from sidecar.proxy.exchange.interfaces import Dialling, Requester, ServerStream
 from sidecar.proxy.exchange.policies import MIRROR_FIELD, MIRROR_NAME, Mirror
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
@@ -24,9 +24,11 @@ from sidecar.upstream.retry import RetryPolicy
 
 # Copies under way at one upstream; more are not made, so that a slow one costs no memory.
 _MAX_UNDER_WAY: Final = 256
+MIRROR_TIMEOUT_S: Final = 15.0
+"""Of a copy whose route has no timeout: App Mesh's and Envoy's time for a request."""
 
 
-class Copy:
+class Copy(Requester):
     """
     One copy: collects the request's body, sends, and ignores what comes back.
 

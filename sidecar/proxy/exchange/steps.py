@@ -10,7 +10,7 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Direction
+from sidecar.exchange import Direction, Exchange
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import VIA
 from sidecar.http1.framing import without_underscored
@@ -20,6 +20,7 @@ from sidecar.message import Field, Kind, RequestHead
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
 from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
+from sidecar.routing.client_address import ClientAddress
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.passthrough import Passthrough
 
@@ -42,6 +43,13 @@ class ByAuthority:
     def choose_other(self, head: RequestHead, peer_ip: str, tried: Container[Endpoint]) -> Endpoint | None:
         """There is no other: the same."""
         return self.choose(head, peer_ip)
+
+
+def name_client(trusted: ClientAddress, exchange: Exchange, head: RequestHead) -> None:
+    """Let the exchange be of the client that trusted proxies name, if they do."""
+    client = trusted.of(exchange.peer, head)
+    if client != exchange.peer:
+        exchange.direct_peer, exchange.peer = exchange.peer, client
 
 
 def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from sidecar.exchange import Exchange
-from sidecar.proxy.exchange.interfaces import ClientStream, ResponseWriter, ServerStream
+from sidecar.proxy.exchange.interfaces import ClientStream, ResponseWriter, ServerStream, TunnelSink
 
 
 class TunnelOwner(Protocol):
     """Who is told when the tunnel is over."""
+
+    __slots__ = ()
 
     def on_tunnel_ended(self) -> None:
         """Both directions have ended in order."""
@@ -29,7 +31,7 @@ class TunnelOwner(Protocol):
         """The server reads again."""
 
 
-class Tunnel:
+class Tunnel(TunnelSink):
     """
     Args:
         owner: Told of its end.

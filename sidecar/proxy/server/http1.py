@@ -22,14 +22,14 @@ from sidecar.http1.head import find_head_end, response_head
 from sidecar.message import Framing, ResponseHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter, Outbox
 from sidecar.net.splicing_reader import SplicingReader
-from sidecar.net.timers import NOT_ARMED, Timers
-from sidecar.proxy.exchange.interfaces import ResponseSink, TunnelSink
+from sidecar.net.timers import NOT_ARMED, Timed, Timers
+from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
 from sidecar.proxy.server.request_writer import write_body, write_with_body
 from sidecar.proxy.server.state import State
 from sidecar.upstream import pool
-from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.endpoint import Endpoint, IdleConnection
 
 _FLUSH_S: Final = 30.0
 _MAX_READS_BEFORE_WRITE: Final = 4
@@ -37,7 +37,7 @@ _MAX_READS_BEFORE_WRITE: Final = 4
 _MAX_INTERIM: Final = 100
 
 
-class ServerConnection(BatchingWriter):
+class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
     """
     Args:
         endpoint: Where it leads.
@@ -121,9 +121,9 @@ class ServerConnection(BatchingWriter):
         self._limits = limits
         self.is_request_sent = request.is_complete
         self._interim = 0
-        self._framing_up = head.framing
+        self._framing_up = framing = head.framing
         data = request_bytes(head, request.fields, request.path, request.host, request.added, upgrade=request.upgrade)
-        if request.body_bytes or head.framing == Framing.CHUNKED:
+        if framing != Framing.NONE:
             write_with_body(self, data, request)
         else:
             self.write(data)
@@ -235,8 +235,8 @@ class ServerConnection(BatchingWriter):
         # A peer that answers what it has not read would be sent the next request behind the unread one.
         if keeps and self.is_request_sent and not self.is_full and not self.transport.is_closing():
             self.state = State.IDLE
-            self._is_blocked = False
             if self._is_paused:
+                self._is_blocked = False
                 self._update_reading()
             if self._is_spliced:
                 self._is_spliced = False

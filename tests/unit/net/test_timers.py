@@ -97,6 +97,31 @@ def test_deadline_put_off_by_assignment_fires_at_the_new_time(clock: HeldClock, 
     assert begin + 6 <= thing.fired[0] <= begin + 6 + 2 * TICK_S + 1e-9
 
 
+def test_deadline_assigned_before_it_is_armed_fires(clock: HeldClock, timers: Timers) -> None:
+    """`arm` with the deadline that a thing has already, or a later one, arms it if it is not."""
+    begin = clock.now
+    same, later = Thing(timers), Thing(timers)
+    same.deadline = later.deadline = begin + 1
+    timers.arm(same, begin + 1)
+    timers.arm(later, begin + 2)
+    clock.advance(3)
+    assert len(same.fired) == len(later.fired) == 1
+    assert later.fired[0] >= begin + 2
+
+
+def test_deadline_put_off_by_arm_fires_at_the_new_time(clock: HeldClock, timers: Timers) -> None:
+    """Traffic arms for each request anew; the bucket finds out when it is visited."""
+    begin = clock.now
+    thing = Thing(timers)
+    for step in range(10):
+        timers.arm(thing, begin + 0.5 * step + 1)
+        clock.advance(0.5)
+    assert not thing.fired
+    clock.advance(5)
+    assert len(thing.fired) == 1
+    assert begin + 5.5 <= thing.fired[0] <= begin + 5.5 + 2 * TICK_S + 1e-9
+
+
 def test_deadline_moved_earlier_by_arm_fires_at_the_new_time(clock: HeldClock, timers: Timers) -> None:
     """A shorter deadline takes effect at once and the longer one is gone."""
     thing = Thing(timers)
