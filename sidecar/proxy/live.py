@@ -82,8 +82,8 @@ class Warm(Protocol):
 
 class WarmConnections:
     """
-    The clients' connections that may keep what an exchange needs: as many as are busy at once, and not all that are
-    idle. Nothing is asked of it for a request, only for the first one of a connection that has nothing ready.
+    The clients' connections that keep ready what an exchange needs: as many as are busy at once, and not all that are
+    idle. It costs a request nothing, unless its connection has nothing ready.
     """
 
     __slots__ = ("_connections",)
@@ -98,7 +98,7 @@ class WarmConnections:
         return len(self._connections)
 
     def add(self, connection: Warm) -> None:
-        """It has made ready what it needs; if there are too many, those that did so first are idle or asked later."""
+        """It has made ready what it needs; if these are too many, the first of them are to give it up."""
         connections = self._connections
         connections[connection] = None
         for _ in range(_LOOKS):
