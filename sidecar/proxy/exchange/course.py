@@ -483,9 +483,9 @@ class Course(Requester, TunnelOwner):
 
     def _finish(self, is_large: bool) -> None:
         """The response is written whole; it is over, and can be said to have gone well, when that has left."""
+        self.expires_at = inf  # the upstream has done its part; the client may take its time
         if (is_large or self._is_client_blocked or self.has_client_ended) and self._client.awaits_delivery():
             self._is_delivering = True
-            self.expires_at = inf
         else:
             self._end(None)
             self._client.on_exchange_over()

@@ -56,6 +56,19 @@ class TestStagedClose:
 class TestWhole:
     """The record is made when the response has left."""
 
+    def test_the_routes_time_ends_no_delivery(self, make_world: Make) -> None:
+        """The upstream has done its part; what the client takes to read is not charged to it."""
+        world = make_world(timeout_s=2.0)
+        client = world.client()
+        client.stop_reading()
+        client.get()
+        _ = world.accept() >> LARGE
+        world.advance(10.0)
+        assert client.transport.ended == ""
+        client.read()
+        assert [(exchange.status, exchange.reason) for exchange in world.recorded] == [(200, None)]
+        world.assert_at_rest()
+
     def test_a_response_that_is_cut_is_not_told_as_whole(self, world: World) -> None:
         """The client resets while a part of it waits."""
         client, server = world.warm()
