@@ -33,7 +33,7 @@ from harness.load import missing_wrk
 from harness.page import MissingError, write_page
 from harness.processes import StartError
 from harness.site import HERE, Subject
-from harness.subjects import SUBJECTS
+from harness.subjects import SUBJECTS, another_sidecar
 from harness.surroundings import surroundings
 from harness.tables import FORMAT, Document, tables
 
@@ -51,6 +51,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", default="all", help=f"comma-separated, of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--subjects", default="all", help=f"comma-separated, of {', '.join(SUBJECTS)} (default: all)")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="another sidecar among the subjects, say of the commit before: before=/path/to/sidecar",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="at most 3 in all but plain, full and start")
     parser.add_argument("--seconds", type=int, default=3, help="length of one subject's load in a round")
     parser.add_argument("--quick", action="store_true", help=f"two rounds of one second; of {', '.join(QUICK)}")
@@ -63,6 +70,11 @@ def arguments() -> argparse.Namespace:
         options.rounds, options.seconds = 2, 1
     if options.rounds < 1 or not 1 <= options.seconds <= 60:
         parser.error("expected rounds >= 1, 1 <= seconds <= 60")
+    for also in options.also:
+        name, _, command = also.partition("=")
+        if not command or name in SUBJECTS:
+            parser.error(f"--also {also}: expected NAME=COMMAND, with a name that is not one of the subjects")
+        SUBJECTS[name] = another_sidecar(name, Path(command).resolve())
     every = QUICK if options.quick else tuple(SCENARIOS)
     options.scenarios = list(every) if options.scenarios == "all" else options.scenarios.split(",")
     for name in options.scenarios:

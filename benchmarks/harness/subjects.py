@@ -163,6 +163,15 @@ def _version(command: Path) -> str:
     return lines[-1] if lines else "unknown"
 
 
+def another_sidecar(name: str, command: Path) -> Subject:
+    """A sidecar of another source than this one."""
+
+    def missing() -> str | None:
+        return None if os.access(command, os.X_OK) else f"a sidecar at {command}"
+
+    return Subject(name, missing, lambda: _version(command), lambda site, work: _start(command, site, work))
+
+
 RELAY_SUBJECT = Subject("relay", _missing_uvloop, lambda: f"uvloop on Python {sys.version.split()[0]}", _start_relay)
 SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, lambda: _version(_command()), _start_sidecar)
 COMPILED_SUBJECT = Subject("compiled", _missing_compiled, lambda: _version(_compiled_command()), _start_compiled)

@@ -4,7 +4,7 @@ The compiler: a process that reads one file, judges it, says what it found in fr
 All that a configuration costs happens here: YAML, the models, the rules, a trial of the compiler and the file's own
 tests. The data path's process starts it (`compiler_process`), and neither imports what this needs, nor waits for it,
 nor keeps its memory; if it dies, hangs, or eats all memory, one load was refused. For each line of JSON on standard
-input, `{"path": ..., "is_background": ...}`, it writes frames to standard output, each with its length before it.
+input, `{"path": ..., "niceness": ...}`, it writes frames to standard output, each with its length before it.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def main() -> None:
     with suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             request = json.loads(line)
-            if request["is_background"]:
-                lower_priority()
+            if request["niceness"] is not None:
+                lower_priority(request["niceness"])
             for frame in compile_file(request["path"], env):
                 frames_to.write(prefixed(frame))
             frames_to.flush()

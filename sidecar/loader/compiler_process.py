@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 
 from sidecar.compile.frames import Kind, kind_of
+from sidecar.loader.low_priority import background_niceness
 from sidecar.loader.plan_source import PlanSourceError
 from sidecar.loader.spawn import Child, spawn_compiler
 from sidecar.loader.wire import read_frame
@@ -51,7 +52,7 @@ class CompilerProcess:
         env: Mapping[str, str],
         started: Child | None = None,
         limit_s: float = LIMIT_S,
-        spawn: Callable[[Mapping[str, str], bool], Child] = spawn_compiler,
+        spawn: Callable[[Mapping[str, str], int | None], Child] = spawn_compiler,
     ) -> None:
         self._path = path
         self._env = env
@@ -66,12 +67,12 @@ class CompilerProcess:
         """As `PlanSource.frames`; beside traffic, that is at every trigger but `start`, the compiler stands back."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limit_s
-        is_background = trigger != "start"
-        compiler = await self._compiler(loop, is_background)
+        niceness = None if trigger == "start" else background_niceness()
+        compiler = await self._compiler(loop, niceness)
         sent_bytes = 0
         kind: Kind | None = None
         try:
-            compiler.ask({"path": self._path, "is_background": is_background})
+            compiler.ask({"path": self._path, "niceness": niceness})
             while kind is not Kind.END:
                 async with asyncio.timeout_at(deadline):
                     frame = await read_frame(compiler.reader)
@@ -91,7 +92,7 @@ class CompilerProcess:
                 compiler.close()
                 self._killed = compiler
 
-    async def _compiler(self, loop: asyncio.AbstractEventLoop, is_background: bool) -> _Compiler:
+    async def _compiler(self, loop: asyncio.AbstractEventLoop, niceness: int | None) -> _Compiler:
         """One that waits for a request: the last load's, the one that was there before us, or a new one."""
         compiler, self._idle = self._idle, None
         if self._killed is not None and not await self._killed.gone():
@@ -102,7 +103,7 @@ class CompilerProcess:
             try:
                 child = started
                 if child is None:
-                    child = await loop.run_in_executor(None, self._spawn, self._env, is_background)
+                    child = await loop.run_in_executor(None, self._spawn, self._env, niceness)
             except OSError as error:
                 raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
             compiler = _Compiler(child, loop)

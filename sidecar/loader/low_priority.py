@@ -29,17 +29,23 @@ file of 10,000 routes would need half a minute.
 """
 
 
-# Of the data path, which every process of it inherits; whoever starts a sidecar may have given it another than 0.
-_INHERITED: Final = os.getpriority(os.PRIO_PROCESS, 0)
+def background_niceness() -> int:
+    """That of a compiler beside this process, which need not have been started with 0."""
+    return os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS  # beyond 19, the system takes it for 19
 
 
-def lower_priority() -> None:
-    """From now on; again is no harm. What the system does not let us do is left out."""
+def lower_thread(niceness: int) -> None:
+    """Of the calling thread, and of what it starts. What the system does not let us do is left out."""
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _INHERITED + NICENESS)  # beyond 19, the system takes it for 19
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
     # "will cause the scheduler to always assume that the thread is CPU-intensive" (sched(7)).
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def lower_priority(niceness: int) -> None:
+    """From now on, of a process that has one thread, with pauses; again is no harm."""
+    lower_thread(niceness)
     signal.signal(signal.SIGALRM, Pauses().on_alarm)
     signal.setitimer(signal.ITIMER_REAL, PERIOD_S, PERIOD_S)
     # An interpreter that ends takes its handlers back, and the next alarm would be its end.

@@ -14,10 +14,13 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
+from sidecar.loader.low_priority import lower_thread
+
 _PATH = "import sys; sys.path[:] = sys.argv[1:]; "
-_LOWER_PRIORITY = "from sidecar.loader.low_priority import lower_priority; lower_priority(); "
+_LOWER_PRIORITY = "from sidecar.loader.low_priority import lower_priority; lower_priority(%d); "
 _BOOT = "from sidecar.loader.compiler import main; main()"
 
 # spawn.h of glibc and musl; their structures are smaller than this everywhere.
@@ -43,7 +46,7 @@ class Child:
         self.stdout = stdout
 
 
-def spawn_compiler(env: Mapping[str, str], is_background: bool = False) -> Child:
+def spawn_compiler(env: Mapping[str, str], niceness: int | None = None) -> Child:
     """
     Start a compiler, which prepares itself and waits for a request. Blocks; other threads go on.
 
@@ -51,14 +54,41 @@ def spawn_compiler(env: Mapping[str, str], is_background: bool = False) -> Child
 
     Args:
         env: Its environment, and so the variables for `${NAME}`.
-        is_background: There is traffic, for which it is to stand back from the first.
+        niceness: There is traffic, for which it is to stand back from its first instruction: the data path would
+            have half of a core that both want while the interpreter starts.
 
     Raises:
         OSError: The system does not let us.
     """
     # -P: what lies in the current directory is no module of ours.
-    boot = _PATH + (_LOWER_PRIORITY if is_background else "") + _BOOT
-    return spawn((sys.executable, "-P", "-c", boot, *sys.path), env)
+    if niceness is None:
+        return spawn((sys.executable, "-P", "-c", _PATH + _BOOT, *sys.path), env)
+    boot = _PATH + _LOWER_PRIORITY % niceness + _BOOT
+    return _spawn_behind(niceness, (sys.executable, "-P", "-c", boot, *sys.path), env)
+
+
+def _spawn_behind(niceness: int, command: Sequence[str], env: Mapping[str, str]) -> Child:
+    """
+    As `spawn`, from a thread of that niceness: a process inherits its thread's, and has it from its first instruction.
+
+    The thread is of no other use: not everybody may take a niceness back.
+    """
+    made: list[Child | BaseException] = []
+
+    def make() -> None:
+        lower_thread(niceness)
+        try:
+            made.append(spawn(command, env))
+        except BaseException as error:
+            made.append(error)
+
+    thread = threading.Thread(target=make, name="spawn", daemon=True)
+    thread.start()
+    thread.join()
+    child = made[0]
+    if isinstance(child, BaseException):
+        raise child
+    return child
 
 
 def spawn(command: Sequence[str], env: Mapping[str, str]) -> Child:

@@ -18,6 +18,7 @@ from sidecar.compile.deserialize import Written
 from sidecar.compile.frames import FrameError, Kind, kind_of, read_header, read_problems
 from sidecar.loader import compiler_process
 from sidecar.loader.compiler_process import CompilerProcess
+from sidecar.loader.low_priority import background_niceness
 from sidecar.loader.plan_source import PlanSourceError
 from sidecar.loader.spawn import Child, spawn, spawn_compiler
 from tests.support.wait import eventually
@@ -51,7 +52,7 @@ def end(source: CompilerProcess) -> None:
 
 def program(code: str) -> Callable[[Mapping[str, str], bool], Child]:
     """Starts this Python program instead of a compiler."""
-    return lambda env, is_background: spawn((sys.executable, "-c", code), env)
+    return lambda env, niceness: spawn((sys.executable, "-c", code), env)
 
 
 class Counted:
@@ -60,8 +61,8 @@ class Counted:
     def __init__(self) -> None:
         self.children: list[Child] = []
 
-    def __call__(self, env: Mapping[str, str], is_background: bool) -> Child:
-        self.children.append(spawn_compiler(env, is_background))
+    def __call__(self, env: Mapping[str, str], niceness: int | None) -> Child:
+        self.children.append(spawn_compiler(env, niceness))
         return self.children[-1]
 
 
@@ -206,8 +207,8 @@ def test_a_compiler_that_hangs_is_given_up_and_ended(path: Path, env: dict[str, 
     """After its time, and no process is left."""
     children: list[Child] = []
 
-    def start(env: Mapping[str, str], is_background: bool) -> Child:
-        children.append(program("import time; time.sleep(600)")(env, is_background))
+    def start(env: Mapping[str, str], niceness: int | None) -> Child:
+        children.append(program("import time; time.sleep(600)")(env, niceness))
         return children[-1]
 
     with pytest.raises(PlanSourceError, match=r"the compiler has not finished within 0\.05 s"):
@@ -238,7 +239,7 @@ def test_what_a_library_prints_in_a_compiler_is_no_frame(path: Path, env: dict[s
 def test_a_system_that_starts_no_process_is_told(path: Path, env: dict[str, str]) -> None:
     """A limit on processes, or no memory for one."""
 
-    def start(env: Mapping[str, str], is_background: bool) -> Child:
+    def start(env: Mapping[str, str], niceness: int | None) -> Child:
         return spawn(("/nonexistent/python",), env)
 
     with pytest.raises(PlanSourceError, match="cannot start a compiler: no such file or directory"):
@@ -253,8 +254,8 @@ def test_no_descriptor_and_no_process_is_left_behind(
     children: list[Child] = []
 
     def noted(start: Callable[[Mapping[str, str], bool], Child]) -> Callable[[Mapping[str, str], bool], Child]:
-        def noting(env: Mapping[str, str], is_background: bool) -> Child:
-            children.append(start(env, is_background))
+        def noting(env: Mapping[str, str], niceness: int | None) -> Child:
+            children.append(start(env, niceness))
             return children[-1]
 
         return noting
@@ -304,11 +305,15 @@ def test_a_compiler_beside_traffic_stands_back(path: Path, env: dict[str, str], 
     assert beside[1] == os.SCHED_BATCH
 
 
-def test_a_compiler_beside_traffic_stands_back_before_it_imports(env: dict[str, str]) -> None:
-    """Its start is a quarter of a second of CPU, and the data path's too."""
-    child = spawn_compiler(env, is_background=True)
+def test_a_compiler_beside_traffic_stands_back_from_its_first_instruction(env: dict[str, str]) -> None:
+    """Its start is a quarter of a second of CPU, and the data path's too, which keeps its own priority."""
+    niceness = background_niceness()
+    ours = os.nice(0), os.sched_getscheduler(0)
+    child = spawn_compiler(env, niceness)
     try:
-        eventually(lambda: os.sched_getscheduler(child.pid) == os.SCHED_BATCH, "the compiler to stand back unasked")
+        assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(niceness, 19)
+        assert (os.nice(0), os.sched_getscheduler(0)) == ours
     finally:
         os.close(child.stdin)
         os.close(child.stdout)

@@ -14,9 +14,10 @@ from sidecar.loader.low_priority import NICENESS, PERIOD_S, SHARE, Pauses
 
 ASK = """
 import json, os, signal
-from sidecar.loader.low_priority import lower_priority
+from sidecar.loader.low_priority import background_niceness, lower_priority
+niceness = background_niceness()
 for _ in range(2):
-    lower_priority()
+    lower_priority(niceness)
 _, period_s = signal.getitimer(signal.ITIMER_REAL)
 print(json.dumps([os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), period_s]))
 """
@@ -88,5 +89,5 @@ def test_what_the_system_does_not_allow_is_left_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(low_priority.os, "sched_setscheduler", refuse)
     monkeypatch.setattr(low_priority.signal, "signal", lambda *_: None)
     monkeypatch.setattr(low_priority.signal, "setitimer", lambda *given: alarms.append(given))
-    low_priority.lower_priority()
+    low_priority.lower_priority(5)
     assert len(alarms) == 1
