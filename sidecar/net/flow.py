@@ -43,8 +43,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 class Splicer(Protocol):
     """Moves octets from socket to socket without a copy: `net.splice.SplicePipe`, which has the contract."""
 
-    def splice(self, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
-        """Send at most `limit` octets that the source has received to the target; returns how many."""
+    def splice(self, first: bytes, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
+        """Send `first`, and at most `limit` octets that the source has received, to the target; returns how many."""
 
 
 class Outbox:
@@ -139,24 +139,24 @@ class BatchingWriter:
         """Whether large bodies go past the process here."""
         return self._outbox.splicer is not None
 
-    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """
-        Write at most `limit` octets that the source's socket has received, past the process.
+        Write some octets, and behind them at most `limit` that the source's socket has received, past the process.
 
         Returns:
-            How many; 0 if there are none, or the peer has not taken what was written before, or there is no splicer.
+            How many of those; 0 if there are none, or the peer has not taken what was written before, or there is no
+            splicer.
 
         Raises:
             OSError: The source's connection has failed.
         """
         splicer = self._outbox.splicer
-        if splicer is None:
-            return 0
         self.flush()
         transport = self.transport
-        if transport.is_closing() or transport.get_write_buffer_size():
+        if splicer is None or transport.is_closing() or transport.get_write_buffer_size():
+            self.write(first)
             return 0
-        return splicer.splice(source, transport, limit)
+        return splicer.splice(first, source, transport, limit)
 
     def flush(self) -> None:
         """Hand over what was written; afterwards the transport tells whether it could be sent."""

@@ -41,41 +41,57 @@ class SplicePipe:
         self._ends: tuple[int, int] | None = None
         self._held = 0
 
-    def splice(self, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
+    def splice(self, first: bytes, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
         """
-        Send what the source's socket has received, at most `limit` octets, to the target, which must have nothing
-        unsent.
+        Send some octets, which are few, and behind them what the source's socket has received, to the target, which
+        must have nothing unsent.
+
+        They leave together: a small segment of its own would wake the peer once more.
+
+        Args:
+            first: Sent in any case, and first.
+            source: Read from.
+            target: Written to.
+            limit: At most so many octets of the source's.
 
         Returns:
-            How many, 0 if there are none or it cannot be done here.
+            How many of them were sent, 0 if there are none or it cannot be done here.
 
         Raises:
-            OSError: The source's connection has failed.
+            OSError: The source's connection has failed; `first` was sent.
         """
         if self._held:
             self.close()  # whatever interrupted the last call has left octets of another connection
         if self._ends is None and not self._open():
+            target.write(first)
             return 0
         assert self._ends is not None
-        out_of, into = self._ends
+        size, failure = 0, None
+        self._held = os.write(self._ends[1], first)  # into an empty pipe, which has room for a page
         try:
-            size = self._held = os.splice(_descriptor(source), into, limit, flags=_NOW)
+            size = os.splice(_descriptor(source), self._ends[1], limit, flags=_NOW)
+            self._held += size
         except BlockingIOError:
-            return 0
+            pass
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-            self._give_up(error)
-            return 0
+            failure = error
+        self._empty_into(target)
+        if failure is not None:
+            if failure.errno not in _UNSUPPORTED:
+                raise failure
+            self._give_up(failure)
+        return size
+
+    def _empty_into(self, target: asyncio.Transport) -> None:
+        assert self._ends is not None
         try:
             while self._held:
-                self._held -= os.splice(out_of, _descriptor(target), self._held, flags=_NOW)
+                self._held -= os.splice(self._ends[0], _descriptor(target), self._held, flags=_NOW)
         except OSError as error:
             # The target is slow, or gone, or takes none of this: its transport knows how to deal with either.
             target.write(self._take_back())
             if error.errno in _UNSUPPORTED:
                 self._give_up(error)
-        return size
 
     def close(self) -> None:
         """Give the descriptors back; it opens again when it is used."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-# Copied, and a segment of its own on its way: so as few as tell that more is there.
+# Copied: so as few as tell that more is there.
 _FIRST_BYTES: Final = 4096
-# Two more system calls and a small segment cost as much as two copies of so many octets.
+# Three more system calls cost as much as two copies of so many octets.
 _WORTH_BYTES: Final = 48 * 1024
 # When nothing can be spliced, or little. Two segments of a loopback, whose MTU is 65,536: 128 KiB would be two and a
 # third of 106 octets, with which a response of 1 MiB costs three quarters more (docs/memory.md).
@@ -29,8 +29,8 @@ class SplicingConnection(Protocol):
     def data_received(self, data: bytes) -> None:
         """As `asyncio.Protocol`."""
 
-    def splice(self) -> int:
-        """Let what the socket has received behind what was read be spliced; returns how many octets were."""
+    def splice(self, first: bytes) -> int:
+        """As `data_received`, and let what the socket has received behind them be spliced; returns how many were."""
 
     def eof_received(self) -> bool:
         """As `asyncio.Protocol`."""
@@ -65,9 +65,11 @@ class SplicingReader:
 
     def buffer_updated(self, size: int) -> None:
         """So much was read."""
-        buffer = _beginning if self._splices else _memory
-        self._connection.data_received(bytes(buffer[:size]))
-        self._splices = size == len(buffer) and self._connection.splice() >= _WORTH_BYTES
+        if self._splices and size == _FIRST_BYTES:
+            self._splices = self._connection.splice(bytes(_beginning)) >= _WORTH_BYTES
+        else:
+            self._connection.data_received(bytes(_memory[:size]))
+            self._splices = size == _READ_BYTES
 
     def eof_received(self) -> bool:
         """As the connection."""

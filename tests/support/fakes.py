@@ -351,15 +351,16 @@ class FakeSplicer:
         self.sizes: list[int] = []
         self.error: OSError | None = None
 
-    def splice(self, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
+    def splice(self, first: bytes, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
         assert isinstance(source, FakeTransport)
         assert not target.get_write_buffer_size()
         if self.error is not None:
+            target.write(first)
             raise self.error
         data = source.take_undelivered(limit)
         if data:
             self.sizes.append(len(data))
-            target.write(data)
+        target.write(first + data)
         return len(data)
 
 

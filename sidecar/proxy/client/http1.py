@@ -355,20 +355,23 @@ class ClientConnection(BatchingWriter):
             self._is_spliced = True
             self.transport.set_protocol(cast("asyncio.Protocol", SplicingReader(self)))
 
-    def splice(self) -> int:
-        """Let what has come of a body of known length be spliced."""
+    def splice(self, first: bytes) -> int:
+        """Bytes of a body of known length, of which what has come behind them is spliced."""
         course, body = self._running(), self._reader.body
-        if course is None or self._state != State.BODY or self._is_paused:
+        left = body.left - len(first)
+        if course is None or self._state != State.BODY or self._reader.held or left <= 0:
+            self.data_received(first)
             return 0
+        body.take(len(first))
+        self.touch()
         try:
-            size = course.splice_request(self.transport, min(body.left, MAX_SPLICED_BYTES))
+            size = course.splice_request(first, self.transport, min(left, MAX_SPLICED_BYTES))
         except OSError as error:
             course.on_client_lost(str(error))
             self.reset()
             return 0
         if size:
             body.take(size)
-            self.touch()
             if body.is_complete:
                 self._end_body(course, b"")
         return size

@@ -98,9 +98,9 @@ class Http1ResponseWriter(ResponseWriter):
         elif payload or is_end:
             self._connection.write(frame(self.framing, payload, is_end, trailers))
 
-    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """Let more of the body go by, whose length the client was told."""
-        return self._connection.splice_from(source, limit)
+        return self._connection.splice_from(first, source, limit)
 
     def send_reply(
         self, request: RequestHead | None, status: int, fields: list[Field], body: bytes, *, is_last: bool

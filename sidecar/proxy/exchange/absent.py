@@ -122,7 +122,7 @@ class AbsentClient(ClientStream, ResponseWriter):
     def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Dropped."""
 
-    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """It is to be read, and dropped."""
         return 0
 

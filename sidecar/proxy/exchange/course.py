@@ -22,6 +22,7 @@ from random import random
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange
+from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
@@ -185,12 +186,15 @@ class Course(Requester, TunnelOwner):
         forwarder, copy = self._forwarder, self._copy
         return forwarder is not None and (copy is None or copy.is_over) and forwarder.can_splice_request()
 
-    def splice_request(self, source: asyncio.Transport, limit: int) -> int:
-        """As `on_body`, not to the end, of what the source's socket has received: `ServerStream.splice_from`."""
+    def splice_request(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
+        """As `on_body`, not to the end, and what the source's socket has: `ServerStream.splice_from`."""
         exchange, forwarder = self.exchange, self._forwarder
-        if exchange is None or forwarder is None or not self.can_splice_request():
+        assert exchange is not None
+        if forwarder is None or not self.can_splice_request():
+            self.on_body(first, False, NO_TRAILERS)
             return 0
-        size = forwarder.splice_request(source, limit)
+        exchange.bytes_received += len(first)
+        size = forwarder.splice_request(first, source, limit)
         exchange.bytes_received += size
         return size
 
@@ -414,14 +418,14 @@ class Course(Requester, TunnelOwner):
         self._writer.send_payload(payload, is_end, trailers)
         self._finish(True) if is_end else self._client.touch()
 
-    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """Let more of the body go by, whose length the client was told."""
         exchange = self.exchange
         assert exchange is not None
-        size = self._writer.splice_from(source, limit)
-        if size:
-            exchange.bytes_sent += size
-            self._client.touch()
+        exchange.bytes_sent += len(first)
+        size = self._writer.splice_from(first, source, limit)
+        exchange.bytes_sent += size
+        self._client.touch()
         return size
 
     def on_failed(self, reason: Reason, detail: str) -> None:

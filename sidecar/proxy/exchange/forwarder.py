@@ -19,6 +19,7 @@ from math import inf
 from sidecar import clock, errors
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
+from sidecar.http1.body import NO_TRAILERS
 from sidecar.message import Framing, ResponseHead
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
@@ -144,13 +145,14 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         """Whether more of the request's body may go by: there is somebody to send it to, and nothing of it is kept."""
         return self._stream is not None and self._request.body is None
 
-    def splice_request(self, source: asyncio.Transport, limit: int) -> int:
-        """As `send_body`, not to the end, of what the source's socket has received; as `ServerStream.splice_from`."""
+    def splice_request(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
+        """As `send_body`, not to the end, and what the source's socket has: `ServerStream.splice_from`."""
         stream = self._stream
         if stream is None or self._request.body is not None:
+            self.send_body(first, False, NO_TRAILERS)
             return 0
-        size = stream.splice_from(source, limit)
-        self._request.body_bytes += size
+        size = stream.splice_from(first, source, limit)
+        self._request.body_bytes += len(first) + size
         return size
 
     def pause(self) -> None:
@@ -420,9 +422,9 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             self._leave()
         self._requester.on_payload(payload, is_end, trailers)
 
-    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """Passed on."""
-        return self._requester.splice_response(source, limit)
+        return self._requester.splice_response(first, source, limit)
 
     def on_switched(self, head: ResponseHead | None, rest: bytes) -> None:
         """The server agrees to speak another protocol."""

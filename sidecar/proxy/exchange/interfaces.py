@@ -61,12 +61,13 @@ class ResponseWriter(Protocol):
     def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body."""
 
-    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """
-        As `send_payload`, of a body of known length: at most `limit` octets that the source's socket has received.
+        As `send_payload`, of a body of known length and not to its end, and behind those octets at most `limit` that
+        the source's socket has received.
 
         Returns:
-            How many; 0 if none could be sent so.
+            How many of those; 0 if none could be sent so.
 
         Raises:
             OSError: The source's connection has failed.
@@ -142,8 +143,8 @@ class ServerStream(Protocol):
     def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request's body; empty only together with `is_complete`."""
 
-    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
-        """As `send_body`, not to the end, of what the source's socket has received: `ResponseWriter.splice_from`."""
+    def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
+        """As `send_body`, not to the end, and what the source's socket has: `ResponseWriter.splice_from`."""
 
     def open_tunnel(self, sink: TunnelSink) -> None:
         """From here it carries another protocol's bytes, told to this sink."""
@@ -184,8 +185,8 @@ class ResponseSink(Protocol):
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body."""
 
-    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
-        """As `on_payload`, not to the end, of what the source's socket has received: `ResponseWriter.splice_from`."""
+    def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
+        """As `on_payload`, not to the end, and what the source's socket has: `ResponseWriter.splice_from`."""
 
     def on_switched(self, head: ResponseHead, rest: bytes) -> None:
         """101: from here the connection is a tunnel, and `rest` its first bytes."""
@@ -235,8 +236,8 @@ class Requester(Protocol):
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """More of the body; the forwarder is done if `is_end`."""
 
-    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
-        """As `on_payload`, not to the end, of what the source's socket has received: `ResponseWriter.splice_from`."""
+    def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
+        """As `on_payload`, not to the end, and what the source's socket has: `ResponseWriter.splice_from`."""
 
     def on_switched(self, stream: ServerStream, head: ResponseHead | None, rest: bytes) -> None:
         """The stream is a tunnel now, of which these are the first bytes; no head when it is one by CONNECT."""

@@ -116,7 +116,7 @@ class Copy(Requester):
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Ignored."""
 
-    def splice_response(self, source: asyncio.Transport, limit: int) -> int:
+    def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """It is to be read, and ignored."""
         return 0
 

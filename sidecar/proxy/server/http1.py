@@ -150,11 +150,12 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.is_request_sent = is_complete
         write_body(self, self._framing_up, payload, is_complete, trailers)
 
-    def splice_from(self, source: asyncio.Transport, limit: int) -> int:
-        """As `BatchingWriter.splice_from`, unless the response turns out to be there, which `send_body` takes first."""
-        if self.is_full or self.sink is None or not self.is_quiet():
+    def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
+        """As `send_body`, or, unless the response turns out to be there, as `BatchingWriter.splice_from`."""
+        if self.is_full or not self.is_quiet():
+            self.send_body(first, False, NO_TRAILERS)
             return 0
-        return super().splice_from(source, limit)
+        return super().splice_from(first, source, limit)
 
     def open_tunnel(self, sink: TunnelSink) -> None:
         """From here the connection carries another protocol's bytes."""
@@ -391,17 +392,19 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             self._on_body_bytes(b"")
             self._update_reading()
 
-    def splice(self) -> int:
-        """Let what has come of a body of known length be spliced."""
-        sink, body = self.sink, self._body
-        if sink is None or self.state != State.BODY or self._is_paused:
+    def splice(self, first: bytes) -> int:
+        """Bytes of a body of known length, of which what has come behind them is spliced."""
+        sink, body, left = self.sink, self._body, self._body.left - len(first)
+        if sink is None or self.state != State.BODY or left <= 0:
+            self.data_received(first)
             return 0
+        body.take(len(first))
         try:
-            size = sink.splice_response(self.transport, min(body.left, MAX_SPLICED_BYTES))
+            size = sink.splice_response(first, self.transport, min(left, MAX_SPLICED_BYTES))
         except OSError as error:
             self.connection_lost(error)
             return 0
-        if size:
+        if size and self.sink is sink:
             body.take(size)
             if body.is_complete:
                 self._leave(self._keeps_alive)

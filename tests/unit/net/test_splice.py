@@ -49,9 +49,9 @@ class Wires:
         one.settimeout(10)
         return one, other
 
-    def splice(self, limit: int = 1 << 20) -> int:
+    def splice(self, limit: int = 1 << 20, first: bytes = b"!") -> int:
         """From source to target, as the data path calls it."""
-        return self.pipe.splice(self.source, self.target, limit)  # type: ignore[arg-type]
+        return self.pipe.splice(first, self.source, self.target, limit)  # type: ignore[arg-type]
 
     def wait_for(self, size: int) -> None:
         """Until so much has arrived at the source, and is unread."""
@@ -88,8 +88,8 @@ def test_what_has_come_goes_on(wires: Wires) -> None:
     """All of it, in order."""
     wires.sender.sendall(pattern(40_000))
     wires.wait_for(40_000)
-    assert wires.splice() == 40_000
-    assert read(wires.receiver, 40_000) == pattern(40_000)
+    assert wires.splice(first=b"first") == 40_000
+    assert read(wires.receiver, 40_005) == b"first" + pattern(40_000)
     assert wires.target.written == []
 
 
@@ -99,7 +99,7 @@ def test_no_more_than_the_limit_is_taken(wires: Wires) -> None:
     wires.wait_for(1000)
     assert wires.splice(600) == 600
     assert wires.source.socket.recv(1000) == pattern(1000)[600:]
-    assert read(wires.receiver, 600) == pattern(1000)[:600]
+    assert read(wires.receiver, 601) == b"!" + pattern(1000)[:600]
 
 
 def test_nothing_and_the_end_are_0(wires: Wires) -> None:
@@ -109,6 +109,7 @@ def test_nothing_and_the_end_are_0(wires: Wires) -> None:
     assert wires.source.socket.recv(1, socket.MSG_PEEK) == b""
     assert wires.splice() == 0
     assert wires.pipe.is_supported
+    assert read(wires.receiver, 2) == b"!!"
 
 
 def test_what_a_slow_target_does_not_take_waits_in_its_transport(wires: Wires) -> None:
@@ -120,14 +121,14 @@ def test_what_a_slow_target_does_not_take_waits_in_its_transport(wires: Wires) -
     while not wires.target.written:
         sent += wires.sender.send(content[sent : sent + 100_000])
         wires.wait_for(sent - taken)
-        taken += wires.splice()
+        taken += wires.splice(first=b"")
     kept = b"".join(wires.target.written)
     assert read(wires.receiver, taken - len(kept)) + kept == content[:taken]
     wires.target.written.clear()
     wires.sender.sendall(b"next")
     wires.wait_for(4)
     assert wires.splice() == 4
-    assert read(wires.receiver, 4) == b"next"
+    assert read(wires.receiver, 5) == b"!next"
 
 
 def test_a_target_that_is_gone_has_it_in_its_transport(wires: Wires) -> None:
@@ -136,7 +137,7 @@ def test_a_target_that_is_gone_has_it_in_its_transport(wires: Wires) -> None:
     wires.wait_for(4)
     wires.target.socket.shutdown(socket.SHUT_WR)
     assert wires.splice() == 4
-    assert wires.target.written == [b"lost"]
+    assert wires.target.written == [b"!lost"]
     assert wires.pipe.is_supported
 
 
@@ -146,6 +147,7 @@ def test_a_source_that_was_reset_is_an_error(wires: Wires) -> None:
     wires.sender.close()
     with pytest.raises(ConnectionResetError):
         wires.splice()
+    assert read(wires.receiver, 1) == b"!"
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
@@ -168,10 +170,15 @@ def test_a_kernel_that_cannot_is_asked_once(
     monkeypatch.setattr(os, "splice", refuse)
     size = wires.splice()
     assert size + len(wires.source.socket.recv(100) if not size else b"") == 5
-    assert wires.target.written == ([b"hello"] if fails_at == 2 else [])
     assert not wires.pipe.is_supported
-    assert wires.splice() == 0
-    assert len(calls) == fails_at
+    assert wires.splice(first=b"?") == 0
+    if fails_at == 2:
+        assert wires.target.written == [b"!hello", b"?"]
+        assert len(calls) == 2
+    else:
+        assert wires.target.written == [b"?"]
+        assert read(wires.receiver, 1) == b"!"
+        assert len(calls) == 2  # the second sent what was first
 
 
 def test_what_an_interruption_left_goes_to_nobody(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +200,7 @@ def test_what_an_interruption_left_goes_to_nobody(wires: Wires, monkeypatch: pyt
     wires.sender.sendall(b"other")
     wires.wait_for(5)
     assert wires.splice() == 5
-    assert read(wires.receiver, 5) == b"other"
+    assert read(wires.receiver, 6) == b"!other"
 
 
 def test_without_descriptors_it_is_tried_another_time(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +212,7 @@ def test_without_descriptors_it_is_tried_another_time(wires: Wires, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(os, "pipe2", refuse)
         assert wires.splice() == 0
+    assert wires.target.written == [b"!"]
     wires.sender.sendall(b"hello")
     wires.wait_for(5)
     assert wires.splice() == 5
