@@ -34,7 +34,7 @@ RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 DATA_PATH = ("http1", "net", "routing", "upstream", "telemetry", "proxy")
 NOT_ON_DATA_PATH = ("sidecar.config", "pydantic", "yaml", "click", "rich")
 # Four hundred is what to aim at; a state machine of a connection does not gain by being cut in two.
-MAX_LINES = 540
+MAX_LINES = 550
 MAX_FILES = 14
 
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
