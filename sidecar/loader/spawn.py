@@ -11,13 +11,11 @@ The process gets this one's module search path, whatever made it, and nothing el
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-
-from sidecar.loader.low_priority import lower_thread
 
 _PATH = "import sys; sys.path[:] = sys.argv[1:]; "
 _LOWER_PRIORITY = "from sidecar.loader.low_priority import lower_priority; lower_priority(%d); "
@@ -73,6 +71,11 @@ def _spawn_behind(niceness: int, command: Sequence[str], env: Mapping[str, str])
 
     The thread is of no other use: not everybody may take a niceness back.
     """
+    # Here, because the start of `sidecar run`, which needs neither, waits for this module; by now both are there.
+    import threading
+
+    from sidecar.loader.low_priority import lower_thread
+
     made: list[Child | BaseException] = []
 
     def make() -> None:
@@ -83,7 +86,10 @@ def _spawn_behind(niceness: int, command: Sequence[str], env: Mapping[str, str])
             made.append(error)
 
     thread = threading.Thread(target=make, name="spawn", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # of which the system has no more than of processes
+        raise OSError(errno.EAGAIN, str(error)) from None
     thread.join()
     child = made[0]
     if isinstance(child, BaseException):

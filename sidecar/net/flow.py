@@ -43,6 +43,9 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 class Splicer(Protocol):
     """Moves octets from socket to socket without a copy: `net.splice.SplicePipe`, which has the contract."""
 
+    is_supported: bool
+    """Whether the kernel can, as far as is known."""
+
     def splice(self, first: bytes, source: asyncio.Transport, target: asyncio.Transport, limit: int) -> int:
         """Send `first`, and at most `limit` octets that the source has received, to the target; returns how many."""
 
@@ -137,7 +140,8 @@ class BatchingWriter:
 
     def can_splice(self) -> bool:
         """Whether large bodies go past the process here."""
-        return self._outbox.splicer is not None
+        splicer = self._outbox.splicer
+        return splicer is not None and splicer.is_supported
 
     def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """

@@ -2,8 +2,8 @@
 Reads of a large body only its beginning each time that the socket has some, and lets the rest be spliced. *Hot path.*
 
 A transport tells that its socket has received something by reading it. So a few octets are read, into a buffer that
-all connections of the loop share, and are written as any; what the socket has behind them goes to the other socket
-without being read (`net.splice`). Where that cannot be, because the other side has unsent octets, or where so little
+all connections of the loop share; what the socket has behind them goes to the other socket with them, without being
+read (`net.splice`). Where that cannot be, because the other side has unsent octets, or where so little
 came that it is not worth it, more is read the next time.
 """
 

@@ -348,6 +348,7 @@ class FakeSplicer:
     """
 
     def __init__(self) -> None:
+        self.is_supported = True
         self.sizes: list[int] = []
         self.error: OSError | None = None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -319,6 +321,21 @@ def test_a_compiler_beside_traffic_stands_back_from_its_first_instruction(env: d
         os.close(child.stdout)
         os.kill(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
+
+
+def test_a_system_without_threads_is_one_without_processes(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the file, and so the load is tried again."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start new thread") as raised:
+            spawn_compiler(env, background_niceness())
+    assert raised.value.errno == errno.EAGAIN
 
 
 def _until_gone(pid: int) -> None:

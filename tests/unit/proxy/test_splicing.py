@@ -93,6 +93,17 @@ def test_only_the_beginning_of_what_has_come_is_read(make_world: Callable[..., W
     assert world.recorded[-1].bytes_sent == LARGE
 
 
+def test_what_the_kernel_turned_out_not_to_do_is_not_tried_again(make_world: Callable[..., World]) -> None:
+    """Bodies from then on are read as small ones are."""
+    world = make_world()
+    world.splicer.is_supported = False
+    client, server = begin(world)
+    assert not is_spliced(server)
+    _ = server >> pattern(1)
+    assert client.take() == pattern(1)
+    assert world.splicer.sizes == []
+
+
 def test_what_comes_in_small_pieces_is_read(make_world: Callable[..., World]) -> None:
     """Three more system calls for each would cost more than the copies."""
     world = make_world()
