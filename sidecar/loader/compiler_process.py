@@ -33,6 +33,8 @@ LINGER_BYTES = 256 * 1024
 PATIENCE_S = 1.0
 """Between the end of a compiler's output and its own, and between its being killed and its being gone."""
 
+_READ_BYTES = 64 * 1024  # what a pipe holds
+
 
 class CompilerProcess:
     """
@@ -107,7 +109,7 @@ class CompilerProcess:
             except OSError as error:
                 raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
             compiler = _Compiler(child, loop)
-        await compiler.open()
+        compiler.open()
         return compiler
 
     def _failure(self, why: str) -> PlanSourceError:
@@ -126,16 +128,22 @@ class _Compiler:
         self.reader = asyncio.StreamReader(loop=loop)
         self._child = child
         self._loop = loop
-        self._output: asyncio.ReadTransport | None = None
+        self._is_reading = False
         self._leaving: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ending: asyncio.Future[tuple[int, int]] | None = None
 
-    async def open(self) -> None:
-        """Begin to read."""
+    def open(self) -> None:
+        """
+        Begin to read.
+
+        Not by `connect_read_pipe`: uvloop closes a pipe's descriptor twice, the second time perhaps that of a socket
+        which another thread got meanwhile.
+        """
         self.reader = asyncio.StreamReader(loop=self._loop)
-        output = os.fdopen(os.dup(self._child.stdout), "rb", 0)
-        self._output, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.reader), output)
+        os.set_blocking(self._child.stdout, False)
+        self._loop.add_reader(self._child.stdout, self._on_readable)
+        self._is_reading = True
 
     def ask(self, request: Mapping[str, object]) -> None:
         """Write a request; to one that died before it makes no difference."""
@@ -199,10 +207,21 @@ class _Compiler:
             os.close(self._child.stdout)
         return not was_closed
 
+    def _on_readable(self) -> None:
+        try:
+            data = os.read(self._child.stdout, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self.reader.feed_data(data)
+        else:
+            self.reader.feed_eof()
+            self._stop_reading()
+
     def _stop_reading(self) -> None:
-        if self._output is not None:
-            self._output.close()
-            self._output = None
+        if self._is_reading:
+            self._loop.remove_reader(self._child.stdout)
+            self._is_reading = False
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):

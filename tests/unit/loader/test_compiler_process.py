@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -272,6 +273,44 @@ def test_no_descriptor_and_no_process_is_left_behind(
     for child in children:
         with pytest.raises(ChildProcessError):
             os.waitpid(child.pid, os.WNOHANG)
+
+
+def test_what_another_thread_opens_meanwhile_is_left_alone(path: Path, env: dict[str, str]) -> None:
+    """Its descriptor may have the number of one that was just closed, so none may be closed twice."""
+    closed_by_others: list[OSError] = []
+    done = threading.Event()
+
+    def open_and_close() -> None:
+        while not done.is_set():
+            try:
+                fresh = [socket.socket() for _ in range(4)]
+                for one in fresh:
+                    one.close()
+            except OSError as error:
+                closed_by_others.append(error)
+
+    async def read_often() -> None:
+        source = CompilerProcess(str(path), env)
+        [_ async for _ in source.frames("start")]
+        assert source._idle is not None
+        for _ in range(5000):
+            assert source._idle.wake()
+            source._idle.open()
+            await asyncio.sleep(0)
+            source._idle.rest(60)
+        end(source)
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(read_often())
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert closed_by_others == []
 
 
 def test_a_compiler_ignores_what_lies_in_the_working_directory(
