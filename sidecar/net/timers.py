@@ -5,6 +5,9 @@ A request must not cost a timer, so a deadline is a float on the thing that has 
 of their deadline. Moving a deadline later, which is what traffic does all the time, is one assignment: the bucket is
 visited at the old time, finds the new deadline, and moves the thing on. Only a deadline that moves earlier changes
 buckets at once. A deadline fires at most two ticks late and never early.
+
+But for a loop that was held itself: what has arrived meanwhile has not been read, and its sender shall not be the one
+to blame. Whatever fell due in such a time fires one tick after it.
 """
 
 from __future__ import annotations
@@ -61,7 +64,13 @@ class Timers:
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.lag_s = 0.0
-        """How late the loop is: of the latest ticks the worst, fading within a second. 0 is in time."""
+        """
+        How late the loop is: of the latest ticks the worst, fading within a second. 0 is in time.
+
+        Of two in a row the better one: a process that was paused once, by its machine, say, has no more to do than
+        before, and one that has too much is late again and again.
+        """
+        self._late_before_s = 0.0
         self._every: list[tuple[float, Callable[[], None], list[float]]] = []
 
     def __repr__(self) -> str:
@@ -120,12 +129,13 @@ class Timers:
 
     def _tick(self) -> None:
         now = self.time()
+        late_s = now - self._due
         # A process that was stopped for minutes is not overloaded for long.
-        lag_s = min(now - self._due, _MAX_LAG_S)
-        self.lag_s = max(lag_s, self.lag_s * _LAG_FADES)
+        self.lag_s = max(min(late_s, self._late_before_s, _MAX_LAG_S), self.lag_s * _LAG_FADES)
+        self._late_before_s = late_s
         self._due = now + TICK_S
         self._handle = self._loop.call_later(TICK_S, self._tick)
-        self.sweep(now)
+        self.sweep(now if late_s <= TICK_S else now - late_s)
 
     def sweep(self, now: float) -> None:
         """Fire what is due at `now`; called by the tick, and by tests that hold the clock."""

@@ -32,7 +32,7 @@ class Limits:
         client_idle_timeout_s: Of a client's connection, before its first request and between two.
         stream_idle_timeout_s: Of an exchange, without a byte in either direction.
         tunnel_idle_timeout_s: Of a tunnel, without a byte in either direction.
-        max_loop_lag_s: Above this delay of the event loop new connections and requests are refused.
+        max_loop_lag_s: Above this delay of the event loop, twice in a row, new connections and requests are refused.
         finishes_without_client: Whether an exchange whose client has reset its connection is carried to its end at
             the upstream, instead of being given up there, too.
     """

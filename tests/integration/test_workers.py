@@ -114,7 +114,7 @@ class Load:
             try:
                 connection.request("GET", "/x")
                 reply = connection.getresponse()
-                reply.read()
+                said = reply.read()
             except ConnectionRefusedError:
                 connection = None
                 if not self._may_be_refused:
@@ -126,7 +126,7 @@ class Load:
                 connection.close()
                 connection = None
                 continue
-            self._note("" if reply.status == 200 else f"status {reply.status}")
+            self._note("" if reply.status == 200 else f"status {reply.status}: {said!r}")
             if not is_kept or reply.will_close:
                 connection.close()
                 connection = None
@@ -487,6 +487,24 @@ class TestEnd:
 def _metric(text: str, name: str, having: str) -> float:
     lines = [line for line in text.splitlines() if line.startswith(name + "{") and having in line]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pause_of_all_costs_no_request(tmp_path: Path, app: Origin, workers: int) -> None:
+    """A machine that stands still, a container that is frozen: longer than connecting may take and the loop be late."""
+    with running_sidecar(tmp_path, config(app, workers=workers)) as sidecar:
+        load = Load(sidecar.inbound_port)
+        load.wait_for_more(50)
+        pids = [sidecar.process.pid, *(workers_of(sidecar).values() if workers > 1 else ())]
+        for _ in range(2):
+            for pid in pids:
+                stop(pid)
+            time.sleep(1.2)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            load.wait_for_more(50)
+        load.stop()
+        assert load.failures == []
 
 
 class TestTakeover:

@@ -280,7 +280,7 @@ class Limits(Model):
         "cancel", "What becomes of a request at its upstream when the client's connection is reset."
     )
     max_loop_lag: PositiveDuration = setting(
-        1.0, "When the event loop is later than this, new connections and requests are refused.", "1s"
+        1.0, "When the event loop is later than this twice in a row, new connections and requests are refused.", "1s"
     )
 
 

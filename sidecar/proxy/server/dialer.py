@@ -24,6 +24,8 @@ from sidecar.upstream.endpoint import Endpoint
 
 log = logging.getLogger("sidecar.proxy")
 
+# What a connection gets that has had no chance to be seen, because this process itself was held.
+_GRACE_S: Final = 0.05
 # Part of the time for connecting that a new answer for a name is waited for where there is an older one.
 _PATIENCE: Final = 0.25
 _RESOLVE_REASONS: Final[dict[str, Reason]] = {
@@ -118,14 +120,14 @@ class Dialer:
     ) -> None:
         cluster = endpoint.cluster
         stats = cluster.stats
-        is_told = False
+        told: ServerConnection | None = None
         is_resolving = endpoint.is_named
         began_ns = clock.monotonic_ns()
         epoch = endpoint.epoch
 
         def on_made(connection: ServerConnection) -> None:
-            nonlocal is_told
-            is_told = True
+            nonlocal told
+            told = connection
             if self._connected is not None:
                 self._connected(cluster.name, clock.monotonic_ns() - began_ns)
             on_connected(connection)
@@ -138,8 +140,11 @@ class Dialer:
         if not self._descriptors.has_room():
             on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
             return
+        limit = asyncio.timeout(None)
+        due = self._loop.time() + cluster.connect_timeout_s
+        at_due = self._loop.call_at(due, self._on_due, limit, due)
         try:
-            async with asyncio.timeout(cluster.connect_timeout_s):
+            async with limit:
                 hosts: Sequence[str] = (endpoint.host,)
                 if is_resolving:
                     hosts = await self._names.addresses(endpoint.host, cluster.connect_timeout_s * _PATIENCE)
@@ -147,9 +152,11 @@ class Dialer:
                     epoch = endpoint.epoch  # A name that moves from now on moves away from these.
                     began_ns = clock.monotonic_ns()
                 await self._connect(factory, endpoint, hosts)
-        except TimeoutError:
-            if is_told:
-                return  # it came in the last moment; whoever has it will hear that it closes
+        except TimeoutError as error:
+            if told is not None:
+                # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
+                told.connection_lost(error)
+                return
             waited = f"{endpoint.label}: no answer in {cluster.connect_timeout_s} s"
             if is_resolving:
                 stats.resolve_failures_timeout += 1
@@ -174,6 +181,13 @@ class Dialer:
             log.exception("dial_failed endpoint=%s", endpoint.label)
             stats.connect_failures += 1
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {type(error).__name__}")
+        finally:
+            at_due.cancel()
+
+    def _on_due(self, limit: asyncio.Timeout, due: float) -> None:
+        """The time is over; but if it was us who were late, what has come meanwhile is seen first."""
+        now = self._loop.time()
+        limit.reschedule(now + _GRACE_S if now - due > _GRACE_S else now)
 
     async def _connect(self, factory: Callable[[], asyncio.Protocol], endpoint: Endpoint, hosts: Sequence[str]) -> None:
         """Open a connection to one of these addresses of the endpoint."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from sidecar import errors
 from sidecar.errors import Reason
@@ -18,6 +20,7 @@ from sidecar.net.resolve import Resolver, TooManyLookupsError
 from sidecar.net.timers import Timers
 from sidecar.proxy.server.dialer import Dialer
 from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.proxy.server.state import State
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
@@ -225,7 +228,10 @@ def test_surprise_while_connecting_is_told(caplog: Any) -> None:
 
 
 def test_connection_that_comes_in_the_last_moment_is_told_once() -> None:
-    """When the timeout hits between the connection and the end of the dial, only the connection is told."""
+    """
+    When the timeout hits between the connection and the end of the dial, only the connection is told; and then that it
+    is gone, for the loop closes it and says so to nobody.
+    """
 
     async def late(factory: Callable[[], ServerConnection], *args: object) -> None:
         protocol = factory()
@@ -233,8 +239,49 @@ def test_connection_that_comes_in_the_last_moment_is_told_once() -> None:
         await asyncio.get_running_loop().create_future()
 
     waiter = with_create_connection(late)
-    assert len(waiter.connections) == 1
+    (connection,) = waiter.connections
     assert waiter.failures == []
+    assert isinstance(connection, ServerConnection)
+    assert connection.state == State.CLOSED
+    assert connection.endpoint.connections == 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_loop_that_was_held_for_longer_than_a_dial_may_take_has_its_connection(turns: int) -> None:
+    """Whichever step it was held at: the server has answered in time, and who waited gets a connection that lives."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        server = socket.create_server(("127.0.0.1", 0))
+        endpoint = endpoint_of(f"127.0.0.1:{server.getsockname()[1]}", 0.1)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.send(b"x")
+
+        def hold() -> None:
+            loop.remove_reader(ours)
+            time.sleep(0.3)
+
+        waiter = Waiter()
+        dialer = Dialer(loop, Timers(loop), Outbox(loop))
+        pool.wait(endpoint, waiter, dialer.dial)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        loop.add_reader(ours, hold)
+        await waiter.told.wait()
+        await asyncio.gather(*dialer._tasks)
+        (connection,) = waiter.connections
+        assert isinstance(connection, ServerConnection)
+        assert connection.state == State.IDLE
+        assert connection.transport is not None
+        assert not connection.transport.is_closing()
+        connection.abort()
+        for sock in (server, ours, theirs):
+            sock.close()
+        for _ in range(3):  # until the loop has closed what was aborted
+            await asyncio.sleep(0)
+
+    uvloop.run(run())
 
 
 def test_stopped_dialer_leaves_no_task() -> None:
