@@ -17,15 +17,13 @@ from sidecar.net.descriptors import Descriptors, are_gone, is_local
 from sidecar.net.flow import Outbox
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
-from sidecar.net.timers import Timers
+from sidecar.net.timers import TICK_S, Timers
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
 log = logging.getLogger("sidecar.proxy")
 
-# What a connection gets that has had no chance to be seen, because this process itself was held.
-_GRACE_S: Final = 0.05
 # Part of the time for connecting that a new answer for a name is waited for where there is an older one.
 _PATIENCE: Final = 0.25
 _RESOLVE_REASONS: Final[dict[str, Reason]] = {
@@ -185,9 +183,9 @@ class Dialer:
             at_due.cancel()
 
     def _on_due(self, limit: asyncio.Timeout, due: float) -> None:
-        """The time is over; but if it was us who were late, what has come meanwhile is seen first."""
+        """The time is over; but if it was us who were late, what has come meanwhile is seen first (`net.timers`)."""
         now = self._loop.time()
-        limit.reschedule(now + _GRACE_S if now - due > _GRACE_S else now)
+        limit.reschedule(now + TICK_S if now - due > TICK_S else now)
 
     async def _connect(self, factory: Callable[[], asyncio.Protocol], endpoint: Endpoint, hosts: Sequence[str]) -> None:
         """Open a connection to one of these addresses of the endpoint."""

@@ -281,11 +281,11 @@ def test_lag_is_what_comes_twice_in_a_row_and_fades_within_a_second_or_so(clock:
 def test_what_falls_due_while_the_loop_is_held_waits_for_a_tick(clock: HeldClock, timers: Timers) -> None:
     """So that what has arrived meanwhile is read first; what was due before is not kept waiting."""
     before, within = Thing(timers), Thing(timers)
-    timers.arm(before, clock.now + TICK_S / 2)
+    timers.arm(before, clock.now + 0.4 * TICK_S)
     timers.arm(within, clock.now + 1.0)
-    clock.advance(TICK_S / 2)
+    clock.advance(1.5 * TICK_S)
     clock.now += 2.0
     clock.advance(0.0)
-    assert within.fired == []
+    assert (len(before.fired), len(within.fired)) == (1, 0)
     clock.advance(TICK_S)
     assert (len(before.fired), len(within.fired)) == (1, 1)
