@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
-    ("errors", "clock", "build", "redact", "terminal"),
+    ("errors", "clock", "build", "redact", "terminal", "files"),
     ("process_log",),
     ("message",),
     ("exchange",),

@@ -154,6 +154,7 @@ class _Explained:
         return {
             "load_balancing": spec.policy,
             "dns": self._secrets.hide(f"{spec.dns[0]}:{spec.dns[1]}") if spec.dns else None,
+            "discover": self._secrets.hide(str(spec.discover)) if spec.discover else None,
             "connect_timeout_s": cluster.connect_timeout_s,
             "idle_timeout_s": cluster.idle_timeout_s,
             "settings": settings,

@@ -27,6 +27,7 @@ from sidecar.routing.split import key_reader
 from sidecar.routing.table import TableBuilder
 from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.discovery.endpoint_set import Source
 from sidecar.upstream.passthrough import Passthrough
 
 if TYPE_CHECKING:
@@ -244,10 +245,15 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
     if upstream.dns is not None:
         host, _, port = upstream.dns.rpartition(":")
         dns = (host, int(port))
+    discover: Source | None = None
+    if upstream.discover is not None:
+        file = upstream.discover.file
+        discover = Source("file", file) if file is not None else Source("name", upstream.discover.name or "")
     return ClusterSpec(
         name=name,
         endpoints=tuple((endpoint.address, endpoint.weight) for endpoint in upstream.endpoints or ()),
         dns=dns,
+        discover=discover,
         policy=policy,
         hash_key=hash_key,
         connect_timeout_s=upstream.connect_timeout,

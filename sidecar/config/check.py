@@ -164,10 +164,15 @@ def _check_upstream(name: str, upstream: Upstream, config: Config, report: Repor
     if name == "app" and config.inbound is not None and config.inbound.app is not None:
         hint = "rename it, and keep `hosts: [app]`"
         report(at, "the name `app` means the app behind `inbound.app`", hint, at_key=True)
-    if (upstream.endpoints is None) == (upstream.dns is None):
-        found = "neither" if upstream.dns is None else "both"
-        hint = "" if upstream.dns is not None else 'such as `endpoints: ["10.0.0.11:8080"]` or `dns: name:8080`'
-        report(at, f"expected one of `endpoints` and `dns`, found {found}", hint, at_key=True)
+    given = [key for key in ("endpoints", "dns", "discover") if getattr(upstream, key) is not None]
+    if len(given) != 1:
+        found = " and ".join(f"`{key}`" for key in given) or "none"
+        hint = "" if given else 'such as `endpoints: ["10.0.0.11:8080"]` or `dns: name:8080`'
+        report(at, f"expected one of `endpoints`, `dns` and `discover`, found {found}", hint, at_key=True)
+    discover = upstream.discover
+    if discover is not None and (discover.name is None) == (discover.file is None):
+        found = "neither" if discover.name is None else "both"
+        report((*at, "discover"), f"expected one of `name` and `file`, found {found}", at_key=True)
     if isinstance(upstream.load_balancing, Hash):
         check_key_source(upstream.load_balancing.hash, (*at, "load_balancing", "<mapping>", "hash"), report)
     _check_protection(upstream, at, report)

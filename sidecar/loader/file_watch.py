@@ -1,9 +1,8 @@
 """
 Files that are followed: the configuration, and the secrets that it names. *Cold.*
 
-Kubernetes updates a mounted volume by swapping the symbolic link `..data`; editors rewrite a file in place or rename
-another over it. All change what `stat` says of the resolved path, which is all that is asked between changes. Looking
-blocks, and may hang with its mount, so that it is done by aiofiles, on threads.
+What `stat` says is all that is asked between changes (`files`). Looking blocks, and may hang with its mount, so that it
+is done by aiofiles, on threads.
 
 A file that is being written is seen half-written. So a change counts when two looks in a row, `POLL_PERIOD_S` apart,
 find the same content: of all files together, which may belong together.
@@ -14,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -23,18 +21,13 @@ import aiofiles
 from aiofiles.os import wrap
 
 from sidecar.config.source import MAX_FILE_BYTES
+from sidecar.files import Fingerprint, is_settled, look
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 64 * 1024
 """At a time; hashing so much takes some 0.1 ms of the loop."""
-
-_UNTRUSTED_NS: Final = 2_000_000_000
-"""Time stamps of a file system may be as coarse as this; a file written so recently is compared by content."""
-
-Fingerprint = tuple[str, int, int, int, int, int]
-"""What `stat` says that changes when the content does: resolved path, device, inode, size, two times."""
 
 Contents = Mapping[str, str]
 """SHA-256 of files, by path, in hexadecimal; empty where a file could not be read."""
@@ -94,7 +87,7 @@ class FileWatch:
             self._trusted.pop(path, None)
             return None
         # A write within the granularity of time stamps after this look would not be seen by the next: read it again.
-        if after == before and self._now_ns() - max(after[4:]) > _UNTRUSTED_NS:
+        if after == before and is_settled(after, self._now_ns()):
             self._trusted[path] = after, digest_hex
         else:
             self._trusted.pop(path, None)
@@ -106,14 +99,7 @@ class FileWatch:
             logger.warning(event("config_not_followed", file=path, reason="it is no regular file"))
 
 
-def _look_now(path: str) -> tuple[Fingerprint, bool]:
-    resolved = os.path.realpath(path)
-    found = os.stat(resolved)
-    seen = (resolved, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return seen, stat.S_ISREG(found.st_mode)
-
-
-_look = wrap(_look_now)
+_look = wrap(look)
 
 
 async def _digest(path: str) -> str:

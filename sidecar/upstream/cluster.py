@@ -178,21 +178,30 @@ class Cluster(ClusterState):
 
     # --- changes ---------------------------------------------------------------------------------------------
 
-    def apply(self, spec: ClusterSpec, addresses: Mapping[Address, float], now: float | None = None) -> Change:
+    def apply(
+        self,
+        spec: ClusterSpec,
+        addresses: Mapping[Address, float],
+        now: float | None = None,
+        zones: Mapping[Address, str] | None = None,
+    ) -> Change:
         """
         Change settings and addresses at once; see `set_addresses`.
 
         Args:
             spec: New settings, of the same name.
-            addresses: Weight by address, in order; from the spec or from DNS.
+            addresses: Weight by address, in order; from the spec, from DNS, or discovered.
             now: Seconds of loop time; None for when it was last told.
+            zones: Of these addresses; default: what the spec says.
         """
         self._adopt(spec)
-        change = self._replace_endpoints(addresses, now)
+        change = self._replace_endpoints(addresses, now, zones)
         self.rebalance(now)
         return change
 
-    def set_addresses(self, addresses: Mapping[Address, float], now: float | None = None) -> Change:
+    def set_addresses(
+        self, addresses: Mapping[Address, float], now: float | None = None, zones: Mapping[Address, str] | None = None
+    ) -> Change:
         """
         Make these the endpoints. An address that stays keeps its endpoint, connections and counts; one that leaves has
         its idle connections closed, and what is in flight there ends in its own time.
@@ -200,12 +209,15 @@ class Cluster(ClusterState):
         Args:
             addresses: Weight by address, in order.
             now: Seconds of loop time; None for when it was last told.
+            zones: Of these addresses; default: what the spec says.
         """
-        if [(str(address), weight) for address, weight in addresses.items()] == [
-            (endpoint.label, endpoint.weight) for endpoint in self.endpoints
+        if zones is None:
+            zones = self._zones()
+        if [(str(address), weight, zones.get(address, "")) for address, weight in addresses.items()] == [
+            (endpoint.label, endpoint.weight, endpoint.zone) for endpoint in self.endpoints
         ]:
             return Change((), ())  # The turn of round robin goes on undisturbed.
-        change = self._replace_endpoints(addresses, now)
+        change = self._replace_endpoints(addresses, now, zones)
         self.rebalance(now)
         return change
 
@@ -342,9 +354,15 @@ class Cluster(ClusterState):
         else:
             self.budget.configure(spec.retry_budget)
 
-    def _replace_endpoints(self, addresses: Mapping[Address, float], now: float | None) -> Change:
+    def _zones(self) -> dict[Address, str]:
+        return {parse_address(text): zone for text, zone in self.spec.zones}
+
+    def _replace_endpoints(
+        self, addresses: Mapping[Address, float], now: float | None, zones: Mapping[Address, str] | None
+    ) -> Change:
         before = {endpoint.label: endpoint for endpoint in self.endpoints}
-        zones = {str(parse_address(text)): zone for text, zone in self.spec.zones}
+        if zones is None:
+            zones = self._zones()
         is_first = not before
         after: list[Endpoint] = []
         added: list[str] = []
@@ -356,7 +374,7 @@ class Cluster(ClusterState):
                     endpoint.joined_at = now
                 added.append(endpoint.label)
             endpoint.weight = weight
-            endpoint.zone = zones.get(endpoint.label, "")
+            endpoint.zone = zones.get(address, "")
             after.append(endpoint)
         self.endpoints = tuple(after)
         if any(endpoint.objections & Objection.CONTESTED for endpoint in after):

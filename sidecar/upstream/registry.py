@@ -1,9 +1,10 @@
 """
-All clusters of the process, through reloads and DNS answers. *Cold: on the event loop, never on a request's way.*
+All clusters of the process, through reloads, DNS answers and discovered endpoints. *Cold: on the event loop, never on
+a request's way.*
 
-A reload comes in two steps. `prepare` does what takes time and may be given up, the first lookups of new names; it
-changes nothing that is live. `commit` changes everything at once, without awaiting, so that no request sees half of a
-reload:
+A reload comes in two steps. `prepare` does what takes time and may be given up, the first answers for new names and
+sources; it changes nothing that is live. `commit` changes everything at once, without awaiting, so that no request sees
+half of a reload:
 
     preparation = await registry.prepare(specs, timeout_s)
     plan = compile_plan(config, preparation.clusters)      # may fail: then preparation.abandon()
@@ -29,6 +30,8 @@ from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
 from sidecar.upstream.balance.algorithms import Random
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
+from sidecar.upstream.discovery.discovery import Discovery
+from sidecar.upstream.discovery.endpoint_set import NO_ENDPOINTS, EndpointSet, Source
 from sidecar.upstream.health.checks import Checks, HttpProbe
 from sidecar.upstream.named import NamedEndpoints
 
@@ -76,6 +79,43 @@ class _Refresh:
         logger.log(level, message, self.cluster.name, self.dns[0], len(self.hosts), error)
 
 
+class _Following:
+    """Keeps one cluster in step with what is discovered for it."""
+
+    __slots__ = ("_is_failing", "_on_change", "cluster", "endpoints", "source")
+
+    def __init__(self, cluster: Cluster, source: Source, on_change: Callable[[Cluster, Change], None]) -> None:
+        self._on_change = on_change
+        self._is_failing = False
+        self.cluster = cluster
+        self.source = source
+        self.endpoints = NO_ENDPOINTS
+
+    def on_endpoints(self, found: EndpointSet) -> None:
+        """Take them over."""
+        self.note(found)
+        now = asyncio.get_running_loop().time()
+        self._on_change(self.cluster, self.cluster.set_addresses(found.weights, now, found.zones))
+
+    def note(self, found: EndpointSet) -> None:
+        """They are what is known from now on."""
+        stats = self.cluster.stats
+        stats.discovery_updates += 1
+        stats.discovery_last_success = clock.wall_ns(clock.monotonic_ns()) // 1_000_000_000
+        self.endpoints = found
+        if self._is_failing:
+            self._is_failing = False
+            logger.info("discovery_recovered upstream=%s source=%r", self.cluster.name, str(self.source))
+
+    def on_failure(self, error: str) -> None:
+        """Keep what was said last."""
+        self.cluster.stats.discovery_failures += 1
+        level = logging.DEBUG if self._is_failing else logging.WARNING  # Once per outage.
+        self._is_failing = True
+        message = "discovery_failed upstream=%s source=%r kept=%d error=%r"
+        logger.log(level, message, self.cluster.name, str(self.source), len(self.endpoints), error)
+
+
 class Preparation:
     """
     A reload that is ready; ends with `commit` or `abandon`, neither of which awaits.
@@ -85,7 +125,7 @@ class Preparation:
             of settings (`server_address`) from the specs.
     """
 
-    __slots__ = ("_answers", "_changed", "_generation", "_is_over", "_must_tick", "_registry", "clusters")
+    __slots__ = ("_answers", "_changed", "_found", "_generation", "_is_over", "_must_tick", "_registry", "clusters")
 
     def __init__(
         self,
@@ -94,6 +134,7 @@ class Preparation:
         changed: Sequence[ClusterSpec],
         clusters: dict[str, Cluster],
         answers: dict[str, tuple[str, ...] | str],
+        found: dict[str, EndpointSet | None],
         must_tick: bool,
     ) -> None:
         self.clusters = clusters
@@ -101,6 +142,7 @@ class Preparation:
         self._generation = generation
         self._changed = changed
         self._answers = answers
+        self._found = found
         self._must_tick = must_tick
         self._is_over = False
 
@@ -114,7 +156,9 @@ class Preparation:
         """
         if self._is_over:
             raise RuntimeError("expected a preparation that is open, found one that is over")
-        self._registry._commit(self._generation, self._changed, self.clusters, self._answers, self._must_tick)
+        self._registry._commit(
+            self._generation, self._changed, self.clusters, self._answers, self._found, self._must_tick
+        )
         self._is_over = True
         return self.clusters
 
@@ -133,6 +177,7 @@ class Registry:
         checks: Health checks; the registry stops them.
 
     Attributes:
+        discovery: For endpoints that come while the sidecar runs; the registry closes it.
         names: For endpoints that are names, whoever connects to them; the registry closes it.
     """
 
@@ -140,11 +185,13 @@ class Registry:
         self, resolver: Resolver | None = None, random: Random = system_random, checks: Checks | None = None
     ) -> None:
         self.names = Names(chance=random) if resolver is None else Names(resolver, resolver, random)
+        self.discovery = Discovery()
         self._named = NamedEndpoints(self.names)
         self._resolver = resolver if resolver is not None else Resolver()
         self._random = random
         self._clusters: dict[str, Cluster] = {}
         self._refreshes: dict[str, _Refresh] = {}
+        self._followings: dict[str, _Following] = {}
         self._checks = checks if checks is not None else Checks(random, HttpProbe(self.names))
         self._ticking: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -160,12 +207,13 @@ class Registry:
         """
         Get ready for these clusters to be all there are.
 
-        A name in DNS that the cluster did not have before is looked up, all names at once. One without an answer within
-        the time is no failure: its cluster begins without endpoints and asks again every second.
+        A name in DNS that the cluster did not have before is looked up, all names at once, and what it is to discover
+        is waited for. One without an answer within the time is no failure: its cluster begins without endpoints, and
+        gets them when they come.
 
         Args:
             specs: All clusters, each name once.
-            timeout_s: Seconds that the lookups may take together.
+            timeout_s: Seconds that this may take, all together.
 
         Raises:
             ValueError: A name comes twice.
@@ -186,10 +234,15 @@ class Registry:
             if len(clusters) % _AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
         asked = [spec for spec in by_name.values() if self._must_look_up(spec)]
-        found = await asyncio.gather(*(self._first_answer(spec, timeout_s) for spec in asked))
-        answers = {spec.name: answer for spec, answer in zip(asked, found, strict=True)}
+        sought = {spec.name: spec.discover for spec in by_name.values() if spec.discover and self._must_discover(spec)}
+        replies, sets = await asyncio.gather(
+            asyncio.gather(*(self._first_answer(spec, timeout_s) for spec in asked)),
+            asyncio.gather(*(self.discovery.first(source, timeout_s) for source in sought.values())),
+        )
+        answers = {spec.name: answer for spec, answer in zip(asked, replies, strict=True)}
+        found = dict(zip(sought, sets, strict=True))
         must_tick = any(spec.needs_ticks for spec in by_name.values())
-        return Preparation(self, generation, changed, clusters, answers, must_tick)
+        return Preparation(self, generation, changed, clusters, answers, found, must_tick)
 
     async def stop(self) -> None:
         """
@@ -201,6 +254,8 @@ class Registry:
         for refresh in self._refreshes.values():
             self._end(refresh.task)
         self._refreshes.clear()
+        self._followings.clear()
+        self.discovery.close()
         for cluster in self._clusters.values():
             cluster.close_idle("shutdown")
         await self._checks.stop()
@@ -208,12 +263,17 @@ class Registry:
         self._resolver.close()
         self.names.close()
         await self.names.wait_closed()
+        await self.discovery.wait_closed()
 
     def _must_look_up(self, spec: ClusterSpec) -> bool:
         if spec.dns is None:
             return False
         refresh = self._refreshes.get(spec.name)
         return refresh is None or refresh.dns[0] != spec.dns[0]
+
+    def _must_discover(self, spec: ClusterSpec) -> bool:
+        following = self._followings.get(spec.name)
+        return following is None or following.source != spec.discover
 
     async def _first_answer(self, spec: ClusterSpec, timeout_s: float) -> tuple[str, ...] | str:
         """Addresses, or why there are none."""
@@ -232,6 +292,7 @@ class Registry:
         changed: Sequence[ClusterSpec],
         clusters: dict[str, Cluster],
         answers: dict[str, tuple[str, ...] | str],
+        found: dict[str, EndpointSet | None],
         must_tick: bool,
     ) -> None:
         if self._has_stopped:
@@ -248,7 +309,12 @@ class Registry:
             cluster = clusters[spec.name]
             if spec.name not in before:
                 logger.info("upstream_added upstream=%s endpoints=%d", spec.name, len(cluster.endpoints))
-            self._apply(cluster, spec, answers.get(spec.name))
+            if spec.discover is not None:
+                self._end_refresh(spec.name)
+                self._apply_discovered(cluster, spec, spec.discover, found.get(spec.name))
+            else:
+                self._end_following(spec.name)
+                self._apply(cluster, spec, answers.get(spec.name))
         self._let_tick(must_tick)
 
     def _apply(self, cluster: Cluster, spec: ClusterSpec, answer: tuple[str, ...] | str | None) -> None:
@@ -256,8 +322,7 @@ class Registry:
         now = asyncio.get_running_loop().time()
         refresh = self._refreshes.get(spec.name)
         if spec.dns is None:
-            if refresh is not None:
-                self._end(self._refreshes.pop(spec.name).task)
+            self._end_refresh(spec.name)
             self._on_change(cluster, cluster.apply(spec, spec.static_addresses(), now))
             return
         if answer is None and refresh is not None:
@@ -280,10 +345,34 @@ class Registry:
             name=f"dns {spec.name}",
         )
 
-    def _retire(self, cluster: Cluster) -> None:
-        refresh = self._refreshes.pop(cluster.name, None)
+    def _apply_discovered(self, cluster: Cluster, spec: ClusterSpec, source: Source, found: EndpointSet | None) -> None:
+        """The same where the endpoints are discovered; `found` is None if nothing came yet, or nobody asked."""
+        now = asyncio.get_running_loop().time()
+        following = self._followings.get(spec.name)
+        if following is None or following.source != source:
+            self._end_following(spec.name)
+            following = self._followings[spec.name] = _Following(cluster, source, self._on_change)
+            self.discovery.follow(source, following)
+            if found is not None:
+                following.note(found)
+            else:
+                logger.warning("discovery_waits upstream=%s source=%r", spec.name, str(source))
+        known = following.endpoints
+        self._on_change(cluster, cluster.apply(spec, known.weights, now, known.zones))
+
+    def _end_following(self, name: str) -> None:
+        following = self._followings.pop(name, None)
+        if following is not None:
+            self.discovery.drop(following.source, following)
+
+    def _end_refresh(self, name: str) -> None:
+        refresh = self._refreshes.pop(name, None)
         if refresh is not None:
             self._end(refresh.task)
+
+    def _retire(self, cluster: Cluster) -> None:
+        self._end_refresh(cluster.name)
+        self._end_following(cluster.name)
         self._checks.update(cluster, None, ())
         self._named.update(cluster, is_gone=True)
         cluster.retire("upstream_removed")

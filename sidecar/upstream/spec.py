@@ -7,6 +7,7 @@ from math import isfinite
 
 from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
 from sidecar.upstream.balance.algorithms import HashKey, Policy
+from sidecar.upstream.discovery.endpoint_set import Source
 from sidecar.upstream.health.checks import HealthSpec
 from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.limits.breaker import BreakerSpec
@@ -23,6 +24,7 @@ class ClusterSpec:
         endpoints: `(address, weight)` pairs, the address as `net.address.parse_address` reads it. Weights are relative
             and not negative; 0 gets no traffic. An address that comes twice counts with the sum of its weights.
         dns: `(name, port)` whose every A and AAAA record is an endpoint, or None; excludes `endpoints`.
+        discover: What tells the endpoints while the sidecar runs, or None; excludes the two before.
         policy: How one is chosen.
         hash_key: What `hash` hashes; None for the other policies.
         connect_timeout_s: Seconds to open a connection, resolving a static endpoint's name included.
@@ -44,6 +46,7 @@ class ClusterSpec:
     name: str
     endpoints: tuple[tuple[str, float], ...] = ()
     dns: tuple[str, int] | None = None
+    discover: Source | None = None
     policy: Policy = "least_request"
     hash_key: HashKey | None = None
     connect_timeout_s: float = 1.0
@@ -65,8 +68,8 @@ class ClusterSpec:
             raise ValueError(f"{self.name}: expected a greatest age of 0 or more seconds, found {self.max_age_s}")
         if not (isfinite(self.slow_start_s) and self.slow_start_s >= 0):
             raise ValueError(f"{self.name}: expected a slow start of 0 or more seconds, found {self.slow_start_s}")
-        if self.dns is not None and self.endpoints:
-            raise ValueError(f"{self.name}: expected endpoints or dns, found both")
+        if bool(self.endpoints) + (self.dns is not None) + (self.discover is not None) > 1:
+            raise ValueError(f"{self.name}: expected one of endpoints, dns and discover, found several")
         if (self.policy == "hash") != (self.hash_key is not None):
             raise ValueError(f"{self.name}: expected a hash key with the policy hash and only there")
         if self.dns is not None and not 0 < self.dns[1] < 65536:
@@ -100,7 +103,7 @@ class ClusterSpec:
         if self.dns is not None:
             return self.dns[0]
         addresses = list(self.static_addresses())
-        if len(addresses) != 1:
+        if self.discover is not None or len(addresses) != 1:
             return self.name
         only = addresses[0]
         return only.path if isinstance(only, UnixAddress) else only.host

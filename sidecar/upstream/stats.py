@@ -17,6 +17,9 @@ COUNTS: Final = (
     "connections_closed_by",
     "connections_opened",
     "connections_reused",
+    "discovery_failures",
+    "discovery_last_success",
+    "discovery_updates",
     "dns_failures",
     "dns_last_success",
     "dns_successes",
@@ -89,6 +92,9 @@ class ClusterStats:
         dns_successes: Lookups that gave at least one address.
         dns_failures: Lookups that failed, timed out or gave none.
         dns_last_success: When the last one succeeded, in seconds since the Unix epoch; 0 for never.
+        discovery_updates: Times that other endpoints were discovered.
+        discovery_failures: Times that the source of discovered endpoints could not be read.
+        discovery_last_success: When other endpoints were last discovered, in seconds since the Unix epoch; 0 for never.
         overflow_connections: Connects that `max_connections` forbade.
         overflow_pending: Requests refused because `max_pending_requests` waited already.
         overflow_requests: Requests refused because `max_requests`, or the adaptive limit, were in flight already.
@@ -133,6 +139,9 @@ class ClusterStats:
         self.dns_successes = 0
         self.dns_failures = 0
         self.dns_last_success = 0
+        self.discovery_updates = 0
+        self.discovery_failures = 0
+        self.discovery_last_success = 0
         self.overflow_connections = 0
         self.overflow_pending = 0
         self.overflow_requests = 0

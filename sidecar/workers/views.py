@@ -249,6 +249,7 @@ class GroupViews:
 
 _PICKED: Mapping[str, Callable[[Any, Any], Any]] = {
     "ejected": max, "unhealthy": max, "panic": max, "dns_last_success": min,
+    "discovery_last_success": min,
 }  # fmt: skip
 """Of an upstream's numbers those that mean nothing added up, as in the metrics' catalogue."""
 _ADDED = ("active", "idle_connections", "connecting")

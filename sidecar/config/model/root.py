@@ -48,7 +48,16 @@ from sidecar.config.values.addresses import (
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
 from sidecar.config.values.unsupported import Unsupported, UnsupportedWords
-from sidecar.config.values.words import CookieName, FreeName, HeaderName, HeaderValue, Method, UpgradeName, UpstreamName
+from sidecar.config.values.words import (
+    CookieName,
+    FilePath,
+    FreeName,
+    HeaderName,
+    HeaderValue,
+    Method,
+    UpgradeName,
+    UpstreamName,
+)
 
 __all__ = [
     "AccessLog",
@@ -56,6 +65,7 @@ __all__ = [
     "CircuitBreaker",
     "Config",
     "Destination",
+    "Discover",
     "Drain",
     "EndpointSpec",
     "Expectation",
@@ -173,6 +183,17 @@ class EndpointSpec(Model):
     )
 
 
+class Discover(Model):
+    """What tells endpoints while the sidecar runs: exactly one of the two."""
+
+    is_one_value: ClassVar[bool] = True
+
+    name: UpstreamName | None = setting(None, "What the control plane knows them by.")
+    file: FilePath | None = setting(
+        None, "A file that is followed, in the form of Prometheus's `file_sd`, as JSON: `[{targets, labels}]`."
+    )
+
+
 class Hash(Model):
     """Consistent hashing: requests with the same key go to the same endpoint."""
 
@@ -215,7 +236,7 @@ _LoadBalancing = Annotated[
 
 
 class Upstream(Model):
-    """Servers that are interchangeable: exactly one of `endpoints` and `dns`."""
+    """Servers that are interchangeable: exactly one of `endpoints`, `dns` and `discover`."""
 
     not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
 
@@ -226,6 +247,9 @@ class Upstream(Model):
         list[Annotated[EndpointSpec, Short("address", "an address, or a mapping `{address, weight}`")]] | None
     ) = setting(None, "Addresses; an empty list answers 503.")
     dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
+    discover: Annotated[Discover, Short("name", "a name, or a mapping `{file: PATH}`")] | None = setting(
+        None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
+    )
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
     idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")

@@ -130,6 +130,13 @@ def parse_header_value(written: object) -> str:
     return str(written)
 
 
+def parse_file_path(written: object) -> str:
+    """Read the path of a file."""
+    if not isinstance(written, str) or not written or "\0" in written or len(written) > 4096:
+        raise expected("the path of a file")
+    return str(written)
+
+
 def parse_cookie_name(written: object) -> str:
     """Read a cookie's name; in the case in which it is sent."""
     if not isinstance(written, str) or _COOKIE_NAME.fullmatch(written) is None:
@@ -216,6 +223,7 @@ UpgradeName = Annotated[str, Reads(parse_upgrade, {"type": "string"})]
 CookieName = Annotated[str, Reads(parse_cookie_name, {"type": "string"})]
 ParameterName = Annotated[str, Reads(parse_parameter_name, {"type": "string"})]
 Regex = Annotated[str, Reads(parse_regex, {"type": "string", "minLength": 1})]
+FilePath = Annotated[str, Reads(parse_file_path, {"type": "string", "minLength": 1})]
 Path = Annotated[str, path()]
 PathAndQuery = Annotated[str, path(may_have_query=True)]
 UrlScheme = Annotated[str, Reads(parse_url_scheme, {"enum": ["http", "https"]})]

@@ -181,6 +181,14 @@ DNS_TIME = Metric(
     "sidecar_upstream_dns_last_success_timestamp_seconds", "gauge", "s", ("upstream",),
     "When an upstream's name last gave addresses, in seconds since the Unix epoch; 0 for never", merge="min",
 )  # fmt: skip
+DISCOVERIES = Metric(
+    "sidecar_upstream_discoveries_total", "counter", "", ("upstream", "result"),
+    "Times that the source of an upstream's endpoints said something new, or could not be read",
+)  # fmt: skip
+DISCOVERY_TIME = Metric(
+    "sidecar_upstream_discovery_last_success_timestamp_seconds", "gauge", "s", ("upstream",),
+    "When an upstream's endpoints were last discovered anew, in seconds since the Unix epoch; 0 for never", merge="min",
+)  # fmt: skip
 RETRIES = Metric(
     "sidecar_upstream_retries_total", "counter", "", ("upstream", "reason"),
     "Attempts that another one followed, by what was wrong with them",

@@ -115,6 +115,8 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     (catalogue.MIRROR_SKIPPED, _by_prefix("mirror_skipped_")),
     (catalogue.DNS_LOOKUPS, _by_label(success="dns_successes", failure="dns_failures")),
     (catalogue.DNS_TIME, _one("dns_last_success")),
+    (catalogue.DISCOVERIES, _by_label(success="discovery_updates", failure="discovery_failures")),
+    (catalogue.DISCOVERY_TIME, _one("discovery_last_success")),
 )
 """Every metric that is read from upstreams, and how."""
 

@@ -228,9 +228,19 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
         ("service: s\noutbound: {}\ntelemetry: {metrics: {compat: consul}}", "f:3:31: telemetry.metrics.compat: "
          'expected `envoy`, `istio`, `linkerd` or `appmesh`, found "consul"'),
         # --- upstreams
-        (upstream(""), "f:3:13: upstreams.a: expected one of `endpoints` and `dns`, found neither; "
+        (upstream(""), "f:3:13: upstreams.a: expected one of `endpoints`, `dns` and `discover`, found none; "
          'such as `endpoints: ["10.0.0.11:8080"]` or `dns: name:8080`'),
-        (upstream('dns: "h:1", endpoints: []'), "f:3:13: upstreams.a: expected one of `endpoints` and `dns`, found both"),
+        (upstream('dns: "h:1", endpoints: []'), "f:3:13: upstreams.a: expected one of `endpoints`, `dns` and "
+         "`discover`, found `endpoints` and `dns`"),
+        (upstream('dns: "h:1", discover: a'), "f:3:13: upstreams.a: expected one of `endpoints`, `dns` and "
+         "`discover`, found `dns` and `discover`"),
+        (upstream("discover: {}"), "f:3:17: upstreams.a.discover: expected one of `name` and `file`, found neither"),
+        (upstream("discover: {name: a, file: b}"), "f:3:17: upstreams.a.discover: expected one of `name` and `file`, "
+         "found both"),
+        (upstream("discover: {file: ''}"), "f:3:34: upstreams.a.discover.file: expected the path of a file, "
+         'found ""'),
+        (upstream("discover: a b"), "f:3:27: upstreams.a.discover: expected an upstream's name: up to 128 letters, "
+         'digits and `_.-`, found "a b"'),
         (upstream('endpoints: ["h:1", "H:1"]'), "f:3:29: upstreams.a.endpoints[0]: `h:1` comes 2 times; "
          "use `weight` to give it more"),
         (upstream('endpoints: [{address: "h:1", weight: 0}]'), "f:3:28: upstreams.a.endpoints: the weights sum to 0; "

@@ -16,7 +16,7 @@ from tests.unit.upstream.fakes import HEAD, FakeConnection, cluster_of
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"endpoints": (("a:80", 1),), "dns": ("a", 80)}, "found both"),
+        ({"endpoints": (("a:80", 1),), "dns": ("a", 80)}, "found several"),
         ({"endpoints": (("a:0", 1),)}, "port from 1 to 65535"),
         ({"endpoints": (("a:80", -1),)}, "weight of 0 or more"),
         ({"endpoints": (("a:80", float("nan")),)}, "weight of 0 or more"),

@@ -1,0 +1,80 @@
+"""Endpoints from a file that is followed: they come, go and change their weight while requests pass."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.origin import Origin
+from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.wait import eventually
+
+
+def config(path: Path, more: str = "") -> str:
+    """One upstream whose endpoints are in a file."""
+    return f"""
+        service: x
+        zone: a
+        {more}
+        outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+        upstreams: {{web: {{discover: {{file: "{path}"}}, load_balancing: round_robin}}}}
+    """
+
+
+def write(path: Path, *groups: object) -> None:
+    """Put another file in its place."""
+    aside = path.with_suffix(".new")
+    aside.write_text(json.dumps(groups))
+    os.replace(aside, path)
+
+
+def endpoints(sidecar: SidecarProcess) -> dict[str, float]:
+    """Weights by address, as `/upstreams` tells them."""
+    said = sidecar.admin("/upstreams").json()["web"]
+    return {endpoint["address"]: endpoint["weight"] for endpoint in said["endpoints"]}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_endpoints_come_and_go_without_a_reload(tmp_path: Path, workers: int) -> None:
+    """With their weights; a bad file changes nothing and is told; an empty one is meant."""
+    path = tmp_path / "endpoints.json"
+    with Origin("one") as one, Origin("two") as two:
+        first, second = f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"
+        write(path, {"targets": [first]})
+        with running_sidecar(tmp_path, config(path, f"workers: {workers}" if workers > 1 else "")) as sidecar:
+
+            def served() -> Counter[str]:
+                return Counter(sidecar.outbound("/", host="web").text for _ in range(40))
+
+            assert served() == {"one": 40}
+            write(path, {"targets": [first]}, {"targets": [second], "labels": {"weight": "3", "zone": "a"}})
+            eventually(lambda: endpoints(sidecar) == {first: 1, second: 3}, "the second endpoint, in every worker")
+            eventually(lambda: served()["two"] > 0, "a request there")
+            path.write_text('[{"targets": ["nonsense"]}]')
+            eventually(lambda: "discovery_failed" in sidecar.stderr(), "the mistake to be told")
+            assert "[0].targets[0]" in sidecar.stderr()
+            assert sum(served().values()) == 40
+            assert endpoints(sidecar) == {first: 1, second: 3}
+            assert sidecar.metric("sidecar_upstream_discoveries_total", result="failure") >= 1
+            write(path)
+            eventually(lambda: endpoints(sidecar) == {}, "no endpoint")
+            eventually(lambda: sidecar.outbound("/", host="web").status == 503, "no endpoint in any worker")
+            write(path, {"targets": [second]})
+            eventually(lambda: endpoints(sidecar) == {second: 1}, "another endpoint")
+            eventually(lambda: served() == {"two": 40}, "all requests there")
+            assert sidecar.stderr().count("config_loaded") == 1
+            assert sidecar.metric("sidecar_upstream_discoveries_total", result="success") >= 4
+
+
+def test_a_file_that_is_not_there_yet_delays_the_start_for_two_seconds_at_most(tmp_path: Path) -> None:
+    """The upstream answers 503 until it comes."""
+    path = tmp_path / "endpoints.json"
+    with Origin("late") as late, running_sidecar(tmp_path, config(path)) as sidecar:
+        assert sidecar.outbound("/", host="web").status == 503
+        assert "discovery_waits upstream=web" in sidecar.stderr()
+        write(path, {"targets": [f"127.0.0.1:{late.port}"]})
+        eventually(lambda: sidecar.outbound("/", host="web").text == "late", "the file to be read")

@@ -1,0 +1,1 @@
+"""Endpoints that come while the sidecar runs."""
