@@ -24,6 +24,7 @@ RANKS = (
     ("routing", "upstream", "security", "filters", "telemetry"),
     ("proxy", "admin"),
     ("compile",),
+    ("link",),
     ("loader",),
     ("runtime",),
     ("workers",),

@@ -1,0 +1,256 @@
+"""
+What a sidecar says to a control plane: how it is, what it runs or refused, and what it counted since. *Pure.*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+from sidecar.link.fields import Fields, decode, encode, refusal
+from sidecar.link.messages import MAX_UPSTREAMS
+
+REPORT_PERIOD_S: Final = 10.0
+MAX_REPORT_BYTES: Final = 4 * 1024 * 1024
+MAX_PORTS: Final = 64
+MAX_PROBLEMS: Final = 100
+MAX_EDGES: Final = 10_000
+_MAX_KINDS: Final = 200
+"""Of reasons and of statuses of one edge."""
+
+LATENCY_BOUNDS_S: Final = (
+    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0,
+    1.5, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds of an edge's latencies; one more count follows, for what was longer."""
+
+Health = Literal["starting", "healthy", "unhealthy"]
+Source = Literal["", "pushed", "last_good", "bootstrap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """
+    Where others reach a port of the app, by its sidecar.
+
+    Attributes:
+        address: `host:port` or `[v6]:port`.
+        protocol: As `inbound.listen` says: `http`.
+    """
+
+    address: str
+    protocol: str = "http"
+    is_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """
+    The file that is in force.
+
+    Attributes:
+        hash: Of the pushed one; empty for none.
+        revision: That it came with.
+        since_s: Since the Unix epoch.
+        source: Where it was had from; empty while nothing is in force.
+    """
+
+    hash: str = ""
+    revision: int = 0
+    since_s: float = 0.0
+    source: Source = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedProblem:
+    """One problem of a file that was refused; `line` and `column` from 1, 0 where there is no place."""
+
+    line: int
+    column: int
+    path: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """
+    The last pushed file, if it was refused.
+
+    Attributes:
+        has_crashed: It was no problem of the file: with it the process ended again and again.
+    """
+
+    hash: str
+    revision: int
+    problems: tuple[RefusedProblem, ...] = ()
+    has_crashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """
+    What was counted on one way of requests since the last report that arrived.
+
+    Attributes:
+        direction: `inbound` or `outbound`.
+        upstream: Name of the upstream; empty where none was chosen.
+        route: Name of the route.
+        requests: That are over.
+        failures: Of these, by reason (docs/errors.md).
+        statuses: By class: `2xx`.
+        latency: By `LATENCY_BOUNDS_S`.
+        caller: Who called, as far as it is known; empty.
+    """
+
+    direction: str
+    upstream: str
+    route: str
+    requests: int
+    failures: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    latency: tuple[int, ...] = ()
+    request_bytes: int = 0
+    response_bytes: int = 0
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    Attributes:
+        address: By which others reach this instance; empty as long as it is not known.
+        health: Of the app.
+        is_goodbye: It leaves: nobody is to send requests any more.
+        endpoints: Versions in force, by the name in `discover`.
+        seq: Of the reports of this process; what comes a second time is not added again.
+    """
+
+    service: str
+    instance: str
+    seq: int
+    version: str = ""
+    zone: str = ""
+    release: str = ""
+    language: int = 1
+    address: str = ""
+    weight: float = 1.0
+    ports: Mapping[str, Port] = field(default_factory=dict)
+    health: Health = "starting"
+    is_goodbye: bool = False
+    running: Running = Running()
+    refused: Refused | None = None
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    edges: tuple[Edge, ...] = ()
+
+
+def write_report(report: Report) -> bytes:
+    """As JSON."""
+    refused = report.refused
+    shown: dict[str, Any] = {
+        "service": report.service, "instance": report.instance, "seq": report.seq, "version": report.version,
+        "zone": report.zone, "release": report.release, "language": report.language, "address": report.address,
+        "weight": report.weight,
+        "ports": {
+            name: {"address": port.address, "protocol": port.protocol, "tls": port.is_tls}
+            for name, port in report.ports.items()
+        },
+        "health": report.health, "goodbye": report.is_goodbye,
+        "config": {
+            "hash": report.running.hash, "revision": report.running.revision, "since": report.running.since_s,
+            "source": report.running.source,
+        },
+        "refused": None if refused is None else {
+            "hash": refused.hash, "revision": refused.revision, "crashed": refused.has_crashed,
+            "problems": [
+                {"line": one.line, "column": one.column, "path": one.path, "message": one.message, "hint": one.hint}
+                for one in refused.problems[:MAX_PROBLEMS]
+            ],
+        },
+        "endpoints": dict(report.endpoints),
+        "edges": [
+            {
+                "direction": edge.direction, "upstream": edge.upstream, "route": edge.route,
+                "requests": edge.requests, "failures": dict(edge.failures), "statuses": dict(edge.statuses),
+                "latency": list(edge.latency), "request_bytes": edge.request_bytes,
+                "response_bytes": edge.response_bytes, "from": edge.caller,
+            }
+            for edge in report.edges[:MAX_EDGES]
+        ],
+    }  # fmt: skip
+    return encode(shown)
+
+
+def read_report(raw: bytes) -> Report:
+    """
+    Understand a report.
+
+    Raises:
+        MessageError: With the place that is wrong.
+    """
+    fields = decode(raw)
+    health = fields.text("health", "starting")
+    if health not in get_args(Health):
+        raise refusal("health", " or ".join(get_args(Health)), health)
+    config = fields.part("config")
+    refused = fields.part("refused")
+    return Report(
+        service=fields.text("service"),
+        instance=fields.text("instance"),
+        seq=fields.integer("seq", 0),
+        version=fields.text("version", ""),
+        zone=fields.text("zone", ""),
+        release=fields.text("release", ""),
+        language=fields.integer("language", 1),
+        address=fields.text("address", ""),
+        weight=fields.number("weight", 1.0),
+        ports=fields.table("ports", MAX_PORTS, _port),
+        health=health,  # type: ignore[arg-type]
+        is_goodbye=fields.flag("goodbye", False),
+        running=_running(config) if config is not None else Running(),
+        refused=_refused(refused) if refused is not None else None,
+        endpoints=fields.table("endpoints", MAX_UPSTREAMS, Fields.text),
+        edges=tuple(_edge(one) for one in fields.objects("edges", MAX_EDGES)),
+    )
+
+
+def _port(ports: Fields, name: str) -> Port:
+    port = ports.part(name) or Fields({}, name)
+    return Port(port.text("address"), port.text("protocol", "http"), port.flag("tls", False))
+
+
+def _running(fields: Fields) -> Running:
+    source = fields.text("source", "")
+    # A source of a later release is one all the same.
+    known: Source = source if source in get_args(Source) else "pushed"  # type: ignore[assignment]
+    return Running(fields.text("hash", ""), fields.integer("revision", 0), fields.number("since", 0.0), known)
+
+
+def _refused(fields: Fields) -> Refused:
+    problems = tuple(
+        RefusedProblem(
+            one.integer("line", 0), one.integer("column", 0), one.text("path", ""), one.text("message", "", 4096),
+            one.text("hint", "", 4096),
+        )
+        for one in fields.objects("problems", MAX_PROBLEMS)
+    )  # fmt: skip
+    return Refused(fields.text("hash", ""), fields.integer("revision", 0), problems, fields.flag("crashed", False))
+
+
+def _edge(fields: Fields) -> Edge:
+    latency = tuple(fields.integers("latency", len(LATENCY_BOUNDS_S) + 1))
+    if latency and len(latency) != len(LATENCY_BOUNDS_S) + 1:
+        raise refusal("latency", f"{len(LATENCY_BOUNDS_S) + 1} counts", len(latency))
+    return Edge(
+        direction=fields.text("direction", "outbound"),
+        upstream=fields.text("upstream", ""),
+        route=fields.text("route", ""),
+        requests=fields.integer("requests", 0),
+        failures=fields.table("failures", _MAX_KINDS, Fields.integer),
+        statuses=fields.table("statuses", _MAX_KINDS, Fields.integer),
+        latency=latency,
+        request_bytes=fields.integer("request_bytes", 0),
+        response_bytes=fields.integer("response_bytes", 0),
+        caller=fields.text("from", ""),
+    )
