@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sidecar.demo.show import show
+from sidecar.demo.single.show import show
 
 
 @click.command("demo")

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.demo import claims as verdicts
 from sidecar.demo.claims import Claims
 from sidecar.demo.collector import Collector
-from sidecar.demo.configuration import CANARY, EVEN
-from sidecar.demo.ledger import Ledger
-from sidecar.demo.stage import Samples
-from sidecar.demo.traffic import Tally
+from sidecar.demo.single import claims as verdicts
+from sidecar.demo.single.configuration import CANARY, EVEN
+from sidecar.demo.single.ledger import Ledger
+from sidecar.demo.single.stage import Samples
+from sidecar.demo.single.traffic import Tally
 
 
 def judged(judge: Callable[[Claims], None]) -> tuple[int, int]:

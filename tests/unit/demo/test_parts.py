@@ -13,11 +13,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from sidecar.config.load import load_text
 from sidecar.config.problems import ConfigError
-from sidecar.demo import stage
 from sidecar.demo.collector import Collector
-from sidecar.demo.configuration import CANARY, EVEN, Addresses, broken, configuration
 from sidecar.demo.http11 import Client, HTTPError, Request, Response, listen
 from sidecar.demo.processes import choose_ports
+from sidecar.demo.single import stage
+from sidecar.demo.single.configuration import CANARY, EVEN, Addresses, broken, configuration
 from sidecar.runtime.loop import run_in_loop
 
 AT = Addresses(15000, 15001, 15020, 9901, 8080, 8081, 8082, 4318)

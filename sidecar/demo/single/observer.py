@@ -11,8 +11,8 @@ from typing import Any
 
 from sidecar.demo.collector import Trace
 from sidecar.demo.http11 import HTTPError
-from sidecar.demo.stage import Samples, Stage, total
-from sidecar.demo.traffic import percentile
+from sidecar.demo.single.stage import Samples, Stage, total
+from sidecar.demo.single.traffic import percentile
 
 PERIOD_S = 0.25
 """Between two looks at the sidecar; with its own half second, an edit shows within a second."""

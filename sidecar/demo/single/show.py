@@ -9,12 +9,12 @@ import sys
 
 import click
 
-from sidecar.demo.claims import verify
-from sidecar.demo.display.text import introduction, progress, reload_lines, trace_lines
 from sidecar.demo.http11 import HTTPError
-from sidecar.demo.observer import PERIOD_S, Observer
 from sidecar.demo.processes import Child, DemoError
-from sidecar.demo.stage import Stage, cancelled, running
+from sidecar.demo.single.claims import verify
+from sidecar.demo.single.display.text import introduction, progress, reload_lines, trace_lines
+from sidecar.demo.single.observer import PERIOD_S, Observer
+from sidecar.demo.single.stage import Stage, cancelled, running
 from sidecar.runtime.loop import run_in_loop
 from sidecar.terminal import can_draw
 
@@ -128,7 +128,7 @@ async def _end_of(child: Child) -> Child:
 
 async def _display(stage: Stage, observer: Observer) -> None:
     if can_draw(sys.stdout, os.environ):
-        from sidecar.demo.display.screen import Screen
+        from sidecar.demo.single.display.screen import Screen
 
         with Screen(stage) as screen:
             while True:

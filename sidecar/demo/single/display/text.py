@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sidecar.demo.collector import Span, Trace
-from sidecar.demo.observer import Board, Split
-from sidecar.demo.stage import Stage
+from sidecar.demo.single.observer import Board, Split
+from sidecar.demo.single.stage import Stage
 
 
 def commands(stage: Stage) -> list[tuple[str, str]]:

@@ -7,9 +7,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.demo.display.text import commands, cookie_line, latency_line, places, reload_lines, trace_lines
-from sidecar.demo.observer import Board, Split
-from sidecar.demo.stage import Stage
+from sidecar.demo.single.display.text import commands, cookie_line, latency_line, places, reload_lines, trace_lines
+from sidecar.demo.single.observer import Board, Split
+from sidecar.demo.single.stage import Stage
 
 BAR_CELLS = 24
 

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.demo.configuration import BETA_ROUTE
+from sidecar.demo.single.configuration import BETA_ROUTE
 
 WINDOW_LINES = 8192
 """Lines that are kept for latencies."""

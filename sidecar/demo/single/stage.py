@@ -14,11 +14,11 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.demo.collector import Collector
-from sidecar.demo.configuration import CANARY, Addresses, configuration
 from sidecar.demo.http11 import Client, HTTPError, listen
-from sidecar.demo.ledger import Ledger
 from sidecar.demo.processes import Child, DemoError, choose_ports, port_of, start, until_ready
-from sidecar.demo.traffic import Traffic
+from sidecar.demo.single.configuration import CANARY, Addresses, configuration
+from sidecar.demo.single.ledger import Ledger
+from sidecar.demo.single.traffic import Traffic
 
 DEFAULT_PORTS = (15000, 15001, 15020, 9901)
 """Inbound, outbound, metrics, admin: what the product listens on."""

@@ -15,9 +15,9 @@ import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from sidecar.demo.configuration import BETA_COOKIE
 from sidecar.demo.http11 import Client, HTTPError, Response
-from sidecar.demo.ledger import Ledger
+from sidecar.demo.single.configuration import BETA_COOKIE
+from sidecar.demo.single.ledger import Ledger
 
 BETA_SHARE = 0.1
 NEAR_MISS_SHARE = 0.1
