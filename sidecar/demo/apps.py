@@ -1,9 +1,9 @@
 """
-The apps of the demonstration, one process each: `python -m sidecar.demo.apps storefront | recommendations VERSION MS`.
+An app of the demonstration: `python -m sidecar.demo.apps NAME VERSION MS [CALLEE...]`.
 
-They say `listening PORT` on standard output and end with 0 on SIGTERM. `storefront` answers with what
-`http://recommendations/` gave it, asked through `HTTP_PROXY`; it hands on the trace headers, the request id and the
-cookies, which is all that an app does for its traces to be whole. `recommendations` answers who it is.
+It says `listening PORT` on standard output, answers every request in about MS milliseconds with who it is and what
+each `http://CALLEE/`, asked through `HTTP_PROXY`, answered it, and ends with 0 on SIGTERM. It hands on the trace
+headers, the request id and the cookies, which is all that an app does for its traces to be whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from sidecar.demo.http11 import Client, Handler, HTTPError, Request, Response, listen
@@ -22,42 +22,39 @@ from sidecar.runtime.loop import run_in_loop
 
 HANDED_ON = ("traceparent", "tracestate", "x-request-id", "cookie")
 JSON_HEADERS = {"content-type": "application/json"}
+CALL_LIMIT_S = 8.0
 
 
-def storefront(environment: Mapping[str, str]) -> Handler:
-    """The app: every path is a page that needs recommendations."""
-    proxy = urlsplit(environment["HTTP_PROXY"])
-    assert proxy.port is not None
-    client = Client(proxy.port, timeout_s=8.0)
+def app(name: str, version: str, delay_ms: float, callees: Sequence[str], environment: Mapping[str, str]) -> Handler:
+    """What answers; every path is a page that needs all that it calls."""
+    proxy = urlsplit(environment.get("HTTP_PROXY", ""))
+    client = Client(proxy.port, timeout_s=CALL_LIMIT_S) if callees and proxy.port is not None else None
 
-    async def answer(request: Request) -> Response:
-        headers = {name: request.headers[name] for name in HANDED_ON if name in request.headers}
+    async def call(callee: str, headers: Mapping[str, str]) -> tuple[bool, object]:
+        assert client is not None
         try:
-            reply = await client.get("http://recommendations/", {**headers, "host": "recommendations"})
+            reply = await client.get(f"http://{callee}/", {**headers, "host": callee})
         except HTTPError as error:
-            return _json(502, {"app": "storefront", "error": str(error)})
+            return False, {"error": str(error)}
         try:
             answer = json.loads(reply.body)
         except ValueError:
             answer = reply.body.decode("latin-1")
-        # A page without recommendations is not what was asked for; the demonstration wants to see it.
-        return _json(200 if reply.status == 200 else 502, {"app": "storefront", "recommendations": answer})
-
-    return answer
-
-
-def recommendations(version: str, delay_ms: float) -> Handler:
-    """The service; takes about so long, so that latencies of the versions differ."""
+        return reply.status == 200, answer
 
     async def answer(request: Request) -> Response:
-        await asyncio.sleep(delay_ms / 1000 * random.uniform(0.5, 1.5))
-        return _json(200, {"app": "recommendations", "version": version})
+        if delay_ms:
+            await asyncio.sleep(delay_ms / 1000 * random.uniform(0.5, 1.5))
+        headers = {field: request.headers[field] for field in HANDED_ON if field in request.headers}
+        page: dict[str, object] = {"app": name, "version": version}
+        is_whole = True
+        for callee in callees:
+            has_answered, page[callee] = await call(callee, headers)
+            is_whole = is_whole and has_answered
+        # A page without all its parts is not what was asked for; the demonstration wants to see it.
+        return Response(200 if is_whole else 502, json.dumps(page).encode() + b"\n", JSON_HEADERS)
 
     return answer
-
-
-def _json(status: int, value: object) -> Response:
-    return Response(status, json.dumps(value).encode() + b"\n", JSON_HEADERS)
 
 
 async def serve(handler: Handler) -> int:
@@ -74,12 +71,8 @@ async def serve(handler: Handler) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run the app that the arguments name; returns the exit code."""
-    if arguments == ["storefront"]:
-        handler = storefront(os.environ)
-    else:
-        _, version, delay_ms = arguments
-        handler = recommendations(version, float(delay_ms))
-    return run_in_loop(lambda: serve(handler))
+    name, version, delay_ms, *callees = arguments
+    return run_in_loop(lambda: serve(app(name, version, float(delay_ms), callees, os.environ)))
 
 
 if __name__ == "__main__":

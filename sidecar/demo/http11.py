@@ -302,3 +302,14 @@ class Client:
             if connection.is_open:
                 return connection
         return None
+
+
+async def is_ready(port: int) -> bool:
+    """Whether whoever listens on this port of 127.0.0.1 says that it is ready."""
+    client = Client(port, timeout_s=2.0)
+    try:
+        return (await client.get("/ready")).status == 200
+    except HTTPError:
+        return False
+    finally:
+        client.close()

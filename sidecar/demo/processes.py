@@ -152,3 +152,18 @@ def _bound(port: int) -> socket.socket | None:
 
 def _no_port() -> socket.socket:
     raise DemoError("no free port on 127.0.0.1")
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file as editors do: a new one is renamed over it."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, file)
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is over; raises what it raised before."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

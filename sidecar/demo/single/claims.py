@@ -14,11 +14,13 @@ from typing import Any
 
 from sidecar.demo.claims import Claims, Say
 from sidecar.demo.collector import Collector
+from sidecar.demo.processes import cancelled
+from sidecar.demo.samples import Samples, total
 from sidecar.demo.single.configuration import BETA_ROUTE, CANARY, EVEN, VERSION_OF, broken, configuration
 from sidecar.demo.single.ledger import Ledger
 from sidecar.demo.single.observer import overhead_ms
-from sidecar.demo.single.stage import Samples, Stage, cancelled, total
-from sidecar.demo.single.traffic import Tally, percentile
+from sidecar.demo.single.stage import Stage
+from sidecar.demo.traffic import Tally, percentile
 
 EFFECT_S = 1.0
 """What the product promises for an edit."""

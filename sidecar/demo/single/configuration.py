@@ -9,7 +9,6 @@ CANARY = {"recommendations": 95, "recommendations-beta": 5}
 EVEN = {"recommendations": 50, "recommendations-beta": 50}
 BETA_ROUTE = "beta-users"
 CANARY_ROUTE = "canary"
-BETA_COOKIE = "BETA_USER=true"
 VERSION_OF = {"recommendations": "v1", "recommendations-beta": "beta"}
 """What the app behind each upstream says it is."""
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from sidecar.demo.collector import Trace
 from sidecar.demo.http11 import HTTPError
-from sidecar.demo.single.stage import Samples, Stage, total
-from sidecar.demo.single.traffic import percentile
+from sidecar.demo.samples import Samples, total
+from sidecar.demo.single.stage import Stage
+from sidecar.demo.traffic import percentile
 
 PERIOD_S = 0.25
 """Between two looks at the sidecar; with its own half second, an edit shows within a second."""

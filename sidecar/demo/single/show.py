@@ -10,11 +10,11 @@ import sys
 import click
 
 from sidecar.demo.http11 import HTTPError
-from sidecar.demo.processes import Child, DemoError
+from sidecar.demo.processes import Child, DemoError, cancelled
 from sidecar.demo.single.claims import verify
 from sidecar.demo.single.display.text import introduction, progress, reload_lines, trace_lines
 from sidecar.demo.single.observer import PERIOD_S, Observer
-from sidecar.demo.single.stage import Stage, cancelled, running
+from sidecar.demo.single.stage import Stage, running
 from sidecar.runtime.loop import run_in_loop
 from sidecar.terminal import can_draw
 

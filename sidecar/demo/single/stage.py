@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from sidecar.demo.collector import Collector
-from sidecar.demo.http11 import Client, HTTPError, listen
-from sidecar.demo.processes import Child, DemoError, choose_ports, port_of, start, until_ready
+from sidecar.demo.http11 import Client, HTTPError, is_ready, listen
+from sidecar.demo.processes import Child, DemoError, choose_ports, port_of, replace_file, start, until_ready
+from sidecar.demo.samples import Samples, read_samples
 from sidecar.demo.single.configuration import CANARY, Addresses, configuration
 from sidecar.demo.single.ledger import Ledger
-from sidecar.demo.single.traffic import Traffic
+from sidecar.demo.traffic import Traffic
 
 DEFAULT_PORTS = (15000, 15001, 15020, 9901)
 """Inbound, outbound, metrics, admin: what the product listens on."""
 START_TIMEOUT_S = 30.0
 V1_MS, BETA_MS = 2.0, 6.0
 """What the versions take to answer; the beta is slower, and the table shows it."""
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class Stage:
@@ -53,7 +49,7 @@ class Stage:
 
     def write(self, text: str) -> None:
         """Replace the YAML file as editors do: a new file is renamed over it."""
-        _replace(self.file, text)
+        replace_file(self.file, text)
 
     async def admin(self, path: str) -> Any:
         """What the sidecar's admin address answers, as JSON."""
@@ -61,12 +57,7 @@ class Stage:
 
     async def metrics(self) -> Samples:
         """Every sample of the sidecar's metrics."""
-        text = (await self._ask("/metrics")).decode()
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        return read_samples((await self._ask("/metrics")).decode())
 
     async def stop_sidecar(self) -> int:
         """SIGTERM, then the end of its log; returns the exit code."""
@@ -132,29 +123,20 @@ async def _start(directory: Path, collector_port: int, parts: _Parts, wanted: tu
             undo.push_async_callback(started.stop)
             return started
 
+        through = {"HTTP_PROXY": f"http://127.0.0.1:{outbound}"}
         apps = [
-            await child("storefront", [module, "storefront"], {"HTTP_PROXY": f"http://127.0.0.1:{outbound}"}),
+            await child("storefront", [module, "storefront", "v1", "0", "recommendations"], through),
             await child("recommendations", [module, "recommendations", "v1", str(V1_MS)]),
             await child("recommendations-beta", [module, "recommendations", "beta", str(BETA_MS)]),
         ]
         storefront, v1, beta = [await port_of(app, START_TIMEOUT_S) for app in apps]
         at = Addresses(inbound, outbound, metrics, admin, storefront, v1, beta, collector_port)
         file = directory / "sidecar.yaml"
-        _replace(file, configuration(at, CANARY))
+        replace_file(file, configuration(at, CANARY))
         sidecar = await child("sidecar", ["sidecar", "run", "--config", str(file)])
-        await until_ready(sidecar, lambda: _is_ready(metrics), START_TIMEOUT_S)
+        await until_ready(sidecar, lambda: is_ready(metrics), START_TIMEOUT_S)
         undo.pop_all()  # from here on they are the stage's
         return Stage(directory, at, sidecar, apps, parts)
-
-
-async def _is_ready(port: int) -> bool:
-    client = Client(port, timeout_s=2.0)
-    try:
-        return (await client.get("/ready")).status == 200
-    except HTTPError:
-        return False
-    finally:
-        client.close()
 
 
 async def _follow(sidecar: Child, ledger: Ledger) -> None:
@@ -164,23 +146,3 @@ async def _follow(sidecar: Child, ledger: Ledger) -> None:
         *lines, rest = (rest + octets).split(b"\n")
         for line in lines:
             ledger.read(line)
-
-
-def _replace(file: Path, text: str) -> None:
-    new = file.with_suffix(".new")
-    new.write_text(text)
-    os.replace(new, file)
-
-
-def total(samples: Samples, name: str, **labels: str) -> float:
-    """Sum of the samples of this name that have these labels."""
-    wanted = labels.items()
-    return sum(value for (found, have), value in samples.items() if found == name and wanted <= dict(have).items())
-
-
-async def cancelled(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is over; raises what it raised before."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()

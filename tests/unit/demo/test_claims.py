@@ -10,11 +10,11 @@ import pytest
 
 from sidecar.demo.claims import Claims
 from sidecar.demo.collector import Collector
+from sidecar.demo.samples import Samples
 from sidecar.demo.single import claims as verdicts
 from sidecar.demo.single.configuration import CANARY, EVEN
 from sidecar.demo.single.ledger import Ledger
-from sidecar.demo.single.stage import Samples
-from sidecar.demo.single.traffic import Tally
+from sidecar.demo.traffic import Tally
 
 
 def judged(judge: Callable[[Claims], None]) -> tuple[int, int]:

@@ -14,17 +14,39 @@ import time
 import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sidecar.demo.http11 import Client, HTTPError, Response
-from sidecar.demo.single.configuration import BETA_COOKIE
-from sidecar.demo.single.ledger import Ledger
 
+BETA_COOKIE = "BETA_USER=true"
 BETA_SHARE = 0.1
 NEAR_MISS_SHARE = 0.1
 NEAR_MISSES = ("BETA_USER=false", "NOT_BETA_USER=true", 'BETA_USER="true2"', "theme=BETA_USER=true")
 MAX_IN_FLIGHT = 256
 """Further requests are not sent while so many are unanswered."""
 KEPT_LATENCIES = 4096
+
+
+class Book(Protocol):
+    """Who wants to know of each request; `ledger.Ledger` is one."""
+
+    def send(self, request_id: str, has_cookie: bool) -> None:
+        """It is about to be sent."""
+        ...
+
+    def forgive(self, request_id: str) -> None:
+        """It failed and was counted so."""
+        ...
+
+
+class NoBook:
+    """Nobody does."""
+
+    def send(self, request_id: str, has_cookie: bool) -> None:
+        """Nothing is kept."""
+
+    def forgive(self, request_id: str) -> None:
+        """Nothing was kept."""
 
 
 @dataclass(slots=True)
@@ -58,12 +80,12 @@ class Traffic:
         tallies: Of all phases.
     """
 
-    def __init__(self, port: int, per_second: float, ledger: Ledger) -> None:
+    def __init__(self, port: int, per_second: float, book: Book) -> None:
         self.per_second = per_second
         self.tally = Tally()
         self.tallies = [self.tally]
         self._client = Client(port)
-        self._ledger = ledger
+        self._book = book
         self._random = random.Random()
         self._in_flight: set[asyncio.Task[Response | None]] = set()
 
@@ -108,7 +130,7 @@ class Traffic:
         request_id = str(uuid.uuid4())
         headers = {"x-request-id": request_id, "user-agent": "demo-customer", "cookie": f"{cookie}lang=en"}
         tally.sent += 1
-        self._ledger.send(request_id, has_cookie)
+        self._book.send(request_id, has_cookie)
         began = time.perf_counter()
         try:
             response = await self._client.get("/", headers)
@@ -126,7 +148,7 @@ class Traffic:
 
     def _fail(self, tally: Tally, request_id: str, what: str) -> None:
         tally.failed[what] += 1
-        self._ledger.forgive(request_id)
+        self._book.forgive(request_id)
 
 
 def _version(response: Response) -> str | None:
