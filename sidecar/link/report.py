@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 
 from sidecar.link.fields import Fields, decode, encode, refusal
 from sidecar.link.messages import MAX_UPSTREAMS
+from sidecar.telemetry.metrics.catalogue import DURATION_BUCKETS_S
 
 REPORT_PERIOD_S: Final = 10.0
 MAX_REPORT_BYTES: Final = 4 * 1024 * 1024
@@ -19,11 +20,11 @@ MAX_EDGES: Final = 10_000
 _MAX_KINDS: Final = 200
 """Of reasons and of statuses of one edge."""
 
-LATENCY_BOUNDS_S: Final = (
-    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0,
-    1.5, 2.5, 5.0, 10.0, 30.0, 60.0,
-)  # fmt: skip
-"""Upper bounds of an edge's latencies; one more count follows, for what was longer."""
+LATENCY_BOUNDS_S: Final = DURATION_BUCKETS_S
+"""
+Upper bounds, inclusive, of an edge's latencies; one more count follows, for what was longer. They are those that the
+telemetry counts in, so nothing is lost between what Prometheus shows of a sidecar and what the mesh shows of it.
+"""
 
 Health = Literal["starting", "healthy", "unhealthy"]
 Source = Literal["", "pushed", "last_good", "bootstrap"]
@@ -98,8 +99,8 @@ class Edge:
         upstream: Name of the upstream; empty where none was chosen.
         route: Name of the route.
         requests: That are over.
-        failures: Of these, by reason (docs/errors.md).
-        statuses: By class: `2xx`.
+        failures: Of these, by the flag of their reason (docs/errors.md): `UH`.
+        statuses: By class: `2xx`; `other` for what is no status.
         latency: By `LATENCY_BOUNDS_S`.
         caller: Who called, as far as it is known; empty.
     """
