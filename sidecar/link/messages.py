@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 from sidecar.link.fields import Fields, MessageError, decode, encode, refusal
 
@@ -19,6 +20,12 @@ MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 """Of a compiled file, as of any configuration file."""
 MAX_LINE_BYTES: Final = 2 * MAX_FILE_BYTES
 """Of a line of the stream: a file as JSON, every second octet escaped."""
+MAX_POLL_BYTES: Final = 2 * MAX_LINE_BYTES
+"""Of the answer of a long poll: what is more comes with the next."""
+POLL_WAIT_S: Final = 55.0
+"""What a long poll waits for news: less than the minute after which proxies cut what is idle."""
+MAX_TARGET_BYTES: Final = 7000
+"""Of the question that opens a stream: servers and proxies take lines of 8 KiB. See `Watch.to_target`."""
 MAX_UPSTREAMS: Final = 10_000
 MAX_ENDPOINTS: Final = 100_000
 """Of one upstream."""
@@ -170,7 +177,28 @@ def read_line(raw: bytes) -> Line | None:
     """
     if len(raw) > MAX_LINE_BYTES:
         raise MessageError(f"expected a line of at most {MAX_LINE_BYTES} octets")
-    fields = decode(raw)
+    return _line(decode(raw))
+
+
+def write_poll(lines: Iterable[Line]) -> bytes:
+    """The answer of a long poll: the same lines as those of a stream, as values of one list."""
+    return encode({"lines": [_shown(line) for line in lines]})
+
+
+def read_poll(raw: bytes) -> list[Line]:
+    """
+    Understand the answer of a long poll; lines of types that this release does not know are left out.
+
+    Raises:
+        MessageError: With the place of the first line that is wrong; none of them can be trusted.
+    """
+    if len(raw) > MAX_POLL_BYTES:
+        raise MessageError(f"expected an answer of at most {MAX_POLL_BYTES} octets")
+    lines = (_line(fields) for fields in decode(raw).objects("lines", MAX_UPSTREAMS + 1000))
+    return [line for line in lines if line is not None]
+
+
+def _line(fields: Fields) -> Line | None:
     match fields.text("type"):
         case "config":
             file = fields.text("file", limit=MAX_FILE_BYTES)
@@ -257,6 +285,28 @@ class Watch:
             "endpoints": ",".join(f"{name}:{version}" for name, version in sorted(self.endpoints.items())),
         }  # fmt: skip
         return {name: text for name, text in texts.items() if text}
+
+    def to_target(self, more: Mapping[str, str] | None = None) -> str:
+        """
+        Path and query of the question.
+
+        At most MAX_TARGET_BYTES of it: endpoints that have no room, in the order of the mapping, are left out, and
+        come as snapshots.
+
+        Args:
+            more: Further parameters.
+        """
+        fixed = {**replace(self, endpoints={}).to_query(), **(more or {})}
+        target = f"/v1/watch?{urlencode(fixed)}"
+        pairs: list[str] = []
+        room = MAX_TARGET_BYTES - len(target) - len("&endpoints=")
+        for name, version in self.endpoints.items():
+            pair = quote(f"{name}:{version}", safe=":,.-_")
+            room -= len(pair) + 1
+            if room < 0:
+                break
+            pairs.append(pair)
+        return f"{target}&endpoints={','.join(pairs)}" if pairs else target
 
 
 def read_watch(query: Mapping[str, str]) -> Watch:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from sidecar.link.fields import Fields, decode, encode, refusal
+from sidecar.link.fields import MAX_TEXT_CHARS, Fields, decode, encode, refusal
 from sidecar.link.messages import MAX_UPSTREAMS
 from sidecar.telemetry.metrics.catalogue import DURATION_BUCKETS_S
 
@@ -16,6 +16,8 @@ REPORT_PERIOD_S: Final = 10.0
 MAX_REPORT_BYTES: Final = 4 * 1024 * 1024
 MAX_PORTS: Final = 64
 MAX_PROBLEMS: Final = 100
+MAX_SENTENCE_CHARS: Final = 4096
+"""Of a problem's message and hint; what is longer is cut, for the rest of the report matters more."""
 MAX_EDGES: Final = 10_000
 _MAX_KINDS: Final = 200
 """Of reasons and of statuses of one edge."""
@@ -125,7 +127,9 @@ class Report:
         health: Of the app.
         is_goodbye: It leaves: nobody is to send requests any more.
         endpoints: Versions in force, by the name in `discover`.
-        seq: Of the reports of this process; what comes a second time is not added again.
+        seq: One more for each report; a later process of the same instance begins higher. One that comes again is a
+            repetition: its state counts, its edges are not added again.
+        span_s: Seconds in which the edges were counted: longer than the period if reports could not be delivered.
     """
 
     service: str
@@ -144,6 +148,7 @@ class Report:
     refused: Refused | None = None
     endpoints: Mapping[str, str] = field(default_factory=dict)
     edges: tuple[Edge, ...] = ()
+    span_s: float = 0.0
 
 
 def write_report(report: Report) -> bytes:
@@ -165,15 +170,19 @@ def write_report(report: Report) -> bytes:
         "refused": None if refused is None else {
             "hash": refused.hash, "revision": refused.revision, "crashed": refused.has_crashed,
             "problems": [
-                {"line": one.line, "column": one.column, "path": one.path, "message": one.message, "hint": one.hint}
+                {
+                    "line": one.line, "column": one.column, "path": one.path[:MAX_TEXT_CHARS],
+                    "message": one.message[:MAX_SENTENCE_CHARS], "hint": one.hint[:MAX_SENTENCE_CHARS],
+                }
                 for one in refused.problems[:MAX_PROBLEMS]
             ],
         },
-        "endpoints": dict(report.endpoints),
+        "endpoints": dict(report.endpoints), "span": report.span_s,
         "edges": [
             {
-                "direction": edge.direction, "upstream": edge.upstream, "route": edge.route,
-                "requests": edge.requests, "failures": dict(edge.failures), "statuses": dict(edge.statuses),
+                "direction": edge.direction, "upstream": edge.upstream[:MAX_TEXT_CHARS],
+                "route": edge.route[:MAX_TEXT_CHARS], "requests": edge.requests,
+                "failures": dict(edge.failures), "statuses": dict(edge.statuses),
                 "latency": list(edge.latency), "request_bytes": edge.request_bytes,
                 "response_bytes": edge.response_bytes, "from": edge.caller,
             }
@@ -213,6 +222,7 @@ def read_report(raw: bytes) -> Report:
         refused=_refused(refused) if refused is not None else None,
         endpoints=fields.table("endpoints", MAX_UPSTREAMS, Fields.text),
         edges=tuple(_edge(one) for one in fields.objects("edges", MAX_EDGES)),
+        span_s=fields.number("span", 0.0),
     )
 
 
@@ -231,8 +241,8 @@ def _running(fields: Fields) -> Running:
 def _refused(fields: Fields) -> Refused:
     problems = tuple(
         RefusedProblem(
-            one.integer("line", 0), one.integer("column", 0), one.text("path", ""), one.text("message", "", 4096),
-            one.text("hint", "", 4096),
+            one.integer("line", 0), one.integer("column", 0), one.text("path", ""),
+            one.text("message", "", MAX_SENTENCE_CHARS), one.text("hint", "", MAX_SENTENCE_CHARS),
         )
         for one in fields.objects("problems", MAX_PROBLEMS)
     )  # fmt: skip

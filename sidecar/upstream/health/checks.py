@@ -140,19 +140,50 @@ class HttpProbe:
             ResolveError: The endpoint is a name without an address.
             h11.RemoteProtocolError: The answer is not HTTP/1.1.
         """
-        port = spec.port or endpoint.port
-        if endpoint.unix_path is not None:
-            reader, writer = await asyncio.open_unix_connection(endpoint.unix_path)
-        elif endpoint.is_named:
-            hosts = await self._names.addresses(endpoint.host, spec.timeout_s / 4)
-            reader, writer = await asyncio.open_connection(sock=await dial.connect(dial.in_turn(hosts, 0), port))
-        else:
-            reader, writer = await asyncio.open_connection(endpoint.host, port)
+        reader, writer = await _open(spec, endpoint, self._names)
         try:
             return await _converse(spec, endpoint.label, reader, writer)
         finally:
             # Not close(): nothing that is still unsent is worth waiting for.
             writer.transport.abort()
+
+
+class ConnectProbe:
+    """
+    The probe of what only has to accept connections; of its spec the request and what is expected do not count.
+
+    Args:
+        names: As with `HttpProbe`.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    async def __call__(self, spec: HealthSpec, endpoint: Endpoint) -> str:
+        """
+        Connect, and close.
+
+        Raises:
+            OSError: It was not possible.
+            ResolveError: The endpoint is a name without an address.
+        """
+        _, writer = await _open(spec, endpoint, self._names)
+        writer.transport.abort()
+        return ""
+
+
+async def _open(
+    spec: HealthSpec, endpoint: Endpoint, names: Names
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    port = spec.port or endpoint.port
+    if endpoint.unix_path is not None:
+        return await asyncio.open_unix_connection(endpoint.unix_path)
+    if endpoint.is_named:
+        hosts = await names.addresses(endpoint.host, spec.timeout_s / 4)
+        return await asyncio.open_connection(sock=await dial.connect(dial.in_turn(hosts, 0), port))
+    return await asyncio.open_connection(endpoint.host, port)
 
 
 async def _converse(spec: HealthSpec, label: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:

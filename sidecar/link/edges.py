@@ -1,0 +1,195 @@
+"""
+What was counted on each way of requests since the last look, read from the numbers that a scrape sees. *Cold.*
+
+Nothing is counted for it. A single process gives the sections of its own scrape, a supervisor those that its workers'
+numbers are merged in, and both are read alike: series by series, giving way to others every millisecond. Requests and
+their durations are not read in the same instant, so an edge may have one duration more or less than it has requests;
+the next look makes up for it.
+
+A series that went back was begun anew, as by an upstream that came back after its grace: its number is what it grew by,
+as Prometheus has it. Those of a worker that ended do not go back (`telemetry.metrics.merge`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final
+
+from sidecar.link.report import Edge
+from sidecar.telemetry.metrics import catalogue
+from sidecar.telemetry.metrics.exposition import SLICE_S, Histograms, Numbers, Section
+
+_STEP: Final = 64
+"""Series between two looks at the clock; about 30 us."""
+_LABEL: Final = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_DIRECTIONS: Final = {catalogue.SERVER_DURATION.name: "inbound", catalogue.CLIENT_DURATION.name: "outbound"}
+_READ: Final = frozenset(
+    row.name
+    for row in (
+        catalogue.REQUESTS, catalogue.SERVER_DURATION, catalogue.CLIENT_DURATION, catalogue.REQUEST_BYTES,
+        catalogue.RESPONSE_BYTES,
+    )
+)  # fmt: skip
+
+_Way = tuple[str, str, str]
+"""Direction, upstream, route."""
+
+
+class _Sum:
+    """An edge that is being put together."""
+
+    __slots__ = ("failures", "latency", "request_bytes", "requests", "response_bytes", "statuses")
+
+    def __init__(self) -> None:
+        self.requests = self.request_bytes = self.response_bytes = 0
+        self.failures: dict[str, int] = {}
+        self.statuses: dict[str, int] = {}
+        self.latency: list[int] = []
+
+
+class _Series:
+    """One series as it was at the last look."""
+
+    __slots__ = ("counts", "flag", "seen", "status", "value", "way")
+
+    def __init__(self, name: str, labels: bytes) -> None:
+        texts = read_labels(labels)
+        direction = _DIRECTIONS.get(name) or texts.get("direction", "")
+        self.way: _Way = (direction, texts.get("upstream", ""), texts.get("route", texts.get("http_route", "")))
+        self.status = status_class(texts.get("code", ""))
+        self.flag = texts.get("flag", "-")
+        self.value = 0
+        self.counts: list[int] = []
+        self.seen = 0
+
+    def grown(self, value: int) -> int:
+        """How much more it is than at the last look."""
+        grown = value - self.value if value >= self.value else value
+        self.value = value
+        return grown
+
+    def grown_by_bucket(self, counts: list[int]) -> list[int]:
+        """The same of a histogram."""
+        before = self.counts
+        if len(before) != len(counts) or any(new < old for new, old in zip(counts, before, strict=True)):
+            before = [0] * len(counts)
+        self.counts = counts[:]
+        return [new - old for new, old in zip(counts, before, strict=True)]
+
+
+class EdgeReader:
+    """
+    Looks at counters, again and again.
+
+    Args:
+        sections: All that a scrape sees: `Scrape.sections`, or `Merged.sections` of a supervisor.
+        before: Awaited before each look: a supervisor asks its workers for their numbers of now.
+    """
+
+    def __init__(
+        self, sections: Callable[[], Iterable[Section]], before: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        self._sections = sections
+        self._before = before
+        self._known: dict[str, dict[bytes, _Series]] = {}
+        self._looks = 0
+
+    async def read(self) -> list[Edge]:
+        """
+        What was counted since the last look, or since the process began; ways on which nothing was are left out. One
+        look at a time.
+        """
+        if self._before is not None:
+            await self._before()
+        self._looks += 1
+        sums: dict[_Way, _Sum] = {}
+        end = time.perf_counter() + SLICE_S
+        for _ in self._steps(sums):
+            if time.perf_counter() >= end:
+                await asyncio.sleep(0)
+                end = time.perf_counter() + SLICE_S
+        return [
+            Edge(
+                direction, upstream, route, total.requests, total.failures, total.statuses, tuple(total.latency),
+                total.request_bytes, total.response_bytes,
+            )
+            for (direction, upstream, route), total in sums.items()
+        ]  # fmt: skip
+
+    def _steps(self, sums: dict[_Way, _Sum]) -> Iterator[None]:
+        left = set(_READ)
+        for section in self._sections():
+            yield
+            if section is None or section.row.name not in left:
+                continue
+            left.remove(section.row.name)
+            known = self._known.setdefault(section.row.name, {})
+            count = 0
+            for change in self._changes(section, known, sums):
+                count += change
+                if not count % _STEP:
+                    yield
+            if count < len(known):
+                for labels in [labels for labels, series in known.items() if series.seen != self._looks]:
+                    del known[labels]
+            if not left:
+                return
+
+    def _changes(
+        self, section: Numbers | Histograms, known: dict[bytes, _Series], sums: dict[_Way, _Sum]
+    ) -> Iterator[int]:
+        """One for each series."""
+        name = section.row.name
+        if isinstance(section, Numbers):
+            for labels, value in section.series:
+                series = self._of(known, name, labels)
+                grown = series.grown(int(value))
+                if grown:
+                    _count(sums.setdefault(series.way, _Sum()), name, series, grown)
+                yield 1
+            return
+        for child in section.children:
+            series = self._of(known, name, child.labels)
+            if series.counts != child.counts:
+                total = sums.setdefault(series.way, _Sum())
+                grown_by = series.grown_by_bucket(child.counts)
+                total.latency = [a + b for a, b in zip(total.latency or [0] * len(grown_by), grown_by, strict=True)]
+            yield 1
+
+    def _of(self, known: dict[bytes, _Series], name: str, labels: bytes) -> _Series:
+        series = known.get(labels)
+        if series is None:
+            series = known[labels] = _Series(name, labels)
+        series.seen = self._looks
+        return series
+
+
+def _count(total: _Sum, name: str, series: _Series, grown: int) -> None:
+    if name == catalogue.REQUEST_BYTES.name:
+        total.request_bytes += grown
+    elif name == catalogue.RESPONSE_BYTES.name:
+        total.response_bytes += grown
+    else:
+        total.requests += grown
+        total.statuses[series.status] = total.statuses.get(series.status, 0) + grown
+        if series.flag != "-":
+            total.failures[series.flag] = total.failures.get(series.flag, 0) + grown
+
+
+def status_class(code: str) -> str:
+    """`2xx` of `204`; `other` of what is no status code."""
+    return f"{code[0]}xx" if len(code) == 3 and code.isascii() and code.isdigit() else "other"
+
+
+def read_labels(text: bytes) -> dict[str, str]:
+    """Names and values of `telemetry.metrics.instruments.label_text`."""
+    found = _LABEL.findall(text.decode("utf-8", "replace"))
+    return {name: _ESCAPE.sub(_unescaped, value) for name, value in found}
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]

@@ -1,0 +1,348 @@
+"""
+HTTP/1.1 to a control plane: a connection for each stream, and one that is kept for what is short. *Cold: streams.*
+
+A proxy between may cut, stall or buffer. So every wait is bounded, by who waits, and what failed is one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping
+from random import randrange
+from typing import Final, Protocol
+
+import h11
+
+from sidecar.files import Fingerprint, look
+from sidecar.link.transport.server import Server
+from sidecar.net import dial
+from sidecar.net.address import is_ip_address
+from sidecar.net.resolve import ResolveError, Resolver, SystemLookup
+
+MAX_TOKEN_BYTES: Final = 16 * 1024
+_READ_BYTES: Final = 64 * 1024
+_MAX_IDLE: Final = 2
+"""Connections without a request: one for reports, one for an answer that was given meanwhile."""
+
+
+class TransportError(Exception):
+    """Nothing came, or something that is no HTTP/1.1; the text says what, for people."""
+
+
+class Answer(Protocol):
+    """
+    What a server answered.
+
+    Attributes:
+        headers: By name in lower case; of several of a name the last.
+        local_host: Our end of the connection, an IP address.
+        peer_host: The other end.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    local_host: str
+    peer_host: str
+
+    async def read(self) -> bytes:
+        """
+        What came next of the body; empty at its end. The caller sets the deadline.
+
+        Raises:
+            TransportError: It was cut.
+        """
+        ...
+
+    def close(self) -> None:
+        """Read no more of it."""
+
+
+class Transport(Protocol):
+    """Asks; `HttpClient` does."""
+
+    async def ask(
+        self, server: Server, method: str, target: str, fields: Mapping[str, str], body: bytes, head_timeout_s: float
+    ) -> Answer:
+        """
+        Send a request and wait for the head of its answer.
+
+        Args:
+            target: Path and query, after the server's prefix.
+            fields: Beyond `host`, `authorization`, `user-agent` and what frames the body.
+
+        Raises:
+            TransportError: There is none.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Keep no connection."""
+
+
+class _Connection:
+    """One connection, with one request at a time."""
+
+    __slots__ = ("has_answered", "protocol", "reader", "server", "writer")
+
+    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.server = server
+        self.reader = reader
+        self.writer = writer
+        self.protocol = h11.Connection(h11.CLIENT)
+        self.has_answered = False
+
+    def host(self, end: str) -> str:
+        name = self.writer.get_extra_info(end)
+        return str(name[0]) if isinstance(name, tuple) and name else ""
+
+    async def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        while (event := self.protocol.next_event()) is h11.NEED_DATA:
+            data = await self.reader.read(_READ_BYTES)
+            self.has_answered = self.has_answered or bool(data)
+            self.protocol.receive_data(data)
+        return event
+
+    def is_usable(self) -> bool:
+        return not self.reader.at_eof() and not self.writer.transport.is_closing()
+
+    def abort(self) -> None:
+        # Not close(): nothing that is still unsent is worth waiting for.
+        self.writer.transport.abort()
+
+
+class HttpAnswer:
+    """An `Answer`; when it was read to its end its connection may serve again."""
+
+    def __init__(self, client: HttpClient, connection: _Connection, head: h11.Response) -> None:
+        self._client = client
+        self._connection: _Connection | None = connection
+        self.status = head.status_code
+        self.headers: Mapping[str, str] = {
+            bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in head.headers
+        }
+        self.local_host = connection.host("sockname")
+        self.peer_host = connection.host("peername")
+
+    async def read(self) -> bytes:
+        """As in `Answer`."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        try:
+            while True:
+                event = await connection.next_event()
+                if isinstance(event, h11.Data):
+                    if event.data:
+                        return bytes(event.data)
+                else:
+                    break
+        except (OSError, h11.RemoteProtocolError) as error:
+            self.close()
+            raise TransportError(f"the answer was cut: {_said(error)}") from error
+        self._connection = None
+        self._client.give_back(connection)
+        return b""
+
+    def close(self) -> None:
+        """As in `Answer`."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+
+class HttpClient:
+    """
+    The `Transport` of a process.
+
+    Args:
+        user_agent: Who asks.
+        token_file, trust_file, connect_timeout_s: As in `LinkSettings`.
+        resolver: Default: the system's, on threads of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        user_agent: str,
+        token_file: str = "",
+        trust_file: str = "",
+        connect_timeout_s: float = 5.0,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._user_agent = user_agent
+        self._token_file = token_file
+        self._trust_file = trust_file
+        self._connect_timeout_s = connect_timeout_s
+        self._resolver = resolver or Resolver(SystemLookup(2, flags=0), connect_timeout_s, keeps_order=True)
+        self._idle: list[_Connection] = []
+        self._token = ""
+        self._trust: tuple[Fingerprint | None, ssl.SSLContext] | None = None
+        # Behind a name there may be several servers: sidecars begin at different ones.
+        self._turn = randrange(1 << 16)
+
+    def __repr__(self) -> str:
+        return f"<HttpClient [Idle: {len(self._idle)}]>"
+
+    async def ask(
+        self, server: Server, method: str, target: str, fields: Mapping[str, str], body: bytes, head_timeout_s: float
+    ) -> HttpAnswer:
+        """As in `Transport`; a kept connection that turns out to be gone is replaced by a new one, once."""
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                request = await self._request(server, method, target, fields, body)
+        except TimeoutError:
+            raise TransportError(f"token_file {self._token_file}: it could not be read in time") from None
+        while True:
+            connection = self._take(server)
+            is_new = connection is None
+            if connection is None:
+                connection = await self._connect(server)
+            try:
+                async with asyncio.timeout(head_timeout_s):
+                    return await self._converse(connection, request, body)
+            except TimeoutError:
+                connection.abort()
+                raise TransportError(f"no answer within {head_timeout_s:g} s") from None
+            except (OSError, h11.RemoteProtocolError) as error:
+                connection.abort()
+                if not is_new and not connection.has_answered:
+                    continue  # The server had closed it, as servers may: at most once for each that was kept.
+                raise TransportError(_said(error)) from error
+            except BaseException:
+                connection.abort()
+                raise
+
+    async def close(self) -> None:
+        """As in `Transport`."""
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+        self._resolver.close()
+
+    def give_back(self, connection: _Connection) -> None:
+        """An answer was read to its end."""
+        protocol = connection.protocol
+        is_over = protocol.our_state is h11.DONE and protocol.their_state is h11.DONE
+        if not is_over or not connection.is_usable() or len(self._idle) >= _MAX_IDLE:
+            connection.abort()
+            return
+        protocol.start_next_cycle()
+        connection.has_answered = False
+        self._idle.append(connection)
+
+    def _take(self, server: Server) -> _Connection | None:
+        found = None
+        for connection in self._idle[:]:
+            if connection.server != server or not connection.is_usable():
+                self._idle.remove(connection)
+                connection.abort()
+            elif found is None:
+                self._idle.remove(connection)
+                found = connection
+        return found
+
+    async def _request(
+        self, server: Server, method: str, target: str, fields: Mapping[str, str], body: bytes
+    ) -> h11.Request:
+        headers = [("host", server.authority), ("user-agent", self._user_agent), *fields.items()]
+        if method != "GET":
+            headers += [("content-length", str(len(body))), ("content-type", "application/json")]
+        if self._token_file:
+            headers.append(("authorization", f"Bearer {await self._current_token()}"))
+        try:
+            return h11.Request(method=method, target=server.prefix + target, headers=headers)
+        except h11.LocalProtocolError as error:
+            raise TransportError(f"a request that HTTP/1.1 cannot carry: {error}") from None
+
+    async def _current_token(self) -> str:
+        """What the file says now; what it said last if it cannot be read, for it may be replaced at this moment."""
+        try:
+            token = await asyncio.to_thread(read_token, self._token_file)
+        except (OSError, ValueError) as error:
+            if not self._token:
+                said = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+                raise TransportError(f"token_file {self._token_file}: {said}") from None
+            return self._token
+        self._token = token
+        return token
+
+    async def _connect(self, server: Server) -> _Connection:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                context = await self._context() if server.is_tls else None
+                if is_ip_address(server.host):
+                    hosts: tuple[str, ...] = (server.host,)
+                else:
+                    hosts = await self._resolver.resolve(server.host)
+                self._turn += 1
+                sock = await dial.connect(dial.in_turn(hosts, self._turn), server.port)
+                reader, writer = await asyncio.open_connection(
+                    sock=sock, ssl=context, server_hostname=server.host if context is not None else None
+                )
+        except TimeoutError:
+            raise TransportError(f"no connection within {self._connect_timeout_s:g} s") from None
+        except ResolveError as error:
+            raise TransportError(f"the name {server.host} has no address: {error}") from None
+        except ssl.SSLCertVerificationError as error:
+            raise TransportError(f"its certificate is not trusted: {error.verify_message}") from None
+        except OSError as error:
+            raise TransportError(f"no connection: {_said(error)}") from None
+        return _Connection(server, reader, writer)
+
+    async def _context(self) -> ssl.SSLContext:
+        try:
+            found: tuple[Fingerprint | None, ssl.SSLContext] = await asyncio.to_thread(
+                _context_of, self._trust_file, self._trust
+            )
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise TransportError(f"trust_file {self._trust_file}: {_said(error)}") from None
+        self._trust = found
+        return found[1]
+
+    async def _converse(self, connection: _Connection, request: h11.Request, body: bytes) -> HttpAnswer:
+        protocol, writer = connection.protocol, connection.writer
+        pieces = [protocol.send(request), protocol.send(h11.Data(data=body)) if body else b""]
+        writer.write(b"".join(piece for piece in (*pieces, protocol.send(h11.EndOfMessage())) if piece))
+        while True:
+            event = await connection.next_event()
+            if isinstance(event, h11.Response):
+                return HttpAnswer(self, connection, event)
+            if not isinstance(event, h11.InformationalResponse):
+                raise OSError("the connection was closed before an answer")
+
+
+def read_token(path: str) -> str:
+    """
+    A bearer token from its file, without the white space around it. Blocks.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        raw = file.read(MAX_TOKEN_BYTES + 1).strip()
+    token = raw.decode("latin-1")
+    if not token or len(raw) > MAX_TOKEN_BYTES or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(f"expected one token of printable ASCII and at most {MAX_TOKEN_BYTES} octets")
+    return token
+
+
+def _context_of(
+    trust_file: str, known: tuple[Fingerprint | None, ssl.SSLContext] | None
+) -> tuple[Fingerprint | None, ssl.SSLContext]:
+    seen = look(trust_file)[0] if trust_file else None
+    if known is not None and known[0] == seen:
+        return known
+    context = ssl.create_default_context(cafile=trust_file or None)
+    context.set_alpn_protocols(["http/1.1"])
+    return seen, context
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}".lower()
+    if isinstance(error, OSError):
+        return (error.strerror or str(error) or type(error).__name__).lower()
+    return str(error)
