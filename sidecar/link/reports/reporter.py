@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from random import random as system_random
 from typing import Final
 
@@ -93,27 +94,31 @@ class Reporter:
     async def run(self) -> None:
         """Report until cancelled."""
         now = asyncio.get_running_loop().time
+        may_at = now()
         while True:
-            began = now()
-            server = self._server
-            is_sent = False
-            if server is not None:
+            # What is changed while nobody listens is told to whoever listens next.
+            while self._server is None:
                 self._changed.clear()
-                try:
-                    is_sent = await self.send(server)
-                except Exception:  # a fault of ours must not end the reports for good
-                    logger.exception(event("report_broken"))
-            self._failures = 0 if is_sent else self._failures + 1
-            # What failed is sent again sooner than the next is due, but for a server that fails again and again.
-            retries = server is not None and not is_sent
-            period_s = min(REPORT_PERIOD_S, GAP_S * 2 ** min(self._failures, 5)) if retries else REPORT_PERIOD_S
-            await asyncio.sleep(max(0.0, began + GAP_S - now()))
-            try:
-                async with asyncio.timeout(max(0.0, began + period_s * (1 - JITTER * self._chance()) - now())):
-                    await self._changed.wait()
-                    await asyncio.sleep(COALESCE_S)
-            except TimeoutError:
+                await self._changed.wait()
+            await asyncio.sleep(max(COALESCE_S, may_at - now()))
+            server = self._server
+            if server is None:
                 continue
+            self._changed.clear()
+            began = now()
+            may_at = began + GAP_S
+            try:
+                is_sent = await self.send(server)
+            except Exception:  # a fault of ours must not end the reports for good
+                logger.exception(event("report_broken"))
+                is_sent = False
+            self._failures = 0 if is_sent else self._failures + 1
+            # What failed is sent again sooner than the next is due, but to a server that fails again and again.
+            period_s = REPORT_PERIOD_S if is_sent else min(REPORT_PERIOD_S, GAP_S * 2 ** min(self._failures, 5))
+            due_s = began + period_s * (1 - JITTER * self._chance()) - now()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due_s)):
+                    await self._changed.wait()
 
     async def send(self, server: Server) -> bool:
         """Make a report of now and send it; whether it has arrived."""
