@@ -1,0 +1,142 @@
+"""Edges are what the telemetry counted, each count once, of one process or of several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from sidecar.errors import NO_ENDPOINT
+from sidecar.exchange import Direction
+from sidecar.link.edges import EdgeReader
+from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from sidecar.telemetry.metrics.exposition import SLICE_S, Section
+from sidecar.telemetry.metrics.merge import Merged
+from sidecar.telemetry.metrics.report import Reporter
+from tests.unit.telemetry.cases import Told, over, request
+
+IN, OUT = Direction.INBOUND, Direction.OUTBOUND
+
+
+def read(reader: EdgeReader) -> dict[tuple[str, str, str], Edge]:
+    return {(edge.direction, edge.upstream, edge.route): edge for edge in asyncio.run(reader.read())}
+
+
+def call(told: Told, status: int = 200, reason: object = None, duration_ns: int = 12_000_000, route: str = "r") -> None:
+    scope = told.scope(OUT, route, "b", "b.example")
+    told.record(
+        over(request(), scope=scope, direction=OUT, status=status, reason=reason, duration_ns=duration_ns)  # type: ignore[arg-type]
+    )
+
+
+def test_what_was_counted_is_told_once() -> None:
+    """Requests, failures by flag, classes of statuses, octets, durations; then nothing until there is more."""
+    told = Told()
+    reader = EdgeReader(told.numbers.sections)
+    call(told)
+    call(told, 204)
+    call(told, 503, NO_ENDPOINT, 3_000_000)
+    told.record(over(request(), scope=told.scope(IN, "i", "app", ""), status=404, duration_ns=20_000_000_000))
+    edges = read(reader)
+    assert set(edges) == {("outbound", "b", "r"), ("inbound", "app", "i")}
+    out = edges["outbound", "b", "r"]
+    assert (out.requests, out.failures, out.statuses) == (3, {"UH": 1}, {"2xx": 2, "5xx": 1})
+    assert (out.request_bytes, out.response_bytes) == (21, 126)
+    assert len(out.latency) == len(LATENCY_BOUNDS_S) + 1
+    assert out.latency[0] == 1
+    assert out.latency[LATENCY_BOUNDS_S.index(0.025)] == 2
+    assert edges["inbound", "app", "i"].latency[-1] == 1
+    assert edges["inbound", "app", "i"].statuses == {"4xx": 1}
+    assert read(reader) == {}
+    call(told, 200)
+    again = read(reader)
+    assert [edge.requests for edge in again.values()] == [1]
+    assert sum(again["outbound", "b", "r"].latency) == 1
+
+
+def test_names_are_what_the_file_says() -> None:
+    """Whatever is in them."""
+    told = Told()
+    reader = EdgeReader(told.numbers.sections)
+    call(told, route='a "b"\\n, c="d" {ü}\n')
+    assert list(read(reader)) == [("outbound", "b", 'a "b"\\n, c="d" {ü}\n')]
+
+
+def test_workers_are_told_about_together() -> None:
+    """One that ends and one that takes its place never make a number go back."""
+    merged = Merged()
+    told = [Told(), Told()]
+    shares = [merged.join(), merged.join()]
+    reporters = [Reporter(one.numbers.sections) for one in told]
+
+    async def report() -> None:
+        for share, reporter in zip(shares, reporters, strict=True):
+            for piece in reporter.pieces():
+                if piece is not None:
+                    share.take(piece)
+
+    reader = EdgeReader(merged.sections, report)
+    for one in told:
+        call(one)
+    assert read(reader)["outbound", "b", "r"].requests == 2
+    call(told[0])
+    asyncio.run(report())
+    shares[0].leave()
+    told[0], shares[0] = Told(), merged.join()
+    reporters[0] = Reporter(told[0].numbers.sections)
+    assert read(reader)["outbound", "b", "r"].requests == 1
+    call(told[0])
+    edge = read(reader)["outbound", "b", "r"]
+    assert (edge.requests, sum(edge.latency), edge.statuses) == (1, 1, {"2xx": 1})
+    assert min(edge.latency) >= 0
+    assert read(reader) == {}
+
+
+def test_a_series_that_began_anew_counts_from_there() -> None:
+    """As a restart does: what it is now is what it grew by."""
+    current = [Told()]
+    reader = EdgeReader(lambda: current[0].numbers.sections())
+    for _ in range(5):
+        call(current[0], duration_ns=1_000_000)
+    assert read(reader)["outbound", "b", "r"].requests == 5
+    current[0] = Told()
+    call(current[0], duration_ns=1_000_000)
+    call(current[0], duration_ns=1_000_000)
+    edge = read(reader)["outbound", "b", "r"]
+    assert (edge.requests, edge.latency[0], edge.request_bytes) == (2, 2, 14)
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """A file that changes its names again and again fills no memory."""
+    current = [Told()]
+    reader = EdgeReader(lambda: current[0].numbers.sections())
+    for number in range(20):
+        current[0] = Told()
+        call(current[0], route=f"r{number}")
+        assert list(read(reader)) == [("outbound", "b", f"r{number}")]
+    assert {len(known) for known in reader._known.values()} == {0, 1}  # of inbound there is nothing
+
+
+def test_reading_gives_way() -> None:
+    """A thousand routes are read in slices, between which the loop does other things."""
+    told = Told()
+    for number in range(1000):
+        call(told, route=f"r{number}")
+    turns = 0
+
+    def slow() -> Iterator[Section]:
+        import time
+
+        for section in told.numbers.sections():
+            time.sleep(SLICE_S)
+            yield section
+
+    async def main() -> int:
+        nonlocal turns
+        reading = asyncio.ensure_future(EdgeReader(slow).read())
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return len(reading.result())
+
+    assert asyncio.run(main()) == 1000
+    assert turns > 5
