@@ -262,8 +262,7 @@ class HttpClient:
             token = await asyncio.to_thread(read_token, self._token_file)
         except (OSError, ValueError) as error:
             if not self._token:
-                said = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-                raise TransportError(f"token_file {self._token_file}: {said}") from None
+                raise TransportError(f"token_file {self._token_file}: {_said(error)}") from None
             return self._token
         self._token = token
         return token
@@ -344,5 +343,7 @@ def _said(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}".lower()
     if isinstance(error, OSError):
-        return (error.strerror or str(error) or type(error).__name__).lower()
+        # asyncio puts the address into the text, which is told beside it.
+        text = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
+        return (text or type(error).__name__).lower()
     return str(error)
