@@ -22,8 +22,8 @@ from sidecar.link.report import Edge
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.exposition import SLICE_S, Histograms, Numbers, Section
 
-_STEP: Final = 64
-"""Series between two looks at the clock; about 30 us."""
+_STEP: Final = 16
+"""Series between two looks at the clock; 30 us, or 300 where they are new."""
 _LABEL: Final = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _DIRECTIONS: Final = {catalogue.SERVER_DURATION.name: "inbound", catalogue.CLIENT_DURATION.name: "outbound"}

@@ -79,9 +79,13 @@ class Fields:
     def number(self, name: str, default: float | None = None) -> float:
         """A finite number that is not negative."""
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
+        try:
+            number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
+        except OverflowError:
+            number = -1.0
+        if not isfinite(number) or number < 0:
             raise refusal(self._path(name), "a number that is not negative", value)
-        return float(value)
+        return number
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""

@@ -16,7 +16,7 @@ from sidecar.upstream.discovery.endpoint_set import EndpointSet
 
 logger = logging.getLogger("sidecar.link")
 
-MANY: Final = 1000
+MANY: Final = 200
 """Entries from which on a change is worked out in a thread: beside the data path a loop has other things to do."""
 
 
@@ -65,10 +65,11 @@ class KnownEndpoints:
         known = self._entries.get(upstream, {})
         entries = None
         if upstream in self._entries or len(self._entries) < MAX_UPSTREAMS:
+            version = self._versions.get(upstream)
             if max(len(known), len(change.added)) < MANY:
-                entries = apply_endpoints(known, change)
+                entries = apply_endpoints(known, change, version)
             else:
-                entries = await asyncio.to_thread(apply_endpoints, known, change)
+                entries = await asyncio.to_thread(apply_endpoints, known, change, version)
         if entries is None:
             self._doubted.add(upstream)
             return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from sidecar.link.fields import Fields, MessageError, decode, encode, refusal
+from sidecar.link.fields import MAX_TEXT_CHARS, Fields, MessageError, decode, encode, refusal
 
 PING_PERIOD_S: Final = 10.0
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
@@ -224,6 +224,19 @@ def _line(fields: Fields) -> Line | None:
 
 
 def _entry(fields: Fields) -> EndpointEntry:
+    values = fields.all()
+    address, weight = values.get("address"), values.get("weight", 1.0)
+    zone, is_tls = values.get("zone", ""), values.get("tls", False)
+    # Ten thousand of them may come at once, beside a data path: a third of the time of asking field by field.
+    if (
+        type(address) is str
+        and type(weight) in (float, int)
+        and type(zone) is str
+        and type(is_tls) is bool
+        and 0 <= weight <= 1e15
+        and max(len(address), len(zone)) <= MAX_TEXT_CHARS
+    ):
+        return EndpointEntry(address, float(weight), zone, is_tls)
     return EndpointEntry(
         fields.text("address"), fields.number("weight", 1.0), fields.text("zone", ""), fields.flag("tls", False)
     )
@@ -238,12 +251,17 @@ def endpoints_version(entries: Iterable[EndpointEntry]) -> str:
     return hashlib.sha256("".join(lines).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def apply_endpoints(known: Mapping[str, EndpointEntry], change: Endpoints) -> dict[str, EndpointEntry] | None:
+def apply_endpoints(
+    known: Mapping[str, EndpointEntry], change: Endpoints, version: str | None = None
+) -> dict[str, EndpointEntry] | None:
     """
     Endpoints by address after a change of the stream; None if it does not fit to what is known: ask for all again.
+
+    Args:
+        version: Of what is known, for who knows that, too.
     """
     entries = {} if not change.base else dict(known)
-    if change.base and change.base != endpoints_version(entries.values()):
+    if change.base and change.base != (version or endpoints_version(known.values())):
         return None
     for address in change.removed:
         entries.pop(address, None)

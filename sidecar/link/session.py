@@ -41,8 +41,8 @@ POLL_GAP_S: Final = 1.0
 """From the begin of a poll to the begin of the next, at least: a server that always has news is asked no faster."""
 MOVE_JITTER_S: Final = 2.0
 """Within which a server that is going is left."""
-LARGE_BYTES: Final = 64 * 1024
-"""Of a line that is read in a thread: it takes milliseconds, and requests are served beside it."""
+LARGE_BYTES: Final = 16 * 1024
+"""Of a line that is read in a thread: it takes a millisecond or more, and requests are served beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ async def _read_stream(listener: Listener, server: Server, answer: Answer) -> En
                 has_ping = has_ping or isinstance(line, Ping)
                 if unfit := await listener.take(server, line):
                     return End("unfit", unfit)
+            await asyncio.sleep(0)  # a burst of lines gives way to requests
         if has_line:
             silent_at = now() + SILENT_S
 
@@ -175,6 +176,7 @@ async def poll(listener: Listener, transport: Transport, server: Server, setting
                 is_asked_to_leave = True
             elif unfit := await listener.take(server, line):
                 return End("unfit", unfit)
+            await asyncio.sleep(0)
         if is_asked_to_leave:
             await asyncio.sleep(listener.jitter(MOVE_JITTER_S))
             return End("moved", "it is going, and asked to be left")

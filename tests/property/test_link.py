@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sidecar.link.edges import read_labels, status_class
 from sidecar.link.fields import MessageError, encode
-from sidecar.link.messages import MAX_TARGET_BYTES, Ping, Watch, read_poll, read_watch, write_poll
-from sidecar.link.report import Edge
+from sidecar.link.messages import MAX_TARGET_BYTES, Ping, Watch, read_line, read_poll, read_watch, write_poll
+from sidecar.link.report import Edge, read_report
 from sidecar.link.reports.pending_edges import PendingEdges
 from sidecar.link.transport.lines import LineBuffer
 from sidecar.link.transport.refusal import refusal_of
@@ -172,3 +172,29 @@ def test_an_answer_of_a_poll_is_read_or_refused(value: Any) -> None:
 def test_an_answer_of_a_poll_is_read_as_it_was_written() -> None:
     """Every line of it, in order."""
     assert read_poll(write_poll([Ping(1), Ping(2)])) == [Ping(1), Ping(2)]
+
+
+VALUES: Any = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.sampled_from([10**400, -1, 1e308, float("nan"), float("inf")]),
+    st.text(max_size=4), st.lists(st.dictionaries(st.sampled_from(["address", "weight", "zone", "tls"]),
+    st.one_of(st.just(10**400), st.text(max_size=3), st.none(), st.booleans(), st.floats())), max_size=2),
+)  # fmt: skip
+FIELDS = ["revision", "hash", "file", "why", "upstream", "version", "from", "added", "removed", "id", "kind"]
+TYPES = ["config", "current", "none", "endpoints", "ping", "left", "move", "ask", "new"]
+
+
+@given(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_a_line_is_read_or_refused(kind: str, values: dict[str, Any]) -> None:
+    """Whatever its fields are, nothing else is raised, and the refusal is for people."""
+    with suppress(MessageError):
+        read_line(encode({**values, "type": kind}))
+
+
+REPORT = ["service", "instance", "seq", "weight", "ports", "health", "config", "refused", "endpoints", "edges", "span"]
+
+
+@given(st.dictionaries(st.sampled_from(REPORT), VALUES | st.dictionaries(st.sampled_from(["a", "hash"]), VALUES)))
+def test_a_report_is_read_or_refused(values: dict[str, Any]) -> None:
+    """As a control plane must, whoever sends it."""
+    with suppress(MessageError):
+        read_report(encode({"service": "s", "instance": "i", **values}))

@@ -32,7 +32,7 @@ COALESCE_S: Final = 0.05
 GAP_S: Final = 1.0
 JITTER: Final = 0.1
 """Part of the period by which it is shortened at random, so that those that began together do not stay so."""
-MANY_EDGES: Final = 200
+MANY_EDGES: Final = 50
 """From which on a report is written in a thread."""
 
 
