@@ -21,6 +21,8 @@ MAX_SENTENCE_CHARS: Final = 4096
 MAX_EDGES: Final = 10_000
 _MAX_KINDS: Final = 200
 """Of reasons and of statuses of one edge."""
+_MAX_BOUNDS: Final = 200
+"""Of latencies, in any release."""
 
 LATENCY_BOUNDS_S: Final = DURATION_BUCKETS_S
 """
@@ -250,9 +252,9 @@ def _refused(fields: Fields) -> Refused:
 
 
 def _edge(fields: Fields) -> Edge:
-    latency = tuple(fields.integers("latency", len(LATENCY_BOUNDS_S) + 1))
-    if latency and len(latency) != len(LATENCY_BOUNDS_S) + 1:
-        raise refusal("latency", f"{len(LATENCY_BOUNDS_S) + 1} counts", len(latency))
+    latency = tuple(fields.integers("latency", _MAX_BOUNDS + 1))
+    if len(latency) != len(LATENCY_BOUNDS_S) + 1:
+        latency = ()  # by the bounds of another release: all else of the report counts
     return Edge(
         direction=fields.text("direction", "outbound"),
         upstream=fields.text("upstream", ""),

@@ -4,8 +4,9 @@ One conversation with one server: a stream of lines, or long polls one after the
 Both end by an `End`, which says why; who asks next, and when, is decided by `client`.
 
 A stream is taken for dead when nothing came for two and a half pings: a proxy that cut an idle connection without a
-word, or a machine that is gone, look just so. One of which no ping ever came is something else: a proxy that keeps
-what a server writes until there is more. Two of these in a row, and polls are tried, which every proxy passes.
+word, or a machine that is gone, look just so. One of which no ping ever came after those lines with which it began is
+something else: a proxy that keeps what a server writes until there is more. Two of these in a row, and polls are tried,
+which every proxy passes.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ async def _read_stream(listener: Listener, server: Server, answer: Answer) -> En
     now = asyncio.get_running_loop().time
     lines = LineBuffer(MAX_LINE_BYTES)
     has_line = has_ping = False
-    silent_at, leave_at = now() + FIRST_LINE_S, inf
+    silent_at, leave_at, beginning_until = now() + FIRST_LINE_S, inf, now() + PING_PERIOD_S / 2
     while True:
         try:
             async with asyncio.timeout_at(min(silent_at, leave_at)):
@@ -130,7 +131,7 @@ async def _read_stream(listener: Listener, server: Server, answer: Answer) -> En
             if isinstance(line, Move) and leave_at == inf:
                 leave_at = now() + listener.jitter(MOVE_JITTER_S)
             elif line is not None:
-                has_ping = has_ping or isinstance(line, Ping)
+                has_ping = has_ping or (isinstance(line, Ping) and now() >= beginning_until)
                 if unfit := await listener.take(server, line):
                     return End("unfit", unfit)
             await asyncio.sleep(0)  # a burst of lines gives way to requests

@@ -223,7 +223,7 @@ class FakeControl:
                 if left_s <= 0 or self._server is None:
                     return 304, b"", etag
                 self._changed.wait(min(left_s, 0.2))
-            return 200, write_poll([*self.first_lines(watch), Ping(0)]), etag
+            return 200, write_poll([*self.first_lines(watch), Ping(self.revision())]), etag
 
     def on_report(self, report: Report) -> dict[str, object]:
         """Keep it; what to answer."""
@@ -254,7 +254,11 @@ class FakeControl:
         with self._changed:
             self.watches.append(stream.watch)
             self.streams.append(stream)
-            return [] if self.is_silent else self.first_lines(stream.watch)
+            return [] if self.is_silent else [*self.first_lines(stream.watch), Ping(self.revision())]
+
+    def revision(self) -> int:
+        """The newest."""
+        return max((config.revision for config in self.files.values()), default=0)
 
 
 def _change(upstream: str, old: Mapping[str, EndpointEntry] | None, new: Mapping[str, EndpointEntry]) -> Endpoints:
@@ -369,7 +373,7 @@ def _handler(control: FakeControl) -> type[BaseHTTPRequestHandler]:
                     try:
                         said = stream.queue.get(timeout=control.ping_period_s or None)
                     except queue.Empty:
-                        said = write_line(Ping(max((one.revision for one in control.files.values()), default=0)))
+                        said = write_line(Ping(control.revision()))
                     if said is None:
                         self.wfile.write(b"0\r\n\r\n")
                         return

@@ -332,7 +332,7 @@ class TestPolls:
 
     def test_one_that_stops_before_a_ping_does_not_come_through_either(self) -> None:
         """A buffer that is full lets a part pass, and then nothing for long."""
-        held = Held(answering([(0, FILE)]))
+        held = Held(answering([(0, FILE), (0, Ping(7))]))
         held.run(2 * SILENT_S + 3)
         assert "wait=" not in held.transport.asked[1][2]
         assert "wait=55s" in held.transport.asked[2][2]
