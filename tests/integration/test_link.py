@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from sidecar.link.interfaces import LinkSettings
 from sidecar.link.messages import MAX_LINE_BYTES, Ask, Config, EndpointEntry, Endpoints, Move, Ping, endpoints_version
 from sidecar.link.own_address import fetch_metadata
 from sidecar.link.report import Edge
+from sidecar.link.reports import reporter
 from sidecar.link.transport import rota
 from tests.support.fake_control import FakeControl, Refusal
 from tests.support.peers import require
@@ -525,6 +527,70 @@ def test_metadata_of_ecs_are_asked_for() -> None:
         await server.wait_closed()
 
     run(main())
+
+
+@pytest.mark.parametrize("form", ["stream", "poll"])
+def test_whatever_happens_all_is_known_in_the_end(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Cuts, stalls, restarts and nonsense in any order, with changes and requests meanwhile: in the end the file and the
+    endpoints are the last ones, every count has arrived once, and nothing was ever taken back.
+    """
+    monkeypatch.setattr(session, "SILENT_S", 0.4)
+    monkeypatch.setattr(session, "POLL_GAP_S", 0.02)
+    monkeypatch.setattr(session, "POLL_WAIT_S", 0.3)
+    monkeypatch.setattr(reporter, "GAP_S", 0.05)
+    monkeypatch.setattr(rota, "MAX_RETRY_AFTER_S", 0.1)
+    chance = Random(7)
+
+    async def main(control: FakeControl, relay: Relay) -> None:
+        process = FakeProcess()
+        counted = 0
+        control.ping_period_s = 0.1
+        acts = ["cut", "stall", "pass", "pass", "restart", "push", "discover", "discover", "nonsense", "busy"]
+        async with linked(relay.url, process=process, form=form, head_timeout_s=0.4) as it:
+            for number in range(150):
+                match chance.choice(acts):
+                    case "cut":
+                        relay.cut()
+                    case "restart":
+                        control.stop()
+                        await asyncio.sleep(0.02)
+                        control.start()
+                    case "push":
+                        control.push("shop", Config(number, f"{number:032x}", f"# {number}"))
+                    case "discover":
+                        entries = [
+                            EndpointEntry(f"10.0.0.{chance.randrange(9)}:80") for _ in range(chance.randrange(4))
+                        ]
+                        control.discover(chance.choice("ab"), *entries)
+                    case "nonsense":
+                        control.say(b"?\n")
+                    case "busy":
+                        control.refusals["/v1/report"] = Refusal(503, headers={"retry-after": "1"}, times=1)
+                        control.refusals["/v1/watch"] = Refusal(429, headers={"retry-after": "1"}, times=1)
+                    case mode:
+                        relay.mode = "stall" if mode == "stall" else "pass"
+                process.counted.append(Edge("outbound", "b", chance.choice("rs"), number))
+                counted += number
+                it.link.changed()
+                await asyncio.sleep(chance.random() * 0.06)
+            relay.mode = "pass"
+            control.push("shop", NEXT)
+            control.discover("a", ONE)
+            control.discover("b", ONE, TWO)
+
+            def is_known() -> bool:
+                it.link.changed()
+                versions = {name: endpoints_version(known.values()) for name, known in control.endpoints.items()}
+                latest = {upstream: version for upstream, version, _ in process.endpoints}
+                once = {report.seq: report.edges for report in reversed(control.reports)}
+                total = sum(edge.requests for edges in once.values() for edge in edges)
+                return process.configs[-1:] == [NEXT] and latest == versions and total == counted
+
+            await it.until(is_known, "everything")
+
+    with FakeControl() as control, Relay(control.port) as relay:
+        run(main(control, relay))
 
 
 def test_a_link_that_is_cancelled_leaves_nothing_behind() -> None:

@@ -101,6 +101,8 @@ class _Connection:
         while (event := self.protocol.next_event()) is h11.NEED_DATA:
             data = await self.reader.read(_READ_BYTES)
             self.has_answered = self.has_answered or bool(data)
+            if not self.has_answered:
+                raise OSError("the connection was closed before an answer")
             self.protocol.receive_data(data)
         return event
 
