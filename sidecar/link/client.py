@@ -18,7 +18,6 @@ from random import random as system_random
 from typing import Final
 
 from sidecar import __version__
-from sidecar.link.answers import Answers
 from sidecar.link.complaints import Complaints
 from sidecar.link.fields import MessageError
 from sidecar.link.hearing import Hearing
@@ -26,6 +25,7 @@ from sidecar.link.interfaces import LinkSettings, LinkState, Receiver, Subject
 from sidecar.link.known_endpoints import KnownEndpoints
 from sidecar.link.messages import PING_PERIOD_S, EndpointEntry
 from sidecar.link.own_address import OwnAddress, fetch_metadata, find_own_address
+from sidecar.link.reports.answers import Answers
 from sidecar.link.reports.reporter import Reporter
 from sidecar.link.session import End, poll, stream
 from sidecar.link.transport.http_client import HttpClient, Transport, TransportError

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sidecar.link.answers import Answers
 from sidecar.link.interfaces import LinkState, Receiver, Subject
 from sidecar.link.known_endpoints import KnownEndpoints
 from sidecar.link.messages import Absent, Ask, Config, Current, Endpoints, Left, Line, Ping, Watch
 from sidecar.link.own_address import OwnAddress
+from sidecar.link.reports.answers import Answers
 from sidecar.link.reports.reporter import Reporter
 from sidecar.link.transport.http_client import Answer
 from sidecar.link.transport.rota import Rota

@@ -105,7 +105,7 @@ class Receiver(Protocol):
     async def answer(self, ask: Ask) -> Mapping[str, object] | None:
         """
         Answer a question; None for a kind that is not known. What it raises is told as the error. Cancelled after
-        `client.ANSWER_LIMIT_S`.
+        `reports.answers.ANSWER_LIMIT_S`.
         """
         ...
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import randrange
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import h11
 
@@ -25,6 +25,7 @@ MAX_TOKEN_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 64 * 1024
 _MAX_IDLE: Final = 2
 """Connections without a request: one for reports, one for an answer that was given meanwhile."""
+_T = TypeVar("_T")
 
 
 class TransportError(Exception):
@@ -79,6 +80,38 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Keep no connection."""
+
+
+_Trust = tuple[Fingerprint | None, ssl.SSLContext]
+"""What the file of trusted certificates was, and what was made of it."""
+
+
+class _Read(Generic[_T]):
+    """
+    A call that reads a file, in a thread. At most one at a time: a mount that hangs holds one thread, and not one more
+    for each attempt.
+    """
+
+    __slots__ = ("_call", "_future")
+
+    def __init__(self, call: Callable[[], _T]) -> None:
+        self._call = call
+        self._future: asyncio.Future[_T] | None = None
+
+    async def result(self, limit_s: float) -> _T:
+        """
+        What it returns or raises.
+
+        Raises:
+            OSError: It has not returned in time.
+        """
+        if self._future is None or self._future.done():
+            self._future = asyncio.get_running_loop().run_in_executor(None, self._call)
+        future = self._future
+        await asyncio.wait([future], timeout=limit_s)
+        if not future.done():
+            raise OSError("it could not be read in time")
+        return future.result()
 
 
 class _Connection:
@@ -180,7 +213,9 @@ class HttpClient:
         self._resolver = resolver or Resolver(SystemLookup(2, flags=0), connect_timeout_s, keeps_order=True)
         self._idle: list[_Connection] = []
         self._token = ""
-        self._trust: tuple[Fingerprint | None, ssl.SSLContext] | None = None
+        self._token_read = _Read(lambda: read_token(self._token_file))
+        self._trust: _Trust | None = None
+        self._trust_read = _Read(lambda: _context_of(self._trust_file, self._trust))
         # Behind a name there may be several servers: sidecars begin at different ones.
         self._turn = randrange(1 << 16)
 
@@ -191,11 +226,7 @@ class HttpClient:
         self, server: Server, method: str, target: str, fields: Mapping[str, str], body: bytes, head_timeout_s: float
     ) -> HttpAnswer:
         """As in `Transport`; a kept connection that turns out to be gone is replaced by a new one, once."""
-        try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                request = await self._request(server, method, target, fields, body)
-        except TimeoutError:
-            raise TransportError(f"token_file {self._token_file}: it could not be read in time") from None
+        request = await self._request(server, method, target, fields, body)
         while True:
             connection = self._take(server)
             is_new = connection is None
@@ -261,7 +292,7 @@ class HttpClient:
     async def _current_token(self) -> str:
         """What the file says now; what it said last if it cannot be read, for it may be replaced at this moment."""
         try:
-            token = await asyncio.to_thread(read_token, self._token_file)
+            token = await self._token_read.result(self._connect_timeout_s)
         except (OSError, ValueError) as error:
             if not self._token:
                 raise TransportError(f"token_file {self._token_file}: {_said(error)}") from None
@@ -294,13 +325,10 @@ class HttpClient:
 
     async def _context(self) -> ssl.SSLContext:
         try:
-            found: tuple[Fingerprint | None, ssl.SSLContext] = await asyncio.to_thread(
-                _context_of, self._trust_file, self._trust
-            )
+            self._trust = await self._trust_read.result(self._connect_timeout_s)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise TransportError(f"trust_file {self._trust_file}: {_said(error)}") from None
-        self._trust = found
-        return found[1]
+        return self._trust[1]
 
     async def _converse(self, connection: _Connection, request: h11.Request, body: bytes) -> HttpAnswer:
         protocol, writer = connection.protocol, connection.writer
@@ -330,9 +358,7 @@ def read_token(path: str) -> str:
     return token
 
 
-def _context_of(
-    trust_file: str, known: tuple[Fingerprint | None, ssl.SSLContext] | None
-) -> tuple[Fingerprint | None, ssl.SSLContext]:
+def _context_of(trust_file: str, known: _Trust | None) -> _Trust:
     seen = look(trust_file)[0] if trust_file else None
     if known is not None and known[0] == seen:
         return known
