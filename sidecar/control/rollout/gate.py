@@ -10,7 +10,7 @@ waits:
     halted     the share of failures is worse than that of the rest
     holding    all accepted less than `hold` ago
     thin       there are too few requests, and `thin.after` is not over, or `thin.then` is `hold`
-    waiting    not everyone is seen
+    waiting    not everyone is seen, or more of the wave have vanished than are here
     passed     none of these
 
 Widening is watched for acceptance only: no request takes another way by it. So is everything under `--now`. Narrowing
@@ -103,7 +103,7 @@ def judge(service: Service, instances: Sequence[Instance], record: Record, view:
     watched = _watch(service, judged, record, now_s) if wave else None
     if watched is not None and watched.state == "halted":
         return watched
-    blind = blindness(view, instances)
+    blind = blindness(view, instances) or _loss(service, instances, len(wave))
     if blind and (watched is None or watched.state == "passed"):
         return Verdict("waiting", blind, has_accepted=True)
     return watched or Verdict("passed", has_accepted=True)
@@ -125,6 +125,13 @@ def refuses(service: Service, instance: Instance) -> bool:
     """Whether it has refused what it should run, and does not run it."""
     wanted = service.assigned(place_of(instance.id))
     return bool(wanted) and instance.refused_hash == wanted and instance.hash != wanted
+
+
+def _loss(service: Service, instances: Sequence[Instance], here: int) -> str:
+    """Why what is left of a wave proves nothing, or an empty text."""
+    gone = [one for one in instances if not one.is_here and not one.is_draining and has_file(service, one)]
+    lost = [one.id for one in gone if not is_odd(service, one)]
+    return f"waits for {_named(lost)} to return" if len(lost) > here else ""
 
 
 def _watch(service: Service, judged: Sequence[Instance], record: Record, now_s: float) -> Verdict:

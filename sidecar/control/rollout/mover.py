@@ -26,7 +26,9 @@ is no circle, also where services call each other.
 **Waves.** A wave is a limit on places. When it begins, the instances that count are sorted by place, and the limit is
 the place of the last one of its share, rounded down, but of at least one. From then on the limit stands: who joins gets
 what is below or above it, who leaves changes nothing; unless all below it leave while others are there, for a wave of
-nobody would prove nothing: then the next instance is in it. A wave that adds nobody to the one before is passed over.
+nobody would prove nothing: then the next instance is in it. Who has vanished has not left: it may be the new file that
+ended it, and the next would end, too. So a wave of which more are lost than are here waits for them, until they return
+(and accept, or say that they crashed) or are removed. A wave that adds nobody to the one before is passed over.
 
 **Halt.** The service stays where it is in its parts, and the wave gets back what it had before this part. That is not
 always what it had before the revision: what the service has widened by stays, because others may lean on it already.
@@ -210,10 +212,9 @@ class _Walk:
             return self._next_part(service)
         if service.limit == NOBODY:
             return self._begin_part(service)
-        judged = counting(service, self._instances)
-        if judged and not any(place_of(one.id) <= service.limit for one in judged):
-            limit = min(place_of(one.id) for one in judged)
-            return replace(service, limit=limit, since_s=self._now_s, accepted_s=None)
+        next_place = self._next_of_empty_wave(service)
+        if next_place is not None:
+            return replace(service, limit=next_place, since_s=self._now_s, accepted_s=None, is_thin=False)
         verdict = judge(service, self._instances, self._record, self._view, self._now_s)
         if verdict.state == "halted":
             return self._halted(service, verdict)
@@ -223,6 +224,15 @@ class _Walk:
             self._tell("thin", service, why=verdict.why)
             service = replace(service, is_thin=True)
         return self._next_wave(service, service.wave + 1) if verdict.state == "passed" else service
+
+    def _next_of_empty_wave(self, service: Service) -> int | None:
+        """The place of who is to be the wave when all of it have left for good, or None while anyone has not."""
+        if blindness(self._view, self._instances):
+            return None
+        if any(has_file(service, one) for one in self._instances if not one.is_draining):
+            return None
+        places = [place_of(one.id) for one in counting(service, self._instances)]
+        return min((place for place in places if service.does_move(place)), default=None)
 
     def _begin_part(self, service: Service) -> Service:
         is_widening = PARTS[service.part] == "widen"
@@ -300,7 +310,6 @@ class _Walk:
             routed=service.wanted,
             called=(),
             is_now=False,
-            odd=None,
             superseded=None,
             before=Counts(),
             since_s=self._now_s,
