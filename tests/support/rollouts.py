@@ -196,13 +196,17 @@ class Mesh:
                     one.periods.append(Period(before_s, self.now_s, *counts))
             self.look()
 
-    def until_done(self, seconds: float = 3600.0, traffic: Mapping[str, tuple[int, int]] | None = None) -> None:
-        """Let time pass until every service is done."""
-        end_s = self.now_s + seconds
+    def until(self, holds: Callable[[], bool], traffic: Mapping[str, tuple[int, int]] | None = None) -> None:
+        """Let time pass until something holds, an hour at most."""
+        end_s = self.now_s + 3600
         self.look()
-        while any(service.state != "done" for service in self.record.services.values()):
+        while not holds():
             assert self.now_s < end_s, rollouts(self.record, self.view(), self.now_s)
             self.pass_time(5, traffic)
+
+    def until_done(self, traffic: Mapping[str, tuple[int, int]] | None = None) -> None:
+        """Let time pass until every service is done."""
+        self.until(lambda: all(service.state == "done" for service in self.record.services.values()), traffic)
 
     def running(self, service: str, content: Tree) -> list[str]:
         """Who runs this."""
