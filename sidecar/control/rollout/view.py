@@ -68,6 +68,8 @@ class View:
     """
     Everyone, at one moment.
 
+    All times are on the clock of who looks: replicas tell each other ages, not times.
+
     Attributes:
         instances: All that are registered, those that are stale or draining included. One that is gone for good is not
             in it; so a server that has just started must fill it from its engine, or say in `unseen` that it has

@@ -213,6 +213,37 @@ def test_wave_that_has_left_is_replaced() -> None:
     assert mesh.service("shop").wave == 0
 
 
+def test_wave_is_not_replaced_by_who_is_only_unseen() -> None:
+    """Its one instance is at a replica that does not answer."""
+    mesh = settled(CALM, shop=10)
+    mesh.push(shop=NEW)
+    mesh.look(2)
+    first = mesh.sidecars.pop(mesh.running("shop", NEW)[0])
+    mesh.unseen = ("replica-2",)
+    mesh.pass_time(60)
+    assert mesh.running("shop", NEW) == []
+    mesh.sidecars[first.id], mesh.unseen = first, ()
+    assert len(mesh.told("wave")) == 1
+    mesh.pass_time(5)
+    assert len(mesh.told("wave")) == 2, "it had accepted long ago, and the next wave begins"
+
+
+def test_wave_never_shrinks() -> None:
+    """Many join below the limit, so that the next share ends before it: who has the new file keeps it."""
+    mesh = settled(CALM, shop=10)
+    mesh.push(shop=NEW)
+    mesh.look(2)
+    limit = mesh.service("shop").limit
+    names = [name for name in (f"late-{number}" for number in range(2000)) if place_of(name) < limit][:9]
+    for name in names:
+        mesh.join("shop", name)
+    running = set(mesh.running("shop", NEW))
+    assert len(running) == 10
+    while mesh.service("shop").state != "done":
+        mesh.pass_time(5)
+        assert set(mesh.running("shop", NEW)) >= running
+
+
 def test_file_that_ends_its_process_does_not_spread() -> None:
     """Who vanishes with the new file is waited for: the next one would vanish, too."""
     mesh = settled(CALM, shop=10)
