@@ -40,9 +40,9 @@ by compare-and-swap; who loses reads again. So a mover may die at any moment, an
 record are on the clock of the mover who wrote them; when another one takes over, what is under way is watched from the
 beginning, which costs a hold and is right however far apart the two clocks are.
 
-**Blindness.** Nothing begins or passes while somebody is unseen (`View.unseen`) or most of a service is
-(`gate.blindness`), but for widening, which must not keep a new service from its file. Refusals and failures that are
-seen do halt.
+**Blindness.** While somebody is unseen (`View.unseen`) or most of a service is (`gate.blindness`), nothing passes, and
+nothing begins but a widening, which must not keep a new service from its file. Refusals and failures that are seen do
+halt.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ the places. So the file of an instance that has only just joined follows from th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -245,8 +245,17 @@ class Record:
         return frozenset(kept.union(*(service.hashes() for service in self.services.values())))
 
     def to_json(self) -> dict[str, Any]:
-        """As values of JSON."""
-        return {**asdict(self), "form": FORM, "rules": self.rules.to_json()}
+        """
+        As values of JSON, small: of a revision only the files that differ from the one before, of a service only what
+        is not as at its beginning. A ConfigMap holds 1 MiB, an etcd value 1.5 MB.
+        """
+        return {
+            **asdict(replace(self, services={}, revisions=())),
+            "form": FORM,
+            "rules": self.rules.to_json(),
+            "revisions": list(_differences(self.revisions)),
+            "services": {name: _shortened(service) for name, service in self.services.items()},
+        }
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Record:
@@ -264,7 +273,7 @@ class Record:
         try:
             known = _known(cls, said)
             known["rules"] = Rules.from_json(known.get("rules", {}))
-            known["revisions"] = tuple(_revision(one) for one in known.get("revisions", ()))
+            known["revisions"] = tuple(_restored(known.get("revisions", ())))
             known["services"] = {name: _service(one) for name, one in known.get("services", {}).items()}
             known["pin"] = Pin(**_known(Pin, known["pin"])) if known.get("pin") else None
             return cls(**known)
@@ -276,12 +285,27 @@ def _known(form: type, said: Mapping[str, Any]) -> dict[str, Any]:
     return {one.name: said[one.name] for one in fields(form) if one.name in said}
 
 
-def _revision(said: Mapping[str, Any]) -> Revision:
-    files = {
-        name: File(**{**_known(File, one), "callees": tuple(one.get("callees", ()))})
-        for name, one in said["files"].items()
-    }
-    return Revision(**{**_known(Revision, said), "files": files})
+def _differences(revisions: Iterable[Revision]) -> Iterator[dict[str, Any]]:
+    before: Mapping[str, File] = {}
+    for revision in revisions:
+        files = {name: asdict(file) for name, file in revision.files.items() if before.get(name) != file}
+        gone = [name for name in before if name not in revision.files]
+        yield {**asdict(replace(revision, files={})), "files": files, "gone": gone}
+        before = revision.files
+
+
+def _restored(said: Iterable[Mapping[str, Any]]) -> Iterator[Revision]:
+    files: dict[str, File] = {}
+    for one in said:
+        files = {name: file for name, file in files.items() if name not in one.get("gone", ())}
+        for name, file in one["files"].items():
+            files[name] = File(**{**_known(File, file), "callees": tuple(file.get("callees", ()))})
+        yield Revision(**{**_known(Revision, one), "files": files})
+
+
+def _shortened(service: Service) -> dict[str, Any]:
+    whole = asdict(service)
+    return {one.name: whole[one.name] for one in fields(Service) if getattr(service, one.name) != one.default}
 
 
 def _service(said: Mapping[str, Any]) -> Service:

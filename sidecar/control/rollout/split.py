@@ -32,6 +32,9 @@ only what stands beside it without changing where any request goes that `base` h
   routes; so does one whose `app` or `protocol` changes.
 - a whole side (`inbound`, `outbound`) that the base does not have is added with the upstreams that its routes use.
 
+Where what is made says what one of the two files says, it is that file: a change that only adds is over with its
+widening, and one that only takes away is all narrowing.
+
 What else the file says (routes, timeouts, limits, the app's address, telemetry) is a setting, and the base's. A step
 that would change nothing gives the same tree, and is left out. Tests belong to the file for which they were written, so
 the files in between have none: `expect: {status: 404}` may rightly fail while a host is still, or already, there.
@@ -43,11 +46,20 @@ routes (`mover`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.control.rollout.listeners import DEFAULTS, Tree, bound, covers, hosts_of, ports_of, with_listeners_of
+from sidecar.control.rollout.listeners import (
+    DEFAULTS,
+    Tree,
+    bound,
+    covers,
+    hosts_of,
+    listeners,
+    ports_of,
+    with_listeners_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,28 @@ def split(olds: Sequence[Tree], new: Tree) -> Split:
     routed = new
     for old in olds:
         routed = union(routed, old, is_passing=_is_passing(new))
-    return Split(tuple(union(old, new, is_passing=_is_passing(old)) for old in olds), routed)
+    widened = [_one_of((old, new), union(old, new, is_passing=_is_passing(old))) for old in olds]
+    return Split(tuple(widened), _one_of((new, *olds), routed))
+
+
+def _one_of(files: Iterable[Tree], made: Tree) -> Tree:
+    """One of the files if it says the same as what was made, tests aside: then nothing is left for another part."""
+    if any(made is one for one in files):
+        return made
+    plain = _plain(made)
+    return next((one for one in files if _plain(one) == plain), made)
+
+
+def _plain(tree: Tree) -> dict[str, Any]:
+    """What a file says, whichever form it says it in: listeners and hosts in their long form and in one order."""
+    plain = {key: value for key, value in tree.items() if key != "tests"}
+    for name, default in DEFAULTS.items():
+        if name in tree:
+            listens = sorted(listeners(tree[name], default), key=lambda one: str(one["address"]))
+            plain[name] = {**tree[name], "listen": listens}
+    upstreams = tree.get("upstreams", {})
+    plain["upstreams"] = {name: {**one, "hosts": sorted(hosts_of(name, one))} for name, one in upstreams.items()}
+    return plain
 
 
 def union(base: Tree, other: Tree, *, is_passing: bool) -> Tree:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sidecar.control.rollout.proposal import RolloutError, Wanted, propose
-from sidecar.control.rollout.record import KEPT_REVISIONS, File
+from sidecar.control.rollout.record import KEPT_REVISIONS, File, place_of
 from sidecar.control.rollout.rules import Rules
 from sidecar.control.rollout.status import rollouts
 from tests.support.rollouts import Mesh, render, settled, tree
@@ -39,6 +41,50 @@ def test_numbers_grow_by_one_and_never_fall_for_any_sidecar() -> None:
     assert [revision.number for revision in mesh.record.revisions] == [2, 3, 4, 5]
     for one in mesh.sidecars.values():
         assert one.revisions == sorted(one.revisions)
+
+
+def test_no_number_falls_where_two_ways_led_to_one_file() -> None:
+    """Some were taken forth and back, others never moved: they run the same, told with different numbers until then."""
+    mesh = halfway()
+    moved = mesh.running("shop", NEW)
+    mesh.push(shop=OLD)
+    mesh.look(2)
+    assert mesh.running("shop", NEW) != moved
+    mesh.push(shop=NEWER)
+    assert len(mesh.service("shop").bands) == 3 - len(mesh.running("shop", NEW)) % 2
+    mesh.pass_time(60)
+    for one in mesh.sidecars.values():
+        assert one.revisions == sorted(one.revisions)
+
+
+def test_people_are_shown_where_each_service_is() -> None:
+    """The rows of `GET /v1/mesh`: every service that moves or has just arrived, and nothing that JSON cannot say."""
+    mesh = settled(CALM, shop=20, search=1)
+    mesh.push(shop=NEW)
+    mesh.look(2)
+    mesh.pass_time(30)
+    limit = mesh.service("shop").limit
+    name = next(name for name in (f"late-{number}" for number in range(1000)) if place_of(name) <= limit)
+    mesh.join("shop", name, lambda wanted: "hang").is_connected = False
+    rows = json.loads(json.dumps(rollouts(mesh.record, mesh.view(), mesh.now_s)))
+    assert rows == [
+        {
+            "service": "shop",
+            "revision": 2,
+            "hash": render(NEW).hash,
+            "previous": render(OLD).hash,
+            "part": "routes",
+            "wave": 2,
+            "waves": ["one", "10%", "50%", "100%"],
+            "state": "holding",
+            "why": "holds for 30 s after all have accepted",
+            "since": mesh.now_s,
+            "accepted": 2,
+            "of": 2,
+            "refused": [],
+            "ignored": [name],
+        }
+    ]
 
 
 def test_same_files_make_no_revision() -> None:

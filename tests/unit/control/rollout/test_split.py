@@ -72,6 +72,14 @@ def test_new_host_is_a_route_where_it_passed() -> None:
     assert parts.routed is new
 
 
+def test_change_that_only_adds_is_the_new_file_with_its_tests() -> None:
+    """And one that only takes away keeps the old one with its own, until it narrows."""
+    small, large = file(a=A), file(a=A, b=B)
+    large["inbound"] = {**large["inbound"], "listen": ["0.0.0.0:15100", "0.0.0.0:15000"]}
+    assert cut(small, large).widened[0] is large
+    assert cut(large, small).routed is large
+
+
 def test_removed_host_narrows_where_it_is_answered_404_then() -> None:
     """Callers' routes change first; the host goes when all have them."""
     old, new = file(routes=[{"to": "b"}], a=A, b=B), file(a=A)
