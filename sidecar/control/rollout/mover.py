@@ -261,8 +261,9 @@ class _Walk:
         for index in range(min(wave, len(names) - 1), len(names)):
             limit = EVERYONE
             if index < len(names) - 1 and places:
-                limit = max(service.limit, places[wave_size(names[index], len(places)) - 1])
+                limit = places[wave_size(names[index], len(places)) - 1]
             after = replace(service, wave=index, limit=limit, since_s=self._now_s, accepted_s=None, is_thin=False)
+            # Invariant: a limit never moves down. One below the present limit, after many have joined, adds nobody.
             added = [one.id for one in judged if place_of(one.id) > service.limit and has_file(after, one)]
             if added or (limit == EVERYONE and service.limit == NOBODY):
                 self._tell("wave", after, part=PARTS[after.part], wave=names[index], added=len(added))

@@ -346,6 +346,17 @@ def test_hurry_in_the_middle_goes_to_everyone_by_a_last_wave() -> None:
     assert mesh.service("shop").state == "done"
 
 
+def test_revision_in_haste_hurries_what_is_under_way() -> None:
+    """Also a service that it does not touch."""
+    mesh = settled(CALM, shop=20, search=1)
+    mesh.push(shop=NEW)
+    mesh.look(2)
+    mesh.push(search=NEW, is_now=True)
+    mesh.look(3)
+    assert {service.state for service in mesh.record.services.values()} == {"done"}
+    assert len(mesh.running("shop", NEW)) == 20
+
+
 def test_hurry_begins_again_what_was_halted() -> None:
     """The operator has seen why, and has done something about it."""
     mesh = settled(CALM, shop=3)
