@@ -191,6 +191,14 @@ def test_whole_side_that_was_not_there_comes_with_what_it_needs() -> None:
     assert cut(new, old).routed == {**old, "inbound": inbound, "upstreams": {"a": A, **needed}}
 
 
+def test_whole_side_whose_port_is_taken_comes_with_the_routes() -> None:
+    """Both files are good, and one with both sides would bind a port twice."""
+    old = {"service": "shop", "outbound": {"listen": "127.0.0.1:15000", "routes": []}}
+    new = {"service": "shop", "inbound": {"app": "127.0.0.1:1"}, "outbound": {"routes": []}}
+    assert "inbound" not in cut(old, new).widened[0]
+    assert "outbound" not in split([old], {"service": "shop", "inbound": {"app": "127.0.0.1:1"}}).routed
+
+
 def test_unmatched_is_open_as_long_as_either_file_has_it_open() -> None:
     """Passing widens, denying narrows."""
     old, new = file("deny", a=A), file("passthrough", a=A)
