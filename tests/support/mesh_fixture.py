@@ -105,7 +105,7 @@ def history(said: Json) -> Json:
             at["requests"][i] += requests
             at["failures"][i] += round(requests * share)
             if requests:
-                usual = row["p99_s"] if i >= 50 else min(row["p99_s"], 0.08)
+                usual = row["p99_s"] if i >= 50 or row["success"] > 0.9 else row["p99_s"] / 12
                 at["p99_s"][i] = max(at["p99_s"][i] or 0, usual * (0.9 + 0.1 * math.sin(i * 1.7 + n)))
     rows = [{"from": caller, "to": callee, **row} for (caller, callee), row in edges.items()]
     return {"minutes": [NOW - 60 * (60 - i) for i in range(60)], "edges": rows}

@@ -23,11 +23,24 @@ const SLOWEST_MS = 15000;
 const at = (id) => document.getElementById(id);
 
 const state = {
-  mesh: null, history: null, reasons: null, routes: null, routesOf: null,
+  mesh: null,
+  history: null,
+  reasons: null,
+  routes: null,
+  routesOf: null,
   error: null, // {why, since (this machine's clock, seconds)}: the control plane does not answer
-  unauthorized: null, answered: null, heard: 0,
+  unauthorized: null,
+  answered: null,
+  heard: 0,
   selection: null, // {kind: "service" | "edge" | "calls", id}
-  focus: null, search: "", hit: 0, grouped: false, open: new Set(), silent: null, table: false, minute: null,
+  focus: null,
+  search: "",
+  hit: 0,
+  grouped: false,
+  open: new Set(),
+  silent: null,
+  table: false,
+  minute: null,
 };
 const seen = new Set();
 const layouts = new Map();
@@ -52,7 +65,7 @@ const on = {
   close: () => {
     const was = state.selection;
     choose(null);
-    if (was && !state.table) (was.kind === "service" ? map.focus(was.id) : map.focusEdge(was.id));
+    if (was && !state.table) was.kind === "service" ? map.focus(was.id) : map.focusEdge(was.id);
   },
   focus: (name) => {
     state.focus = name;
@@ -114,7 +127,9 @@ function render() {
   if (model && state.focus !== null && !model.services.has(state.focus)) state.focus = null;
   if (model && state.silent === null) page.silent = silentByDefault();
   const found = model ? matches(model, state.search) : null;
-  const view = model ? viewOf(model, { silent: page.silent, focus: state.focus, grouped: state.grouped, open: state.open }) : { nodes: [], edges: [] };
+  const view = model
+    ? viewOf(model, { silent: page.silent, focus: state.focus, grouped: state.grouped, open: state.open })
+    : { nodes: [], edges: [] };
   document.title = mesh ? `${mesh.mesh} – mesh` : "mesh";
   patch(at("top"), top(page));
   patch(at("banners"), banners(page));
@@ -126,12 +141,19 @@ function render() {
   if (state.table) patch(at("tables"), tables(view, found, page));
   if (view.nodes.length) {
     memory = JSON.stringify([state.focus, state.grouped, [...state.open].sort()]);
-    const made = layout(view.nodes.map((node) => node.id), view.edges.map((call) => [call.from, call.to]), layouts.get(memory) || null);
+    const made = layout(
+      view.nodes.map((node) => node.id),
+      view.edges.map((call) => [call.from, call.to]),
+      layouts.get(memory) || null,
+    );
     layouts.set(memory, made);
     map.render(view, made, { selection: state.selection, found, memory });
   }
   patch(at("panel"), model ? panel(page, view) : []);
-  patch(at("time"), model ? timeline(history, state.selection, state.focus, state.minute, (minute) => set({ minute })) : []);
+  patch(
+    at("time"),
+    model ? timeline(history, state.selection, state.focus, state.minute, (minute) => set({ minute })) : [],
+  );
   announce(mesh);
 }
 
@@ -157,14 +179,18 @@ function silentByDefault() {
 /** What a screen reader says without being asked: a halt, and that the control plane is lost or back. */
 function announce(mesh) {
   if (mesh) {
-    const now = new Set((mesh.rollouts || []).filter((one) => one.state === "halted").map((one) => `${one.service} ${one.revision}`));
+    const now = new Set(
+      (mesh.rollouts || []).filter((one) => one.state === "halted").map((one) => `${one.service} ${one.revision}`),
+    );
     const anew = [...now].filter((key) => !halted || !halted.has(key));
-    if (anew.length) setText(at("alarm"), anew.map((key) => `Rollout halted: ${key.replace(/ (\S+)$/, ", revision $1")}`).join(". "));
+    if (anew.length)
+      setText(at("alarm"), anew.map((key) => `Rollout halted: ${key.replace(/ (\S+)$/, ", revision $1")}`).join(". "));
     else if (halted && halted.size && !now.size) setText(at("alarm"), "No rollout is halted any more.");
     halted = now;
   }
   const lost = Boolean(state.error);
-  if (lost !== wasLost) setText(at("alarm"), lost ? "The control plane does not answer." : "The control plane answers again.");
+  if (lost !== wasLost)
+    setText(at("alarm"), lost ? "The control plane does not answer." : "The control plane answers again.");
   wasLost = lost;
 }
 
@@ -191,8 +217,15 @@ async function poll() {
     if (performance.now() - state.heard > HISTORY_MS || state.history === null) {
       state.heard = performance.now();
       // The map does not wait for the hour; the hour that was known stays when it cannot be had.
-      ask("v1/history?minutes=60").then((history) => set({ history }), () => {});
-      if (state.reasons === null) ask("page/reasons.json").then((reasons) => set({ reasons }), () => {});
+      ask("v1/history?minutes=60").then(
+        (history) => set({ history }),
+        () => {},
+      );
+      if (state.reasons === null)
+        ask("page/reasons.json").then(
+          (reasons) => set({ reasons }),
+          () => {},
+        );
     }
   } catch (error) {
     if (mine !== turn) return;
@@ -230,7 +263,10 @@ async function askRoutes() {
 }
 
 function askForToken() {
-  setText(at("ask-why"), token() ? (state.unauthorized === "403" ? "This token may not read the mesh." : "This token was refused.") : "");
+  setText(
+    at("ask-why"),
+    token() ? (state.unauthorized === "403" ? "This token may not read the mesh." : "This token was refused.") : "",
+  );
   at("ask-token").value = "";
   if (!at("ask").open) at("ask").showModal();
 }
@@ -267,7 +303,15 @@ document.addEventListener("keydown", (event) => {
     else return;
     event.preventDefault();
   } else if (!typing) {
-    const does = { "/": () => at("search").focus(), "+": () => on.zoom(1.25), "=": () => on.zoom(1.25), "-": () => on.zoom(0.8), 0: () => on.zoom(0), t: () => on.table(!state.table), f: toggleFocus }[event.key];
+    const does = {
+      "/": () => at("search").focus(),
+      "+": () => on.zoom(1.25),
+      "=": () => on.zoom(1.25),
+      "-": () => on.zoom(0.8),
+      0: () => on.zoom(0),
+      t: () => on.table(!state.table),
+      f: toggleFocus,
+    }[event.key];
     if (!does) return;
     event.preventDefault();
     does();
@@ -288,7 +332,9 @@ at("tools").addEventListener("submit", (event) => {
 /** The address says what is chosen, so that it can be sent to a colleague. It never says a token. */
 function remember() {
   const { selection } = state;
-  const said = selection ? `#${selection.kind}=${encodeURIComponent(selection.id)}` : location.pathname + location.search;
+  const said = selection
+    ? `#${selection.kind}=${encodeURIComponent(selection.id)}`
+    : location.pathname + location.search;
   history.replaceState(null, "", said);
 }
 
@@ -309,9 +355,10 @@ window.addEventListener("hashchange", () => {
   recall();
   render();
 });
-setInterval(() => { if (state.error) render(); }, 1000);
+setInterval(() => {
+  if (state.error) render();
+}, 1000);
 
 recall();
 render();
 poll();
-

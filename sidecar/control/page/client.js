@@ -43,7 +43,13 @@ export async function ask(path) {
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), TIMEOUT_MS);
   try {
-    const answer = await fetch(path, { headers, signal: limit.signal, cache: "no-store", credentials: "omit", redirect: "error" });
+    const answer = await fetch(path, {
+      headers,
+      signal: limit.signal,
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "error",
+    });
     if (answer.status === 401 || answer.status === 403) throw new Unauthorized(String(answer.status));
     if (!answer.ok) throw new Unreachable(`it answers ${answer.status}`);
     const said = await answer.json();

@@ -8,7 +8,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "path", "rect", "circle", "text", "tspan", "line", "title"]);
 // Attributes that are properties of the element: what a person typed or opened changes these, not the attributes.
 const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "open"]);
-const ATTRIBUTE = /^(aria-[a-z]+|data-[a-z-]+|class|id|role|tabindex|type|name|for|title|scope|colspan|autocomplete|placeholder|spellcheck|viewBox|preserveAspectRatio|width|height|x|y|x1|y1|x2|y2|cx|cy|r|rx|d|transform|dx|dy|focusable)$/;
+const ATTRIBUTE =
+  /^(aria-[a-z]+|data-[a-z-]+|class|id|role|tabindex|type|name|for|title|scope|colspan|autocomplete|placeholder|spellcheck|viewBox|preserveAspectRatio|width|height|x|y|x1|y1|x2|y2|cx|cy|r|rx|d|transform|dx|dy|focusable)$/;
 
 /**
  * What an element should be.
@@ -124,7 +125,7 @@ function setProp(node, name, value, before) {
     return;
   }
   if (PROPERTIES.has(name)) {
-    const wanted = typeof node[name] === "boolean" ? Boolean(value) : value ?? "";
+    const wanted = typeof node[name] === "boolean" ? Boolean(value) : (value ?? "");
     if (node[name] !== wanted) node[name] = wanted;
     return;
   }

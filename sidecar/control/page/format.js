@@ -73,7 +73,9 @@ export function clock(unix) {
 
 /** A problem's place, as compilers write it: `mesh/services/a.yaml:14:9`. */
 export function place(problem) {
-  return [problem.file, problem.line, problem.column].filter((part) => part !== null && part !== undefined && part !== "").join(":");
+  return [problem.file, problem.line, problem.column]
+    .filter((part) => part !== null && part !== undefined && part !== "")
+    .join(":");
 }
 
 /** The first eight characters of a hash: enough to tell two apart by eye. */

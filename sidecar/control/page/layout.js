@@ -9,14 +9,19 @@
 //   places   name -> {tier, col, row}; rows may be halves; two of one column are at least a row apart
 //   columns  tier -> the columns that it has, from left to right
 //   back     keys of the calls that are drawn backwards
-//   gap      the space between columns, in pixels
+//   gap      the space between columns, `row` from a row to the next, `high` a service's height, `clear` what a line
+//            keeps from a service that it passes: pixels
 
-export const NODE_W = 172;
-export const NODE_H = 54;
-export const ROW = 82;
-const WIDE_GAP = 128; // Leaves room for a label; what has more services than this shows few labels.
-const NARROW_GAP = 76;
-const LABELLED = 40;
+export const NODE_W = 158;
+export const LABELLED = 24; // Calls, up to which each has a label, and columns leave room for it.
+const DENSE = 60; // Services, from which on they are drawn low and near.
+// `clear`: between a line and a service that it passes. `row` is the least, and grows to `most` where there is space.
+const SPACING = {
+  labelled: { gap: 150, row: 96, most: 196, high: 54, clear: 24 },
+  plain: { gap: 84, row: 80, most: 150, high: 54, clear: 9 },
+  dense: { gap: 46, row: 62, most: 62, high: 38, clear: 9 },
+};
+const ASPECT = 1.55; // Of the drawing, about that of the space that it gets.
 const SWEEPS = 8;
 
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
@@ -47,17 +52,25 @@ export function layout(names, edges, previous) {
 /** The left upper corner of a service, in pixels. */
 export function position(made, name) {
   const { col, row } = made.places.get(name);
-  return { x: col * (NODE_W + made.gap), y: row * ROW };
+  return { x: col * (NODE_W + made.gap), y: row * made.row };
 }
 
 function fresh(nodes, calls) {
   const { tiers, back } = tiersOf(nodes, calls);
   const touched = new Set(calls.filter(([from, to]) => from !== to).flat());
   const loose = nodes.filter((name) => !touched.has(name));
-  const order = ordered(nodes.filter((name) => touched.has(name)), calls, tiers, back);
-  const gap = nodes.length <= LABELLED ? WIDE_GAP : NARROW_GAP;
-  const made = { places: new Map(), columns: [], back, gap };
-  const height = rowsFor(order.map((tier) => tier.length), gap);
+  const order = ordered(
+    nodes.filter((name) => touched.has(name)),
+    calls,
+    tiers,
+    back,
+  );
+  const spacing = SPACING[nodes.length > DENSE ? "dense" : calls.length > LABELLED ? "plain" : "labelled"];
+  const made = { places: new Map(), columns: [], back, ...spacing };
+  const height = rowsFor(
+    order.map((tier) => tier.length),
+    spacing,
+  );
   let columns = 0;
   order.forEach((tier) => {
     const width = Math.max(1, Math.ceil(tier.length / height));
@@ -75,14 +88,17 @@ function fresh(nodes, calls) {
   });
   align(order, calls, made, back);
   placeLoose(loose, made);
+  const rows = Math.max(0, ...[...made.places.values()].map((place) => place.row)) + 1;
+  const room = (made.columns.flat().length * (NODE_W + made.gap)) / ASPECT / rows;
+  made.row = Math.round(Math.max(made.row, Math.min(made.most, room)));
   return made;
 }
 
-/** How many rows make the drawing about twice as wide as high. */
-function rowsFor(sizes, gap) {
+/** How many rows a column may have, for the drawing to fill the space that it gets. */
+function rowsFor(sizes, { gap, row }) {
   for (let rows = 8; ; rows += 1) {
     const columns = sizes.reduce((sum, size) => sum + Math.ceil(size / rows), 0);
-    if (columns * (NODE_W + gap) <= 2 * rows * ROW || rows >= Math.max(...sizes, 0)) return rows;
+    if (columns * (NODE_W + gap) <= ASPECT * rows * row || rows >= Math.max(...sizes, 0)) return rows;
   }
 }
 
@@ -135,7 +151,10 @@ function ordered(nodes, calls, tiers, back) {
   for (const name of nodes) (order[tiers.get(name)] = order[tiers.get(name)] || []).push(name);
   for (let t = 0; t < order.length; t += 1) order[t] = order[t] || [];
   const forward = calls.filter(([from, to]) => !back.has(edgeKey(from, to)));
-  const sides = [neighbours(nodes, forward.filter(inside(nodes)), 1), neighbours(nodes, forward.filter(inside(nodes)), 0)];
+  const sides = [
+    neighbours(nodes, forward.filter(inside(nodes)), 1),
+    neighbours(nodes, forward.filter(inside(nodes)), 0),
+  ];
   const rank = new Map();
   const number = (tier) => tier.forEach((name, i) => rank.set(name, (i + 0.5) / tier.length));
   order.forEach(number);
@@ -143,10 +162,15 @@ function ordered(nodes, calls, tiers, back) {
     const side = sides[sweep % 2];
     const turn = sweep % 2 ? [...order].reverse() : order;
     for (const tier of turn) {
-      const middle = new Map(tier.map((name) => {
-        const near = side.get(name);
-        return [name, near.length ? near.reduce((sum, other) => sum + rank.get(other), 0) / near.length : rank.get(name)];
-      }));
+      const middle = new Map(
+        tier.map((name) => {
+          const near = side.get(name);
+          return [
+            name,
+            near.length ? near.reduce((sum, other) => sum + rank.get(other), 0) / near.length : rank.get(name),
+          ];
+        }),
+      );
       tier.sort((a, b) => middle.get(a) - middle.get(b) || rank.get(a) - rank.get(b) || byName(a, b));
       number(tier);
     }
@@ -165,7 +189,9 @@ function inside(nodes) {
  */
 function align(order, calls, made, back) {
   const names = [...made.places.keys()];
-  const forward = calls.filter(([from, to]) => !back.has(edgeKey(from, to)) && made.places.has(from) && made.places.has(to));
+  const forward = calls.filter(
+    ([from, to]) => !back.has(edgeKey(from, to)) && made.places.has(from) && made.places.has(to),
+  );
   const sides = [neighbours(names, forward, 1), neighbours(names, forward, 0)];
   for (let pass = 0; pass < 4; pass += 1) {
     const turn = pass % 2 ? [...order].reverse() : order;
@@ -176,7 +202,9 @@ function align(order, calls, made, back) {
         const own = made.places.get(name).row;
         return near.length ? near.reduce((sum, other) => sum + made.places.get(other).row, 0) / near.length : own;
       });
-      spread(wanted).forEach((row, i) => { made.places.get(tier[i]).row = row; });
+      spread(wanted).forEach((row, i) => {
+        made.places.get(tier[i]).row = row;
+      });
     }
   }
   const top = Math.min(...[...made.places.values()].map((place) => place.row));
@@ -216,7 +244,15 @@ function adapt(nodes, calls, previous) {
   for (const name of nodes) {
     if (previous.places.has(name)) places.set(name, { ...previous.places.get(name) });
   }
-  const made = { places, columns: previous.columns.map((cols) => [...cols]), back: new Set(), gap: previous.gap };
+  const made = {
+    places,
+    columns: previous.columns.map((cols) => [...cols]),
+    back: new Set(),
+    gap: previous.gap,
+    row: previous.row,
+    high: previous.high,
+    clear: previous.clear,
+  };
   const touched = new Set(calls.filter(([from, to]) => from !== to).flat());
   // Who had no call stood apart, and takes a place among the others with the first one.
   for (const name of nodes) if (places.has(name) && places.get(name).loose && touched.has(name)) places.delete(name);
@@ -245,7 +281,14 @@ function adapt(nodes, calls, previous) {
     if (!touched.has(name)) continue;
     while (made.columns.length <= tier.get(name)) made.columns.push([Math.max(-1, ...made.columns.flat()) + 1]);
     const near = [...callers.get(name), ...callees.get(name)].filter((other) => places.has(other));
-    places.set(name, freePlace(made, tier.get(name), near.map((other) => places.get(other).row)));
+    places.set(
+      name,
+      freePlace(
+        made,
+        tier.get(name),
+        near.map((other) => places.get(other).row),
+      ),
+    );
   }
   for (const name of moving.filter((other) => !touched.has(other))) {
     const lowest = Math.max(-1, ...[...places.values()].map((place) => place.row));
@@ -256,9 +299,15 @@ function adapt(nodes, calls, previous) {
 }
 
 function tierFor(name, callers, callees, tier) {
-  const left = callers.get(name).filter((other) => tier.has(other)).map((other) => tier.get(other));
+  const left = callers
+    .get(name)
+    .filter((other) => tier.has(other))
+    .map((other) => tier.get(other));
   if (left.length) return Math.max(...left) + 1;
-  const right = callees.get(name).filter((other) => tier.has(other)).map((other) => tier.get(other));
+  const right = callees
+    .get(name)
+    .filter((other) => tier.has(other))
+    .map((other) => tier.get(other));
   return right.length ? Math.max(0, Math.min(...right) - 1) : 0;
 }
 

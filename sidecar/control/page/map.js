@@ -5,14 +5,15 @@
 
 import { h, patch } from "./dom.js";
 import { fit, latency, many, percent, rate } from "./format.js";
-import { NODE_H, NODE_W, position } from "./layout.js";
+import { LABELLED, NODE_W, position } from "./layout.js";
 import { mark, WORDS } from "./marks.js";
 import { LABEL_H, LABEL_W, paths } from "./paths.js";
 
-const LABELS_UP_TO = 24; // Calls; beyond, only what hurts and what is looked at has a label.
-const MARGIN = 34;
+const MARGIN = 24;
+const FAR = 0.62; // Smaller, a service has only its name.
 const ZOOM = [0.12, 2.5];
-const STEPS = [1, 0.8, 0.65, 0.5, 0.4, 0.32, 0.25, 0.18, 0.12];
+// Letters keep their size between two of these, in which the map is zoomed out.
+const STEPS = Array.from({ length: 26 }, (_, i) => 0.92 ** i);
 
 export class MeshMap {
   /** @param on {select(kind, id), group(label), zoom()}: what the page does about it */
@@ -36,7 +37,13 @@ export class MeshMap {
   render(view, made, look) {
     const anew = !this.drawn || this.drawn.made !== made;
     const edges = view.edges.filter((call) => made.places.has(call.from) && made.places.has(call.to));
-    const lines = anew || this.drawn.count !== edges.length ? paths(made, edges.map((call) => [call.from, call.to])) : this.drawn.lines;
+    const lines =
+      anew || this.drawn.count !== edges.length
+        ? paths(
+            made,
+            edges.map((call) => [call.from, call.to]),
+          )
+        : this.drawn.lines;
     const before = this.drawn;
     this.drawn = { view: { ...view, edges }, made, look, lines, count: edges.length };
     if (!view.nodes.some((node) => node.id === this.current)) this.current = this.order()[0] || null;
@@ -49,15 +56,29 @@ export class MeshMap {
     if (!this.drawn) return;
     const { view, made, look, lines } = this.drawn;
     const lit = this.lit();
-    const few = view.edges.length <= LABELS_UP_TO;
+    const few = view.edges.length <= LABELLED;
     const found = look.found === null ? null : new Set(look.found);
-    const far = this.at.k < 0.62;
-    const labels = view.edges.filter((call) => lit.has(call.key) || (!call.silent && (few || (!far && call.severity === "bad"))));
+    const far = this.at.k < FAR;
+    const labels = view.edges.filter(
+      (call) => lit.has(call.key) || (!call.silent && (few || (!far && call.severity === "bad"))),
+    );
     this.svg.dataset.zoom = far ? "far" : "near";
     patch(this.viewport, [
-      h("g", { key: "edges", class: "edges" }, view.edges.map((call) => this.edge(call, lines.get(call.key), lit, found))),
-      h("g", { key: "nodes", class: "nodes" }, view.nodes.map((node) => this.node(node, position(made, node.id), found, far))),
-      h("g", { key: "labels", class: "labels", "aria-hidden": "true" }, labels.map((call) => this.label(call, lines.get(call.key), lit))),
+      h(
+        "g",
+        { key: "edges", class: "edges" },
+        view.edges.map((call) => this.edge(call, lines.get(call.key), lit, found)),
+      ),
+      h(
+        "g",
+        { key: "nodes", class: "nodes" },
+        view.nodes.map((node) => this.node(node, position(made, node.id), found, far)),
+      ),
+      h(
+        "g",
+        { key: "labels", class: "labels", "aria-hidden": "true" },
+        labels.map((call) => this.label(call, lines.get(call.key), lit)),
+      ),
     ]);
   }
 
@@ -80,10 +101,27 @@ export class MeshMap {
     else if (lit.size && (selection || this.hover)) words.push("is-faint");
     if (selected) words.push("is-selected");
     if (dim) words.push("is-dim");
-    const on = { click: () => this.on.select(call.of ? "group" : "edge", call), keydown: (event) => this.edgeKeys(event, call) };
-    return h("g", { key: call.key, class: words.join(" "), role: "button", tabindex: "-1", "data-edge": call.key, "aria-label": tell(call), "aria-pressed": String(selected), on },
-      h("path", { class: "hit", d: line.d }), h("path", { class: "line", d: line.d }), h("path", { class: "tip", d: line.tip }),
-      h("title", {}, tell(call)));
+    const on = {
+      click: () => this.on.select(call.of ? "group" : "edge", call),
+      keydown: (event) => this.edgeKeys(event, call),
+    };
+    return h(
+      "g",
+      {
+        key: call.key,
+        class: words.join(" "),
+        role: "button",
+        tabindex: "-1",
+        "data-edge": call.key,
+        "aria-label": tell(call),
+        "aria-pressed": String(selected),
+        on,
+      },
+      h("path", { class: "hit", d: line.d }),
+      h("path", { class: "line", d: line.d }),
+      h("path", { class: "tip", d: line.tip }),
+      h("title", {}, tell(call)),
+    );
   }
 
   label(call, line, lit) {
@@ -92,15 +130,19 @@ export class MeshMap {
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
     const under = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
-    return h("g", { key: call.key, class: words, at: [x - LABEL_W / 2, y - LABEL_H / 2], on },
+    return h(
+      "g",
+      { key: call.key, class: words, at: [x - LABEL_W / 2, y - LABEL_H / 2], on },
       h("rect", { class: "plate", width: LABEL_W, height: LABEL_H, rx: 6 }),
-      bad ? mark(call.severity, 5, 3, 0.68) : null,
-      h("text", { class: "label-rate", x: LABEL_W / 2, y: 12 }, rate(call.rate)),
-      h("text", { class: "label-more", x: LABEL_W / 2, y: 24.5 }, under));
+      bad ? mark(call.severity, 6, 3.5, 0.76) : null,
+      h("text", { class: "label-rate", x: LABEL_W / 2, y: 14.5 }, rate(call.rate)),
+      h("text", { class: "label-more", x: LABEL_W / 2, y: 28.5 }, under),
+    );
   }
 
   node(node, { x, y }, found, far) {
     const { selection } = this.drawn.look;
+    const { high } = this.drawn.made;
     const group = node.members !== undefined;
     const said = group ? ofGroup(node) : ofService(node.service);
     const selected = Boolean(selection && selection.kind === "service" && selection.id === node.id);
@@ -110,21 +152,44 @@ export class MeshMap {
     if (dim) words.push("is-dim");
     const open = () => (group ? this.on.group(node.group) : this.on.select("service", node.service));
     const on = {
-      click: open, keydown: (event) => this.nodeKeys(event, node.id, open), focus: () => this.focused(node.id),
-      pointerenter: () => this.hovered(node.id), pointerleave: () => this.hovered(null),
+      click: open,
+      keydown: (event) => this.nodeKeys(event, node.id, open),
+      focus: () => this.focused(node.id),
+      pointerenter: () => this.hovered(node.id),
+      pointerleave: () => this.hovered(null),
     };
-    const step = STEPS.find((one) => one <= this.at.k) || STEPS[STEPS.length - 1];
-    const letters = far ? Math.floor(150 / ((10.5 / step) * 0.57)) : said.severity === "ok" ? 21 : 18;
-    return h("g", { key: node.id, at: [x, y], class: words.join(" "), role: "button", "data-node": node.id, "aria-label": said.told, "aria-pressed": String(selected),
-      tabindex: node.id === this.current ? "0" : "-1", on },
-    group ? h("rect", { class: "behind", x: 5, y: -5, width: NODE_W - 1, height: NODE_H, rx: 10 }) : null,
-    h("rect", { class: "box", width: NODE_W, height: NODE_H, rx: 10 }),
-    h("rect", { class: "bar", x: 0, y: 12, width: 4, height: NODE_H - 24, rx: 2 }),
-    h("text", { class: "name", x: far ? NODE_W / 2 : 14, y: far ? NODE_H / 2 : 23 }, fit(said.name, letters)),
-    h("text", { class: "sub", x: 14, y: 41 }, fit(said.sub, 19)),
-    h("text", { class: "health", x: NODE_W - 12, y: 41 }, said.health),
-    said.severity === "bad" || said.severity === "warn" ? mark(said.severity, NODE_W - 24, 9, 0.85) : null,
-    h("title", {}, said.told));
+    const low = high < 50; // One line: the name, and the health beside it.
+    const step = this.step(this.at.k);
+    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.56)) : low ? 15 : 17;
+    const size = far ? 0.8 / step : 0.9;
+    return h(
+      "g",
+      {
+        key: node.id,
+        at: [x, y],
+        class: words.join(" "),
+        role: "button",
+        "data-node": node.id,
+        "aria-label": said.told,
+        "aria-pressed": String(selected),
+        tabindex: node.id === this.current ? "0" : "-1",
+        on,
+      },
+      group ? h("rect", { class: "behind", x: 5, y: -5, width: NODE_W - 1, height: high, rx: 9 }) : null,
+      h("rect", { class: "box", width: NODE_W, height: high, rx: 9 }),
+      h("rect", { class: "bar", x: 0, y: 9, width: 4, height: high - 18, rx: 2 }),
+      h(
+        "text",
+        { class: "name", x: far ? NODE_W / 2 + 2 : 14, y: far ? high / 2 : low ? 24 : 23 },
+        fit(said.name, letters),
+      ),
+      low ? null : h("text", { class: "sub", x: 14, y: 41 }, fit(said.sub, said.health ? 17 : 20)),
+      h("text", { class: "health", x: NODE_W - 12, y: low ? 24 : 41 }, said.health),
+      said.severity === "bad" || said.severity === "warn"
+        ? mark(said.severity, NODE_W - 9 * size, -8 * size, size)
+        : null,
+      h("title", {}, said.told),
+    );
   }
 
   // --- who is where
@@ -162,8 +227,12 @@ export class MeshMap {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const order = this.order();
     const next = {
-      ArrowRight: () => this.beside(id, 1), ArrowLeft: () => this.beside(id, -1), ArrowDown: () => this.below(id, 1), ArrowUp: () => this.below(id, -1),
-      Home: () => order[0], End: () => order[order.length - 1],
+      ArrowRight: () => this.beside(id, 1),
+      ArrowLeft: () => this.beside(id, -1),
+      ArrowDown: () => this.below(id, 1),
+      ArrowUp: () => this.below(id, -1),
+      Home: () => order[0],
+      End: () => order[order.length - 1],
     }[event.key];
     if (next) {
       const to = next();
@@ -201,23 +270,32 @@ export class MeshMap {
     const { view, made } = this.drawn;
     const row = (name) => made.places.get(name).row;
     const out = view.edges.filter((call) => call.from === id).sort((a, b) => row(a.to) - row(b.to));
-    const into = view.edges.filter((call) => call.to === id && call.from !== id).sort((a, b) => row(a.from) - row(b.from));
+    const into = view.edges
+      .filter((call) => call.to === id && call.from !== id)
+      .sort((a, b) => row(a.from) - row(b.from));
     return [...out, ...into];
   }
 
   beside(id, way) {
     const { view, made } = this.drawn;
     const here = made.places.get(id);
-    const tied = new Set(view.edges.flatMap((call) => (call.from === id ? [call.to] : call.to === id ? [call.from] : [])));
-    const there = view.nodes.map((node) => ({ id: node.id, ...made.places.get(node.id) })).filter((place) => (place.col - here.col) * way > 0);
-    const cost = (place) => (tied.has(place.id) ? 0 : 1000) + Math.abs(place.col - here.col) * 3 + Math.abs(place.row - here.row);
+    const tied = new Set(
+      view.edges.flatMap((call) => (call.from === id ? [call.to] : call.to === id ? [call.from] : [])),
+    );
+    const there = view.nodes
+      .map((node) => ({ id: node.id, ...made.places.get(node.id) }))
+      .filter((place) => (place.col - here.col) * way > 0);
+    const cost = (place) =>
+      (tied.has(place.id) ? 0 : 1000) + Math.abs(place.col - here.col) * 3 + Math.abs(place.row - here.row);
     return nearest(there, cost);
   }
 
   below(id, way) {
     const { view, made } = this.drawn;
     const here = made.places.get(id);
-    const there = view.nodes.map((node) => ({ id: node.id, ...made.places.get(node.id) })).filter((place) => (place.row - here.row) * way > 0);
+    const there = view.nodes
+      .map((node) => ({ id: node.id, ...made.places.get(node.id) }))
+      .filter((place) => (place.row - here.row) * way > 0);
     return nearest(there, (place) => Math.abs(place.col - here.col) * 100 + Math.abs(place.row - here.row));
   }
 
@@ -228,7 +306,12 @@ export class MeshMap {
     const all = view.nodes.map((node) => position(made, node.id));
     const xs = all.map((one) => one.x);
     const ys = all.map((one) => one.y);
-    return { x: Math.min(...xs), y: Math.min(...ys), w: Math.max(...xs) - Math.min(...xs) + NODE_W, h: Math.max(...ys) - Math.min(...ys) + NODE_H };
+    return {
+      x: Math.min(...xs),
+      y: Math.min(...ys),
+      w: Math.max(...xs) - Math.min(...xs) + NODE_W,
+      h: Math.max(...ys) - Math.min(...ys) + this.drawn.made.high,
+    };
   }
 
   size() {
@@ -245,7 +328,9 @@ export class MeshMap {
 
   isInside() {
     const [box, size, { x, y, k }] = [this.bounds(), this.size(), this.at];
-    return box.x * k + x >= 0 && box.y * k + y >= 0 && (box.x + box.w) * k + x <= size.w && (box.y + box.h) * k + y <= size.h;
+    return (
+      box.x * k + x >= 0 && box.y * k + y >= 0 && (box.x + box.w) * k + x <= size.w && (box.y + box.h) * k + y <= size.h
+    );
   }
 
   move(x, y, k) {
@@ -282,18 +367,26 @@ export class MeshMap {
     const { x, y } = position(this.drawn.made, id);
     const { w, h: height } = this.size();
     const [left, top] = [x * this.at.k + this.at.x, y * this.at.k + this.at.y];
-    const over = (from, length, room) => (from < MARGIN ? MARGIN - from : from + length > room - MARGIN ? room - MARGIN - from - length : 0);
-    const [dx, dy] = [over(left, NODE_W * this.at.k, w), over(top, NODE_H * this.at.k, height)];
+    const over = (from, length, room) =>
+      from < MARGIN ? MARGIN - from : from + length > room - MARGIN ? room - MARGIN - from - length : 0;
+    const [dx, dy] = [over(left, NODE_W * this.at.k, w), over(top, this.drawn.made.high * this.at.k, height)];
     if (dx || dy) this.pan(dx, dy);
   }
 
   listen() {
     const { svg } = this;
-    svg.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const box = svg.getBoundingClientRect();
-      this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), { x: event.clientX - box.left, y: event.clientY - box.top });
-    }, { passive: false });
+    svg.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const box = svg.getBoundingClientRect();
+        this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), {
+          x: event.clientX - box.left,
+          y: event.clientY - box.top,
+        });
+      },
+      { passive: false },
+    );
     svg.addEventListener("pointerdown", (event) => {
       if (event.button === 0) this.drag = { x: event.clientX, y: event.clientY, far: false };
     });
@@ -313,7 +406,9 @@ export class MeshMap {
     };
     svg.addEventListener("pointerup", end);
     svg.addEventListener("pointercancel", end);
-    new ResizeObserver(() => { if (!this.touched) this.fit(); }).observe(svg);
+    new ResizeObserver(() => {
+      if (!this.touched) this.fit();
+    }).observe(svg);
   }
 }
 
@@ -336,20 +431,46 @@ export function tell(call) {
   return `${way}: ${rate(call.rate)}, ${percent(call.success)} succeed, p99 ${latency(call.p99)}; ${WORDS[call.severity]}${why}`;
 }
 
+/** How far a rollout is that is under way. */
+function wave(rollout) {
+  if (!rollout || ["done", "superseded", "waiting"].includes(rollout.state)) return "";
+  if (rollout.state === "halted") return "halted";
+  const waves = Array.isArray(rollout.waves) ? rollout.waves : [];
+  return rollout.part === "routes" && waves.length ? `wave ${rollout.wave}/${waves.length}` : String(rollout.part);
+}
+
 function ofService(one) {
   const outside = one.kind === "external" ? "outside of the mesh" : "not of the mesh";
   const health = one.kind === "mesh" ? `${one.healthy}/${one.instances}` : "";
-  const told = one.kind === "mesh"
-    ? `${one.name}: ${one.versions.length ? `${one.versions.length === 1 ? "version" : "versions"} ${one.versions.join(", ")}; ` : ""}${one.healthy} of ${many(one.instances, "instance")} healthy; ${WORDS[one.severity]}${one.why.length ? ` (${one.why.join(", ")})` : ""}`
-    : `${one.name || "unknown callers"}: ${outside}`;
-  return { name: one.name || "unknown callers", sub: one.kind === "mesh" ? one.versions.join(", ") || "no version told" : outside, health, told, kind: one.kind, severity: one.severity };
+  const told =
+    one.kind === "mesh"
+      ? `${one.name}: ${one.versions.length ? `${one.versions.length === 1 ? "version" : "versions"} ${one.versions.join(", ")}; ` : ""}${one.healthy} of ${many(one.instances, "instance")} healthy; ${WORDS[one.severity]}${one.why.length ? ` (${one.why.join(", ")})` : ""}`
+      : `${one.name || "unknown callers"}: ${outside}`;
+  return {
+    name: one.name || "unknown callers",
+    sub:
+      one.kind === "mesh"
+        ? [one.versions.join(", "), wave(one.rollout)].filter(Boolean).join(" · ") || "no version told"
+        : outside,
+    health,
+    told,
+    kind: one.kind,
+    severity: one.severity,
+  };
 }
 
 function ofGroup(node) {
   const sum = (field) => node.members.reduce((total, one) => total + one[field], 0);
-  const rank = ["bad", "warn", "ok", "idle"].find((severity) => node.members.some((one) => one.severity === severity)) || "idle";
+  const rank =
+    ["bad", "warn", "ok", "idle"].find((severity) => node.members.some((one) => one.severity === severity)) || "idle";
   const hurt = node.members.filter((one) => one.severity === "bad").length;
   const told = `group ${node.group}: ${many(node.members.length, "service")}, ${sum("healthy")} of ${many(sum("instances"), "instance")} healthy${hurt ? `, ${hurt} hurt` : ""}; opens`;
-  return { name: node.group, sub: many(node.members.length, "service"), health: `${sum("healthy")}/${sum("instances")}`, told, kind: "group", severity: rank };
+  return {
+    name: node.group,
+    sub: many(node.members.length, "service"),
+    health: `${sum("healthy")}/${sum("instances")}`,
+    told,
+    kind: "group",
+    severity: rank,
+  };
 }
-

@@ -12,12 +12,23 @@ export const WORDS = { bad: "hurts", warn: "look at it", ok: "well", idle: "at r
 
 /** The sign within a drawing, its left upper corner at x, y; 16 pixels times `scale`. */
 export function mark(severity, x, y, scale = 1) {
-  return h("path", { class: `mark mark-${severity}`, d: FORMS[severity], transform: `translate(${x} ${y}) scale(${scale})` });
+  return h("path", {
+    class: `mark mark-${severity}`,
+    d: FORMS[severity],
+    transform: `translate(${x} ${y}) scale(${scale})`,
+  });
 }
 
 /** The sign within text. */
 export function sign(severity, word = WORDS[severity]) {
-  return h("span", { class: `sign sign-${severity}` },
-    h("svg", { viewBox: "0 0 16 16", width: "14", height: "14", "aria-hidden": "true", focusable: "false" }, mark(severity, 0, 0)),
-    h("span", { class: word ? "sign-word" : "" }, word));
+  return h(
+    "span",
+    { class: `sign sign-${severity}` },
+    h(
+      "svg",
+      { viewBox: "0 0 16 16", width: "14", height: "14", "aria-hidden": "true", focusable: "false" },
+      mark(severity, 0, 0),
+    ),
+    h("span", { class: word ? "sign-word" : "" }, word),
+  );
 }

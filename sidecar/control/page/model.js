@@ -39,7 +39,11 @@ export function modelOf(mesh, history, seen) {
     if (!rows.has(key)) rows.set(key, []);
     rows.get(key).push(row);
   }
-  for (const key of [...rows.keys(), ...list(history && history.edges).map((row) => edgeKey(String(row.from), String(row.to)))]) seen.add(key);
+  for (const key of [
+    ...rows.keys(),
+    ...list(history && history.edges).map((row) => edgeKey(String(row.from), String(row.to))),
+  ])
+    seen.add(key);
   const edges = new Map();
   for (const key of [...seen].sort(byName)) {
     const [from, to] = JSON.parse(key);
@@ -68,9 +72,18 @@ export function modelOf(mesh, history, seen) {
 function service(said) {
   const kind = said.kind === "external" || said.kind === "unknown" ? said.kind : "mesh";
   const made = {
-    name: String(said.name), kind, versions: list(said.versions).map(String), hosts: list(said.hosts).map(String),
-    callees: list(said.callees).map(String), instances: number(said.instances), healthy: number(said.healthy),
-    stale: number(said.stale), refused: number(said.refused), severity: "ok", why: [], rollout: null,
+    name: String(said.name),
+    kind,
+    versions: list(said.versions).map(String),
+    hosts: list(said.hosts).map(String),
+    callees: list(said.callees).map(String),
+    instances: number(said.instances),
+    healthy: number(said.healthy),
+    stale: number(said.stale),
+    refused: number(said.refused),
+    severity: "ok",
+    why: [],
+    rollout: null,
   };
   if (kind !== "mesh") return { ...made, severity: "idle" };
   const say = (severity, text) => {
@@ -95,7 +108,21 @@ function addRollout(of, rollout) {
 }
 
 function edge(key, from, to, rows, usual) {
-  const made = { key, from, to, rows, rate: 0, requests: 0, failed: 0, success: null, p50: null, p99: null, failures: new Map(), severity: "idle", why: [], usual };
+  const made = {
+    key,
+    from,
+    to,
+    rows,
+    rate: 0,
+    requests: 0,
+    failed: 0,
+    success: null,
+    p99: null,
+    failures: new Map(),
+    severity: "idle",
+    why: [],
+    usual,
+  };
   for (const row of rows) {
     const requests = number(row.requests);
     made.requests += requests;
@@ -103,8 +130,8 @@ function edge(key, from, to, rows, usual) {
     made.failed += requests * (1 - (Number.isFinite(row.success) ? row.success : 1));
     // Percentiles cannot be added up: of several routes, the slowest is told.
     if (requests && Number.isFinite(row.p99_s)) made.p99 = Math.max(made.p99 || 0, row.p99_s);
-    if (requests && Number.isFinite(row.p50_s)) made.p50 = Math.max(made.p50 || 0, row.p50_s);
-    for (const [reason, times] of Object.entries(row.failures || {})) made.failures.set(reason, (made.failures.get(reason) || 0) + number(times));
+    for (const [reason, times] of Object.entries(row.failures || {}))
+      made.failures.set(reason, (made.failures.get(reason) || 0) + number(times));
   }
   made.failed = Math.round(made.failed);
   if (!made.requests) return made;
@@ -130,7 +157,9 @@ export function judge({ success, failed, p99, usual }) {
 function usualP99(history) {
   const usual = new Map();
   for (const row of list(history && history.edges)) {
-    const values = list(row.p99_s).filter(Number.isFinite).sort((a, b) => a - b);
+    const values = list(row.p99_s)
+      .filter(Number.isFinite)
+      .sort((a, b) => a - b);
     if (values.length >= SLOW_MINUTES) usual.set(edgeKey(String(row.from), String(row.to)), values[values.length >> 1]);
   }
   return usual;
@@ -140,7 +169,9 @@ function usualP99(history) {
 export function groupsOf(model) {
   const names = [...model.services.keys()];
   if (names.some((name) => name.includes("."))) {
-    return new Map(names.map((name) => [name, name.includes(".") ? name.slice(0, name.indexOf(".")) : "(no namespace)"]));
+    return new Map(
+      names.map((name) => [name, name.includes(".") ? name.slice(0, name.indexOf(".")) : "(no namespace)"]),
+    );
   }
   const edges = [...model.edges.values()].filter((call) => call.from !== call.to && !call.silent);
   const called = new Set(edges.map((call) => call.to));
@@ -194,7 +225,13 @@ export function viewOf(model, { silent, focus, grouped, open }) {
 }
 
 function sum(a, b) {
-  const made = { ...a, of: [...a.of, b], rate: a.rate + b.rate, requests: a.requests + b.requests, failed: a.failed + b.failed };
+  const made = {
+    ...a,
+    of: [...a.of, b],
+    rate: a.rate + b.rate,
+    requests: a.requests + b.requests,
+    failed: a.failed + b.failed,
+  };
   made.silent = a.silent && b.silent;
   made.success = made.requests ? 1 - made.failed / made.requests : null;
   made.p99 = Math.max(a.p99 || 0, b.p99 || 0) || null;
@@ -208,5 +245,8 @@ export function matches(model, text) {
   const wanted = text.trim().toLowerCase();
   if (!wanted) return null;
   const has = (words) => words.some((word) => word.toLowerCase().includes(wanted));
-  return [...model.services.values()].filter((one) => has([one.name, ...one.hosts, ...one.versions])).map((one) => one.name).sort(byName);
+  return [...model.services.values()]
+    .filter((one) => has([one.name, ...one.hosts, ...one.versions]))
+    .map((one) => one.name)
+    .sort(byName);
 }

@@ -1,11 +1,11 @@
 // How a call is drawn between two services: around those that stand between, and with a label where there is room.
 // Pure, and a function of the layout alone.
 
-import { NODE_H, NODE_W, ROW, edgeKey, position } from "./layout.js";
+import { NODE_W, edgeKey, position } from "./layout.js";
 
-export const LABEL_W = 96;
-export const LABEL_H = 30;
-const CLEAR = 9; // Between a line and a service that it passes.
+export const LABEL_W = 106;
+export const LABEL_H = 34;
+const APART = 7; // Between two lines that pass the same services.
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 /**
@@ -14,23 +14,27 @@ const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
  * @returns key -> {d (the line), tip (its arrow's head), label: {x, y} (its middle), back (drawn backwards)}
  */
 export function paths(made, edges) {
+  const { high } = made;
   const boxes = new Map([...made.places.keys()].map((name) => [name, position(made, name)]));
   const columns = new Map();
   for (const [name, place] of made.places) {
     if (!columns.has(place.col)) columns.set(place.col, []);
-    columns.get(place.col).push(boxes.get(name).y + NODE_H / 2);
+    columns.get(place.col).push(boxes.get(name).y + high / 2);
   }
   for (const middles of columns.values()) middles.sort((a, b) => a - b);
   const ports = portsOf(edges, made, boxes);
   const drawn = new Map();
+  const passed = new Map();
   const sorted = [...edges].sort((a, b) => byName(edgeKey(...a), edgeKey(...b)));
   for (const [from, to] of sorted) {
     const key = edgeKey(from, to);
     const forward = made.places.get(from).col < made.places.get(to).col;
-    drawn.set(key, forward ? along(from, to, made, boxes, columns, ports) : around(from, to, boxes));
+    drawn.set(key, forward ? along(from, to, made, boxes, columns, ports, passed) : around(from, to, made, boxes));
   }
-  const taken = [...boxes.values()].map(({ x, y }) => ({ x: x + NODE_W / 2, y: y + NODE_H / 2, w: NODE_W, h: NODE_H }));
-  for (const [from, to] of sorted) {
+  const taken = [...boxes.values()].map(({ x, y }) => ({ x: x + NODE_W / 2, y: y + high / 2, w: NODE_W, h: high }));
+  // Who can choose least chooses first.
+  const choices = (call) => drawn.get(edgeKey(...call)).spots.length;
+  for (const [from, to] of [...sorted].sort((a, b) => choices(a) - choices(b))) {
     const one = drawn.get(edgeKey(from, to));
     one.label = spot(one.spots, taken);
     taken.push({ ...one.label, w: LABEL_W, h: LABEL_H });
@@ -44,7 +48,10 @@ function portsOf(edges, made, boxes) {
   const sides = new Map();
   for (const [from, to] of edges) {
     if (made.places.get(from).col >= made.places.get(to).col) continue;
-    for (const [end, other] of [[`>${from}`, to], [`<${to}`, from]]) {
+    for (const [end, other] of [
+      [`>${from}`, to],
+      [`<${to}`, from],
+    ]) {
       if (!sides.has(end)) sides.set(end, []);
       sides.get(end).push(other);
     }
@@ -52,7 +59,7 @@ function portsOf(edges, made, boxes) {
   const ports = new Map();
   for (const [end, others] of sides) {
     others.sort((a, b) => boxes.get(a).y - boxes.get(b).y || boxes.get(a).x - boxes.get(b).x || byName(a, b));
-    const room = Math.min(NODE_H - 18, (others.length - 1) * 10);
+    const room = Math.min(made.high - 18, (others.length - 1) * 10);
     others.forEach((other, i) => {
       ports.set(`${end}\u0000${other}`, others.length > 1 ? (i / (others.length - 1) - 0.5) * room : 0);
     });
@@ -60,58 +67,82 @@ function portsOf(edges, made, boxes) {
   return ports;
 }
 
-function along(from, to, made, boxes, columns, ports) {
-  const start = { x: boxes.get(from).x + NODE_W, y: boxes.get(from).y + NODE_H / 2 + ports.get(`>${from}\u0000${to}`) };
-  const end = { x: boxes.get(to).x - 7, y: boxes.get(to).y + NODE_H / 2 + ports.get(`<${to}\u0000${from}`) };
+function along(from, to, made, boxes, columns, ports, passed) {
+  const start = {
+    x: boxes.get(from).x + NODE_W,
+    y: boxes.get(from).y + made.high / 2 + ports.get(`>${from}\u0000${to}`),
+  };
+  const end = { x: boxes.get(to).x - 7, y: boxes.get(to).y + made.high / 2 + ports.get(`<${to}\u0000${from}`) };
   const points = [start];
   for (let col = made.places.get(from).col + 1; col < made.places.get(to).col; col += 1) {
     const x = col * (NODE_W + made.gap);
     const last = points[points.length - 1];
     const straight = last.y + ((end.y - last.y) * (x + NODE_W / 2 - last.x)) / (end.x - last.x);
-    const y = passing(straight, columns.get(col) || []);
-    if (y !== straight) points.push({ x, y }, { x: x + NODE_W, y });
+    if (!passed.has(col)) passed.set(col, []);
+    const y = passing(straight, columns.get(col) || [], made.high / 2 + made.clear, passed.get(col));
+    passed.get(col).push(y);
+    points.push({ x, y }, { x: x + NODE_W, y });
   }
   points.push(end);
   let d = `M${at(start)}`;
   const spots = [];
   for (let i = 1; i < points.length; i += 1) {
     const [a, b] = [points[i - 1], points[i]];
-    if (i > 1 && i < points.length - 1 && a.y === b.y) {
+    if (a.y === b.y) {
       d += `L${at(b)}`;
+      spots.push({ x: Math.round((a.x + b.x) / 2), y: Math.round(a.y) });
       continue;
     }
     const bend = Math.min((b.x - a.x) / 2, 120);
     const curve = [a, { x: a.x + bend, y: a.y }, { x: b.x - bend, y: b.y }, b];
     d += `C${at(curve[1])} ${at(curve[2])} ${at(b)}`;
-    for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74]) spots.push(on(curve, t));
+    for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]) spots.push(on(curve, t));
   }
   return { d, tip: `M${at(end)}m0,-4.5l7,4.5l-7,4.5z`, spots, back: false };
 }
 
-/** The height nearest to `y` that clears every service of a column; between two there is always room for a line. */
-function passing(y, middles) {
-  const away = NODE_H / 2 + CLEAR;
+/**
+ * The height nearest to `y` that is `away` from every service of a column, and apart from lines that pass there already;
+ * two lines share a height where there is no room for two.
+ */
+function passing(y, middles, away, passed) {
   const clear = (height) => middles.every((middle) => Math.abs(middle - height) >= away - 0.01);
-  if (clear(y)) return y;
-  const tries = middles.flatMap((middle) => [middle - away, middle + away]).filter(clear);
-  return tries.sort((a, b) => Math.abs(a - y) - Math.abs(b - y) || a - b)[0] ?? y;
+  const near = (a, b) => Math.abs(a - y) - Math.abs(b - y) || a - b;
+  const free = clear(y)
+    ? y
+    : (middles
+        .flatMap((middle) => [middle - away, middle + away])
+        .filter(clear)
+        .sort(near)[0] ?? y);
+  const beside = [0, 1, -1, 2, -2, 3, -3].map((step) => free + step * APART).filter(clear);
+  return beside.find((height) => passed.every((other) => Math.abs(other - height) >= APART - 1)) ?? free;
 }
 
 /** To the left, or within a column: out below the caller and in from below, or a loop above. */
-function around(from, to, boxes) {
+function around(from, to, made, boxes) {
   const [a, b] = [boxes.get(from), boxes.get(to)];
   if (from === to) {
     const [x, y] = [a.x + NODE_W / 2, a.y];
-    const curve = [{ x: x + 22, y }, { x: x + 46, y: y - 34 }, { x: x - 46, y: y - 34 }, { x: x - 22, y: y - 7 }];
+    const curve = [
+      { x: x + 22, y },
+      { x: x + 46, y: y - 34 },
+      { x: x - 46, y: y - 34 },
+      { x: x - 22, y: y - 7 },
+    ];
     const d = `M${at(curve[0])}C${at(curve[1])} ${at(curve[2])} ${at(curve[3])}`;
     return { d, tip: `M${at(curve[3])}m-4.5,0l4.5,7l4.5,-7z`, spots: [{ x, y: y - 26 }], back: true };
   }
-  const start = { x: a.x + NODE_W * 0.4, y: a.y + NODE_H };
-  const end = { x: b.x + NODE_W * 0.6, y: b.y + NODE_H + 7 };
-  const dip = Math.max(start.y, end.y) + ROW * 0.42;
+  const start = { x: a.x + NODE_W * 0.4, y: a.y + made.high };
+  const end = { x: b.x + NODE_W * 0.6, y: b.y + made.high + 7 };
+  const dip = Math.max(start.y, end.y) + Math.max(26, (made.row - made.high) * 0.8);
   const curve = [start, { x: start.x, y: dip }, { x: end.x, y: dip }, end];
   const d = `M${at(start)}C${at(curve[1])} ${at(curve[2])} ${at(end)}`;
-  return { d, tip: `M${at(end)}m-4.5,0l4.5,-7l4.5,7z`, spots: [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => on(curve, t)), back: true };
+  return {
+    d,
+    tip: `M${at(end)}m-4.5,0l4.5,-7l4.5,7z`,
+    spots: [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => on(curve, t)),
+    back: true,
+  };
 }
 
 const at = ({ x, y }) => `${Math.round(x * 10) / 10},${Math.round(y * 10) / 10}`;
@@ -123,11 +154,12 @@ function on([a, b, c, d], t) {
 }
 
 function spot(spots, taken) {
-  const overlap = ({ x, y }) => taken.reduce((sum, box) => {
-    const w = (box.w + LABEL_W) / 2 - Math.abs(box.x - x);
-    const h = (box.h + LABEL_H) / 2 - Math.abs(box.y - y);
-    return sum + (w > 0 && h > 0 ? w * h : 0);
-  }, 0);
+  const overlap = ({ x, y }) =>
+    taken.reduce((sum, box) => {
+      const w = (box.w + LABEL_W) / 2 - Math.abs(box.x - x);
+      const h = (box.h + LABEL_H) / 2 - Math.abs(box.y - y);
+      return sum + (w > 0 && h > 0 ? w * h : 0);
+    }, 0);
   let best = spots[0];
   for (const candidate of spots) {
     if (overlap(candidate) < overlap(best)) best = candidate;

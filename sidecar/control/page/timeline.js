@@ -13,7 +13,12 @@ const H = 56;
  */
 export function series(history, chosen) {
   const minutes = (history && history.minutes) || [];
-  const made = { minutes, requests: minutes.map(() => null), failures: minutes.map(() => null), p99: minutes.map(() => null) };
+  const made = {
+    minutes,
+    requests: minutes.map(() => null),
+    failures: minutes.map(() => null),
+    p99: minutes.map(() => null),
+  };
   for (const row of (history && history.edges) || []) {
     if (!chosen(String(row.from), String(row.to))) continue;
     minutes.forEach((_, i) => {
@@ -30,8 +35,10 @@ export function series(history, chosen) {
 
 /** Whose hour it is: of a call, of all calls to a service, or of the whole mesh. */
 export function chosenBy(selection, focus) {
-  if (selection && selection.kind === "edge") return { title: JSON.parse(selection.id).join(" → "), takes: (from, to) => edgeKey(from, to) === selection.id };
-  if (selection && selection.kind === "service") return { title: `calls to ${selection.id}`, takes: (_, to) => to === selection.id };
+  if (selection && selection.kind === "edge")
+    return { title: JSON.parse(selection.id).join(" → "), takes: (from, to) => edgeKey(from, to) === selection.id };
+  if (selection && selection.kind === "service")
+    return { title: `calls to ${selection.id}`, takes: (_, to) => to === selection.id };
   if (focus !== null) return { title: `calls to ${focus}`, takes: (_, to) => to === focus };
   return { title: "all calls", takes: () => true };
 }
@@ -41,7 +48,14 @@ export function timeline(history, selection, focus, at, point) {
   const { title, takes } = chosenBy(selection, focus);
   const made = series(history, takes);
   const last = made.minutes.length - 1;
-  if (last < 0) return [h("p", { key: "none", class: "empty" }, history ? "No minute has been counted yet." : "The last hour is not known yet.")];
+  if (last < 0)
+    return [
+      h(
+        "p",
+        { key: "none", class: "empty" },
+        history ? "No minute has been counted yet." : "The last hour is not known yet.",
+      ),
+    ];
   const here = at === null || at > last ? last : at;
   const failed = made.requests[here] ? (made.failures[here] || 0) / made.requests[here] : null;
   const words = `${minute(made.minutes[here])}: ${many(made.requests[here] || 0, "request")}, ${count(made.failures[here] || 0)} failed${failed ? ` (${percent(failed)})` : ""}, p99 ${latency(made.p99[here])}`;
@@ -58,12 +72,34 @@ export function timeline(history, selection, focus, at, point) {
       const under = charts.find((one) => event.clientX >= one.left - 6 && event.clientX <= one.right + 6) || box;
       point(Math.max(0, Math.min(last, Math.round(((event.clientX - under.left) / under.width) * last))));
     },
-    pointerleave: () => point(null), keydown: keys,
+    pointerleave: () => point(null),
+    keydown: keys,
   };
   return [
-    h("p", { key: "title", class: "time-title" }, h("span", { class: "time-name" }, h("b", {}, "Last hour"), ` · ${title}`), h("span", { class: "time-now" }, words)),
-    h("div", { key: "charts", class: "charts", tabindex: "0", role: "slider", "aria-label": `Last hour of ${title}, by minute`, "aria-valuemin": "0", "aria-valuemax": String(last), "aria-valuenow": String(here), "aria-valuetext": words, on },
-      chart("requests", "Requests a minute", made, "requests", here, count), chart("failures", "Failures a minute", made, "failures", here, count), chart("p99", "p99", made, "p99", here, latency)),
+    h(
+      "p",
+      { key: "title", class: "time-title" },
+      h("span", { class: "time-name" }, h("b", {}, "Last hour"), ` · ${title}`),
+      h("span", { class: "time-now" }, words),
+    ),
+    h(
+      "div",
+      {
+        key: "charts",
+        class: "charts",
+        tabindex: "0",
+        role: "slider",
+        "aria-label": `Last hour of ${title}, by minute`,
+        "aria-valuemin": "0",
+        "aria-valuemax": String(last),
+        "aria-valuenow": String(here),
+        "aria-valuetext": words,
+        on,
+      },
+      chart("requests", "Requests a minute", made, "requests", here, count),
+      chart("failures", "Failures a minute", made, "failures", here, count),
+      chart("p99", "p99", made, "p99", here, latency),
+    ),
   ];
 }
 
@@ -81,12 +117,41 @@ function chart(kind, title, made, field, here, tell) {
     if (i && Number.isFinite(values[i - 1])) runs[runs.length - 1].push(i);
     else runs.push([i]);
   });
-  const line = runs.map((run) => run.map((i, n) => `${n ? "L" : "M"}${x(i).toFixed(1)},${y(values[i]).toFixed(1)}`).join("") + (run.length === 1 ? "h0.1" : "")).join("");
-  const area = runs.map((run) => `M${x(run[0]).toFixed(1)},${H}${run.map((i) => `L${x(i).toFixed(1)},${y(values[i]).toFixed(1)}`).join("")}L${x(run[run.length - 1]).toFixed(1)},${H}Z`).join("");
-  return h("figure", { key: kind, class: `chart chart-${kind}` },
-    h("figcaption", {}, h("span", {}, title), h("span", { class: "chart-most" }, some.length ? `most ${tell(most)}` : "")),
-    h("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" },
-      h("line", { class: "ground", x1: 0, x2: W, y1: H - 1, y2: H - 1 }), h("path", { class: "area", d: area }), h("path", { class: "curve", d: line }),
-      h("line", { class: "here", x1: x(here), x2: x(here), y1: 0, y2: H })),
-    h("p", { class: "ends", "aria-hidden": "true" }, h("span", {}, minute(made.minutes[0])), h("span", {}, minute(made.minutes[made.minutes.length - 1]))));
+  const line = runs
+    .map(
+      (run) =>
+        run.map((i, n) => `${n ? "L" : "M"}${x(i).toFixed(1)},${y(values[i]).toFixed(1)}`).join("") +
+        (run.length === 1 ? "h0.1" : ""),
+    )
+    .join("");
+  const area = runs
+    .map(
+      (run) =>
+        `M${x(run[0]).toFixed(1)},${H}${run.map((i) => `L${x(i).toFixed(1)},${y(values[i]).toFixed(1)}`).join("")}L${x(run[run.length - 1]).toFixed(1)},${H}Z`,
+    )
+    .join("");
+  return h(
+    "figure",
+    { key: kind, class: `chart chart-${kind}` },
+    h(
+      "figcaption",
+      {},
+      h("span", {}, title),
+      h("span", { class: "chart-most" }, some.length ? `most ${tell(most)}` : ""),
+    ),
+    h(
+      "svg",
+      { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" },
+      h("line", { class: "ground", x1: 0, x2: W, y1: H - 1, y2: H - 1 }),
+      h("path", { class: "area", d: area }),
+      h("path", { class: "curve", d: line }),
+      h("line", { class: "here", x1: x(here), x2: x(here), y1: 0, y2: H }),
+    ),
+    h(
+      "p",
+      { class: "ends", "aria-hidden": "true" },
+      h("span", {}, minute(made.minutes[0])),
+      h("span", {}, minute(made.minutes[made.minutes.length - 1])),
+    ),
+  );
 }
