@@ -5,7 +5,7 @@
 
 import { Unauthorized, ask, isToken, setToken, token } from "./client.js";
 import { callsDetails, edgeDetails, serviceDetails } from "./details.js";
-import { h, patch, setText } from "./dom.js";
+import { patch, setText } from "./dom.js";
 import { many } from "./format.js";
 import { layout } from "./layout.js";
 import { MeshMap } from "./map.js";
@@ -65,7 +65,7 @@ const on = {
   close: () => {
     const was = state.selection;
     choose(null);
-    if (was && !state.table) was.kind === "service" ? map.focus(was.id) : map.focusEdge(was.id);
+    if (was && !state.table) was.kind === "service" ? map.focus(was.id, true) : map.focusEdge(was.id);
   },
   focus: (name) => {
     state.focus = name;
@@ -84,6 +84,8 @@ const on = {
     if (!found || !found.length) return;
     const name = found[state.hit % found.length];
     state.hit += 1;
+    // Where only a neighbourhood is shown, a service of elsewhere is worth leaving it for.
+    if (state.focus !== null && !map.has(name)) state.focus = null;
     if (state.grouped) state.open.add(groupsOf(model).get(name));
     on.service(name);
     if (!state.table) map.show(name, true);
@@ -110,12 +112,19 @@ function set(change) {
 }
 
 function choose(selection) {
+  const panel = at("panel");
+  const inside = panel.contains(document.activeElement);
+  // Who opens what is open already wants to go there.
+  const again = selection && state.selection && selection.kind === state.selection.kind && selection.id === state.selection.id;
   state.selection = selection;
   state.minute = null;
   if (selection && selection.kind === "edge") askRoutes();
   remember();
   render();
-  if (selection) at("panel").scrollTop = 0;
+  if (!selection) return;
+  panel.scrollTop = 0;
+  if (inside || again) at("panel-title").focus({ preventScroll: true });
+  say(`Details of ${at("panel-title").textContent}`);
 }
 
 // --- what is shown

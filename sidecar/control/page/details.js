@@ -141,11 +141,11 @@ function instanceTable(instances, now) {
             ? h("span", { class: "under" }, `from ${String(config.source).replace("_", " ")}`)
             : null,
         ),
-        instance.last_seen ? `${span(now - instance.last_seen)} ago` : "–",
+        instance.last_seen ? h("span", { class: "whole" }, span(now - instance.last_seen)) : "–",
       ],
     };
   });
-  return table("Instances", ["instance", "state", "revision", "seen"], rows);
+  return table("Instances", ["instance", "state", "revision", "seen, ago"], rows);
 }
 
 function callList(key, title, calls, end, on) {

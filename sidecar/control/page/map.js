@@ -58,6 +58,13 @@ export class MeshMap {
     const lit = this.lit();
     const few = view.edges.length <= LABELLED;
     const found = look.found === null ? null : new Set(look.found);
+    // What the chosen service talks to can be read, found or not.
+    if (found && look.selection && look.selection.kind === "service") {
+      for (const call of view.edges) {
+        if (call.from === look.selection.id) found.add(call.to);
+        if (call.to === look.selection.id) found.add(call.from);
+      }
+    }
     const far = this.at.k < FAR;
     const labels = view.edges.filter(
       (call) => lit.has(call.key) || (!call.silent && (few || (!far && call.severity === "bad"))),
@@ -130,10 +137,12 @@ export class MeshMap {
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
     const under = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
+    // What needs no sign covers no more of the lines than its letters do.
+    const w = bad ? LABEL_W : Math.min(LABEL_W, under.length * 6.2 + 10);
     return h(
       "g",
       { key: call.key, class: words, at: [x - LABEL_W / 2, y - LABEL_H / 2], on },
-      h("rect", { class: "plate", width: LABEL_W, height: LABEL_H, rx: 6 }),
+      h("rect", { class: "plate", x: (LABEL_W - w) / 2, width: w, height: LABEL_H, rx: 6 }),
       bad ? mark(call.severity, 6, 3.5, 0.76) : null,
       h("text", { class: "label-rate", x: LABEL_W / 2, y: 14.5 }, rate(call.rate)),
       h("text", { class: "label-more", x: LABEL_W / 2, y: 28.5 }, under),
@@ -160,7 +169,7 @@ export class MeshMap {
     };
     const low = high < 50; // One line: the name, and the health beside it.
     const step = this.step(this.at.k);
-    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.56)) : low ? 15 : 17;
+    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.56)) : low ? 13 : 17;
     const size = far ? 0.8 / step : 0.9;
     return h(
       "g",
@@ -204,7 +213,7 @@ export class MeshMap {
   focused(id) {
     this.current = id;
     this.draw();
-    this.show(id);
+    if (!this.quiet) this.show(id);
   }
 
   hovered(id) {
@@ -213,9 +222,16 @@ export class MeshMap {
     this.draw();
   }
 
-  focus(id) {
+  has(id) {
+    return this.drawn !== null && this.drawn.made.places.has(id);
+  }
+
+  /** @param quiet leave the window where it is */
+  focus(id, quiet = false) {
+    this.quiet = quiet;
     const node = [...this.viewport.querySelectorAll("[data-node]")].find((one) => one.dataset.node === id);
     if (node) node.focus({ preventScroll: true });
+    this.quiet = false;
   }
 
   focusEdge(key) {

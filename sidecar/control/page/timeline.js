@@ -109,7 +109,7 @@ function chart(kind, title, made, field, here, tell) {
   const most = Math.max(0, ...some);
   // A chart of nothing but zeros is a line at the bottom, not at the top.
   const top = most > 0 ? most : 1;
-  const x = (i) => (values.length > 1 ? (i / (values.length - 1)) * W : W / 2);
+  const x = (i) => (values.length > 1 ? 1 + (i / (values.length - 1)) * (W - 2) : W / 2);
   const y = (value) => H - 2 - (value / top) * (H - 6);
   const runs = [];
   values.forEach((value, i) => {
@@ -132,7 +132,7 @@ function chart(kind, title, made, field, here, tell) {
     .join("");
   return h(
     "figure",
-    { key: kind, class: `chart chart-${kind}` },
+    { key: kind, class: `chart chart-${kind}${most > 0 ? "" : " is-none"}` },
     h(
       "figcaption",
       {},
