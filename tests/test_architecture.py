@@ -28,6 +28,7 @@ RANKS = (
     ("loader",),
     ("runtime",),
     ("workers",),
+    ("control",),
     ("demo",),
     ("cli",),
 )

@@ -97,7 +97,7 @@ def shop() -> Json:
 def history(said: Json) -> Json:
     """An hour that leads to what `/v1/mesh` says; the last ten minutes have the failures."""
     edges: dict[tuple[str, str], Json] = {}
-    for n, row in enumerate(said["edges"]):
+    for n, row in enumerate(row for row in said["edges"] if "rate" in row):
         at = edges.setdefault((row["from"], row["to"]), {"requests": [0] * 60, "failures": [0] * 60, "p99_s": [None] * 60})
         for i in range(60):
             requests = round(row["rate"] * 60 * (0.8 + 0.15 * math.sin(i / 9 + n) + 0.05 * math.sin(i * 2.1)))

@@ -115,7 +115,8 @@ function choose(selection) {
   const panel = at("panel");
   const inside = panel.contains(document.activeElement);
   // Who opens what is open already wants to go there.
-  const again = selection && state.selection && selection.kind === state.selection.kind && selection.id === state.selection.id;
+  const again =
+    selection && state.selection && selection.kind === state.selection.kind && selection.id === state.selection.id;
   state.selection = selection;
   state.minute = null;
   if (selection && selection.kind === "edge") askRoutes();

@@ -31,7 +31,12 @@ export function top(page) {
       { key: "sums", class: "sums" },
       h("li", { key: "services" }, h("b", {}, String(services.length)), " services"),
       h("li", { key: "instances" }, h("b", {}, String(instances)), " instances"),
-      h("li", { key: "rate" }, h("b", {}, total > 0 && total < 10 ? total.toFixed(1) : String(Math.round(total))), " calls/s"),
+      h(
+        "li",
+        { key: "rate" },
+        h("b", {}, total > 0 && total < 10 ? total.toFixed(1) : String(Math.round(total))),
+        " calls/s",
+      ),
     ),
     h(
       "p",

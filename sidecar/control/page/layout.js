@@ -17,7 +17,7 @@ export const LABELLED = 24; // Calls, up to which each has a label, and columns 
 const DENSE = 60; // Services, from which on they are drawn low and near.
 // `clear`: between a line and a service that it passes. `row` is the least, and grows to `most` where there is space.
 const SPACING = {
-  labelled: { gap: 150, row: 96, most: 196, high: 54, clear: 24 },
+  labelled: { gap: 150, row: 96, most: 250, high: 54, clear: 24 },
   plain: { gap: 84, row: 80, most: 150, high: 54, clear: 9 },
   dense: { gap: 46, row: 62, most: 62, high: 38, clear: 9 },
 };
@@ -46,6 +46,7 @@ export function layout(names, edges, previous) {
   const kept = previous && nodes.some((name) => previous.places.has(name));
   const result = kept ? adapt(nodes, calls, previous) : fresh(nodes, calls);
   result.signature = signature;
+  result.calls = new Set(unique.keys());
   return result;
 }
 
@@ -263,7 +264,7 @@ function adapt(nodes, calls, previous) {
   const anew = nodes.filter((name) => !places.has(name)).sort((a, b) => wish.get(a) - wish.get(b) || byName(a, b));
   for (const name of anew) tier.set(name, tierFor(name, callers, callees, tier));
   const forward = new Map(nodes.map((name) => [name, []]));
-  const known = (call) => previous.places.has(call[0]) && previous.places.has(call[1]);
+  const known = ([from, to]) => previous.calls.has(edgeKey(from, to));
   // Calls that were there come first: what they agreed on stands, and the new one is what closes a circle.
   for (const [from, to] of [...calls.filter(known), ...calls.filter((call) => !known(call))]) {
     const key = edgeKey(from, to);

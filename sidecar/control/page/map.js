@@ -8,6 +8,7 @@ import { fit, latency, many, percent, rate } from "./format.js";
 import { LABELLED, NODE_W, position } from "./layout.js";
 import { mark, WORDS } from "./marks.js";
 import { LABEL_H, LABEL_W, paths } from "./paths.js";
+import { waveOf } from "./rollouts.js";
 
 const MARGIN = 24;
 const FAR = 0.62; // Smaller, a service has only its name.
@@ -422,8 +423,12 @@ export class MeshMap {
     };
     svg.addEventListener("pointerup", end);
     svg.addEventListener("pointercancel", end);
+    let width = 0;
     new ResizeObserver(() => {
-      if (!this.touched) this.fit();
+      // A banner takes a little of the height: no reason to move a map that is still all there.
+      const fits = svg.clientWidth === width && this.drawn && this.drawn.view.nodes.length && this.isInside();
+      width = svg.clientWidth;
+      if (!this.touched && !fits) this.fit();
     }).observe(svg);
   }
 }
@@ -452,7 +457,9 @@ function wave(rollout) {
   if (!rollout || ["done", "superseded", "waiting"].includes(rollout.state)) return "";
   if (rollout.state === "halted") return "halted";
   const waves = Array.isArray(rollout.waves) ? rollout.waves : [];
-  return rollout.part === "routes" && waves.length ? `wave ${rollout.wave}/${waves.length}` : String(rollout.part);
+  return rollout.part === "routes" && waves.length
+    ? String(waves[waveOf(rollout.wave, waves)] ?? "")
+    : String(rollout.part);
 }
 
 function ofService(one) {

@@ -1,10 +1,12 @@
 // How a call is drawn between two services: around those that stand between, and with a label where there is room.
 // Pure, and a function of the layout alone.
 
-import { NODE_W, edgeKey, position } from "./layout.js";
+import { LABELLED, NODE_W, edgeKey, position } from "./layout.js";
 
 export const LABEL_W = 106;
 export const LABEL_H = 34;
+const TRACE = Array.from({ length: 24 }, (_, i) => i / 23); // Where along a line it is looked at.
+const LINE_COST = 60; // Of a look at a line that a label covers, against square pixels of a label or service.
 const APART = 7; // Between two lines that pass the same services.
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
@@ -36,7 +38,12 @@ export function paths(made, edges) {
   const choices = (call) => drawn.get(edgeKey(...call)).spots.length;
   for (const [from, to] of [...sorted].sort((a, b) => choices(a) - choices(b))) {
     const one = drawn.get(edgeKey(from, to));
-    one.label = spot(one.spots, taken);
+    const others = edges.length <= LABELLED ? sorted.filter((other) => drawn.get(edgeKey(...other)) !== one) : [];
+    one.label = spot(
+      one.spots,
+      taken,
+      others.flatMap((other) => drawn.get(edgeKey(...other)).trace),
+    );
     taken.push({ ...one.label, w: LABEL_W, h: LABEL_H });
     delete one.spots;
   }
@@ -86,19 +93,22 @@ function along(from, to, made, boxes, columns, ports, passed) {
   points.push(end);
   let d = `M${at(start)}`;
   const spots = [];
+  const trace = [];
   for (let i = 1; i < points.length; i += 1) {
     const [a, b] = [points[i - 1], points[i]];
     if (a.y === b.y) {
       d += `L${at(b)}`;
       spots.push({ x: Math.round((a.x + b.x) / 2), y: Math.round(a.y) });
+      for (const t of TRACE) trace.push({ x: a.x + (b.x - a.x) * t, y: a.y });
       continue;
     }
     const bend = Math.min((b.x - a.x) / 2, 120);
     const curve = [a, { x: a.x + bend, y: a.y }, { x: b.x - bend, y: b.y }, b];
     d += `C${at(curve[1])} ${at(curve[2])} ${at(b)}`;
     for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]) spots.push(on(curve, t));
+    for (const t of TRACE) trace.push(on(curve, t));
   }
-  return { d, tip: `M${at(end)}m0,-4.5l7,4.5l-7,4.5z`, spots, back: false };
+  return { d, tip: `M${at(end)}m0,-4.5l7,4.5l-7,4.5z`, spots, trace, back: false };
 }
 
 /**
@@ -130,7 +140,7 @@ function around(from, to, made, boxes) {
       { x: x - 22, y: y - 7 },
     ];
     const d = `M${at(curve[0])}C${at(curve[1])} ${at(curve[2])} ${at(curve[3])}`;
-    return { d, tip: `M${at(curve[3])}m-4.5,0l4.5,7l4.5,-7z`, spots: [{ x, y: y - 26 }], back: true };
+    return { d, tip: `M${at(curve[3])}m-4.5,0l4.5,7l4.5,-7z`, spots: [{ x, y: y - 26 }], trace: [], back: true };
   }
   const start = { x: a.x + NODE_W * 0.4, y: a.y + made.high };
   const end = { x: b.x + NODE_W * 0.6, y: b.y + made.high + 7 };
@@ -141,6 +151,7 @@ function around(from, to, made, boxes) {
     d,
     tip: `M${at(end)}m-4.5,0l4.5,-7l4.5,7z`,
     spots: [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => on(curve, t)),
+    trace: TRACE.map((t) => on(curve, t)),
     back: true,
   };
 }
@@ -153,16 +164,20 @@ function on([a, b, c, d], t) {
   return { x: Math.round(axis("x")), y: Math.round(axis("y")) };
 }
 
-function spot(spots, taken) {
-  const overlap = ({ x, y }) =>
-    taken.reduce((sum, box) => {
+/** Where a label covers the least of services and labels, and of other calls' lines. */
+function spot(spots, taken, lines) {
+  const covered = ({ x, y }) => {
+    let sum = 0;
+    for (const box of taken) {
       const w = (box.w + LABEL_W) / 2 - Math.abs(box.x - x);
       const h = (box.h + LABEL_H) / 2 - Math.abs(box.y - y);
-      return sum + (w > 0 && h > 0 ? w * h : 0);
-    }, 0);
-  let best = spots[0];
-  for (const candidate of spots) {
-    if (overlap(candidate) < overlap(best)) best = candidate;
-  }
-  return best;
+      if (w > 0 && h > 0) sum += w * h;
+    }
+    for (const point of lines) {
+      if (Math.abs(point.x - x) < LABEL_W / 2 && Math.abs(point.y - y) < LABEL_H / 2) sum += LINE_COST;
+    }
+    return sum;
+  };
+  const costs = spots.map(covered);
+  return spots[costs.indexOf(Math.min(...costs))];
 }

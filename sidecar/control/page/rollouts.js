@@ -94,8 +94,8 @@ export function rolloutCard(rollout, page) {
   );
 }
 
-/** Waves are counted from one; a name of one is taken too. */
-function waveOf(wave, waves) {
+/** The index of a wave: they are counted from one; a name of one is taken too. */
+export function waveOf(wave, waves) {
   return waves.includes(String(wave)) && typeof wave === "string" ? waves.indexOf(wave) : Number(wave) - 1;
 }
 
