@@ -20,9 +20,17 @@ def test_click_on_a_call_tells_its_routes_as_written_and_as_they_fall(open_mesh:
     tab.wait("document.querySelector('.routes') !== null")
     assert tab.text("#panel-title") == "storefront → recommendations"
     assert tab.texts(".route-name .id") == ["recommendations.beta-users", "storefront.recommendations"]
-    assert tab.texts(".route-name .place") == ["mesh/services/recommendations.yaml:12", "mesh/services/recommendations.yaml:14"]
+    assert tab.texts(".route-name .place") == [
+        "mesh/services/recommendations.yaml:12",
+        "mesh/services/recommendations.yaml:14",
+    ]
     assert tab.texts(".routes .match") == ["cookie BETA_USER is true", "every other request"]
-    assert tab.texts(".routes > li:last-child .split-text") == ["95 % as written", "94.3 % as it falls", "5 % as written", "5.7 % as it falls"]
+    assert tab.texts(".routes > li:last-child .split-text") == [
+        "95 % as written",
+        "94.3 % as it falls",
+        "5 % as written",
+        "5.7 % as it falls",
+    ]
     assert ("/v1/routes?from=storefront&to=recommendations", "") in page.asked
 
 
@@ -42,7 +50,9 @@ def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
     tab, page = open_mesh(shop())
     tab.click(".label.is-bad")
     tab.wait("document.querySelectorAll('#panel tbody').length > 1")
-    rows = tab.run("[...document.querySelectorAll('#panel section:last-child tbody tr')].map((one) => [...one.children].map((cell) => cell.innerText))")
+    rows = tab.run(
+        "[...document.querySelectorAll('#panel section:last-child tbody tr')].map((one) => [...one.children].map((cell) => cell.innerText))"
+    )
     assert [row[0].splitlines()[0] for row in rows] == [f"recommendations-{n}" for n in (3, 0, 1, 2)]
     assert rows[0][1:] == ["9.0/s", "41 %", "40 ms", "820 ms"]
     page.routes = lambda caller, callee: {"routes": routes(caller, callee)["routes"]}
@@ -69,7 +79,9 @@ def test_click_on_a_service_tells_instances_and_refusals_with_places(open_mesh: 
     assert "weights sum to 0" in tab.text("#panel .problems")
     assert "give at least one upstream a positive weight" in tab.text("#panel .problems")
     assert "Revision 13 (c3fcd3d7), by recommendations-3" in tab.text("#panel .refusal")
-    rows = tab.run("[...document.querySelectorAll('#panel tbody tr')].filter((one) => one.innerText.includes('recommendations-')).map((one) => one.innerText)")
+    rows = tab.run(
+        "[...document.querySelectorAll('#panel tbody tr')].filter((one) => one.innerText.includes('recommendations-')).map((one) => one.innerText)"
+    )
     assert len(rows) == 4
     assert "wanted: 13" in rows[3]
     tab.click("[data-node=catalog] .name")
@@ -143,7 +155,9 @@ def test_refused_edit_of_the_mesh_is_told_with_its_places(open_mesh: Open) -> No
         ],
     }  # fmt: skip
     tab, page = open_mesh(said)
-    assert "The last edit of the mesh is refused: 2 problems. Revision 12 stays in force." in tab.text("[data-banner=source]")
+    assert "The last edit of the mesh is refused: 2 problems. Revision 12 stays in force." in tab.text(
+        "[data-banner=source]"
+    )
     assert tab.texts("#panel .problems .place") == ["mesh/services/cart.yaml:3:1", "mesh/mesh.yaml:9:4"]
     assert "did you mean `payments`?" in tab.text("#panel .problems")
     page.mesh = {**said, "source": {"problems": [], "since": None}}
@@ -170,7 +184,9 @@ def test_doubt_is_told(open_mesh: Open) -> None:
     assert "control-1 not seen for 75 s" in panel
 
 
-MARKUP = '<img src=x onerror="window.hit=1"><script>window.hit=2</script>\'">&amp;</title></svg><svg onload=window.hit=3>'
+MARKUP = (
+    '<img src=x onerror="window.hit=1"><script>window.hit=2</script>\'">&amp;</title></svg><svg onload=window.hit=3>'
+)
 
 
 def _hostile(said: Any) -> Any:
@@ -224,7 +240,9 @@ def test_service_of_no_name_and_of_names_of_objects(open_mesh: Open) -> None:
     assert "__proto__-1" in tab.text("#panel")
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "a b\tc", "ü–東京-🜁", "\u202eevil"], ids=["long", "spaces", "scripts", "turned"])
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "a b\tc", "ü–東京-🜁", "\u202eevil"], ids=["long", "spaces", "scripts", "turned"]
+)
 def test_odd_name_breaks_nothing(open_mesh: Open, name: str) -> None:
     """A long, spaced or foreign name stays within its box and can be chosen."""
     tab, _ = open_mesh(mesh([service(name), service("b")], [], [edge(name, "b", 1)]))

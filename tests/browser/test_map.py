@@ -25,7 +25,9 @@ def places(tab: Tab) -> dict[str, list[float]]:
 
 def focused(tab: Tab) -> Any:
     """The service or call that has the focus."""
-    return tab.run("document.activeElement.dataset.node ?? document.activeElement.dataset.edge ?? document.activeElement.id")
+    return tab.run(
+        "document.activeElement.dataset.node ?? document.activeElement.dataset.edge ?? document.activeElement.id"
+    )
 
 
 def test_services_are_shown_with_versions_and_health(open_mesh: Open) -> None:
@@ -35,7 +37,9 @@ def test_services_are_shown_with_versions_and_health(open_mesh: Open) -> None:
     assert tab.texts("[data-node=recommendations] text") == ["recommendations", "v1, beta · halted", "4/4"]
     assert tab.texts("[data-node=catalog] .health") == ["2/3"]
     told = tab.run("document.querySelector('[data-node=catalog]').getAttribute('aria-label')")
-    assert told == "catalog: version v1; 2 of 3 instances healthy; look at it (1 instance not healthy, 1 instance stale)"
+    assert (
+        told == "catalog: version v1; 2 of 3 instances healthy; look at it (1 instance not healthy, 1 instance stale)"
+    )
     assert tab.texts("[data-node=payments] .sub") == ["outside of the mesh"]
 
 
@@ -44,7 +48,10 @@ def test_calls_are_shown_with_rate_success_and_latency(open_mesh: Open) -> None:
     tab, _ = open_mesh(shop())
     assert len(tab.texts(".edge")) == 10
     told = tab.run(f"document.querySelector({RED!r}).getAttribute('aria-label')")
-    assert told == "storefront to recommendations: 98/s, 94.1 % succeed, p99 820 ms; hurts (5.9 % fails, p99 820 ms, mostly 64 ms)"
+    assert (
+        told
+        == "storefront to recommendations: 98/s, 94.1 % succeed, p99 820 ms; hurts (5.9 % fails, p99 820 ms, mostly 64 ms)"
+    )
     line = f"getComputedStyle(document.querySelector({RED!r} + ' .line'))"
     calm = "getComputedStyle(document.querySelector('.edge.is-ok .line'))"
     assert tab.run(f"{line}.stroke") != tab.run(f"{calm}.stroke")
@@ -68,7 +75,9 @@ def test_nothing_moves_as_numbers_change(open_mesh: Open) -> None:
     tab.run("document.querySelectorAll('.node, .edge, .node text').forEach((one) => { one.kept = true; })")
     changed = copy.deepcopy(page.mesh)
     for row in changed["edges"]:
-        row.update(rate=row["rate"] * 7 + 3, requests=row["requests"] * 7 + 180, success=0.5, p99_s=1.5, failures={"UC": 9})
+        row.update(
+            rate=row["rate"] * 7 + 3, requests=row["requests"] * 7 + 180, success=0.5, p99_s=1.5, failures={"UC": 9}
+        )
     for row in changed["services"]:
         row.update(healthy=0, versions=["v1", "v2", "v3"])
     changed["edges"].reverse()
@@ -98,7 +107,11 @@ def test_new_service_moves_nobody(open_mesh: Open) -> None:
     before = tab.run(transforms)
     services = [row for row in page.mesh["services"] if row["name"] != "cart"]
     edges = [row for row in page.mesh["edges"] if "cart" not in (row["from"], row["to"])]
-    page.mesh = {**page.mesh, "services": [*services, service("reviews")], "edges": [*edges, edge("storefront", "reviews", 3)]}
+    page.mesh = {
+        **page.mesh,
+        "services": [*services, service("reviews")],
+        "edges": [*edges, edge("storefront", "reviews", 3)],
+    }
     tab.wait("document.querySelector('[data-node=reviews]') !== null")
     after = tab.run(transforms)
     stay = set(before) & set(after)
@@ -156,13 +169,17 @@ def test_services_of_a_large_mesh_can_be_read(open_mesh: Open) -> None:
     tab, _ = open_mesh(generated(200))
     where = list(places(tab).values())
     assert len(where) == 200
-    stage = tab.run("(({left, top, right, bottom}) => [left, top, right, bottom])(document.getElementById('stage').getBoundingClientRect())")
+    stage = tab.run(
+        "(({left, top, right, bottom}) => [left, top, right, bottom])(document.getElementById('stage').getBoundingClientRect())"
+    )
     assert all(x >= stage[0] and y >= stage[1] and x + w <= stage[2] and y + h <= stage[3] for x, y, w, h in where)
     scale = "document.getElementById('viewport').getCTM().a"
     assert tab.run(f"parseFloat(getComputedStyle(document.querySelector('.node .name')).fontSize) * {scale}") >= 9
     wide = "[...document.querySelectorAll('.node')].filter((one) => one.querySelector('.name').getBBox().width > 158).length"
     assert tab.run(wide) == 0
-    overlaps = [(a, b) for i, a in enumerate(where) for b in where[:i] if abs(a[0] - b[0]) < a[2] and abs(a[1] - b[1]) < a[3]]
+    overlaps = [
+        (a, b) for i, a in enumerate(where) for b in where[:i] if abs(a[0] - b[0]) < a[2] and abs(a[1] - b[1]) < a[3]
+    ]
     assert overlaps == []
 
 
@@ -180,7 +197,9 @@ def test_search_finds_and_goes_there(open_mesh: Open) -> None:
     first = tab.text("#panel-title")
     assert first.startswith("tax-api")
     x, y, width, height = places(tab)[first]
-    stage = tab.run("(({left, top, right, bottom}) => [left, top, right, bottom])(document.getElementById('stage').getBoundingClientRect())")
+    stage = tab.run(
+        "(({left, top, right, bottom}) => [left, top, right, bottom])(document.getElementById('stage').getBoundingClientRect())"
+    )
     assert stage[0] <= x <= x + width <= stage[2]
     assert stage[1] <= y <= y + height <= stage[3]
     assert width > 110
@@ -193,6 +212,7 @@ def test_search_finds_and_goes_there(open_mesh: Open) -> None:
 def test_focus_shows_a_neighbourhood_and_leads_back(open_mesh: Open) -> None:
     """`f` shows a service with its callers and callees only; back, everything stands where it stood."""
     tab, page = open_mesh(generated(200))
+    tab.click(".zoom button:nth-of-type(2)")
     before = places(tab)
     name = next(row["to"] for row in page.mesh["edges"])
     near = {name} | {row["from"] for row in page.mesh["edges"] if row["to"] == name}
@@ -249,8 +269,22 @@ def test_map_is_zoomed_and_moved(open_mesh: Open) -> None:
     middle = (x + width / 2, y + height / 2)
     tab.send("Input.dispatchMouseEvent", type="mousePressed", x=middle[0], y=middle[1], button="left", clickCount=1)
     for step in (20, 60):
-        tab.send("Input.dispatchMouseEvent", type="mouseMoved", x=middle[0] + step, y=middle[1] + 30, button="left", buttons=1)
-    tab.send("Input.dispatchMouseEvent", type="mouseReleased", x=middle[0] + 60, y=middle[1] + 30, button="left", clickCount=1)
+        tab.send(
+            "Input.dispatchMouseEvent",
+            type="mouseMoved",
+            x=middle[0] + step,
+            y=middle[1] + 30,
+            button="left",
+            buttons=1,
+        )
+    tab.send(
+        "Input.dispatchMouseEvent",
+        type="mouseReleased",
+        x=middle[0] + 60,
+        y=middle[1] + 30,
+        button="left",
+        clickCount=1,
+    )
     assert places(tab)["search"][0] > x + 30
     assert tab.text("#panel-title") == "What needs a look"
 

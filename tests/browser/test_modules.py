@@ -67,13 +67,21 @@ def test_layout_holds_for_any_mesh(tab: Tab, seed: int) -> None:
     edges = [[chance.choice(names), chance.choice(names)] for _ in range(len(names) * chance.randint(0, 4))]
     steps: list[Step] = [(names, edges)]
     for _ in range(4):
-        names = [name for name in names if chance.random() < 0.9] + [f"n{chance.random()}" for _ in range(chance.randint(0, 3))]
-        edges = [edge for edge in edges if chance.random() < 0.95] + [[chance.choice(names), chance.choice(names)] for _ in names[:4]]
+        names = [name for name in names if chance.random() < 0.9] + [
+            f"n{chance.random()}" for _ in range(chance.randint(0, 3))
+        ]
+        edges = [edge for edge in edges if chance.random() < 0.95] + [
+            [chance.choice(names), chance.choice(names)] for _ in names[:4]
+        ]
         steps.append((names, edges))
     for (names, edges), made in zip(steps, layouts(tab, *steps), strict=True):
         assert set(made["places"]) == set(names)
         for a, b in edges:
-            if a in made["places"] and b in made["places"] and json.dumps([a, b], separators=(",", ":")) not in made["back"]:
+            if (
+                a in made["places"]
+                and b in made["places"]
+                and json.dumps([a, b], separators=(",", ":")) not in made["back"]
+            ):
                 assert made["places"][a]["col"] < made["places"][b]["col"]
         spots = sorted((place["col"], place["row"]) for place in made["places"].values())
         assert all(a[0] != b[0] or b[1] - a[1] >= 1 for a, b in zip(spots, spots[1:], strict=False))
@@ -94,7 +102,9 @@ def test_service_that_comes_or_goes_moves_nobody(tab: Tab) -> None:
 def test_new_call_moves_only_who_must_move(tab: Tab) -> None:
     """A callee left of its new caller moves to the right with those that it calls in turn; a call to the right moves nobody."""
     names, edges = ["a", "b", "c", "d", "x", "y"], [["a", "b"], ["b", "c"], ["c", "d"], ["a", "x"], ["x", "y"]]
-    first, right, left = layouts(tab, (names, edges), (names, [*edges, ["a", "d"]]), (names, [*edges, ["a", "d"], ["c", "x"]]))
+    first, right, left = layouts(
+        tab, (names, edges), (names, [*edges, ["a", "d"]]), (names, [*edges, ["a", "d"], ["c", "x"]])
+    )
     assert moved(first, right) == set()
     assert moved(right, left) == {"x", "y"}
 
@@ -199,7 +209,12 @@ def test_hour_adds_up_what_is_chosen(tab: Tab) -> None:
         ],
     }  # fmt: skip
     made = js(tab, "timeline", "m.series(history, (from, to) => to === 'b')", history=history)
-    assert made == {"minutes": [60, 120, 180], "requests": [11, 22, None], "failures": [0, 1, None], "p99": [0.3, 0.2, None]}
+    assert made == {
+        "minutes": [60, 120, 180],
+        "requests": [11, 22, None],
+        "failures": [0, 1, None],
+        "p99": [0.3, 0.2, None],
+    }
 
 
 def test_rows_of_a_call_are_summed(tab: Tab) -> None:

@@ -129,8 +129,16 @@ def test_both_schemes_can_be_read(open_mesh: Open, scheme: str) -> None:
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(part) for part in ground.removeprefix("rgb(").rstrip(")").split(",")) > 600) == (scheme == "light")
     pairs = [(ink, on) for ink in ("--ink", "--soft", "--accent") for on in ("--ground", "--sheet")]
-    pairs += [("--bad", on) for on in ("--ground", "--sheet", "--bad-ground")] + [("--warn", on) for on in ("--ground", "--sheet", "--warn-ground", "--bad-ground")]
-    pairs += [("--ok", "--sheet"), ("--ink", "--bad-ground"), ("--soft", "--bad-ground"), ("--soft", "--sunk"), ("--accent", "--accent-ground")]
+    pairs += [("--bad", on) for on in ("--ground", "--sheet", "--bad-ground")] + [
+        ("--warn", on) for on in ("--ground", "--sheet", "--warn-ground", "--bad-ground")
+    ]
+    pairs += [
+        ("--ok", "--sheet"),
+        ("--ink", "--bad-ground"),
+        ("--soft", "--bad-ground"),
+        ("--soft", "--sunk"),
+        ("--accent", "--accent-ground"),
+    ]
     poor = {pair: ratio for pair in pairs if (ratio := tab.run(f"{LUMINANCE}('{pair[0]}', '{pair[1]}')")) < 4.5}
     assert poor == {}
 
@@ -154,7 +162,9 @@ def test_every_control_has_a_name(open_mesh: Open) -> None:
             ".map((one) => one.outerHTML)"
         )
         assert nameless == [], state
-        twice = tab.run("[...document.querySelectorAll('[id]')].map((one) => one.id).filter((id, i, all) => all.indexOf(id) !== i)")
+        twice = tab.run(
+            "[...document.querySelectorAll('[id]')].map((one) => one.id).filter((id, i, all) => all.indexOf(id) !== i)"
+        )
         assert twice == []
         tab.run("document.activeElement.blur()")
         tab.press("t")
@@ -168,7 +178,9 @@ def test_page_fits_windows_of_all_widths(open_mesh: Open, width: int) -> None:
     tab.size(width, 800)
     tab.wait(f"document.documentElement.clientWidth === {width}")
     assert tab.run("document.documentElement.scrollWidth") == width
-    below = tab.run("document.getElementById('panel').getBoundingClientRect().top >= document.getElementById('time').getBoundingClientRect().bottom - 1")
+    below = tab.run(
+        "document.getElementById('panel').getBoundingClientRect().top >= document.getElementById('time').getBoundingClientRect().bottom - 1"
+    )
     assert below == (width < 1000)
 
 

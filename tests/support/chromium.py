@@ -47,7 +47,9 @@ class Tab:
         self.problems: list[str] = []
         self.requests: list[str] = []
         self._context = self.send("Target.createBrowserContext")["browserContextId"]
-        target = self.send("Target.createTarget", url="about:blank", browserContextId=self._context, width=1440, height=900)
+        target = self.send(
+            "Target.createTarget", url="about:blank", browserContextId=self._context, width=1440, height=900
+        )
         attached = self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -88,7 +90,10 @@ class Tab:
     def open(self, url: str) -> None:
         """Go there, and wait until the document and its modules have run."""
         self.send("Page.navigate", url=url)
-        eventually(lambda: self.run("document.readyState") == "complete" and self.run("location.href") != "about:blank", f"{url} to load")
+        eventually(
+            lambda: self.run("document.readyState") == "complete" and self.run("location.href") != "about:blank",
+            f"{url} to load",
+        )
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is waited for."""
@@ -113,7 +118,9 @@ class Tab:
         where = json.dumps(selector)
         self.wait(f"document.querySelector({where}) !== null", f"{selector} to be there")
         self.run(f"document.querySelector({where}).scrollIntoView({{block: 'nearest'}})")
-        x, y = self.run(f"(({{left, top, width, height}}) => [left + width / 2, top + height / 2])(document.querySelector({where}).getBoundingClientRect())")
+        x, y = self.run(
+            f"(({{left, top, width, height}}) => [left + width / 2, top + height / 2])(document.querySelector({where}).getBoundingClientRect())"
+        )
         self.click_at(x, y)
 
     def click_at(self, x: float, y: float) -> None:
@@ -127,7 +134,12 @@ class Tab:
         for key in keys:
             name = key.removeprefix("Shift+")
             code, number, text = _KEYS.get(name, ("", ord(name.upper()[0]), name))
-            event: dict[str, Any] = {"key": name, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 if name != key else 0}
+            event: dict[str, Any] = {
+                "key": name,
+                "code": code,
+                "windowsVirtualKeyCode": number,
+                "modifiers": 8 if name != key else 0,
+            }
             self.send("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {}))
             self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 

@@ -12,7 +12,9 @@ NOW = 1_790_000_000
 """The control plane's clock in all that is made here."""
 
 
-def service(name: str, instances: int = 3, *, kind: str = "mesh", versions: tuple[str, ...] = ("v1",), **more: Any) -> Json:
+def service(
+    name: str, instances: int = 3, *, kind: str = "mesh", versions: tuple[str, ...] = ("v1",), **more: Any
+) -> Json:
     """One entry of `services`; healthy, unless `more` says otherwise."""
     said = {"name": name, "kind": kind, "versions": list(versions), "instances": instances, "healthy": instances}
     return {**said, "stale": 0, "refused": 0, "hosts": [name], "callees": [], **more}
@@ -91,14 +93,18 @@ def shop() -> Json:
     }  # fmt: skip
     rolling = {**halted, "service": "storefront", "hash": "1f3870be274f6c49b3e31a0c6728957f", "wave": 3, "state": "holding",
                "why": "", "since": NOW - 12, "accepted": 2, "of": 3, "refused": []}  # fmt: skip
-    return mesh(services, instances, edges, rollouts=[halted, rolling], doubt={"fresh": 16, "stale": 1, "removing": True})
+    return mesh(
+        services, instances, edges, rollouts=[halted, rolling], doubt={"fresh": 16, "stale": 1, "removing": True}
+    )
 
 
 def history(said: Json) -> Json:
     """An hour that leads to what `/v1/mesh` says; the last ten minutes have the failures."""
     edges: dict[tuple[str, str], Json] = {}
     for n, row in enumerate(row for row in said["edges"] if "rate" in row):
-        at = edges.setdefault((row["from"], row["to"]), {"requests": [0] * 60, "failures": [0] * 60, "p99_s": [None] * 60})
+        at = edges.setdefault(
+            (row["from"], row["to"]), {"requests": [0] * 60, "failures": [0] * 60, "p99_s": [None] * 60}
+        )
         for i in range(60):
             requests = round(row["rate"] * 60 * (0.8 + 0.15 * math.sin(i / 9 + n) + 0.05 * math.sin(i * 2.1)))
             share = (1 - row["success"]) * (1 if i >= 50 else 0.02) if requests else 0
@@ -113,7 +119,10 @@ def history(said: Json) -> Json:
 
 def routes(caller: str, callee: str) -> Json:
     """What `/v1/routes` says of a call with a canary and a route of beta users."""
-    to = [{"upstream": f"{callee}.stable", "weight": 95, "share": 0.943}, {"upstream": f"{callee}.beta", "weight": 5, "share": 0.057}]
+    to = [
+        {"upstream": f"{callee}.stable", "weight": 95, "share": 0.943},
+        {"upstream": f"{callee}.beta", "weight": 5, "share": 0.057},
+    ]
     return {
         "routes": [
             {"name": f"{callee}.beta-users", "origin": f"mesh/services/{callee}.yaml:12", "match": "cookie BETA_USER is true",
@@ -132,7 +141,9 @@ def generated(count: int, seed: int = 1) -> Json:
     """A mesh of `count` services in layers, most of it well; the same for the same arguments."""
     chance = random.Random(seed)
     words = ("order", "price", "stock", "user", "mail", "tax", "ship", "view", "rank", "feed", "media", "audit")
-    names = [f"{words[i % len(words)]}-{('api', 'svc', 'store', 'worker')[i // len(words) % 4]}-{i}" for i in range(count)]
+    names = [
+        f"{words[i % len(words)]}-{('api', 'svc', 'store', 'worker')[i // len(words) % 4]}-{i}" for i in range(count)
+    ]
     layers = [names[i * count // 6 : (i + 1) * count // 6] for i in range(6)]
     edges = []
     callees: dict[str, list[str]] = {name: [] for name in names}
@@ -141,7 +152,9 @@ def generated(count: int, seed: int = 1) -> Json:
             below = layers[upper + 1] if chance.random() < 0.8 or upper > 3 else layers[upper + 2]
             for callee in chance.sample(below, min(len(below), chance.randint(1, 3))):
                 callees[name].append(callee)
-                edges.append(edge(name, callee, round(chance.lognormvariate(2, 1.5), 2), 1.0, 0.02 + chance.random() / 8))
+                edges.append(
+                    edge(name, callee, round(chance.lognormvariate(2, 1.5), 2), 1.0, 0.02 + chance.random() / 8)
+                )
     for row in edges[:: max(9, len(edges) // 6)]:
         row.update(success=0.82, failures={"UF": 40})
     services = [service(name, chance.randint(1, 6), callees=callees[name]) for name in names]

@@ -131,11 +131,8 @@ function instanceTable(instances, now) {
           "span",
           {},
           `${config.revision ?? "–"}`,
-          h(
-            "span",
-            { class: "under" },
-            config.hash ? `${short(config.hash)}${config.since ? `, ${span(now - config.since)}` : ""}` : "none",
-          ),
+          h("span", { class: "under" }, config.hash ? short(config.hash) : "none"),
+          config.since ? h("span", { class: "under" }, `for ${span(now - config.since)}`) : null,
           behind ? h("span", { class: "under warn" }, `wanted: ${wanted.revision}`) : null,
           config.source && config.source !== "pushed"
             ? h("span", { class: "under" }, `from ${String(config.source).replace("_", " ")}`)

@@ -5,9 +5,10 @@
 
 import { h, patch } from "./dom.js";
 import { fit, latency, many, percent, rate } from "./format.js";
+import { LABEL_H, LABEL_W } from "./labels.js";
 import { LABELLED, NODE_W, position } from "./layout.js";
 import { mark, WORDS } from "./marks.js";
-import { LABEL_H, LABEL_W, paths } from "./paths.js";
+import { paths } from "./paths.js";
 import { waveOf } from "./rollouts.js";
 
 const MARGIN = 24;
@@ -67,8 +68,9 @@ export class MeshMap {
       }
     }
     const far = this.at.k < FAR;
+    const roomy = made.gap >= LABEL_W * 0.7;
     const labels = view.edges.filter(
-      (call) => lit.has(call.key) || (!call.silent && (few || (!far && call.severity === "bad"))),
+      (call) => lit.has(call.key) || (!call.silent && (few || (roomy && !far && call.severity === "bad"))),
     );
     this.svg.dataset.zoom = far ? "far" : "near";
     patch(this.viewport, [
@@ -170,7 +172,7 @@ export class MeshMap {
     };
     const low = high < 50; // One line: the name, and the health beside it.
     const step = this.step(this.at.k);
-    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.56)) : low ? 13 : 17;
+    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.56)) : low ? 12 : 17;
     const size = far ? 0.8 / step : 0.9;
     return h(
       "g",

@@ -1,12 +1,10 @@
 // How a call is drawn between two services: around those that stand between, and with a label where there is room.
 // Pure, and a function of the layout alone.
 
-import { LABELLED, NODE_W, edgeKey, position } from "./layout.js";
+import { placeLabels } from "./labels.js";
+import { NODE_W, edgeKey, position } from "./layout.js";
 
-export const LABEL_W = 106;
-export const LABEL_H = 34;
 const TRACE = Array.from({ length: 24 }, (_, i) => i / 23); // Where along a line it is looked at.
-const LINE_COST = 60; // Of a look at a line that a label covers, against square pixels of a label or service.
 const APART = 7; // Between two lines that pass the same services.
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
@@ -33,20 +31,10 @@ export function paths(made, edges) {
     const forward = made.places.get(from).col < made.places.get(to).col;
     drawn.set(key, forward ? along(from, to, made, boxes, columns, ports, passed) : around(from, to, made, boxes));
   }
-  const taken = [...boxes.values()].map(({ x, y }) => ({ x: x + NODE_W / 2, y: y + high / 2, w: NODE_W, h: high }));
-  // Who can choose least chooses first.
-  const choices = (call) => drawn.get(edgeKey(...call)).spots.length;
-  for (const [from, to] of [...sorted].sort((a, b) => choices(a) - choices(b))) {
-    const one = drawn.get(edgeKey(from, to));
-    const others = edges.length <= LABELLED ? sorted.filter((other) => drawn.get(edgeKey(...other)) !== one) : [];
-    one.label = spot(
-      one.spots,
-      taken,
-      others.flatMap((other) => drawn.get(edgeKey(...other)).trace),
-    );
-    taken.push({ ...one.label, w: LABEL_W, h: LABEL_H });
-    delete one.spots;
-  }
+  placeLabels(
+    drawn,
+    [...boxes.values()].map(({ x, y }) => ({ x: x + NODE_W / 2, y: y + high / 2, w: NODE_W, h: high })),
+  );
   return drawn;
 }
 
@@ -162,22 +150,4 @@ function on([a, b, c, d], t) {
   const u = 1 - t;
   const axis = (k) => u * u * u * a[k] + 3 * u * u * t * b[k] + 3 * u * t * t * c[k] + t * t * t * d[k];
   return { x: Math.round(axis("x")), y: Math.round(axis("y")) };
-}
-
-/** Where a label covers the least of services and labels, and of other calls' lines. */
-function spot(spots, taken, lines) {
-  const covered = ({ x, y }) => {
-    let sum = 0;
-    for (const box of taken) {
-      const w = (box.w + LABEL_W) / 2 - Math.abs(box.x - x);
-      const h = (box.h + LABEL_H) / 2 - Math.abs(box.y - y);
-      if (w > 0 && h > 0) sum += w * h;
-    }
-    for (const point of lines) {
-      if (Math.abs(point.x - x) < LABEL_W / 2 && Math.abs(point.y - y) < LABEL_H / 2) sum += LINE_COST;
-    }
-    return sum;
-  };
-  const costs = spots.map(covered);
-  return spots[costs.indexOf(Math.min(...costs))];
 }

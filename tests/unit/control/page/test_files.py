@@ -112,7 +112,9 @@ def test_module_imports_what_exists_and_uses_it(path: Path) -> None:
     for names, module in re.findall(r'import \{([^}]+)\} from "\./([^"]+)"', source):
         other = (FOLDER / module).read_text()
         for name in (one.strip() for one in names.split(",") if one.strip()):
-            assert re.search(rf"export (?:async )?(?:const|function|class) {name}\b", other), f"{module} exports no {name}"
+            assert re.search(rf"export (?:async )?(?:const|function|class) {name}\b", other), (
+                f"{module} exports no {name}"
+            )
             assert len(re.findall(rf"\b{name}\b", source)) > 1, f"{name} is not used"
     assert len(re.findall(r"^import ", source, re.MULTILINE)) == len(re.findall(r'\} from "\./', source))
 
