@@ -24,14 +24,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 @pytest.fixture
 def serve(browser: Chromium) -> Iterator[Callable[[Json], tuple[Tab, MeshPage]]]:
     """
-    Serve a mesh, and give a tab that has not gone there yet. In the end nothing may have been complained of but what the
-    browser itself says of an answer that the test made an error, and nobody else may have been asked for anything.
+    Serve a mesh, and give a tab that has not gone there yet, in which nothing glides. In the end nothing may have been
+    complained of but what the browser itself says of an answer that the test made an error, and nobody else may have
+    been asked for anything.
     """
     with ExitStack() as stack:
         pairs: list[tuple[Tab, MeshPage]] = []
 
         def make(mesh: Json) -> tuple[Tab, MeshPage]:
             pairs.append((stack.enter_context(browser.tab()), stack.enter_context(serving(mesh))))
+            pairs[-1][0].prefer(prefers_reduced_motion="reduce")
             return pairs[-1]
 
         yield make

@@ -1,7 +1,8 @@
 """
 The pictures of the page in the documentation: `make screenshots` writes them anew.
 
-A mesh of seven services, as `tests/support/mesh_fixture.py` makes it, in both colour schemes, with a call that hurts chosen.
+A mesh of seven services, as `tests/support/mesh_fixture.py` makes it, in both colour schemes; in the dark one with a
+call that hurts chosen.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main() -> None:
                 tab.run("document.querySelector('.fresh').textContent = 'live · 12:00:00'")
                 target = IMAGES / f"mesh-map-{scheme}.png"
                 tab.picture(target)
-                print(f"{target.relative_to(IMAGES.parents[1])}: {target.stat().st_size // 1024} KiB", file=sys.stderr)
+                sys.stdout.write(f"{target.relative_to(IMAGES.parents[1])}: {target.stat().st_size // 1024} KiB\n")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
     tab.click(".label.is-bad")
     tab.wait("document.querySelectorAll('#panel tbody').length > 1")
     rows = tab.run(
-        "[...document.querySelectorAll('#panel section:last-child tbody tr')].map((one) => [...one.children].map((cell) => cell.innerText))"
+        "[...document.querySelectorAll('#panel section:last-child tbody tr')]"
+        ".map((one) => [...one.children].map((cell) => cell.innerText))"
     )
     assert [row[0].splitlines()[0] for row in rows] == [f"recommendations-{n}" for n in (3, 0, 1, 2)]
     assert rows[0][1:] == ["9.0/s", "41 %", "40 ms", "820 ms"]
@@ -80,7 +81,8 @@ def test_click_on_a_service_tells_instances_and_refusals_with_places(open_mesh: 
     assert "give at least one upstream a positive weight" in tab.text("#panel .problems")
     assert "Revision 13 (c3fcd3d7), by recommendations-3" in tab.text("#panel .refusal")
     rows = tab.run(
-        "[...document.querySelectorAll('#panel tbody tr')].filter((one) => one.innerText.includes('recommendations-')).map((one) => one.innerText)"
+        "[...document.querySelectorAll('#panel tbody tr')].map((one) => one.innerText)"
+        ".filter((text) => text.includes('recommendations-'))"
     )
     assert len(rows) == 4
     assert "wanted: 13" in rows[3]
@@ -134,7 +136,10 @@ def test_halted_rollout_is_seen_and_announced(open_mesh: Open) -> None:
 def test_rollout_shows_parts_and_waves(open_mesh: Open) -> None:
     """Which part, which wave, how many accepted: also to who does not see the colours."""
     tab, _ = open_mesh(shop())
-    steps = "[...document.querySelectorAll('.state-holding .steps')].map((one) => [...one.children].map((step) => step.textContent))"
+    steps = (
+        "[...document.querySelectorAll('.state-holding .steps')]"
+        ".map((one) => [...one.children].map((step) => step.textContent))"
+    )
     assert tab.run(steps) == [
         ["widen (done)", "routes (holding)", "narrow (to come)"],
         ["one (done)", "10% (done)", "50% (holding)", "100% (to come)"],
@@ -150,7 +155,8 @@ def test_refused_edit_of_the_mesh_is_told_with_its_places(open_mesh: Open) -> No
     said["source"] = {
         "since": said["time"] - 65,
         "problems": [
-            {"file": "mesh/services/cart.yaml", "line": 3, "column": 1, "path": "calls.paymets", "message": "no service is called `paymets`", "hint": "did you mean `payments`?"},
+            {"file": "mesh/services/cart.yaml", "line": 3, "column": 1, "path": "calls.paymets",
+             "message": "no service is called `paymets`", "hint": "did you mean `payments`?"},
             {"file": "mesh/mesh.yaml", "line": 9, "column": 4, "path": "", "message": "unknown key", "hint": None},
         ],
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ def js(tab: Tab, module: str, body: str, **values: Any) -> Any:
 # Lays out step after step, each from the one before, and gives what can be sent here.
 STEPS = """(() => { let made = null; return steps.map(([names, edges]) => {
   made = m.layout(names, edges, made);
-  return {places: Object.fromEntries([...made.places].map(([name, {tier, col, row}]) => [name, {tier, col, row, ...m.position(made, name)}])), back: [...made.back]};
+  const placed = ([name, {tier, col, row}]) => [name, {tier, col, row, ...m.position(made, name)}];
+  return {places: Object.fromEntries([...made.places].map(placed)), back: [...made.back]};
 }); })()"""
 
 Step = tuple[list[str], list[list[str]]]
@@ -84,7 +86,7 @@ def test_layout_holds_for_any_mesh(tab: Tab, seed: int) -> None:
             ):
                 assert made["places"][a]["col"] < made["places"][b]["col"]
         spots = sorted((place["col"], place["row"]) for place in made["places"].values())
-        assert all(a[0] != b[0] or b[1] - a[1] >= 1 for a, b in zip(spots, spots[1:], strict=False))
+        assert all(a[0] != b[0] or b[1] - a[1] >= 1 for a, b in itertools.pairwise(spots))
         assert all(place["row"] >= 0 for place in made["places"].values())
 
 
@@ -100,7 +102,7 @@ def test_service_that_comes_or_goes_moves_nobody(tab: Tab) -> None:
 
 
 def test_new_call_moves_only_who_must_move(tab: Tab) -> None:
-    """A callee left of its new caller moves to the right with those that it calls in turn; a call to the right moves nobody."""
+    """A callee left of its new caller moves right, with those that it calls; a call to the right moves nobody."""
     names, edges = ["a", "b", "c", "d", "x", "y"], [["a", "b"], ["b", "c"], ["c", "d"], ["a", "x"], ["x", "y"]]
     first, right, left = layouts(
         tab, (names, edges), (names, [*edges, ["a", "d"]]), (names, [*edges, ["a", "d"], ["c", "x"]])
@@ -120,7 +122,7 @@ def test_call_that_closes_a_circle_moves_nobody(tab: Tab) -> None:
 def test_long_chain_is_laid_out(tab: Tab) -> None:
     """A chain of 5,000 calls does not exhaust the stack."""
     names = [f"s{n:04}" for n in range(5000)]
-    (made,) = layouts(tab, (names, [list(pair) for pair in zip(names, names[1:], strict=False)]))
+    (made,) = layouts(tab, (names, [list(pair) for pair in itertools.pairwise(names)]))
     assert made["places"]["s4999"]["tier"] == 4999
 
 
@@ -146,7 +148,8 @@ def test_lines_pass_between_services(tab: Tab) -> None:
           const {x, y} = line.getPointAtLength(at);
           for (const name of names) {
             const box = layouts.position(made, name);
-            const inside = x > box.x + 1 && x < box.x + layouts.NODE_W - 1 && y > box.y + 1 && y < box.y + made.high - 1;
+            const across = x > box.x + 1 && x < box.x + layouts.NODE_W - 1;
+            const inside = across && y > box.y + 1 && y < box.y + made.high - 1;
             if (inside && !JSON.parse(key).includes(name)) hits.push([key, name]);
           }
         }
@@ -159,17 +162,21 @@ def test_lines_pass_between_services(tab: Tab) -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ("percent(1)", "100 %"), ("percent(0.99999)", "99.9 %"), ("percent(0.5)", "50 %"), ("percent(0.00001)", "0.1 %"),
+        ("percent(1)", "100 %"), ("percent(0.99999)", "99.9 %"), ("percent(0.5)", "50 %"),
+        ("percent(0.00001)", "0.1 %"),
         ("percent(0)", "0 %"), ("percent(null)", "–"), ("percent(NaN)", "–"),
         ("rate(0)", "0/s"), ("rate(0.02)", "<0.1/s"), ("rate(3.14)", "3.1/s"), ("rate(12345)", "12.3k/s"),
-        ("latency(0.0002)", "<1 ms"), ("latency(0.0042)", "4.2 ms"), ("latency(0.25)", "250 ms"), ("latency(2.5)", "2.50 s"),
+        ("latency(0.0002)", "<1 ms"), ("latency(0.0042)", "4.2 ms"), ("latency(0.25)", "250 ms"),
+        ("latency(2.5)", "2.50 s"),
         ("latency(null)", "–"), ("latency(31)", "31 s"),
-        ("span(-5)", "0 s"), ("span(119)", "119 s"), ("span(3600)", "60 min"), ("span(90000)", "25 h"), ("span(864000)", "10 days"),
+        ("span(-5)", "0 s"), ("span(119)", "119 s"), ("span(3600)", "60 min"), ("span(90000)", "25 h"),
+        ("span(864000)", "10 days"),
         ("count(9999)", "9999"), ("count(12345)", "12.3k"), ("count(3200000)", "3.2M"),
         ("octets(900)", "900 B"), ("octets(1536)", "1.5 KiB"), ("octets(5e12)", "4657 GiB"),
         ("many(1, 'call')", "1 call"), ("many(2, 'call')", "2 calls"),
         ("fit('recommendations', 9)", "recom…ons"), ("fit('short', 9)", "short"),
-        ("place({file: 'a.yaml', line: 3, column: 1})", "a.yaml:3:1"), ("place({file: 'a.yaml', line: null})", "a.yaml"),
+        ("place({file: 'a.yaml', line: 3, column: 1})", "a.yaml:3:1"),
+        ("place({file: 'a.yaml', line: null})", "a.yaml"),
     ],
 )  # fmt: skip
 def test_numbers_are_written_for_people(tab: Tab, call: str, said: str) -> None:
@@ -224,25 +231,34 @@ def test_rows_of_a_call_are_summed(tab: Tab) -> None:
         {"from": "a", "to": "b", "rate": 1, "requests": 100, "success": 0.5, "p99_s": 0.4, "failures": {"UF": 50}},
         {"from": "a", "to": "b", "rate": 0, "requests": 0, "success": 0, "p99_s": 7, "failures": {}},
     ]
-    body = "(({rate, requests, failed, success, p99, failures}) => ({rate, requests, failed, success, p99, failures: [...failures]}))([...m.modelOf({edges: rows}, null, new Set()).edges.values()][0])"
+    body = """(() => {
+      const [call] = m.modelOf({edges: rows}, null, new Set()).edges.values();
+      const {rate, requests, failed, success, p99} = call;
+      return {rate, requests, failed, success, p99, failures: [...call.failures]};
+    })()"""
     assert js(tab, "model", body, rows=rows) == {
         "rate": 10, "requests": 1000, "failed": 50, "success": 0.95, "p99": 0.4, "failures": [["UF", 50]],
     }  # fmt: skip
 
 
 def test_elements_are_kept_and_changed(tab: Tab) -> None:
-    """A patch keeps elements by key wherever they go, keeps the focus, changes a text in its node, and calls the newest handler."""
+    """A patch keeps elements by key, the focus, and a changed text's node; the newest handler runs."""
     body = """(() => {
       const root = document.body.appendChild(document.createElement('div'));
       const calls = [];
-      const draw = (names) => m.patch(root, names.map((name) => m.h('button', {key: name, on: {click: () => calls.push(names.length)}}, `${name} of ${names.length}`)));
+      const draw = (names) => m.patch(root, names.map((name) => {
+        const on = {click: () => calls.push(names.length)};
+        return m.h('button', {key: name, on}, `${name} of ${names.length}`);
+      }));
       draw(['a', 'b', 'c']);
       const [a, b] = root.children;
       const text = a.firstChild;
       a.focus();
       draw(['b', 'd', 'a']);
       a.click();
-      const said = [root.textContent, root.children[0] === b, root.children[2] === a, a.firstChild === text, document.activeElement === a, calls];
+      const places = [root.children[0] === b, root.children[2] === a];
+      const kept = [...places, a.firstChild === text, document.activeElement === a];
+      const said = [root.textContent, ...kept, calls];
       root.remove();
       return said;
     })()"""
@@ -252,5 +268,8 @@ def test_elements_are_kept_and_changed(tab: Tab) -> None:
 def test_element_takes_no_attribute_that_could_run(tab: Tab) -> None:
     """`dom.js` has a list of attributes; handlers as text, styles and addresses are not on it."""
     for name in ("onclick", "style", "href", "src", "srcdoc", "formaction"):
-        body = f"(() => {{ try {{ m.patch(document.createElement('div'), [m.h('p', {{'{name}': 'x'}})]); return 'taken'; }} catch (error) {{ return error.message; }} }})()"
-        assert js(tab, "dom", body) == f"no attribute of ours: {name}"
+        body = """(() => { try {
+          m.patch(document.createElement('div'), [m.h('p', {[name]: 'x'})]);
+          return 'taken';
+        } catch (error) { return error.message; } })()"""
+        assert js(tab, "dom", body, name=name) == f"no attribute of ours: {name}"

@@ -1,9 +1,9 @@
 """
 A headless Chromium, spoken to in the DevTools protocol.
 
-The protocol is JSON over a WebSocket, and `websockets` is among the development dependencies already; a driver (Selenium,
-Playwright) would add a dozen distributions and a program whose release must fit the browser's, and would give less: console,
-every request, media queries and real key strokes are the protocol's own.
+The protocol is JSON over a WebSocket, and `websockets` is among the development dependencies already; a driver
+(Selenium, Playwright) would add a dozen distributions and a program whose release must fit the browser's, and would
+give less: console, every request, media queries and real key strokes are the protocol's own.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class Tab:
         self.wait(f"document.querySelector({where}) !== null", f"{selector} to be there")
         self.run(f"document.querySelector({where}).scrollIntoView({{block: 'nearest'}})")
         x, y = self.run(
-            f"(({{left, top, width, height}}) => [left + width / 2, top + height / 2])(document.querySelector({where}).getBoundingClientRect())"
+            "(({left, top, width, height}) => [left + width / 2, top + height / 2])"
+            f"(document.querySelector({where}).getBoundingClientRect())"
         )
         self.click_at(x, y)
 

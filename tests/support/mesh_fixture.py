@@ -1,4 +1,4 @@
-"""Answers of a control plane, in exactly the form of its `/v1/`: a small shop, and meshes of any size. Deterministic."""
+"""Answers of a control plane, in the form of its `/v1/`: a small shop, and meshes of any size. Deterministic."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def edge(caller: str, callee: str, rate: float, success: float = 1.0, p99_s: flo
     """One entry of `edges`, over a minute."""
     requests = round(rate * 60)
     return {
-        "from": caller, "to": callee, "upstream": callee, "version": "v1", "route": callee, "rate": rate, "requests": requests,
-        "success": success, "p50_s": p99_s / 4, "p99_s": p99_s, "failures": {}, "request_bytes": requests * 700,
+        "from": caller, "to": callee, "upstream": callee, "version": "v1", "route": callee, "rate": rate,
+        "requests": requests, "success": success,
+        "p50_s": p99_s / 4, "p99_s": p99_s, "failures": {}, "request_bytes": requests * 700,
         "response_bytes": requests * 5200, "window_s": 60, **more,
     }  # fmt: skip
 
@@ -45,7 +46,8 @@ def mesh(services: list[Json], instances: list[Json], edges: list[Json], **more:
     """The whole answer of `/v1/mesh`."""
     return {
         "mesh": "shop", "revision": 12, "hash": "9b74c9897bac770ffc029102a200c5de", "time": NOW, "started": NOW - 86000,
-        "release": "0.9.0", "engine": "files", "replicas": [{"name": "control-0", "address": "10.0.0.2:15010", "seen_s": 0.4}],
+        "release": "0.9.0", "engine": "files",
+        "replicas": [{"name": "control-0", "address": "10.0.0.2:15010", "seen_s": 0.4}],
         "source": {"problems": [], "since": None}, "services": services, "instances": instances, "edges": edges,
         "discovery": [], "doubt": {"fresh": len(instances), "stale": 0, "removing": True}, "rollouts": [], **more,
     }  # fmt: skip
@@ -56,7 +58,8 @@ def shop() -> Json:
     services = [
         service("storefront", callees=["recommendations", "catalog", "cart", "search"]),
         service("search", callees=["catalog", "recommendations"]),
-        service("recommendations", 4, versions=("v1", "beta"), refused=1, callees=["catalog"], hosts=["recommendations", "recommendations.shop"]),
+        service("recommendations", 4, versions=("v1", "beta"), refused=1, callees=["catalog"],
+                hosts=["recommendations", "recommendations.shop"]),
         service("catalog", 3, healthy=2, stale=1),
         service("cart", 2, callees=["payments", "catalog"]),
         service("payments", 0, kind="external", versions=(), hosts=["payments.example.com"]),
@@ -71,14 +74,15 @@ def shop() -> Json:
         *(instance(name, n) for name in ("storefront", "search") for n in range(3)),
         *(instance("recommendations", n) for n in range(3)),
         instance("recommendations", 3, "beta", refused=refused, wanted={"hash": refused["hash"], "revision": 13}),
-        *(instance("catalog", n) for n in range(2)), instance("catalog", 2, state="stale", connected=False, last_seen=NOW - 74),
+        *(instance("catalog", n) for n in range(2)),
+        instance("catalog", 2, state="stale", connected=False, last_seen=NOW - 74),
         *(instance(name, n) for name in ("cart", "gateway") for n in range(2)),
     ]  # fmt: skip
-    beta = {"version": "beta", "upstream": "recommendations.beta"}
+    beta = {"version": "beta", "upstream": "recommendations.beta", "route": "recommendations.beta-users"}
     edges = [
         edge("gateway", "storefront", 148.2, 0.9991, 0.21),
         edge("storefront", "recommendations", 88.4, 0.9995, 0.048, upstream="recommendations.stable"),
-        edge("storefront", "recommendations", 9.7, 0.41, 0.82, **beta, route="recommendations.beta-users", failures={"UF": 201, "5xx": 142}),
+        edge("storefront", "recommendations", 9.7, 0.41, 0.82, **beta, failures={"UF": 201, "5xx": 142}),
         edge("storefront", "catalog", 120.5, 1.0, 0.019), edge("storefront", "cart", 14.1, 0.9998, 0.064),
         edge("storefront", "search", 31.0, 1.0, 0.09), edge("search", "catalog", 62.3, 1.0, 0.35),
         edge("search", "recommendations", 4.2, 1.0, 0.041), edge("recommendations", "catalog", 41.0, 0.9993, 0.022),
@@ -86,13 +90,14 @@ def shop() -> Json:
     ]  # fmt: skip
     edges[-1].update(requests=0, p50_s=None, p99_s=None)
     halted = {
-        "service": "recommendations", "revision": 13, "hash": refused["hash"], "previous": "5d41402abc4b2a76b9719d911017c592",
+        "service": "recommendations", "revision": 13, "hash": refused["hash"],
+        "previous": "5d41402abc4b2a76b9719d911017c592",
         "part": "routes", "wave": 1, "waves": ["one", "10%", "50%", "100%"], "state": "halted",
         "why": "1 instance refused: weights sum to 0", "since": NOW - 312, "accepted": 0, "of": 1,
         "refused": ["recommendations-3"], "ignored": [],
     }  # fmt: skip
-    rolling = {**halted, "service": "storefront", "hash": "1f3870be274f6c49b3e31a0c6728957f", "wave": 3, "state": "holding",
-               "why": "", "since": NOW - 12, "accepted": 2, "of": 3, "refused": []}  # fmt: skip
+    rolling = {**halted, "service": "storefront", "hash": "1f3870be274f6c49b3e31a0c6728957f", "wave": 3,
+               "state": "holding", "why": "", "since": NOW - 12, "accepted": 2, "of": 3, "refused": []}  # fmt: skip
     return mesh(
         services, instances, edges, rollouts=[halted, rolling], doubt={"fresh": 16, "stale": 1, "removing": True}
     )
@@ -125,13 +130,15 @@ def routes(caller: str, callee: str) -> Json:
     ]
     return {
         "routes": [
-            {"name": f"{callee}.beta-users", "origin": f"mesh/services/{callee}.yaml:12", "match": "cookie BETA_USER is true",
-             "to": [{"upstream": f"{callee}.beta", "weight": 1, "share": 1.0}]},
-            {"name": f"{caller}.{callee}", "origin": f"mesh/services/{callee}.yaml:14", "match": "every other request", "to": to},
+            {"name": f"{callee}.beta-users", "origin": f"mesh/services/{callee}.yaml:12",
+             "match": "cookie BETA_USER is true", "to": [{"upstream": f"{callee}.beta", "weight": 1, "share": 1.0}]},
+            {"name": f"{caller}.{callee}", "origin": f"mesh/services/{callee}.yaml:14",
+             "match": "every other request", "to": to},
         ],
         "instances": [
             {"id": f"{callee}-{n}", "version": "beta" if n == 3 else "v1", "zone": "abc"[n % 3], "rate": 24.0 - 5 * n,
-             "requests": 1440 - 300 * n, "success": 0.41 if n == 3 else 1.0, "p50_s": 0.01 * (n + 1), "p99_s": 0.04 if n < 3 else 0.82}
+             "requests": 1440 - 300 * n, "success": 0.41 if n == 3 else 1.0, "p50_s": 0.01 * (n + 1),
+             "p99_s": 0.04 if n < 3 else 0.82}
             for n in range(4)
         ],
     }  # fmt: skip

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from sidecar import errors
 
-# `require-trusted-types-for` makes the browser itself refuse text as markup: a slip in our own modules runs nothing either.
+# `require-trusted-types-for` makes the browser itself refuse text as markup: a slip in our modules runs nothing either.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -41,11 +41,12 @@ def page_file(path: str, if_none_match: str = "") -> PageFile | None:
     """
     What a GET of this path is answered with.
 
-    `/` is the page, `/page/NAME` what it is made of, `/page/reasons.json` what the flags of failed requests mean. A browser
-    asks each time whether its copy is the newest (`no-cache` with an entity tag): modules of two releases never run together.
+    `/` is the page, `/page/NAME` what it is made of, `/page/reasons.json` what the flags of failed requests mean. A
+    browser asks each time whether its copy is the newest (`no-cache` with an entity tag): modules of two releases never
+    run together.
 
     Args:
-        path: The request's path as it came, without a query; nothing in it is decoded, and no path leads out of the folder.
+        path: The request's path as it came, without a query; nothing in it is decoded, none leads out of the folder.
         if_none_match: The field of that name, or "".
 
     Returns:

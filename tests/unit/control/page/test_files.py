@@ -101,8 +101,8 @@ def test_file_names_nobody_else(path: Path) -> None:
 @pytest.mark.parametrize("path", SCRIPTS, ids=_name)
 def test_module_makes_no_markup_from_text(path: Path) -> None:
     """What could run a name as markup or script is not used, so that nobody has to check how."""
-    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser|createContextualFragment"
-    assert re.findall(ways, path.read_text()) == []
+    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser"
+    assert re.findall(ways + "|createContextualFragment", path.read_text()) == []
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=_name)
