@@ -43,6 +43,7 @@ def test_call_tells_why_requests_failed(open_mesh: Open) -> None:
     assert tab.texts(".reasons > li > code") == ["UF", "5xx"]
     said = tab.text(".reasons > li")
     assert "connecting to the upstream failed – see whether the endpoint listens and is reachable" in said
+    assert "the callee answered with status 5xx" in tab.text(".reasons > li:last-child")
 
 
 def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
@@ -55,7 +56,7 @@ def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
         ".map((one) => [...one.children].map((cell) => cell.innerText))"
     )
     assert [row[0].splitlines()[0] for row in rows] == [f"recommendations-{n}" for n in (3, 0, 1, 2)]
-    assert rows[0][1:] == ["9.0/s", "41 %", "40 ms", "820 ms"]
+    assert rows[0][1:] == ["9.0/s", "41 %", "820 ms\np50 40 ms"]
     page.routes = lambda caller, callee: {"routes": routes(caller, callee)["routes"]}
     tab.wait("document.querySelector('#panel section:last-child').innerText.includes('Not told by the control plane.')")
 

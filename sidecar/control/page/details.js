@@ -223,7 +223,7 @@ export function edgeDetails(call, page) {
           "By route and version",
           table(
             "By route and version",
-            ["route, version", "#requests", "#success", "#p50", "#p99"],
+            ["route, version", "#requests", "#success", "#p99"],
             [...call.rows]
               .map((row) => ({
                 key: JSON.stringify([row.route, row.upstream, row.version]),
@@ -236,8 +236,7 @@ export function edgeDetails(call, page) {
                   ),
                   rate(row.rate),
                   percent(row.requests ? row.success : null),
-                  latency(row.p50_s),
-                  latency(row.p99_s),
+                  percentiles(row),
                 ],
               }))
               .sort((a, b) => byName(a.key, b.key)),
@@ -302,24 +301,22 @@ function routeList(routes) {
   );
 }
 
+function percentiles({ p50_s, p99_s }) {
+  return h("span", {}, latency(p99_s), h("span", { class: "under" }, `p50 ${latency(p50_s)}`));
+}
+
 function reason(flag, times, reasons) {
   const said = (reasons && reasons[flag]) || [];
-  return h(
-    "li",
-    { key: flag },
-    h("span", { class: "times" }, count(times)),
-    h("code", {}, flag),
-    h(
-      "ul",
-      {},
-      said
+  const means = said.length
+    ? said
         .slice(0, 3)
-        .map((one) => h("li", { key: one.text }, one.text, h("span", { class: "hint" }, ` – see ${one.hint}`))),
-    ),
-    !said.length && /^\dxx$|^\d{3}$/.test(flag)
-      ? h("span", { class: "under" }, `the callee answered with status ${flag}`)
-      : null,
-  );
+        .map((one) => h("li", { key: one.text }, one.text, h("span", { class: "hint" }, ` – see ${one.hint}`)))
+    : h(
+        "li",
+        {},
+        /^[1-5]xx$|^[1-5]\d\d$/.test(flag) ? `the callee answered with status ${flag}` : "not known to this release",
+      );
+  return h("li", { key: flag }, h("span", { class: "times" }, count(times)), h("code", {}, flag), h("ul", {}, means));
 }
 
 function slowest(routes) {
@@ -331,7 +328,7 @@ function slowest(routes) {
     .slice(0, SLOWEST);
   return table(
     "Slowest instances",
-    ["instance", "#requests", "#success", "#p50", "#p99"],
+    ["instance", "#requests", "#success", "#p99"],
     rows.map((one) => ({
       key: one.id,
       cells: [
@@ -343,8 +340,7 @@ function slowest(routes) {
         ),
         rate(one.rate),
         percent(one.success),
-        latency(one.p50_s),
-        latency(one.p99_s),
+        percentiles(one),
       ],
     })),
   );

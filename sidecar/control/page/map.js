@@ -13,6 +13,7 @@ import { waveOf } from "./rollouts.js";
 
 const MARGIN = 24;
 const FAR = 0.62; // Smaller, a service has only its name.
+const LABELS_FROM = 0.45; // Smaller, nobody could read one.
 const ZOOM = [0.12, 2.5];
 // Letters keep their size between two of these, in which the map is zoomed out.
 const STEPS = Array.from({ length: 26 }, (_, i) => 0.92 ** i);
@@ -69,9 +70,8 @@ export class MeshMap {
     }
     const far = this.at.k < FAR;
     const roomy = made.gap >= LABEL_W * 0.7;
-    const labels = view.edges.filter(
-      (call) => lit.has(call.key) || (!call.silent && (few || (roomy && !far && call.severity === "bad"))),
-    );
+    const shown = (call) => lit.has(call.key) || (!call.silent && (few || (roomy && !far && call.severity === "bad")));
+    const labels = this.at.k < LABELS_FROM ? [] : view.edges.filter(shown);
     this.svg.dataset.zoom = far ? "far" : "near";
     patch(this.viewport, [
       h(
