@@ -119,6 +119,7 @@ def test_new_service_moves_nobody(open_mesh: Open) -> None:
     }
     tab.wait("document.querySelector('[data-node=reviews]') !== null")
     after = tab.run(transforms)
+    assert set(after) == {*before, "reviews"} - {"cart"}
     stay = set(before) & set(after)
     assert {name: after[name] for name in stay} == {name: before[name] for name in stay}
     assert after["reviews"] not in [after[name] for name in stay]

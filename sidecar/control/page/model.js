@@ -32,6 +32,7 @@ export const worse = (a, b) => (RANK[a] >= RANK[b] ? a : b);
 export function modelOf(mesh, history, seen) {
   const services = new Map();
   for (const said of list(mesh.services)) services.set(String(said.name), service(said));
+  const mine = new Set(services.keys());
   const usual = usualP99(history);
   const rows = new Map();
   for (const row of list(mesh.edges)) {
@@ -47,6 +48,8 @@ export function modelOf(mesh, history, seen) {
   const edges = new Map();
   for (const key of [...seen].sort(byName)) {
     const [from, to] = JSON.parse(key);
+    // A service that left the mesh leaves the map, once nobody calls it or is called by it any more.
+    if (!rows.has(key) && !(mine.has(from) && mine.has(to))) continue;
     edges.set(key, edge(key, from, to, rows.get(key) || [], usual.get(key)));
     for (const name of [from, to]) if (!services.has(name)) services.set(name, service({ name, kind: "unknown" }));
   }
