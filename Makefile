@@ -114,6 +114,10 @@ docs: $(READY)  ## write the pages that are made from tables of the source
 	@$(BIN)/python -m sidecar.telemetry.metrics.reference > build/metrics.md
 	@mv build/metrics.md docs/metrics.md
 
+.PHONY: screenshots
+screenshots: $(READY)  ## take the pictures of the page in docs/images anew (needs chromium)
+	@$(BIN)/python -m tests.browser.screenshots
+
 .PHONY: image
 image:  ## build the container image with docker, podman or buildah
 	@if [ -z "$(ENGINE)" ]; then echo "no container engine found: install docker, podman or buildah" >&2; exit 1; fi

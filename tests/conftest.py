@@ -31,7 +31,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # What waits for real processes, and may run beside anything.
-BESIDE = ("tests/integration/", "tests/soak/")
+BESIDE = ("tests/browser/", "tests/integration/", "tests/soak/")
 
 
 class Scheduling(LoadFileScheduling):

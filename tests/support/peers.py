@@ -28,6 +28,7 @@ _PACKAGES = {
     "prometheus": "Debian's package prometheus",
     "promtool": "Debian's package prometheus",
     "unshare": "Debian's package util-linux",
+    "chromium": "Debian's package chromium",
 }
 
 

@@ -1,0 +1,106 @@
+// Small pieces that several panels are made of.
+
+import { h } from "./dom.js";
+import { place } from "./format.js";
+
+export function section(key, title, ...children) {
+  return h("section", { key, class: "part" }, h("h3", {}, title), children);
+}
+
+/** Pairs of a word and its value. */
+export function facts(pairs) {
+  const some = pairs.filter((pair) => pair && pair[1] !== null && pair[1] !== undefined && pair[1] !== "");
+  return h(
+    "dl",
+    { class: "facts" },
+    some.map(([word, value]) => h("div", { key: word }, h("dt", {}, word), h("dd", {}, value))),
+  );
+}
+
+/**
+ * A table.
+ * @param heads texts; one that begins with `#` is of numbers
+ * @param rows [{key, class, cells: [...]}]; the first cell of a row names it
+ */
+export function table(caption, heads, rows, shown = false) {
+  const kind = heads.map((head) => (head.startsWith("#") ? "number" : null));
+  return h(
+    "div",
+    { class: "scroll", key: `table ${caption}` },
+    h(
+      "table",
+      {},
+      h("caption", { class: shown ? "" : "unseen" }, caption),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          heads.map((head, i) => h("th", { scope: "col", class: kind[i] }, head.replace(/^#/, ""))),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) =>
+          h(
+            "tr",
+            { key: row.key, class: row.class },
+            row.cells.map((cell, i) => (i === 0 ? h("th", { scope: "row" }, cell) : h("td", { class: kind[i] }, cell))),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+export function button(text, click, more = {}) {
+  return h("button", { type: "button", class: "button", ...more, on: { click } }, text);
+}
+
+/** What leads to a service or a call: looks like a link, and is a button, for it changes what is shown and goes nowhere. */
+export function link(text, click, label = null) {
+  return h("button", { type: "button", class: "link", "aria-label": label, on: { click } }, text);
+}
+
+/** Problems of a file, each with its place. */
+export function problems(list) {
+  return h(
+    "ul",
+    { class: "problems" },
+    list.map((problem, i) =>
+      h(
+        "li",
+        { key: `${place(problem)} ${i}` },
+        h("code", { class: "place" }, place(problem)),
+        problem.path ? h("code", { class: "path" }, problem.path) : null,
+        h("p", {}, String(problem.message || "")),
+        problem.hint ? h("p", { class: "hint" }, String(problem.hint)) : null,
+      ),
+    ),
+  );
+}
+
+/** A share of 1 as a bar with its number beside it. */
+export function bar(share, text, words = "") {
+  const width = Math.max(0, Math.min(1, Number.isFinite(share) ? share : 0)) * 100;
+  return h(
+    "span",
+    { class: `split ${words}` },
+    h(
+      "svg",
+      {
+        viewBox: "0 0 100 6",
+        width: "100",
+        height: "6",
+        preserveAspectRatio: "none",
+        "aria-hidden": "true",
+        focusable: "false",
+      },
+      h("rect", { class: "split-all", width: 100, height: 6, rx: 3 }),
+      h("rect", { class: "split-part", width: width.toFixed(1), height: 6, rx: 3 }),
+    ),
+    h("span", { class: "split-text" }, text),
+  );
+}
