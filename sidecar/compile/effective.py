@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sidecar.compile.deserialize import Section, Written, given, plain
-from sidecar.compile.routes import APP
+from sidecar.compile.routes import app_of
 from sidecar.exchange import Direction
 from sidecar.proxy.plan import Plan, Side
 from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive
@@ -82,7 +82,7 @@ class _Explained:
 
     def routes(self, plan: Plan) -> dict[str, object]:
         """As `Effective.routes`."""
-        sides: dict[str, object] = {side.direction.label: self._side(side) for side in plan.sides}
+        sides: dict[str, object] = {side.direction.label: self._side(side, plan) for side in plan.sides}
         common: Settings = {}
         for name in ("limits", "drain"):
             section = getattr(self._config, name)
@@ -100,7 +100,7 @@ class _Explained:
 
     # --- routes ------------------------------------------------------------------------------------------------
 
-    def _side(self, side: Side) -> dict[str, object]:
+    def _side(self, side: Side, plan: Plan) -> dict[str, object]:
         config = self._config.inbound if side.direction is Direction.INBOUND else self._config.outbound
         explicit = config.routes if config is not None else []
         routes = [
@@ -113,7 +113,24 @@ class _Explained:
         page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
         if config is not None and side.direction is Direction.INBOUND:
             page["settings"] = self._settings(config, ("inbound",), ("rate_limit", "forwarded", "upgrades"))
+            ports = self._ports(plan)
+            if ports:
+                page["ports"] = ports
         return page
+
+    def _ports(self, plan: Plan) -> dict[str, object]:
+        """By their names, the app's ports that have an app of their own, which routes without `to` lead to, too."""
+        assert self._config.inbound is not None
+        ports: dict[str, object] = {}
+        for index, spec in enumerate(self._config.inbound.listen):
+            if spec.app is not None and spec.name is not None:
+                fallback = plan.side_of[app_of(spec.name)].fallback
+                assert fallback is not None
+                at: Location = ("inbound", "listen")  # the one that there is, or the list of them
+                line = self._lines.get((*at, index), self._lines.get(at, 1))
+                entry = self._route(fallback, Direction.INBOUND.label, 0, None)
+                ports[spec.name] = {"from": f"{self._file}:{line}", "unmatched": entry}
+        return ports
 
     def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:
         action = route.action
@@ -149,7 +166,7 @@ class _Explained:
             settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
         else:
             settings = self._settings(self._shapes.default("sidecar.config.model.root.Upstream"), (), _OF_UPSTREAMS)
-            if cluster.name == APP and self._config.inbound is not None:
+            if self._config.inbound is not None:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
         return {
             "load_balancing": spec.policy,

@@ -57,6 +57,9 @@ class WantedListener:
         host: That every request here is for, lower case, or None.
         location: Where the models have it, such as `("outbound", "listen", 0, "address")`.
         line: Where the file says so, from 1; for problems. So for `column` and `path`.
+        hosts: Of metrics and admin: by which names it may be called besides those of loopback.
+        name: Of the app's port that it is, or empty.
+        app: Where the app listens for what comes in here, or None where that is said for all.
     """
 
     role: str
@@ -67,6 +70,8 @@ class WantedListener:
     column: int
     path: str
     hosts: tuple[str, ...] = ()
+    name: str = ""
+    app: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

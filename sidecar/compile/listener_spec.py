@@ -30,6 +30,7 @@ class ListenerSpec:
         address: As in the file; with the role, the identity across reloads.
         location: Where in the file it stands, such as `("inbound", "listen", 0)`.
         listener: The data path's part of it; None for metrics and admin.
+        name: Of the app's port that it is, or empty.
         hosts: Of metrics and admin: by which names it may be called besides those of loopback.
     """
 
@@ -37,6 +38,7 @@ class ListenerSpec:
     address: str
     location: tuple[str | int, ...]
     listener: Listener | None = None
+    name: str = ""
     hosts: tuple[str, ...] = ()
 
     @property

@@ -17,14 +17,14 @@ from sidecar.compile.frames import Header, Kind, WantedListener, read_header
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.compile.matches import key_of
 from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
-from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory
+from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, app_of
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
 from sidecar.proxy.plan import Limits, Listener, Plan, Side
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.split import key_reader
-from sidecar.routing.table import TableBuilder
+from sidecar.routing.table import Table, TableBuilder
 from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.discovery.endpoint_set import Source
@@ -66,6 +66,7 @@ class Compiler:
         self._scope = scope
         self._passthrough: Passthrough | None = None
         self._limiters = RateLimiters()
+        self._known: set[str] = set()
 
     @property
     def passthrough(self) -> Passthrough | None:
@@ -89,28 +90,30 @@ class Compiler:
             addresses[spec.name] = spec.server_address
             yield
         problems: list[CompileError] = []
+        has_app = config.inbound is not None and config.inbound.app is not None
+        apps = list(_apps_of_listeners(draft.header))
+        # Where each listener has an app of its own, the first is what pages and tests show of the direction.
+        common = apps[0] if apps and not has_app and len(apps) == _inbound_listeners(draft.header) else APP
         sides: list[Side] = []
         for direction in Direction:
-            limit = config.inbound.rate_limit if direction is Direction.INBOUND and config.inbound is not None else None
-            upgrades = config.inbound.upgrades if config.inbound is not None else ()
-            routes = RouteCompiler(
-                direction,
-                clusters,
-                addresses,
-                self._scope,
-                self._limiters,
-                limit,
-                has_via=config.via == "on",
-                upgrades=upgrades if direction is Direction.INBOUND else ("websocket",),
-            )
-            side = yield from self._side(direction, draft, routes, problems)
-            sides.append(side)
+            routes = self._routes(direction, common, draft, clusters, addresses)
+            sides.append((yield from self._side(direction, draft, routes, problems)))
+        own: dict[str, Side] = {common: sides[Direction.INBOUND]} if common != APP else {}
+        for app in apps:
+            if app not in own and not problems:
+                routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses)
+                own[app] = yield from self._side(Direction.INBOUND, draft, routes, problems)
         if problems:
             raise RefusedError(problems)
+        inbound, outbound = sides
+        side_of = {Direction.OUTBOUND.label: outbound, **own}
+        if common == APP:
+            side_of[Direction.INBOUND.label] = inbound
         return Plan(
             generation=generation,
             config_hash=draft.header.config_hash,
-            sides=(sides[Direction.INBOUND], sides[Direction.OUTBOUND]),
+            sides=(inbound, outbound),
+            side_of=self._with_those_before(side_of),
             listeners=tuple(spec.listener for spec in draft.listeners if spec.listener is not None),
             clusters=clusters,
             limits=_limits(config.limits),
@@ -118,8 +121,42 @@ class Compiler:
             drain_delay_s=config.drain.delay,
         )
 
+    def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:
+        """With something for listeners of earlier plans whose last connections ask for what is not there any more."""
+        self._known |= side_of.keys()
+        unrouted = self._scope(Direction.INBOUND, "", "", "")
+        gone = Side(Direction.INBOUND, Table(), None, None, None, unrouted, is_gone=True)
+        return {**dict.fromkeys(self._known, gone), **side_of}
+
+    def _routes(
+        self,
+        direction: Direction,
+        app: str,
+        draft: Draft,
+        clusters: Mapping[str, Cluster],
+        addresses: Mapping[str, str],
+    ) -> RouteCompiler:
+        """What compiles the routes of a direction, for requests that go to this app unless a route says otherwise."""
+        config = draft.written.settings
+        inbound = config.inbound if direction is Direction.INBOUND else None
+        return RouteCompiler(
+            direction,
+            clusters,
+            addresses,
+            self._scope,
+            self._limiters,
+            inbound.rate_limit if inbound is not None else None,
+            has_via=config.via == "on",
+            upgrades=inbound.upgrades if inbound is not None else ("websocket",),
+            app=app,
+        )
+
     def _side(
-        self, direction: Direction, draft: Draft, routes: RouteCompiler, problems: list[CompileError]
+        self,
+        direction: Direction,
+        draft: Draft,
+        routes: RouteCompiler,
+        problems: list[CompileError],
     ) -> Steps[Side]:
         config, written = draft.written.settings, draft.written
         side = config.inbound if direction is Direction.INBOUND else config.outbound
@@ -137,8 +174,7 @@ class Compiler:
         passthrough: Passthrough | None = None
         passthrough_route: Route | None = None
         if direction is Direction.INBOUND:
-            has_app = config.inbound is not None and config.inbound.app is not None
-            fallback = routes.to_upstream(APP, ()) if has_app else None
+            fallback = routes.to_app()
         elif side is not None:
             for name, hosts in draft.hosts.items():
                 if hosts:
@@ -179,9 +215,11 @@ def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
                 problems.append(CompileError(("upstreams", name), str(error)))
             hosts[name] = [name] if upstream.hosts is None else upstream.hosts
             yield
-    if config.inbound is not None and config.inbound.app is not None:
+    if config.inbound is not None:
         breaker = breaker_spec(config.inbound.circuit_breaker)
-        clusters.append(ClusterSpec(APP, ((config.inbound.app, 1.0),), breaker=breaker))
+        apps = {APP: config.inbound.app} if config.inbound.app is not None else {}
+        apps |= _apps_of_listeners(header)
+        clusters += (ClusterSpec(name, ((address, 1.0),), breaker=breaker) for name, address in apps.items())
     if problems:
         raise RefusedError(problems)
     return Draft(header, written, tuple(clusters), hosts, tuple(_listener(wanted) for wanted in header.listeners))
@@ -198,6 +236,15 @@ class RefusedError(Exception):
     def __init__(self, errors: Sequence[CompileError]) -> None:
         super().__init__("; ".join(str(error) for error in errors[:10]))
         self.errors = tuple(errors)
+
+
+def _apps_of_listeners(header: Header) -> dict[str, str]:
+    """The apps that listeners have of their own: addresses by the names of their upstreams."""
+    return {app_of(one.name): one.app for one in header.listeners if one.app is not None}
+
+
+def _inbound_listeners(header: Header) -> int:
+    return sum(one.role == Role.INBOUND.value for one in header.listeners)
 
 
 def _client_address(inbound: model.Inbound | None) -> ClientAddress | None:
@@ -227,8 +274,9 @@ def _listener(wanted: WantedListener) -> ListenerSpec:
     listener: Listener | None = None
     if role in (Role.INBOUND, Role.OUTBOUND):
         direction = Direction.INBOUND if role is Role.INBOUND else Direction.OUTBOUND
-        listener = Listener(direction, wanted.address, wanted.host.encode() if wanted.host is not None else None)
-    return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.hosts)
+        side = direction.label if wanted.app is None else app_of(wanted.name)
+        listener = Listener(direction, wanted.address, side, wanted.host.encode() if wanted.host is not None else None)
+    return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts)
 
 
 def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:

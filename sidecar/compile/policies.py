@@ -82,7 +82,7 @@ class RateLimiters:
         The limiter of a route, or of a whole direction.
 
         Args:
-            route: Its name; empty for the direction.
+            route: Its name, or what else tells limits apart; empty for the direction.
         """
         key = key_of(settings.key) if settings.key is not None else None
         burst = settings.requests if settings.burst is None else settings.burst

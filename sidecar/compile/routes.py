@@ -41,13 +41,21 @@ Location = tuple[int | str, ...]
 """Where the models have a value."""
 
 APP = "app"
-"""Name of the implicit upstream behind `inbound.app`, and of the route of what matches no inbound route."""
+"""
+Name of the implicit upstream behind `inbound.app`, and of the route of what matches no inbound route. Those of a
+listener with an app of its own are called `app.NAME` (`app_of`).
+"""
 
 PASSTHROUGH = "passthrough"
 """Name of the upstream and of the route of requests that are sent as addressed."""
 
 ScopeFactory = Callable[[Direction, str, str, str], "Scope"]
 """`Telemetry.scope`: direction, route, upstream, server address."""
+
+
+def app_of(port: str) -> str:
+    """Name of the implicit upstream behind a listener of this name that has an app of its own."""
+    return f"{APP}.{port}"
 
 
 class CompileError(ValueError):
@@ -69,13 +77,14 @@ class RouteCompiler:
 
     Args:
         direction: Which.
-        clusters: By name, `app` included if there is one.
+        clusters: By name, those of the apps included.
         server_addresses: By cluster, for telemetry; from the new specs, because clusters still have old ones.
         scope: Binds telemetry.
         limiters: Of the process.
         common_limit: What limits all routes of the direction together.
         has_via: Whether `Via` is added to what is forwarded.
         upgrades: Protocols that a request may switch to where its route does not say.
+        app: The upstream of routes that say nothing of where a request goes.
     """
 
     def __init__(
@@ -89,7 +98,9 @@ class RouteCompiler:
         *,
         has_via: bool = True,
         upgrades: Sequence[str] = ("websocket",),
+        app: str = APP,
     ) -> None:
+        self._app = app
         self._upgrades = _names(upgrades)
         self._has_via = has_via
         self._direction = direction
@@ -97,7 +108,8 @@ class RouteCompiler:
         self._server_addresses = server_addresses
         self._scope = scope
         self._limiters = limiters
-        self._common = limiters.limiter(direction, "", common_limit) if common_limit is not None else None
+        whose = "" if app == APP else f"<{app}>"  # no route is called so
+        self._common = limiters.limiter(direction, whose, common_limit) if common_limit is not None else None
 
     def explicit(self, route: model.Route, index: int) -> Route:
         """
@@ -125,6 +137,10 @@ class RouteCompiler:
         target = self._target(name, self._clusters[name], name, 1.0, None, None)
         action = Forward((target,), rate_limit=self._common, upgrades=self._upgrades)
         return Route(name, matches, action, target.scope)
+
+    def to_app(self) -> Route | None:
+        """The implicit route of what no route takes, if there is an app."""
+        return self.to_upstream(self._app, ()) if self._app in self._clusters else None
 
     def to_cluster(self, name: str, cluster: Cluster) -> Route:
         """A route that takes everything to a cluster that is in no list, such as the one of passthrough."""
@@ -165,7 +181,7 @@ class RouteCompiler:
     def _targets(self, name: str, route: model.Route, response_edits: HeaderEdits | None) -> tuple[Target, ...]:
         request_edits = _edits(route.request_headers)
         if route.to is None:
-            return (self._target(name, self._clusters[APP], APP, 1.0, request_edits, response_edits),)
+            return (self._target(name, self._clusters[self._app], self._app, 1.0, request_edits, response_edits),)
         return tuple(
             self._target(
                 name,

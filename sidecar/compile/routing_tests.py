@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-from sidecar.compile.routes import APP
+from sidecar.compile.routes import APP, app_of
 from sidecar.config.load import Loaded
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
@@ -75,10 +75,11 @@ class _SideOf:
     """
     The direction that a test is about: outbound, unless only inbound can be meant.
 
-    That is so when it expects the app, a name that only an inbound route has, or when there is no outbound.
+    That is so when it expects the app, a name that only an inbound route has, or when there is no outbound. Of the
+    app's ports the one is meant whose app it expects, else those without an app of their own.
     """
 
-    __slots__ = ("_inbound", "_only", "_only_inbound", "_outbound")
+    __slots__ = ("_inbound", "_only", "_only_inbound", "_outbound", "_ports")
 
     def __init__(self, loaded: Loaded, plan: Plan) -> None:
         self._inbound, self._outbound = plan.sides[Direction.INBOUND], plan.sides[Direction.OUTBOUND]
@@ -87,9 +88,13 @@ class _SideOf:
         if config.inbound is None or config.outbound is None:
             self._only = self._outbound if config.inbound is None else self._inbound
         inbound = {route.name for route in self._inbound.table.routes} | ({APP} if self._inbound.fallback else set())
+        self._ports = {name: side for name, side in plan.side_of.items() if name.startswith(app_of(""))}
         self._only_inbound = inbound - {route.name for route in self._outbound.table.routes}
 
     def __call__(self, test: RoutingTest) -> Side:
+        port = self._ports.get(test.expect.to or "") or self._ports.get(test.expect.route or "")
+        if port is not None:
+            return port
         if self._only is not None:
             return self._only
         means_inbound = test.expect.to == APP or test.expect.route in self._only_inbound

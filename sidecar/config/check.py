@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from sidecar.config.concealed import concealed
+from sidecar.config.inbound_rules import APP, all_have_apps, app_names, check_inbound
 from sidecar.config.model.root import Config, Hash, RoutingTest, Upstream
 from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
@@ -72,7 +73,7 @@ def check(config: Config, report: Report) -> None:
         names: dict[str, int] = {}
         for index, route in enumerate(routes):
             at = (side, "routes", index)
-            needs_action = side == "outbound" or config.inbound is None or config.inbound.app is None
+            needs_action = side == "outbound" or config.inbound is None or not all_have_apps(config.inbound)
             if config.limits.headers_with_underscores == "drop":
                 _check_underscores(route, at, report)
             check_route(route, at, upstreams, report, needs_action=needs_action, earlier=routes[:index])
@@ -102,16 +103,9 @@ def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]
 def _check_sides(config: Config, report: Report) -> None:
     if config.inbound is None and config.outbound is None:
         report((), "expected `inbound`, `outbound` or both, found neither", "there is nothing to listen for")
-    if config.inbound is not None and config.inbound.app is None and not config.inbound.routes:
-        hint = "such as `app: 127.0.0.1:8080`"
-        report(("inbound",), "expected `app` or `routes`, found neither", hint, at_key=True)
-
+    check_inbound(config, report)
     if config.inbound is not None and config.inbound.rate_limit is not None:
         check_rate_limit(config.inbound.rate_limit, ("inbound", "rate_limit"), report)
-    if config.inbound is not None and config.inbound.circuit_breaker is not None and config.inbound.app is None:
-        report(
-            ("inbound", "circuit_breaker"), "`circuit_breaker` has no effect without `app`", "remove it", at_key=True
-        )
     if config.inbound is not None and config.inbound.forwarded is not None:
         forwarded = config.inbound.forwarded
         if (forwarded.trusted_hops is None) == (forwarded.trusted_networks is None):
@@ -161,9 +155,10 @@ def _check_upstream(name: str, upstream: Upstream, config: Config, report: Repor
     if name == RESERVED_UPSTREAM:
         hint = "rename it, and keep `hosts: [passthrough]`"
         report(at, "the name `passthrough` means requests that are sent as addressed", hint, at_key=True)
-    if name == "app" and config.inbound is not None and config.inbound.app is not None:
-        hint = "rename it, and keep `hosts: [app]`"
-        report(at, "the name `app` means the app behind `inbound.app`", hint, at_key=True)
+    owner = app_names(config.inbound).get(name)
+    if owner is not None:
+        hint = f"rename it, and keep `hosts: [{name}]`"
+        report(at, f"the name `{name}` means the app behind `{owner}`", hint, at_key=True)
     given = [key for key in ("endpoints", "dns", "discover") if getattr(upstream, key) is not None]
     if len(given) != 1:
         found = " and ".join(f"`{key}`" for key in given) or "none"
@@ -228,12 +223,13 @@ def _check_expectation(
     test: RoutingTest, at: tuple[str, int], routes: set[str], config: Config, report: Report
 ) -> None:
     expect = test.expect
+    implied = {APP, RESERVED_UPSTREAM, *app_names(config.inbound)}
     if expect.route is None and expect.to is None and expect.status is None:
         report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
-    if expect.to is not None and expect.to not in config.upstreams and expect.to not in ("app", RESERVED_UPSTREAM):
+    if expect.to is not None and expect.to not in config.upstreams and expect.to not in implied:
         hint = did_you_mean(expect.to, config.upstreams)
         report((*at, "expect", "to"), f"there is no upstream `{expect.to}`", hint)
-    known = {*routes, *config.upstreams, "app", RESERVED_UPSTREAM}
+    known = {*routes, *config.upstreams, *implied}
     if expect.route is not None and expect.route not in known:
         hint = did_you_mean(expect.route, sorted(routes))
         report((*at, "expect", "route"), f"there is no route `{expect.route}`", hint)

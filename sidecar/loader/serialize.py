@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from itertools import islice
@@ -18,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from sidecar.compile.frames import MAX_WARNINGS, Header, Kind, WantedListener, make_frame
 from sidecar.config.load import Loaded
-from sidecar.config.model.root import Config, Inbound, Outbound
+from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.values.base import Model
 from sidecar.config.yaml.places import lines_of
@@ -87,7 +88,10 @@ def _listeners(loaded: Loaded) -> tuple[WantedListener, ...]:
                 problems.append(loaded.problem_at((name, "listen", index, "host"), str(error)))
                 continue
             location = (name, "listen", index, "address")
-            found.append(_wanted(loaded, name, spec.address, location, host.decode() if host is not None else None))
+            wanted = _wanted(loaded, name, spec.address, location, host.decode() if host is not None else None)
+            if isinstance(spec, InboundListen):
+                wanted = replace(wanted, name=spec.name or "", app=spec.app)
+            found.append(wanted)
     hosts = tuple(config.admin.hosts)
     for role, at, addresses in (
         ("metrics", ("telemetry", "metrics", "listen"), config.telemetry.metrics.listen),

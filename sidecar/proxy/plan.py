@@ -58,18 +58,20 @@ class Listener:
         direction: Which side of the app it serves.
         address: As in the file, `host:port`, `[v6]:port` or `unix:/path`; with the direction, its identity across
             reloads.
+        side: Whose routes its requests take: a key of `Plan.side_of`.
         host: Name that every request here is for, whatever its `Host` says (one port per dependency), or None.
     """
 
     direction: Direction
     address: str
+    side: str
     host: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """
-    One direction's part of a plan.
+    One direction's part of a plan, or that of a port of the app that has an app of its own.
 
     Attributes:
         table: All routes in order, implicit ones last.
@@ -79,6 +81,7 @@ class Side:
         unrouted: Telemetry of requests that reached no route.
         client_address: Finds the client behind proxies that are trusted; None where who connects is the client.
         drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
+        is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
     """
 
     direction: Direction
@@ -89,6 +92,7 @@ class Side:
     unrouted: ScopeLike
     client_address: ClientAddress | None = None
     drops_underscored: bool = False
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,9 @@ class Plan:
         generation: 1 for the first plan of the process, then counting up.
         config_hash: First 12 hexadecimal digits of the SHA-256 of the file as read.
         sides: Indexed by `Direction`; one that the file does not configure has an empty table and no fallback.
+            That of the app's ports is what holds for a listener without an `app` of its own.
+        side_of: By what a listener says: `inbound`, `outbound`, and of each listener with an app of its own the name
+            of that app's upstream. It has those of earlier plans, too, whose listeners may still have connections.
         listeners: What is to be bound.
         clusters: Upstreams by name.
         drain_timeout_s: Seconds from SIGTERM to the end, at most.
@@ -109,6 +116,7 @@ class Plan:
     generation: int
     config_hash: str
     sides: tuple[Side, Side]
+    side_of: Mapping[str, Side]
     listeners: tuple[Listener, ...]
     clusters: Mapping[str, Cluster]
     limits: Limits

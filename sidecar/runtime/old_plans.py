@@ -66,7 +66,7 @@ class OldPlans:
             self._plans += kept
 
     def _dismantled(self, plan: Plan, kept: Sequence[Plan]) -> Steps[None]:
-        for side in plan.sides:
+        for side in (*plan.sides, *plan.side_of.values()):
             yield from side.table.dismantle()
         for name, cluster in plan.clusters.items():
             holders = (self._live(), *(other.clusters for other in (*self._plans, *kept)))

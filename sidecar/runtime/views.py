@@ -108,6 +108,7 @@ class Views:
                     "address": opened.spec.address,
                     "bound": opened.bound,
                     "host": _host_of(opened.spec.listener.host if opened.spec.listener else None),
+                    "name": opened.spec.name or None,
                 }
                 for opened in reloader.listeners.current.values()
             ],

@@ -198,6 +198,7 @@ class GroupViews:
                     "address": wanted.address,
                     "bound": opened.bound,
                     "host": wanted.host,
+                    "name": wanted.name or None,
                 }
 
     async def config_dump(self) -> Mapping[str, object]:

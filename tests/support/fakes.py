@@ -641,13 +641,14 @@ class World:
             )
             for side in Direction
         )
-        self.plan = Plan(1, "0" * 12, (sides[0], sides[1]), (), {"web": self.cluster}, limits, 20.0)
+        side_of = {side.direction.label: side for side in sides}
+        self.plan = Plan(1, "0" * 12, (sides[0], sides[1]), side_of, (), {"web": self.cluster}, limits, 20.0)
         self.splicer = FakeSplicer()
         splicer = self.splicer if splices else None
         self.live = Live(self.plan, self.telemetry, self.timers, self.loop, splicer=splicer)  # type: ignore[arg-type]
         self.dials = Dials(self.loop, self.timers)
         self.live.dialer = self.dials  # type: ignore[assignment]
-        self.listener_state = ListenerState(Listener(direction, "127.0.0.1:15001", listener_host))
+        self.listener_state = ListenerState(Listener(direction, "127.0.0.1:15001", direction.label, listener_host))
         self.clients: list[Client] = []
         self.servers: list[Server] = []
         self.timers.start()

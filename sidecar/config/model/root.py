@@ -7,10 +7,11 @@ in `check.py`. The JSON Schema is generated from these models, so a description 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
+from sidecar.config.model.listen import InboundListen, Listen, ListenInbound, ListenSpec, default_listen
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.model.resilience import (
     CircuitBreaker,
@@ -37,12 +38,10 @@ from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
     DnsAddress,
     EndpointAddress,
-    Host,
     HostPattern,
     HttpUrl,
     IpAddress,
     IpNetwork,
-    ListenAddress,
     TcpListenAddresses,
 )
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
@@ -75,6 +74,7 @@ __all__ = [
     "HeaderEdits",
     "HealthCheck",
     "Inbound",
+    "InboundListen",
     "KeySource",
     "Limits",
     "ListenSpec",
@@ -112,23 +112,6 @@ class Service(Model):
     namespace: FreeName | None = setting(None, "What groups apps, such as a team or an environment.")
 
 
-class ListenSpec(Model):
-    """One address that is listened on."""
-
-    address: ListenAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
-    host: Host | None = setting(None, "The host that every request here is for, whatever its `Host` says.")
-
-
-_Listen = Annotated[
-    list[Annotated[ListenSpec, Short("address", "an address, or a mapping `{address, host}`")]], OneOrMany()
-]
-
-
-def _default_listen(address: str) -> Any:
-    description = "An address, `{address, host}`, or a list of these."
-    return setting([ListenSpec(address=address)], description, spelled=address)
-
-
 class Forwarded(Model):
     """Which proxies before the sidecar are believed about the client's address: exactly one of the two."""
 
@@ -145,7 +128,7 @@ class Forwarded(Model):
 class Inbound(Model):
     """Requests to the app."""
 
-    listen: _Listen = _default_listen("0.0.0.0:15000")
+    listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host}")
     app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
     circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("inbound.circuit_breaker")] = setting(
         None, "How much may be under way at the app."
@@ -166,7 +149,7 @@ class Inbound(Model):
 class Outbound(Model):
     """Requests from the app."""
 
-    listen: _Listen = _default_listen("127.0.0.1:15001")
+    listen: Listen = default_listen(ListenSpec, "127.0.0.1:15001", "{address, host}")
     unmatched: Annotated[Literal["deny", "passthrough"], choice("deny", "passthrough")] = setting(
         "deny", "What is done with requests for hosts that no route and no upstream names: 404, or sent as addressed."
     )

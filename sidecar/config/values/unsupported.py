@@ -15,8 +15,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sidecar.config.values.base import refused
 
-NOT_YET: frozenset[str] = frozenset()
-"""`section.key`, or the key alone at the top level."""
+NOT_YET: frozenset[str] = frozenset(
+    f"inbound.listen.protocol.{word}" for word in ("http2", "grpc", "tcp", "auto", "tls")
+)
+"""`section.key`, or the key alone at the top level; of words `section.key.word`."""
 
 MESSAGE: Final = "`{}` is not supported yet by this version"
 HINT: Final = "remove it; a later version will read it"

@@ -16,6 +16,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}")
 _UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_PORT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 _COOKIE_NAME: Final = re.compile(r"[^\x00-\x20\x7f;=,\"]+")
 _ENCODED_END: Final = re.compile(r"%0[0aAdD]")
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -214,6 +215,8 @@ Text = Annotated[str, text("a string")]
 Part = Annotated[str, text("a string that is not empty", may_be_empty=False)]
 RouteName = Annotated[str, _named(_NAME, "a name of up to 128 letters, digits and `_.:/@-`")]
 UpstreamName = Annotated[str, _named(_UPSTREAM_NAME, "an upstream's name: up to 128 letters, digits and `_.-`")]
+PortName = Annotated[str, _named(_PORT_NAME, "a port's name: up to 63 letters, digits and `_-`")]
+"""Behind `app.` it is the name of an upstream."""
 FreeName = Annotated[str, Reads(parse_free_name, _TEXT_SCHEMA)]
 Method = Annotated[str, Reads(parse_method, {"type": "string"})]
 HeaderName = Annotated[str, Reads(parse_header_name, {"type": "string"})]

@@ -96,7 +96,6 @@ _LINELESS: Final = frozenset(
         "respond",
         "redirect",
         "endpoints",
-        "listen",
         "hosts",
         "tests",
     }

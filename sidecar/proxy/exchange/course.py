@@ -122,9 +122,9 @@ class Course(Requester, TunnelOwner):
     def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """Open the record of a request, and take it through the rooms with what there is of its body."""
         live, listener = self._live, self._listener_state.listener
-        plan, direction = live.plan, listener.direction
-        side = plan.sides[direction]
-        exchange = self.exchange = Exchange(direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        plan = live.plan
+        side = plan.side_of[listener.side]
+        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
         self._has_response = self._is_client_blocked = False
         self._is_request_complete = is_complete
         self.expires_at = inf
@@ -151,7 +151,7 @@ class Course(Requester, TunnelOwner):
     def begin_unread(self, head: RequestHead | None, raw_line: bytes = b"") -> None:
         """Open the record of a request, or of what should have been one; `fail` or `on_client_lost` follows."""
         live, listener = self._live, self._listener_state.listener
-        side = live.plan.sides[listener.direction]
+        side = live.plan.side_of[listener.side]
         exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
         exchange.raw_line = raw_line
         self._has_response = self._is_client_blocked = self._is_request_complete = False

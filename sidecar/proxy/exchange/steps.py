@@ -67,6 +67,8 @@ def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
         return side.fallback
     if side.passthrough_route is not None and head.host:
         return side.passthrough_route
+    if side.is_gone:
+        return errors.DRAINING
     return errors.NO_APP if side.direction is Direction.INBOUND else errors.NO_ROUTE
 
 

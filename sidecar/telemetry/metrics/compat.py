@@ -321,7 +321,8 @@ class Linkerd(_Families):
                 error = ending.reason.name if ending.reason is not None else ""
                 add(self.counter(scope, rows.LINKERD_BACKEND_STATUS, *backend, ending.code, error))
             return
-        add(self.counter(scope, rows.LINKERD_INBOUND, "Server", "app", "HTTPRoute", route))
+        port = upstream if upstream.startswith("app.") else "app"
+        add(self.counter(scope, rows.LINKERD_INBOUND, "Server", port, "HTTPRoute", route))
         add(self.counter(scope, rows.LINKERD_DENIED if ending.flag == "UAEX" else rows.LINKERD_ALLOWED, route))
         if ending.flag == "NR":
             add(self.counter(scope, rows.LINKERD_NO_ROUTE))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sidecar.config.load import load_text
-from sidecar.config.model.root import Config, Hash, ListenSpec
+from sidecar.config.model.root import Config, Hash, InboundListen, ListenSpec
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_design() -> None:
     config = load("service: s\ninbound: {app: 127.0.0.1:8080}\noutbound: {}\n")
     assert config.inbound is not None
     assert config.outbound is not None
-    assert config.inbound.listen == [ListenSpec(address="0.0.0.0:15000")]
+    assert config.inbound.listen == [InboundListen(address="0.0.0.0:15000")]
     assert config.outbound.listen == [ListenSpec(address="127.0.0.1:15001")]
     assert config.outbound.unmatched == "deny"
     limits = config.limits

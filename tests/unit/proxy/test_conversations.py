@@ -348,7 +348,8 @@ class TestHttp10:
         """RFC 9110, 7.2: what goes on as HTTP/1.1 has a Host."""
         world = make_world(listener_host=None, is_passthrough=False)
         sides = [replace(side, table=Table([route_everything(world)])) for side in world.plan.sides]
-        world.live.plan = replace(world.plan, sides=tuple(sides))
+        side_of = {side.direction.label: side for side in sides}
+        world.live.plan = replace(world.plan, sides=tuple(sides), side_of=side_of)
         client = world.client()
         _ = client >> b"GET / HTTP/1.0\r\n\r\n"
         server = world.accept()

@@ -1,0 +1,50 @@
+"""Addresses that are listened on for requests: their part of the configuration file. *Cold, pure.*"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from sidecar.config.values.addresses import EndpointAddress, Host, ListenAddress
+from sidecar.config.values.base import Model, OneOrMany, Short, setting
+from sidecar.config.values.units import choice
+from sidecar.config.values.unsupported import UnsupportedWords
+from sidecar.config.values.words import PortName
+
+
+class ListenSpec(Model):
+    """One address that is listened on."""
+
+    address: ListenAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
+    host: Host | None = setting(None, "The host that every request here is for, whatever its `Host` says.")
+
+
+class InboundListen(ListenSpec):
+    """One address that is listened on for requests to the app: one of the app's ports, as others see it."""
+
+    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
+
+    name: PortName | None = setting(None, "What this port of the app is called, such as `http`.")
+    app: EndpointAddress | None = setting(
+        None,
+        "Where the app listens for what comes in here: the upstream `app.NAME`, so it needs a `name`; default:"
+        " `inbound.app`.",
+    )
+    protocol: Annotated[
+        Literal["http", "http2", "grpc", "tcp", "auto", "tls"],
+        choice("http", "http2", "grpc", "tcp", "auto", "tls"),
+        UnsupportedWords("inbound.listen.protocol"),
+    ] = setting("http", "What is spoken here; `http` is HTTP/1.1.")
+
+
+Listen = Annotated[
+    list[Annotated[ListenSpec, Short("address", "an address, or a mapping `{address, host}`")]], OneOrMany()
+]
+ListenInbound = Annotated[
+    list[Annotated[InboundListen, Short("address", "an address, or a mapping `{address, name, app, host}`")]],
+    OneOrMany(),
+]
+
+
+def default_listen(model: type[ListenSpec], address: str, mapping: str) -> Any:
+    """What is listened on where the file does not say."""
+    return setting([model(address=address)], f"An address, `{mapping}`, or a list of these.", spelled=address)
