@@ -54,7 +54,7 @@ class WantedListener:
     Attributes:
         role: `inbound`, `outbound`, `metrics` or `admin`.
         address: As in the file, variables replaced: `host:port`, `[v6]:port` or `unix:/path`.
-        host: That every request here is for, lower case, or None.
+        host: That every request here is for, lower case, with or without a port, or None.
         location: Where the models have it, such as `("outbound", "listen", 0, "address")`.
         line: Where the file says so, from 1; for problems. So for `column` and `path`.
         hosts: Of metrics and admin: by which names it may be called besides those of loopback.

@@ -20,9 +20,10 @@ from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, he
 from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, app_of
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
-from sidecar.proxy.plan import Limits, Listener, Plan, Side
+from sidecar.proxy.plan import Limits, Listener, Plan, Side, make_listener
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
+from sidecar.routing.match import split_pattern
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import Table, TableBuilder
 from sidecar.upstream.balance.algorithms import HashKey, Policy
@@ -176,10 +177,13 @@ class Compiler:
         if direction is Direction.INBOUND:
             fallback = routes.to_app()
         elif side is not None:
-            for name, hosts in draft.hosts.items():
-                if hosts:
-                    builder.add(routes.to_upstream(name, hosts))
-                yield
+            # A host with a port comes before the same host without, whichever upstream stands first.
+            for is_first in (True, False):
+                for name, hosts in draft.hosts.items():
+                    some = [host for host in hosts if _comes_first(host) is is_first]
+                    if some:
+                        builder.add(routes.to_upstream(name, some))
+                    yield
             if config.outbound is not None and config.outbound.unmatched == "passthrough":
                 passthrough = self._passthrough = self._passthrough or Passthrough()
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
@@ -243,6 +247,11 @@ def _apps_of_listeners(header: Header) -> dict[str, str]:
     return {app_of(one.name): one.app for one in header.listeners if one.app is not None}
 
 
+def _comes_first(host: str) -> bool:
+    """Whether it is one host with a port."""
+    return "*" not in host and split_pattern(host.encode())[1] is not None
+
+
 def _inbound_listeners(header: Header) -> int:
     return sum(one.role == Role.INBOUND.value for one in header.listeners)
 
@@ -275,7 +284,8 @@ def _listener(wanted: WantedListener) -> ListenerSpec:
     if role in (Role.INBOUND, Role.OUTBOUND):
         direction = Direction.INBOUND if role is Role.INBOUND else Direction.OUTBOUND
         side = direction.label if wanted.app is None else app_of(wanted.name)
-        listener = Listener(direction, wanted.address, side, wanted.host.encode() if wanted.host is not None else None)
+        host = wanted.host.encode() if wanted.host is not None else None
+        listener = make_listener(direction, wanted.address, side, host)
     return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts)
 
 

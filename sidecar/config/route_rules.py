@@ -11,6 +11,7 @@ from sidecar.config.model.matches import KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.model.resilience import RateLimit, Retry
 from sidecar.config.model.routes import HeaderEdits, Redirect, Respond, Rewrite, Route
 from sidecar.config.problems import did_you_mean
+from sidecar.config.values.addresses import split_pattern
 from sidecar.config.values.words import regex_options
 from sidecar.config.yaml.places import Location
 
@@ -229,14 +230,26 @@ def _takes_get(match: Match) -> bool:
 
 def _could_meet(one: Match, other: Match) -> bool:
     """Whether some request could match both, as far as exact hosts and paths can tell."""
-    hosts = (set(one.host), set(other.host))
-    if all(some and not any("*" in host for host in some) for some in hosts) and hosts[0].isdisjoint(hosts[1]):
+    if not _could_be_one_host(one.host, other.host):
         return False
     first, second = (
         path.exact if path is not None and not path.invert and not path.ignore_case else None
         for path in (one.path, other.path)
     )
     return first is None or second is None or first == second
+
+
+def _could_be_one_host(some: Sequence[str], others: Sequence[str]) -> bool:
+    if not some or not others or any("*" in host for host in (*some, *others)):
+        return True
+    ports: dict[str, set[int | None]] = {}
+    for host, port in map(split_pattern, some):
+        ports.setdefault(host, set()).add(port)
+    for host, port in map(split_pattern, others):
+        found = ports.get(host, set())
+        if port in found or None in found or (port is None and found):
+            return True
+    return False
 
 
 def _check_respond(respond: Respond, at: At, report: Reporter) -> None:

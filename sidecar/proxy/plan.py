@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sidecar.exchange import Direction, ScopeLike
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
+from sidecar.routing.match import split_pattern
 from sidecar.routing.table import Table
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.passthrough import Passthrough
@@ -60,12 +61,27 @@ class Listener:
             reloads.
         side: Whose routes its requests take: a key of `Plan.side_of`.
         host: Name that every request here is for, whatever its `Host` says (one port per dependency), or None.
+        port: That goes with it, or None.
+        authority: Both, as they are sent; None as `host` is.
     """
 
     direction: Direction
     address: str
     side: str
     host: bytes | None = None
+    port: int | None = None
+    authority: bytes | None = None
+
+
+def make_listener(direction: Direction, address: str, side: str, authority: bytes | None = None) -> Listener:
+    """
+    A listener for one host, with or without a port, or for all.
+
+    Args:
+        authority: As `routing.match.host_pattern` makes it, without wildcards.
+    """
+    host, port = (None, None) if authority is None else split_pattern(authority)
+    return Listener(direction, address, side, host, port, authority)
 
 
 @dataclass(frozen=True, slots=True)

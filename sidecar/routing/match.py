@@ -17,6 +17,9 @@ from sidecar.routing.cookies import cookie
 from sidecar.routing.matchers import PathMatcher, ValueMatcher
 from sidecar.routing.query import param
 
+DEFAULT_PORT: Final = 80
+"""That a request is for whose authority names none (RFC 9110, 4.2.1)."""
+
 _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 
@@ -42,7 +45,7 @@ class Match:
     One way in which a request can match a route: everything below must hold. Built by `make_match`.
 
     Attributes:
-        hosts: Normalised patterns, any of which must match; empty for every host.
+        hosts: Normalised patterns (`host_pattern`), any of which must match; empty for every host.
         path: Question about the path, or None.
         conditions: Questions about methods, headers, cookies and query, cheapest first.
     """
@@ -64,7 +67,7 @@ class Match:
         if not hosts:
             return ()
         text = " or ".join(host.decode() for host in hosts)
-        return (Condition("host", text, lambda head: any(host_matches(host, head.host) for host in hosts)),)
+        return (Condition("host", text, lambda head: any(host_matches(host, head) for host in hosts)),)
 
     def _path_part(self) -> tuple[Condition, ...]:
         return () if self.path is None else (path_condition(self.path),)
@@ -97,13 +100,16 @@ def host_pattern(text: str) -> bytes:
     """
     A host as the configuration writes it, in the form in which hosts are compared: lower case, no trailing dot.
 
-    `*` is every host, `*.example.com` every name below `example.com` at any depth, but not that name itself.
+    `*` is every host, `*.example.com` every name below `example.com` at any depth, but not that name itself. Each of
+    them may carry a port, as in `shop:9090`, without which the request's port does not matter.
 
     Raises:
-        ValueError: Neither a host nor one of the two patterns; ports are not matched and so are not accepted.
+        ValueError: Neither a host nor one of the two patterns, or a port that there is not.
     """
     if text == "*":
         return b"*"
+    if text.startswith("*:"):
+        return b"*" + host_pattern(f"x{text[1:]}")[1:]
     if not text.isascii():
         raise ValueError(f"expected a host, found {text!r}: write internationalised names in their xn-- form")
     name = text[2:] if text.startswith("*.") else text
@@ -115,15 +121,24 @@ def host_pattern(text: str) -> bytes:
         host, port = authority(name.encode())
     except GrammarError:
         raise ValueError(f"expected a host, found {text!r}") from None
-    if port is not None or name.endswith(":"):
-        raise ValueError(f"expected a host, found {text!r}: hosts are matched without their port, leave it out")
-    if not host or (name is not text and host.startswith((b"[", b"."))):
+    if not host or name.endswith(":") or (name is not text and host.startswith((b"[", b"."))):
         raise ValueError(f"expected a host, found {text!r}")
-    return b"*." + host if name is not text else host
+    pattern = b"*." + host if name is not text else host
+    return pattern if port is None else b"%b:%d" % (pattern, port)
 
 
-def host_matches(pattern: bytes, host: bytes) -> bool:
-    """Whether a normalised host matches a pattern that `host_pattern` made."""
+def split_pattern(pattern: bytes) -> tuple[bytes, int | None]:
+    """What `host_pattern` made as a pattern without its port, and that port, if there is one."""
+    host, _, port = pattern.rpartition(b":")
+    return (host, int(port)) if host and not pattern.endswith(b"]") else (pattern, None)
+
+
+def host_matches(pattern: bytes, head: RequestHead) -> bool:
+    """Whether a request is for a pattern that `host_pattern` made."""
+    pattern, port = split_pattern(pattern)
+    if port is not None and port != (head.port or DEFAULT_PORT):
+        return False
+    host = head.host
     if pattern[:1] != b"*":
         return host == pattern
     # `*.example.com` wants at least one character before the dot.

@@ -11,12 +11,12 @@ inverted, or matched in any case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from sidecar.message import RequestHead
 from sidecar.routing.actions import Route
-from sidecar.routing.match import Condition, Match, path_condition
+from sidecar.routing.match import DEFAULT_PORT, Condition, Match, path_condition, split_pattern
 from sidecar.routing.matchers import PathMatcher
 
 _EVERYTHING: Final = Match()
@@ -24,7 +24,7 @@ _EVERYTHING: Final = Match()
 
 class Table:
     """
-    Routes, indexed; immutable.
+    Routes, indexed; immutable. A plain `Table` knows no ports; `TableBuilder` makes one that does if a host has one.
 
     Attributes:
         routes: In file order.
@@ -39,7 +39,19 @@ class Table:
         self._suffixes: dict[bytes, _Bucket] = {}
         self._anywhere = _Bucket()
         for order, route in enumerate(self.routes):
-            self._file(order, route)
+            for match in route.matches or (_EVERYTHING,):
+                self.file(order, route, match, match.hosts)
+        self.finish(self.routes)
+
+    def file(self, order: int, route: Route, match: Match, hosts: Sequence[bytes]) -> None:
+        """Add a match for these hosts, none of which has a port, or for every host; call it in file order."""
+        for bucket in self._buckets_of(hosts):
+            bucket.file(order, route, match)
+
+    def finish(self, routes: tuple[Route, ...]) -> None:
+        """All of these are filed."""
+        self.routes = routes
+        self._end = len(routes)
         self._max_labels = max((suffix.count(b".") + 1 for suffix in self._suffixes), default=0)
 
     def dismantle(self) -> Iterator[None]:
@@ -97,20 +109,58 @@ class Table:
                 found.append(bucket)
         return found
 
-    def _file(self, order: int, route: Route) -> None:
-        for match in route.matches or (_EVERYTHING,):
-            for bucket in self._buckets_of(match):
-                bucket.file(order, route, match)
-
-    def _buckets_of(self, match: Match) -> list[_Bucket]:
-        if not match.hosts:
+    def _buckets_of(self, hosts: Sequence[bytes]) -> list[_Bucket]:
+        if not hosts or b"*" in hosts:
             return [self._anywhere]
         return [
             self._suffixes.setdefault(host[2:], _Bucket())
             if host[:1] == b"*"
             else self._hosts.setdefault(host, _Bucket())
-            for host in match.hosts
+            for host in hosts
         ]
+
+
+class PortTable(Table):
+    """
+    Routes of which some are for hosts with a port: a table for each port beside the one for every port.
+
+    A request asks two of them. Where no host has a port there is none of this, and no request asks for its port.
+
+    Args:
+        everywhere: Those for any port.
+        by_port: The others.
+        routes: All of them.
+    """
+
+    __slots__ = ("_by_port", "_everywhere", "_orders")
+
+    def __init__(self, everywhere: Table, by_port: dict[int, Table], routes: tuple[Route, ...]) -> None:
+        super().__init__()
+        self.routes = routes
+        self._everywhere = everywhere
+        self._by_port = by_port
+        self._orders = {route: order for order, route in enumerate(routes)}
+
+    def dismantle(self) -> Iterator[None]:
+        """As `Table.dismantle`."""
+        self.routes = ()  # `_everywhere` has them, too, and is the last to let go of them
+        while self._orders:
+            self._orders.popitem()
+            yield
+        while self._by_port:
+            yield from self._by_port.popitem()[1].dismantle()
+        yield from self._everywhere.dismantle()
+
+    def find(self, head: RequestHead, peer_ip: str) -> Route | None:
+        """As `Table.find`."""
+        found = self._everywhere.find(head, peer_ip)
+        table = self._by_port.get(head.port or DEFAULT_PORT)
+        if table is None:
+            return found
+        other = table.find(head, peer_ip)
+        if found is None or other is None:
+            return found or other
+        return found if self._orders[found] <= self._orders[other] else other
 
 
 class TableBuilder:
@@ -120,24 +170,35 @@ class TableBuilder:
     Call `add` for each route in file order, then `table` once.
     """
 
-    __slots__ = ("_routes", "_table")
+    __slots__ = ("_by_port", "_everywhere", "_routes")
 
     def __init__(self) -> None:
         self._routes: list[Route] = []
-        self._table = Table()
+        self._everywhere = Table()
+        self._by_port: dict[int, Table] = {}
 
     def add(self, route: Route) -> None:
         """The next route."""
-        self._table._file(len(self._routes), route)
+        order = len(self._routes)
         self._routes.append(route)
+        for match in route.matches or (_EVERYTHING,):
+            if not match.hosts:
+                self._everywhere.file(order, route, match, ())
+                continue
+            by_port: dict[int | None, list[bytes]] = {}
+            for pattern in match.hosts:
+                host, port = split_pattern(pattern)
+                by_port.setdefault(port, []).append(host)
+            for port, hosts in by_port.items():
+                table = self._everywhere if port is None else self._by_port.setdefault(port, Table())
+                table.file(order, route, match, hosts)
 
     def table(self) -> Table:
         """The table of all that was added."""
-        table = self._table
-        table.routes = tuple(self._routes)
-        table._end = len(table.routes)
-        table._max_labels = max((suffix.count(b".") + 1 for suffix in table._suffixes), default=0)
-        return table
+        routes = tuple(self._routes)
+        for table in (self._everywhere, *self._by_port.values()):
+            table.finish(routes)
+        return PortTable(self._everywhere, self._by_port, routes) if self._by_port else self._everywhere
 
 
 class _Entry:

@@ -107,7 +107,7 @@ class Views:
                     "role": opened.spec.role.value,
                     "address": opened.spec.address,
                     "bound": opened.bound,
-                    "host": _host_of(opened.spec.listener.host if opened.spec.listener else None),
+                    "host": _host_of(opened.spec.listener.authority if opened.spec.listener else None),
                     "name": opened.spec.name or None,
                 }
                 for opened in reloader.listeners.current.values()

@@ -103,6 +103,30 @@ def test_the_last_request_by_a_listener_that_was_removed_goes_to_no_other_app(
         assert first.requests == []
 
 
+def test_an_upstream_is_chosen_by_host_and_port(tmp_path: Path, apps: tuple[Origin, Origin]) -> None:
+    """By `Host`, by an absolute target, and by a listener that is for a host with a port, which is what is sent."""
+    first, second = apps
+    port = free_port()
+    text = f"""
+        service: x
+        outbound:
+          listen: ["127.0.0.1:${{OUTBOUND_PORT}}", {{address: "127.0.0.1:{port}", host: "shop:9090"}}]
+        upstreams:
+          shop: {{endpoints: ["127.0.0.1:{first.port}"]}}
+          grpc: {{hosts: ["shop:9090"], endpoints: ["127.0.0.1:{second.port}"]}}
+    """
+    with running_sidecar(tmp_path, text) as sidecar:
+        answers = {host: sidecar.outbound("/who", host=host).text for host in ("shop", "shop:80", "shop:9090")}
+        assert answers == {"shop": "first", "shop:80": "first", "shop:9090": "second"}
+        with Client(sidecar.outbound_port) as client:
+            client.get("http://shop:9090/who", host="shop")
+            assert client.response().body == b"second"
+        with Client(port) as client:
+            client.get("/echo", host="shop")
+            assert b'["host", "shop:9090"]' in client.response().body
+        assert {line["authority"] for line in sidecar.wait_for_log_lines(5)} == {"shop", "shop:80", "shop:9090"}
+
+
 def test_a_takeover_hands_each_listener_over(tmp_path: Path, apps: tuple[Origin, Origin]) -> None:
     """With the app that the successor's file gives it."""
     port = free_port()

@@ -12,7 +12,7 @@ from sidecar.message import RequestHead
 from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import Match, make_match
 from sidecar.routing.matchers import path_matcher, value_matcher
-from sidecar.routing.table import Table
+from sidecar.routing.table import TableBuilder
 
 # Few words, so that requests and routes meet.
 LABELS = ["a", "b", "com"]
@@ -20,7 +20,8 @@ SEGMENTS = ["v1", "v2", "x", ""]
 VALUES = ["", "1", "12", "A", "a"]
 
 hosts = st.lists(st.sampled_from(LABELS), min_size=1, max_size=4).map(".".join)
-patterns = st.one_of(hosts, hosts.map("*.{}".format), st.just("*"))
+ports = st.sampled_from(["", "", "", ":80", ":9090"])
+patterns = st.builds(str.__add__, st.one_of(hosts, hosts.map("*.{}".format), st.just("*")), ports)
 paths = st.lists(st.sampled_from(SEGMENTS), max_size=3).map(lambda parts: "/" + "/".join(parts))
 
 
@@ -65,6 +66,7 @@ route_specs = st.lists(st.lists(match_specs, max_size=2), max_size=12)
 request_specs = st.fixed_dictionaries(
     {
         "host": st.one_of(hosts, st.just("")),
+        "port": st.sampled_from(["", "80", "9090", "9091"]),
         "path": st.one_of(paths, st.sampled_from(["*", ""])),
         "method": st.sampled_from(["GET", "PUT"]),
         "header": st.one_of(st.none(), st.sampled_from(VALUES)),
@@ -101,7 +103,10 @@ def naive_question(question: dict[str, object] | None, value: str | None) -> boo
     return value is not None and naive_text(question, value) != question["invert"]
 
 
-def naive_host(pattern: str, host: str) -> bool:
+def naive_host(pattern: str, host: str, port: str) -> bool:
+    pattern, colon, wanted_port = pattern.partition(":")
+    if colon and wanted_port != (port or "80"):
+        return False
     wanted, labels = pattern.split("."), host.split(".")
     if wanted[0] != "*":
         return wanted == labels
@@ -110,7 +115,7 @@ def naive_host(pattern: str, host: str) -> bool:
 
 def naive_match(spec: dict[str, object], request: dict[str, str]) -> bool:
     return (
-        (not spec["hosts"] or any(naive_host(pattern, request["host"]) for pattern in spec["hosts"]))  # type: ignore[attr-defined]
+        (not spec["hosts"] or any(naive_host(pattern, request["host"], request["port"]) for pattern in spec["hosts"]))  # type: ignore[attr-defined]
         and naive_question(spec["path"], request["path"] or None)  # type: ignore[arg-type]
         and (not spec["methods"] or request["method"] in spec["methods"])  # type: ignore[operator]
         and all(naive_question(spec[part], request[part]) for part in ("header", "cookie", "query"))  # type: ignore[arg-type]
@@ -146,7 +151,7 @@ def compiled(spec: dict[str, object]) -> Match:
 def head_of(request: dict[str, str]) -> RequestHead:
     query = None if request["query"] is None else b"q=" + request["query"].encode()
     head = RequestHead(request["method"].encode(), request["path"].encode(), query, 1)
-    head.host = request["host"].encode()
+    head.host, head.port = request["host"].encode(), int(request["port"]) if request["port"] else None
     for name, part in (("x-test: ", "header"), ("cookie: c=", "cookie")):
         if request[part] is not None:
             head.fields.append(field_of((name + request[part]).encode()))
@@ -160,12 +165,10 @@ def test_the_index_finds_what_a_naive_matcher_finds(
     routes: list[list[dict[str, object]]], requests: list[dict[str, str]]
 ) -> None:
     """For any routes and any request: the same route, the first in file order."""
-    table = Table(
-        [
-            Route(str(position), tuple(compiled(match) for match in matches), Respond(200), NoTelemetry())
-            for position, matches in enumerate(routes)
-        ]
-    )
+    builder = TableBuilder()
+    for position, matches in enumerate(routes):
+        builder.add(Route(str(position), tuple(compiled(match) for match in matches), Respond(200), NoTelemetry()))
+    table = builder.table()
     for request in requests:
         route, expected = table.find(head_of(request), "192.0.2.1"), naive_find(routes, request)
         assert (None if route is None else int(route.name)) == expected

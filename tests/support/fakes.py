@@ -37,7 +37,7 @@ from sidecar.net.timers import Timers
 from sidecar.proxy.client.http1 import ClientConnection, protocol_factory
 from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.plan import Limits, Listener, Plan, Side
+from sidecar.proxy.plan import Limits, Plan, Side, make_listener
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
@@ -648,7 +648,7 @@ class World:
         self.live = Live(self.plan, self.telemetry, self.timers, self.loop, splicer=splicer)  # type: ignore[arg-type]
         self.dials = Dials(self.loop, self.timers)
         self.live.dialer = self.dials  # type: ignore[assignment]
-        self.listener_state = ListenerState(Listener(direction, "127.0.0.1:15001", direction.label, listener_host))
+        self.listener_state = ListenerState(make_listener(direction, "127.0.0.1:15001", direction.label, listener_host))
         self.clients: list[Client] = []
         self.servers: list[Server] = []
         self.timers.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from sidecar.config.values.addresses import EndpointAddress, Host, ListenAddress
+from sidecar.config.values.addresses import EndpointAddress, ListenAddress, ListenedHost
 from sidecar.config.values.base import Model, OneOrMany, Short, setting
 from sidecar.config.values.units import choice
 from sidecar.config.values.unsupported import UnsupportedWords
@@ -15,7 +15,9 @@ class ListenSpec(Model):
     """One address that is listened on."""
 
     address: ListenAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
-    host: Host | None = setting(None, "The host that every request here is for, whatever its `Host` says.")
+    host: ListenedHost | None = setting(
+        None, "The host, with or without a port, that every request here is for, whatever its `Host` says."
+    )
 
 
 class InboundListen(ListenSpec):

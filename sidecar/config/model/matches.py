@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.values.addresses import HostPattern
+from sidecar.config.values.addresses import AuthorityPattern
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, expected, listing, setting, table
 from sidecar.config.values.units import Boolean, value_of
 from sidecar.config.values.words import CookieName, HeaderName, Method, ParameterName, Part, Path, Regex, Text
@@ -73,8 +73,8 @@ PathTest = Annotated[
 class Match(Model):
     """What a request must be; every test that is given must hold. Without a test it is every request."""
 
-    host: Annotated[list[HostPattern], OneOrMany()] = listing(
-        "Hosts, any of them: exact, `*.example.com` (any depth below), or `*`; the request's port is ignored."
+    host: Annotated[list[AuthorityPattern], OneOrMany()] = listing(
+        "Hosts, any of them: exact, `*.example.com` (any depth below), or `*`; with `:PORT` only requests to that port."
     )
     path: PathTest | None = setting(None, "The path, normalised and without the query.")
     methods: Annotated[list[Method], OneOrMany()] = listing("Methods, any of them.")

@@ -36,6 +36,7 @@ from sidecar.config.model.routes import (
 from sidecar.config.model.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
 from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
+    AuthorityPattern,
     DnsAddress,
     EndpointAddress,
     HostPattern,
@@ -223,8 +224,10 @@ class Upstream(Model):
 
     not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
 
-    hosts: Annotated[list[HostPattern], OneOrMany(may_be_empty=True)] | None = setting(
-        None, "Hosts by which the app calls it, tried after all routes; default: its own name; `[]`: none."
+    hosts: Annotated[list[AuthorityPattern], OneOrMany(may_be_empty=True)] | None = setting(
+        None,
+        "Hosts by which the app calls it, with or without a port, tried after all routes; default: its own name;"
+        " `[]`: none.",
     )
     endpoints: (
         list[Annotated[EndpointSpec, Short("address", "an address, or a mapping `{address, weight}`")]] | None

@@ -7,6 +7,8 @@ import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+from pydantic_core import PydanticCustomError
+
 from sidecar.config.values.base import OneOrMany, Reads, expected, refused
 from sidecar.config.yaml.scalars import Spelled
 
@@ -136,6 +138,36 @@ def parse_host(written: object) -> str:
     return host
 
 
+def parse_authority_pattern(written: object) -> str:
+    """Read a host as `parse_host_pattern` does, with or without a port: `shop:9090`, `*.example.com:9090`."""
+    what = "a host, with or without a port, such as `shop`, `shop:9090`, `*.example.com` or `*`"
+    match = _HOST_AND_PORT.fullmatch(written) if isinstance(written, str) else None
+    if match is not None and not 1 <= int(match[2]) <= 65535:
+        raise expected(what, "ports go from 1 to 65535")
+    try:
+        return parse_host_pattern(written) if match is None else f"{parse_host_pattern(match[1])}:{int(match[2])}"
+    except PydanticCustomError as error:
+        hint = str((error.context or {}).get("hint", ""))
+        if isinstance(written, str) and "://" in written:
+            bare = written.lower().partition("://")[2].partition("/")[0]
+            hint = f"hosts are compared without a scheme: write `{bare}`" if is_host(split_pattern(bare)[0]) else ""
+        raise expected(what, hint) from None
+
+
+def parse_listened_host(written: object) -> str:
+    """Read one host, without wildcards, with or without a port."""
+    host = parse_authority_pattern(written)
+    if "*" in host:
+        raise expected("one host, without `*`")
+    return host
+
+
+def split_pattern(pattern: str) -> tuple[str, int | None]:
+    """Host, or its pattern, and port of what `parse_authority_pattern` returned."""
+    match = _HOST_AND_PORT.fullmatch(pattern)
+    return (pattern, None) if match is None else (match[1], int(match[2]))
+
+
 def parse_ip(written: object) -> str:
     """Read an IP address, an IPv6 address without brackets."""
     if not isinstance(written, str) or not (_is_ip(written, 4) or _is_ip(written, 6)):
@@ -195,6 +227,8 @@ def parse_http_url(written: object) -> str:
 
 HostPattern = Annotated[str, Reads(parse_host_pattern, {"type": "string"})]
 Host = Annotated[str, Reads(parse_host, {"type": "string"})]
+AuthorityPattern = Annotated[str, Reads(parse_authority_pattern, {"type": "string"})]
+ListenedHost = Annotated[str, Reads(parse_listened_host, {"type": "string"})]
 IpAddress = Annotated[str, Reads(parse_ip, {"type": "string"})]
 IpNetwork = Annotated[str, Reads(parse_network, {"type": "string"})]
 ListenAddress = Annotated[str, address(lowest_port=0, example="127.0.0.1:15001")]

@@ -134,7 +134,7 @@ class Course(Requester, TunnelOwner):
             name_client(side.client_address, exchange, head)
         added = live.telemetry.begin(exchange)
         if listener.host is not None:
-            head.host, head.port = listener.host, None
+            head.host, head.port = listener.host, listener.port
         if live.timers.lag_s > plan.limits.max_loop_lag_s:
             # What was accepted finishes; what is new would only wait longer (and its client may have given up).
             exchange.retry_after_s = 1.0
@@ -161,7 +161,7 @@ class Course(Requester, TunnelOwner):
                 name_client(side.client_address, exchange, head)
             live.telemetry.begin(exchange)
             if listener.host is not None:
-                head.host, head.port = listener.host, None
+                head.host, head.port = listener.host, listener.port
 
     def on_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request's body; empty only together with `is_complete`."""

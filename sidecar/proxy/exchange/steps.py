@@ -21,6 +21,7 @@ from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
 from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
 from sidecar.routing.client_address import ClientAddress
+from sidecar.routing.match import DEFAULT_PORT
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.passthrough import Passthrough
 
@@ -37,8 +38,8 @@ class ByAuthority:
     passthrough: Passthrough
 
     def choose(self, head: RequestHead, peer_ip: str) -> Endpoint | None:
-        """The authority's endpoint; port 80 unless the request names one (RFC 9110, 4.2.1)."""
-        return self.passthrough.endpoint_for(head.host, head.port or 80)
+        """The authority's endpoint; port 80 unless the request names one."""
+        return self.passthrough.endpoint_for(head.host, head.port or DEFAULT_PORT)
 
     def choose_other(self, head: RequestHead, peer_ip: str, tried: Container[Endpoint]) -> Endpoint | None:
         """There is no other: the same."""
@@ -126,7 +127,7 @@ def request_to_send(
         via = edits.via
     host: bytes | None = None
     if listener.host is not None:
-        host = listener.host
+        host = listener.authority
     elif head.absolute and head.host:
         # "the proxy MUST ignore the received Host header field (if any) and instead replace it with the host
         # information of the request-target" (RFC 9112, 3.2.2).

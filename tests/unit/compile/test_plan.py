@@ -332,3 +332,44 @@ upstreams: {api: {endpoints: ["10.0.0.1:80"]}}
         for edits in (target.request_edits, target.response_edits):
             assert (VIA if edits is None else edits.via) == via
             assert edits is None or edits.sets or edits.removes or via == NO_VIA
+
+
+PORTS = """
+service: s
+outbound:
+  listen: [{address: "h:15001"}, {address: "h:9101", host: "Shop:9090"}, {address: "h:9102", host: "[::1]"}]
+  routes:
+    - {name: beta, match: {host: "shop:9090", cookies: {beta: "1"}}, to: beta}
+    - {name: secure, match: {host: "*:8443"}, respond: {status: 403}}
+upstreams:
+  shop: {endpoints: ["h:1"]}
+  beta: {hosts: [], endpoints: ["h:2"]}
+  grpc: {hosts: ["shop:9090", shop.other, "*.x:1"], endpoints: ["h:3"]}
+  any-x: {hosts: ["*.x"], endpoints: ["h:4"]}
+"""
+
+
+def test_a_host_with_a_port_is_another_than_the_host_without() -> None:
+    """It comes first of the upstreams' own, wherever it stands; a pattern keeps the place of its upstream."""
+    plan = compiled(PORTS).plan
+    table = plan.sides[Direction.OUTBOUND].table
+    assert [one.name for one in table.routes] == ["beta", "secure", "grpc", "shop", "grpc", "any-x"]
+    ways = {
+        "shop": "shop", "shop:80": "shop", "SHOP.:9090": "grpc", "shop:9091": "shop", "shop.other:7": "grpc",
+        "a.x:1": "grpc", "a.x": "any-x", "shop:8443": "secure",
+    }  # fmt: skip
+    assert {host: route(plan, head("GET", host, "/")).name for host in ways} == ways
+    assert route(plan, head("GET", "shop:9090", "/", "Cookie: beta=1")).name == "beta"
+    assert route(plan, head("GET", "shop", "/", "Cookie: beta=1")).name == "shop"
+    assert [(one.host, one.port, one.authority) for one in plan.listeners] == [
+        (None, None, None), (b"shop", 9090, b"shop:9090"), (b"[::1]", None, b"[::1]"),
+    ]  # fmt: skip
+
+
+def test_a_test_of_the_file_is_asked_with_its_port() -> None:
+    """As written in its URL."""
+    test = "tests: [{{name: t, request: {{url: 'http://{}/'}}, expect: {{to: {}}}}}]\n"
+    for url, upstream in (("shop:9090", "grpc"), ("shop", "shop"), ("shop:80", "shop")):
+        assert compiled(PORTS + test.format(url, upstream))
+    with pytest.raises(ConfigError, match="found the route `grpc` to `grpc`"):
+        compiled(PORTS + test.format("shop:9090", "shop"))

@@ -147,9 +147,11 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          "`{prefix: v1}`, found a list"),
         (route("to: a, match: {headers: {X: a, x: b}}"), f"f:3:47: {R}.match.headers: `X` and `x` are the same header; "
          "header names match in any case"),
-        (route('to: a, match: {host: "a:80"}'), f"f:3:44: {R}.match.host: expected a host such as `shop`, "
-         '`shop.example.com`, `*.example.com` or `*`, found "a:80"; hosts are compared without scheme and port: '
-         "write `a`"),
+        (route('to: a, match: {host: "http://a:80/"}'), f"f:3:44: {R}.match.host: expected a host, with or without a "
+         'port, such as `shop`, `shop:9090`, `*.example.com` or `*`, found "http://a:80/"; hosts are compared without a '
+         "scheme: write `a:80`"),
+        (route('to: a, match: {host: "a:0"}'), f"f:3:44: {R}.match.host: expected a host, with or without a port, such "
+         'as `shop`, `shop:9090`, `*.example.com` or `*`, found "a:0"; ports go from 1 to 65535'),
         (route("to: a, match: {host: []}"), f"f:3:44: {R}.match.host: expected at least one value, found a list; "
          "remove the key if nothing is meant"),
         (route("to: a, match: {path: {starts_wiht: /a}}"), f"f:3:45: {R}.match.path.starts_wiht: unknown key "
@@ -253,6 +255,8 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          "hash: expected one of `cookie`, `header`, `query` and `source_ip`, found `cookie` and `query`"),
         ("service: s\noutbound: {}\nupstreams: {a: {dns: 'h:1'}, B: {dns: 'h:1', hosts: [x, A]}}",
          "f:3:57: upstreams.B.hosts[1]: the host `a` already belongs to the upstream `a`"),
+        ("service: s\noutbound: {}\nupstreams: {a: {dns: 'h:1', hosts: ['X:090', x]}, b: {dns: 'h:1', hosts: ['x:91', 'x:90']}}",
+         "f:3:83: upstreams.b.hosts[1]: the host `x:90` already belongs to the upstream `a`"),
         ("service: s\noutbound: {}\nupstreams: {x: {dns: 'h:1', hosts: a}, a: {dns: 'h:1'}}",
          "f:3:40: upstreams.a: the host `a` already belongs to the upstream `x`; an upstream without `hosts` is called "
          "by its own name; `hosts: []` gives it none"),

@@ -24,12 +24,33 @@ ONE = value_matcher("exact", "1")
 )  # fmt: skip
 def test_host_patterns(pattern: str, host: bytes, matches: bool) -> None:
     """Exact in any case; a wildcard stands for one or more labels; `*` for every host."""
-    assert host_matches(host_pattern(pattern), host) is matches
+    assert host_matches(host_pattern(pattern), head_of(host=host)) is matches
+    assert host_matches(host_pattern(pattern), head_of(host=host, port=8080)) is matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "port", "matches"),
+    [
+        ("shop:9090", b"shop", 9090, True), ("shop:9090", b"shop", None, False), ("shop:9090", b"shop", 80, False),
+        ("Shop.:80", b"shop", None, True), ("shop:80", b"shop", 80, True), ("shop:80", b"shop", 8080, False),
+        ("*.shop:9090", b"a.shop", 9090, True), ("*.shop:9090", b"a.shop", 9091, False),
+        ("*.shop:9090", b"shop", 9090, False), ("*:9090", b"x", 9090, True), ("*:9090", b"x", None, False),
+        ("*:80", b"", None, True), ("[::1]:9090", b"[::1]", 9090, True), ("[::1]:9090", b"[::1]", None, False),
+        ("10.0.0.1:65535", b"10.0.0.1", 65535, True),
+    ],
+)  # fmt: skip
+def test_a_pattern_with_a_port_is_for_requests_to_that_port(
+    pattern: str, host: bytes, port: int | None, matches: bool
+) -> None:
+    """Port 80 is that of requests that name none."""
+    assert host_matches(host_pattern(pattern), head_of(host=host, port=port)) is matches
+    assert make_match(hosts=["other", pattern]).matches(head_of(host=host, port=port)) is matches
 
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "a b", "shop:80", "shop:", "a*", "*a", "*.", "*.*.com", "a.*.com", "**", "http://shop", "shop/", "café",
+    ["shop:0", "shop:65536", "shop:x", "shop:1:2", ":80", "*:", "*:x", "*.:80",
+     "", "a b", "shop:", "a*", "*a", "*.", "*.*.com", "a.*.com", "**", "http://shop", "shop/", "café",
      "*.[::1]", "[::1", "u@shop", "shop\n", "*..com"],
 )  # fmt: skip
 def test_what_no_host_can_be_is_refused(pattern: str) -> None:

@@ -10,7 +10,7 @@ from sidecar.message import RequestHead
 from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import make_match
 from sidecar.routing.matchers import ValueMatcher, path_matcher, value_matcher
-from sidecar.routing.table import Table, TableBuilder
+from sidecar.routing.table import PortTable, Table, TableBuilder
 from tests.unit.routing import NoTelemetry, head_of, route_of
 
 PEER = "192.0.2.1"
@@ -201,3 +201,41 @@ def test_a_table_lets_go_of_its_routes_bit_by_bit() -> None:
     assert (left[0], left[-1], table.routes) == (50, 0, ())
     assert max(before - after for before, after in pairwise(left)) == 1
     assert found(table, head_of()) is None
+
+
+def built(*routes: Route) -> Table:
+    """The table of these routes, as a load makes it."""
+    builder = TableBuilder()
+    for route in routes:
+        builder.add(route)
+    return builder.table()
+
+
+def test_a_host_with_a_port_takes_only_what_is_for_that_port() -> None:
+    """In the order of the file; a host without a port takes what is for any."""
+    narrow = route_of("narrow", make_match(hosts=["shop:9090", "other"]))
+    wide = route_of("wide", make_match(hosts=["shop"]))
+    first, last = built(narrow, wide, route_of("all")), built(wide, narrow)
+    asked = {port: head_of(port=port) for port in (None, 80, 9090)}
+    assert [found(first, head) for head in asked.values()] == ["wide", "wide", "narrow"]
+    assert [found(last, head) for head in asked.values()] == ["wide", "wide", "wide"]
+    assert found(first, head_of(host=b"other", port=9090)) == "narrow"
+    assert found(first, head_of(host=b"x", port=9090)) == "all"
+    assert [route.name for route in first.routes] == ["narrow", "wide", "all"]
+
+
+def test_routes_without_ports_are_an_ordinary_table() -> None:
+    """So that no request is asked for its port where no route is."""
+    assert type(built(route_of("a", make_match(hosts=["shop"])))) is Table
+    assert type(built(route_of("a", make_match(hosts=["shop:80"])))) is PortTable
+    assert type(built(route_of("a", make_match(hosts=["shop:80", "*"])))) is Table
+
+
+def test_a_table_with_ports_lets_go_of_everything_bit_by_bit() -> None:
+    """As one without: afterwards nothing is found, and the routes are nobody's."""
+    table = built(*(route_of(str(n), make_match(hosts=[f"h{n}:9090", f"h{n}"])) for n in range(50)))
+    assert found(table, head_of(host=b"h7", port=9090)) == "7"
+    steps = sum(1 for _ in table.dismantle())
+    assert steps >= 150
+    assert table.routes == ()
+    assert found(table, head_of(host=b"h7", port=9090)) is None

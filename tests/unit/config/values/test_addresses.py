@@ -8,16 +8,20 @@ from pydantic_core import PydanticCustomError
 from sidecar.config.values.addresses import (
     address,
     parse_authority,
+    parse_authority_pattern,
     parse_host,
     parse_host_pattern,
     parse_http_url,
     parse_ip,
+    parse_listened_host,
     parse_network,
     split_address,
+    split_pattern,
 )
 from sidecar.config.yaml.scalars import resolve_plain
 from sidecar.net.address import parse_address
 from sidecar.routing.match import host_pattern
+from sidecar.routing.match import split_pattern as routed_pattern
 
 GOOD_ADDRESSES = [
     "127.0.0.1:8080", "localhost:1", "my_service:80", "a.b-c.example.com:65535", "name.:53", "[::1]:80",
@@ -90,6 +94,39 @@ def test_host_patterns_are_those_of_the_router(written: str, expected: str) -> N
     """Lower case and without the last dot, as the router compares them."""
     assert parse_host_pattern(written) == expected
     assert host_pattern(expected).decode() == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected", "parts"),
+    [
+        ("Shop:80", "shop:80", ("shop", 80)), ("shop.:09090", "shop:9090", ("shop", 9090)),
+        ("*.Example.com:1", "*.example.com:1", ("*.example.com", 1)), ("*:65535", "*:65535", ("*", 65535)),
+        ("[::1]:80", "[::1]:80", ("[::1]", 80)), ("[::1]", "[::1]", ("[::1]", None)), ("*", "*", ("*", None)),
+        ("10.0.0.1:80", "10.0.0.1:80", ("10.0.0.1", 80)), ("Shop", "shop", ("shop", None)),
+    ],
+)  # fmt: skip
+def test_a_host_may_carry_a_port_where_requests_are_told_apart(
+    written: str, expected: str, parts: tuple[str, int | None]
+) -> None:
+    """In one spelling, that of the router."""
+    assert parse_authority_pattern(written) == expected
+    assert split_pattern(expected) == parts
+    assert host_pattern(expected).decode() == expected
+    assert routed_pattern(expected.encode()) == (parts[0].encode(), parts[1])
+    if "*" not in written:
+        assert parse_listened_host(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["shop:0", "shop:65536", "shop:", ":80", "::1:80", "a b:80", "-:80", "*a:80", "*.:80", "http://shop:80",
+     "shop:80:80", "shop:x", None, [], "*.10.0.0.1:80"],
+)  # fmt: skip
+def test_no_other_port_or_host_is_taken(written: object) -> None:
+    """An error, whatever it is."""
+    for parse in (parse_authority_pattern, parse_listened_host):
+        with pytest.raises(PydanticCustomError):
+            parse(written)
 
 
 @pytest.mark.parametrize(
