@@ -136,7 +136,12 @@ class _Explained:
         action = route.action
         entry: dict[str, object] = {"name": route.name, "match": [self._match(match) for match in route.matches]}
         if isinstance(action, Forward):
-            entry["to"] = [{"upstream": target.name, "weight": target.weight} for target in action.targets]
+            missing = action.split.missing() if action.split is not None else ()
+            entry["to"] = [
+                {"upstream": target.name, "weight": target.weight}
+                | ({"left_out": "it has never had an endpoint"} if position in missing else {})
+                for position, target in enumerate(action.targets)
+            ]
             entry["timeout_s"] = action.timeout_s
             at: Location = (side, "routes", index) if config is not None else ()
             section = config if config is not None else self._shapes.default("sidecar.config.model.routes.Route")

@@ -96,13 +96,14 @@ class Compiler:
         # Where each listener has an app of its own, the first is what pages and tests show of the direction.
         common = apps[0] if apps and not has_app and len(apps) == _inbound_listeners(draft.header) else APP
         sides: list[Side] = []
+        awaiting: list[Route] = []
         for direction in Direction:
-            routes = self._routes(direction, common, draft, clusters, addresses)
+            routes = self._routes(direction, common, draft, clusters, addresses, awaiting)
             sides.append((yield from self._side(direction, draft, routes, problems)))
         own: dict[str, Side] = {common: sides[Direction.INBOUND]} if common != APP else {}
         for app in apps:
             if app not in own and not problems:
-                routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses)
+                routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses, awaiting)
                 own[app] = yield from self._side(Direction.INBOUND, draft, routes, problems)
         if problems:
             raise RefusedError(problems)
@@ -120,6 +121,7 @@ class Compiler:
             limits=_limits(config.limits),
             drain_timeout_s=config.drain.timeout,
             drain_delay_s=config.drain.delay,
+            awaiting=tuple(awaiting),
         )
 
     def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:
@@ -136,6 +138,7 @@ class Compiler:
         draft: Draft,
         clusters: Mapping[str, Cluster],
         addresses: Mapping[str, str],
+        awaiting: list[Route],
     ) -> RouteCompiler:
         """What compiles the routes of a direction, for requests that go to this app unless a route says otherwise."""
         config = draft.written.settings
@@ -150,6 +153,8 @@ class Compiler:
             has_via=config.via == "on",
             upgrades=inbound.upgrades if inbound is not None else ("websocket",),
             app=app,
+            discovering=frozenset(spec.name for spec in draft.clusters if spec.discover is not None),
+            awaiting=awaiting,
         )
 
     def _side(

@@ -7,7 +7,7 @@ route and of its destination become one, and telemetry's scopes are bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from sidecar.compile import policies
@@ -85,6 +85,8 @@ class RouteCompiler:
         has_via: Whether `Via` is added to what is forwarded.
         upgrades: Protocols that a request may switch to where its route does not say.
         app: The upstream of routes that say nothing of where a request goes.
+        discovering: Upstreams that may have no endpoint yet, and get one later.
+        awaiting: Gets the routes with a split among upstreams of which some have had no endpoint yet.
     """
 
     def __init__(
@@ -99,7 +101,11 @@ class RouteCompiler:
         has_via: bool = True,
         upgrades: Sequence[str] = ("websocket",),
         app: str = APP,
+        discovering: Set[str] = frozenset(),
+        awaiting: list[Route] | None = None,
     ) -> None:
+        self._awaiting = awaiting if awaiting is not None else []
+        self._discovering = discovering
         self._app = app
         self._upgrades = _names(upgrades)
         self._has_via = has_via
@@ -129,7 +135,10 @@ class RouteCompiler:
             scope = action.targets[0].scope
         else:
             scope = self._scope(self._direction, name, "", "")
-        return Route(name, matches, action, scope, response_edits)
+        compiled = Route(name, matches, action, scope, response_edits)
+        if isinstance(action, Forward) and action.split is not None and action.split.missing():
+            self._awaiting.append(compiled)
+        return compiled
 
     def to_upstream(self, name: str, hosts: Sequence[str]) -> Route:
         """The implicit route to an upstream by the hosts that the app uses; without hosts it takes everything."""
@@ -165,7 +174,9 @@ class RouteCompiler:
             return make_respond(respond.status, respond.headers, respond.body)
         targets = self._targets(name, route, response_edits)
         names, weights = [target.name for target in targets], [target.weight for target in targets]
-        split = make_split(names, weights, key_of(route.sticky) if route.sticky is not None else None)
+        awaited = [self._clusters[one] if one in self._discovering else None for one in names]
+        sticky = key_of(route.sticky) if route.sticky is not None else None
+        split = make_split(names, weights, sticky, awaited=awaited)
         return Forward(
             targets,
             split,

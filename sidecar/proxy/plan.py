@@ -127,6 +127,7 @@ class Plan:
         clusters: Upstreams by name.
         drain_timeout_s: Seconds from SIGTERM to the end, at most.
         drain_delay_s: Seconds of these in which readiness fails already while inbound still accepts.
+        awaiting: Routes with a split some of whose upstreams had never had an endpoint when the plan was made.
     """
 
     generation: int
@@ -138,6 +139,7 @@ class Plan:
     limits: Limits
     drain_timeout_s: float
     drain_delay_s: float = 0.0
+    awaiting: tuple[Route, ...] = ()
 
     @property
     def drops_underscored(self) -> bool:

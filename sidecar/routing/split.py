@@ -11,18 +11,21 @@ the lowest score wins. So each target gets its share of keys, and
 - the route's name does not matter: two routes that split between the same upstreams by the same key put a user on
   the same side of both, while splits between other upstreams are independent of it;
 - every sidecar and every release agrees: the hash is BLAKE2b, not Python's `hash`.
+
+A target that has never had an endpoint is as good as absent: the others share its part by their weights, and when its
+first endpoint comes it gets just the keys that its weight gives it, from each of them. Such a split looks at its
+targets before each choice, until none is missing any more; then it puts the plain choice in its place (`settle`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
 from math import isfinite, log
 from random import random as system_random
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from sidecar.http1.grammar import TOKEN
 from sidecar.message import RequestHead
@@ -34,11 +37,24 @@ KeySource = Literal["cookie", "header", "query", "source_ip"]
 KeyReader = Callable[[RequestHead, str], bytes | None]
 """Reads a key from a head and the client's address; None or empty when the request has none."""
 
+Choose = Callable[[RequestHead, str], int]
+"""Position of the target for a head and the client's address."""
+
 Random = Callable[[], float]
 """A number from 0 up to and not including 1, as `random.random`."""
 
 
-@dataclass(frozen=True, slots=True)
+class Awaited(Protocol):
+    """
+    A target's upstream that may not have had an endpoint yet.
+
+    Attributes:
+        has_had_endpoints: Whether it has had one, ever.
+    """
+
+    has_had_endpoints: bool
+
+
 class Split:
     """
     A choice among targets, by position. Built by `make_split`.
@@ -46,14 +62,47 @@ class Split:
     Attributes:
         weights: As configured; relative to each other.
         sticky: What of a request sticks, as a person reads it (`cookie uid`), or empty.
-        choose: Position of the target for a head and the client's address.
-        side: Position of the target that a key sticks to.
+        choose: Position of the target for a head and the client's address. It is bound anew by `settle`, so call it
+            through the split and do not keep it.
+        side: Position of the target that a key sticks to, when none is missing.
     """
 
-    weights: tuple[float, ...]
-    sticky: str
-    choose: Callable[[RequestHead, str], int] = field(compare=False, repr=False)
-    side: Callable[[bytes], int] = field(compare=False, repr=False)
+    __slots__ = ("_awaited", "_plain", "choose", "side", "sticky", "weights")
+
+    def __init__(self, weights: tuple[float, ...], sticky: str, choose: Choose, side: Callable[[bytes], int]) -> None:
+        self.weights = weights
+        self.sticky = sticky
+        self.choose = self._plain = choose
+        self.side = side
+        self._awaited: tuple[Awaited | None, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Split {self.weights} {self.sticky or 'at random'} [Missing: {len(self.missing())}]>"
+
+    def missing(self) -> tuple[int, ...]:
+        """Positions of targets with a weight that are left out, because they have never had an endpoint."""
+        return tuple(
+            position
+            for position, one in enumerate(self._awaited)
+            if one is not None and not one.has_had_endpoints and self.weights[position] > 0
+        )
+
+    def await_targets(self, awaited: Sequence[Awaited | None], choose: Choose) -> None:
+        """
+        Leave targets out for as long as they are missing.
+
+        Args:
+            awaited: By position, whom that depends on; None for targets that are never missing.
+            choose: Chooses meanwhile; it refers to this split, which so refers to itself until `settle`.
+        """
+        self._awaited = tuple(awaited)
+        if self.missing():
+            self.choose = choose
+
+    def settle(self) -> None:
+        """Choose plainly from now on: none is missing, or nobody asks any more."""
+        self._awaited = ()
+        self.choose = self._plain
 
 
 def make_split(
@@ -61,6 +110,7 @@ def make_split(
     weights: Sequence[float],
     sticky: tuple[str, str] | None = None,
     random: Random = system_random,
+    awaited: Sequence[Awaited | None] = (),
 ) -> Split | None:
     """
     Compile the choice among a route's targets.
@@ -71,6 +121,8 @@ def make_split(
         sticky: `(source, name)` as for `key_reader`, or None for a choice at random. A request without the key,
             or with an empty one, is shared out at random.
         random: Injected by tests.
+        awaited: Of the same length, or empty; for each target what is left out while it has never had an endpoint.
+            `Split.settle` is to be called when the split is not used any more.
 
     Returns:
         The split, or None for a single target.
@@ -88,20 +140,62 @@ def make_split(
     read = key_reader(*sticky) if sticky is not None else None
     if len(names) == 1:
         return None
+    choose, side = _choice(names, weights, read, random)
+    split = Split(tuple(weights), " ".join(sticky).rstrip() if sticky is not None else "", choose, side)
+    if any(one is not None for one in awaited):
+        split.await_targets(awaited, _Careful(split, names, read, random).choose)
+    return split
+
+
+class _Careful:
+    """
+    The choice of a split some of whose targets have never had an endpoint: among the others.
+
+    A class and not a closure, which compiled would be a cycle by itself.
+    """
+
+    __slots__ = ("_choose", "_missing", "_names", "_random", "_read", "_split")
+
+    def __init__(self, split: Split, names: Sequence[str], read: KeyReader | None, random: Random) -> None:
+        self._split = split
+        self._names = names
+        self._read = read
+        self._random = random
+        self._missing: tuple[int, ...] = ()
+        self._choose: Choose = split.choose
+
+    def choose(self, head: RequestHead, peer_ip: str) -> int:
+        """As `Split.choose`; the first that finds nobody missing is the last that looks."""
+        missing = self._split.missing()
+        if not missing:
+            self._split.settle()
+            return self._split.choose(head, peer_ip)
+        if missing != self._missing:
+            left = [0.0 if n in missing else weight for n, weight in enumerate(self._split.weights)]
+            if any(left):  # Else there is nothing to send to, whichever is chosen.
+                self._choose = _choice(self._names, left, self._read, self._random)[0]
+            self._missing = missing
+        return self._choose(head, peer_ip)
+
+
+def _choice(
+    names: Sequence[str], weights: Sequence[float], read: KeyReader | None, random: Random
+) -> tuple[Choose, Callable[[bytes], int]]:
+    """How a request is given a target, and how a key is."""
     at_random = _two_at_random(weights, random) if len(names) == 2 else _at_random(weights, random)
     side = _rendezvous(names, weights)
 
     def by_chance(head: RequestHead, peer_ip: str) -> int:
         return at_random()
 
-    if sticky is None or read is None:
-        return Split(tuple(weights), "", by_chance, side)
+    if read is None:
+        return by_chance, side
 
     def by_key(head: RequestHead, peer_ip: str) -> int:
         key = read(head, peer_ip)
         return side(key) if key else at_random()
 
-    return Split(tuple(weights), " ".join(sticky).rstrip(), by_key, side)
+    return by_key, side
 
 
 def key_reader(source: str, name: str = "") -> KeyReader:

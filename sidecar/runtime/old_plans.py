@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.compile.time_slices import Steps, in_slices
 from sidecar.proxy.plan import Plan
+from sidecar.routing.actions import Forward
 from sidecar.upstream.cluster import Cluster
 
 FIRST_LOOK_S = 0.1
@@ -66,6 +67,11 @@ class OldPlans:
             self._plans += kept
 
     def _dismantled(self, plan: Plan, kept: Sequence[Plan]) -> Steps[None]:
+        for route in plan.awaiting:
+            action = route.action
+            if isinstance(action, Forward) and action.split is not None:
+                action.split.settle()  # what chooses otherwise refers to the split, which refers to it
+            yield
         for side in (*plan.sides, *plan.side_of.values()):
             yield from side.table.dismantle()
         for name, cluster in plan.clusters.items():

@@ -32,6 +32,7 @@ from sidecar.net.timers import Timers
 from sidecar.process_log import event
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
+from sidecar.proxy.split_sides import SplitSides
 from sidecar.redact import Secrets
 from sidecar.runtime.listeners import HandlerFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
@@ -91,6 +92,7 @@ class Reloader(ConfigLoader):
         self._registry = registry
         self._timers = timers
         self.compiler = Compiler(telemetry.scope)
+        self._split_sides = SplitSides()
         self._old_plans = OldPlans(loop, lambda: registry.clusters)
         self._is_closed = False
 
@@ -138,6 +140,7 @@ class Reloader(ConfigLoader):
         self._telemetry.config_applied(plan.config_hash, is_reload=self.generation > 1)
         # --- end of the swap ---
         await change.commit()
+        await in_slices(self._split_sides.look(plan))
         found, wanted = self.live.descriptors, plan.limits.max_connections
         if wanted > found.connections:
             shown = {"limit": found.limit, "max_connections": wanted, "possible_connections": found.connections}

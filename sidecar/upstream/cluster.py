@@ -57,6 +57,7 @@ class Cluster(ClusterState):
         spec: Settings in force.
         choose: `choose(head, peer_ip) -> Endpoint | None`, None when no endpoint is usable. It is bound anew when the
             usable endpoints change, so call it through the cluster and do not keep it.
+        has_had_endpoints: Whether there has been an endpoint, ever.
         outlier: Detector of failing endpoints, or None.
         is_panicking: Too few endpoints are usable, so all are used.
     """
@@ -72,6 +73,7 @@ class Cluster(ClusterState):
         "_random",
         "_usable",
         "choose",
+        "has_had_endpoints",
         "is_panicking",
         "outlier",
         "spec",
@@ -81,6 +83,7 @@ class Cluster(ClusterState):
         super().__init__(spec.name)
         self.outlier: Outlier | None = None
         self.is_panicking = False
+        self.has_had_endpoints = False
         self._is_warming = False
         self._now = 0.0
         self._random = random
@@ -377,6 +380,7 @@ class Cluster(ClusterState):
             endpoint.zone = zones.get(address, "")
             after.append(endpoint)
         self.endpoints = tuple(after)
+        self.has_had_endpoints = self.has_had_endpoints or bool(after)
         if any(endpoint.objections & Objection.CONTESTED for endpoint in after):
             for endpoint in after:  # A request waits for room, which a connection to any of them may make.
                 endpoint.objections |= Objection.CONTESTED

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.routing.split import make_split
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
@@ -78,3 +79,41 @@ def test_a_file_that_is_not_there_yet_delays_the_start_for_two_seconds_at_most(t
         assert "discovery_waits upstream=web" in sidecar.stderr()
         write(path, {"targets": [f"127.0.0.1:{late.port}"]})
         eventually(lambda: sidecar.outbound("/", host="web").text == "late", "the file to be read")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_side_of_a_split_gets_its_share_when_it_first_has_an_endpoint(tmp_path: Path, workers: int) -> None:
+    """And none before; users of the other side who are not its own stay there. Once it had one, it is missed."""
+    path = tmp_path / "beta.json"
+    write(path)
+    with Origin("stable") as stable, Origin("beta") as beta:
+        text = f"""
+            service: x
+            {"workers: 2" if workers == 2 else ""}
+            outbound:
+              listen: "127.0.0.1:${{OUTBOUND_PORT}}"
+              routes: [{{name: canary, match: {{host: web}}, to: {{stable: 1, beta: 1}}, sticky: {{cookie: uid}}}}]
+            upstreams:
+              stable: {{endpoints: ["127.0.0.1:{stable.port}"]}}
+              beta: {{discover: {{file: "{path}"}}}}
+        """
+        with running_sidecar(tmp_path, text) as sidecar:
+
+            def side(user: int) -> str:
+                response = sidecar.outbound("/", host="web", headers={"cookie": f"uid={user}"})
+                return response.text if response.status == 200 else str(response.status)
+
+            assert {side(user) for user in range(30)} == {"stable"}
+            assert sidecar.stderr().count("split_side_without_endpoints") == workers
+            assert "split_side_without_endpoints route=canary upstream=beta" in sidecar.stderr()
+            shown = sidecar.admin("/routes").json()["outbound"]["routes"][0]["to"]
+            assert [one.get("left_out") for one in shown] == [None, "it has never had an endpoint"]
+            write(path, {"targets": [f"127.0.0.1:{beta.port}"]})
+            whole = make_split(["stable", "beta"], [1, 1], ("cookie", "uid"))
+            assert whole is not None
+            expected = [("stable", "beta")[whole.side(b"%d" % user)] for user in range(30)]
+            eventually(lambda: [side(user) for user in range(30)] == expected, "the side to get its share")
+            write(path)
+            missed = ["503" if one == "beta" else one for one in expected]
+            eventually(lambda: [side(user) for user in range(30)] == missed, "the side to be missed")
+            assert sidecar.stderr().count("split_side_without_endpoints") == workers

@@ -6,11 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.http1.grammar import field_of
-from sidecar.message import Field
+from sidecar.message import Field, RequestHead
 from sidecar.routing.edits import HeaderEdits, header_edits, merge_edits
 from sidecar.routing.split import Split, make_split
 
 KEYS = [b"user-%d" % number for number in range(200)]
+
+
+def _user(key: bytes) -> RequestHead:
+    head = RequestHead(b"GET", b"/", None, 1)
+    head.fields = [field_of(b"x-user: " + key)]
+    for field in head.fields:
+        head.kinds |= field.kind
+    return head
+
+
+USERS = [_user(key) for key in KEYS]
 
 weights = st.one_of(st.integers(0, 100).map(float), st.floats(0.01, 100))
 shares = st.lists(weights, min_size=2, max_size=6).filter(lambda drawn: sum(drawn) > 0)
@@ -75,6 +86,37 @@ def test_removing_a_target_moves_only_its_own_keys(drawn: list[float], data: st.
     for key in KEYS:
         assert new.side(key) != gone
         assert old.side(key) in (gone, new.side(key))
+
+
+class Awaited:
+    """An upstream that may not have had an endpoint."""
+
+    def __init__(self, has_had_endpoints: bool) -> None:
+        self.has_had_endpoints = has_had_endpoints
+
+
+@settings(max_examples=100, deadline=None)
+@given(drawn=shares, data=st.data())
+def test_a_side_that_is_missing_is_as_one_that_is_not_in_the_file(drawn: list[float], data: st.DataObject) -> None:
+    """In whatever order sides come: no key moves but into the side that comes."""
+    names, sides = names_of(len(drawn)), [Awaited(data.draw(st.booleans())) for _ in drawn]
+    split = make_split(names, drawn, ("header", "x-user"), awaited=sides)
+    assert split is not None
+
+    def chosen() -> list[int]:
+        return [split.choose(user, "") for user in USERS]
+
+    for _ in drawn:
+        left = [weight if side.has_had_endpoints else 0.0 for weight, side in zip(drawn, sides, strict=True)]
+        there = split_of(names, left if any(left) else drawn)
+        before = chosen()
+        assert before == [there.side(key) for key in KEYS]
+        missing = [number for number, side in enumerate(sides) if not side.has_had_endpoints]
+        if missing:
+            comes = data.draw(st.sampled_from(missing))
+            sides[comes].has_had_endpoints = True
+            if any(left):
+                assert all(new in (old, comes) for old, new in zip(before, chosen(), strict=True))
 
 
 names = st.sampled_from(["a", "b", "c"])

@@ -127,6 +127,15 @@ def test_what_a_request_may_switch_to_says_whose_it_is() -> None:
     assert setting(pages()[0]["settings"], "via") == ("on", "default")
 
 
+def test_a_side_that_never_had_an_endpoint_is_shown_as_left_out() -> None:
+    """Beside the weight that the file gives it."""
+    text = TEXT.replace('b: {dns: "h:3"}', "b: {discover: b}").replace("      to: a\n", "      to: {a: 9, b: 1}\n")
+    assert pages(text)[0]["outbound"]["routes"][0]["to"] == [
+        {"upstream": "a", "weight": 9.0},
+        {"upstream": "b", "weight": 1.0, "left_out": "it has never had an endpoint"},
+    ]
+
+
 def test_values_of_an_upstream_name_their_line() -> None:
     """And those of the app, which the file has no section for."""
     upstreams = pages()[1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
 
-from sidecar.routing.split import key_reader, make_split
+from sidecar.routing.split import Split, key_reader, make_split
 from tests.unit.routing import head_of
 
 PEER = "192.0.2.1"
@@ -106,3 +107,103 @@ def test_a_key_is_read_where_it_is_said_to_be(source: str, name: str, key: bytes
     """The same readers serve the hash policy of upstreams."""
     head = head_of(b"/?q=x+y", b"Cookie: uid=7", b"x-user: a", b"x-user: b")
     assert key_reader(source, name)(head, PEER) == key
+
+
+class Side:
+    """An upstream that may not have had an endpoint; counts how often that is asked."""
+
+    def __init__(self, has_had_endpoints: bool) -> None:
+        self.asked = 0
+        self._answer = has_had_endpoints
+
+    @property
+    def has_had_endpoints(self) -> bool:
+        """As `Awaited`."""
+        self.asked += 1
+        return self._answer
+
+    @has_had_endpoints.setter
+    def has_had_endpoints(self, value: bool) -> None:
+        self._answer = value
+
+
+def tally(split: Split, count: int = 2000) -> list[int]:
+    """How often each target is chosen for so many different keys."""
+    chosen = [0] * len(split.weights)
+    for number in range(count):
+        chosen[split.choose(head_of(b"/", b"X-User: user-%d" % number), PEER)] += 1
+    return chosen
+
+
+def awaiting(sides: list[Side | None], weights: list[float], sticky: bool) -> Split:
+    """A split among `u0`, `u1` and so on."""
+    key = ("header", "x-user") if sticky else None
+    names = [f"u{n}" for n in range(len(weights))]
+    split = make_split(names, weights, key, random.Random(7).random, sides)
+    assert split is not None
+    return split
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_a_target_that_never_had_an_endpoint_gets_nothing_until_it_has(sticky: bool) -> None:
+    """The others share its part by their weights; its own comes with its first endpoint."""
+    sides = [Side(True), Side(False), Side(True)]
+    split = awaiting([*sides], [1, 2, 1], sticky)
+    assert split.missing() == (1,)
+    first, none, third = tally(split)
+    assert none == 0
+    assert abs(first - third) < 200
+    sides[1].has_had_endpoints = True
+    assert abs(tally(split)[1] - 1000) < 150
+    assert split.missing() == ()
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_nobody_is_asked_once_all_have_had_endpoints(sticky: bool) -> None:
+    """The first choice that finds all there is the last to look; and it is the choice of a split that never looked."""
+    sides = [Side(False), Side(False)]
+    split = awaiting([*sides], [1, 1], sticky)
+    tally(split, 5)
+    for side in sides:
+        side.has_had_endpoints = True
+    split.choose(head_of(), PEER)
+    before = [side.asked for side in sides]
+    after = tally(split)
+    assert [side.asked for side in sides] == before
+    if sticky:
+        assert after == tally(awaiting([], [1, 1], sticky))
+    nobody = [Side(True), Side(True)]
+    settled = awaiting([*nobody], [1, 1], sticky)
+    before = [side.asked for side in nobody]
+    tally(settled)
+    assert [side.asked for side in nobody] == before
+
+
+def test_where_none_ever_had_an_endpoint_one_is_chosen_all_the_same() -> None:
+    """Its upstream then says that there is no endpoint."""
+    split = awaiting([Side(False), Side(False)], [3, 1], True)
+    assert tally(split) == tally(awaiting([], [3, 1], True))
+    weightless = awaiting([Side(False), Side(True)], [1, 0], True)
+    assert tally(weightless) == [2000, 0]
+    assert weightless.missing() == (0,)
+
+
+def test_targets_without_weight_or_that_are_never_missing_are_not_waited_for() -> None:
+    """A fixed upstream without endpoints answers 503, as it says."""
+    assert awaiting([Side(False), None], [0, 1], False).missing() == ()
+    assert tally(awaiting([None, Side(False)], [1, 1], False)) == [2000, 0]
+
+
+def test_a_settled_split_refers_to_nothing_that_refers_to_it() -> None:
+    """Else it would stay for ever: what a load makes is exempt from collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        split = awaiting([Side(False), Side(False)], [1, 1], True)
+        split.choose(head_of(), PEER)
+        split.settle()
+        assert split.missing() == ()
+        del split
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -123,6 +123,29 @@ def test_plans_and_their_clusters_leave_no_cyclic_garbage(settings: str) -> None
     asyncio.run(run())
 
 
+def test_a_plan_whose_splits_still_wait_for_endpoints_leaves_no_cyclic_garbage() -> None:
+    """The choice that looks at its targets refers to the split that it is the choice of."""
+
+    async def run() -> None:
+        text = (
+            "service: s\noutbound: {routes: [{to: {a: 1, b: 1}, sticky: {cookie: c}}, {to: {a: 1, c: 1}}]}\n"
+            "upstreams: {a: {endpoints: ['h:1']}, b: {discover: b}, c: {discover: c}}\n"
+        )
+        plans = OldPlans(asyncio.get_running_loop(), dict)
+        plans.add(compiled(text, COMPILER).plan)
+        gc.collect()
+        gc.disable()
+        try:
+            while len(plans):
+                await asyncio.sleep(0)
+            await turns()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+    asyncio.run(run())
+
+
 def test_a_cluster_that_another_plan_has_stays_whole() -> None:
     """Be it in force, or kept by an exchange."""
 
