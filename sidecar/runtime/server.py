@@ -33,6 +33,7 @@ from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.discovery.endpoint_sink import EndpointSink, OwnEndpoints
 from sidecar.upstream.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Sidecar(Process):
 
     Attributes:
         reloader: The file and everything that it made.
+        endpoint_sink: Hears of discovered names.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Sidecar(Process):
     ) -> None:
         super().__init__(loop, dependent)
         self.registry = Registry()
+        self.endpoint_sink: EndpointSink = OwnEndpoints(self.registry.discovery)
         # Without a file until the first configuration says which.
         self.telemetry = Telemetry(
             TelemetrySettings(access_log_path=None),

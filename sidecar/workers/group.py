@@ -23,6 +23,7 @@ from typing import Any
 from sidecar.process_log import event
 from sidecar.telemetry.metrics.merge import Merged
 from sidecar.workers.channel import Key
+from sidecar.workers.endpoints import GroupEndpoints
 from sidecar.workers.member import BEAT_S, Member, MemberGoneError
 from sidecar.workers.sockets import Shared, Sockets
 
@@ -61,6 +62,7 @@ class Group:
     Attributes:
         members: By index; one that has ended stays until it is replaced.
         merged: Their numbers.
+        endpoints: What is told to all of them of discovered names.
         restarts: Workers that another one was started for, by reason.
         is_draining: New ones are to give up inbound at once.
         is_ending: None is replaced any more.
@@ -70,6 +72,7 @@ class Group:
         self.merged = Merged()
         self.members: list[Member] = []
         self.restarts: dict[str, int] = {}
+        self.endpoints = GroupEndpoints(lambda: self.members)
         self.is_draining = False
         self.is_ending = False
         self._path = path
@@ -97,7 +100,7 @@ class Group:
         """
         for index in range(self._count):
             self.members.append(Member(index, self.merged))
-            self._keep_task(await self.members[index].start(self._path, self._env, self._turns))
+            await self._begin(self.members[index])
 
     def keep(self) -> None:
         """From now on replace whoever dies, and ask all whether they are there."""
@@ -253,7 +256,7 @@ class Group:
     async def _replace(self, index: int) -> None:
         member = self.members[index] = Member(index, self.merged)
         try:
-            self._keep_task(await member.start(self._path, self._env, self._turns))
+            await self._begin(member)
         except OSError as error:
             logger.error(event("worker_not_started", worker=index, error=error.strerror or str(error)))
             member.why, member.state = "not_ready", "ENDED"
@@ -275,6 +278,10 @@ class Group:
             self.steer()
             if self.is_draining:
                 member.tell("drain")
+
+    async def _begin(self, member: Member) -> None:
+        self._keep_task(await member.start(self._path, self._env, self._turns))
+        self.endpoints.catch_up(member)
 
     def steer(self) -> None:
         """Let the kernel give new connections to those that serve and answer."""

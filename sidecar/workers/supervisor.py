@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sidecar import __version__, build
 from sidecar.admin.endpoints import Endpoints
@@ -33,6 +34,10 @@ from sidecar.workers.group import Group
 from sidecar.workers.reload import OWN, GroupReloader
 from sidecar.workers.sockets import Sockets
 from sidecar.workers.views import GroupViews
+
+if TYPE_CHECKING:
+    # It needs the reader of files, and a supervisor nothing of the data path.
+    from sidecar.upstream.discovery.endpoint_sink import EndpointSink
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +64,7 @@ class Supervisor(Process):
     Attributes:
         group: The workers.
         listeners: Metrics and admin.
+        endpoint_sink: Hears of discovered names, for all workers.
         sockets: The others.
         reloader: The file, and what came of it.
     """
@@ -80,6 +86,7 @@ class Supervisor(Process):
         self.count = count
         self.sockets = Sockets(count)
         self.group = Group(path, env, count, self.sockets)
+        self.endpoint_sink: EndpointSink = self.group.endpoints
         self._views = GroupViews(self)
         self.listeners = Listeners(loop, self._handler_for)
         self.listeners.wants = lambda spec: spec.role in OWN

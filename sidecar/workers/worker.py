@@ -5,6 +5,7 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     load, frame*                         prepares the configuration, with the sockets that were lent; says prepared
     commit | abandon                     puts it in force, or forgets it; says loaded
     refused                              counts a file that no worker was given
+    endpoints                            takes them for those of a discovered name
     ping                                 says pong, from its event loop
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
@@ -43,6 +44,7 @@ from sidecar.runtime.server import Sidecar
 from sidecar.telemetry.access_log.writer import take_turns
 from sidecar.telemetry.metrics.exposition import SLICE_S
 from sidecar.telemetry.metrics.report import Reporter
+from sidecar.upstream.discovery.endpoint_set import EndpointSet, Listed
 from sidecar.workers.channel import Channel, Key, Message, receive_sockets
 
 logger = logging.getLogger(__name__)
@@ -253,6 +255,9 @@ class Worker(Sidecar):
     def _on_refused(self) -> None:
         """A file was refused before any worker had it; other meshes' names for that are each worker's own."""
         self.telemetry.config_refused()
+
+    def _on_endpoints(self, name: str, listed: Listed) -> None:
+        self.endpoint_sink.tell(name, EndpointSet.of(listed))
 
     def _on_ping(self) -> None:
         self._channel.send("pong")

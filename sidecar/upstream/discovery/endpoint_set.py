@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from sidecar.net.address import Address
+from sidecar.net.address import Address, parse_address
+
+Listed = tuple[tuple[str, float, str], ...]
+"""Address, weight and zone (empty if unknown) of each endpoint, in order."""
 
 
 class Source(NamedTuple):
@@ -40,6 +43,22 @@ class EndpointSet:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def listed(self) -> Listed:
+        """As plain values, for a message to another process."""
+        return tuple((str(address), weight, self.zones.get(address, "")) for address, weight in self.weights.items())
+
+    @classmethod
+    def of(cls, listed: Listed) -> EndpointSet:
+        """What `listed` made plain values of."""
+        weights: dict[Address, float] = {}
+        zones: dict[Address, str] = {}
+        for text, weight, zone in listed:
+            address = parse_address(text)
+            weights[address] = weight
+            if zone:
+                zones[address] = zone
+        return cls(weights, zones)
 
 
 NO_ENDPOINTS = EndpointSet()
