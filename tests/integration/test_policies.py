@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support.origin import Origin
 from tests.support.process import Response, SidecarProcess, request, running_sidecar
-from tests.support.wait import eventually
+from tests.support.wait import eventually, refusing_port
 
 Answer = Callable[["Recorded"], tuple[int, dict[str, str]]]
 
@@ -255,6 +255,21 @@ class TestOutlierDetection:
             back = f"endpoint_returned upstream=shop endpoint=127.0.0.1:{bad.port}"
             log = eventually(lambda: back in sidecar.stderr() and sidecar.stderr(), "the log to say so")
             assert f"endpoint_ejected upstream=shop endpoint=127.0.0.1:{bad.port} cause=consecutive_5xx" in log
+
+    def test_an_endpoint_that_cannot_be_connected_to_is_ejected_whatever_it_answered(self, tmp_path: Path) -> None:
+        """By the row of its connects, with statuses not looked at; no client notices, for each connect is retried."""
+        detection = "{consecutive_5xx: 0, consecutive_connect_failures: 3, base_ejection_time: 1h}"
+        with Recorder(lambda request: (500, {})) as ill:
+            endpoints = f'["127.0.0.1:{refusing_port()}", "127.0.0.1:{ill.port}"]'
+            shop = f"shop: {{endpoints: {endpoints}, load_balancing: round_robin, outlier_detection: {detection}}}"
+            with outbound(tmp_path, "", shop) as sidecar:
+                assert {sidecar.outbound("/", host="shop").status for _ in range(20)} == {500}
+                ejected = [one["ejected"] for one in sidecar.admin("/upstreams").json()["shop"]["endpoints"]]
+                assert ejected == [True, False]
+                name, reason = "sidecar_upstream_ejections_total", "consecutive_connect_failures"
+                assert sidecar.metric(name, upstream="shop", reason=reason) == 1
+                assert sidecar.metric(name, upstream="shop") == 1
+                assert sidecar.metric("sidecar_upstream_connect_failures_total", upstream="shop") == 3
 
 
 class TestLoadBalancing:

@@ -235,7 +235,11 @@ def test_linkerd() -> None:
     assert value(telemetry, "route_response_total", rt_route="canary", classification="failure") == 1
     assert value(telemetry, "request_total", direction="inbound", authority="") == 2
     assert value(telemetry, "inbound_http_requests_total", route_name="app-route") == 1
-    assert value(telemetry, "inbound_http_authz_allow_total") == 2
+    port = telemetry.scope(IN, "app.grpc", "app.grpc", "127.0.0.1")
+    telemetry.record(over(request(), scope=port, direction=IN, status=200, endpoint="10.0.0.1:80"))
+    assert value(telemetry, "inbound_http_requests_total", parent_name="app.grpc") == 1
+    assert value(telemetry, "inbound_http_requests_total", parent_name="app") == 2
+    assert value(telemetry, "inbound_http_authz_allow_total") == 3
     assert value(telemetry, "inbound_http_route_not_found_total") == 1
     assert value(telemetry, "tcp_open_total", direction="inbound", peer="src") == 2
     assert value(telemetry, "tcp_open_connections", direction="inbound", peer="src") == 1
