@@ -62,7 +62,7 @@ def check_route(
         found = " and ".join(f"`{name}`" for name in given)
         report(at, f"expected one of `to`, `redirect` and `respond`, found {found}", "make two routes of it")
     elif not given and needs_action:
-        hint = "" if at[0] == "outbound" else "or set `inbound.app`, to which a route without them leads"
+        hint = "or set `inbound.app`, to which a route without them leads" if at[0] == "inbound" else ""
         report(at, "expected one of `to`, `redirect` and `respond`, found none", hint)
     for index, match in enumerate(route.match):
         _check_match(match, (*at, "match", index), report)
@@ -114,7 +114,7 @@ def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Repor
 
 def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
     if route.retry is not None:
-        _check_retry(route.retry, (*at, "retry"), route.timeout, report)
+        check_retry(route.retry, (*at, "retry"), route.timeout, report)
     if route.mirror is not None and route.mirror.to not in upstreams:
         hint = did_you_mean(route.mirror.to, upstreams)
         report((*at, "mirror", "to"), f"there is no upstream `{route.mirror.to}`", hint)
@@ -127,7 +127,8 @@ def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter)
         check_rate_limit(route.rate_limit, (*at, "rate_limit"), report)
 
 
-def _check_retry(retry: Retry, at: At, timeout: float | None, report: Reporter) -> None:
+def check_retry(retry: Retry, at: At, timeout: float | None, report: Reporter) -> None:
+    """Check a policy and, where there is one, the timeout that it lives with."""
     if retry.backoff.base > retry.backoff.max:
         report((*at, "backoff"), "`base` is longer than `max`", "the waits would begin above their bound", at_key=True)
     if retry.per_try_timeout is not None and timeout is not None and retry.per_try_timeout > timeout:
