@@ -215,13 +215,21 @@ def _check_hosts(config: Config, report: Report) -> None:
 
 def _check_tests(config: Config, report: Report) -> None:
     routes = {route.name for _, side in _routes(config) for route in side if route.name is not None}
-    names: dict[str, int] = {}
+    check_tests(config.tests, report)
     for index, test in enumerate(config.tests):
+        _check_expectation(test, ("tests", index), routes, config, report)
+
+
+def check_tests(tests: Sequence[RoutingTest], report: Reporter) -> None:
+    """Check that every test has a name of its own, and expects something."""
+    names: dict[str, int] = {}
+    for index, test in enumerate(tests):
         at = ("tests", index)
         first = names.setdefault(test.name, index)
         if first != index:
             report((*at, "name"), f"the name `{test.name}` is already that of tests[{first}]")
-        _check_expectation(test, at, routes, config, report)
+        if test.expect.route is None and test.expect.to is None and test.expect.status is None:
+            report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
 
 
 def _check_expectation(
@@ -229,8 +237,6 @@ def _check_expectation(
 ) -> None:
     expect = test.expect
     implied = {APP, RESERVED_UPSTREAM, *app_names(config.inbound)}
-    if expect.route is None and expect.to is None and expect.status is None:
-        report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
     if expect.to is not None and expect.to not in config.upstreams and expect.to not in implied:
         hint = did_you_mean(expect.to, config.upstreams)
         report((*at, "expect", "to"), f"there is no upstream `{expect.to}`", hint)

@@ -47,6 +47,7 @@ def check_route(
     *,
     needs_action: bool,
     earlier: Sequence[Route] = (),
+    unknown: str = "there is no upstream `{}`",
 ) -> None:
     """
     Check one route.
@@ -56,6 +57,7 @@ def check_route(
         upstreams: Names that `to` may use.
         needs_action: Whether there is no app to which a route without an action could lead.
         earlier: Routes that are tried before it.
+        unknown: What is said of a name that is none of `upstreams`.
     """
     given = [name for name in ("to", "redirect", "respond") if getattr(route, name) is not None]
     if len(given) > 1:
@@ -66,8 +68,8 @@ def check_route(
         report(at, "expected one of `to`, `redirect` and `respond`, found none", hint)
     for index, match in enumerate(route.match):
         _check_match(match, (*at, "match", index), report)
-    _check_destinations(route, at, upstreams, report)
-    _check_policies(route, at, upstreams, report)
+    _check_destinations(route, at, upstreams, report, unknown)
+    _check_policies(route, at, upstreams, report, unknown)
     if route.rewrite is not None:
         _check_rewrite(route.rewrite, (*at, "rewrite"), route, report)
     for name in ("request_headers", "response_headers"):
@@ -91,14 +93,14 @@ def check_key_source(source: KeySource, at: At, report: Reporter) -> None:
         report((*at, "source_ip"), "expected `true`, found false", "name what is to be used instead")
 
 
-def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
+def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:
     destinations = route.to or []
     seen: set[str] = set()
     for index, destination in enumerate(destinations):
         name = destination.upstream
         here = (*at, "to", index)
         if name not in upstreams:
-            report((*here, "upstream"), f"there is no upstream `{name}`", did_you_mean(name, upstreams))
+            report((*here, "upstream"), unknown.format(name), did_you_mean(name, upstreams))
         if name in seen:
             report((*here, "upstream"), f"the upstream `{name}` comes twice", "add up its weights")
         seen.add(name)
@@ -112,12 +114,12 @@ def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Repor
             report((*at, "sticky"), "`sticky` needs at least two upstreams in `to`", "remove it", at_key=True)
 
 
-def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
+def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:
     if route.retry is not None:
         check_retry(route.retry, (*at, "retry"), route.timeout, report)
     if route.mirror is not None and route.mirror.to not in upstreams:
         hint = did_you_mean(route.mirror.to, upstreams)
-        report((*at, "mirror", "to"), f"there is no upstream `{route.mirror.to}`", hint)
+        report((*at, "mirror", "to"), unknown.format(route.mirror.to), hint)
     if route.fault is not None:
         if route.fault.delay is None and route.fault.abort is None:
             report((*at, "fault"), "expected `delay` or `abort`, found none", at_key=True)

@@ -1,0 +1,111 @@
+"""Names of services, instances and ports, and the hosts by which services are called. *Cold, pure.*"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from sidecar.config.values.addresses import parse_authority
+from sidecar.config.values.base import Reads, expected, refused
+from sidecar.config.values.units import parse_percent
+from sidecar.config.values.unsupported import HINT, MESSAGE
+from sidecar.config.yaml.scalars import Spelled
+
+NAME_PATTERN: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""A label of DNS, and a segment of a SPIFFE path."""
+
+RESERVED: Final = frozenset({"ns", "control", "mesh", "anyone", "authenticated"})
+"""What a service may not be called: the first segments of other identities, and the words of `callers`."""
+
+PORT_MARK: Final = "port-"
+"""How the last part of an upstream's name begins that is for a further port, so no instance's may."""
+
+MESH: Final = "mesh"
+"""In `callers`: every service of the mesh."""
+
+ANYONE: Final = "anyone"
+"""In `callers`: also who is not of the mesh."""
+
+_LATER_PROTOCOLS: Final = ("http2", "grpc", "tcp")
+_NAME: Final = re.compile(NAME_PATTERN)
+_WHAT: Final = "a name of up to 63 lower-case letters, digits and `-`"
+
+
+def parse_name(written: object) -> str:
+    """Read the name of a mesh, an instance or a port."""
+    if not isinstance(written, str) or _NAME.fullmatch(written) is None:
+        lower = written.lower().replace("_", "-") if isinstance(written, str) else ""
+        raise expected(_WHAT, f"did you mean `{lower}`?" if _NAME.fullmatch(lower) else "")
+    return str(written)
+
+
+def parse_service_name(written: object) -> str:
+    """Read the name of a service."""
+    name = parse_name(written)
+    if name in RESERVED:
+        raise refused(f"the name `{name}` is reserved", "name the service otherwise; it may keep the host")
+    return name
+
+
+def parse_instance_name(written: object) -> str:
+    """Read the name of a subset of a service's instances."""
+    name = parse_name(written)
+    if name.startswith(PORT_MARK):
+        raise refused(f"names that begin with `{PORT_MARK}` are those of further ports", "name the instances otherwise")
+    return name
+
+
+def parse_service_host(written: object) -> str:
+    """Read a host, with or without a port; returned in lower case, without a dot at the end."""
+    if isinstance(written, str) and "*" in written:
+        raise expected("a host, with or without a port", "a service has names of its own: `*` would take others'")
+    host, colon, port = parse_authority(written).rpartition(":")
+    if colon and not port.endswith("]"):
+        return f"{host.removesuffix('.')}:{int(port)}"
+    return (host + colon + port).removesuffix(".")
+
+
+def parse_wave(written: object) -> str | float:
+    """Read `one`, or a percentage of more than 0 as a number up to 100."""
+    if written == "one" and not isinstance(written, Spelled):
+        return "one"
+    what = "`one` or a percentage such as `10%`"
+    if not isinstance(written, str) or not written.endswith("%"):
+        raise expected(what)
+    share = parse_percent(written)
+    if share <= 0:
+        raise expected("a percentage of more than 0")
+    return share
+
+
+def parse_protocol(written: object) -> str:
+    """Read `http`, or what this version refuses: protocols that a later one will read."""
+    if written in _LATER_PROTOCOLS:
+        raise refused(MESSAGE.format(written), HINT)
+    if written != "http":
+        raise expected("`http`")
+    return "http"
+
+
+def parse_caller(written: object) -> str:
+    """Read the name of a service, `mesh`, or `anyone`."""
+    if isinstance(written, dict):
+        raise refused(MESSAGE.format("callers: [{...}]"), "name services, `mesh` or `anyone`")
+    if written in (MESH, ANYONE):
+        return str(written)
+    name = parse_name(written)
+    if name in RESERVED:
+        raise expected("a service, `mesh` or `anyone`")
+    return name
+
+
+_NAME_SCHEMA: Final = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
+
+MeshName = Annotated[str, Reads(parse_name, _NAME_SCHEMA)]
+PortName = Annotated[str, Reads(parse_name, _NAME_SCHEMA)]
+ServiceName = Annotated[str, Reads(parse_service_name, _NAME_SCHEMA)]
+InstanceName = Annotated[str, Reads(parse_instance_name, _NAME_SCHEMA)]
+ServiceHost = Annotated[str, Reads(parse_service_host, {"type": "string"})]
+Wave = Annotated[str | float, Reads(parse_wave, {"anyOf": [{"const": "one"}, {"type": "string", "pattern": "%$"}]})]
+Protocol = Annotated[str, Reads(parse_protocol, {"const": "http"})]
+Caller = Annotated[str, Reads(parse_caller, _NAME_SCHEMA)]
