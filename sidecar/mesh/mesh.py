@@ -125,6 +125,14 @@ class Mesh:
         """What becomes of calls to unknown hosts: `passthrough` or `deny`."""
         return self.root.unmatched
 
+    def mark(self, key: str) -> Mark:
+        """Where the mesh's own file says a key; its first line, if it does not."""
+        root = self.document.root
+        if not isinstance(root, MappingNode) or key not in root.entries:
+            return Mark(self.document.name, 1, 1)
+        node = root.entries[key][0]
+        return Mark(self.document.name, node.line, node.column)
+
     def admits(self, callee: str, caller: str) -> bool:
         """Whether one service lets another one call it."""
         return admits(self.placed[callee].service, caller, self.access)

@@ -42,6 +42,7 @@ class Compiled:
         hash: Of the values, without comments: what is pushed is equal if this is.
         discovers: Where the endpoints of each `discover: NAME` come from, by that name.
         callees: Services that it can call, by name.
+        root: The values, each with its place in the mesh's files.
     """
 
     service: str
@@ -49,26 +50,38 @@ class Compiled:
     hash: str
     discovers: Mapping[str, EndpointsOrigin]
     callees: tuple[str, ...]
-    _root: Table = field(repr=False, compare=False)
+    root: Table = field(repr=False, compare=False)
     _title: str = field(repr=False, compare=False)
     _documents: Mapping[str, Node] = field(repr=False, compare=False)
 
     def translate(self, problem: Problem) -> Problem:
         """A problem of the compiled file at its place in the mesh's files; the nearest that it comes from."""
         written = Written()
-        write(self._root, self._title, written)
+        write(self.root, self._title, written)
         mark = _origin(written, problem)
         if mark is None:
             return problem
         path = _path_at(self._documents[mark.file], mark)
         return replace(problem, file=mark.file, line=mark.line, column=mark.column, path=path)
 
-    def origin_of(self, path: str) -> Mark | None:
-        """Where a value of the compiled file comes from, such as `outbound.routes[2]`; None if there is none."""
-        written = Written()
-        write(self._root, self._title, written)
-        places = written.places.get(path)
-        return places[-1][2] if places else None
+    def origin_of_route(self, name: str) -> Mark | None:
+        """Where a route to a callee comes from; of the implicit one of an upstream, where that comes from."""
+        for route in routes_of(self.root):
+            told = route.entries.get("name")
+            if told is not None and isinstance(told[1], Text) and told[1].text == name:
+                return route.mark
+        upstreams = self.root.entries.get("upstreams")
+        if upstreams is not None and isinstance(upstreams[1], Table) and name in upstreams[1].entries:
+            return upstreams[1].entries[name][1].mark
+        return None
+
+
+def routes_of(root: Table) -> list[Table]:
+    """The routes to callees, in the order in which they are tried."""
+    _, outbound = root.entries["outbound"]
+    routes = outbound.entries.get("routes") if isinstance(outbound, Table) else None
+    items = routes[1].items if routes is not None and isinstance(routes[1], Items) else []
+    return [item for item in items if isinstance(item, Table)]
 
 
 def compile_service(mesh: Mesh, service: str, version: str = "", language: int = LANGUAGE) -> Compiled:
@@ -127,7 +140,7 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
     for name, (callee, instance, port) in sorted(used.items()):
         put_upstream(upstreams, discovers, mesh, service, name, callee, instance, port)
     _put_listen(outbound, mesh, service, callees, named)
-    outbound.say("unmatched", mesh.unmatched, _unmatched_mark(mesh, top))
+    outbound.say("unmatched", mesh.unmatched, mesh.mark("unmatched"))
     if routes.items:
         outbound.put("routes", routes)
     root.put("outbound", outbound)
@@ -149,13 +162,6 @@ def _service(name: str, version: str, mark: Mark) -> Value:
     table.say("name", name, mark)
     table.say("version", version, mark)
     return table
-
-
-def _unmatched_mark(mesh: Mesh, top: Mark) -> Mark:
-    if "unmatched" not in mesh.root.model_fields_set:
-        return top
-    node = locate(mesh.document.root, ("unmatched",)).mark
-    return Mark(mesh.document.name, node.line, node.column)
 
 
 def _put_listen(outbound: Table, mesh: Mesh, service: str, callees: tuple[str, ...], mark: Mark) -> None:

@@ -17,6 +17,9 @@ NAME_PATTERN: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 RESERVED: Final = frozenset({"ns", "control", "mesh", "anyone", "authenticated"})
 """What a service may not be called: the first segments of other identities, and the words of `callers`."""
 
+OF_SIDECARS: Final = {"app": "every sidecar's own app", "passthrough": "what is sent as addressed"}
+"""What upstreams of these names mean in every sidecar."""
+
 PORT_MARK: Final = "port-"
 """How the last part of an upstream's name begins that is for a further port, so no instance's may."""
 
@@ -27,6 +30,7 @@ ANYONE: Final = "anyone"
 """In `callers`: also who is not of the mesh."""
 
 _LATER_PROTOCOLS: Final = ("http2", "grpc", "tcp")
+_RENAME: Final = "name the service otherwise; it may keep the host"
 _NAME: Final = re.compile(NAME_PATTERN)
 _WHAT: Final = "a name of up to 63 lower-case letters, digits and `-`"
 
@@ -43,7 +47,9 @@ def parse_service_name(written: object) -> str:
     """Read the name of a service."""
     name = parse_name(written)
     if name in RESERVED:
-        raise refused(f"the name `{name}` is reserved", "name the service otherwise; it may keep the host")
+        raise refused(f"the name `{name}` is reserved", _RENAME)
+    if name in OF_SIDECARS:
+        raise refused(f"the name `{name}` means {OF_SIDECARS[name]}", _RENAME)
     return name
 
 
