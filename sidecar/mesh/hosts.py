@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from sidecar.config.model.root import RoutingTest
-from sidecar.config.values.addresses import split_address
+from sidecar.config.values.addresses import split_address, split_pattern
 from sidecar.mesh.model.service import Service
+
+_HTTP = 80
+"""The port of a request that names none."""
 
 
 def has_port(host: str) -> bool:
     """Whether a host of a service carries a port."""
-    return not host.endswith("]") and ":" in host.rpartition("]")[2]
+    return split_pattern(host)[1] is not None
 
 
 def port_names(service: Service) -> tuple[str, ...]:
@@ -38,8 +41,8 @@ def hosts_of(name: str, service: Service) -> dict[str, str]:
     by_number = {port_number(service, port): port for port in reversed(further)}
     found: dict[str, str] = {}
     for host in declared:
-        number = int(host.rpartition(":")[2]) if has_port(host) else 0
-        found.setdefault(host, by_number.get(number, first))
+        number = split_pattern(host)[1]
+        found.setdefault(host, by_number.get(number, first) if number is not None else first)
     for port in further:
         number = port_number(service, port)
         for host in declared:
@@ -65,14 +68,11 @@ def authority_of(test: RoutingTest) -> str:
 
 
 def find_host(authority: str, owners: Mapping[str, str]) -> str | None:
-    """The entry of `owners` for the authority of a request: with its port, else without; None if there is neither."""
-    return next((owners[one] for one in _forms(authority) if one in owners), None)
+    """
+    The entry of `owners` for the authority of a request; None if there is none.
 
-
-def _forms(authority: str) -> Iterator[str]:
-    yield authority
-    if has_port(authority):
-        host, _, port = authority.rpartition(":")
-        yield f"{host.removesuffix('.')}:{port}"
-        authority = host
-    yield authority.removesuffix(".")
+    One with the request's port, 80 where it names none, goes before one without.
+    """
+    host, port = split_pattern(authority.lower())
+    host = host.removesuffix(".")
+    return owners.get(f"{host}:{port if port is not None else _HTTP}", owners.get(host))

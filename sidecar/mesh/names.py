@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecar.mesh.hosts import has_port, hosts_of
+from sidecar.config.values.addresses import split_pattern
+from sidecar.mesh.hosts import hosts_of
 from sidecar.mesh.mesh import Mesh
 
 
@@ -41,6 +42,6 @@ def names_of(mesh: Mesh) -> Mapping[str, tuple[Name, ...]]:
             call = (placed.service.calls or {}).get(callee)
             listen = call.listen or "" if call is not None else ""
             for host in hosts_of(callee, mesh.placed[callee].service):
-                names.add((callee, host.rpartition(":")[0] if has_port(host) else host, listen))
+                names.add((callee, split_pattern(host)[0], listen))
         found[caller] = tuple(Name(host, service, listen) for service, host, listen in sorted(names))
     return found

@@ -8,6 +8,8 @@ are wrong, and that is told once; where it fails only for a caller, a route of t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
 
 from sidecar.compile.dry_run import dry_plan
 from sidecar.compile.routing_tests import Failure, failures
@@ -15,12 +17,15 @@ from sidecar.config.load import Loaded, load_source
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import make_source
 from sidecar.loader.serialize import write_frames
+from sidecar.mesh.compile.routes import unnamed
 from sidecar.mesh.compile.service import Compiled, compile_service, compile_stranger
 from sidecar.mesh.compile.tests import is_producers
 from sidecar.mesh.mesh import Mesh, Placed, can_be_called
+from sidecar.mesh.model.words import PORT_MARK
 from sidecar.proxy.plan import Plan
 
-_WRONG_TEST = "the test is wrong, or a route is"
+_WRONG_TEST: Final = "the test is wrong, or a route is"
+_SHOWN_CALLERS: Final = 2
 
 
 def verify(mesh: Mesh, services: Iterable[str] | None = None) -> list[Problem]:
@@ -35,14 +40,19 @@ def verify(mesh: Mesh, services: Iterable[str] | None = None) -> list[Problem]:
         The problems, each once, in the order of the files; empty for a mesh that every sidecar would take.
     """
     wanted = [mesh.placed[name] for name in (mesh.placed if services is None else services) if name in mesh.placed]
-    found: set[Problem] = set()
+    found: dict[Problem, list[Placed]] = {}
     for placed in wanted:
         if can_be_called(placed.service) and any(is_producers(placed, test) for test in placed.service.tests):
-            found |= _of_stranger(mesh, placed)
+            for problem in _of_stranger(mesh, placed):
+                found.setdefault(problem, [])
+    everyones = set(found)
     for placed in wanted:
         if not placed.service.is_outside:
-            found |= _of_caller(mesh, placed)
-    return sorted(found)
+            for problem in _of_caller(mesh, placed):
+                found.setdefault(problem, []).append(placed)
+    return sorted(
+        problem if problem in everyones else _with_callers(problem, callers) for problem, callers in found.items()
+    )
 
 
 def tried(compiled: Compiled) -> tuple[Loaded, Plan]:
@@ -57,6 +67,19 @@ def tried(compiled: Compiled) -> tuple[Loaded, Plan]:
         return loaded, dry_plan(loaded, write_frames(loaded))
     except ConfigError as error:
         raise ConfigError([compiled.translate(problem) for problem in error.problems]) from None
+
+
+def _with_callers(problem: Problem, callers: list[Placed]) -> Problem:
+    """A problem that is in others' files says whose: there may be what it disagrees with."""
+    if any(_is_in(problem, placed) for placed in callers):
+        return problem
+    names = ", ".join(f"`{placed.name}`" for placed in callers[:_SHOWN_CALLERS])
+    more = f" and {len(callers) - _SHOWN_CALLERS} more" if len(callers) > _SHOWN_CALLERS else ""
+    return replace(problem, message=f"{problem.message} (in what {names}{more} would get)")
+
+
+def _is_in(problem: Problem, placed: Placed) -> bool:
+    return problem.file == placed.document.name and problem.path.startswith(".".join(placed.at))
 
 
 def _of_stranger(mesh: Mesh, placed: Placed) -> set[Problem]:
@@ -77,25 +100,14 @@ def _of_caller(mesh: Mesh, placed: Placed) -> set[Problem]:
         return set(error.problems)
     found = set()
     for one in failures(loaded, plan):
-        owner, _, test = one.name.partition(": ")
-        at = _own_route(placed, one.route)
-        if owner in compiled.callees and at is not None and one.name not in _own_tests(placed):
-            found.add(_broken(mesh, placed, at, owner, test, one))
-        else:
-            found.add(_failed(compiled, loaded, one))
+        owner, test = compiled.promises[one.index]
+        at = _own_route(placed, one.route) if owner != placed.name else None
+        found.add(_failed(compiled, loaded, one) if at is None else _broken(mesh, placed, at, owner, test, one))
     return found
 
 
-def _own_tests(placed: Placed) -> set[str]:
-    return {test.name for test in placed.service.tests if not is_producers(placed, test)}
-
-
 def _failed(compiled: Compiled, loaded: Loaded, failure: Failure) -> Problem:
-    test = failure.name
-    service, _, name = test.partition(": ")
-    if service in compiled.callees:
-        test = name
-    message = f"the test `{test}` fails: {failure.why}"
+    message = f"the test `{compiled.promises[failure.index][1]}` fails: {failure.why}"
     return compiled.translate(loaded.problem_at(("tests", failure.index), message, _WRONG_TEST))
 
 
@@ -103,8 +115,8 @@ def _own_route(placed: Placed, route: str) -> tuple[str, str, str, int] | None:
     """Where a caller has the route that its compiled file calls so."""
     for callee, call in (placed.service.calls or {}).items():
         for index, one in enumerate(call.routes):
-            name = one.name if one.name is not None else f"route-{index + 1}"
-            if route == f"{placed.name}.{name}" or route.startswith(f"{placed.name}.{name}.port-"):
+            name = f"{placed.name}.{one.name if one.name is not None else unnamed(index, callee)}"
+            if route == name or route.startswith(f"{name}.{PORT_MARK}"):
                 return ("calls", callee, "routes", index)
     return None
 
@@ -114,9 +126,8 @@ def _broken(
 ) -> Problem:
     """A caller's route breaks a test of the service that it calls."""
     there = mesh.placed[owner]
-    index = next((index for index, one in enumerate(there.service.tests) if one.name == test), 0)
-    mark, place = placed.mark(*at), placed.place(*at)
-    where = there.mark("tests", index)
+    index = [one.name for one in there.service.tests].index(test)
+    mark, place, where = placed.mark(*at), placed.place(*at), there.mark("tests", index)
     message = f"breaks the test `{test}` of `{owner}` ({where}): {failure.why}"
     hint = f'if that is meant, say `overrides: ["{test}"]` in the route'
     return Problem(mark.file, mark.line, mark.column, place.path, message, hint)

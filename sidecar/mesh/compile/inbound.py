@@ -27,10 +27,9 @@ def inbound_of(placed: Placed) -> Table | None:
     mark = placed.mark("app" if service.app is not None else "ports", at_key=True)
     inbound = Table(mark)
     inbound.note = f"from {mark}"
-    if list(listens) == [DEFAULT_PORT]:
-        inbound.put("app", _app(placed, DEFAULT_PORT))
-    else:
+    if list(listens) != [DEFAULT_PORT]:
         inbound.put("listen", _listeners(placed))
+    inbound.put("app", _app(placed, next(iter(listens))))
     if "inbound" in service.model_fields_set:
         node = placed.place("inbound").node
         entries = node.entries if isinstance(node, MappingNode) else {}
@@ -48,6 +47,7 @@ def _app(placed: Placed, port: str) -> Text:
 
 
 def _listeners(placed: Placed) -> Items:
+    """One for each port; behind the first is `inbound.app`, behind each of the others an app of its own."""
     listeners: list[Value] = []
     for index, (name, port) in enumerate(placed.service.listens.items()):
         mark = placed.mark("ports", name, at_key=True)
@@ -55,7 +55,8 @@ def _listeners(placed: Placed) -> Items:
         address = FURTHER_LISTEN.format(FURTHER_PORT + index - 1) if index else FIRST_LISTEN
         listener.say("address", address, mark)
         listener.say("name", name, mark)
-        listener.put("app", _app(placed, name))
+        if index:
+            listener.put("app", _app(placed, name))
         listener.say("protocol", port.protocol, mark)
         listeners.append(listener)
     return Items(placed.mark("ports"), listeners)

@@ -9,7 +9,7 @@ from sidecar.config.model.routes import Route
 from sidecar.mesh.compile.origins import upstream_name
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, copied
 from sidecar.mesh.compile.values import OF_ROUTES, first_said, sources
-from sidecar.mesh.hosts import find_host, hosts_by_port, hosts_of, port_names
+from sidecar.mesh.hosts import find_host, has_port, hosts_by_port, hosts_of, port_names
 from sidecar.mesh.mesh import Mark, Mesh, Placed
 from sidecar.mesh.model.words import PORT_MARK
 
@@ -56,24 +56,31 @@ class CallRoutes:
         self.used: dict[str, tuple[str, str, str]] = {}
         """Upstreams that the routes name: service, instance and port of each."""
 
-    def routes(self) -> list[Value]:
-        """All of them, in the order in which they are tried."""
-        made: list[Value] = []
+    def routes(self) -> list[tuple[bool, list[Value]]]:
+        """
+        Of each port its routes in the order in which they are tried, and whether they come before those of all others.
+
+        Those for a host with a port do, because a route for the same host without one takes requests for any.
+        """
+        service = self._callee.service
+        groups = []
+        for name, hosts in hosts_by_port(self._callee.name, service).items():
+            port = _Port(name, "" if name == self._first else f".{PORT_MARK}{name}", hosts)
+            self.target("", name)
+            if hosts:
+                groups.append((all(map(has_port, hosts)), self._of_port(port)))
+        return groups
+
+    def _of_port(self, port: _Port) -> list[Value]:
         name, service = self._callee.name, self._callee.service
-        for port_name, hosts in hosts_by_port(name, service).items():
-            port = _Port(port_name, "" if port_name == self._first else f".{PORT_MARK}{port_name}", hosts)
-            self.target("", port_name)
-            if not hosts:
-                continue
-            catches_all = False
-            calls = (self._caller.service.calls or {}) if self._caller is not None else {}
-            if self._caller is not None and name in calls:
-                own = calls[name].routes
-                made += self._listed(self._caller, own, ("calls", name, "routes"), self._caller.name, port)
-                catches_all = any(not route.match for route in own)
-            made += self._listed(self._callee, service.routes, ("routes",), name, port)
-            catches_all = catches_all or any(not route.match for route in service.routes)
-            default = None if catches_all else self._default(port)
+        made: list[Value] = []
+        own: Sequence[Route] = ()
+        if self._caller is not None and name in (self._caller.service.calls or {}):
+            own = (self._caller.service.calls or {})[name].routes
+            made += self._listed(self._caller, own, ("calls", name, "routes"), self._caller.name, port)
+        made += self._listed(self._callee, service.routes, ("routes",), name, port)
+        if all(route.match for route in (*own, *service.routes)):
+            default = self._default(port)
             made += [default] if default is not None else []
         return made
 
@@ -94,7 +101,7 @@ class CallRoutes:
         for index, route in enumerate(routes):
             name = route.name
             if name is None:
-                name = f"route-{index + 1}"
+                name = unnamed(index, self._callee.name if placed is self._caller else "")
                 name = name if name not in names else None
             table = self._route(placed, route, (*at, index), f"{prefix}.{name}{port.suffix}" if name else "", port)
             if table is not None:
@@ -171,7 +178,7 @@ class CallRoutes:
         for key, key_mark, value in first_said(self._sources, OF_ROUTES):
             if key not in table.entries:
                 table.put(key, value, key_mark)
-        host = self._sent_host()
+        host = self._sent_host(_targets(table.entries["to"][1]))
         if host is not None:
             mark, value = host
             rewrite = table.entries.get("rewrite")
@@ -182,30 +189,50 @@ class CallRoutes:
             if "host" not in rewrite[1].entries:
                 rewrite[1].put("host", value, mark)
 
-    def _sent_host(self) -> tuple[Mark, Text] | None:
-        """A service outside of the mesh is called by its name there, unless it says `host: keep`."""
-        service = self._callee.service
-        if service.dns is None or service.host == "keep":
+    def _sent_host(self, upstreams: Sequence[str]) -> tuple[Mark, Text] | None:
+        """
+        What `Host` is for these destinations, if it is not the request's.
+
+        A service outside of the mesh is called by its name there, unless it says `host: keep`. Where a route leads to
+        several that want different ones, it stays.
+        """
+        found = [self._host_there(*self.used[name][:2]) for name in upstreams if name in self.used]
+        if not found or any(one is None or found[0] is None or one[1].text != found[0][1].text for one in found):
             return None
-        host, _, number = service.dns.rpartition(":")
-        mark = self._callee.mark("dns")
-        return mark, Text(host if number in ("80", "443") else f"{host}:{number}", mark)
+        return found[0]
+
+    def _host_there(self, service: str, instance: str) -> tuple[Mark, Text] | None:
+        placed = self._mesh.placed[service]
+        said = placed.service
+        if not said.is_outside or said.host == "keep":
+            return None
+        dns = said.instances[instance].dns if instance else said.dns
+        if dns is None:
+            return None
+        mark = placed.mark("instances", instance, "dns") if instance else placed.mark("dns")
+        host, _, number = dns.rpartition(":")
+        return mark, Text(host if number in ("80", "443") else dns, mark)
 
     def _default(self, port: _Port) -> Table | None:
         """The route to all instances, if there is more to say of it than the upstream's hosts do."""
         mark = self._callee.mark()
         table = Table(mark)
+        name = self.target("", port.name)
+        table.say("to", name, mark)
         self._fill(table)
-        if not table.entries and not port.suffix:
+        if len(table.entries) == 1 and not any(map(has_port, port.hosts)):
             return None  # the upstream's own hosts lead there, after all routes
         table.note = f"from {mark}"
         match = Table(mark)
         match.put("host", _one_or_many(port.hosts, mark))
         table.put("match", match)
-        name = self.target("", port.name)
         table.say("name", name, mark)
-        table.say("to", name, mark)
         return _ordered(table)
+
+
+def unnamed(index: int, callee: str = "") -> str:
+    """What a route without a name is called, after its service; of a caller's the service that it calls, too."""
+    return f"{callee}.route-{index + 1}" if callee else f"route-{index + 1}"
 
 
 def _ordered(table: Table) -> Table:
@@ -221,6 +248,17 @@ def _words(value: Value) -> list[str]:
     """One word or several, in lower case."""
     items = value.items if isinstance(value, Items) else [value]
     return [item.text.lower() for item in items if isinstance(item, Text)]
+
+
+def _targets(to: Value) -> list[str]:
+    """Upstreams that `to` names."""
+    if isinstance(to, Text):
+        return [to.text]
+    if isinstance(to, Table):
+        return list(to.entries)
+    assert isinstance(to, Items)
+    names = (item.entries["upstream"][1] if isinstance(item, Table) else item for item in to.items)
+    return [name.text for name in names if isinstance(name, Text)]
 
 
 def _renamed_to(to: Value, naming: Naming) -> Value:

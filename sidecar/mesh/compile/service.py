@@ -22,6 +22,7 @@ from sidecar.mesh.compile.tests import tests_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copied
 from sidecar.mesh.compile.upstreams import put_upstream
 from sidecar.mesh.compile.write import Written, write
+from sidecar.mesh.hosts import has_port
 from sidecar.mesh.mesh import Mark, Mesh, digest
 
 LANGUAGE: Final = 1
@@ -43,6 +44,7 @@ class Compiled:
         discovers: Where the endpoints of each `discover: NAME` come from, by that name.
         callees: Services that it can call, by name.
         root: The values, each with its place in the mesh's files.
+        promises: Of each test of the file: whose it is, and what it is called there.
     """
 
     service: str
@@ -51,6 +53,7 @@ class Compiled:
     discovers: Mapping[str, EndpointsOrigin]
     callees: tuple[str, ...]
     root: Table = field(repr=False, compare=False)
+    promises: tuple[tuple[str, str], ...]
     _title: str = field(repr=False, compare=False)
     _documents: Mapping[str, Node] = field(repr=False, compare=False)
 
@@ -130,19 +133,21 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
         root.put("inbound", inbound)
     outbound, upstreams = Table(named), Table(named)
     discovers: dict[str, EndpointsOrigin] = {}
-    routes = Items(named)
+    first: list[Value] = []
+    rest: list[Value] = []
     used: dict[str, tuple[str, str, str]] = {}
     for callee in callees:
         call = CallRoutes(mesh, service, callee)
-        routes.items += call.routes()
+        for comes_first, some in call.routes():
+            (first if comes_first else rest).extend(some)
         used |= call.used
-    tests = tests_of(mesh, placed, callees, used)
+    tests, promises = tests_of(mesh, placed, callees, used)
     for name, (callee, instance, port) in sorted(used.items()):
         put_upstream(upstreams, discovers, mesh, service, name, callee, instance, port)
     _put_listen(outbound, mesh, service, callees, named)
     outbound.say("unmatched", mesh.unmatched, mesh.mark("unmatched"))
-    if routes.items:
-        outbound.put("routes", routes)
+    if first or rest:
+        outbound.put("routes", Items(named, [*first, *rest]))
     root.put("outbound", outbound)
     if upstreams.entries:
         root.put("upstreams", upstreams)
@@ -152,7 +157,7 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
     documents = {one.document.name: one.document.root for one in mesh.placed.values()}
     documents[mesh.document.name] = mesh.document.root
     text, hash_ = write(root, title), digest(canonical(root))
-    return Compiled(service, text, hash_, discovers, callees, root, title, documents)
+    return Compiled(service, text, hash_, discovers, callees, root, promises, title, documents)
 
 
 def _service(name: str, version: str, mark: Mark) -> Value:
@@ -182,7 +187,8 @@ def _put_listen(outbound: Table, mesh: Mesh, service: str, callees: tuple[str, .
 
 
 def _first_host(mesh: Mesh, callee: str) -> str:
-    return (mesh.placed[callee].service.hosts or [callee])[0]
+    hosts = mesh.placed[callee].service.hosts or [callee]
+    return next((host for host in hosts if not has_port(host)), hosts[0])
 
 
 def _origin(written: Written, problem: Problem) -> Mark | None:

@@ -15,23 +15,32 @@ from sidecar.mesh.rules.routes import is_about_inbound
 _MAX_NAME_CHARS = 200
 
 
-def tests_of(mesh: Mesh, placed: Placed | None, callees: Sequence[str], used: dict[str, tuple[str, str, str]]) -> Items:
+Promises = tuple[tuple[str, str], ...]
+"""Of each test whose it is, and what it is called there."""
+
+
+def tests_of(
+    mesh: Mesh, placed: Placed | None, callees: Sequence[str], used: dict[str, tuple[str, str, str]]
+) -> tuple[Items, Promises]:
     """
-    All tests of a caller's file.
+    All tests of a caller's file, and of each whose it is and what it is called there.
 
     Args:
         placed: The caller; None for who is not in the mesh.
         used: Takes the upstreams that tests name.
     """
     tests = Items(placed.mark() if placed is not None else mesh.placed[callees[0]].mark())
+    promises: list[tuple[str, str]] = []
     if placed is not None:
         tests.items += _own(placed, callees, mesh, used)
+        promises += ((placed.name, test.name) for test in placed.service.tests if not is_producers(placed, test))
     for name in callees:
         overridden = _overridden(placed, name)
         for index, test in enumerate(mesh.placed[name].service.tests):
             if is_producers(mesh.placed[name], test) and test.name not in overridden:
                 tests.items.append(_produced(mesh.placed[name], index, test, used))
-    return tests
+                promises.append((name, test.name))
+    return tests, tuple(promises)
 
 
 def is_producers(placed: Placed, test: RoutingTest) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+from sidecar.config.model.listen import Protocol
 from sidecar.config.model.resilience import Retry
 from sidecar.config.model.root import InboundRules, RoutingTest, UpstreamPolicy
 from sidecar.config.model.routes import Route
@@ -12,7 +13,7 @@ from sidecar.config.values.base import Model, OneOrMany, Reads, Short, expected,
 from sidecar.config.values.units import PositiveDuration
 from sidecar.config.values.words import FreeName
 from sidecar.mesh.model.instances import Endpoints, InstanceSource
-from sidecar.mesh.model.words import Caller, InstanceName, PortName, Protocol, ServiceHost, ServiceName
+from sidecar.mesh.model.words import Caller, InstanceName, PortName, ServiceHost, ServiceName
 
 
 def parse_keep(written: object) -> Literal["keep"]:

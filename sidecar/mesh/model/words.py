@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from sidecar.config.values.addresses import parse_authority
+from sidecar.config.values.addresses import parse_listened_host
 from sidecar.config.values.base import Reads, expected, refused
 from sidecar.config.values.units import parse_percent
-from sidecar.config.values.unsupported import HINT, MESSAGE
+from sidecar.config.values.unsupported import MESSAGE
 from sidecar.config.yaml.scalars import Spelled
 
 NAME_PATTERN: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -29,7 +29,6 @@ MESH: Final = "mesh"
 ANYONE: Final = "anyone"
 """In `callers`: also who is not of the mesh."""
 
-_LATER_PROTOCOLS: Final = ("http2", "grpc", "tcp")
 _RENAME: Final = "name the service otherwise; it may keep the host"
 _NAME: Final = re.compile(NAME_PATTERN)
 _WHAT: Final = "a name of up to 63 lower-case letters, digits and `-`"
@@ -64,11 +63,8 @@ def parse_instance_name(written: object) -> str:
 def parse_service_host(written: object) -> str:
     """Read a host, with or without a port; returned in lower case, without a dot at the end."""
     if isinstance(written, str) and "*" in written:
-        raise expected("a host, with or without a port", "a service has names of its own: `*` would take others'")
-    host, colon, port = parse_authority(written).rpartition(":")
-    if colon and not port.endswith("]"):
-        return f"{host.removesuffix('.')}:{int(port)}"
-    return (host + colon + port).removesuffix(".")
+        raise expected("one host, without `*`", "a service has names of its own: a pattern would take others'")
+    return parse_listened_host(written)
 
 
 def parse_wave(written: object) -> str | float:
@@ -82,15 +78,6 @@ def parse_wave(written: object) -> str | float:
     if share <= 0:
         raise expected("a percentage of more than 0")
     return share
-
-
-def parse_protocol(written: object) -> str:
-    """Read `http`, or what this version refuses: protocols that a later one will read."""
-    if written in _LATER_PROTOCOLS:
-        raise refused(MESSAGE.format(written), HINT)
-    if written != "http":
-        raise expected("`http`")
-    return "http"
 
 
 def parse_caller(written: object) -> str:
@@ -113,5 +100,4 @@ ServiceName = Annotated[str, Reads(parse_service_name, _NAME_SCHEMA)]
 InstanceName = Annotated[str, Reads(parse_instance_name, _NAME_SCHEMA)]
 ServiceHost = Annotated[str, Reads(parse_service_host, {"type": "string"})]
 Wave = Annotated[str | float, Reads(parse_wave, {"anyOf": [{"const": "one"}, {"type": "string", "pattern": "%$"}]})]
-Protocol = Annotated[str, Reads(parse_protocol, {"const": "http"})]
 Caller = Annotated[str, Reads(parse_caller, _NAME_SCHEMA)]

@@ -107,7 +107,8 @@ def _check_tests(scope: Scope, others: Others) -> None:
 def is_about_inbound(test: RoutingTest, service: Service) -> bool:
     """Whether a test for a service's own host is about what its own sidecars do, not about what callers' do."""
     inbound = {route.name for route in service.inbound.routes} if service.inbound is not None else set()
-    return bool(service.listens) and (test.expect.to == "app" or test.expect.route in ({"app"} | inbound) - {None})
+    apps = {"app", *(f"app.{port}" for port in service.listens)}
+    return bool(service.listens) and (test.expect.to in apps or test.expect.route in (apps | inbound) - {None})
 
 
 def _check_expectation(test: RoutingTest, index: int, scope: Scope) -> None:
