@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 from urllib.parse import urlsplit
 
 from sidecar.config.model.root import RoutingTest
@@ -57,6 +58,37 @@ def hosts_by_port(name: str, service: Service) -> dict[str, list[str]]:
     for host, port in hosts_of(name, service).items():
         found[port].append(host)
     return found
+
+
+def in_order(groups: Sequence[Sequence[str]]) -> tuple[list[int], set[int]]:
+    """
+    An order in which no host without a port comes before the same host with one, which it would take requests from.
+
+    Args:
+        groups: Hosts that stay together.
+
+    Returns:
+        Positions of all groups, in their own order as far as that may be; and of those for which there is none, because
+        each would have to come before another of them.
+    """
+    owner = {host: index for index, hosts in enumerate(groups) for host in hosts if not has_port(host)}
+    after: dict[int, set[int]] = {}
+    waits_for = [0] * len(groups)
+    for index, hosts in enumerate(groups):
+        found = {owner.get(split_pattern(host)[0], index) for host in hosts if has_port(host)} - {index}
+        after[index] = found
+        for other in found:
+            waits_for[other] += 1
+    ready = [index for index, count in enumerate(waits_for) if not count]
+    order: list[int] = []
+    while ready:
+        order.append(heappop(ready))
+        for other in after[order[-1]]:
+            waits_for[other] -= 1
+            if not waits_for[other]:
+                heappush(ready, other)
+    left = set(range(len(groups))) - set(order)
+    return [*order, *sorted(left)], left
 
 
 def authority_of(test: RoutingTest) -> str:

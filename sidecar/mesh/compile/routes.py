@@ -56,19 +56,13 @@ class CallRoutes:
         self.used: dict[str, tuple[str, str, str]] = {}
         """Upstreams that the routes name: service, instance and port of each."""
 
-    def routes(self) -> list[tuple[bool, list[Value]]]:
-        """
-        Of each port its routes in the order in which they are tried, and whether they come before those of all others.
-
-        Those for a host with a port do, because a route for the same host without one takes requests for any.
-        """
-        service = self._callee.service
+    def routes(self) -> list[tuple[list[str], list[Value]]]:
+        """Of each port its hosts, and its routes in the order in which they are tried."""
         groups = []
-        for name, hosts in hosts_by_port(self._callee.name, service).items():
+        for name, hosts in hosts_by_port(self._callee.name, self._callee.service).items():
             port = _Port(name, "" if name == self._first else f".{PORT_MARK}{name}", hosts)
             self.target("", name)
-            if hosts:
-                groups.append((all(map(has_port, hosts)), self._of_port(port)))
+            groups.append((hosts, self._of_port(port) if hosts else []))
         return groups
 
     def _of_port(self, port: _Port) -> list[Value]:

@@ -22,7 +22,7 @@ from sidecar.mesh.compile.tests import tests_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copied
 from sidecar.mesh.compile.upstreams import put_upstream
 from sidecar.mesh.compile.write import Written, write
-from sidecar.mesh.hosts import has_port
+from sidecar.mesh.hosts import has_port, in_order
 from sidecar.mesh.mesh import Mark, Mesh, digest
 
 LANGUAGE: Final = 1
@@ -133,21 +133,21 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
         root.put("inbound", inbound)
     outbound, upstreams = Table(named), Table(named)
     discovers: dict[str, EndpointsOrigin] = {}
-    first: list[Value] = []
-    rest: list[Value] = []
+    groups: list[tuple[list[str], list[Value]]] = []
     used: dict[str, tuple[str, str, str]] = {}
     for callee in callees:
         call = CallRoutes(mesh, service, callee)
-        for comes_first, some in call.routes():
-            (first if comes_first else rest).extend(some)
+        groups += call.routes()
         used |= call.used
     tests, promises = tests_of(mesh, placed, callees, used)
     for name, (callee, instance, port) in sorted(used.items()):
         put_upstream(upstreams, discovers, mesh, service, name, callee, instance, port)
     _put_listen(outbound, mesh, service, callees, named)
     outbound.say("unmatched", mesh.unmatched, mesh.mark("unmatched"))
-    if first or rest:
-        outbound.put("routes", Items(named, [*first, *rest]))
+    order, _ = in_order([hosts for hosts, _ in groups])
+    routes = [route for index in order for route in groups[index][1]]
+    if routes:
+        outbound.put("routes", Items(named, routes))
     root.put("outbound", outbound)
     if upstreams.entries:
         root.put("upstreams", upstreams)

@@ -20,9 +20,9 @@ WIDTH: Final = 110
 _STEP: Final = 2
 # Characters that YAML gives no meaning inside of a plain scalar, in a flow or out of one.
 _WORD: Final = r"[A-Za-z0-9_./%+@^=~-]+"
-_PLAIN: Final = re.compile(rf"[A-Za-z0-9_./](?:{_WORD})?(?: {_WORD})*")
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9_/](?:{_WORD})?(?: {_WORD})*")
 # A colon in it, too: only outside of { } and [ ], where libyaml reads some of them as the end of a key.
-_PLAIN_IN_BLOCK: Final = re.compile(rf"[A-Za-z0-9_./](?:{_WORD})?(?:[ :]{_WORD})*")
+_PLAIN_IN_BLOCK: Final = re.compile(rf"[A-Za-z0-9_/](?:{_WORD})?(?:[ :]{_WORD})*")
 
 
 class Written:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.config.problems import did_you_mean
-from sidecar.mesh.hosts import hosts_of
+from sidecar.mesh.hosts import has_port, hosts_by_port, hosts_of, in_order
 from sidecar.mesh.mesh import admits, callees, can_be_called
 from sidecar.mesh.model.words import ANYONE, MESH
 from sidecar.mesh.rules.scope import Others, Scope
@@ -31,7 +31,19 @@ def check_hosts(scopes: Sequence[Scope]) -> dict[str, str]:
             if owner is not scope:
                 for one, other in ((scope, owner), (owner, scope)):
                     _report_host(one, other, host)
+    _check_order(scopes)
     return {host: scope.name for host, scope in owners.items()}
+
+
+def _check_order(scopes: Sequence[Scope]) -> None:
+    """Routes for `x:80` come before those for `x`, whoever's they are: two services may not each need to be first."""
+    groups = [(scope, hosts) for scope in scopes for hosts in hosts_by_port(scope.name, scope.service).values()]
+    for index in sorted(in_order([hosts for _, hosts in groups])[1]):
+        scope, hosts = groups[index]
+        for position, host in enumerate(scope.service.hosts or []):
+            if has_port(host) and host in hosts:
+                message = f"`{host}` must come before its host without a port, and that before this service"
+                scope(("hosts", position), message, "make a service of its own of that port")
 
 
 def _report_host(scope: Scope, other: Scope, host: str) -> None:
