@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.config.problems import Problem
@@ -16,7 +16,7 @@ from sidecar.config.yaml.document import Node, Scalar, Sequence
 from sidecar.config.yaml.places import Location, Place, locate, place_of_key
 from sidecar.config.yaml.scalars import Spelled
 from sidecar.mesh.model.root import MeshFile, RolloutSpec
-from sidecar.mesh.model.service import Service
+from sidecar.mesh.model.service import Service, ServiceFile
 from sidecar.mesh.model.words import ANYONE, MESH
 
 HASH_CHARS: Final = 32
@@ -30,11 +30,15 @@ class Document:
 
     Attributes:
         name: Relative to the mesh's directory.
+        raw: Its bytes.
         root: Its tree.
+        model: What it says.
     """
 
     name: str
-    root: Node
+    raw: bytes = field(repr=False)
+    root: Node = field(repr=False)
+    model: MeshFile | ServiceFile = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,18 @@ class Mesh:
     Attributes:
         root: What holds for all services.
         document: The file that says it.
+        documents: All files, by name.
         placed: Services with their places, by name.
+        services: What each service says, by name.
         hash: Of all values, without comments, order of files or what a file is called.
         warnings: What is hardly meant.
     """
 
     root: MeshFile
     document: Document
-    placed: Mapping[str, Placed]
+    documents: Mapping[str, Document] = field(repr=False)
+    placed: Mapping[str, Placed] = field(repr=False)
+    services: Mapping[str, Service]
     hash: str
     warnings: tuple[Problem, ...] = ()
 
@@ -104,11 +112,6 @@ class Mesh:
     def name(self) -> str:
         """Of the mesh."""
         return self.root.mesh
-
-    @property
-    def services(self) -> Mapping[str, Service]:
-        """What each service says, by name."""
-        return {name: placed.service for name, placed in self.placed.items()}
 
     @property
     def rollout(self) -> RolloutSpec:
@@ -139,7 +142,7 @@ class Mesh:
 
     def callees(self, caller: str) -> tuple[str, ...]:
         """Services that a service calls, as far as its sidecars are told, by name."""
-        return callees(caller, {name: one.service for name, one in self.placed.items()}, self.access)
+        return callees(caller, self.services, self.access)
 
 
 def admits(callee: Service, caller: str, access: str) -> bool:

@@ -35,10 +35,11 @@ _STAND_INS: Final[Mapping[str, object]] = {
 MESH_FORM: Final = Form(MeshFile, "mesh", "such as `mesh: shop`", _STAND_INS)
 SERVICE_FORM: Final = Form(ServiceFile, "service", "such as `service: storefront`", _STAND_INS)
 
+_NO_MESH: Final = MeshFile(mesh="unknown")
 _EMPTY: Final = "expected a mapping, found an empty file"
 
 
-def read_mesh(files: Mapping[str, bytes]) -> Mesh:
+def read_mesh(files: Mapping[str, bytes], previous: Mesh | None = None) -> Mesh:
     """
     Understand the files of a mesh.
 
@@ -47,11 +48,12 @@ def read_mesh(files: Mapping[str, bytes]) -> Mesh:
     Args:
         files: By their name, relative to the mesh's directory. The one with `mesh` is the mesh's own, in each of the
             others is one service.
+        previous: What an earlier reading returned; files that are still the same are not parsed again.
 
     Raises:
         ConfigError: With every problem of all files; no other exception, whatever the bytes.
     """
-    reading = _Reading()
+    reading = _Reading(previous.documents if previous is not None else {})
     for name in sorted(files):
         reading.take(name, files[name])
     return reading.mesh()
@@ -60,15 +62,21 @@ def read_mesh(files: Mapping[str, bytes]) -> Mesh:
 class _Reading:
     """What has been understood so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, Document]) -> None:
+        self._known = known
         self._problems: list[Problem] = []
         self._reports: list[Report] = []
         self._meshes: list[tuple[Document, MeshFile, Report]] = []
-        self._scopes: list[Scope] = []
+        self._scopes: dict[str, Scope] = {}
         self._unread: set[str] = set()
+        self._documents: dict[str, Document] = {}
 
     def take(self, name: str, raw: bytes) -> None:
         """Read one file."""
+        known = self._known.get(name)
+        if known is not None and known.raw == raw:
+            self._take(known, self._report(known.name, known.root, []))
+            return
         stem = os.path.splitext(os.path.basename(name))[0]
         try:
             root, problems = parse_without_variables(decode(raw, name), name)
@@ -83,52 +91,45 @@ class _Reading:
             return
         self._problems += problems
         entries = root.entries if isinstance(root, MappingNode) else {}
-        if "mesh" in entries or "services" in entries or (stem == "mesh" and "service" not in entries):
-            self._take_mesh(Document(name, root))
-        else:
-            self._take_service(Document(name, root), stem)
-
-    def _take_mesh(self, document: Document) -> None:
-        shaped = shape(document.root, document.name, MESH_FORM)
-        report = self._report_of(document, shaped)
-        if shaped.config is None:
-            return
-        self._meshes.append((document, shaped.config, report))
-        for name, service in shaped.config.services.items():
-            at = ("services", name)
-            node = locate(document.root, at).node
-            key = place_of_key(document.root, at).mark
-            self._add(Scope(Placed(name, service, document, at, _mapping(node), key), report))
-
-    def _take_service(self, document: Document, stem: str) -> None:
-        shaped = shape(document.root, document.name, SERVICE_FORM)
-        report = self._report_of(document, shaped)
+        is_mesh = "mesh" in entries or "services" in entries or (stem == "mesh" and "service" not in entries)
+        shaped: Shaped[MeshFile] | Shaped[ServiceFile]
+        shaped = shape(root, name, MESH_FORM) if is_mesh else shape(root, name, SERVICE_FORM)
+        self._problems += shaped.problems
+        report = self._report(name, root, shaped.blamed)
         if shaped.config is None or ("service",) in shaped.blamed:
             self._unread.add(stem)
-            return
-        named = locate(document.root, ("service",)).mark
-        name = shaped.config.service
-        self._add(Scope(Placed(name, shaped.config, document, (), _mapping(document.root), named), report))
+        else:
+            self._take(Document(name, raw, root, shaped.config), report)
 
-    def _report_of(self, document: Document, shaped: Shaped[MeshFile] | Shaped[ServiceFile]) -> Report:
-        self._problems += shaped.problems
-        report = Report(document.root, document.name, shaped.blamed)
-        self._reports.append(report)
-        return report
+    def _report(self, name: str, root: Node, blamed: list[tuple[int | str, ...]]) -> Report:
+        self._reports.append(Report(root, name, blamed))
+        return self._reports[-1]
+
+    def _take(self, document: Document, report: Report) -> None:
+        """Take what could be understood of a file."""
+        self._documents[document.name] = document
+        model, root = document.model, document.root
+        if isinstance(model, ServiceFile):
+            named = locate(root, ("service",)).mark
+            self._add(Scope(Placed(model.service, model, document, (), _mapping(root), named), report))
+            return
+        self._meshes.append((document, model, report))
+        for name, service in model.services.items():
+            at = ("services", name)
+            key = place_of_key(root, at).mark
+            self._add(Scope(Placed(name, service, document, at, _mapping(locate(root, at).node), key), report))
 
     def _add(self, scope: Scope) -> None:
-        for other in self._scopes:
-            if other.name == scope.name:
-                hint = "a service is described in one place: rename or remove one of the two"
-                for one, where in ((scope, other.where()), (other, scope.where())):
-                    one((), f"the service `{scope.name}` is also described in {where}", hint)
-                return
-        self._scopes.append(scope)
+        other = self._scopes.setdefault(scope.name, scope)
+        if other is not scope:
+            hint = "a service is described in one place: rename or remove one of the two"
+            for one, where in ((scope, other.where()), (other, scope.where())):
+                one((), f"the service `{scope.name}` is also described in {where}", hint)
 
     def mesh(self) -> Mesh:
         """All files together."""
         self._check_meshes()
-        document, root, report = self._meshes[0] if self._meshes else (None, MeshFile(mesh="unknown"), None)
+        document, root, report = self._meshes[0] if self._meshes else (None, _NO_MESH, None)
         if report is not None:
             check_values(root.defaults, ("defaults",), report)
             check_rollout(root.rollout, report)
@@ -137,8 +138,9 @@ class _Reading:
         if self._problems or document is None:
             raise ConfigError(sorted(set(self._problems)))
         warnings = sorted(warning for report in self._reports for warning in report.warnings)
-        placed = {scope.name: scope.placed for scope in sorted(self._scopes, key=lambda scope: scope.name)}
-        return Mesh(root, document, placed, _hash(document, placed), tuple(warnings))
+        placed = {name: self._scopes[name].placed for name in sorted(self._scopes)}
+        services = {name: one.service for name, one in placed.items()}
+        return Mesh(root, document, self._documents, placed, services, _hash(document, placed), tuple(warnings))
 
     def _check_meshes(self) -> None:
         if not self._meshes and "mesh" not in self._unread:
@@ -150,12 +152,12 @@ class _Reading:
             report(("mesh",), f"the mesh is also described in {' and '.join(others)}", hint, at_key=True)
 
     def _check_services(self, root: MeshFile) -> None:
-        services = {scope.name: scope.service for scope in self._scopes}
-        by_name = {scope.name: scope for scope in self._scopes}
-        others = Others(services, self._unread, root.access, check_hosts(self._scopes))
-        for scope in self._scopes:
+        scopes = list(self._scopes.values())
+        services = {scope.name: scope.service for scope in scopes}
+        others = Others(services, self._unread, root.access, check_hosts(scopes))
+        for scope in scopes:
             check_alone(scope)
-            check_calls(scope, others, by_name)
+            check_calls(scope, others, self._scopes)
             check_routes(scope, others)
 
 

@@ -44,15 +44,16 @@ class CallRoutes:
         mesh: The whole.
         caller: Who calls; one that is not in the mesh has no routes of its own and no values.
         callee: Who is called.
+        callees: All whom the caller calls.
     """
 
-    def __init__(self, mesh: Mesh, caller: str, callee: str) -> None:
+    def __init__(self, mesh: Mesh, caller: str, callee: str, callees: Sequence[str]) -> None:
         self._mesh = mesh
         self._caller = mesh.placed.get(caller)
         self._callee = mesh.placed[callee]
         self._sources = sources(mesh, caller, callee)
         self._first = port_names(self._callee.service)[0]
-        self._callees = mesh.callees(caller) if self._caller is not None else (callee,)
+        self._callees = callees
         self.used: dict[str, tuple[str, str, str]] = {}
         """Upstreams that the routes name: service, instance and port of each."""
 

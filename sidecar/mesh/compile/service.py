@@ -23,7 +23,7 @@ from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copi
 from sidecar.mesh.compile.upstreams import put_upstream
 from sidecar.mesh.compile.write import Written, write
 from sidecar.mesh.hosts import has_port, in_order
-from sidecar.mesh.mesh import Mark, Mesh, digest
+from sidecar.mesh.mesh import Document, Mark, Mesh, digest
 
 LANGUAGE: Final = 1
 """The newest language of compiled files; a sidecar says which it knows."""
@@ -55,7 +55,7 @@ class Compiled:
     root: Table = field(repr=False, compare=False)
     promises: tuple[tuple[str, str], ...]
     _title: str = field(repr=False, compare=False)
-    _documents: Mapping[str, Node] = field(repr=False, compare=False)
+    _documents: Mapping[str, Document] = field(repr=False, compare=False)
 
     def translate(self, problem: Problem) -> Problem:
         """A problem of the compiled file at its place in the mesh's files; the nearest that it comes from."""
@@ -64,7 +64,7 @@ class Compiled:
         mark = _origin(written, problem)
         if mark is None:
             return problem
-        path = _path_at(self._documents[mark.file], mark)
+        path = _path_at(self._documents[mark.file].root, mark)
         return replace(problem, file=mark.file, line=mark.line, column=mark.column, path=path)
 
     def origin_of_route(self, name: str) -> Mark | None:
@@ -136,7 +136,7 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
     groups: list[tuple[list[str], list[Value]]] = []
     used: dict[str, tuple[str, str, str]] = {}
     for callee in callees:
-        call = CallRoutes(mesh, service, callee)
+        call = CallRoutes(mesh, service, callee, callees)
         groups += call.routes()
         used |= call.used
     tests, promises = tests_of(mesh, placed, callees, used)
@@ -154,10 +154,8 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
     if tests.items:
         root.put("tests", tests)
     title = _TITLE.format(mesh.name, service, f" {version}" if version and version.isprintable() else "")
-    documents = {one.document.name: one.document.root for one in mesh.placed.values()}
-    documents[mesh.document.name] = mesh.document.root
     text, hash_ = write(root, title), digest(canonical(root))
-    return Compiled(service, text, hash_, discovers, callees, root, promises, title, documents)
+    return Compiled(service, text, hash_, discovers, callees, root, promises, title, mesh.documents)
 
 
 def _service(name: str, version: str, mark: Mark) -> Value:

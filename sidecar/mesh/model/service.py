@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 from sidecar.config.model.listen import Protocol
@@ -93,7 +94,7 @@ class Service(Values):
         """Whether it is no part of the mesh, but only called from there."""
         return self.dns is not None or self.endpoints is not None
 
-    @property
+    @cached_property
     def listens(self) -> dict[str, Port]:
         """Its ports, the short form included; empty for what has no app that is called."""
         return {**({"http": Port(app=self.app)} if self.app is not None else {}), **self.ports}

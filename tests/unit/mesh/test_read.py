@@ -110,3 +110,28 @@ class TestDirectory:
             (tmp_path / f"{number}.yaml").write_text("")
         with pytest.raises(SourceError, match="more than 3 files"):
             read_directory(str(tmp_path))
+
+
+class TestAgain:
+    """A mesh that is read again after a change."""
+
+    def test_files_that_are_still_the_same_are_not_parsed_again(self) -> None:
+        """Their trees are those of before; what is between the files is judged anew."""
+        source = read_directory(str(EXAMPLE))
+        before = read_mesh(source)
+        changed = {**source, "services/catalog.yaml": b"service: catalog\napp: 127.0.0.1:9999\n"}
+        after = read_mesh(changed, before)
+        assert after.placed["storefront"].node is before.placed["storefront"].node
+        assert after.placed["catalog"].node is not before.placed["catalog"].node
+        assert after.hash == read_mesh(changed).hash != before.hash
+
+    def test_a_file_that_goes_is_gone(self) -> None:
+        """And who named its service is told."""
+        source = read_directory(str(EXAMPLE))
+        before = read_mesh(source)
+        del source["services/catalog.yaml"]
+        with pytest.raises(ConfigError) as caught:
+            read_mesh(source, before)
+        assert [str(one).partition(" ")[2] for one in caught.value.problems] == [
+            "calls.catalog: there is no service `catalog`"
+        ]
