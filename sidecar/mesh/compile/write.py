@@ -114,6 +114,7 @@ class _Writer:
             else:
                 assert isinstance(item, Items)
                 self.line(indent, "-")
+                self._note(here, indent + _STEP, item.mark)
                 self._items(item, indent + _STEP, here)
 
     def _note_flow(self, value: Value, column: int, path: str) -> None:

@@ -72,6 +72,21 @@ def test_comments_stand_before_what_they_are_about() -> None:
     assert written(table(i=entry)) == "k:\n  # from x:1\n  i: {c: d}\n"
 
 
+def test_the_place_of_a_block_is_that_of_its_first_line() -> None:
+    """As the parser has it; a list in a list begins below its dash."""
+    long = text("x" * WIDTH)
+    places = Written()
+    write(table(k=Items(MARK, [Items(MARK, [long]), table(a=long)])), "t", places)
+    found = {path: [(line, column) for line, column, _ in marks] for path, marks in places.places.items()}
+    assert found == {
+        "k": [(2, 1), (3, 3)],
+        "k[0]": [(4, 5)],
+        "k[0][0]": [(4, 7)],
+        "k[1]": [(5, 5)],
+        "k[1].a": [(5, 5), (5, 8)],
+    }
+
+
 def test_every_key_and_value_has_its_place() -> None:
     """In lines and columns of the text, by the path that problems have."""
     value = table(a=Items(MARK, [text("x"), table(b=text("y"))]))
