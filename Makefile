@@ -103,8 +103,9 @@ lock: $(UV)  ## bring the lock files in step with pyproject.toml
 	$(RESOLVE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 .PHONY: schema
-schema: $(READY)  ## write config/sidecar.schema.json from the models
+schema: $(READY)  ## write the JSON Schemas of config/ from the models
 	@mkdir -p build && $(BIN)/sidecar schema > build/schema.json && mv build/schema.json config/sidecar.schema.json
+	@$(BIN)/sidecar mesh schema > build/schema.json && mv build/schema.json config/mesh.schema.json
 
 .PHONY: docs
 docs: $(READY)  ## write the pages that are made from tables of the source

@@ -28,6 +28,7 @@ RANKS = (
     ("loader",),
     ("runtime",),
     ("workers",),
+    ("mesh",),
     ("control",),
     ("demo",),
     ("cli",),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -16,21 +18,33 @@ _COMMANDS = {
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
     "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
+    "mesh": ("sidecar.cli.mesh.commands", "mesh", "Check, compile and explain the files of a mesh."),
     "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service."),
 }
-"""Module, attribute and the line that `--help` shows; the line stands here so that help imports nothing either."""
+
+Table = Mapping[str, tuple[str, str, str]]
+"""By the command's name: module, attribute and the line that `--help` shows, so that help imports nothing either."""
 
 
 class LazyGroup(click.Group):
-    """A group of commands that are imported at their first use."""
+    """
+    A group of commands that are imported at their first use.
+
+    Args:
+        table: What there is, in the order in which help shows it.
+    """
+
+    def __init__(self, *args: Any, table: Table, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the table."""
-        return list(_COMMANDS)
+        return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command of this name, or None if there is none."""
-        entry = _COMMANDS.get(cmd_name)
+        entry = self._table.get(cmd_name)
         if entry is None:
             return None
         command = getattr(importlib.import_module(entry[0]), entry[1])
@@ -40,10 +54,10 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+            formatter.write_dl([(name, entry[2]) for name, entry in self._table.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(build.DESCRIPTION, "-V", "--version", prog_name="sidecar")
 def cli() -> None:
     """A proxy beside your app: routing, protection and telemetry from one hot-reloaded YAML file."""

@@ -15,6 +15,7 @@ from sidecar.compile.time_slices import at_once
 from sidecar.config.load import Loaded
 from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
+from sidecar.proxy.plan import Plan
 from sidecar.upstream.cluster import Cluster
 
 
@@ -22,24 +23,34 @@ def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
     """
     Compile a configuration and run its `tests`.
 
-    Args:
-        loaded: The file.
-        frames: What `write_frames` made of it.
-
     Raises:
         ConfigError: With every value that cannot be compiled, or every test that fails, at its place.
     """
-    try:
-        draft = at_once(make_draft(frames))
-        clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-        plan = at_once(Compiler(_scope).compile(draft, clusters, 1))
-    except RefusedError as refusal:
-        raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
+    plan = dry_plan(loaded, frames)
     if loaded.config.tests:
         # Only here: most files have none, and the request's parser and all that decides on a request come with it.
         from sidecar.compile.routing_tests import run_tests
 
         run_tests(loaded, plan)
+
+
+def dry_plan(loaded: Loaded, frames: Sequence[bytes]) -> Plan:
+    """
+    The plan of a configuration, which can decide on requests and forward none.
+
+    Args:
+        loaded: The file.
+        frames: What `write_frames` made of it.
+
+    Raises:
+        ConfigError: With every value that cannot be compiled.
+    """
+    try:
+        draft = at_once(make_draft(frames))
+        clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
+        return at_once(Compiler(_scope).compile(draft, clusters, 1))
+    except RefusedError as refusal:
+        raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
 
 
 def _scope(direction: Direction, route: str, upstream: str, server_address: str) -> Any:

@@ -7,6 +7,7 @@ passes here is what happens there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from sidecar.compile.routes import APP, app_of
@@ -31,25 +32,57 @@ def run_tests(loaded: Loaded, plan: Plan) -> None:
     Raises:
         ConfigError: With every test that fails: what it expected and what would happen instead.
     """
-    problems = []
-    side_of = _SideOf(loaded, plan)
-    for index, test in enumerate(loaded.config.tests):
-        why = _failure(test, side_of(test))
-        if why is not None:
-            hint = "the test is wrong, or a route is"
-            problems.append(loaded.problem_at(("tests", index), f"the test `{test.name}` fails: {why}", hint))
+    hint = "the test is wrong, or a route is"
+    problems = [
+        loaded.problem_at(("tests", one.index), f"the test `{one.name}` fails: {one.why}", hint)
+        for one in failures(loaded, plan)
+    ]
     if problems:
         raise ConfigError(problems)
 
 
-def _failure(test: RoutingTest, side: Side) -> str | None:
-    """What a test expected and what would happen instead, or None if it holds."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """
+    A test that does not hold.
+
+    Attributes:
+        index: Of the test.
+        name: Of the test.
+        why: What it expected and what would happen instead.
+        route: Which route its request takes; empty for none.
+    """
+
+    index: int
+    name: str
+    why: str
+    route: str
+
+
+def failures(loaded: Loaded, plan: Plan) -> list[Failure]:
+    """All tests of a file that fail, in its order."""
+    side_of = _SideOf(loaded, plan)
+    found = (_failure(index, test, side_of(test)) for index, test in enumerate(loaded.config.tests))
+    return [one for one in found if one is not None]
+
+
+def _failure(index: int, test: RoutingTest, side: Side) -> Failure | None:
     try:
-        head = request_head(test)
+        taken = taken_route(test, side)
     except ProtocolError as error:
-        return f"the request is not valid: {error.detail or error.reason.text}"
-    found = find_route(side, head, test.request.source_ip or "127.0.0.1")
-    return _difference(test, found)
+        return Failure(index, test.name, f"the request is not valid: {error.detail or error.reason.text}", "")
+    why = _difference(test, taken)
+    return None if why is None else Failure(index, test.name, why, "" if isinstance(taken, Reason) else taken.name)
+
+
+def taken_route(test: RoutingTest, side: Side) -> Route | Reason:
+    """
+    The route that a request takes, or why it takes none.
+
+    Raises:
+        ProtocolError: The data path would answer 400.
+    """
+    return find_route(side, request_head(test), test.request.source_ip or "127.0.0.1")
 
 
 def request_head(test: RoutingTest) -> RequestHead:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sidecar.config.concealed import concealed
 from sidecar.config.inbound_rules import APP, all_have_apps, app_names, check_inbound
-from sidecar.config.model.root import Config, Hash, RoutingTest, Upstream
+from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, Upstream, UpstreamPolicy
 from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
-from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
+from sidecar.config.route_rules import At, Reporter, check_key_source, check_rate_limit, check_route
 from sidecar.config.values.addresses import split_address
 from sidecar.config.yaml.document import Node
 from sidecar.config.yaml.places import Location, locate, place_of_key
@@ -168,19 +168,24 @@ def _check_upstream(name: str, upstream: Upstream, config: Config, report: Repor
     if discover is not None and (discover.name is None) == (discover.file is None):
         found = "neither" if discover.name is None else "both"
         report((*at, "discover"), f"expected one of `name` and `file`, found {found}", at_key=True)
-    if isinstance(upstream.load_balancing, Hash):
-        check_key_source(upstream.load_balancing.hash, (*at, "load_balancing", "<mapping>", "hash"), report)
-    _check_protection(upstream, at, report)
-    endpoints = upstream.endpoints or []
+    check_policy(upstream, at, report)
+    check_endpoints(upstream.endpoints or [], (*at, "endpoints"), report)
+
+
+def check_endpoints(endpoints: Sequence[EndpointSpec], at: At, report: Reporter) -> None:
+    """Check the addresses of one upstream."""
     if endpoints and not any(endpoint.weight for endpoint in endpoints):
-        report((*at, "endpoints"), "the weights sum to 0", "give at least one endpoint a positive weight")
+        report(at, "the weights sum to 0", "give at least one endpoint a positive weight")
     for address, count in Counter(endpoint.address for endpoint in endpoints).items():
         if count > 1:
             index = [endpoint.address for endpoint in endpoints].index(address)
-            report((*at, "endpoints", index), f"`{address}` comes {count} times", "use `weight` to give it more")
+            report((*at, index), f"`{address}` comes {count} times", "use `weight` to give it more")
 
 
-def _check_protection(upstream: Upstream, at: tuple[str, str], report: Report) -> None:
+def check_policy(upstream: UpstreamPolicy, at: At, report: Reporter) -> None:
+    """Check how the servers of one upstream are used."""
+    if isinstance(upstream.load_balancing, Hash):
+        check_key_source(upstream.load_balancing.hash, (*at, "load_balancing", "<mapping>", "hash"), report)
     outlier, health = upstream.outlier_detection, upstream.health_check
     if (
         outlier is not None
@@ -210,13 +215,21 @@ def _check_hosts(config: Config, report: Report) -> None:
 
 def _check_tests(config: Config, report: Report) -> None:
     routes = {route.name for _, side in _routes(config) for route in side if route.name is not None}
-    names: dict[str, int] = {}
+    check_tests(config.tests, report)
     for index, test in enumerate(config.tests):
+        _check_expectation(test, ("tests", index), routes, config, report)
+
+
+def check_tests(tests: Sequence[RoutingTest], report: Reporter) -> None:
+    """Check that every test has a name of its own, and expects something."""
+    names: dict[str, int] = {}
+    for index, test in enumerate(tests):
         at = ("tests", index)
         first = names.setdefault(test.name, index)
         if first != index:
             report((*at, "name"), f"the name `{test.name}` is already that of tests[{first}]")
-        _check_expectation(test, at, routes, config, report)
+        if test.expect.route is None and test.expect.to is None and test.expect.status is None:
+            report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
 
 
 def _check_expectation(
@@ -224,8 +237,6 @@ def _check_expectation(
 ) -> None:
     expect = test.expect
     implied = {APP, RESERVED_UPSTREAM, *app_names(config.inbound)}
-    if expect.route is None and expect.to is None and expect.status is None:
-        report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
     if expect.to is not None and expect.to not in config.upstreams and expect.to not in implied:
         hint = did_you_mean(expect.to, config.upstreams)
         report((*at, "expect", "to"), f"there is no upstream `{expect.to}`", hint)

@@ -15,7 +15,7 @@ from sidecar.config.concealed import concealed
 from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import Source, decode
-from sidecar.config.validate import shape
+from sidecar.config.validate import CONFIG, shape
 from sidecar.config.yaml.document import Node, parse
 from sidecar.config.yaml.places import Location, locate
 from sidecar.config.yaml.secret_files import SecretFiles
@@ -76,7 +76,7 @@ def _understand(
     if root is None:
         message = "expected a mapping, found an empty file"
         raise ConfigError([Problem(filename, 1, 1, "", message, "begin with `service: <name of your app>`")])
-    shaped = shape(root, filename)
+    shaped = shape(root, filename, CONFIG)
     problems = problems + shaped.problems
     warnings: list[Problem] = []
     if shaped.config is not None:

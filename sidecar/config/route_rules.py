@@ -47,6 +47,7 @@ def check_route(
     *,
     needs_action: bool,
     earlier: Sequence[Route] = (),
+    unknown: str = "there is no upstream `{}`",
 ) -> None:
     """
     Check one route.
@@ -56,18 +57,19 @@ def check_route(
         upstreams: Names that `to` may use.
         needs_action: Whether there is no app to which a route without an action could lead.
         earlier: Routes that are tried before it.
+        unknown: What is said of a name that is none of `upstreams`.
     """
     given = [name for name in ("to", "redirect", "respond") if getattr(route, name) is not None]
     if len(given) > 1:
         found = " and ".join(f"`{name}`" for name in given)
         report(at, f"expected one of `to`, `redirect` and `respond`, found {found}", "make two routes of it")
     elif not given and needs_action:
-        hint = "" if at[0] == "outbound" else "or set `inbound.app`, to which a route without them leads"
+        hint = "or set `inbound.app`, to which a route without them leads" if at[0] == "inbound" else ""
         report(at, "expected one of `to`, `redirect` and `respond`, found none", hint)
     for index, match in enumerate(route.match):
         _check_match(match, (*at, "match", index), report)
-    _check_destinations(route, at, upstreams, report)
-    _check_policies(route, at, upstreams, report)
+    _check_destinations(route, at, upstreams, report, unknown)
+    _check_policies(route, at, upstreams, report, unknown)
     if route.rewrite is not None:
         _check_rewrite(route.rewrite, (*at, "rewrite"), route, report)
     for name in ("request_headers", "response_headers"):
@@ -91,14 +93,14 @@ def check_key_source(source: KeySource, at: At, report: Reporter) -> None:
         report((*at, "source_ip"), "expected `true`, found false", "name what is to be used instead")
 
 
-def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
+def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:
     destinations = route.to or []
     seen: set[str] = set()
     for index, destination in enumerate(destinations):
         name = destination.upstream
         here = (*at, "to", index)
         if name not in upstreams:
-            report((*here, "upstream"), f"there is no upstream `{name}`", did_you_mean(name, upstreams))
+            report((*here, "upstream"), unknown.format(name), did_you_mean(name, upstreams))
         if name in seen:
             report((*here, "upstream"), f"the upstream `{name}` comes twice", "add up its weights")
         seen.add(name)
@@ -112,12 +114,12 @@ def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Repor
             report((*at, "sticky"), "`sticky` needs at least two upstreams in `to`", "remove it", at_key=True)
 
 
-def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter) -> None:
+def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:
     if route.retry is not None:
-        _check_retry(route.retry, (*at, "retry"), route.timeout, report)
+        check_retry(route.retry, (*at, "retry"), route.timeout, report)
     if route.mirror is not None and route.mirror.to not in upstreams:
         hint = did_you_mean(route.mirror.to, upstreams)
-        report((*at, "mirror", "to"), f"there is no upstream `{route.mirror.to}`", hint)
+        report((*at, "mirror", "to"), unknown.format(route.mirror.to), hint)
     if route.fault is not None:
         if route.fault.delay is None and route.fault.abort is None:
             report((*at, "fault"), "expected `delay` or `abort`, found none", at_key=True)
@@ -127,7 +129,8 @@ def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter)
         check_rate_limit(route.rate_limit, (*at, "rate_limit"), report)
 
 
-def _check_retry(retry: Retry, at: At, timeout: float | None, report: Reporter) -> None:
+def check_retry(retry: Retry, at: At, timeout: float | None, report: Reporter) -> None:
+    """Check a policy and, where there is one, the timeout that it lives with."""
     if retry.backoff.base > retry.backoff.max:
         report((*at, "backoff"), "`base` is longer than `max`", "the waits would begin above their bound", at_key=True)
     if retry.per_try_timeout is not None and timeout is not None and retry.per_try_timeout > timeout:

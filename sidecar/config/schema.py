@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from sidecar.config.model.root import Config
+from sidecar.config.values.base import Model
 
 SCHEMA_ID: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -19,14 +20,24 @@ def json_schema() -> dict[str, Any]:
     It accepts every file that `load_text` accepts; the rules between values and the finer grammar of single values
     are told by `sidecar check` only.
     """
-    generated: dict[str, Any] = _without_null(Config.model_json_schema(mode="validation"))
-    generated["title"] = "sidecar configuration"
+    return schema_of(Config, "sidecar configuration")
+
+
+def schema_of(model: type[Model], title: str) -> dict[str, Any]:
+    """The schema of a kind of file whose whole is this model."""
+    generated: dict[str, Any] = _without_null(model.model_json_schema(mode="validation"))
+    generated["title"] = title
     return {"$schema": SCHEMA_ID, **generated}
 
 
 def json_schema_text() -> str:
     """The schema as it is kept in `config/sidecar.schema.json`, with a line end."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    return schema_text(json_schema())
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """A schema as text, with a line end."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _without_null(schema: Any) -> Any:

@@ -5,8 +5,9 @@ The tree against the models: what pydantic finds, in the words of a person and a
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
-from typing import Annotated, Any, Union, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -23,7 +24,6 @@ _MAX_ROUNDS = 12
 """Of taking out what is wrong; each round climbs a level, and the language has nine."""
 
 _STAND_INS: dict[str, object] = {
-    "service": "unknown",
     "listen": "127.0.0.1:0",
     "metrics": {"listen": "127.0.0.1:0"},
     "telemetry": {"metrics": {"listen": "127.0.0.1:0"}},
@@ -43,7 +43,31 @@ _TEST = {"request": {"url": "http://localhost/"}, "expect": {"status": 200}}
 """The same for the items of these; indices of lists must not move, and names that others use must not go."""
 
 
-class Shaped:
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[M]):
+    """
+    A kind of file.
+
+    Attributes:
+        model: What the whole of it is.
+        key: The one that it must have.
+        example: Of that key, for who left it out.
+        stand_ins: As `_ITEM_STAND_INS`, for lists and mappings that only this kind has.
+    """
+
+    model: type[M]
+    key: str
+    example: str
+    stand_ins: Mapping[str, object] = field(default_factory=dict)
+
+
+CONFIG: Final = Form(Config, "service", "such as `service: storefront`")
+
+
+class Shaped(Generic[M]):
     """
     What could be understood of a file.
 
@@ -55,15 +79,15 @@ class Shaped:
 
     __slots__ = ("blamed", "config", "problems")
 
-    def __init__(self, config: Config | None, problems: list[Problem], blamed: list[tuple[int | str, ...]]) -> None:
+    def __init__(self, config: M | None, problems: list[Problem], blamed: list[tuple[int | str, ...]]) -> None:
         self.config = config
         self.problems = problems
         self.blamed = blamed
 
 
-def shape(root: Node, filename: str) -> Shaped:
+def shape(root: Node, filename: str, form: Form[M]) -> Shaped[M]:
     """
-    Validate every value by itself.
+    Validate every value by itself, for this kind of file.
 
     Where some are wrong they are taken out and the rest is validated again, so that rules between values can still be
     checked for the rest: all problems are reported at once.
@@ -72,39 +96,39 @@ def shape(root: Node, filename: str) -> Shaped:
     # Nothing where a value should be: the parser has reported it, and optional values of the models may be None.
     blamed = list(_nulls(tree, ()))
     try:
-        return Shaped(Config.model_validate(tree), [], blamed)
+        return Shaped(form.model.model_validate(tree), [], blamed)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     problems: list[Problem] = []
-    misspelt = {(one["loc"][:-1], _meant(one["loc"])) for one in errors if one["type"] == "extra_forbidden"}
+    misspelt = {(one["loc"][:-1], _meant(one["loc"], form)) for one in errors if one["type"] == "extra_forbidden"}
     for one in errors:
-        problem, place = _problem(one, root, filename)
+        problem, place = _problem(one, root, filename, form)
         is_misspelt = one["type"] == "missing" and (one["loc"][:-1], one["loc"][-1]) in misspelt
         if problem is not None and not is_misspelt:
             problems.append(problem)
         extra = (str(one["loc"][-1]),) if one["type"] == "missing" else ()
         blamed.append(place.keys + extra)
-    return Shaped(_salvage(tree, root, errors), problems, blamed)
+    return Shaped(_salvage(tree, root, errors, form), problems, blamed)
 
 
-def _salvage(tree: object, root: Node, errors: list[ErrorDetails]) -> Config | None:
+def _salvage(tree: object, root: Node, errors: list[ErrorDetails], form: Form[M]) -> M | None:
     for _ in range(_MAX_ROUNDS):
         if not isinstance(tree, dict):
             return None
         for one in errors:
             keys = locate(root, one["loc"]).keys
-            _take_out(tree, keys, is_missing=one["type"] == "missing")
+            _take_out(tree, keys, form, is_missing=one["type"] == "missing")
         try:
-            return Config.model_validate(tree)
+            return form.model.model_validate(tree)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
     return None
 
 
-def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], *, is_missing: bool) -> None:
+def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], form: Form[M], *, is_missing: bool) -> None:
     """Remove the smallest part of the tree around `keys` that may be absent; indices of lists never move."""
     if is_missing and not keys:
-        tree["service"] = "unknown"
+        tree[form.key] = "unknown"
         return
     way: list[tuple[Any, int | str]] = []
     node: Any = tree
@@ -117,7 +141,9 @@ def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], *, is_missin
     for index in range(len(way) - 1, -1, -1):
         parent, step = way[index]
         holder = way[index - 1][1] if index else ""
-        stand_in = _ITEM_STAND_INS.get(holder) if isinstance(holder, str) else None
+        stand_in = form.stand_ins.get(holder, _ITEM_STAND_INS.get(holder)) if isinstance(holder, str) else None
+        if stand_in is None and index == 0 and step == form.key:
+            stand_in = "unknown"
         if stand_in is None and isinstance(parent, dict):
             stand_in = _STAND_INS.get(str(step))
         if holder == "tests":
@@ -130,16 +156,17 @@ def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], *, is_missin
             return
 
 
-def _problem(error: ErrorDetails, root: Node, filename: str) -> tuple[Problem | None, Place]:
+def _problem(error: ErrorDetails, root: Node, filename: str, form: Form[M]) -> tuple[Problem | None, Place]:
     """One of pydantic's errors as a problem; None for a null, which the parser has already reported."""
     location = error["loc"]
     kind = error["type"]
     place = locate(root, location)
     if kind == "missing":
         holder = place_of_key(root, location[:-1])
-        return _at(holder, filename, f"the key `{location[-1]}` is missing", _missing_hint(location)), place
+        hint = form.example if tuple(location) == (form.key,) else ""
+        return _at(holder, filename, f"the key `{location[-1]}` is missing", hint), place
     if kind == "extra_forbidden":
-        return _at(place_of_key(root, location), filename, *_unknown_key(location)), place
+        return _at(place_of_key(root, location), filename, *_unknown_key(location, form)), place
     if isinstance(place.mark, Scalar) and place.mark.value is None:
         return None, place
     context = error.get("ctx", {})
@@ -159,14 +186,10 @@ def _at(place: Place, filename: str, message: str, hint: str) -> Problem:
     return Problem(filename, place.mark.line, place.mark.column, place.path, message, hint)
 
 
-def _missing_hint(location: Location) -> str:
-    return "such as `service: storefront`" if tuple(location) == ("service",) else ""
-
-
-def _unknown_key(location: Location) -> tuple[str, str]:
+def _unknown_key(location: Location, form: Form[M]) -> tuple[str, str]:
     """What to say of a key that the model at this place does not have."""
     key = str(location[-1])
-    for model in _models_at(Config, location[:-1]):
+    for model in _models_at(form.model, location[:-1]):
         if key in model.not_yet:
             return MESSAGE.format(key), HINT
         hint = did_you_mean(key, model.model_fields)
@@ -174,9 +197,9 @@ def _unknown_key(location: Location) -> tuple[str, str]:
     return f"unknown key `{key}`", ""
 
 
-def _meant(location: Location) -> str:
+def _meant(location: Location, form: Form[M]) -> str:
     """The known key that an unknown one most likely stands for, or an empty string."""
-    for model in _models_at(Config, location[:-1]):
+    for model in _models_at(form.model, location[:-1]):
         return nearest(str(location[-1]), model.model_fields)
     return ""
 

@@ -10,6 +10,12 @@ from sidecar.config.values.units import choice
 from sidecar.config.values.unsupported import UnsupportedWords
 from sidecar.config.values.words import PortName
 
+Protocol = Annotated[
+    Literal["http", "http2", "grpc", "tcp", "auto", "tls"],
+    choice("http", "http2", "grpc", "tcp", "auto", "tls"),
+    UnsupportedWords("inbound.listen.protocol"),
+]
+
 
 class ListenSpec(Model):
     """One address that is listened on."""
@@ -31,11 +37,7 @@ class InboundListen(ListenSpec):
         "Where the app listens for what comes in here: the upstream `app.NAME`, so it needs a `name`; default:"
         " `inbound.app`.",
     )
-    protocol: Annotated[
-        Literal["http", "http2", "grpc", "tcp", "auto", "tls"],
-        choice("http", "http2", "grpc", "tcp", "auto", "tls"),
-        UnsupportedWords("inbound.listen.protocol"),
-    ] = setting("http", "What is spoken here; `http` is HTTP/1.1.")
+    protocol: Protocol = setting("http", "What is spoken here; `http` is HTTP/1.1.")
 
 
 Listen = Annotated[

@@ -76,6 +76,7 @@ __all__ = [
     "HealthCheck",
     "Inbound",
     "InboundListen",
+    "InboundRules",
     "KeySource",
     "Limits",
     "ListenSpec",
@@ -101,6 +102,7 @@ __all__ = [
     "TestRequest",
     "Traces",
     "Upstream",
+    "UpstreamPolicy",
     "ValueMatch",
 ]
 
@@ -126,11 +128,9 @@ class Forwarded(Model):
     )
 
 
-class Inbound(Model):
-    """Requests to the app."""
+class InboundRules(Model):
+    """What is done with requests to the app."""
 
-    listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host}")
-    app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
     circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("inbound.circuit_breaker")] = setting(
         None, "How much may be under way at the app."
     )
@@ -145,6 +145,13 @@ class Inbound(Model):
         "Protocols that a request may switch to by `Upgrade`, where its route does not say; `[]`: none.",
     )
     routes: list[Route] = listing("What matches none of them goes to the app.")
+
+
+class Inbound(InboundRules):
+    """Requests to the app."""
+
+    listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host}")
+    app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
 
 
 class Outbound(Model):
@@ -219,23 +226,11 @@ _LoadBalancing = Annotated[
 ]
 
 
-class Upstream(Model):
-    """Servers that are interchangeable: exactly one of `endpoints`, `dns` and `discover`."""
+class UpstreamPolicy(Model):
+    """How servers are used, wherever they come from."""
 
     not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
 
-    hosts: Annotated[list[AuthorityPattern], OneOrMany(may_be_empty=True)] | None = setting(
-        None,
-        "Hosts by which the app calls it, with or without a port, tried after all routes; default: its own name;"
-        " `[]`: none.",
-    )
-    endpoints: (
-        list[Annotated[EndpointSpec, Short("address", "an address, or a mapping `{address, weight}`")]] | None
-    ) = setting(None, "Addresses; an empty list answers 503.")
-    dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
-    discover: Annotated[Discover, Short("name", "a name, or a mapping `{file: PATH}`")] | None = setting(
-        None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
-    )
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
     idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
@@ -257,6 +252,23 @@ class Upstream(Model):
     )
     panic_threshold: Annotated[Percent, Unsupported("upstream.panic_threshold")] = setting(
         50.0, "When a smaller share of the endpoints is usable, all are used; 0: never.", "50%"
+    )
+
+
+class Upstream(UpstreamPolicy):
+    """Servers that are interchangeable: exactly one of `endpoints`, `dns` and `discover`."""
+
+    hosts: Annotated[list[AuthorityPattern], OneOrMany(may_be_empty=True)] | None = setting(
+        None,
+        "Hosts by which the app calls it, with or without a port, tried after all routes; default: its own name;"
+        " `[]`: none.",
+    )
+    endpoints: (
+        list[Annotated[EndpointSpec, Short("address", "an address, or a mapping `{address, weight}`")]] | None
+    ) = setting(None, "Addresses; an empty list answers 503.")
+    dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
+    discover: Annotated[Discover, Short("name", "a name, or a mapping `{file: PATH}`")] | None = setting(
+        None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
     )
 
 

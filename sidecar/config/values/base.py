@@ -40,7 +40,7 @@ def refused(message: str, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError("refused", "refused", {"message": message, "hint": hint})
 
 
-def setting(default: Any, description: str, spelled: str | None = None) -> Any:
+def setting(default: Any, description: str, spelled: object = None) -> Any:
     """
     A field with its default and what it means.
 

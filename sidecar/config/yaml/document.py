@@ -17,7 +17,7 @@ import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.yaml.environment import Environment, SubstitutionError
+from sidecar.config.yaml.environment import Environment, NoVariables, SubstitutionError
 from sidecar.config.yaml.scalars import Spelled, resolve_plain
 from sidecar.config.yaml.secret_files import SecretFiles
 
@@ -109,13 +109,22 @@ def parse(
     Raises:
         ConfigError: The text is not YAML, or goes beyond a limit; nothing more can be said about it.
     """
+    return _parsed(text, filename, Environment(env, files))
+
+
+def parse_without_variables(text: str, filename: str) -> tuple[Node | None, list[Problem]]:
+    """As `parse`, for a file that must mean the same wherever it is read: a variable in it is a problem."""
+    return _parsed(text, filename, NoVariables())
+
+
+def _parsed(text: str, filename: str, environment: Environment | NoVariables) -> tuple[Node | None, list[Problem]]:
     found = _UNPRINTABLE.search(text)
     if found:
         line = text.count("\n", 0, found.start()) + 1
         column = found.start() - text.rfind("\n", 0, found.start())
         what = f"found the character U+{ord(found[0]):04X}, which YAML does not allow"
         raise ConfigError([Problem(filename, line, column, "", what, "write it as an escape in double quotes")])
-    builder = _Builder(filename, Environment(env, files))
+    builder = _Builder(filename, environment)
     parser = CParser(text)
     try:
         while (event := parser.get_event()) is not None:
@@ -140,7 +149,7 @@ def plain(node: Node) -> object:
 class _Builder:
     """Makes the tree from parser events, without recursion, so that depth is a number and not a crash."""
 
-    def __init__(self, filename: str, environment: Environment) -> None:
+    def __init__(self, filename: str, environment: Environment | NoVariables) -> None:
         self.root: Node | None = None
         self._findings: list[tuple[Problem, Node | None]] = []
         self._filename = filename

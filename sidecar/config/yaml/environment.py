@@ -98,3 +98,24 @@ class Environment:
         if self._substituted_chars > MAX_SUBSTITUTED_CHARS:
             raise SubstitutionError("variables and secrets make the file larger than 10 MiB", "use fewer of them")
         return value
+
+
+class NoVariables:
+    """Stands for an environment where values may not depend on one; `$${` is still the text `${`."""
+
+    def substitute(self, text: str) -> str:
+        """
+        Replace `$${` in `text`.
+
+        Raises:
+            SubstitutionError: It has a reference.
+        """
+        return _REFERENCE.sub(self._value, text)
+
+    def _value(self, match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        raise SubstitutionError(
+            f"found the variable `{match[0]}`, which this kind of file cannot have",
+            "write the value: it must be the same wherever the file is read; a literal `${` is `$${`",
+        )

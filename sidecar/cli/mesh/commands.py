@@ -1,0 +1,21 @@
+"""The command `sidecar mesh` and the table of its subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from sidecar.cli.commands import LazyGroup
+
+_COMMANDS = {
+    "check": ("sidecar.cli.mesh.check", "check", "Check a mesh's files and print every problem."),
+    "compile": ("sidecar.cli.mesh.compile", "compile_", "Print the file that a service's sidecars get."),
+    "names": ("sidecar.cli.mesh.names", "names", "List what each service must be able to resolve."),
+    "explain": ("sidecar.cli.mesh.explain", "explain", "Say where a request would go, and whether it is admitted."),
+    "diff": ("sidecar.cli.mesh.diff", "diff", "Say which files and routes differ between two directories."),
+    "schema": ("sidecar.cli.mesh.schema", "schema", "Print the JSON Schema of a mesh's files."),
+}
+
+
+@click.group("mesh", cls=LazyGroup, table=_COMMANDS)
+def mesh() -> None:
+    """Many sidecars from one directory: what it says, what each of them gets, where requests go."""

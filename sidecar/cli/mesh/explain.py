@@ -1,0 +1,115 @@
+"""`sidecar mesh explain`: where a request would go, and whether it is admitted there. *Cold.*"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+
+import click
+from pydantic import ValidationError
+
+from sidecar.cli.mesh.reading import as_json_option, directory, mesh_of, path_of, refuse
+from sidecar.config.model.root import RoutingTest
+from sidecar.config.problems import ConfigError
+from sidecar.mesh import explain as explaining
+from sidecar.mesh.mesh import Mark
+
+NOT_ANSWERED = 3
+
+
+@click.command("explain")
+@directory
+@click.argument("request", nargs=-1, required=True, metavar="[METHOD] URL")
+@click.option("--from", "caller", required=True, metavar="SERVICE", help="Who sends it.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request.")
+@click.option("--cookie", "cookies", multiple=True, metavar="NAME=VALUE", help="A cookie of the request.")
+@click.option("--version", default="", help="Of the caller's app.")
+@as_json_option
+def explain(
+    directory: str,
+    request: tuple[str, ...],
+    caller: str,
+    headers: tuple[str, ...],
+    cookies: tuple[str, ...],
+    version: str,
+    as_json: bool,
+) -> None:
+    """
+    Say where a request of a service would go in the mesh in DIRECTORY, and whether it is admitted there.
+
+    It is decided by the code that decides on live traffic, on the file that the service's sidecars get. The exit code
+    is 0 when the request is sent on and whoever it may go to admits the caller, 3 when the caller's sidecar answers it
+    itself or it is not admitted, 1 when the mesh has problems.
+    """
+    if len(request) > 2:
+        raise click.UsageError(f"expected [METHOD] URL, found {len(request)} words")
+    test = _test(request[0] if len(request) == 2 else "GET", request[-1], headers, cookies)
+    mesh = mesh_of(directory, as_json)
+    try:
+        found = explaining.explain(mesh, caller, test, version)
+    except ConfigError as error:
+        refuse(directory, error.problems, as_json)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "is_answered": found.is_answered, **dataclasses.asdict(found)}))
+    else:
+        for line in _lines(directory, found):
+            click.echo(line)
+    if not found.is_answered:
+        sys.exit(NOT_ANSWERED)
+
+
+def _test(method: str, url: str, headers: Iterable[str], cookies: Iterable[str]) -> RoutingTest:
+    """The request as a test has it; a usage error for what is none."""
+    written = {
+        "name": "explain",
+        "request": {
+            "method": method,
+            "url": url,
+            "headers": dict(_pair(header, ":", "-H", "NAME: VALUE") for header in headers),
+            "cookies": dict(_pair(cookie, "=", "--cookie", "NAME=VALUE") for cookie in cookies),
+        },
+        "expect": {"status": 200},
+    }
+    try:
+        return RoutingTest.model_validate(written)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=True)[0]
+        context = first.get("ctx", {})
+        what = context.get("message", first["msg"])
+        told = f"expected {what}, found `{first['input']}`" if first["type"] == "expected" else what
+        hint = f"; {context['hint']}" if context.get("hint") else ""
+        raise click.UsageError(f"{first['loc'][1]}: {told}{hint}") from None
+
+
+def _pair(written: str, separator: str, option: str, form: str) -> tuple[str, str]:
+    name, found, value = written.partition(separator)
+    if not found:
+        raise click.UsageError(f"{option}: expected {form}, found `{written}`")
+    return name.strip(), value.strip()
+
+
+def _lines(directory: str, found: explaining.Explanation) -> Iterable[str]:
+    if found.route:
+        yield f"{found.caller}: route {found.route}{_where(directory, found.origin)}"
+    else:
+        yield f"{found.caller}: no route"
+    for match in found.match:
+        yield f"  match  {match}"
+    if found.status is not None:
+        yield f"  its sidecar answers {found.status}"
+    for one in found.destinations:
+        by = f"  ({one.discover})" if one.discover else ""
+        yield f"  to     {one.upstream}  {one.share:.4g}" + by if one.share < 1 else f"  to     {one.upstream}{by}"
+    if found.timeout_s is not None:
+        yield f"  timeout {found.timeout_s:g}s"
+    if found.note:
+        yield f"  {found.note}"
+    for admission in found.admissions:
+        word = "admits" if admission.is_admitted else "does not admit"
+        yield f"{admission.service}: {word} {found.caller}: {admission.why}{_where(directory, admission.origin)}"
+
+
+def _where(directory: str, mark: Mark | None) -> str:
+    return f"  ({path_of(directory, mark.file)}:{mark.line})" if mark is not None else ""

@@ -1,0 +1,62 @@
+"""What a service's own sidecars do with requests to its app. *Cold, pure.*"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.config.model.root import InboundRules
+from sidecar.config.yaml.document import Mapping as MappingNode
+from sidecar.mesh.compile.tree import Items, Table, Text, Value, copied
+from sidecar.mesh.mesh import Mark, Placed
+
+FIRST_LISTEN: Final = "0.0.0.0:15000"
+FURTHER_LISTEN: Final = "0.0.0.0:{}"
+FURTHER_PORT: Final = 15100
+"""Where the sidecar listens for the second port of its app; for the third it is one more, and so on."""
+
+DEFAULT_PORT: Final = "http"
+"""What a listener's port is called where it says nothing."""
+
+
+def inbound_of(placed: Placed) -> Table | None:
+    """The section `inbound`, or None for a service without an app."""
+    service = placed.service
+    listens = service.listens
+    if not listens:
+        return None
+    mark = placed.mark("app" if service.app is not None else "ports", at_key=True)
+    inbound = Table(mark)
+    inbound.note = f"from {mark}"
+    if list(listens) != [DEFAULT_PORT]:
+        inbound.put("listen", _listeners(placed))
+    inbound.put("app", _app(placed, next(iter(listens))))
+    if "inbound" in service.model_fields_set:
+        node = placed.place("inbound").node
+        entries = node.entries if isinstance(node, MappingNode) else {}
+        for key in InboundRules.model_fields:
+            if key in entries:
+                key_node, value = entries[key]
+                here = Mark(placed.document.name, key_node.line, key_node.column)
+                inbound.put(key, copied(value, placed.document.name), here)
+    return inbound
+
+
+def _app(placed: Placed, port: str) -> Text:
+    at = ("app",) if placed.service.app is not None else ("ports", port, "app")
+    return Text(placed.service.listens[port].app, placed.mark(*at))
+
+
+def _listeners(placed: Placed) -> Items:
+    """One for each port; behind the first is `inbound.app`, behind each of the others an app of its own."""
+    listeners: list[Value] = []
+    for index, (name, port) in enumerate(placed.service.listens.items()):
+        mark = placed.mark("ports", name, at_key=True)
+        listener = Table(mark)
+        address = FURTHER_LISTEN.format(FURTHER_PORT + index - 1) if index else FIRST_LISTEN
+        listener.say("address", address, mark)
+        listener.say("name", name, mark)
+        if index:
+            listener.put("app", _app(placed, name))
+        listener.say("protocol", port.protocol, mark)
+        listeners.append(listener)
+    return Items(placed.mark("ports"), listeners)

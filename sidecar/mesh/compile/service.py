@@ -1,0 +1,222 @@
+"""
+The door of this room: the file that the sidecars of one service get. *Cold, pure.*
+
+The file is what a person would have written for one sidecar: its own inbound, routes to what it calls, upstreams. Its
+order is fixed and its endpoints are not in it, so it changes only when somebody changed what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.config.yaml.document import Mapping as MappingNode
+from sidecar.config.yaml.document import Node, Sequence, join_path
+from sidecar.config.yaml.places import locate
+from sidecar.mesh.compile.inbound import inbound_of
+from sidecar.mesh.compile.origins import EndpointsOrigin
+from sidecar.mesh.compile.routes import CallRoutes
+from sidecar.mesh.compile.tests import tests_of
+from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copied
+from sidecar.mesh.compile.upstreams import put_upstream
+from sidecar.mesh.compile.write import Written, write
+from sidecar.mesh.hosts import has_port, in_order
+from sidecar.mesh.mesh import Document, Mark, Mesh, digest
+
+LANGUAGE: Final = 1
+"""The newest language of compiled files; a sidecar says which it knows."""
+
+OUTBOUND_LISTEN: Final = "127.0.0.1:15001"
+_TITLE: Final = "The mesh `{}` compiled this for `{}`{}: edit its files, not this one."
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """
+    What the sidecars of a service get.
+
+    Attributes:
+        service: Whose.
+        text: YAML, with comments that say where each part comes from.
+        hash: Of the values, without comments: what is pushed is equal if this is.
+        discovers: Where the endpoints of each `discover: NAME` come from, by that name.
+        callees: Services that it can call, by name.
+        root: The values, each with its place in the mesh's files.
+        promises: Of each test of the file: whose it is, and what it is called there.
+    """
+
+    service: str
+    text: str
+    hash: str
+    discovers: Mapping[str, EndpointsOrigin]
+    callees: tuple[str, ...]
+    root: Table = field(repr=False, compare=False)
+    promises: tuple[tuple[str, str], ...]
+    _title: str = field(repr=False, compare=False)
+    _documents: Mapping[str, Document] = field(repr=False, compare=False)
+
+    def translate(self, problem: Problem) -> Problem:
+        """A problem of the compiled file at its place in the mesh's files; the nearest that it comes from."""
+        written = Written()
+        write(self.root, self._title, written)
+        mark = _origin(written, problem)
+        if mark is None:
+            return problem
+        path = _path_at(self._documents[mark.file].root, mark)
+        return replace(problem, file=mark.file, line=mark.line, column=mark.column, path=path)
+
+    def origin_of_route(self, name: str) -> Mark | None:
+        """Where a route to a callee comes from; of the implicit one of an upstream, where that comes from."""
+        for route in routes_of(self.root):
+            told = route.entries.get("name")
+            if told is not None and isinstance(told[1], Text) and told[1].text == name:
+                return route.mark
+        upstreams = self.root.entries.get("upstreams")
+        if upstreams is not None and isinstance(upstreams[1], Table) and name in upstreams[1].entries:
+            return upstreams[1].entries[name][1].mark
+        return None
+
+
+def routes_of(root: Table) -> list[Table]:
+    """The routes to callees, in the order in which they are tried."""
+    _, outbound = root.entries["outbound"]
+    routes = outbound.entries.get("routes") if isinstance(outbound, Table) else None
+    items = routes[1].items if routes is not None and isinstance(routes[1], Items) else []
+    return [item for item in items if isinstance(item, Table)]
+
+
+def compile_service(mesh: Mesh, service: str, version: str = "", language: int = LANGUAGE) -> Compiled:
+    """
+    Compile the file of a service's sidecars.
+
+    Args:
+        mesh: That `read_mesh` accepted.
+        service: A service of the mesh with sidecars.
+        version: The app's, which telemetry tells; empty: none.
+        language: What the sidecars know.
+
+    Raises:
+        ConfigError: There is no such service, it stands outside of the mesh, or the mesh needs a newer language.
+    """
+    if language < LANGUAGE:
+        message = f"the sidecars of `{service}` know language {language}, and this mesh needs {LANGUAGE}"
+        raise ConfigError([Problem(mesh.document.name, 1, 1, "", message, "update them, or wait with this change")])
+    placed = mesh.placed.get(service)
+    if placed is None:
+        message = f"the mesh has no service `{service}`"
+        raise ConfigError([Problem(mesh.document.name, 1, 1, "", message)])
+    if placed.service.is_outside:
+        mark = placed.mark()
+        message = f"`{service}` is outside of the mesh: it has no sidecars"
+        raise ConfigError([Problem(mark.file, mark.line, mark.column, "", message)])
+    return _compiled(mesh, service, version, mesh.callees(service))
+
+
+def compile_stranger(mesh: Mesh, callee: str) -> Compiled:
+    """The file of who calls one service and says nothing of its own: what a producer's tests hold for."""
+    return _compiled(mesh, "", "", (callee,))
+
+
+def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) -> Compiled:
+    top = Mark(mesh.document.name, 1, 1)
+    placed = mesh.placed.get(service)
+    named = placed.mark() if placed is not None else top
+    root = Table(named)
+    root.put("service", _service(service or "stranger", version, named))
+    if mesh.root.telemetry is not None:
+        place = locate(mesh.document.root, ("telemetry",))
+        root.put("telemetry", copied(place.node, mesh.document.name))
+    inbound = inbound_of(placed) if placed is not None else None
+    if inbound is not None:
+        root.put("inbound", inbound)
+    outbound, upstreams = Table(named), Table(named)
+    discovers: dict[str, EndpointsOrigin] = {}
+    groups: list[tuple[list[str], list[Value]]] = []
+    used: dict[str, tuple[str, str, str]] = {}
+    for callee in callees:
+        call = CallRoutes(mesh, service, callee, callees)
+        groups += call.routes()
+        used |= call.used
+    tests, promises = tests_of(mesh, placed, callees, used)
+    for name, (callee, instance, port) in sorted(used.items()):
+        put_upstream(upstreams, discovers, mesh, service, name, callee, instance, port)
+    _put_listen(outbound, mesh, service, callees, named)
+    outbound.say("unmatched", mesh.unmatched, mesh.mark("unmatched"))
+    order, _ = in_order([hosts for hosts, _ in groups])
+    routes = [route for index in order for route in groups[index][1]]
+    if routes:
+        outbound.put("routes", Items(named, routes))
+    root.put("outbound", outbound)
+    if upstreams.entries:
+        root.put("upstreams", upstreams)
+    if tests.items:
+        root.put("tests", tests)
+    title = _TITLE.format(mesh.name, service, f" {version}" if version and version.isprintable() else "")
+    text, hash_ = write(root, title), digest(canonical(root))
+    return Compiled(service, text, hash_, discovers, callees, root, promises, title, mesh.documents)
+
+
+def _service(name: str, version: str, mark: Mark) -> Value:
+    if not version:
+        return Text(name, mark)
+    table = Table(mark)
+    table.say("name", name, mark)
+    table.say("version", version, mark)
+    return table
+
+
+def _put_listen(outbound: Table, mesh: Mesh, service: str, callees: tuple[str, ...], mark: Mark) -> None:
+    """`calls.X.listen`: a port on which every request is for X, beside the one for all."""
+    placed = mesh.placed.get(service)
+    listens = Items(mark, [Text(OUTBOUND_LISTEN, mark)])
+    for callee in callees if placed is not None else ():
+        call = (placed.service.calls or {}).get(callee) if placed is not None else None
+        if placed is None or call is None or call.listen is None:
+            continue
+        here = placed.mark("calls", callee, "listen")
+        entry = Table(here)
+        entry.say("address", call.listen, here)
+        entry.say("host", _first_host(mesh, callee), here)
+        listens.items.append(entry)
+    if len(listens.items) > 1:
+        outbound.put("listen", listens)
+
+
+def _first_host(mesh: Mesh, callee: str) -> str:
+    hosts = mesh.placed[callee].service.hosts or [callee]
+    return next((host for host in hosts if not has_port(host)), hosts[0])
+
+
+def _origin(written: Written, problem: Problem) -> Mark | None:
+    """By the problem's path, and of key and value that which it points at; else the last before it in the text."""
+    here = (problem.line, problem.column)
+    places = written.places.get(problem.path, [])
+    exact = [mark for line, column, mark in places if (line, column) == here]
+    if exact:
+        return exact[0]
+    if places:
+        return places[-1][2]
+    before = [(line, column, mark) for found in written.places.values() for line, column, mark in found]
+    before = [one for one in before if one[:2] <= here]
+    return max(before, key=lambda one: one[:2])[2] if before else None
+
+
+def _path_at(root: Node, mark: Mark) -> str:
+    """The path of the key or value that begins at a place; the deepest, for a block begins where its first key does."""
+    found = ""
+    waiting: list[tuple[Node, str]] = [(root, "")]
+    while waiting:
+        node, path = waiting.pop()
+        if (node.line, node.column) == (mark.line, mark.column) and not found:
+            found = path
+        if isinstance(node, MappingNode):
+            for key, (key_node, value) in node.entries.items():
+                here = join_path(path, key)
+                if (key_node.line, key_node.column) == (mark.line, mark.column) and not found:
+                    found = here
+                waiting.append((value, here))
+        elif isinstance(node, Sequence):
+            waiting += ((item, f"{path}[{index}]") for index, item in enumerate(node.items))
+    return found

@@ -1,0 +1,75 @@
+"""Upstreams of a caller's file. *Cold, pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.mesh.compile.origins import EndpointsOrigin, origin_of
+from sidecar.mesh.compile.tree import Items, Table, Text, Value, copied
+from sidecar.mesh.compile.values import put_policy, sources
+from sidecar.mesh.hosts import hosts_by_port
+from sidecar.mesh.mesh import Mark, Mesh, Placed
+
+
+def put_upstream(
+    upstreams: Table,
+    discovers: dict[str, EndpointsOrigin],
+    mesh: Mesh,
+    caller: str,
+    name: str,
+    callee: str,
+    instance: str,
+    port: str,
+) -> None:
+    """
+    Write one upstream.
+
+    Args:
+        discovers: Takes where its endpoints come from, if it is discovered.
+        name: Of the upstream.
+        callee: The service that it is for.
+        instance: Which of its instances; empty: all.
+        port: Which of its ports.
+    """
+    placed = mesh.placed[callee]
+    mark = placed.mark("instances", instance, at_key=True) if instance else placed.mark()
+    upstream = Table(mark)
+    upstream.note = f"from {mark}"
+    hosts = [] if instance else hosts_by_port(callee, placed.service)[port]
+    if hosts != [name]:
+        upstream.put("hosts", _hosts(placed, hosts, mark))
+    _put_source(upstream, discovers, placed, name, instance, port)
+    put_policy(upstream, sources(mesh, caller, callee), mark)
+    upstreams.put(name, upstream)
+
+
+def _hosts(placed: Placed, hosts: Sequence[str], mark: Mark) -> Value:
+    declared = placed.service.hosts or []
+    marks = {host: placed.mark("hosts", index) for index, host in enumerate(declared)}
+    return Items(mark, [Text(host, marks.get(host, mark)) for host in hosts])
+
+
+def _put_source(
+    upstream: Table, discovers: dict[str, EndpointsOrigin], placed: Placed, name: str, instance: str, port: str
+) -> None:
+    """
+    Say where the endpoints are.
+
+    What is outside of the mesh, and instances by DNS or addresses of it, need nobody to tell them: they are found
+    without the control plane.
+    """
+    service = placed.service
+    at: tuple[str, ...] = ()
+    if service.is_outside and not instance:
+        at = ("dns",) if service.dns is not None else ("endpoints",)
+    elif service.is_outside:
+        source = service.instances[instance]
+        at = ("instances", instance, "dns") if source.dns is not None else at
+        at = ("instances", instance, "endpoints") if source.endpoints is not None else at
+    if at:
+        node = placed.place(*at).node
+        upstream.put(at[-1], copied(node, placed.document.name), placed.mark(*at, at_key=True))
+        return
+    discovers[name] = origin_of(placed.name, service, instance, port)
+    mark = placed.mark(*(("instances", instance) if instance else ()), at_key=True)
+    upstream.say("discover", name, mark)

@@ -1,0 +1,187 @@
+"""
+A mesh that was read and understood: services by name, and where in its files everything is written. *Cold, pure.*
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sidecar.config.problems import Problem
+from sidecar.config.yaml.document import Mapping as MappingNode
+from sidecar.config.yaml.document import Node, Scalar, Sequence
+from sidecar.config.yaml.places import Location, Place, locate, place_of_key
+from sidecar.config.yaml.scalars import Spelled
+from sidecar.mesh.model.root import MeshFile, RolloutSpec
+from sidecar.mesh.model.service import Service, ServiceFile
+from sidecar.mesh.model.words import ANYONE, MESH
+
+HASH_CHARS: Final = 32
+"""Of the hexadecimal SHA-256: 128 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """
+    One file of the mesh.
+
+    Attributes:
+        name: Relative to the mesh's directory.
+        raw: Its bytes.
+        root: Its tree.
+        model: What it says.
+    """
+
+    name: str
+    raw: bytes = field(repr=False)
+    root: Node = field(repr=False)
+    model: MeshFile | ServiceFile = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the mesh's files; line and column from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """
+    A service and where it is written.
+
+    Attributes:
+        name: Of the service.
+        service: What it says.
+        document: The file that says it.
+        at: Where in that file: nothing, or `services` and its name.
+        node: Its tree.
+        named: The node that gives its name.
+    """
+
+    name: str
+    service: Service
+    document: Document
+    at: tuple[str, ...]
+    node: MappingNode
+    named: Node
+
+    def place(self, *location: int | str, at_key: bool = False) -> Place:
+        """The place of a location of its models, or the nearest to it."""
+        here: Location = (*self.at, *location)
+        return (place_of_key if at_key else locate)(self.document.root, here)
+
+    def mark(self, *location: int | str, at_key: bool = False) -> Mark:
+        """The same as file, line and column; of the service as a whole, its name's."""
+        node = self.place(*location, at_key=at_key).mark if location else self.named
+        return Mark(self.document.name, node.line, node.column)
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """
+    A mesh without a problem that its files show by themselves; `verify` also judges what is compiled of them.
+
+    Attributes:
+        root: What holds for all services.
+        document: The file that says it.
+        documents: All files, by name.
+        placed: Services with their places, by name.
+        services: What each service says, by name.
+        hash: Of all values, without comments, order of files or what a file is called.
+        warnings: What is hardly meant.
+    """
+
+    root: MeshFile
+    document: Document
+    documents: Mapping[str, Document] = field(repr=False)
+    placed: Mapping[str, Placed] = field(repr=False)
+    services: Mapping[str, Service]
+    hash: str
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the mesh."""
+        return self.root.mesh
+
+    @property
+    def rollout(self) -> RolloutSpec:
+        """How changes reach the instances."""
+        return self.root.rollout
+
+    @property
+    def access(self) -> str:
+        """Who may call a service that names no `callers`: `open` or `closed`."""
+        return self.root.access
+
+    @property
+    def unmatched(self) -> str:
+        """What becomes of calls to unknown hosts: `passthrough` or `deny`."""
+        return self.root.unmatched
+
+    def mark(self, key: str) -> Mark:
+        """Where the mesh's own file says a key; its first line, if it does not."""
+        root = self.document.root
+        if not isinstance(root, MappingNode) or key not in root.entries:
+            return Mark(self.document.name, 1, 1)
+        node = root.entries[key][0]
+        return Mark(self.document.name, node.line, node.column)
+
+    def admits(self, callee: str, caller: str) -> bool:
+        """Whether one service lets another one call it."""
+        return admits(self.placed[callee].service, caller, self.access)
+
+    def callees(self, caller: str) -> tuple[str, ...]:
+        """Services that a service calls, as far as its sidecars are told, by name."""
+        return callees(caller, self.services, self.access)
+
+
+def admits(callee: Service, caller: str, access: str) -> bool:
+    """Whether a service lets another one call it."""
+    if callee.callers is None:
+        return access == "open"
+    return any(word in (MESH, ANYONE, caller) for word in callee.callers)
+
+
+def callees(caller: str, services: Mapping[str, Service], access: str) -> tuple[str, ...]:
+    """What `calls` names, or every service that can be called and admits the caller; by name."""
+    calls = services[caller].calls
+    if calls is not None:
+        return tuple(sorted(name for name in calls if name in services and name != caller))
+    return tuple(
+        sorted(
+            name
+            for name, one in services.items()
+            if name != caller and can_be_called(one) and admits(one, caller, access)
+        )
+    )
+
+
+def can_be_called(service: Service) -> bool:
+    """Whether there is anywhere to call: ports, instances, or addresses outside of the mesh."""
+    return service.is_outside or bool(service.listens) or bool(service.instances)
+
+
+def digest(canonical: object) -> str:
+    """The hash of values in their canonical form."""
+    text = json.dumps(canonical, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARS]
+
+
+def canonical(node: Node) -> object:
+    """A tree's values without places; plain booleans and numbers differ from the same text in quotes."""
+    if isinstance(node, MappingNode):
+        return {key: canonical(value) for key, (_, value) in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [canonical(item) for item in node.items]
+    assert isinstance(node, Scalar)
+    return [None, node.text] if isinstance(node.value, Spelled) else node.text

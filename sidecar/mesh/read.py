@@ -1,0 +1,178 @@
+"""
+The door of this room: the bytes of a mesh's files in, a `Mesh` out, or all problems at once. *Cold, pure.*
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from sidecar.config.check import Report
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.config.source import decode
+from sidecar.config.validate import Form, Shaped, shape
+from sidecar.config.yaml.document import Mapping as MappingNode
+from sidecar.config.yaml.document import Node, parse_without_variables
+from sidecar.config.yaml.places import locate, place_of_key
+from sidecar.mesh.mesh import Document, Mesh, Placed, canonical, digest
+from sidecar.mesh.model.root import MeshFile
+from sidecar.mesh.model.service import ServiceFile
+from sidecar.mesh.rules.alone import check_alone, check_values
+from sidecar.mesh.rules.between import check_calls, check_hosts
+from sidecar.mesh.rules.rollout import check_rollout
+from sidecar.mesh.rules.routes import check_routes
+from sidecar.mesh.rules.scope import Others, Scope
+
+_STAND_INS: Final[Mapping[str, object]] = {
+    "services": {},
+    "calls": {},
+    "instances": {"registered": {}},
+    "ports": {"app": "127.0.0.1:1"},
+}
+"""Of items that others name: one that is wrong is not also missing."""
+
+MESH_FORM: Final = Form(MeshFile, "mesh", "such as `mesh: shop`", _STAND_INS)
+SERVICE_FORM: Final = Form(ServiceFile, "service", "such as `service: storefront`", _STAND_INS)
+
+_NO_MESH: Final = MeshFile(mesh="unknown")
+_EMPTY: Final = "expected a mapping, found an empty file"
+
+
+def read_mesh(files: Mapping[str, bytes], previous: Mesh | None = None) -> Mesh:
+    """
+    Understand the files of a mesh.
+
+    What a service's compiled file shows (`verify`) is not looked at here, so this costs what the files are long.
+
+    Args:
+        files: By their name, relative to the mesh's directory. The one with `mesh` is the mesh's own, in each of the
+            others is one service.
+        previous: What an earlier reading returned; files that are still the same are not parsed again.
+
+    Raises:
+        ConfigError: With every problem of all files; no other exception, whatever the bytes.
+    """
+    reading = _Reading(previous.documents if previous is not None else {})
+    for name in sorted(files):
+        reading.take(name, files[name])
+    return reading.mesh()
+
+
+class _Reading:
+    """What has been understood so far."""
+
+    def __init__(self, known: Mapping[str, Document]) -> None:
+        self._known = known
+        self._problems: list[Problem] = []
+        self._reports: list[Report] = []
+        self._meshes: list[tuple[Document, MeshFile, Report]] = []
+        self._scopes: dict[str, Scope] = {}
+        self._unread: set[str] = set()
+        self._documents: dict[str, Document] = {}
+
+    def take(self, name: str, raw: bytes) -> None:
+        """Read one file."""
+        known = self._known.get(name)
+        if known is not None and known.raw == raw:
+            self._take(known, self._report(known.name, known.root, []))
+            return
+        stem = os.path.splitext(os.path.basename(name))[0]
+        try:
+            root, problems = parse_without_variables(decode(raw, name), name)
+        except ConfigError as error:
+            self._problems += error.problems
+            self._unread.add(stem)
+            return
+        if root is None:
+            key = "mesh: shop" if stem == "mesh" else f"service: {stem}"
+            self._problems.append(Problem(name, 1, 1, "", _EMPTY, f"begin with `{key}`, or remove the file"))
+            self._unread.add(stem)
+            return
+        self._problems += problems
+        entries = root.entries if isinstance(root, MappingNode) else {}
+        is_mesh = "mesh" in entries or "services" in entries or (stem == "mesh" and "service" not in entries)
+        shaped: Shaped[MeshFile] | Shaped[ServiceFile]
+        shaped = shape(root, name, MESH_FORM) if is_mesh else shape(root, name, SERVICE_FORM)
+        self._problems += shaped.problems
+        report = self._report(name, root, shaped.blamed)
+        if shaped.config is None or ("service",) in shaped.blamed:
+            self._unread.add(stem)
+        else:
+            self._take(Document(name, raw, root, shaped.config), report)
+
+    def _report(self, name: str, root: Node, blamed: list[tuple[int | str, ...]]) -> Report:
+        self._reports.append(Report(root, name, blamed))
+        return self._reports[-1]
+
+    def _take(self, document: Document, report: Report) -> None:
+        """Take what could be understood of a file."""
+        self._documents[document.name] = document
+        model, root = document.model, document.root
+        if isinstance(model, ServiceFile):
+            named = locate(root, ("service",)).mark
+            self._add(Scope(Placed(model.service, model, document, (), _mapping(root), named), report))
+            return
+        self._meshes.append((document, model, report))
+        for name, service in model.services.items():
+            at = ("services", name)
+            key = place_of_key(root, at).mark
+            self._add(Scope(Placed(name, service, document, at, _mapping(locate(root, at).node), key), report))
+
+    def _add(self, scope: Scope) -> None:
+        other = self._scopes.setdefault(scope.name, scope)
+        if other is not scope:
+            hint = "a service is described in one place: rename or remove one of the two"
+            for one, where in ((scope, other.where()), (other, scope.where())):
+                one((), f"the service `{scope.name}` is also described in {where}", hint)
+
+    def mesh(self) -> Mesh:
+        """All files together."""
+        self._check_meshes()
+        document, root, report = self._meshes[0] if self._meshes else (None, _NO_MESH, None)
+        if report is not None:
+            check_values(root.defaults, ("defaults",), report)
+            check_rollout(root.rollout, report)
+        self._check_services(root)
+        self._problems += (problem for report in self._reports for problem in report.problems)
+        if self._problems or document is None:
+            raise ConfigError(sorted(set(self._problems)))
+        warnings = sorted(warning for report in self._reports for warning in report.warnings)
+        placed = {name: self._scopes[name].placed for name in sorted(self._scopes)}
+        services = {name: one.service for name, one in placed.items()}
+        return Mesh(root, document, self._documents, placed, services, _hash(document, placed), tuple(warnings))
+
+    def _check_meshes(self) -> None:
+        if not self._meshes and "mesh" not in self._unread:
+            hint = "such as `mesh: shop` in mesh.yaml"
+            self._problems.append(Problem("mesh.yaml", 1, 1, "", "found no file that says `mesh`", hint))
+        for document, _, report in self._meshes if len(self._meshes) > 1 else ():
+            others = [other.name for other, _, _ in self._meshes if other is not document]
+            hint = "a directory holds one mesh"
+            report(("mesh",), f"the mesh is also described in {' and '.join(others)}", hint, at_key=True)
+
+    def _check_services(self, root: MeshFile) -> None:
+        scopes = list(self._scopes.values())
+        services = {scope.name: scope.service for scope in scopes}
+        others = Others(services, self._unread, root.access, check_hosts(scopes))
+        for scope in scopes:
+            check_alone(scope)
+            check_calls(scope, others, self._scopes)
+            check_routes(scope, others)
+
+
+def _mapping(node: Node) -> MappingNode:
+    return node if isinstance(node, MappingNode) else MappingNode(node.line, node.column)
+
+
+def _hash(document: Document, placed: Mapping[str, Placed]) -> str:
+    own = canonical(document.root)
+    assert isinstance(own, dict)
+    own.pop("services", None)
+    services: dict[str, object] = {}
+    for name, one in placed.items():
+        values = canonical(one.node)
+        assert isinstance(values, dict)
+        values.pop("service", None)
+        services[name] = values
+    return digest({"mesh": own, "services": services})

@@ -1,0 +1,122 @@
+"""Rules of routes and tests: what they may name. *Cold, pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.config.check import check_tests
+from sidecar.config.model.root import RoutingTest
+from sidecar.config.model.routes import Route
+from sidecar.config.problems import did_you_mean
+from sidecar.config.route_rules import At, check_route
+from sidecar.mesh.hosts import authority_of, find_host, hosts_of
+from sidecar.mesh.mesh import callees
+from sidecar.mesh.model.service import Service
+from sidecar.mesh.rules.scope import Others, Scope
+
+_UNKNOWN = "there are no instances `{}`"
+
+
+def check_routes(scope: Scope, others: Others) -> None:
+    """Check a service's own routes, those of its calls, and its tests."""
+    _check_producer(scope)
+    _check_callers(scope, others)
+    _check_tests(scope, others)
+
+
+def named(service: Service) -> dict[str, int]:
+    """Routes of a service that have a name, with their index."""
+    return {route.name: index for index, route in enumerate(service.routes) if route.name is not None}
+
+
+def _check_producer(scope: Scope) -> None:
+    service = scope.service
+    known = {scope.name, *service.instances}
+    for index, route in enumerate(service.routes):
+        at = ("routes", index)
+        check_route(route, at, known, scope, needs_action=False, earlier=service.routes[:index], unknown=_UNKNOWN)
+        _check_hosts(route, at, scope.name, service, scope)
+        _check_name(route, at, service.routes[:index], scope)
+
+
+def _check_callers(scope: Scope, others: Others) -> None:
+    """Names of a caller's routes share one list: its file has them all."""
+    own = callees(scope.name, {**others.services, scope.name: scope.service}, others.access)
+    elsewhere = {
+        name
+        for other in own
+        for name in (other, *(f"{other}.{instance}" for instance in others.services[other].instances))
+    }
+    earlier: list[Route] = []
+    for name, call in (scope.service.calls or {}).items():
+        callee = others.services.get(name)
+        for index, route in enumerate(call.routes):
+            at = ("calls", name, "routes", index)
+            _check_name(route, at, earlier, scope)
+            earlier.append(route)
+            if callee is None:
+                continue  # that there is no such service is told once
+            known = {name, *callee.instances, *elsewhere}
+            before = call.routes[:index]
+            check_route(route, at, known, scope, needs_action=False, earlier=before, unknown=_UNKNOWN)
+            _check_hosts(route, at, name, callee, scope)
+            tests = [test.name for test in callee.tests]
+            for position, test in enumerate(route.overrides):
+                if test not in tests:
+                    message = f"`{name}` has no test `{test}`"
+                    scope((*at, "overrides", position), message, did_you_mean(test, tests))
+
+
+def _check_name(route: Route, at: At, earlier: Sequence[Route], scope: Scope) -> None:
+    if route.name is None:
+        return
+    for other in earlier:
+        if other.name == route.name:
+            hint = "names tell routes apart in metrics, logs and tests"
+            scope((*at, "name"), f"the name `{route.name}` is already that of another route of this service", hint)
+            return
+    if route.name == scope.name and at[0] == "routes":
+        scope((*at, "name"), "a route may not be called as its service", "that name is the default route's")
+
+
+def _check_hosts(route: Route, at: At, name: str, service: Service, scope: Scope) -> None:
+    """A route holds for calls to its service, so a host that it names must be one of that service's."""
+    hosts = hosts_of(name, service)
+    for number, match in enumerate(route.match):
+        for position, host in enumerate(match.host):
+            if find_host(host, hosts) is None:
+                hint = did_you_mean(host, hosts) or "leave `host` out: the route holds for all of them"
+                scope((*at, "match", number, "host", position), f"`{host}` is no host of `{name}`", hint)
+
+
+def _check_tests(scope: Scope, others: Others) -> None:
+    service = scope.service
+    check_tests(service.tests, scope)
+    for index, test in enumerate(service.tests):
+        owner = find_host(authority_of(test), others.hosts)
+        at = ("tests", index, "request", "url")
+        if owner is None and not others.unread:
+            hint = did_you_mean(authority_of(test), others.hosts)
+            is_denied = test.expect.status is not None and test.expect.route is None and test.expect.to is None
+            if not is_denied and test.expect.to != "passthrough" and test.expect.route != "passthrough":
+                scope(at, f"no service is called by the host `{authority_of(test)}`", hint)
+        elif owner == scope.name and not is_about_inbound(test, service):
+            _check_expectation(test, index, scope)
+
+
+def is_about_inbound(test: RoutingTest, service: Service) -> bool:
+    """Whether a test for a service's own host is about what its own sidecars do, not about what callers' do."""
+    inbound = {route.name for route in service.inbound.routes} if service.inbound is not None else set()
+    apps = {"app", *(f"app.{port}" for port in service.listens)}
+    return bool(service.listens) and (test.expect.to in apps or test.expect.route in (apps | inbound) - {None})
+
+
+def _check_expectation(test: RoutingTest, index: int, scope: Scope) -> None:
+    """What a producer's test expects is by the producer's own names."""
+    service, expect, at = scope.service, test.expect, ("tests", index, "expect")
+    targets = [scope.name, *service.instances]
+    if expect.to is not None and expect.to not in targets:
+        scope((*at, "to"), _UNKNOWN.format(expect.to), did_you_mean(expect.to, targets))
+    routes = [*named(service), scope.name]
+    if expect.route is not None and expect.route not in routes:
+        scope((*at, "route"), f"there is no route `{expect.route}`", did_you_mean(expect.route, routes))

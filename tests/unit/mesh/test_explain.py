@@ -1,0 +1,113 @@
+"""Where a request would go, and whether it is admitted there."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.config.model.root import RoutingTest
+from sidecar.config.problems import ConfigError
+from sidecar.mesh.explain import Admission, Destination, Explanation, explain
+from sidecar.mesh.mesh import Mark
+from tests.support.meshes import mesh
+
+MESH = """
+=== mesh.yaml
+mesh: shop
+unmatched: UNMATCHED
+=== front.yaml
+service: front
+calls: {back: {timeout: 1s}, strict: {}, out: {}}
+=== back.yaml
+service: back
+app: h:1
+callers: [front]
+instances: {v: {registered: {version: v1}}}
+routes:
+- {name: gone, match: {path: /gone}, respond: {status: 410}}
+- {name: secret, match: {headers: {authorization: token}}, to: v}
+- {name: split, match: {path: /s}, to: {v: 3, back: 1}}
+=== strict.yaml
+service: strict
+app: h:1
+callers: []
+=== unknown.yaml
+service: unknown
+app: h:1
+=== out.yaml
+service: out
+dns: out.example.com:80
+"""
+
+
+def explained(url: str, unmatched: str = "passthrough", caller: str = "front", **headers: str) -> Explanation:
+    """What becomes of a GET."""
+    request = {"url": url, "headers": headers}
+    test = RoutingTest.model_validate({"name": "t", "request": request, "expect": {"status": 200}})
+    return explain(mesh(MESH.replace("UNMATCHED", unmatched)), caller, test)
+
+
+def test_a_request_is_explained_from_the_caller_to_who_admits_it() -> None:
+    """Route, where it is written, what it asks, shares, and the word of the called service."""
+    found = explained("http://back/s")
+    assert found == Explanation(
+        "front",
+        "back.split",
+        Mark("back.yaml", 8, 3),
+        ('host back, path exact "/s"',),
+        (Destination("back.v", 0.75, "registered, version v1"), Destination("back", 0.25, "registered")),
+        None,
+        1.0,
+        (Admission("back", True, "its `callers` are front", Mark("back.yaml", 3, 1)),),
+    )
+    assert found.is_answered
+
+
+def test_a_route_that_answers_itself_reaches_nobody() -> None:
+    """Its status is what the app sees."""
+    found = explained("http://back/gone")
+    assert (found.route, found.status, found.destinations, found.is_answered) == ("back.gone", 410, (), False)
+
+
+def test_a_callee_that_does_not_admit_is_told() -> None:
+    """The caller's sidecar sends it all the same."""
+    found = explained("http://strict/")
+    assert (found.route, found.status, found.is_answered) == ("strict", None, False)
+    assert found.admissions == (Admission("strict", False, "its `callers` are nobody", Mark("strict.yaml", 3, 1)),)
+
+
+@pytest.mark.parametrize(("unmatched", "route", "status"), [("passthrough", "passthrough", None), ("deny", "", 404)])
+def test_a_host_of_which_the_sidecars_are_not_told_is_explained(unmatched: str, route: str, status: int | None) -> None:
+    """It looks like any other host to them, but is one of the mesh."""
+    found = explained("http://unknown/", unmatched)
+    assert (found.route, found.status) == (route, status)
+    assert (
+        found.note
+        == "that is a host of `unknown`, of which its sidecars are not told: `calls` of `front` does not name it"
+    )
+    assert found.admissions[0].is_admitted
+    found = explained("http://strict/", unmatched, caller="back")
+    assert found.note == "that is a host of `strict`, of which its sidecars are not told: it does not admit them"
+    assert explained("http://nobody/", unmatched).note == ""
+    assert "its own host" in explained("http://back/", unmatched, caller="back").note
+
+
+def test_outside_everyone_is_admitted_that_the_mesh_lets() -> None:
+    """By `access`, where nothing else is said."""
+    found = explained("http://out/")
+    assert [one.why for one in found.admissions] == ["the mesh's `access` is `open`"]
+    assert found.is_answered
+
+
+def test_secrets_are_not_shown() -> None:
+    """Routes may ask for a token; who asks why a request went there need not know it."""
+    found = explained("http://back/", Authorization="token")
+    assert found.route == "back.secret"
+    assert "token" not in str(found.match)
+
+
+def test_what_is_no_request_is_told() -> None:
+    """As the data path would refuse it."""
+    with pytest.raises(ConfigError, match="the request is not valid"):
+        explained("http://back/", host="a b")
+    with pytest.raises(ConfigError, match="the mesh has no service `nobody`"):
+        explained("http://back/", caller="nobody")
