@@ -171,9 +171,9 @@ class Written:
         config.tests = [test for frame in self.pieces(Kind.TESTS) for test in self.shapes.load(frame)]
         return cast("model.Config", config)
 
-    def lines(self) -> dict[tuple[int | str, ...], int]:
+    def lines(self) -> dict[tuple[int | str, ...], int | str]:
         """Where in the file each setting is written (`config.yaml.places.Lines`)."""
-        found: dict[tuple[int | str, ...], int] = {}
+        found: dict[tuple[int | str, ...], int | str] = {}
         for frame in self.pieces(Kind.LINES):
             found.update(self.shapes.load(frame))
         return found

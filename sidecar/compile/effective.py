@@ -59,6 +59,12 @@ class Effective:
         everything: dict[str, object] = self._secrets.shown(plain(self._written.config()))
         return everything
 
+    def local(self) -> dict[str, str]:
+        """Where those settings are written that another file gives than the one that has the rest, by path."""
+        lines = self._written.lines()
+        found = {".".join(map(str, at)): line for at, line in lines.items() if isinstance(line, str)}
+        return {path: line for path, line in found.items() if not any(other.startswith(f"{path}.") for other in found)}
+
     def routes(self, plan: Plan) -> dict[str, object]:
         """Routes of both directions in the order in which they are tried, and the settings of all connections."""
         return _Explained(self._file, self._written, self._secrets).routes(plan)
@@ -91,7 +97,7 @@ class _Explained:
             if common[name]["value"] is None:
                 common[name] = common["limits.idle_timeout"]
         line = self._lines.get(("via",))
-        common["via"] = {"value": self._config.via, "from": "default" if line is None else f"{self._file}:{line}"}
+        common["via"] = {"value": self._config.via, "from": self._origin(line)}
         return sides | {"settings": common}
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
@@ -159,7 +165,7 @@ class _Explained:
         else:
             entry["respond"] = action.status
         if config is not None:
-            entry["from"] = f"{self._file}:{self._lines.get((side, 'routes', index), 1)}"
+            entry["from"] = self._origin(self._lines.get((side, "routes", index), 1))
         return entry
 
     # --- upstreams ---------------------------------------------------------------------------------------------
@@ -218,7 +224,7 @@ class _Explained:
         }
 
     def _flat(
-        self, section: Section, at: Location, names: tuple[str, ...], line: int | None
+        self, section: Section, at: Location, names: tuple[str, ...], line: int | str | None
     ) -> Iterator[tuple[str, object, str]]:
         """Name, value and origin of each setting; those of a section within it as `section.key`."""
         for name in names:
@@ -226,11 +232,16 @@ class _Explained:
             is_set = bool(at) and name in given(section)
             here = self._lines.get((*at, name), line) if is_set else None
             if not isinstance(value, Section) or value.is_one_value_:
-                origin = "default" if here is None else f"{self._file}:{here}"
-                yield name, self._secrets.under(name, plain(value, has_nones=False)), origin
+                yield name, self._secrets.under(name, plain(value, has_nones=False)), self._origin(here)
                 continue
             for key, inner, origin in self._flat(value, (*at, name) if is_set else (), value.fields_, here):
                 yield f"{name}.{key}", inner, origin
+
+    def _origin(self, line: int | str | None) -> str:
+        """As pages show it; a line that is text says its file itself."""
+        if line is None:
+            return "default"
+        return line if isinstance(line, str) else f"{self._file}:{line}"
 
 
 def _safe_retries() -> Settings:

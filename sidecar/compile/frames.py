@@ -56,7 +56,7 @@ class WantedListener:
         address: As in the file, variables replaced: `host:port`, `[v6]:port` or `unix:/path`.
         host: That every request here is for, lower case, with or without a port, or None.
         location: Where the models have it, such as `("outbound", "listen", 0, "address")`.
-        line: Where the file says so, from 1; for problems. So for `column` and `path`.
+        line: Where the file says so, from 1; for problems. So for `column`, `path` and `file`, the name of the file.
         hosts: Of metrics and admin: by which names it may be called besides those of loopback.
         name: Of the app's port that it is, or empty.
         app: Where the app listens for what comes in here, or None where that is said for all.
@@ -70,8 +70,39 @@ class WantedListener:
     column: int
     path: str
     hosts: tuple[str, ...] = ()
+    file: str = ""
     name: str = ""
     app: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """
+    What a sidecar's local file and its command line say of the control plane that it follows.
+
+    Attributes:
+        addresses: Its URLs, at least one.
+        service: Who this is, in the mesh. So for `version` and `zone`, which may be empty.
+        token_file: Empty for none; so for `trust`.
+        form: `auto`, `stream` or `poll`.
+        address: By which others reach this instance; empty to find it out.
+        instance: Empty to make one.
+        bootstrap: Path of a file that stands for a pushed one at need; empty for none.
+        state: Directory for what was pushed; empty where nobody says, `off` for none.
+    """
+
+    addresses: tuple[str, ...]
+    service: str
+    version: str = ""
+    zone: str = ""
+    token_file: str = ""
+    trust: str = ""
+    form: str = "auto"
+    address: str = ""
+    instance: str = ""
+    weight: float = 1.0
+    bootstrap: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +112,17 @@ class Header:
 
     Attributes:
         is_ok: Whether it may be put in force; else `PROBLEMS` follow, or `error` says why.
-        digest_hex: SHA-256 of the file; empty if it could not be read.
+        digest_hex: SHA-256 of the file, or of the pushed one's values; empty if it could not be read.
         listeners: What to listen on; empty where `is_ok` is not.
         workers: Data-path processes that the file wants, 1 or more.
         error: Why there is no configuration, if not for something in the file: one line, else empty.
         warnings: What the file hardly means, a line each; at most `MAX_WARNINGS`.
         is_transient: Whether `error` may pass by itself.
+        local_files: The files besides a pushed one that the configuration is in, `(path, SHA-256)`.
         secret_files: Files that the file reads secrets from, `(path, SHA-256)`; empty digests could not be read.
         secrets: What was read from them, which nobody may show.
+        pushed: Name of the file that was pushed, or stands for one; empty where the local file is all there is.
+        control: The control plane that is to be followed, and who this is (`ControlSettings`); None for none.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
     """
 
@@ -102,6 +136,9 @@ class Header:
     secrets: tuple[str, ...] = ()
     version: str = __version__
     warnings: tuple[str, ...] = ()
+    pushed: str = ""
+    control: ControlSettings | None = None
+    local_files: tuple[tuple[str, str], ...] = ()
 
     @property
     def config_hash(self) -> str:
@@ -156,10 +193,14 @@ def read_header(frame: bytes) -> Header:
         tuples = {
             "listeners": tuple(listeners),
             "warnings": tuple(said["warnings"]),
+            "local_files": tuple((path, digest_hex) for path, digest_hex in said["local_files"]),
             "secret_files": tuple((path, digest_hex) for path, digest_hex in said["secret_files"]),
             "secrets": tuple(said["secrets"]),
         }
-        return Header(**{**said, **tuples})
+        control = said["control"]
+        if control is not None:
+            control = ControlSettings(**{**control, "addresses": tuple(control["addresses"])})
+        return Header(**{**said, **tuples, "control": control})
     except (LookupError, TypeError, ValueError):
         raise FrameError("expected a header, found other keys") from None
 

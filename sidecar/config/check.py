@@ -30,8 +30,7 @@ class Report:
     Collects the problems of the rules.
 
     Args:
-        root: The file.
-        filename: For the problems.
+        root: The tree, whose nodes know their files.
         blamed: Places at which values are wrong by themselves.
 
     Attributes:
@@ -39,11 +38,10 @@ class Report:
         warnings: For which it is not.
     """
 
-    def __init__(self, root: Node, filename: str, blamed: Iterable[tuple[int | str, ...]]) -> None:
+    def __init__(self, root: Node, blamed: Iterable[tuple[int | str, ...]]) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._root = root
-        self._filename = filename
         self._blamed = set(blamed)
         self._around_blamed = {keys[:length] for keys in self._blamed for length in range(len(keys) + 1)}
 
@@ -58,12 +56,17 @@ class Report:
         mark = place.mark
         severity, found = ("warning", self.warnings) if is_warning else ("error", self.problems)
         said, advice = concealed(place, message, hint)
-        found.append(Problem(self._filename, mark.line, mark.column, place.path, said, advice, severity))
+        found.append(Problem(mark.file, mark.line, mark.column, place.path, said, advice, severity))
 
 
-def check(config: Config, report: Report) -> None:
-    """Apply every rule to what could be understood of a file."""
-    _check_sides(config, report)
+def check(config: Config, report: Report, *, is_whole: bool = True) -> None:
+    """
+    Apply every rule to what could be understood of a file.
+
+    Args:
+        is_whole: It is no local file, which says only what concerns the machine.
+    """
+    _check_sides(config, report, is_whole)
     _check_listeners(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(name, upstream, config, report)
@@ -100,10 +103,10 @@ def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]
     return [(name, side.routes) for name, side in sides if side is not None]
 
 
-def _check_sides(config: Config, report: Report) -> None:
-    if config.inbound is None and config.outbound is None:
+def _check_sides(config: Config, report: Report, is_whole: bool) -> None:
+    if is_whole and config.inbound is None and config.outbound is None:
         report((), "expected `inbound`, `outbound` or both, found neither", "there is nothing to listen for")
-    check_inbound(config, report)
+    check_inbound(config, report, is_whole=is_whole)
     if config.inbound is not None and config.inbound.rate_limit is not None:
         check_rate_limit(config.inbound.rate_limit, ("inbound", "rate_limit"), report)
     if config.inbound is not None and config.inbound.forwarded is not None:
@@ -112,6 +115,11 @@ def _check_sides(config: Config, report: Report) -> None:
             found = "neither" if forwarded.trusted_hops is None else "both"
             message = f"expected one of `trusted_hops` and `trusted_networks`, found {found}"
             report(("inbound", "forwarded"), message, "such as `trusted_hops: 1` behind one load balancer", at_key=True)
+    for key in ("bootstrap", "state"):
+        if config.control is None and getattr(config, key) is not None:
+            report(
+                (key,), f"`{key}` has no effect without `control`", "remove it, or name a control plane", at_key=True
+            )
     if config.drain.delay and config.drain.delay >= config.drain.timeout:
         hint = "the delay is part of the timeout, and what is in flight needs the rest"
         report(("drain", "delay"), "not shorter than `drain.timeout`", hint, at_key=True)

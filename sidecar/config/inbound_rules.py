@@ -26,17 +26,18 @@ def all_have_apps(inbound: Inbound) -> bool:
     return inbound.app is not None or all(spec.app is not None for spec in inbound.listen)
 
 
-def check_inbound(config: Config, report: Callable[..., None]) -> None:
+def check_inbound(config: Config, report: Callable[..., None], *, is_whole: bool = True) -> None:
     """
     Check the apps of `inbound` and its listeners.
 
     Args:
         report: A `check.Report`.
+        is_whole: As `check.check` has it: where an app is may be said elsewhere.
     """
     inbound = config.inbound
     if inbound is None:
         return
-    if inbound.app is None and not inbound.routes and not all_have_apps(inbound):
+    if is_whole and inbound.app is None and not inbound.routes and not all_have_apps(inbound):
         if not any(spec.app is not None for spec in inbound.listen):
             hint = "such as `app: 127.0.0.1:8080`"
             report(("inbound",), "expected `app` or `routes`, found neither", hint, at_key=True)

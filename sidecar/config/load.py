@@ -7,19 +7,25 @@ Nothing here touches an event loop or keeps state; a running sidecar calls it in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sidecar.config.check import Report, check
 from sidecar.config.concealed import concealed
+from sidecar.config.merge import add_default, is_followed, merge
 from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.config.source import Source, decode
+from sidecar.config.source import Source, decode, make_source
 from sidecar.config.validate import CONFIG, shape
-from sidecar.config.yaml.document import Node, parse
+from sidecar.config.yaml.document import Mapping as MappingNode
+from sidecar.config.yaml.document import Node, describe, parse
 from sidecar.config.yaml.places import Location, locate
 from sidecar.config.yaml.secret_files import SecretFiles
 from sidecar.redact import Secrets
+
+FOLLOWED_DELAY_S: Final = 3.0
+"""`drain.delay` of a sidecar that follows a control plane: what others may take to hear of its goodbye."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,8 @@ class Loaded:
         secrets: What no problem may show.
         warnings: What is hardly meant, in the order of the file.
         files: Secrets that it read.
+        is_whole: It is no local file, which says only what concerns the machine.
+        is_followed: A control plane says what is run.
     """
 
     config: Config
@@ -42,12 +50,14 @@ class Loaded:
     secrets: Secrets
     warnings: tuple[Problem, ...] = ()
     files: SecretFiles = field(default_factory=SecretFiles)
+    is_whole: bool = True
+    is_followed: bool = False
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
         place = locate(self.root, location)
         said = concealed(place, message, hint)
-        problem = Problem(self.source.path, place.mark.line, place.mark.column, place.path, *said)
+        problem = Problem(place.mark.file, place.mark.line, place.mark.column, place.path, *said)
         return problem.without(self.secrets)
 
 
@@ -63,40 +73,105 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: With every problem found; no other exception, whatever the bytes.
     """
-    return _understand(text, filename, env, Secrets.of(env))[0]
-
-
-def _understand(
-    text: bytes, filename: str, env: Mapping[str, str], secrets: Secrets, files: SecretFiles | None = None
-) -> tuple[Config, Node, list[Problem]]:
-    """The configuration, the tree that it was read from, and warnings."""
-    files = files if files is not None else SecretFiles()
-    root, problems = parse(decode(text, filename), filename, env, files)
-    secrets.learn(files.values)
-    if root is None:
-        message = "expected a mapping, found an empty file"
-        raise ConfigError([Problem(filename, 1, 1, "", message, "begin with `service: <name of your app>`")])
-    shaped = shape(root, filename, CONFIG)
-    problems = problems + shaped.problems
-    warnings: list[Problem] = []
-    if shaped.config is not None:
-        report = Report(root, filename, shaped.blamed)
-        check(shaped.config, report)
-        problems += report.problems
-        warnings = sorted(report.warnings)
-    if problems or shaped.config is None:
-        raise ConfigError([problem.without(secrets) for problem in problems])
-    return shaped.config, root, [warning.without(secrets) for warning in warnings]
+    return load_source(make_source(filename, text), env).config
 
 
 def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | None = None) -> Loaded:
     """
     Understand what was read; raises as `load_text`.
 
+    A file with `control` is a sidecar's local file, and judged as one.
+
     Args:
         files: Knows afterwards which secrets were read, also if the file is refused.
     """
-    secrets = Secrets.of(env)
-    files = files if files is not None else SecretFiles()
-    config, root, warnings = _understand(source.raw, source.path, env, secrets, files)
-    return Loaded(config, source, root, secrets, tuple(warnings), files)
+    reader = _Reader(env, files)
+    root = reader.read(source)
+    if root is None:
+        message = "expected a mapping, found an empty file"
+        raise ConfigError([Problem(source.path, 1, 1, "", message, "begin with `service: <name of your app>`")])
+    if is_followed(root, {}):
+        return reader.follow(source, None, root, {})
+    return reader.judge(source, root)
+
+
+def load_followed(
+    pushed: Source | None,
+    local: Source | None,
+    options: Mapping[str, str | Sequence[str]],
+    env: Mapping[str, str],
+    files: SecretFiles | None = None,
+) -> Loaded:
+    """
+    Understand what a sidecar is to run that follows a control plane; raises as `load_text`.
+
+    Args:
+        pushed: What it said; None before it said anything: what concerns the machine is all there is.
+        local: The file of this machine, if there is one.
+        options: Of the command line (`merge.OPTIONS`).
+        files: As `load_source`.
+    """
+    reader = _Reader(env, files)
+    roots = [reader.read(source) if source is not None else None for source in (pushed, local)]
+    named = pushed or local or Source("command line", b"", "")
+    return reader.follow(named, roots[0], roots[1], options, is_whole=pushed is not None)
+
+
+class _Reader:
+    """What reading one file, or two, found; its problems come all at once."""
+
+    def __init__(self, env: Mapping[str, str], files: SecretFiles | None) -> None:
+        self._env = env
+        self._files = files if files is not None else SecretFiles()
+        self._secrets = Secrets.of(env)
+        self._problems: list[Problem] = []
+
+    def read(self, source: Source) -> Node | None:
+        """The tree of a file; None if it is empty."""
+        root, problems = parse(decode(source.raw, source.path), source.path, self._env, self._files)
+        self._secrets.learn(self._files.values)
+        self._problems += problems
+        return root
+
+    def follow(
+        self,
+        source: Source,
+        pushed: Node | None,
+        local: Node | None,
+        options: Mapping[str, str | Sequence[str]],
+        *,
+        is_whole: bool = False,
+    ) -> Loaded:
+        """As `judge`, of the one tree that all of these make."""
+        for root in (pushed, local):
+            if root is not None and not isinstance(root, MappingNode):
+                message = f"expected a mapping, found {describe(root)}"
+                self._problems.append(Problem(root.file, root.line, root.column, "", message))
+        root, problems = merge(pushed, local, options)
+        self._problems += problems
+        loaded = self.judge(source, root, is_whole=is_whole)
+        return replace(loaded, config=_with_delay(loaded.config, root), is_followed=True)
+
+    def judge(self, source: Source, root: Node, *, is_whole: bool = True) -> Loaded:
+        """The configuration of a tree."""
+        shaped = shape(root, CONFIG)
+        problems = self._problems + shaped.problems
+        warnings: list[Problem] = []
+        if shaped.config is not None:
+            report = Report(root, shaped.blamed)
+            check(shaped.config, report, is_whole=is_whole)
+            problems += report.problems
+            warnings = sorted(report.warnings)
+        if problems or shaped.config is None:
+            raise ConfigError([problem.without(self._secrets) for problem in problems])
+        told = tuple(warning.without(self._secrets) for warning in warnings)
+        return Loaded(shaped.config, source, root, self._secrets, told, self._files, is_whole)
+
+
+def _with_delay(config: Config, root: MappingNode) -> Config:
+    """Who is registered goes on accepting for a while after it has said goodbye, if nobody says otherwise."""
+    if "delay" in config.drain.model_fields_set or not config.drain.timeout:
+        return config
+    delay_s = min(FOLLOWED_DELAY_S, config.drain.timeout / 2)
+    add_default(root, ("drain", "delay"), f"{delay_s:g}s")
+    return config.model_copy(update={"drain": config.drain.model_copy(update={"delay": delay_s})})

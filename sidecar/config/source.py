@@ -20,6 +20,7 @@ class SourceError(Exception):
 
     Attributes:
         path: As the user gave it.
+        is_absent: There is no such file.
     """
 
     def __init__(self, path: str, error: OSError) -> None:
@@ -27,6 +28,7 @@ class SourceError(Exception):
         reason = known.get(error.errno or 0) or (error.strerror or str(error)).lower()
         super().__init__(f"cannot read {path}: {reason}")
         self.path = path
+        self.is_absent = error.errno == errno.ENOENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Shaped(Generic[M]):
         self.blamed = blamed
 
 
-def shape(root: Node, filename: str, form: Form[M]) -> Shaped[M]:
+def shape(root: Node, form: Form[M]) -> Shaped[M]:
     """
     Validate every value by itself, for this kind of file.
 
@@ -102,7 +102,7 @@ def shape(root: Node, filename: str, form: Form[M]) -> Shaped[M]:
     problems: list[Problem] = []
     misspelt = {(one["loc"][:-1], _meant(one["loc"], form)) for one in errors if one["type"] == "extra_forbidden"}
     for one in errors:
-        problem, place = _problem(one, root, filename, form)
+        problem, place = _problem(one, root, form)
         is_misspelt = one["type"] == "missing" and (one["loc"][:-1], one["loc"][-1]) in misspelt
         if problem is not None and not is_misspelt:
             problems.append(problem)
@@ -156,7 +156,7 @@ def _take_out(tree: dict[str, object], keys: tuple[int | str, ...], form: Form[M
             return
 
 
-def _problem(error: ErrorDetails, root: Node, filename: str, form: Form[M]) -> tuple[Problem | None, Place]:
+def _problem(error: ErrorDetails, root: Node, form: Form[M]) -> tuple[Problem | None, Place]:
     """One of pydantic's errors as a problem; None for a null, which the parser has already reported."""
     location = error["loc"]
     kind = error["type"]
@@ -164,26 +164,26 @@ def _problem(error: ErrorDetails, root: Node, filename: str, form: Form[M]) -> t
     if kind == "missing":
         holder = place_of_key(root, location[:-1])
         hint = form.example if tuple(location) == (form.key,) else ""
-        return _at(holder, filename, f"the key `{location[-1]}` is missing", hint), place
+        return _at(holder, f"the key `{location[-1]}` is missing", hint), place
     if kind == "extra_forbidden":
-        return _at(place_of_key(root, location), filename, *_unknown_key(location, form)), place
+        return _at(place_of_key(root, location), *_unknown_key(location, form)), place
     if isinstance(place.mark, Scalar) and place.mark.value is None:
         return None, place
     context = error.get("ctx", {})
     if kind == "not_yet":
-        return _at(place_of_key(root, location), filename, context["message"], context["hint"]), place
+        return _at(place_of_key(root, location), context["message"], context["hint"]), place
     if kind == "refused":
-        return _at(place, filename, *concealed(place, context["message"], context["hint"])), place
+        return _at(place, *concealed(place, context["message"], context["hint"])), place
     wanted = {"model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list"}
     what = context["message"] if kind == "expected" else wanted.get(kind)
     # The hint may repeat the value, the message is ours but for what was found.
     hint = concealed(place, "", context.get("hint", ""))[1]
     message = f"expected {what}" if what else error["msg"].lower()
-    return _at(place, filename, f"{message}, found {found(place)}", hint), place
+    return _at(place, f"{message}, found {found(place)}", hint), place
 
 
-def _at(place: Place, filename: str, message: str, hint: str) -> Problem:
-    return Problem(filename, place.mark.line, place.mark.column, place.path, message, hint)
+def _at(place: Place, message: str, hint: str) -> Problem:
+    return Problem(place.mark.file, place.mark.line, place.mark.column, place.path, message, hint)
 
 
 def _unknown_key(location: Location, form: Form[M]) -> tuple[str, str]:

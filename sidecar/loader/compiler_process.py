@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from sidecar.compile.frames import Kind, kind_of
 from sidecar.loader.low_priority import background_niceness
-from sidecar.loader.plan_source import PlanSourceError
+from sidecar.loader.plan_source import MeshRequest, PlanSourceError
 from sidecar.loader.spawn import Child, spawn_compiler
 from sidecar.loader.wire import read_frame
 
@@ -46,6 +46,8 @@ class CompilerProcess:
         started: A compiler that is there already; it serves the first load.
         limit_s: Seconds after which a compiler that has not finished is given up.
         spawn: Starts a compiler; told whether beside traffic.
+        mesh: Says, when asked for the trigger of a load, what else the configuration is made of, if a control plane is
+            followed; None if none is.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class CompilerProcess:
         started: Child | None = None,
         limit_s: float = LIMIT_S,
         spawn: Callable[[Mapping[str, str], int | None], Child] = spawn_compiler,
+        mesh: Callable[[str], MeshRequest | None] = lambda trigger: None,
     ) -> None:
         self._path = path
         self._env = env
         self._started = started
         self._limit_s = limit_s
         self._spawn = spawn
+        self.mesh = mesh
         self._idle: _Compiler | None = None
         self._killed: _Compiler | None = None
         """The last one that was ended before it was done; one whose mount hangs is not even gone then."""
@@ -74,7 +78,10 @@ class CompilerProcess:
         sent_bytes = 0
         kind: Kind | None = None
         try:
-            compiler.ask({"path": self._path, "niceness": niceness})
+            mesh = self.mesh(trigger)
+            request = {"path": self._path, "niceness": niceness, "mesh": mesh.shown() if mesh is not None else None}
+            async with asyncio.timeout_at(deadline):
+                await compiler.ask(request)
             while kind is not Kind.END:
                 async with asyncio.timeout_at(deadline):
                     frame = await read_frame(compiler.reader)
@@ -145,10 +152,16 @@ class _Compiler:
         self._loop.add_reader(self._child.stdout, self._on_readable)
         self._is_reading = True
 
-    def ask(self, request: Mapping[str, object]) -> None:
+    async def ask(self, request: Mapping[str, object]) -> None:
         """Write a request; to one that died before it makes no difference."""
-        with suppress(BrokenPipeError):
-            os.write(self._child.stdin, json.dumps(request).encode() + b"\n")
+        octets = json.dumps(request).encode() + b"\n"
+        if len(octets) <= select.PIPE_BUF:
+            with suppress(BrokenPipeError):
+                os.write(self._child.stdin, octets)
+        else:
+            # A pushed file is in it, and a pipe takes 64 KiB at a time. By a descriptor of its own: this one may be
+            # closed, and its number be another's, before all is written.
+            await self._loop.run_in_executor(None, _write_all, os.dup(self._child.stdin), octets)
 
     def rest(self, seconds: float) -> None:
         """Keep it so long, in case of another request; the loop may end meanwhile, of which nothing is kept."""
@@ -226,3 +239,11 @@ class _Compiler:
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
             os.kill(self._child.pid, signal.SIGKILL)
+
+
+def _write_all(descriptor: int, octets: bytes) -> None:
+    """Write to a pipe until nobody reads any more, and close it; blocks."""
+    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb", buffering=0) as pipe:
+        rest = memoryview(octets)
+        while rest:
+            rest = rest[pipe.write(rest) :]

@@ -188,9 +188,14 @@ class ConfigLoader:
         """Good or bad, this content has been dealt with, and is what is followed from now on."""
         self.secrets.learn(header.secrets)
         process_log.learn(header.secrets)
-        if not header.digest_hex:
+        own = header.local_files or (
+            [(self.path, header.digest_hex)] if header.digest_hex and not header.pushed else ()
+        )
+        contents = dict((*own, *header.secret_files))
+        if not contents:
             return  # nothing was read
-        contents = {self.path: header.digest_hex, **dict(header.secret_files)}
+        # A local file that may be absent is looked for all the same.
+        contents.setdefault(self.path, "")
         if settled is not None and any(settled.get(path, found) != found for path, found in contents.items()):
             raise _UnsettledError()
         self._watch.accept(contents)

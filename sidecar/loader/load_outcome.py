@@ -14,7 +14,7 @@ class LoadOutcome:
     What came of reading the file once.
 
     Attributes:
-        trigger: `start`, `file`, `signal`, `admin` or `retry`.
+        trigger: As `PlanSource.frames` has it.
         finished_s: Seconds since the Unix epoch.
         took_s: From reading to the swap.
         is_ok: Whether the file is live.

@@ -7,12 +7,52 @@ compiler; a worker's gets them from its supervisor.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 
 class PlanSourceError(Exception):
     """There are no frames, for a reason that is not in the file; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """
+    A file that a control plane pushed, or one that stands for it.
+
+    Attributes:
+        name: As problems show it; of one that is read from disk, its path.
+        hash: By which the control plane knows it; empty for one that it does not know.
+        text: YAML; None to read it from disk.
+    """
+
+    name: str
+    hash: str = ""
+    text: str | None = None
+
+
+@dataclass(slots=True)
+class MeshRequest:
+    """
+    What a configuration is made of besides the local file, for a sidecar that follows a control plane.
+
+    Attributes:
+        options: Of the command line (`config.merge.OPTIONS`).
+        is_optional: Whether the local file may be absent.
+        pushed: The file to be run; None as long as there is none.
+    """
+
+    options: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    is_optional: bool = False
+    pushed: Pushed | None = None
+
+    def shown(self) -> dict[str, object]:
+        """As the compiler reads it."""
+        pushed = None
+        if self.pushed is not None:
+            pushed = {name: value for name, value in asdict(self.pushed).items() if value is not None}
+        return {"options": dict(self.options), "is_optional": self.is_optional, "pushed": pushed}
 
 
 class PlanSource(Protocol):
@@ -26,7 +66,7 @@ class PlanSource(Protocol):
         be called again only then.
 
         Args:
-            trigger: Why: `start`, `file`, `signal`, `admin` or `retry`.
+            trigger: Why: `start`, `file`, `signal`, `admin`, `retry`, or `control`, `last_good`, `bootstrap` for a pushed one.
 
         Raises:
             PlanSourceError: There will be no (further) frames; those that came are void.

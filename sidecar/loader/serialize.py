@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from pydantic_core import PydanticUndefined
 
-from sidecar.compile.frames import MAX_WARNINGS, Header, Kind, WantedListener, make_frame
+from sidecar.compile.frames import MAX_WARNINGS, ControlSettings, Header, Kind, WantedListener, make_frame
 from sidecar.config.load import Loaded
 from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.values.base import Model
-from sidecar.config.yaml.places import lines_of
+from sidecar.config.yaml.places import lines_of, locate
 from sidecar.routing.match import host_pattern
 
 ITEMS_A_FRAME: Final = 32
@@ -41,24 +41,33 @@ _APART: Final[dict[type[Model], frozenset[str]]] = {
 """What may be long, and so has frames of its own."""
 
 
-def write_frames(loaded: Loaded) -> list[bytes]:
+def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) -> list[bytes]:
     """
     All frames of a file.
+
+    Args:
+        local_files: As the header has them.
 
     Raises:
         ConfigError: A listener is for what is not one host.
     """
     config = loaded.config
+    if not loaded.is_whole:
+        # A local file alone opens no way for requests: only who looks after the process is let in.
+        config = config.model_copy(update={"inbound": None, "outbound": None})
     warnings = tuple(str(one) for one in loaded.warnings[:MAX_WARNINGS])
     frames = [
         Header(
             True,
             loaded.source.digest_hex,
-            _listeners(loaded),
+            _listeners(loaded, config),
             config.workers,
             warnings=warnings,
             secret_files=tuple(loaded.files.digests.items()),
             secrets=tuple(sorted(loaded.files.values)),
+            pushed=loaded.source.path if loaded.is_followed and loaded.is_whole else "",
+            local_files=tuple(local_files),
+            control=_control(loaded) if loaded.is_followed else None,
         ).to_frame(),
         make_frame(Kind.SHAPES, _pickled(_shapes())),
         make_frame(Kind.SETTINGS, _pickled(config)),
@@ -74,8 +83,29 @@ def write_frames(loaded: Loaded) -> list[bytes]:
     return [*frames, make_frame(Kind.END)]
 
 
-def _listeners(loaded: Loaded) -> tuple[WantedListener, ...]:
+def _control(loaded: Loaded) -> ControlSettings:
     config = loaded.config
+    control = config.control
+    assert control is not None
+    zone = locate(loaded.root, ("zone",))
+    is_ours = (bool(zone.keys) and zone.node.file != loaded.source.path) or not loaded.is_whole
+    return ControlSettings(
+        addresses=tuple(control.addresses),
+        service=config.service.name,
+        version=config.service.version or "",
+        zone=(config.zone or "") if is_ours else "",
+        token_file=control.token_file or "",
+        trust=control.trust or "",
+        form=control.form,
+        address=control.address or "",
+        instance=control.instance or "",
+        weight=control.weight,
+        bootstrap=config.bootstrap or "",
+        state=config.state or "",
+    )
+
+
+def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
     found: list[WantedListener] = []
     problems: list[Problem] = []
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
@@ -112,7 +142,7 @@ def _wanted(
     hosts: tuple[str, ...] = (),
 ) -> WantedListener:
     place = loaded.problem_at(location, "")
-    return WantedListener(role, address, host, location, place.line, place.column, place.path, hosts)
+    return WantedListener(role, address, host, location, place.line, place.column, place.path, hosts, place.file)
 
 
 # --- pickles ---------------------------------------------------------------------------------------------------

@@ -93,16 +93,16 @@ class _Reading:
         entries = root.entries if isinstance(root, MappingNode) else {}
         is_mesh = "mesh" in entries or "services" in entries or (stem == "mesh" and "service" not in entries)
         shaped: Shaped[MeshFile] | Shaped[ServiceFile]
-        shaped = shape(root, name, MESH_FORM) if is_mesh else shape(root, name, SERVICE_FORM)
+        shaped = shape(root, MESH_FORM) if is_mesh else shape(root, SERVICE_FORM)
         self._problems += shaped.problems
-        report = self._report(name, root, shaped.blamed)
+        report = self._report(root, shaped.blamed)
         if shaped.config is None or ("service",) in shaped.blamed:
             self._unread.add(stem)
         else:
             self._take(Document(name, raw, root, shaped.config), report)
 
-    def _report(self, name: str, root: Node, blamed: list[tuple[int | str, ...]]) -> Report:
-        self._reports.append(Report(root, name, blamed))
+    def _report(self, root: Node, blamed: list[tuple[int | str, ...]]) -> Report:
+        self._reports.append(Report(root, blamed))
         return self._reports[-1]
 
     def _take(self, document: Document, report: Report) -> None:

@@ -126,7 +126,7 @@ class Reloader(ConfigLoader):
             if built is not None:
                 self._old_plans.add(built)
             if isinstance(error, ListenerError):
-                raise NotHereError([_problem_at(self.path, draft, error)]) from None
+                raise NotHereError([_problem_at(draft, error)]) from None
             raise
         # --- the swap: from here to the next await, all or nothing ---
         preparation.commit()
@@ -135,7 +135,7 @@ class Reloader(ConfigLoader):
             self._old_plans.add(self.live.plan)
         self.live.plan = plan
         self.config = draft.written.settings
-        self.effective = Effective(self.path, draft.written, self.secrets)
+        self.effective = Effective(draft.header.pushed or self.path, draft.written, self.secrets)
         self.generation += 1
         self._telemetry.config_applied(plan.config_hash, is_reload=self.generation > 1)
         # --- end of the swap ---
@@ -153,7 +153,7 @@ class Reloader(ConfigLoader):
         self._telemetry.config_refused()
 
 
-def _problem_at(path: str, draft: Draft, error: ListenerError) -> Problem:
+def _problem_at(draft: Draft, error: ListenerError) -> Problem:
     """A listener that cannot be opened, at its place in the file."""
     wanted = next(one for one in draft.header.listeners if one.location == error.spec.location)
-    return Problem(path, wanted.line, wanted.column, wanted.path, str(error))
+    return Problem(wanted.file, wanted.line, wanted.column, wanted.path, str(error))

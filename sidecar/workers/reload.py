@@ -91,7 +91,7 @@ class GroupReloader(ConfigLoader):
     def _problem(self, header: Header, key: Key, message: str) -> Problem:
         """A listener that cannot be opened, at its place in the file."""
         wanted = next(one for one in header.listeners if (Role(one.role), one.address) == key)
-        return Problem(self.path, wanted.line, wanted.column, wanted.path, message)
+        return Problem(wanted.file, wanted.line, wanted.column, wanted.path, message)
 
     def _count(self, outcome: LoadOutcome) -> None:
         result = "success" if outcome.is_ok else "failure"

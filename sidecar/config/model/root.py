@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
+from sidecar.config.model.control import Control
 from sidecar.config.model.listen import InboundListen, Listen, ListenInbound, ListenSpec, default_listen
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.model.resilience import (
@@ -64,6 +65,7 @@ __all__ = [
     "Admin",
     "CircuitBreaker",
     "Config",
+    "Control",
     "Destination",
     "Discover",
     "Drain",
@@ -133,6 +135,9 @@ class InboundRules(Model):
 
     circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("inbound.circuit_breaker")] = setting(
         None, "How much may be under way at the app."
+    )
+    health_check: HealthCheck | None = setting(
+        None, "How the app is asked how it is, for `/app-health` and the mesh; default with `control`: a connection."
     )
     rate_limit: Annotated[RateLimit | None, Unsupported("inbound.rate_limit")] = setting(
         None, "How often requests may come, all routes together."
@@ -381,3 +386,12 @@ class Config(Model):
     admin: Admin = setting(Admin(), "The administrative interface.")
     telemetry: Telemetry = setting(Telemetry(), "What is told about every request.")
     tests: list[RoutingTest] = listing("Requests and where they must go; run at every load.")
+    control: Annotated[Control, Short("addresses", "a URL, or a mapping `{addresses, token_file, trust}`")] | None = (
+        setting(None, "The control plane that says what is run; this file then says only what concerns the machine.")
+    )
+    bootstrap: FilePath | None = setting(
+        None, "A whole file that is run where there is no control plane and nothing is known from before."
+    )
+    state: FilePath | None = setting(
+        None, "Directory in which what was pushed is kept for the next start; `off`: nowhere."
+    )

@@ -37,16 +37,18 @@ class Node:
     A value and where it starts.
 
     Attributes:
-        line: From 1.
+        line: From 1; 0 where no file says it.
         column: From 1.
+        file: Name of the file, as problems show it.
         size: Nodes below and including this one, aliases expanded.
     """
 
-    __slots__ = ("column", "line", "size")
+    __slots__ = ("column", "file", "line", "size")
 
-    def __init__(self, line: int, column: int) -> None:
+    def __init__(self, line: int, column: int, file: str = "") -> None:
         self.line = line
         self.column = column
+        self.file = file
         self.size = 1
 
 
@@ -62,8 +64,8 @@ class Scalar(Node):
 
     __slots__ = ("text", "value", "written")
 
-    def __init__(self, line: int, column: int, text: str, value: str | Spelled | None) -> None:
-        super().__init__(line, column)
+    def __init__(self, line: int, column: int, text: str, value: str | Spelled | None, file: str = "") -> None:
+        super().__init__(line, column, file)
         self.text = text
         self.value = value
         self.written: str | None = None
@@ -74,8 +76,8 @@ class Sequence(Node):
 
     __slots__ = ("items",)
 
-    def __init__(self, line: int, column: int) -> None:
-        super().__init__(line, column)
+    def __init__(self, line: int, column: int, file: str = "") -> None:
+        super().__init__(line, column, file)
         self.items: list[Node] = []
 
 
@@ -84,8 +86,8 @@ class Mapping(Node):
 
     __slots__ = ("entries", "key")
 
-    def __init__(self, line: int, column: int) -> None:
-        super().__init__(line, column)
+    def __init__(self, line: int, column: int, file: str = "") -> None:
+        super().__init__(line, column, file)
         self.entries: dict[str, tuple[Scalar, Node]] = {}
         self.key: Scalar | None = None
         """The key whose value is awaited while the mapping is being built."""
@@ -190,7 +192,7 @@ class _Builder:
         line, column = _position(event)
         text = event.value
         is_plain = bool(event.implicit[0])
-        node = Scalar(line, column, text, text)
+        node = Scalar(line, column, text, text, self._filename)
         if event.tag is not None:
             self._check_tag(event, event.tag, node)
             is_plain = False
@@ -225,7 +227,7 @@ class _Builder:
         if len(self._open) >= MAX_DEPTH:
             raise self._fatal(event, f"found more than {MAX_DEPTH} nested mappings and lists", "flatten the file")
         is_mapping = isinstance(event, yaml.MappingStartEvent)
-        node = (Mapping if is_mapping else Sequence)(*_position(event))
+        node = (Mapping if is_mapping else Sequence)(*_position(event), self._filename)
         if event.tag is not None:
             self._check_tag(event, event.tag, node)
         if self._is_key_next():

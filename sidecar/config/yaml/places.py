@@ -84,8 +84,11 @@ def place_of_key(root: Node, location: Location) -> Place:
     return place
 
 
-Lines = Mapping_[tuple[int | str, ...], int]
-"""Line of a key or an item, by the keys and indices that lead to it."""
+Lines = Mapping_[tuple[int | str, ...], int | str]
+"""
+Line of a key or an item, by the keys and indices that lead to it; `FILE:LINE` where another file than the root's has
+it, and a word where none has.
+"""
 
 _LINELESS: Final = frozenset(
     {
@@ -105,20 +108,27 @@ _LINELESS: Final = frozenset(
 
 def lines_of(root: Node) -> Lines:
     """Where each setting of a file is written, so that its value in force can be shown with its origin."""
-    found: dict[tuple[int | str, ...], int] = {}
+    found: dict[tuple[int | str, ...], int | str] = {}
     waiting: list[tuple[tuple[int | str, ...], Node]] = [((), root)]
     while waiting:
         at, node = waiting.pop()
         if isinstance(node, Mapping):
             for name, (key, value) in node.entries.items():
+                if name not in _LINELESS or key.file != root.file:
+                    found[*at, name] = _line_of(key, root)
                 if name not in _LINELESS:
-                    found[*at, name] = key.line
                     waiting.append(((*at, name), value))
         elif isinstance(node, Sequence):
             for index, item in enumerate(node.items):
-                found[*at, index] = item.line
+                found[*at, index] = _line_of(item, root)
                 waiting.append(((*at, index), item))
     return found
+
+
+def _line_of(node: Node, root: Node) -> int | str:
+    if not node.line:
+        return node.file
+    return node.line if node.file == root.file else f"{node.file}:{node.line}"
 
 
 def _child(node: Node, step: int | str) -> Node:
