@@ -49,6 +49,10 @@ class Process(Protocol):
         """Why no traffic should come, in one line, or None when it should."""
         ...
 
+    def app_health(self) -> tuple[bool, str]:
+        """Whether the app is well, and how each of its ports is, a line each."""
+        ...
+
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics in one of Prometheus' formats, gzipped if so asked; never holds the event loop for long."""
         ...
@@ -221,6 +225,11 @@ def _ready(process: Process, _: Request) -> Reply:
     return text(HTTPStatus.OK, "ready") if why is None else text(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
 
+def _app_health(process: Process, _: Request) -> Reply:
+    is_well, how = process.app_health()
+    return text(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, how)
+
+
 def _live(_: Process, __: Request) -> Reply:
     # Answering at all is the proof: a stuck event loop would not.
     return text(HTTPStatus.OK, "live")
@@ -289,6 +298,7 @@ _READ_ONLY: Mapping[str, Mapping[str, Handler]] = {
     "/ready": {"GET": _ready},
     "/healthz/ready": {"GET": _ready},
     "/live": {"GET": _live},
+    "/app-health": {"GET": _app_health},
 }
 
 _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {

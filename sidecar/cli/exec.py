@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from sidecar.cli.run import config_option, log_level_option, serve_file
-from sidecar.loader.spawn import Child
+from sidecar.cli.run import config_option, control_options, log_level_option, options_of, serve_file
 
 
 @click.command(
@@ -13,9 +14,10 @@ from sidecar.loader.spawn import Child
 )
 @config_option
 @log_level_option
+@control_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
-def exec_(compiler: Child | None, path: str, log_level: str, command: tuple[str, ...]) -> None:
+@click.pass_context
+def exec_(context: click.Context, /, path: str, log_level: str, command: tuple[str, ...], **control: Any) -> None:
     """
     Run the sidecar and, as soon as it is ready, COMMAND as its child.
 
@@ -23,4 +25,4 @@ def exec_(compiler: Child | None, path: str, log_level: str, command: tuple[str,
     such program, 126 if it cannot be executed, 1 if the sidecar could not start). SIGTERM drains inbound first and is
     then passed on; other signals, and a second SIGTERM, reach the command at once.
     """
-    serve_file(compiler, path, log_level, command=command)
+    serve_file(context, path, log_level, options_of(control), command=command)

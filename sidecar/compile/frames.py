@@ -122,6 +122,7 @@ class Header:
         secret_files: Files that the file reads secrets from, `(path, SHA-256)`; empty digests could not be read.
         secrets: What was read from them, which nobody may show.
         pushed: Name of the file that was pushed, or stands for one; empty where the local file is all there is.
+        discovers: Names of what upstreams discover.
         control: The control plane that is to be followed, and who this is (`ControlSettings`); None for none.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
     """
@@ -137,6 +138,7 @@ class Header:
     version: str = __version__
     warnings: tuple[str, ...] = ()
     pushed: str = ""
+    discovers: tuple[str, ...] = ()
     control: ControlSettings | None = None
     local_files: tuple[tuple[str, str], ...] = ()
 
@@ -196,6 +198,7 @@ def read_header(frame: bytes) -> Header:
             "local_files": tuple((path, digest_hex) for path, digest_hex in said["local_files"]),
             "secret_files": tuple((path, digest_hex) for path, digest_hex in said["secret_files"]),
             "secrets": tuple(said["secrets"]),
+            "discovers": tuple(said["discovers"]),
         }
         control = said["control"]
         if control is not None:

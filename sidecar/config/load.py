@@ -41,7 +41,7 @@ class Loaded:
         warnings: What is hardly meant, in the order of the file.
         files: Secrets that it read.
         is_whole: It is no local file, which says only what concerns the machine.
-        is_followed: A control plane says what is run.
+        own: What of it is the machine's, if a control plane says the rest; else None.
     """
 
     config: Config
@@ -51,7 +51,7 @@ class Loaded:
     warnings: tuple[Problem, ...] = ()
     files: SecretFiles = field(default_factory=SecretFiles)
     is_whole: bool = True
-    is_followed: bool = False
+    own: Config | None = None
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
@@ -103,7 +103,8 @@ def load_followed(
     files: SecretFiles | None = None,
 ) -> Loaded:
     """
-    Understand what a sidecar is to run that follows a control plane; raises as `load_text`.
+    Understand what a sidecar is to run that follows a control plane; raises as `load_text`. One that follows none has
+    its file, as `load_source` understands it.
 
     Args:
         pushed: What it said; None before it said anything: what concerns the machine is all there is.
@@ -113,6 +114,8 @@ def load_followed(
     """
     reader = _Reader(env, files)
     roots = [reader.read(source) if source is not None else None for source in (pushed, local)]
+    if pushed is None and local is not None and roots[1] is not None and not is_followed(roots[1], options):
+        return reader.judge(local, roots[1])
     named = pushed or local or Source("command line", b"", "")
     return reader.follow(named, roots[0], roots[1], options, is_whole=pushed is not None)
 
@@ -150,7 +153,8 @@ class _Reader:
         root, problems = merge(pushed, local, options)
         self._problems += problems
         loaded = self.judge(source, root, is_whole=is_whole)
-        return replace(loaded, config=_with_delay(loaded.config, root), is_followed=True)
+        own = shape(merge(None, local, options)[0]).config if is_whole else loaded.config
+        return replace(loaded, config=_with_delay(loaded.config, root), own=own)
 
     def judge(self, source: Source, root: Node, *, is_whole: bool = True) -> Loaded:
         """The configuration of a tree."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from sidecar import process_log
@@ -73,6 +73,8 @@ class ConfigLoader:
         last: Outcome of the last load; None before the first.
         last_good: Outcome of the last load that succeeded.
         generation: Of the configuration in force; 0 for none. Whoever installs one counts it up.
+        on_installed: Told the header and the frames of what has just come into force.
+        on_outcome: Told what came of each load.
     """
 
     def __init__(self, path: str, source: PlanSource, secrets: Secrets = NO_SECRETS) -> None:
@@ -81,6 +83,8 @@ class ConfigLoader:
         self.last: LoadOutcome | None = None
         self.last_good: LoadOutcome | None = None
         self.generation = 0
+        self.on_installed: Callable[[Header, Sequence[bytes]], None] = lambda header, frames: None
+        self.on_outcome: Callable[[LoadOutcome], None] = lambda outcome: None
         self._source = source
         self._watch = FileWatch(path)
         self._one_at_a_time = asyncio.Lock()
@@ -158,6 +162,7 @@ class ConfigLoader:
             error, is_transient = header.error, header.is_transient
             if header.is_ok:
                 await self._install(trigger, header, frames)
+                self.on_installed(header, frames)
                 warnings = header.warnings
             elif not error:
                 problems = tuple(one for frame in frames[1:-1] for one in read_problems(frame))
@@ -177,11 +182,13 @@ class ConfigLoader:
         is_ok = not problems and not error
         took_s = time.monotonic() - began
         problems, error = tuple(one.without(self.secrets) for one in problems), self.secrets.hide(error)
+        is_transient = is_transient and not is_ok and trigger != "start"
         self.last = LoadOutcome(
-            trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error, warnings
+            trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error, warnings, is_transient
         )
         self._report(self.last)
-        self._plan_retry(trigger, is_transient=is_transient and not is_ok)
+        self._plan_retry(is_transient=is_transient)
+        self.on_outcome(self.last)
         return self.last
 
     def _take_note(self, header: Header, settled: Contents | None) -> None:
@@ -201,9 +208,9 @@ class ConfigLoader:
         self._watch.accept(contents)
         self._tried = None
 
-    def _plan_retry(self, trigger: str, *, is_transient: bool) -> None:
-        """At the start the process ends, and whoever started it tries again."""
-        if not is_transient or trigger == "start":
+    def _plan_retry(self, *, is_transient: bool) -> None:
+        """Not at the start: the process ends, and whoever started it tries again."""
+        if not is_transient:
             self._retries, self._retry_at_s = 0, None
             return
         wait_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._retries)

@@ -23,6 +23,7 @@ class LoadOutcome:
         problems: What is wrong in the file, if that is why it is not live.
         error: Why it is not live, if not for something in the file; empty otherwise.
         warnings: Of a file that is live: what is hardly meant, a line each.
+        is_transient: Why it is not live may pass by itself; it is tried again.
     """
 
     trigger: str
@@ -34,6 +35,7 @@ class LoadOutcome:
     problems: tuple[Problem, ...] = ()
     error: str = ""
     warnings: tuple[str, ...] = ()
+    is_transient: bool = False
 
     @property
     def lines(self) -> list[str]:

@@ -66,7 +66,8 @@ class PlanSource(Protocol):
         be called again only then.
 
         Args:
-            trigger: Why: `start`, `file`, `signal`, `admin`, `retry`, or `control`, `last_good`, `bootstrap` for a pushed one.
+            trigger: Why: `start`, `file`, `signal`, `admin` or `retry`; `control`, `last_good` or `bootstrap` for a pushed
+                file, by where it was had from.
 
         Raises:
             PlanSourceError: There will be no (further) frames; those that came are void.

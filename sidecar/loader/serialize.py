@@ -22,7 +22,7 @@ from sidecar.config.load import Loaded
 from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.values.base import Model
-from sidecar.config.yaml.places import lines_of, locate
+from sidecar.config.yaml.places import lines_of
 from sidecar.routing.match import host_pattern
 
 ITEMS_A_FRAME: Final = 32
@@ -65,9 +65,10 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
             warnings=warnings,
             secret_files=tuple(loaded.files.digests.items()),
             secrets=tuple(sorted(loaded.files.values)),
-            pushed=loaded.source.path if loaded.is_followed and loaded.is_whole else "",
+            pushed=loaded.source.path if loaded.own is not None and loaded.is_whole else "",
             local_files=tuple(local_files),
-            control=_control(loaded) if loaded.is_followed else None,
+            discovers=tuple(sorted(_discovered(config))),
+            control=_control(loaded.own),
         ).to_frame(),
         make_frame(Kind.SHAPES, _pickled(_shapes())),
         make_frame(Kind.SETTINGS, _pickled(config)),
@@ -83,25 +84,28 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     return [*frames, make_frame(Kind.END)]
 
 
-def _control(loaded: Loaded) -> ControlSettings:
-    config = loaded.config
-    control = config.control
-    assert control is not None
-    zone = locate(loaded.root, ("zone",))
-    is_ours = (bool(zone.keys) and zone.node.file != loaded.source.path) or not loaded.is_whole
+def _discovered(config: Config) -> set[str]:
+    found = (one.discover.name for one in config.upstreams.values() if one.discover is not None)
+    return {name for name in found if name is not None}
+
+
+def _control(own: Config | None) -> ControlSettings | None:
+    if own is None or own.control is None:
+        return None
+    control = own.control
     return ControlSettings(
         addresses=tuple(control.addresses),
-        service=config.service.name,
-        version=config.service.version or "",
-        zone=(config.zone or "") if is_ours else "",
+        service=own.service.name,
+        version=own.service.version or "",
+        zone=own.zone or "",
         token_file=control.token_file or "",
         trust=control.trust or "",
         form=control.form,
         address=control.address or "",
         instance=control.instance or "",
         weight=control.weight,
-        bootstrap=config.bootstrap or "",
-        state=config.state or "",
+        bootstrap=own.bootstrap or "",
+        state=own.state or "",
     )
 
 

@@ -18,13 +18,17 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sidecar.loader.config_loader import ConfigLoader
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.net.descriptors import Descriptors
 from sidecar.process_log import event
 from sidecar.runtime.app_process import FORWARDED, AppProcess
 from sidecar.runtime.inherited import obey_signals
+
+if TYPE_CHECKING:
+    from sidecar.runtime.mesh.following import Following
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +66,21 @@ class Process:
     Attributes:
         state: INITIALIZING, LIVE or DRAINING, in Envoy's spelling.
         started_s: Seconds since the Unix epoch.
+        has_begun: The start was good.
+        has_lived: A whole configuration was in force.
+        following: Of a control plane; None where none is followed.
+        reloader: The file, and what came of it.
     """
+
+    reloader: ConfigLoader
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dependent: Dependent | None) -> None:
         self.state = "INITIALIZING"
         self.started_s = time.time()
+        self.has_begun = False
+        self.has_lived = False
+        self.following: Following | None = None
+        self._is_watching = False
         self._loop = loop
         self._dependent = dependent
         self._quit = asyncio.Event()
@@ -90,6 +104,19 @@ class Process:
     def on_refused_start(self, outcome: LoadOutcome) -> None:
         """The first configuration was no good, and the process ends: its last words."""
         sys.stderr.write("".join(f"{line}\n" for line in outcome.lines))
+
+    async def begin(self) -> None:
+        """The start was good; a process that follows a control plane may not have a whole configuration yet."""
+        if self.following is not None:
+            await self.following.begin()
+        else:
+            await self.go_live()
+
+    def watch_file(self) -> None:
+        """Follow the file from now on; may come twice."""
+        if not self._is_watching:
+            self._is_watching = True
+            self.spawn(self.reloader.watch(), "watch")
 
     async def on_live(self) -> None:
         """The first configuration is in force."""
@@ -116,16 +143,21 @@ class Process:
                 if not outcome.is_ok:
                     self.on_refused_start(outcome)
                     return EXIT_FAILED
-                self.state = "LIVE"
-                await self.on_live()
-                if isinstance(self._dependent, AppProcess):
-                    self.spawn(self._accompany(self._dependent), "app")
+                self.has_begun = True
+                await self.begin()
                 await self._first(self._quit, self._interrupt)
                 if not self._interrupt.is_set():
                     await self._drain_all()
             return EXIT_STOPPED if self._dependent is None else self._dependent.code
         finally:
             await self._end()
+
+    async def go_live(self) -> None:
+        """The first configuration is in force."""
+        self.state, self.has_lived = "LIVE", True
+        await self.on_live()
+        if isinstance(self._dependent, AppProcess):
+            self.spawn(self._accompany(self._dependent), "app")
 
     def quit(self) -> None:
         """Drain, then exit with 0."""

@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sidecar import __version__, build, clock
 from sidecar.admin.endpoints import Endpoints
@@ -27,6 +28,7 @@ from sidecar.process_log import event
 from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
 from sidecar.runtime.listeners import ConnectionHandler
+from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
@@ -35,6 +37,10 @@ from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.discovery.endpoint_sink import EndpointSink, OwnEndpoints
 from sidecar.upstream.registry import Registry
+
+if TYPE_CHECKING:
+    from sidecar.link.report import Edge
+    from sidecar.runtime.mesh.control import Control
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +68,10 @@ class Sidecar(Process):
     Attributes:
         reloader: The file and everything that it made.
         endpoint_sink: Hears of discovered names.
+        app_watch: The app as others see it.
     """
+
+    reloader: Reloader
 
     def __init__(
         self,
@@ -73,6 +82,7 @@ class Sidecar(Process):
         *,
         takes_over: bool = False,
         dependent: Dependent | None = None,
+        control: Control | None = None,
     ) -> None:
         super().__init__(loop, dependent)
         self.registry = Registry()
@@ -89,17 +99,24 @@ class Sidecar(Process):
             path, env, source, loop, self.telemetry, self.registry, self._timers, self._handler_for
         )
         self.views = Views(self)
-        self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken)
+        self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None
         if takes_over:
             self.reloader.listeners.meet = self._meet
         self._has_closed_inbound = asyncio.Event()
+        self._closing: asyncio.TimerHandle | None = None
+        self.app_watch = AppWatch(self._bound, is_followed=control is not None)
+        self.reloader.on_installed = self.app_watch.update
+        if control is not None:
+            self.following = control.follow(self, self.reloader, self.reloader.listeners, env)
+            self.telemetry.numbers.control = self.following.follower.numbers
+            self._edges = control.edges(self.telemetry.numbers.sections)
 
     # --- what others ask for -----------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Fail readiness and let inbound end; outbound and the process stay."""
-        if self.state != "LIVE":
+        if self.state == "DRAINING" or not self.has_begun:
             return
         self.state = "DRAINING"
         delay_s = self._drain_delay_s()
@@ -108,7 +125,16 @@ class Sidecar(Process):
         self.reloader.close()
         self._offer.close()
         self.reloader.listeners.announce(Role.INBOUND)
-        self._loop.call_later(delay_s, self._close_inbound)
+        self._closing = self._loop.call_later(delay_s, self._close_inbound)
+        if self.following is not None:
+            self.following.say_goodbye(delay_s, self.end_delay)
+
+    def end_delay(self) -> None:
+        """Nobody sends requests any more: `drain.delay` need not be waited for."""
+        if self._closing is not None and self._closing.when() > self._loop.time():
+            self._closing.cancel()
+            logger.info(event("drain_left"))
+            self._close_inbound()
 
     def reopen(self) -> None:
         """Open the access log anew."""
@@ -127,6 +153,8 @@ class Sidecar(Process):
         self.reloader.close()
         self.reloader.listeners.close(tuple(Role), "takeover", TAKEOVER_PATIENCE_S)
         self._has_closed_inbound.set()
+        if self.following is not None:
+            self.following.hand_over()
         self._quit.set()
 
     # --- life --------------------------------------------------------------------------------------------------
@@ -134,7 +162,7 @@ class Sidecar(Process):
     async def _start(self) -> LoadOutcome:
         self._timers.start()
         self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
-        outcome = await self.load("start")
+        outcome = await (self.load("start") if self.following is None else self.following.start())
         if outcome.is_ok:
             await self.telemetry.start()
         return outcome
@@ -153,7 +181,7 @@ class Sidecar(Process):
         self._renew_offer()
         self.tell_descriptors()
         logger.info(event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.reloader.path))
-        self.spawn(self.reloader.watch(), "watch")
+        self.watch_file()
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -175,7 +203,7 @@ class Sidecar(Process):
         self.drain()
         await self._first(self._has_closed_inbound, self._interrupt)
         await self._until_empty(Direction.INBOUND, deadline)
-        if self._dependent is not None:
+        if self._dependent is not None and self.has_lived:
             # As long as the app runs it may need its dependencies; how long that is, whoever sent the signal decides.
             self._dependent.send(signal.SIGTERM)
             await self._dependent.ended.wait()
@@ -205,6 +233,9 @@ class Sidecar(Process):
         if self._dependent is not None:
             self._dependent.kill()
         await self._end_tasks()
+        if self.following is not None:
+            await self.following.follower.stop()
+        await self.app_watch.stop()
         listeners = self.reloader.listeners
         admin_handlers = [opened.handler for role in (Role.METRICS, Role.ADMIN) for opened in listeners.with_role(role)]
         listeners.close((Role.INBOUND, Role.OUTBOUND), "stop")
@@ -227,7 +258,7 @@ class Sidecar(Process):
         if self.reloader.config is not None:
             logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
 
-    # --- parts -------------------------------------------------------------------------------------------------
+    # --- connections and numbers ------------------------------------------------------------------------------------
 
     def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
         if spec.role is Role.METRICS:
@@ -236,6 +267,22 @@ class Sidecar(Process):
             return AdminConnectionHandler(Endpoints.everything(self.views), spec)
         assert self.reloader.live is not None
         return ProxyConnectionHandler(self.reloader.live, spec, self._loop)
+
+    # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
+
+    async def read_edges(self) -> Sequence[Edge]:
+        """What was counted since the last call."""
+        return await self._edges.read()
+
+    def _said(self) -> bytes:
+        """What a successor is to know."""
+        return self.following.follower.handed_over() if self.following is not None else b""
+
+    def _bound(self, role: Role, address: str) -> str | None:
+        opened = self.reloader.listeners.current.get((role, address))
+        return opened.bound if opened is not None else None
+
+    # --- parts -------------------------------------------------------------------------------------------------
 
     def _clusters(self) -> list[Cluster]:
         passthrough = self.reloader.compiler.passthrough

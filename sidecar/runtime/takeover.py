@@ -26,9 +26,9 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, Protocol
 
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.loader.config_loader import NotNowError
@@ -42,6 +42,8 @@ PATIENCE_S = 5.0
 _MAX_SOCKETS = 250  # SCM_MAX_FD is 253.
 _MAX_LIST_BYTES = 64 * 1024
 _GO, _DONE = b"go", b"done"
+_SAID = "said"
+_MAX_SAID_BYTES = 64 * 1024 * 1024
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -76,6 +78,7 @@ class Offer:
         loop: Of the process.
         listeners: Names what is open, when asked.
         on_taken: The successor serves: stop accepting now and drain. Called at most once.
+        said: What it is to know besides, when asked; empty for nothing.
     """
 
     def __init__(
@@ -83,10 +86,12 @@ class Offer:
         loop: asyncio.AbstractEventLoop,
         listeners: Callable[[], Sequence[Offered]],
         on_taken: Callable[[], None],
+        said: Callable[[], bytes] = bytes,
     ) -> None:
         self._loop = loop
         self._listeners = listeners
         self._on_taken = on_taken
+        self._said = said
         self._is_taken = False
         self._socks: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -136,8 +141,13 @@ class Offer:
             return
         peer.setblocking(False)
         opened = list(self._listeners())[:_MAX_SOCKETS]
-        listed = json.dumps([[one.spec.role.value, one.spec.address] for one in opened]).encode()
-        socket.send_fds(peer, [listed], [one.fileno() for one in opened])
+        names = [[one.spec.role.value, one.spec.address] for one in opened]
+        descriptors = [one.fileno() for one in opened]
+        with _memory(self._said()) as said:
+            if said is not None:
+                names.append([_SAID, ""])
+                descriptors.append(said.fileno())
+            socket.send_fds(peer, [json.dumps(names).encode()], descriptors)
         # No limit: the successor may look names up. If it fails, this reads an end.
         if await self._loop.sock_recv(peer, len(_GO)) != _GO:
             logger.warning(event("takeover_given_up", error="the successor did not start"))
@@ -171,6 +181,8 @@ class Predecessor:
         self._addresses = tuple(addresses)
         self._workers = workers
         self._sock: socket.socket | None = None
+        self.handed_over = b""
+        """What it said besides."""
         self.inherited: dict[tuple[Role, str], list[socket.socket]] = {}
 
     async def meet(self) -> bool:
@@ -218,11 +230,16 @@ class Predecessor:
                 return False
             if _user_of(sock) not in (os.getuid(), 0):
                 raise TakeoverError("it runs as another user")
-            listed, descriptors, _, _ = socket.recv_fds(sock, _MAX_LIST_BYTES, _MAX_SOCKETS)
+            listed, descriptors, _, _ = socket.recv_fds(sock, _MAX_LIST_BYTES, _MAX_SOCKETS + 1)
+            names = json.loads(listed) if listed else []
+            if names and names[-1][0] == _SAID and len(descriptors) == len(names):
+                names.pop()
+                with os.fdopen(descriptors.pop(), "rb") as said:
+                    self.handed_over = said.read(_MAX_SAID_BYTES)
             sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
             if not listed:
                 raise TakeoverError("it does not hand over to this user")
-            for (role, address), inherited in zip(json.loads(listed), sockets, strict=True):
+            for (role, address), inherited in zip(names, sockets, strict=True):
                 inherited.setblocking(False)
                 self.inherited.setdefault((Role(role), address), []).append(inherited)
             most = max((len(each) for each in self.inherited.values()), default=0)
@@ -248,6 +265,19 @@ class Predecessor:
             logger.warning(event("takeover_unanswered", error=str(error)))
         finally:
             self.close()
+
+
+@contextmanager
+def _memory(content: bytes) -> Iterator[BinaryIO | None]:
+    """A file that is nowhere but in memory, at its beginning; None for nothing."""
+    if not content:
+        yield None
+        return
+    with os.fdopen(os.memfd_create("said"), "w+b") as file:
+        file.write(content)
+        file.flush()
+        file.seek(0)
+        yield file
 
 
 def meeting_points(specs: Sequence[ListenerSpec]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar import __version__, build, process_log
 from sidecar.admin.endpoints import Params, ReloadReport, Request
@@ -15,8 +15,12 @@ from sidecar.admin.live import Tap, tap_of
 from sidecar.compile.deserialize import plain
 from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
+from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.reload import Reloader
 from sidecar.telemetry.recorder import Format, Observer, Telemetry
+
+if TYPE_CHECKING:
+    from sidecar.runtime.mesh.following import Following
 
 MAX_OBSERVERS = 8
 """Who may look on at once; each takes some microseconds of every request."""
@@ -29,6 +33,8 @@ class Running(Protocol):
     started_s: float
     reloader: Reloader
     telemetry: Telemetry
+    app_watch: AppWatch
+    following: Following | None
 
     def drain(self) -> None:
         """Fail readiness and let inbound end."""
@@ -55,7 +61,16 @@ class Views:
         state = self._sidecar.state
         if state == "LIVE":
             return None
-        return "draining" if state == "DRAINING" else "starting: no configuration is live and no listener is bound"
+        if state == "DRAINING":
+            return "draining"
+        following = self._sidecar.following
+        if following is not None:
+            return following.follower.why_waiting()
+        return "starting: no configuration is live and no listener is bound"
+
+    def app_health(self) -> tuple[bool, str]:
+        """Whether the app is well, and how it is."""
+        return self._sidecar.app_watch.shown()
 
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics."""
@@ -102,6 +117,7 @@ class Views:
             "python": platform.python_version(),
             "service": plain(config.service) if config is not None else None,
             "config": reloader.shown(),
+            "control": sidecar.following.follower.shown() if sidecar.following is not None else None,
             "listeners": [
                 {
                     "role": opened.spec.role.value,
@@ -124,6 +140,7 @@ class Views:
             "live": shown_live(reloader.last_good),
             "last_load": reloader.last.shown() if reloader.last is not None else None,
             "effective": effective,
+            "elsewhere": reloader.effective.local() if reloader.effective is not None else {},
             "telemetry": reloader.secrets.shown(self._sidecar.telemetry.effective()),
         }
 

@@ -28,6 +28,7 @@ from sidecar.redact import Secrets
 from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.listeners import ConnectionHandler, Listeners
+from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.process import Process
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
 from sidecar.workers.group import Group
@@ -38,6 +39,8 @@ from sidecar.workers.views import GroupViews
 if TYPE_CHECKING:
     # It needs the reader of files, and a supervisor nothing of the data path.
     from sidecar.upstream.discovery.endpoint_sink import EndpointSink
+    from sidecar.link.report import Edge
+    from sidecar.runtime.mesh.control import Control
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class Supervisor(Process):
         count: How many workers there are to be.
         takes_over: Inherit the sockets of the sidecar that has the same admin address, if there is one.
         dependent: The app, if it is to be this process's child.
+        control: The control plane that is followed; None for none.
 
     Attributes:
         group: The workers.
@@ -67,7 +71,10 @@ class Supervisor(Process):
         endpoint_sink: Hears of discovered names, for all workers.
         sockets: The others.
         reloader: The file, and what came of it.
+        app_watch: The app as others see it.
     """
+
+    reloader: GroupReloader
 
     def __init__(
         self,
@@ -79,6 +86,7 @@ class Supervisor(Process):
         count: int,
         takes_over: bool = False,
         dependent: AppProcess | None = None,
+        control: Control | None = None,
     ) -> None:
         super().__init__(loop, dependent)
         self.path = path
@@ -93,13 +101,20 @@ class Supervisor(Process):
         if takes_over:
             self.listeners.meet = self._meet
         self.reloader = GroupReloader(path, source, self.group, self.listeners, self.sockets, Secrets.of(env))
-        self._offer = Offer(loop, lambda: [*self.listeners.current.values(), *self.sockets.offered()], self._on_taken)
+        self._offer = Offer(
+            loop, lambda: [*self.listeners.current.values(), *self.sockets.offered()], self._on_taken, self._said
+        )
+        self.app_watch = AppWatch(self._bound, is_followed=control is not None)
+        self.reloader.on_installed = self.app_watch.update
+        if control is not None:
+            self.following = control.follow(self, self.reloader, self.listeners, env)
+            self._edges = control.edges(self.group.merged.sections, self.group.report)
 
     # --- what others ask for -----------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Fail readiness and let inbound end in all workers; outbound and the processes stay."""
-        if self.state != "LIVE":
+        if self.state == "DRAINING" or not self.has_begun:
             return
         self.state = "DRAINING"
         logger.info(event("drain_started", workers=len(self.group.live)))
@@ -109,6 +124,8 @@ class Supervisor(Process):
         # Before the workers close theirs, so that their closing is the last, and empties the backlogs.
         self.sockets.close((Role.INBOUND,))
         self.group.tell("drain")
+        if self.following is not None:
+            self.following.say_goodbye(self._drain_delay_s(), lambda: self.group.tell("left"))
 
     async def load(self, trigger: str) -> LoadOutcome:
         """Read the file now and put it in force in all workers if it is good."""
@@ -129,6 +146,8 @@ class Supervisor(Process):
         self.listeners.close(OWN, "takeover")
         self.sockets.close(tuple(Role))
         self.group.tell("taken")
+        if self.following is not None:
+            self.following.hand_over()
         self._quit.set()
 
     # --- life --------------------------------------------------------------------------------------------------
@@ -138,11 +157,15 @@ class Supervisor(Process):
             await self.group.start()
         except OSError as error:
             raise RuntimeError(f"cannot start workers: {error}") from error
-        return await self.load("start")
+        return await (self.load("start") if self.following is None else self.following.start())
+
+    async def begin(self) -> None:
+        """All workers have a first configuration, be it that of the local file alone."""
+        self.group.keep()
+        await super().begin()
 
     async def on_live(self) -> None:
-        """All workers have the first file."""
-        self.group.keep()
+        """All workers have the first whole file."""
         if self.sockets.predecessor is not None:
             await self.sockets.predecessor.take_over()
             self.sockets.own()
@@ -152,7 +175,7 @@ class Supervisor(Process):
             event("live", version=__version__, build=build.KIND, pid=os.getpid(), file=self.path, workers=workers)
         )
         self.spawn(self._be_found(), "offer")
-        self.spawn(self.reloader.watch(), "watch")
+        self.watch_file()
 
     async def _drain_all(self) -> None:
         timeout_s = self._drain_timeout_s()
@@ -162,7 +185,7 @@ class Supervisor(Process):
         self.group.tell("quit")
         at_rest = self.spawn(self._all_at_rest(), "drain")
         await self._first(at_rest, self._interrupt)
-        if self._dependent is not None and not self._interrupt.is_set():
+        if self._dependent is not None and self.has_lived and not self._interrupt.is_set():
             # As long as the app runs it may need its dependencies; how long that is, whoever sent the signal decides.
             self._dependent.send(signal.SIGTERM)
             await self._dependent.ended.wait()
@@ -189,6 +212,9 @@ class Supervisor(Process):
         self.group.tell("interrupt")
         await self.group.ended(INTERRUPT_LIMIT_S)
         await self._end_tasks()
+        if self.following is not None:
+            await self.following.follower.stop()
+        await self.app_watch.stop()
         await self.group.stop()
         # Last, so that probes see why until the very end.
         handlers = [opened.handler for opened in self.listeners.current.values()]
@@ -221,6 +247,26 @@ class Supervisor(Process):
         is_public = spec.role is Role.METRICS
         endpoints = Endpoints.read_only(self._views) if is_public else Endpoints.everything(self._views)
         return AdminConnectionHandler(endpoints, spec)
+
+    # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
+
+    async def read_edges(self) -> Sequence[Edge]:
+        """What all workers counted since the last call."""
+        return await self._edges.read()
+
+    def _said(self) -> bytes:
+        """What a successor is to know."""
+        return self.following.follower.handed_over() if self.following is not None else b""
+
+    def _bound(self, role: Role, address: str) -> str | None:
+        shared = self.sockets.current.get((role, address))
+        return shared.bound if shared is not None else None
+
+    def _drain_delay_s(self) -> float:
+        """Nothing where no inbound listener is."""
+        if not any(one.role == Role.INBOUND.value for one in self.reloader.wanted):
+            return 0.0
+        return max((float(member.facts.get("drain_delay_s", 0.0)) for member in self.group.live), default=0.0)
 
     def _drain_timeout_s(self) -> float:
         return max((float(member.facts.get("drain_timeout_s", 0.0)) for member in self.group.live), default=0.0)

@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from sidecar import __version__, build, process_log
@@ -23,6 +23,7 @@ from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
 from sidecar.compile.listener_spec import Role
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.runtime.listeners import Listeners
+from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.telemetry.metrics import exposition, self_metrics
 from sidecar.telemetry.metrics.exposition import Format, Section
 from sidecar.telemetry.metrics.merge_processes import Processes
@@ -33,6 +34,9 @@ from sidecar.workers.member import Member, MemberGoneError
 from sidecar.workers.reload import GroupReloader
 from sidecar.workers.sockets import Sockets
 from sidecar.workers.tap import GroupTap
+
+if TYPE_CHECKING:
+    from sidecar.runtime.mesh.following import Following
 
 ASK_LIMIT_S = 10.0
 """What a worker's answer to an operator may take."""
@@ -49,6 +53,8 @@ class Running(Protocol):
     sockets: Sockets
     listeners: Listeners
     reloader: GroupReloader
+    app_watch: AppWatch
+    following: Following | None
 
     async def load(self, trigger: str) -> LoadOutcome:
         """Put the file in force if it is good."""
@@ -83,7 +89,13 @@ class GroupViews:
             return None if supervisor.group.live else "no worker is live; they are being replaced"
         if supervisor.state == "DRAINING":
             return "draining"
+        if supervisor.following is not None:
+            return supervisor.following.follower.why_waiting()
         return "starting: no configuration is live and no listener is bound"
+
+    def app_health(self) -> tuple[bool, str]:
+        """Whether the app is well, and how it is."""
+        return self._supervisor.app_watch.shown()
 
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics, of all workers together."""
@@ -98,6 +110,8 @@ class GroupViews:
         group = supervisor.group
         yield from group.merged.sections()
         yield from supervisor.reloader.configuration.sections()
+        if supervisor.following is not None:
+            yield from supervisor.following.follower.numbers.sections()
         yield from self_metrics.workers(supervisor.count, len(group.live), group.restarts)
         yield from self_metrics.identity(self._resource())
 
@@ -172,6 +186,7 @@ class GroupViews:
             "python": platform.python_version(),
             "service": pages[0][1]["service"] if pages else None,
             "config": supervisor.reloader.shown(),
+            "control": supervisor.following.follower.shown() if supervisor.following is not None else None,
             "listeners": list(self._listeners()),
             "connections": connections,
             "workers": [

@@ -10,6 +10,7 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
     taken                                stops accepting at once, drains and ends: a successor serves
+    left                                 need not wait for `drain.delay`: nobody sends requests any more
     drain, quit, interrupt, reopen, level  as POST /drain, SIGTERM, SIGINT, SIGUSR1 and POST /logging
     release                              outbound may end, too: no worker has inbound work any more, nor is there an app
 
@@ -134,6 +135,8 @@ class Worker(Sidecar):
         self._one_report = asyncio.Lock()
         self._last_report_s = 0.0
         self._endpoints = Endpoints.everything(self.views)
+        # How the app is, is asked once for all, by the supervisor.
+        self.reloader.on_installed = lambda header, frames: None
         listeners = self.reloader.listeners
         listeners.meet = self._borrow
         listeners.wants = self._is_mine
@@ -273,6 +276,10 @@ class Worker(Sidecar):
 
     def _on_drain(self) -> None:
         self.drain()
+
+    def _on_left(self) -> None:
+        """Nobody sends requests to this sidecar any more."""
+        self.end_delay()
 
     def _on_quit(self) -> None:
         self.quit()

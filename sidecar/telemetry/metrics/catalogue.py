@@ -241,6 +241,36 @@ RELOAD_DURATION = Metric(
     merge="own",
 )  # fmt: skip
 
+CONTROL_CONNECTED = Metric(
+    "sidecar_control_connected", "gauge", "", (), "1 while the control plane is heard", merge="own",
+)  # fmt: skip
+CONTROL_CONNECTS = Metric(
+    "sidecar_control_connects_total", "counter", "", (), "Times that a control plane began to be heard", merge="own",
+)  # fmt: skip
+CONTROL_HEARD = Metric(
+    "sidecar_control_last_heard_timestamp_seconds", "gauge", "s", (),
+    "When the control plane last said anything, in seconds since the Unix epoch; 0 for never", merge="own",
+)  # fmt: skip
+CONTROL_REVISION = Metric(
+    "sidecar_control_revision", "gauge", "", (), "Newest revision of the mesh that was heard of", merge="own",
+)  # fmt: skip
+CONTROL_CONFIG_REVISION = Metric(
+    "sidecar_control_config_revision", "gauge", "", (), "Revision of the pushed configuration in force; 0 for none",
+    merge="own",
+)  # fmt: skip
+CONTROL_CONFIG_TIME = Metric(
+    "sidecar_control_config_timestamp_seconds", "gauge", "s", (),
+    "When the file in force was put in force, pushed or not, in seconds since the Unix epoch; 0 for none", merge="own",
+)  # fmt: skip
+CONTROL_CONFIG_SOURCE = Metric(
+    "sidecar_control_config_source", "gauge", "", ("source",),
+    "1 for where the configuration in force was had from: pushed, last_good or bootstrap", merge="own",
+)  # fmt: skip
+CONTROL_REFUSED = Metric(
+    "sidecar_control_config_refused_total", "counter", "", (), "Pushed configurations that were refused here",
+    merge="own",
+)  # fmt: skip
+
 SPANS_EXPORTED = Metric(
     "sidecar_spans_exported_total", "counter", "", (), "Spans that the collector accepted",
 )  # fmt: skip

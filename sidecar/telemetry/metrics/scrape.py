@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from sidecar.exchange import Direction
 from sidecar.telemetry.metrics import catalogue, exposition, self_metrics
 from sidecar.telemetry.metrics.compat import Compat, View
+from sidecar.telemetry.metrics.control import ControlNumbers
 from sidecar.telemetry.metrics.exposition import Format, Numbers, Section, histograms_of, labelled, numbers_of
 from sidecar.telemetry.metrics.instruments import RequestMetrics
 from sidecar.telemetry.metrics.self_metrics import Configuration
@@ -32,6 +33,7 @@ class Scrape:
 
     Attributes:
         compat: Other meshes' metrics, or None.
+        control: What is known of the control plane; None if none is followed.
 
     Args:
         connections: Open client connections by direction, at any moment.
@@ -58,6 +60,7 @@ class Scrape:
         self._connections = connections
         self._active = active
         self.compat: Compat | None = None
+        self.control: ControlNumbers | None = None
 
     @property
     def resource(self) -> Mapping[str, str]:
@@ -93,6 +96,8 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_OPENED, self._downstreams.opened)
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
         yield from self._configuration.sections()
+        if self.control is not None:
+            yield from self.control.sections()
         yield from self._told_and_lost()
         yield from self_metrics.process_log_losses()
         yield from self_metrics.workers(1, 1, {})

@@ -16,6 +16,7 @@ class FakeProcess:
         self.calls: list[str] = []
         self.why_not_ready: str | None = None
         self.reload_is_ok = True
+        self.is_app_well = True
         self.level = "info"
         self.observers: list[Observer] = []
         self.max_observers = 2
@@ -24,6 +25,9 @@ class FakeProcess:
 
     def not_ready(self) -> str | None:
         return self.why_not_ready
+
+    def app_health(self) -> tuple[bool, str]:
+        return self.is_app_well, "how it is"
 
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         self.asked.append((form, is_compressed))

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar import clock, errors
 from sidecar.exchange import Direction, Try
 from sidecar.telemetry.metrics import catalogue
+from sidecar.telemetry.metrics.control import ControlNumbers
 from sidecar.telemetry.metrics.exposition import Format
 from sidecar.telemetry.metrics.instruments import (
     KNOWN_METHODS,
@@ -94,6 +95,9 @@ def busy() -> Told:
         exchange.retry_skipped = "budget"
         telemetry.record(exchange)
         telemetry.record(over(None, direction=direction, status=400, reason=errors.BAD_REQUEST))
+    control = telemetry.numbers.control = ControlNumbers()
+    control.connected(True, 7)
+    control.in_force(7, "pushed", 1_700_000_000.0)
     return telemetry
 
 
