@@ -66,8 +66,8 @@ class PlanSource(Protocol):
         be called again only then.
 
         Args:
-            trigger: Why: `start`, `file`, `signal`, `admin` or `retry`; `control`, `last_good` or `bootstrap` for a pushed
-                file, by where it was had from.
+            trigger: Why: `start`, `file`, `signal`, `admin` or `retry`; of a pushed file by where it was had from,
+                `control`, `last_good` or `bootstrap`.
 
         Raises:
             PlanSourceError: There will be no (further) frames; those that came are void.

@@ -38,9 +38,9 @@ from sidecar.workers.views import GroupViews
 
 if TYPE_CHECKING:
     # It needs the reader of files, and a supervisor nothing of the data path.
-    from sidecar.upstream.discovery.endpoint_sink import EndpointSink
     from sidecar.link.report import Edge
     from sidecar.runtime.mesh.control import Control
+    from sidecar.upstream.discovery.endpoint_sink import EndpointSink
 
 logger = logging.getLogger(__name__)
 

@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from sidecar.link.messages import Config, EndpointEntry
+from sidecar.link.messages import Config, EndpointEntry, Left
 from sidecar.link.report import Report
+from sidecar.runtime.mesh.state_directory import StateDirectory
 from tests.support.fake_control import FakeControl
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess
+from tests.support.process import request as ask
 from tests.support.wait import eventually, refusing_port
 
 
 def hash_of(revision: int) -> str:
     """A file's hash; any will do."""
-    return f"{revision:032x}"
+    return f"{revision:x}".ljust(32, "0")
 
 
 class Member:
@@ -95,9 +97,7 @@ class Member:
 
     def revision(self, port: int = 0) -> str | None:
         """Of the file that serves a request."""
-        from tests.support.process import request
-
-        return request(port or self.sidecar.inbound_port).headers.get("x-revision")
+        return ask(port or self.sidecar.inbound_port).headers.get("x-revision")
 
     def reported(self, what: str, condition: Any) -> Report:
         """The first report of which this is true."""
@@ -118,6 +118,7 @@ def workers(request: pytest.FixtureRequest) -> int:
 def member(tmp_path: Path, workers: int) -> Iterator[Member]:
     """One that is not started yet, and is ended and looked at afterwards."""
     with FakeControl() as control, Origin("app") as app:
+        control.ping_period_s = 0.5  # at which the fake notices that a stream's other end has gone
         member = Member(tmp_path, control, app, workers)
         yield member
         if member.sidecar.process is not None and member.sidecar.process.poll() is None:
@@ -225,8 +226,6 @@ def test_a_local_file_that_says_what_is_the_meshs_ends_the_start(member: Member)
 
 def kept(member: Member, revision: int) -> None:
     """As if this had been good before."""
-    from sidecar.runtime.mesh.state_directory import StateDirectory
-
     directory = StateDirectory(str(member.state))
     file = member.file(revision, UPSTREAM)
     directory.write("good", {"service": "shop", "hash": file.hash, "revision": revision, "text": file.file})
@@ -328,10 +327,8 @@ def test_endpoints_come_and_go_without_a_load(member: Member) -> None:
     member.control.discover("back", EndpointEntry(f"127.0.0.1:{member.app.port}"))
     eventually(lambda: member.sidecar.outbound("/", host="back").status == 200, "the endpoint")
     assert member.sidecar.generation() == 2
-    edges = [edge for one in member.control.reports for edge in one.edges]
     report = member.reported("edges", lambda one: any(edge.upstream == "back" for edge in one.edges))
     assert report.endpoints["back"]
-    assert edges is not None
 
 
 def test_a_drain_says_goodbye_first_and_does_not_wait_longer_than_others_need(member: Member) -> None:
@@ -344,8 +341,6 @@ def test_a_drain_says_goodbye_first_and_does_not_wait_longer_than_others_need(me
     member.reported("goodbye", lambda one: one.is_goodbye)
     assert member.revision() == "1"
     assert member.sidecar.metrics("/ready").status == 503
-    from sidecar.link.messages import Left
-
     member.control.say(Left())
     assert member.sidecar.wait() == 0
     assert "drain_left" in member.sidecar.stderr()
