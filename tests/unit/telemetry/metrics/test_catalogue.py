@@ -61,6 +61,9 @@ def stats() -> ClusterStats:
         "concurrency_limit": 23,
         "mirror_skipped_body_too_large": 24,
         "resolve_failures_timeout": 25,
+        "discovery_updates": 26,
+        "discovery_failures": 27,
+        "discovery_last_success": 1_700_000_001,
     }
     for name, value in numbers.items():
         setattr(found, name, value)
@@ -209,6 +212,9 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         "concurrency_limit": 23,
         'mirror_skipped_total{reason="body_too_large",}': 24,
         'resolve_failures_total{reason="timeout",}': 25,
+        'discoveries_total{result="success",}': 26,
+        'discoveries_total{result="failure",}': 27,
+        "discovery_last_success_timestamp_seconds": 1_700_000_001,
     }
     assert samples['sidecar_upstream_connect_duration_seconds_sum{upstream="recommendations"}'] == 0.002
     assert samples['sidecar_downstream_connections_opened_total{direction="inbound"}'] == 1
