@@ -185,6 +185,8 @@ class Follower:
         """Why no file is in force, in one line."""
         if self._refused is not None and self._refused.problems:
             return f"waiting for a file that can be used: {self._refused.problems[0].message}"
+        if self._refused is not None and self._refused.has_crashed:
+            return "waiting for another file: with the wanted one the process ended again and again"
         if self._absent:
             return f"waiting for the control plane, which says: {self._absent}"
         state = self._link.state if self._link is not None else LinkState(address=self.settings.addresses[0])
@@ -230,7 +232,9 @@ class Follower:
 
     def on_installed(self, header: Header, frames: Sequence[bytes]) -> None:
         """A configuration is in force."""
-        if self._tried is not None and self._link is not None:
+        is_newest = self._wanted is None or self._tried is self._wanted
+        # What a newer file discovers may be known already, before the file is in force.
+        if self._tried is not None and self._link is not None and is_newest:
             self._link.keep_endpoints(header.discovers)
 
     def on_outcome(self, outcome: LoadOutcome) -> None:
