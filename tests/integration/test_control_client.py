@@ -399,3 +399,63 @@ def test_a_takeover_without_anything_to_run_leaves_the_other_one_alone(tmp_path:
             second.sidecar.kill()
             first.sidecar.stop()
             first.sidecar.kill()
+
+
+def test_everything_can_be_said_by_the_environment(tmp_path: Path) -> None:
+    """As containers have it."""
+    with FakeControl() as control, Origin("app") as app:
+        member = Member(tmp_path, control, app, 1)
+        member.sidecar.config.write_text(
+            'admin: {listen: "127.0.0.1:${ADMIN_PORT}"}\ntelemetry: {metrics: {listen: "127.0.0.1:${METRICS_PORT}"}}\n'
+        )
+        member.sidecar.env |= {
+            "SIDECAR_CONTROL": f"http://127.0.0.1:{refusing_port()} {control.url}", "SIDECAR_SERVICE": "shop",
+            "SIDECAR_VERSION": "v2", "SIDECAR_ZONE": "b", "SIDECAR_INSTANCE": "shop-1", "SIDECAR_ADDRESS": "127.0.0.9",
+            "SIDECAR_STATE_DIR": "off",
+        }  # fmt: skip
+        member.push(1)
+        member.sidecar.start()
+        try:
+            member.sidecar.wait_ready()
+            report = member.reported("its ports", lambda one: one.ports)
+            assert (report.service, report.version, report.zone, report.instance) == ("shop", "v2", "b", "shop-1")
+            assert report.ports["http"].address == f"127.0.0.9:{member.sidecar.inbound_port}"
+            assert member.control_page()["state_off"] == "it is switched off"
+            assert member.sidecar.stop() == 0
+        finally:
+            member.sidecar.kill()
+
+
+def test_an_app_that_is_a_child_begins_when_there_is_a_file(member: Member, tmp_path: Path) -> None:
+    """Not while nothing reaches it; and a sidecar that waits can be ended without it."""
+    begun = tmp_path / "begun"
+    arguments = ("--control", member.control.url, "--state-dir", "off")
+    member.sidecar.start(*arguments, command="exec", trailing=("--", "sh", "-c", f"echo > {begun}; exec sleep 600"))
+    member.wait_admin()
+    assert member.sidecar.stop() == 0
+    assert not begun.exists()
+    member.push(1)
+    member.sidecar.start(*arguments, command="exec", trailing=("--", "sh", "-c", f"echo > {begun}; exec sleep 600"))
+    eventually(begun.exists, "the app")
+    assert member.sidecar.stop() == 128 + signal.SIGTERM
+
+
+def test_how_the_app_is_can_be_asked_without_a_control_plane(member: Member) -> None:
+    """Where the file says how; the sidecar is ready whatever it says."""
+    sidecar = member.sidecar
+    with Origin("app") as app:
+        text = (
+            f"service: shop\nworkers: {member.workers}\n"
+            f'inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{app.port}"HEALTH}}\n'
+            'admin: {listen: "127.0.0.1:${ADMIN_PORT}"}\n'
+            'telemetry: {metrics: {listen: "127.0.0.1:${METRICS_PORT}"}}\n'
+        )
+        sidecar.config.write_text(text.replace("HEALTH", ""))
+        sidecar.start()
+        sidecar.wait_ready()
+        assert sidecar.metrics("/app-health").status == 503
+        sidecar.config.write_text(text.replace("HEALTH", ", health_check: {path: /up, interval: 100ms}"))
+        eventually(lambda: sidecar.metrics("/app-health").status == 200, "the app's health")
+        assert sidecar.metrics("/app-health").text == f"healthy\nhttp 127.0.0.1:{app.port} healthy\n"
+    eventually(lambda: sidecar.metrics("/app-health").status == 503, "the app's end to be seen")
+    assert sidecar.is_ready()
