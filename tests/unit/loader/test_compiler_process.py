@@ -22,7 +22,7 @@ from sidecar.compile.frames import FrameError, Kind, kind_of, read_header, read_
 from sidecar.loader import compiler_process
 from sidecar.loader.compiler_process import CompilerProcess
 from sidecar.loader.low_priority import background_niceness
-from sidecar.loader.plan_source import PlanSourceError
+from sidecar.loader.plan_source import MeshRequest, PlanSourceError, Pushed
 from sidecar.loader.spawn import Child, spawn, spawn_compiler
 from tests.support.wait import eventually
 
@@ -380,3 +380,57 @@ def test_a_system_without_threads_is_one_without_processes(
 def _until_gone(pid: int) -> None:
     """Wait until a process is no more, waited for and all."""
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "the compiler to be gone")
+
+
+PUSHED = "service: shop\ninbound: {app: '127.0.0.1:8080'}\n"
+
+
+def followed(path: Path, env: dict[str, str], pushed: Pushed | None, *, is_optional: bool = False) -> list[bytes]:
+    """The frames of one load of a sidecar that follows a control plane."""
+    request = MeshRequest({"control": ["http://c:1"], "service": "shop", "zone": "b"}, is_optional, pushed)
+    (frames,) = run(CompilerProcess(str(path), env, mesh=lambda trigger: request))
+    return frames
+
+
+def test_what_was_pushed_is_read_with_the_local_file(path: Path, env: dict[str, str]) -> None:
+    """However long it is; its hash is the configuration's, and the local file is what is followed."""
+    path.write_text("inbound: {listen: '127.0.0.1:7'}\n")
+    long = PUSHED + "# a comment\n" * 50_000
+    header, *rest = followed(path, env, Pushed("pushed", "ab" * 16, long))
+    said = read_header(header)
+    assert (said.is_ok, said.digest_hex, said.pushed) == (True, "ab" * 16, "pushed")
+    assert [name for name, _ in said.local_files] == [str(path)]
+    assert next((one.role, one.address, one.file) for one in said.listeners) == ("inbound", "127.0.0.1:7", str(path))
+    assert said.control is not None
+    assert (said.control.service, said.control.zone) == ("shop", "b")
+    assert Written([header, *rest]).settings.service.name == "shop"
+
+
+def test_before_anything_was_pushed_only_metrics_and_admin_listen(tmp_path: Path, env: dict[str, str]) -> None:
+    """A local file that may be absent is no matter; one that may not is."""
+    header, *_ = followed(tmp_path / "none", env, None, is_optional=True)
+    said = read_header(header)
+    assert (said.is_ok, said.digest_hex, said.local_files) == (True, "", ())
+    assert [one.role for one in said.listeners] == ["metrics", "admin"]
+    header, *_ = followed(tmp_path / "none", env, None)
+    assert read_header(header).error == f"cannot read {tmp_path / 'none'}: no such file"
+
+
+def test_a_file_that_stands_for_a_pushed_one_is_read_from_disk(tmp_path: Path, env: dict[str, str]) -> None:
+    """Its problems name it, and it counts as what it holds."""
+    bootstrap = tmp_path / "bootstrap.yaml"
+    bootstrap.write_text(PUSHED)
+    header, *_ = followed(tmp_path / "none", env, Pushed(str(bootstrap)), is_optional=True)
+    assert read_header(header).pushed == str(bootstrap)
+    assert len(read_header(header).digest_hex) == 64
+    bootstrap.write_text(PUSHED + "workers: 2\n")
+    _, problems, _ = followed(tmp_path / "none", env, Pushed(str(bootstrap)), is_optional=True)
+    assert str(read_problems(problems)[0]).startswith(f"{bootstrap}:3:1: workers: ")
+
+
+def test_a_compiler_that_does_not_read_what_was_pushed_is_given_up(path: Path, env: dict[str, str]) -> None:
+    """It is killed, and nobody waits for the pipe."""
+    request = MeshRequest({}, pushed=Pushed("pushed", "ab", "#" * 1_000_000))
+    spawn = program("import time; time.sleep(600)")
+    with pytest.raises(PlanSourceError, match="has not finished within"):
+        run(CompilerProcess(str(path), env, limit_s=0.2, spawn=spawn, mesh=lambda trigger: request))
