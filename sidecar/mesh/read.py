@@ -75,7 +75,7 @@ class _Reading:
         """Read one file."""
         known = self._known.get(name)
         if known is not None and known.raw == raw:
-            self._take(known, self._report(known.name, known.root, []))
+            self._take(known, self._report(known.root, []))
             return
         stem = os.path.splitext(os.path.basename(name))[0]
         try:
