@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from sidecar.link.messages import Absent, Config, Current, Endpoints, Left, Move, Ping
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Port, Refused, RefusedProblem
+from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Port, Refused, RefusedProblem, Running
 from tests.support.control import ROOT, SHOP, Control, Peer, encoded, running_control
 from tests.support.wait import eventually
 
@@ -488,3 +489,73 @@ def test_commands_ask_the_control_plane(control: Control) -> None:
     done = run_mesh(control, "wait", "1", "--timeout", "0s", "--json")
     assert json.loads(done.stdout) == {"ok": True, "revision": 1, "missing": []}
     assert done.returncode == 0
+
+
+WAVES = "mesh: shop\nrollout: {waves: [one, 100%], hold: 0s, accept_timeout: 20s}\n"
+
+
+def test_wave_that_refuses_halts_its_service_and_gets_its_old_file_back(tmp_path: Path) -> None:
+    """One of three is told first; when it refuses, no other is told, has its old file back, and everyone sees why."""
+    with running_control(tmp_path, {**SHOP, "mesh.yaml": WAVES}) as control, ExitStack() as closing:
+        peers = [closing.enter_context(Peer(control, "storefront", f"w-{number}")) for number in range(3)]
+        for peer in peers:
+            peer.wait_for(Config)
+            peer.report()
+        eventually(lambda: all(one["state"] == "done" for one in control.shown()["rollouts"]), "the first revision")
+        old = peers[0].has
+        control.write({"storefront.yaml": SHOP["storefront.yaml"].replace("catalog: {}", "catalog: {timeout: 3s}")})
+        first = eventually(lambda: next((peer for peer in peers if peer.has != old), None), "the first of the wave")
+        others = [peer for peer in peers if peer is not first]
+        new, seen = first.has, len(first.lines)
+        for peer in others:
+            peer.report()
+        problem = RefusedProblem(1, 1, "", "it does not suit me")
+        refused = Refused(new, 2, (problem,))
+        first.report(running=Running(old, 1, 1.0, "pushed"), refused=refused)
+
+        def halted() -> bool:
+            return any(one["state"] == "halted" and one["revision"] == 2 for one in control.shown()["rollouts"])
+
+        eventually(halted, "the halt")
+        back = first.wait_for(Current, after=seen)
+        assert back.hash == old
+        assert [peer.has for peer in others] == [old, old]
+        done = run_mesh(control, "wait", "2", "--timeout", "30s")
+        assert done.returncode == 1
+        assert "halted" in done.stderr
+        assert "REFUSED 2" in run_mesh(control, "status").stdout
+        # Who joins in the middle has what its place has, and a better edit goes on to everyone.
+        with Peer(control, "storefront", "w-new") as joined:
+            assert joined.wait_for(Config).hash == old
+            joined.report()
+            control.write({"storefront.yaml": SHOP["storefront.yaml"].replace("catalog: {}", "catalog: {timeout: 4s}")})
+
+            def all_run_it() -> bool:
+                for peer in (*peers, joined):
+                    peer.report()
+                found = {peer.has for peer in (*peers, joined)}
+                return len(found) == 1 and found.isdisjoint({old, new})
+
+            eventually(all_run_it, "everyone on the next revision", 60)
+
+            def is_done() -> bool:
+                for peer in (*peers, joined):
+                    peer.report()
+                return run_mesh(control, "wait", "3", "--timeout", "0s").returncode == 0
+
+            eventually(is_done, "wait to say so")
+
+
+def test_lines_of_the_access_log_say_who_asked(tmp_path: Path) -> None:
+    """One JSON object each; reports that went well have none; what a peer wrote breaks no line."""
+    with running_control(tmp_path) as control:
+        with Peer(control, "catalog", 'odd\n"name') as peer:
+            peer.wait_for(Ping)
+            peer.report()
+        control.get("/v1/nothing")
+        eventually(lambda: "/v1/nothing" in control.stdout_path.read_text(), "the line")
+        lines = [json.loads(line) for line in control.stdout_path.read_text().splitlines()]
+        assert {line["path"] for line in lines} == {"/v1/watch", "/v1/nothing"}
+        watch = next(line for line in lines if line["path"] == "/v1/watch")
+        assert (watch["status"], watch["instance"], watch["peer"]) == (200, 'odd\n"name', "127.0.0.1")
+        assert next(line for line in lines if line["path"] == "/v1/nothing")["status"] == 404
