@@ -491,7 +491,7 @@ def test_commands_ask_the_control_plane(control: Control) -> None:
     assert done.returncode == 0
 
 
-WAVES = "mesh: shop\nrollout: {waves: [one, 100%], hold: 0s, accept_timeout: 20s}\n"
+WAVES = "mesh: shop\nrollout: {waves: [one, 100%], hold: 0s, accept_timeout: 20s, thin: {after: 1s}}\n"
 
 
 def test_wave_that_refuses_halts_its_service_and_gets_its_old_file_back(tmp_path: Path) -> None:

@@ -244,10 +244,8 @@ class Peer:
             while raw := answer.readline():
                 line = read_line(raw)
                 assert line is not None
-                if isinstance(line, Config):
+                if isinstance(line, Config | Current):
                     self.has, self.revision = line.hash, line.revision
-                elif isinstance(line, Current):
-                    self.revision = line.revision
                 elif isinstance(line, Endpoints):
                     entries = apply_endpoints(self.endpoints.get(line.upstream, {}), line)
                     assert entries is not None, line
