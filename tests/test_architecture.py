@@ -39,6 +39,7 @@ NOT_ON_DATA_PATH = ("sidecar.config", "pydantic", "yaml", "click", "rich")
 # Four hundred is what to aim at; a state machine of a connection does not gain by being cut in two.
 MAX_LINES = 550
 MAX_FILES = 14
+CONTROL_PLANE_ONLY = ("aiohttp", "sidecar.control")
 
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
@@ -123,6 +124,19 @@ def test_data_path_knows_no_configuration(path: Path) -> None:
         f"{path.relative_to(ROOT.parent)}:{line}: {module}"
         for line, module in imports_of(path.read_text(), package_of(path))
         if any(is_within(module, banned) for banned in NOT_ON_DATA_PATH)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_only_the_control_plane_imports_what_is_its_own(path: Path) -> None:
+    """A sidecar's process never imports the control plane, nor the server that it is made of."""
+    if room_of(path) == "control" or path.parts[-3:] == ("cli", "mesh", "control.py"):
+        return
+    wrong = [
+        f"{path.relative_to(ROOT.parent)}:{line}: {module}"
+        for line, module in imports_of(path.read_text(), package_of(path))
+        if any(is_within(module, banned) for banned in CONTROL_PLANE_ONLY)
     ]
     assert not wrong
 

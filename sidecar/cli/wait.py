@@ -17,7 +17,7 @@ NOT_READY = 1
 """Exit code when the time is over."""
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """A duration as the configuration file writes it."""
     try:
         return parse_duration(resolve_plain(value) if value else value)
@@ -30,7 +30,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     "--address", default="127.0.0.1:15020", envvar="SIDECAR_READY", show_default=True, show_envvar=True,
     metavar="HOST:PORT", help="The sidecar's metrics or admin listener.",
 )  # fmt: skip
-@click.option("--timeout", default="60s", show_default=True, callback=_seconds, help="How long to wait; 0: one look.")
+@click.option("--timeout", default="60s", show_default=True, callback=seconds, help="How long to wait; 0: one look.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing.")
 def wait(address: str, timeout: float, quiet: bool) -> None:
     """

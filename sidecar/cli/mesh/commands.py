@@ -13,6 +13,9 @@ _COMMANDS = {
     "explain": ("sidecar.cli.mesh.explain", "explain", "Say where a request would go, and whether it is admitted."),
     "diff": ("sidecar.cli.mesh.diff", "diff", "Say which files and routes differ between two directories."),
     "schema": ("sidecar.cli.mesh.schema", "schema", "Print the JSON Schema of a mesh's files."),
+    "status": ("sidecar.cli.mesh.status", "status", "Show the wanted revision and what every instance runs."),
+    "top": ("sidecar.cli.mesh.top", "top", "Show who calls whom, how often and how well."),
+    "wait": ("sidecar.cli.mesh.wait", "wait", "Block until everyone runs a revision."),
 }
 
 

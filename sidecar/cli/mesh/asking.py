@@ -1,0 +1,141 @@
+"""How commands ask a control plane: JSON by plain HTTP or TLS, with a token if there is one. *Cold.*"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+
+from sidecar.cli.admin_client import AskError, printable
+
+DEFAULT_URL: Final = "http://127.0.0.1:15010"
+TIMEOUT_S: Final = 10.0
+_SHOWN_CHARS: Final = 300
+_MAX_BYTES: Final = 256 * 1024 * 1024
+
+
+def control_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that ask a control plane."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option(
+            "--token-file", default="", envvar="SIDECAR_CONTROL_TOKEN_FILE", show_envvar=True, type=click.Path(),
+            help="The first line is shown as bearer token.",
+        ),
+        click.option(
+            "--control", "url", default=DEFAULT_URL, envvar="SIDECAR_CONTROL", show_default=True, show_envvar=True,
+            metavar="URL", help="The control plane; of several, parted by spaces, the first that answers.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+class ControlPlane:
+    """
+    A control plane that can be asked.
+
+    Args:
+        urls: One or several, parted by spaces or commas.
+        token_file: Empty: none.
+
+    Raises:
+        AskError: A URL is none, or the file cannot be read.
+    """
+
+    def __init__(self, urls: str, token_file: str = "") -> None:
+        self._urls = [_parsed(url) for url in urls.replace(",", " ").split()]
+        if not self._urls:
+            raise AskError(f"{urls!r}: expected a URL such as {DEFAULT_URL}")
+        self._token = _token(token_file) if token_file else ""
+
+    def get(self, path: str) -> Any:
+        """
+        The JSON of a 200.
+
+        Raises:
+            AskError: There was no answer, or another.
+        """
+        failures = []
+        for url in self._urls:
+            try:
+                return self._get(url, path)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(f"{url}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}")
+        raise AskError(f"no answer from {'; '.join(failures)}; is a control plane there (--control, SIDECAR_CONTROL)?")
+
+    def _get(self, url: str, path: str) -> Any:
+        parts = urlsplit(url)
+        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = make(
+            parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), timeout=TIMEOUT_S
+        )
+        headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read(_MAX_BYTES)
+        finally:
+            connection.close()
+        if answer.status == 401:
+            raise AskError(f"{url} wants a token: --token-file, SIDECAR_CONTROL_TOKEN_FILE")
+        try:
+            said = json.loads(body)
+        except ValueError:
+            said = None
+        if answer.status != 200 or not isinstance(said, dict):
+            why = said.get("error") if isinstance(said, dict) else body[:_SHOWN_CHARS].decode("utf-8", "replace")
+            raise AskError(f"{url} answered {answer.status} to {path.partition('?')[0]}: {str(why)[:_SHOWN_CHARS]}")
+        return said
+
+
+def _parsed(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_fine = False
+    if not is_fine:
+        raise AskError(f"{url!r}: expected a URL such as {DEFAULT_URL}")
+    return url
+
+
+def _token(path: str) -> str:
+    try:
+        with open(os.fspath(path), encoding="ascii") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, ValueError) as error:
+        raise AskError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
+    token = next((line for line in lines if line and not line.startswith("#")), "")
+    if not token:
+        raise AskError(f"{path}: expected a token, found none")
+    return token
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Columns as wide as they must be; what came from elsewhere is shown in a way that no terminal obeys."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[index]) for row in [heads, *shown]) for index in range(len(heads))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [heads, *shown]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def age(seconds: float) -> str:
+    """`12s`, `3m`, `5h`, `2d`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """`3.2ms`; `-` for what is not known."""
+    if seconds is None:
+        return "-"
+    value = seconds * 1000
+    return f"{value:.1f}ms" if value < 10 else f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.1f}s"

@@ -1,0 +1,125 @@
+"""`sidecar mesh status`: what is wanted, what every instance runs, and what stands in the way. *Cold.*"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from sidecar.cli.admin_client import AskError, fail, printable
+from sidecar.cli.mesh.asking import ControlPlane, age, control_options, table
+
+
+@click.command("status")
+@control_options
+def status(url: str, token_file: str, as_json: bool) -> None:
+    """
+    Show the wanted revision, every instance with what it runs, rollouts, and what is doubted.
+
+    With --json the whole of what the control plane shows (`/v1/mesh`: docs/mesh-control.md).
+    """
+    try:
+        shown = ControlPlane(url, token_file).get("/v1/mesh")
+    except AskError as error:
+        fail(error)
+        return
+    click.echo(json.dumps(shown) if as_json else written(shown))
+
+
+def written(shown: dict[str, Any]) -> str:
+    """For people."""
+    now_s = float(shown["time"])
+    blocks = [_heading(shown, now_s), *_problems(shown, now_s)]
+    if shown["instances"]:
+        blocks.append(_instances(shown["instances"], now_s))
+    else:
+        blocks.append("no sidecar is known")
+    blocks += _refusals(shown["instances"])
+    if shown["rollouts"]:
+        blocks.append(_rollouts(shown["rollouts"], now_s))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _heading(shown: dict[str, Any], now_s: float) -> str:
+    connected = sum(one["connected"] for one in shown["instances"])
+    doubt = shown["doubt"]
+    facts = [
+        f"mesh {shown['mesh'] or '(not known)'}",
+        f"revision {shown['revision']}",
+        f"{connected} of {len(shown['instances'])} connected",
+        f"{doubt['stale']} stale" if doubt["stale"] else "",
+        "" if doubt["removing"] else "NOTHING IS REMOVED: too many are stale, the fault is taken to be ours",
+        f"engine {shown['engine']}, up {age(now_s - float(shown['started']))}",
+    ]
+    return printable("  ".join(fact for fact in facts if fact))
+
+
+def _problems(shown: dict[str, Any], now_s: float) -> list[str]:
+    blocks = []
+    problems = shown["source"]["problems"]
+    if problems:
+        since = shown["source"]["since"]
+        head = "the mesh's files are refused" + (f", since {age(now_s - since)}" if since else "") + ":"
+        blocks.append("\n".join([head, *(f"  {_problem(one)}" for one in problems)]))
+    failing = [one for one in shown["discovery"] if one["error"]]
+    if failing:
+        lines = [printable(f"  {one['name']} ({one['kind']}): {one['error']}") for one in failing]
+        blocks.append("\n".join(["sources of endpoints that fail; what they said last holds:", *lines]))
+    return blocks
+
+
+def _problem(one: dict[str, Any]) -> str:
+    where = f"{one['file']}:{one['line']}:{one['column']}: " if one["line"] else ""
+    path = f"{one['path']}: " if one["path"] else ""
+    hint = f"; {one['hint']}" if one["hint"] else ""
+    return printable(f"{where}{path}{one['message']}{hint}")
+
+
+def _instances(instances: list[dict[str, Any]], now_s: float) -> str:
+    heads = ["SERVICE", "INSTANCE", "VERSION", "ZONE", "STATE", "RUNS", "WANTED", "SINCE", "BEHIND", "SEEN", "ADDRESS"]
+    rows = []
+    for one in instances:
+        config, wanted = one["config"], one["wanted"]
+        runs = str(config["revision"] or "-") + ("" if config["source"] in ("pushed", "") else f" ({config['source']})")
+        rows.append(
+            [
+                one["service"], one["id"], one["version"] or "-", one["zone"] or "-",
+                one["state"] if one["connected"] else f"{one['state']}, lost",
+                runs if one["refused"] is None else f"{runs}, REFUSED {one['refused']['revision']}",
+                str(wanted["revision"]) if wanted else "-",
+                age(now_s - config["since"]) if config["since"] else "-",
+                str(one["endpoints_behind"] or "-"), age(now_s - one["last_seen"]) if one["last_seen"] else "-",
+                one["address"],
+            ]
+        )  # fmt: skip
+    return table(heads, rows)
+
+
+def _refusals(instances: list[dict[str, Any]]) -> list[str]:
+    blocks = []
+    for one in instances:
+        lines = []
+        if one["refused"] is not None:
+            what = "crashed with" if one["refused"]["crashed"] else "refused"
+            lines.append(printable(f"{one['service']}/{one['id']} {what} revision {one['refused']['revision']}:"))
+            lines += [f"  {_problem(problem)}" for problem in one["refused"]["problems"]]
+        if one["problems"]:
+            lines.append(printable(f"{one['service']}/{one['id']} is not registered:"))
+            lines += [printable(f"  {problem}") for problem in one["problems"]]
+        blocks.append("\n".join(lines))
+    return blocks
+
+
+def _rollouts(rollouts: list[dict[str, Any]], now_s: float) -> str:
+    heads = ["ROLLOUT", "REVISION", "PART", "WAVE", "STATE", "ACCEPTED", "SINCE", "WHY"]
+    rows = [
+        [
+            one["service"], str(one["revision"]), one["part"],
+            f"{one['waves'][one['wave'] - 1]}" if 0 < one["wave"] <= len(one["waves"]) else "-", one["state"],
+            f"{one['accepted']} of {one['of']}", age(now_s - one["since"]), one["why"],
+        ]
+        for one in rollouts
+        if one["state"] != "done"
+    ]  # fmt: skip
+    return table(heads, rows) if rows else ""

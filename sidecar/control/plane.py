@@ -1,0 +1,412 @@
+"""
+The control plane without its sockets: what happens when a sidecar opens a stream, reports or leaves, when the mesh's
+files change, and when time passes. *On the loop.*
+
+    files --> Follower --> Rollouts --(wanted)--> Hub --(lines)--> streams
+    reports --> Fleet, Registering --> Registry --> Discovery --(endpoints)--> Hub
+                Edges <-- what was counted            Doubt <-- time
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidecar import __version__
+from sidecar.control.asks import Asks
+from sidecar.control.discovery.discovery import RETURN_S, Discovery
+from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key
+from sidecar.control.discovery.sources import own_discoverers
+from sidecar.control.doubt import Doubt
+from sidecar.control.edges import Edges
+from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
+from sidecar.control.fleet import SILENT_S, Fleet, Member
+from sidecar.control.push.goodbyes import Goodbyes
+from sidecar.control.push.hub import SPREAD_S, Hub
+from sidecar.control.push.stream import Stream
+from sidecar.control.registering import Registering
+from sidecar.control.revision.compiled import Origin
+from sidecar.control.revision.compiler import Compiler, CompilerError
+from sidecar.control.revision.follower import Follower
+from sidecar.control.revision.rollouts import Rollouts
+from sidecar.control.rollout.view import Instance, View
+from sidecar.link.messages import Left, Watch
+from sidecar.link.report import Refused, Report
+from sidecar.process_log import event
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+SOON_S: Final = 0.1
+"""After a report that may let a rollout go on; others are likely to follow."""
+ANNOUNCE_S: Final = 5.0
+_SWEEP_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    How a control plane runs.
+
+    Attributes:
+        replica: Its name; no other has it.
+        address: URL at which other replicas reach it; empty if it is alone.
+        spread_s: Over which a push that concerns many is spread.
+        is_now: Whether rollouts skip their waves.
+    """
+
+    replica: str = "control"
+    address: str = ""
+    spread_s: float = SPREAD_S
+    is_now: bool = False
+
+
+class Plane:
+    """
+    Args:
+        engine: Keeps what outlives it.
+        clock: Seconds, monotonic.
+        now_s: Since the Unix epoch.
+
+    Attributes:
+        broken: Set when a part of it ended by a fault, and all of it should.
+        removed: How often doubt ended with somebody's removal.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings = Settings(),
+        clock: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.started_s = now_s()
+        self.clock = clock
+        self.now_s = now_s
+        self.doubt: Doubt[DoubtKey] = Doubt(clock)
+        self.fleet = Fleet(clock, now_s)
+        self.edges = Edges(now_s)
+        self.registry = Registry(self.doubt, self._on_service)
+        self.compiler = Compiler()
+        self.rollouts = Rollouts(engine, now_s, self._on_targets, is_now=settings.is_now)
+        self.discovery = Discovery(
+            self.registry, self.doubt, {**own_discoverers(), **engine.discoverers}, self._on_origins, clock
+        )
+        self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
+        self.follower = Follower(engine, self.compiler, self.rollouts, self.view, now_s)
+        self.registering = Registering(self.registry, engine.registrations, settings.replica, now_s)
+        self.goodbyes = Goodbyes()
+        self.asks = Asks(self.hub)
+        self.replicas: tuple[Replica, ...] = ()
+        self.removed = 0
+        self.is_draining = False
+        self.broken = asyncio.Event()
+        self._opened_s = clock()
+        self._had_time = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._to_translate: set[asyncio.Task[None]] = set()
+        self._step_soon = asyncio.Event()
+        self._returning: set[str] = set()
+        self._swept_s = clock()
+
+    async def open(self) -> None:
+        """
+        Begin.
+
+        Raises:
+            EngineError: The engine cannot work.
+        """
+        await self.engine.open()
+        await self.rollouts.open()
+        self.discovery.use(self.rollouts.origins())
+        works: dict[str, Coroutine[Any, Any, None]] = {
+            "registrations": self._follow_registrations(),
+            "registering": self.registering.run(),
+            "record": self.rollouts.follow(),
+            "mover": self.engine.mover.campaign(),
+            "mesh": self.follower.run(),
+            "announce": self._announce(),
+            "tick": self._tick_forever(),
+            "steps": self._step_forever(),
+        }
+        self._tasks = [asyncio.create_task(self._watched(name, work), name=name) for name, work in works.items()]
+
+    async def close(self) -> None:
+        """End everything; what waits for the engine is written as far as it can be."""
+        for task in (*self._tasks, *self._to_translate):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._to_translate, return_exceptions=True)
+        await self.discovery.close()
+        await self.registering.finish()
+        with suppress(EngineError):
+            await self.engine.replicas.leave(self.settings.replica)
+        await self.engine.close()
+        self.compiler.close()
+
+    def why_not_ready(self) -> str:
+        """Why no sidecar should be sent here; empty if they may."""
+        if self.is_draining:
+            return "draining"
+        if self.rollouts.revision:
+            return ""
+        if self.follower.trouble:
+            return self.follower.trouble
+        return "the mesh's files have problems" if self.follower.problems else "the mesh's files are not read yet"
+
+    # --- streams and reports --------------------------------------------------------------------------------------
+
+    def opened(self, watch: Watch, peer: str) -> Stream:
+        """A stream begins. Raises FleetError."""
+        member = self.fleet.opened(watch, peer)
+        older = self.hub.get(watch.instance)
+        if older is not None:
+            logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
+        stream = self.hub.open(watch)
+        self._heard(member)
+        return stream
+
+    def closed(self, stream: Stream, why: str) -> None:
+        """A stream ended; why, but for a poll, which ends all the time."""
+        watch = stream.watch
+        if not self.hub.close(stream):
+            return
+        if why:
+            logger.info(event("stream_closed", service=watch.service, instance=watch.instance, reason=why))
+        self.fleet.closed(watch.instance)
+        self.registering.lost(watch.instance)
+        self._returning.discard(watch.instance)
+        self._tell_left()
+
+    def reported(self, report: Report, peer: str, peer_is_local: bool) -> dict[str, Any]:
+        """
+        A sidecar says how it is; what it is answered. Raises FleetError.
+
+        Args:
+            peer: Its address, for people.
+            peer_is_local: Whether that is loopback.
+        """
+        before = self.fleet.get(report.instance)
+        last = before.report if before is not None else None
+        member, is_new = self.fleet.reported(report, peer)
+        if is_new and report.edges:
+            self.edges.add(report.service, self._callee_of, report.edges)
+        self._on_refused(member, last.refused if last is not None else None, report.refused)
+        stream = self.hub.get(member.id)
+        refused = report.refused.hash if report.refused is not None else ""
+        if stream is not None:
+            self.hub.on_report(stream, report.running.hash, refused, dict(report.endpoints))
+        if last is None or last.running.hash != report.running.hash or last.refused != report.refused:
+            self._step_soon.set()
+        if report.is_goodbye:
+            answer = self._on_goodbye(member)
+        else:
+            self.goodbyes.forget(member.id)
+            self.registering.reported(member, report, peer_is_local)
+            self._returning.discard(member.id)
+            if stream is None:
+                # It lives, but holds no stream: it has as long from now as one whose stream is lost.
+                self.registering.lost(member.id)
+            answer = {"problems": list(member.problems)} if member.problems else {}
+        self._tell_left()
+        return answer
+
+    def _on_goodbye(self, member: Member) -> dict[str, Any]:
+        known = self.registering.left(member.id)
+        if known is None:
+            return {} if member.id in self.goodbyes else {"left": True}
+        logger.info(event("goodbye", service=known.service, instance=known.instance))
+        addresses = [port.address for port in known.ports.values()]
+        others = [
+            (stream, upstream, views)
+            for origin in self.hub.origins_of(known.service)
+            if (views := self.discovery.views(origin)) is not None
+            for stream in self.hub.following(origin)
+            for upstream, followed in stream.follows.items()
+            if followed == origin
+        ]
+        return {"left": True} if self.goodbyes.begin(member.id, addresses, others, self.clock()) else {}
+
+    def _tell_left(self) -> None:
+        for instance in self.goodbyes.applied(self.hub, self.clock()):
+            stream = self.hub.get(instance)
+            if stream is not None:
+                stream.say(Left())
+
+    def _heard(self, member: Member) -> None:
+        known = self.registry.get(member.id)
+        if known is not None and self.doubt.heard(doubt_key(member.id)):
+            logger.info(event("returned", service=known.service, instance=known.instance))
+            self.discovery.service_changed(known.service)
+
+    def _on_refused(self, member: Member, before: Refused | None, now: Refused | None) -> None:
+        if now is None or now == before:
+            return
+        first = now.problems[0].message if now.problems else ("it crashed" if now.has_crashed else "")
+        logger.warning(
+            event("sidecar_refused", service=member.service, instance=member.id, hash=now.hash, problem=first)
+        )
+        plain = tuple(
+            {
+                "file": "", "line": one.line, "column": one.column, "path": one.path, "message": one.message,
+                "hint": one.hint, "severity": "error",
+            }
+            for one in now.problems
+        )  # fmt: skip
+        member.refused = plain
+        if plain:
+            task = asyncio.create_task(self._translate(member, now, plain))
+            self._to_translate.add(task)
+            task.add_done_callback(self._to_translate.discard)
+
+    async def _translate(self, member: Member, refused: Refused, plain: tuple[dict[str, Any], ...]) -> None:
+        with suppress(CompilerError):
+            found = await self.compiler.translate(member.service, refused.hash, plain)
+            if member.refused is plain:
+                member.refused = found
+
+    def _callee_of(self, upstream: str) -> str:
+        # The name of an upstream begins with that of its service, which has no dot.
+        return upstream.partition(".")[0] or "-"
+
+    # --- what changes ---------------------------------------------------------------------------------------------
+
+    def _on_service(self, service: str) -> None:
+        self.discovery.service_changed(service)
+
+    def _on_origins(self, origins: Collection[Origin]) -> None:
+        self.hub.origins_changed(origins)
+
+    def _on_targets(self) -> None:
+        self.discovery.use(self.rollouts.origins())
+        pushed = self.hub.targets_changed()
+        if pushed:
+            logger.info(event("pushing", revision=self.rollouts.revision, sidecars=pushed))
+
+    async def _follow_registrations(self) -> None:
+        async for change in self.engine.registrations.watch():
+            if isinstance(change, Trouble):
+                logger.warning(event("registrations_not_followed", error=change.error or "over"))
+                continue
+            if not self.registry.has_copy:
+                self._returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
+                logger.info(event("registrations_known", instances=len(change.put)))
+            self.registry.apply(change, self.settings.replica)
+            # Those who were here before the copy was read are no strangers.
+            for stream in self.hub:
+                self.doubt.heard(doubt_key(stream.watch.instance))
+            self.discovery.surely()
+
+    async def _announce(self) -> None:
+        while True:
+            ours = Replica(self.settings.replica, self.settings.address, __version__, self.now_s())
+            try:
+                await self.engine.replicas.announce(ours)
+                self.replicas = await self.engine.replicas.list()
+            except EngineError as error:
+                logger.warning(event("replicas_not_known", error=error))
+            await asyncio.sleep(ANNOUNCE_S)
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """The mesh as the rollout machine sees it."""
+        seen: list[Instance] = []
+        named = set()
+        for member in self.fleet:
+            is_registered = self.registry.get(member.id) is not None
+            is_lately = self.clock() - member.heard_s < SILENT_S
+            if not (member.is_connected or is_registered) or (member.is_draining and not is_lately):
+                continue
+            named.add(member.id)
+            report = member.report
+            hash_ = report.running.hash if report is not None else ""
+            seen.append(
+                Instance(
+                    id=member.id,
+                    service=member.service,
+                    hash=hash_,
+                    refused_hash=report.refused.hash if report is not None and report.refused is not None else "",
+                    is_connected=member.is_connected,
+                    is_stale=self.doubt.is_stale(doubt_key(member.id)),
+                    is_draining=member.is_draining,
+                    connected_s=member.connected_s,
+                    periods=tuple(member.periods),
+                )
+            )
+        for registration in self.registry:
+            if registration.instance not in named:
+                is_stale = self.doubt.is_stale(doubt_key(registration.instance))
+                seen.append(
+                    Instance(registration.instance, registration.service, is_connected=False, is_stale=is_stale)
+                )
+        unseen = ("a restart",) if self._returning else ()
+        return View.of(seen, unseen, self.settings.replica)
+
+    def tick(self) -> None:
+        """What passes with time; about once a second."""
+        now_s = self.clock()
+        for member in self.fleet.silent():
+            self.registering.lost(member.id)
+        if not self._had_time and now_s - self._opened_s >= RETURN_S:
+            self._had_time = True
+            self._returning.clear()
+            self.discovery.surely()
+        self._judge()
+        self._tell_left()
+        if now_s - self._swept_s >= _SWEEP_S:
+            self._swept_s = now_s
+            self.fleet.sweep()
+            self.edges.sweep()
+
+    def _judge(self) -> None:
+        was_removing = self.doubt.is_removing
+        swept = self.doubt.sweep()
+        for name, rest in swept.stale:
+            logger.warning(event("stale", source=name or "registered", what=rest))
+        self.discovery.judged(swept.stale, are_removed=False)
+        self.discovery.judged(swept.removed, are_removed=True)
+        for name, rest in swept.removed:
+            self.removed += 1
+            logger.warning(event("removed", source=name or "registered", what=rest))
+            if not name:
+                self.registering.left(rest)
+        if was_removing and not self.doubt.is_removing:
+            logger.error(
+                event("removal_suspended", fresh=self.doubt.fresh, stale=self.doubt.stale,
+                      why="too many are stale at once: the fault is taken to be ours")
+            )  # fmt: skip
+        elif self.doubt.is_removing and not was_removing:
+            logger.info(event("removal_resumed", fresh=self.doubt.fresh, stale=self.doubt.stale))
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+
+    async def _step_forever(self) -> None:
+        """Let rollouts go on: soon after something that may let them, and about once a second in any case."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._step_soon.wait()
+                await asyncio.sleep(SOON_S)
+            self._step_soon.clear()
+            try:
+                await self.rollouts.advance(self.view())
+            except EngineError as error:
+                logger.error(event("rollout_not_advanced", error=error))
+
+    async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            # A fault of ours. Half a control plane is worse than none: sidecars go on without, and it is started again.
+            logger.exception("control_broken task=%s", name)
+            self.broken.set()

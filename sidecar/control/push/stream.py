@@ -1,0 +1,189 @@
+"""
+One stream: what its sidecar has, what it is to have, and the lines between. *Pure: no socket, clocks are given.*
+
+Nothing is queued but what cannot be worked out again. `take` compares what is wanted with what was told and gives the
+lines that make up for it, so that the newest always wins. The course of a configuration:
+
+    wanted       the targets say another file, or another number, than was told; from `due_s` on it may be told
+    outstanding  `config` was written; no other is before a report says that it runs or was refused, or `ANSWER_S`
+    settled      what runs is what was told; the endpoints of what it replaced are not told any more
+
+Endpoints are told for every `discover` of the file that runs and of the one that was told: a refused file leaves the
+old one in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from sidecar.control.discovery.views import View, Views
+from sidecar.control.revision.compiled import CompiledFile, Origin
+from sidecar.control.revision.targets import Wanted
+from sidecar.link.messages import Absent, Config, Current, Line, Move, Watch, write_line
+
+ANSWER_S: Final = 30.0
+"""In which a configuration is accepted or refused; then a newer one is told all the same."""
+
+MAX_SAID: Final = 64
+"""Lines that wait and cannot be worked out again: questions, above all."""
+
+CompiledByHash = Callable[[str], CompiledFile | None]
+ViewsOf = Callable[[Origin], Views | None]
+
+
+class Stream:
+    """
+    Args:
+        watch: The question that opened it.
+        opened_s: Monotonic.
+
+    Attributes:
+        goal: What is wanted of it; None while there is nothing to say.
+        absent: Why there is no file for it, where that is so.
+        due_s: From when on a configuration may be told.
+        in_force: Versions of endpoints that its sidecar reported, by upstream.
+        follows: Origins of the endpoints that it is told, by upstream.
+        is_over: Whether it is to end; `moves` whether the sidecar is told to go elsewhere.
+    """
+
+    def __init__(self, watch: Watch, opened_s: float) -> None:
+        self.watch = watch
+        self.opened_s = opened_s
+        self.goal: Wanted | None = None
+        self.absent = ""
+        self.due_s = opened_s
+        self.in_force: dict[str, str] = dict(watch.endpoints)
+        self.follows: dict[str, Origin] = {}
+        self.is_over = False
+        self.moves = False
+        self.wake = asyncio.Event()
+        self._told: Wanted | None = None
+        self._told_absent = ""
+        self._has = watch.config
+        self._outstanding = ""
+        self._outstanding_s = 0.0
+        self._views: dict[str, View] = {}
+        self._dirty: set[str] = set()
+        self._said: list[Line] = []
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.watch.service}/{self.watch.instance} [Has: {self._has[:8]}]>"
+
+    @property
+    def has(self) -> str:
+        """Hash of the pushed file that its sidecar has, as far as is known."""
+        return self._has
+
+    def aim(self, goal: Wanted | None, absent: str, due_s: float) -> None:
+        """What is wanted of it from now on."""
+        self.goal, self.absent, self.due_s = goal, absent, due_s
+        self.wake.set()
+
+    def say(self, line: Line) -> bool:
+        """Tell this once; whether there was room for it."""
+        if len(self._said) >= MAX_SAID:
+            return False
+        self._said.append(line)
+        self.wake.set()
+        return True
+
+    def end(self, *, moves: bool) -> None:
+        """Let it end after the lines that wait."""
+        self.is_over = True
+        self.moves = self.moves or moves
+        self.wake.set()
+
+    def spoil(self, origin: Origin) -> None:
+        """The endpoints of an origin changed."""
+        for upstream, followed in self.follows.items():
+            if followed == origin:
+                self._dirty.add(upstream)
+        self.wake.set()
+
+    def on_report(self, running: str, refused: str, endpoints: Mapping[str, str]) -> bool:
+        """What its sidecar has now; whether that settles what was outstanding."""
+        self.in_force = dict(endpoints)
+        if not self._outstanding or self._outstanding not in (running, refused):
+            return False
+        self._has = running
+        self._outstanding = ""
+        self.wake.set()
+        return True
+
+    def follow(self, known: CompiledByHash) -> None:
+        """Know whose endpoints it is to be told: after what it has, or was told, changed."""
+        follows: dict[str, Origin] = {}
+        for hash_ in (self._has, self._outstanding):
+            file = known(hash_) if hash_ else None
+            if file is not None:
+                follows |= file.discovers
+        self._dirty |= {name for name, origin in follows.items() if self.follows.get(name) != origin}
+        self._dirty &= follows.keys()
+        for name in self._views.keys() - follows.keys():
+            del self._views[name]
+        self.follows = follows
+
+    def waits_s(self, now_s: float) -> float | None:
+        """Seconds until there may be something to say; None if only a change can bring that."""
+        if self.goal is None or self.goal == self._told:
+            return None
+        until_s = max(self.due_s, self._outstanding_s + ANSWER_S if self._outstanding else 0.0)
+        return max(0.0, until_s - now_s)
+
+    def take(self, now_s: float, known: CompiledByHash, views: ViewsOf) -> list[bytes]:
+        """The lines that are to be written now, each with its end; they count as told."""
+        self.wake.clear()
+        lines = [write_line(line) for line in self._said]
+        self._said.clear()
+        lines += self._configuration(now_s, known)
+        lines += self._endpoints(views)
+        if self.is_over and self.moves:
+            lines.append(write_line(Move()))
+        return lines
+
+    def knows(self, upstream: str) -> View | None:
+        """What it was told of an upstream's endpoints."""
+        return self._views.get(upstream)
+
+    def _configuration(self, now_s: float, known: CompiledByHash) -> list[bytes]:
+        goal = self.goal
+        if goal is None:
+            if self.absent and self.absent != self._told_absent:
+                self._told_absent = self.absent
+                return [write_line(Absent(self.absent))]
+            return []
+        if goal == self._told or now_s < self.due_s:
+            return []
+        if self._outstanding and now_s < self._outstanding_s + ANSWER_S:
+            return []
+        file = known(goal.hash)
+        if file is None:
+            return []
+        self._told, self._told_absent = goal, ""
+        if goal.hash == self._has:
+            self._outstanding = ""
+            self.follow(known)
+            return [write_line(Current(goal.revision, goal.hash))]
+        self._outstanding, self._outstanding_s = goal.hash, now_s
+        self.follow(known)
+        return [write_line(Config(goal.revision, goal.hash, file.text))]
+
+    def _endpoints(self, views_of: ViewsOf) -> list[bytes]:
+        lines = []
+        for upstream in sorted(self._dirty):
+            views = views_of(self.follows[upstream])
+            if views is None or views.current is None:
+                continue  # it comes
+            base = self._views.get(upstream)
+            if base is None:
+                said = self.watch.endpoints.get(upstream, "")
+                base = views.of(said) if said else None
+                if said and base is None and not views.is_sure:
+                    continue  # it knows more than we do, as far as we know
+            self._dirty.discard(upstream)
+            if base is not views.current:
+                lines.append(views.current.line(upstream, base))
+            self._views[upstream] = views.current
+        return lines

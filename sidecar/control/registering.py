@@ -1,0 +1,124 @@
+"""
+From reports to registrations, and on to the engine, which may be slow or away. *On the loop.*
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from sidecar.control.addresses import usable_ports
+from sidecar.control.discovery.registry import Registry
+from sidecar.control.engines.interface import EngineError, Registration, Registrations
+from sidecar.control.fleet import Member
+from sidecar.link.report import Report
+from sidecar.process_log import event
+
+logger = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
+
+
+class Registering:
+    """
+    Args:
+        registry: What is known, here and now.
+        store: The engine's; what it has not taken yet waits, the newest of each instance.
+        replica: Name of this one.
+        now_s: Since the Unix epoch.
+    """
+
+    def __init__(self, registry: Registry, store: Registrations, replica: str, now_s: Callable[[], float]) -> None:
+        self._registry = registry
+        self._store = store
+        self._replica = replica
+        self._now_s = now_s
+        self._waiting: dict[str, Registration | None] = {}
+        self._has_work = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Writes that the engine has not taken yet."""
+        return len(self._waiting)
+
+    def reported(self, member: Member, report: Report, peer_is_local: bool) -> None:
+        """An instance says how it is; its goodbye is `left`."""
+        known = self._registry.get(member.id)
+        ports, member.problems = usable_ports(report, peer_is_local)
+        if known is None and report.health != "healthy":
+            return
+        if not ports and report.ports:
+            if known is None:
+                problems = "; ".join(member.problems)
+                logger.warning(event("registration_refused", instance=member.id, peer=member.peer, problems=problems))
+            return
+        self._put(
+            Registration(
+                report.service, report.instance, report.version, report.zone, report.weight, ports, report.health,
+                self._replica,
+            )
+        )  # fmt: skip
+
+    def left(self, instance: str) -> Registration | None:
+        """It said goodbye, or doubt has ended; what it was."""
+        known = self._registry.remove(instance)
+        if known is not None:
+            self._write(instance, None)
+        return known
+
+    def lost(self, instance: str) -> None:
+        """Nothing is heard of it, here."""
+        known = self._registry.get(instance)
+        if known is None or known.holder not in ("", self._replica):
+            return
+        self._registry.lost(instance)
+        if known.lost_s is None:
+            self._put(_lost(known, self._now_s()))
+
+    async def run(self) -> None:
+        """Write what waits; ends only by being cancelled."""
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            while self._waiting:
+                instance = next(iter(self._waiting))
+                registration = self._waiting.pop(instance)
+                try:
+                    await self._send(instance, registration)
+                except EngineError as error:
+                    self._waiting.setdefault(instance, registration)
+                    logger.error(event("registration_not_stored", waiting=len(self._waiting), error=error))
+                    await asyncio.sleep(RETRY_S)
+
+    async def finish(self) -> None:
+        """Write what waits, as far as the engine lets it."""
+        while self._waiting:
+            instance, registration = self._waiting.popitem()
+            try:
+                await self._send(instance, registration)
+            except EngineError as error:
+                logger.error(event("registration_not_stored", instance=instance, error=error))
+                return
+
+    async def _send(self, instance: str, registration: Registration | None) -> None:
+        if registration is None:
+            await self._store.remove(instance)
+        else:
+            await self._store.put(registration)
+
+    def _put(self, registration: Registration) -> None:
+        if self._registry.put(registration):
+            self._write(registration.instance, registration)
+
+    def _write(self, instance: str, registration: Registration | None) -> None:
+        self._waiting[instance] = registration
+        self._has_work.set()
+
+
+def _lost(known: Registration, now_s: float) -> Registration:
+    return Registration(
+        known.service, known.instance, known.version, known.zone, known.weight, known.ports, known.health,
+        known.holder, now_s,
+    )  # fmt: skip

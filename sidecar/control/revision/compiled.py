@@ -1,0 +1,115 @@
+"""A compiled file as the control plane keeps it: what a sidecar gets, and where its endpoints come from. *Pure.*"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sidecar.link.fields import Fields, MessageError, decode
+from sidecar.link.messages import MAX_FILE_BYTES, MAX_UPSTREAMS
+
+MAX_SOURCES: Final = 64
+"""Of one upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    One place where endpoints come from.
+
+    Attributes:
+        kind: `registered`, `kubernetes`, `etcd`, `file`, `dns`, `endpoints`.
+        said: What the mesh's file says of it, as JSON with sorted keys: so that equal ones are equal and hashable.
+    """
+
+    kind: str
+    said: str = "null"
+
+    @classmethod
+    def of(cls, kind: str, values: object) -> Source:
+        """From values that JSON can hold."""
+        return cls(kind, json.dumps(values, sort_keys=True, separators=(",", ":")))
+
+    @property
+    def values(self) -> Any:
+        """What the mesh's file says."""
+        return json.loads(self.said)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """
+    Where the endpoints of an upstream come from: all that its sources have, together.
+
+    Attributes:
+        service: Whose instances these are.
+        port: Name of the port, for registrations.
+    """
+
+    service: str
+    port: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFile:
+    """
+    What the sidecars of a service get.
+
+    Attributes:
+        hash: Of the values of the text.
+        discovers: By the name in `discover`.
+        callees: Services that it calls.
+    """
+
+    service: str
+    hash: str
+    text: str
+    discovers: Mapping[str, Origin] = field(default_factory=dict)
+    callees: tuple[str, ...] = ()
+
+    def to_octets(self) -> bytes:
+        """To be kept by an engine."""
+        discovers = {
+            name: {
+                "service": origin.service,
+                "port": origin.port,
+                "sources": [{"kind": one.kind, "said": one.said} for one in origin.sources],
+            }
+            for name, origin in self.discovers.items()
+        }
+        values = {
+            "service": self.service, "hash": self.hash, "file": self.text, "discovers": discovers,
+            "callees": list(self.callees),
+        }  # fmt: skip
+        return json.dumps(values, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_octets(cls, octets: bytes) -> CompiledFile:
+        """
+        What `to_octets` gave.
+
+        Raises:
+            MessageError: It is damaged.
+        """
+        fields = decode(octets)
+        return cls(
+            fields.text("service"),
+            fields.text("hash"),
+            fields.text("file", limit=MAX_FILE_BYTES),
+            fields.table("discovers", MAX_UPSTREAMS, _origin),
+            tuple(fields.texts("callees", MAX_UPSTREAMS)),
+        )
+
+
+def _origin(discovers: Fields, name: str) -> Origin:
+    fields = discovers.part(name)
+    if fields is None:
+        raise MessageError(f"discovers.{name}: the field is missing")
+    sources = tuple(
+        Source(one.text("kind"), one.text("said", limit=MAX_FILE_BYTES))
+        for one in fields.objects("sources", MAX_SOURCES)
+    )
+    return Origin(fields.text("service"), fields.text("port"), sources)

@@ -1,0 +1,262 @@
+"""
+What is wanted, kept by the engine: the record of revisions and rollouts, and the files that it names. *On the loop.*
+
+`control.rollout` decides; here its record is read and written by compare-and-swap, its files are kept before the record
+that names them, and what it wants of each instance is given to the streams (`Targets`). Every replica reads the record;
+the one that has the engine's lease takes the steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sidecar.control.engines.interface import Conflict, Engine, EngineError, Unavailable, Versioned
+from sidecar.control.revision.compiled import CompiledFile, Origin
+from sidecar.control.revision.targets import Wanted
+from sidecar.control.revision.trees import render, tree_of
+from sidecar.control.revision.worker import Judged
+from sidecar.control.rollout.mover import advance, target_of
+from sidecar.control.rollout.proposal import Event, Made, Proposal, hurry, propose
+from sidecar.control.rollout.proposal import Wanted as WantedFiles
+from sidecar.control.rollout.record import File, Record, RecordError
+from sidecar.control.rollout.rules import Rules
+from sidecar.control.rollout.status import rollouts
+from sidecar.control.rollout.view import NO_FILE, View
+from sidecar.link.fields import MessageError
+from sidecar.mesh.compile.service import LANGUAGE
+from sidecar.process_log import event
+
+logger = logging.getLogger(__name__)
+
+_TRIES: Final = 5
+"""Of a compare-and-swap, each on what the other has written."""
+
+
+class Rollouts:
+    """
+    Args:
+        engine: Keeps the record and the files.
+        now_s: Since the Unix epoch.
+        on_change: Told when what is wanted of somebody may be another.
+        is_now: Whether waves are skipped whatever the mesh's files say.
+
+    Attributes:
+        record: As it was read or written last.
+        judged: What the mesh's files said when they were good last, in this process's life.
+    """
+
+    def __init__(
+        self, engine: Engine, now_s: Callable[[], float], on_change: Callable[[], None], *, is_now: bool = False
+    ) -> None:
+        self.record = Record()
+        self.judged: Judged | None = None
+        self._engine = engine
+        self._now_s = now_s
+        self._on_change = on_change
+        self._is_now = is_now
+        self._version = ""
+        self._files: dict[str, CompiledFile] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._is_open = False
+
+    @property
+    def revision(self) -> int:
+        """The number of the wanted revision; 0 before there is one."""
+        return self.record.revision
+
+    def known(self, hash_: str) -> CompiledFile | None:
+        """A compiled file that some instance may have or get."""
+        return self._files.get(hash_)
+
+    def wanted(self, service: str, instance: str, language: int) -> tuple[Wanted | None, str]:
+        """As `Targets` says."""
+        if language < LANGUAGE:
+            return None, f"this sidecar knows language {language}, and the mesh needs {LANGUAGE}: update it"
+        facts = self.judged.services.get(service) if self.judged is not None else None
+        if facts is not None and facts.kind == "external":
+            return None, f"`{service}` is outside of the mesh: it has no sidecars"
+        target = target_of(self.record, service, instance)
+        if target.hash == NO_FILE:
+            is_known = self.record.revision > 0
+            return None, f"the mesh has no service `{service}`" if is_known and facts is None else ""
+        if target.hash not in self._files:
+            return None, ""
+        return Wanted(target.revision, target.hash), ""
+
+    def origins(self) -> set[Origin]:
+        """Of all endpoints that somebody is to be told."""
+        hashes = {hash_ for service in self.record.services.values() for hash_ in service.hashes()}
+        files = [self._files[hash_] for hash_ in hashes if hash_ in self._files]
+        return {origin for file in files for origin in file.discovers.values()}
+
+    def rows(self, view: View) -> list[dict[str, Any]]:
+        """`rollouts` of `/v1/mesh`."""
+        return rollouts(self.record, view, self._now_s())
+
+    async def open(self) -> None:
+        """
+        Read what there is.
+
+        Raises:
+            EngineError: It cannot be read, or another release's control plane wrote it.
+        """
+        found = await self._engine.record.read()
+        if found is not None:
+            try:
+                await self._take(found)
+            except RecordError as error:
+                raise EngineError(str(error)) from None
+        self._is_open = True
+
+    async def follow(self) -> None:
+        """Take over what other replicas write; ends only by being cancelled."""
+        async for change in self._engine.record.watch():
+            if not isinstance(change, Versioned):
+                logger.warning(event("record_not_followed", error=change.error or "over"))
+                continue
+            async with self._one_at_a_time:
+                if change.version == self._version:
+                    continue
+                try:
+                    await self._take(change)
+                except (RecordError, EngineError) as error:
+                    logger.error(event("record_not_taken", error=error))
+
+    async def propose(self, judged: Judged, view: View) -> bool:
+        """
+        Make this the wanted revision; whether it is another one than before.
+
+        Raises:
+            EngineError: It could not be written.
+        """
+        fresh = {one.hash: one for one in judged.compiled}
+        # Of a good content everything is known: what is not new was there before, unless this process is new.
+        self._files |= fresh
+        callees = {name: facts.callees for name, facts in judged.services.items()}
+        files = {name: File(hash_, callees.get(name, ())) for name, hash_ in judged.files.items()}
+        said = judged.rollout
+        is_now = self._is_now or said is None
+        wanted = WantedFiles(judged.hash, files, Rules(**said) if said is not None else Rules(), is_now)
+        before = self.record.revision
+
+        def make(record: Record) -> Proposal:
+            return propose(record, wanted, self._tree, render, self._now_s())
+
+        self.judged = judged
+        await self._change(make, view)
+        return self.record.revision != before
+
+    async def hurry(self, view: View) -> None:
+        """Skip the waves that are left. Raises EngineError."""
+        await self._change(lambda record: hurry(record, self._now_s()), view)
+
+    async def advance(self, view: View) -> None:
+        """
+        Take the steps that can be taken now, if this replica has the lease.
+
+        Raises:
+            EngineError: What was decided could not be written; nothing of it is in force.
+        """
+        if not self._engine.mover.is_ours or not self.record.revisions:
+            return
+        async with self._one_at_a_time:
+            step = await asyncio.to_thread(advance, self.record, view, self._now_s())
+            if step.record is self.record:
+                return
+            try:
+                await self._write(step.record, step.events)
+            except Conflict:
+                await self._read()
+        self._on_change()
+
+    async def _change(self, make: Callable[[Record], Proposal], view: View) -> None:
+        async with self._one_at_a_time:
+            for _ in range(_TRIES):
+                proposal = await asyncio.to_thread(make, self.record)
+                if proposal.record is self.record and self._version:
+                    return
+                made = self._made(proposal.record, proposal.made)
+                step = await asyncio.to_thread(advance, proposal.record, view, self._now_s())
+                self._files |= made
+                named = proposal.record.hashes()
+                kept = {hash_: file.to_octets() for hash_, file in self._files.items() if hash_ in named}
+                await self._engine.files.keep(kept)
+                try:
+                    await self._write(step.record, (*proposal.events, *step.events))
+                except Conflict:
+                    await self._read()
+                    continue
+                await self._let_go()
+                break
+            else:
+                raise Unavailable("another control plane writes the record all the time")
+        self._on_change()
+
+    async def _write(self, record: Record, events: tuple[Event, ...]) -> None:
+        value = json.dumps(record.to_json(), separators=(",", ":")).encode()
+        self._version = await self._engine.record.swap(value, self._version)
+        self.record = record
+        for one in events:
+            details = {name: detail for name, detail in one.details.items() if detail not in ("", None)}
+            service = one.service or None
+            logger.info(event(f"rollout_{one.name}", service=service, revision=one.revision, **details))
+
+    async def _read(self) -> None:
+        found = await self._engine.record.read()
+        if found is not None:
+            await self._take(found)
+
+    async def _take(self, found: Versioned) -> None:
+        """Make a stored record ours, with the files that it names."""
+        try:
+            said = json.loads(found.value)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise RecordError("the rollout record is not JSON; remove it, and all get the wanted revision at once")
+        record = Record.from_json(said)
+        for hash_ in record.hashes():
+            if hash_ in self._files or hash_ == NO_FILE:
+                continue
+            octets = await self._engine.files.fetch(hash_)
+            if octets is None:
+                logger.warning(event("file_missing", hash=hash_))
+                continue
+            try:
+                self._files[hash_] = CompiledFile.from_octets(octets)
+            except MessageError as error:
+                logger.error(event("file_damaged", hash=hash_, error=error))
+        self.record, self._version = record, found.version
+        if self._is_open:
+            self._on_change()
+
+    async def _let_go(self) -> None:
+        """Forget files that neither the record nor the mesh of now names."""
+        named = self.record.hashes() | (set(self.judged.files.values()) if self.judged is not None else set())
+        for hash_ in self._files.keys() - named:
+            del self._files[hash_]
+        await self._engine.files.retain(named)
+
+    def _tree(self, hash_: str) -> Any:
+        file = self._files.get(hash_)
+        return tree_of(file.text) if file is not None else None
+
+    def _made(self, record: Record, made: Mapping[str, Made]) -> dict[str, CompiledFile]:
+        """Files in between, with the origins of what they discover, which those before and after them know."""
+        found: dict[str, CompiledFile] = {}
+        for name, service in record.services.items():
+            hashes = set(service.hashes())
+            discovers: dict[str, Origin] = {}
+            for hash_ in (*hashes - {service.wanted}, service.wanted):
+                if hash_ in self._files:
+                    discovers |= self._files[hash_].discovers
+            for hash_ in hashes & made.keys():
+                upstreams = made[hash_].tree.get("upstreams", {})
+                named = {str(one["discover"]) for one in upstreams.values() if isinstance(one.get("discover"), str)}
+                here = {key: origin for key, origin in discovers.items() if key in named}
+                found[hash_] = CompiledFile(name, hash_, made[hash_].text, here, service.callees)
+        return found

@@ -1,0 +1,280 @@
+"""
+What the compiling process does: it judges the mesh's files and compiles what changed. *Cold; a process of its own.*
+
+It remembers the last good mesh and what was compiled of it, so that an edit of one service costs the services
+concerned: itself, and who calls it now or did before. A change of what holds for all concerns all. A process that was
+started anew knows nothing, and compiles everything: the result is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.control.revision.compiled import CompiledFile, Origin, Source
+from sidecar.control.revision.trees import tree_of
+from sidecar.loader.low_priority import lower_thread
+from sidecar.mesh.compile.origins import EndpointsOrigin
+from sidecar.mesh.compile.service import Compiled, compile_service
+from sidecar.mesh.mesh import Mesh, canonical, digest
+from sidecar.mesh.read import read_mesh
+from sidecar.mesh.verify import verify
+
+ProblemTold = dict[str, Any]
+"""A `Problem` as `/v1/mesh` shows it."""
+
+MAX_REMEMBERED: Final = 4
+"""Compiled files of one service: of the last revisions, for problems that their sidecars report."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """
+    What people see of a service.
+
+    Attributes:
+        kind: `mesh` or `external`.
+        callees: Whom it may call.
+    """
+
+    kind: str
+    hosts: tuple[str, ...]
+    callees: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """
+    A content that is good.
+
+    Attributes:
+        hash: Of its values.
+        services: All of them.
+        files: Hash of the compiled file of each that has sidecars.
+        compiled: Those files that were not there before.
+        rollout: `rollout:` of mesh.yaml, by the names of `control.rollout.rules.Rules`; None if it says nothing of it.
+    """
+
+    name: str
+    hash: str
+    services: Mapping[str, ServiceFacts]
+    files: Mapping[str, str]
+    compiled: tuple[CompiledFile, ...]
+    rollout: Mapping[str, Any] | None = None
+    warnings: tuple[ProblemTold, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A content that is not; nothing of it takes effect."""
+
+    problems: tuple[ProblemTold, ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    mesh: Mesh | None = None
+    root: str = ""
+    services: dict[str, str] = field(default_factory=dict)
+    compiled: dict[str, Compiled] = field(default_factory=dict)
+    """Of the mesh of now, by service."""
+    past: dict[str, OrderedDict[str, Compiled]] = field(default_factory=dict)
+    """By service and hash."""
+
+
+_known = _Known()
+
+
+def begin(niceness: int) -> None:
+    """The first thing in the new process: who serves streams goes first."""
+    lower_thread(niceness)
+
+
+def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
+    """Read, compile and verify; remember it if it is good."""
+    try:
+        mesh = read_mesh(files)
+        services = {name: digest(canonical(placed.node)) for name, placed in mesh.placed.items()}
+        root = _root_digest(mesh)
+        concerned = _concerned(mesh, services, root)
+        compiled = dict(_known.compiled)
+        for name in concerned:
+            if mesh.placed[name].service.is_outside:
+                compiled.pop(name, None)
+            else:
+                compiled[name] = compile_service(mesh, name)
+        problems = verify(mesh, concerned)
+    except ConfigError as error:
+        return Rejected(told(error.problems))
+    if problems:
+        return Rejected(told(problems))
+    compiled = {name: one for name, one in compiled.items() if name in mesh.placed}
+    new = tuple(
+        _file(one)
+        for name, one in compiled.items()
+        if name not in _known.compiled or _known.compiled[name].hash != one.hash
+    )
+    _known.mesh, _known.root, _known.services, _known.compiled = mesh, root, services, compiled
+    _remember(compiled)
+    return Judged(
+        name=mesh.name,
+        hash=mesh.hash,
+        services={name: _facts(mesh, name, compiled.get(name)) for name in mesh.placed},
+        files={name: one.hash for name, one in compiled.items()},
+        compiled=new,
+        rollout=_rollout(mesh),
+        warnings=told(mesh.warnings),
+    )
+
+
+def translate(service: str, hash_: str, problems: Iterable[ProblemTold]) -> tuple[ProblemTold, ...]:
+    """Problems that a sidecar found in its file, at their places in the mesh's files as far as those are known."""
+    past = _known.past.get(service)
+    compiled = past.get(hash_) if past is not None else None
+    found = []
+    for one in problems:
+        problem = Problem("", one["line"], one["column"], one["path"], one["message"], one["hint"])
+        if compiled is not None:
+            problem = compiled.translate(problem)
+        found.append(problem)
+    return told(found)
+
+
+def routes(caller: str, callee: str) -> list[dict[str, Any]]:
+    """
+    The routes by which a service calls another one, in their order, and where each is written; last what an upstream's
+    hosts come to where no route takes the request, which is named as the upstream is.
+    """
+    compiled = _known.compiled.get(caller)
+    if compiled is None:
+        return []
+    tree = tree_of(compiled.text)
+    names = {name: one for name, one in tree.get("upstreams", {}).items() if name.partition(".")[0] == callee}
+    found = []
+    for route in tree.get("outbound", {}).get("routes", ()):
+        split = _split(route.get("to"))
+        if names.keys() & {upstream for upstream, _ in split}:
+            found.append(_route_told(str(route.get("name", "")), compiled, _in_words(route.get("match")), split))
+    for name, upstream in names.items():
+        if upstream.get("hosts", [name]):
+            found.append(_route_told(name, compiled, "everything else", [(name, 1.0)]))
+    return found
+
+
+def _route_told(name: str, compiled: Compiled, match: str, split: list[tuple[str, float]]) -> dict[str, Any]:
+    origin = compiled.origin_of_route(name)
+    return {
+        "name": name,
+        "origin": str(origin) if origin is not None else "",
+        "match": match,
+        "to": [{"upstream": upstream, "weight": weight} for upstream, weight in split],
+    }
+
+
+def told(problems: Iterable[Problem]) -> tuple[ProblemTold, ...]:
+    """As `/v1/mesh` shows them."""
+    return tuple(dataclasses.asdict(problem) for problem in problems)
+
+
+def _root_digest(mesh: Mesh) -> str:
+    whole = canonical(mesh.document.root)
+    assert isinstance(whole, dict)
+    return digest({key: value for key, value in whole.items() if key != "services"})
+
+
+def _concerned(mesh: Mesh, services: Mapping[str, str], root: str) -> list[str]:
+    """Services whose compiled file may be another than before."""
+    if _known.mesh is None or root != _known.root:
+        return list(mesh.placed)
+    before_it = _known.services
+    changed = {name for name in services.keys() | before_it.keys() if services.get(name) != before_it.get(name)}
+    if not changed:
+        return []
+    concerned = []
+    for name in mesh.placed:
+        before = _known.compiled.get(name)
+        if name in changed or not changed.isdisjoint(mesh.callees(name)) or (before and changed & set(before.callees)):
+            concerned.append(name)
+    return concerned
+
+
+def _remember(compiled: Mapping[str, Compiled]) -> None:
+    for name, one in compiled.items():
+        past = _known.past.setdefault(name, OrderedDict())
+        past[one.hash] = one
+        past.move_to_end(one.hash)
+        while len(past) > MAX_REMEMBERED:
+            past.popitem(last=False)
+    for name in _known.past.keys() - compiled.keys():
+        del _known.past[name]
+
+
+def _file(compiled: Compiled) -> CompiledFile:
+    discovers = {
+        name: Origin(origin.service, origin.port, tuple(_sources(origin)))
+        for name, origin in compiled.discovers.items()
+    }
+    return CompiledFile(compiled.service, compiled.hash, compiled.text, discovers, compiled.callees)
+
+
+def _sources(origin: EndpointsOrigin) -> Iterable[Source]:
+    for part in origin.parts or (origin,):
+        yield Source.of(part.kind, dict(part.values))
+
+
+def _facts(mesh: Mesh, name: str, compiled: Compiled | None) -> ServiceFacts:
+    service = mesh.placed[name].service
+    hosts = tuple(service.hosts) if service.hosts is not None else (name,)
+    return ServiceFacts(
+        "external" if service.is_outside else "mesh", hosts, compiled.callees if compiled is not None else ()
+    )
+
+
+def _rollout(mesh: Mesh) -> Mapping[str, Any] | None:
+    if "rollout" not in mesh.root.model_fields_set:
+        return None
+    said = mesh.rollout
+    return {
+        "waves": tuple(wave if isinstance(wave, str) else f"{wave:g}%" for wave in said.waves),
+        "hold_s": said.hold,
+        "accept_timeout_s": said.accept_timeout,
+        "refused": said.halt.refused,
+        "worse_by": said.halt.error_rate.worse_by / 100,
+        "thin_after_s": said.thin.after,
+        "thin_then": said.thin.then,
+    }
+
+
+def _split(to: Any) -> list[tuple[str, float]]:
+    if isinstance(to, dict):
+        return [(str(name), float(weight)) for name, weight in to.items()]
+    if isinstance(to, list):
+        return [part for one in to for part in _part(one)]
+    return [(str(to), 1.0)] if to is not None else []
+
+
+def _part(one: Any) -> list[tuple[str, float]]:
+    if isinstance(one, dict):
+        return [(str(one.get("upstream", "")), float(one.get("weight", 1)))]
+    return [(str(one), 1.0)]
+
+
+def _in_words(match: Any) -> str:
+    """A match as one line: `cookies.BETA_USER: true, path: /x`."""
+    if not match:
+        return "everything"
+    if isinstance(match, list):
+        return " or ".join(_in_words(one) for one in match)
+    if not isinstance(match, dict):
+        return str(match)
+    found = []
+    for name, value in match.items():
+        if isinstance(value, dict):
+            found += [f"{name}.{key}: {inner}" for key, inner in value.items()]
+        else:
+            found.append(f"{name}: {value}")
+    return ", ".join(found)

@@ -1,0 +1,152 @@
+"""The routes of both listeners. *On the loop.*"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from aiohttp import web
+
+from sidecar.control import shown
+from sidecar.control.addresses import is_loopback
+from sidecar.control.asks import AskError
+from sidecar.control.edges import HISTORY_MINUTES
+from sidecar.control.fleet import FleetError
+from sidecar.control.metrics import Metrics
+from sidecar.control.page.files import page_file
+from sidecar.control.plane import Plane
+from sidecar.control.revision.compiler import CompilerError
+from sidecar.control.server.access import Access, peer_of, problem
+from sidecar.control.server.watch import Watching
+from sidecar.link.fields import MessageError, decode
+from sidecar.link.report import MAX_REPORT_BYTES, Report, read_report
+
+BODY_S: Final = 30.0
+"""In which a body must be there."""
+IN_A_THREAD_BYTES: Final = 64 * 1024
+"""A report of this size is read in a thread: it would hold up all others for milliseconds."""
+
+
+class Desk:
+    """Everything but streams, on 15010."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    async def report(self, request: web.Request) -> web.Response:
+        """`POST /v1/report`."""
+        raw = await _body(request)
+        report: Report
+        if len(raw) > IN_A_THREAD_BYTES:
+            report = await asyncio.to_thread(read_report, raw)
+        else:
+            report = read_report(raw)
+        for name in ("service", "instance"):
+            if not getattr(report, name):
+                raise MessageError(f"{name}: expected a name, found nothing")
+        peer = peer_of(request)
+        return web.json_response(self._plane.reported(report, peer, is_loopback(peer)))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """`POST /v1/answer`."""
+        said = decode(await _body(request))
+        if not self._plane.asks.answered(said.text("id"), said.all()):
+            return problem(404, "nobody waits for this answer")
+        return web.json_response({})
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """`POST /v1/ask`: `{"instance", "kind", ...}` is sent to one sidecar, and what it answers is the answer."""
+        said = decode(await _body(request))
+        body = {key: value for key, value in said.all().items() if key not in ("instance", "id", "type")}
+        try:
+            answer = await self._plane.asks.ask(said.text("instance"), said.text("kind"), body)
+        except AskError as error:
+            return problem(502, str(error))
+        return web.json_response({"answer": answer})
+
+    async def mesh(self, request: web.Request) -> web.Response:
+        """`GET /v1/mesh`."""
+        return _json(shown.mesh(self._plane))
+
+    async def history(self, request: web.Request) -> web.Response:
+        """`GET /v1/history`."""
+        minutes = request.query.get("minutes", str(HISTORY_MINUTES))
+        if not (minutes.isascii() and minutes.isdigit() and len(minutes) < 6):
+            raise FleetError(400, "minutes: expected a number")
+        return _json(shown.history(self._plane, int(minutes)))
+
+    async def routes(self, request: web.Request) -> web.Response:
+        """`GET /v1/routes`."""
+        caller, callee = request.query.get("from", ""), request.query.get("to", "")
+        if not caller or not callee:
+            raise FleetError(400, "expected `from` and `to`, two services")
+        try:
+            routes = await self._plane.compiler.routes(caller, callee)
+        except CompilerError as error:
+            return problem(503, str(error))
+        return _json(shown.with_shares(self._plane, caller, callee, routes))
+
+    async def page(self, request: web.Request) -> web.Response:
+        """`GET /` and what the page is made of."""
+        found = page_file(request.path, request.headers.get("if-none-match", ""))
+        if found is None:
+            return problem(404, "there is nothing here")
+        status, headers, body = found
+        return web.Response(status=status, headers=dict(headers), body=body)
+
+
+def control_app(plane: Plane, watching: Watching, access: Access) -> web.Application:
+    """What 15010 serves."""
+    app = web.Application(middlewares=[access.middleware], client_max_size=MAX_REPORT_BYTES)
+    app.on_response_prepare.append(_name_server)
+    desk = Desk(plane)
+    app.add_routes(
+        [
+            web.get("/v1/watch", watching.watch, allow_head=False),
+            web.post("/v1/report", desk.report),
+            web.post("/v1/answer", desk.answer),
+            web.post("/v1/ask", desk.ask),
+            web.get("/v1/mesh", desk.mesh),
+            web.get("/v1/history", desk.history),
+            web.get("/v1/routes", desk.routes),
+            web.get("/", desk.page),
+            web.get("/page/{name}", desk.page),
+        ]
+    )
+    return app
+
+
+def ops_app(plane: Plane, metrics: Metrics) -> web.Application:
+    """What 15014 serves: nothing that tells of the mesh but numbers."""
+
+    async def ready(request: web.Request) -> web.Response:
+        why = plane.why_not_ready()
+        return web.Response(status=503 if why else 200, text=(why or "ready") + "\n")
+
+    async def scrape(request: web.Request) -> web.Response:
+        body, content_type = metrics.written(request.headers.get("accept", ""))
+        return web.Response(body=body, headers={"content-type": content_type})
+
+    app = web.Application()
+    app.on_response_prepare.append(_name_server)
+    app.add_routes([web.get("/ready", ready), web.get("/metrics", scrape)])
+    return app
+
+
+async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["server"] = "sidecar"  # whose version nobody needs to know who is not let in
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise FleetError(408, f"expected the body within {BODY_S:g} s") from None
+
+
+def _json(value: Any) -> web.Response:
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    return web.Response(body=body, headers={"content-type": "application/json", "cache-control": "no-store",
+                                            "x-content-type-options": "nosniff"})  # fmt: skip

@@ -1,0 +1,250 @@
+"""
+What people see: the JSON of `/v1/mesh`, `/v1/history` and `/v1/routes`. *On the loop; reads, and changes nothing.*
+
+What came from a report is data here as everywhere: names and texts are passed on as they are, bounded by the reader of
+reports, for whoever shows them to escape.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from sidecar import __version__
+from sidecar.control.discovery.registry import doubt_key
+from sidecar.control.edges import WINDOW_S, EdgeKey, Tally
+from sidecar.control.fleet import Member
+from sidecar.control.plane import Plane
+from sidecar.control.revision.compiled import Origin
+
+_ROUND: int = 6
+
+
+def mesh(plane: Plane) -> dict[str, Any]:
+    """`GET /v1/mesh`."""
+    rollouts, judged = plane.rollouts, plane.rollouts.judged
+    now_s = plane.now_s()
+    instances = [_instance(plane, member) for member in plane.fleet]
+    instances += _not_heard(plane, {one["id"] for one in instances})
+    window = plane.edges.window()
+    doubt = plane.doubt
+    return {
+        "mesh": judged.name if judged is not None else "",
+        "revision": rollouts.revision,
+        "hash": rollouts.record.source,
+        "time": now_s,
+        "started": plane.started_s,
+        "release": __version__,
+        "engine": plane.engine.name,
+        "replicas": [
+            {"name": one.name, "address": one.address, "seen_s": max(0.0, round(now_s - one.seen_s, 1))}
+            for one in plane.replicas
+        ],
+        "source": {"problems": plane.follower.shown(), "since": plane.follower.since_s},
+        "services": _services(plane, instances),
+        "instances": sorted(instances, key=lambda one: (one["service"], one["id"])),
+        "edges": [_edge(key, tally) for key, tally in sorted(window.items()) if key.direction == "outbound"],
+        "discovery": _discovery(plane),
+        "doubt": {"fresh": doubt.fresh, "stale": doubt.stale, "removing": doubt.is_removing},
+        "rollouts": rollouts.rows(plane.view()),
+    }
+
+
+def history(plane: Plane, minutes: int) -> dict[str, Any]:
+    """`GET /v1/history`."""
+    beginnings, rows = plane.edges.history(minutes)
+    edges = [
+        {
+            "from": caller,
+            "to": callee,
+            "requests": [tally.requests for tally in row],
+            "failures": [tally.failed for tally in row],
+            "p99_s": [_rounded(tally.quantile(0.99)) for tally in row],
+        }
+        for (caller, callee), row in sorted(rows.items())
+    ]
+    return {"minutes": beginnings, "edges": edges}
+
+
+def with_shares(plane: Plane, caller: str, callee: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
+    """`GET /v1/routes`: routes with how requests fell in the last minute."""
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for key, tally in plane.edges.window().items():
+        if (key.caller, key.callee, key.direction) == (caller, callee, "outbound"):
+            counts[key.route, key.upstream] += tally.requests
+    for route in routes:
+        total = sum(number for (name, _), number in counts.items() if name == route["name"])
+        for side in route["to"]:
+            here = counts.get((route["name"], side["upstream"]), 0)
+            side["share"] = round(here / total, _ROUND) if total else None
+    return {"routes": routes}
+
+
+def _instance(plane: Plane, member: Member) -> dict[str, Any]:
+    report = member.report
+    registration = plane.registry.get(member.id)
+    wanted, _ = plane.rollouts.wanted(member.service, member.id, member.language)
+    refused = report.refused if report is not None else None
+    running = report.running if report is not None else None
+    return {
+        "id": member.id,
+        "service": member.service,
+        "version": member.version,
+        "zone": member.zone,
+        "address": _address(plane, member),
+        "state": _state(plane, member),
+        "connected": member.is_connected,
+        "config": {
+            "hash": running.hash if running is not None else "",
+            "revision": running.revision if running is not None else 0,
+            "since": running.since_s if running is not None else 0,
+            "source": running.source if running is not None else "",
+        },
+        "wanted": {"hash": wanted.hash, "revision": wanted.revision} if wanted is not None else None,
+        "refused": None
+        if refused is None
+        else {
+            "hash": refused.hash,
+            "revision": refused.revision,
+            "crashed": refused.has_crashed,
+            "problems": list(member.refused),
+        },
+        "endpoints_behind": _behind(plane, member),
+        "registered": registration is not None,
+        "problems": list(member.problems),
+        "last_seen": member.seen_s,
+        "release": member.release,
+        "language": member.language,
+    }
+
+
+def _not_heard(plane: Plane, heard: set[str]) -> list[dict[str, Any]]:
+    """Those that are registered, here before a restart or at another replica, and were not heard of here."""
+    return [
+        {
+            "id": one.instance,
+            "service": one.service,
+            "version": one.version,
+            "zone": one.zone,
+            "address": next((port.address for port in one.ports.values()), ""),
+            "state": "stale" if plane.doubt.is_stale(doubt_key(one.instance)) else one.health,
+            "connected": False,
+            "config": {"hash": "", "revision": 0, "since": 0, "source": ""},
+            "wanted": None,
+            "refused": None,
+            "endpoints_behind": 0,
+            "registered": True,
+            "problems": [],
+            "last_seen": one.lost_s or 0,
+            "release": "",
+            "language": 0,
+        }
+        for one in plane.registry
+        if one.instance not in heard
+    ]
+
+
+def _address(plane: Plane, member: Member) -> str:
+    if member.report is not None and member.report.address:
+        return member.report.address
+    registration = plane.registry.get(member.id)
+    if registration is not None and registration.ports:
+        return next(iter(registration.ports.values())).address
+    return member.peer
+
+
+def _state(plane: Plane, member: Member) -> str:
+    if member.is_draining:
+        return "draining"
+    if plane.doubt.is_stale(doubt_key(member.id)):
+        return "stale"
+    if not member.is_connected and plane.registry.get(member.id) is None:
+        return "stale"
+    return member.report.health if member.report is not None else "starting"
+
+
+def _behind(plane: Plane, member: Member) -> int:
+    """Upstreams of which it has not said yet that it has what it was told."""
+    stream = plane.hub.get(member.id)
+    if stream is None:
+        return 0
+    behind = 0
+    for upstream, origin in stream.follows.items():
+        views = plane.discovery.views(origin)
+        if views is not None and views.current is not None:
+            behind += stream.in_force.get(upstream, "") != views.current.version
+    return behind
+
+
+def _services(plane: Plane, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    judged = plane.rollouts.judged
+    by_service: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in instances:
+        by_service[one["service"]].append(one)
+    if judged is not None:
+        known = {name: (facts.kind, facts.hosts, facts.callees) for name, facts in judged.services.items()}
+    else:
+        # In front of files with problems: what was wanted before is what holds.
+        revisions = plane.rollouts.record.revisions
+        files = revisions[-1].files if revisions else {}
+        known = {name: ("mesh", (), file.callees) for name, file in files.items()}
+    return [
+        {
+            "name": name,
+            "kind": kind,
+            "versions": sorted({one["version"] for one in by_service[name] if one["version"]}),
+            "instances": len(by_service[name]),
+            "healthy": sum(one["state"] == "healthy" for one in by_service[name]),
+            "stale": sum(one["state"] == "stale" for one in by_service[name]),
+            "refused": sum(one["refused"] is not None for one in by_service[name]),
+            "hosts": list(hosts),
+            "callees": list(callees),
+        }
+        for name, (kind, hosts, callees) in sorted(known.items())
+    ]
+
+
+def _edge(key: EdgeKey, tally: Tally) -> dict[str, Any]:
+    return {
+        "from": key.caller,
+        "to": key.callee,
+        "upstream": key.upstream,
+        "version": key.upstream.partition(".")[2],
+        "route": key.route,
+        "rate": round(tally.requests / WINDOW_S, _ROUND),
+        "requests": tally.requests,
+        "success": _rounded(tally.success),
+        "p50_s": _rounded(tally.quantile(0.5)),
+        "p99_s": _rounded(tally.quantile(0.99)),
+        "failures": dict(tally.failures),
+        "request_bytes": tally.request_bytes,
+        "response_bytes": tally.response_bytes,
+        "window_s": WINDOW_S,
+    }
+
+
+def _discovery(plane: Plane) -> list[dict[str, Any]]:
+    names: dict[Origin, str] = {}
+    for service in plane.rollouts.record.services.values():
+        for hash_ in service.hashes():
+            file = plane.rollouts.known(hash_)
+            if file is not None:
+                names |= {origin: name for name, origin in file.discovers.items()}
+    return sorted(
+        (
+            {
+                "name": names.get(origin, origin.service),
+                "kind": "+".join(dict.fromkeys(source.kind for source in origin.sources)),
+                "endpoints": status.endpoints,
+                "stale": status.stale,
+                "plain": status.plain,
+                "error": status.error or None,
+            }
+            for origin, status in plane.discovery.status()
+        ),
+        key=lambda row: str(row["name"]),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _ROUND)

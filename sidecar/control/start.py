@@ -1,0 +1,209 @@
+"""
+The process `sidecar control`: options in, exit code out. *Cold.*
+
+    SIGTERM   `/ready` is 503, streams are told to move and end, then it exits with 0, within `FAREWELL_S`
+    SIGINT    exits with 0 at once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+import uvloop
+from aiohttp import web
+
+from sidecar import build
+from sidecar.admin.hosts import AllowedHosts
+from sidecar.config.source import SourceError
+from sidecar.control.addresses import is_loopback
+from sidecar.control.engines.files import FilesEngine
+from sidecar.control.engines.interface import Engine, EngineError
+from sidecar.control.metrics import Counts, Metrics
+from sidecar.control.plane import Plane, Settings
+from sidecar.control.push.hub import SPREAD_S
+from sidecar.control.revision.compiler import Compiler
+from sidecar.control.revision.worker import ProblemTold, Rejected
+from sidecar.control.server.access import Access, AccessLog
+from sidecar.control.server.app import control_app, ops_app
+from sidecar.control.server.token import TokenError, Tokens
+from sidecar.control.server.watch import MAX_STREAMS, Watching
+from sidecar.mesh.source import read_directory
+from sidecar.net.address import TcpAddress, parse_address
+from sidecar.process_log import BoundedStream, event, finish
+
+logger = logging.getLogger(__name__)
+
+FAREWELL_S: Final = 3.0
+MAX_TARGET_BYTES: Final = 1024 * 1024
+"""Of a request's line: a sidecar says the versions of all endpoints that it has in it."""
+
+_UNPROTECTED: Final = (
+    "whoever sees the traffic reads it and the token; whoever has the token may say that it is any sidecar of the mesh;"
+    " put it on a network that you trust"
+)
+
+
+class StartError(Exception):
+    """It cannot start; why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    What the command line says.
+
+    Attributes:
+        mesh: Directory or file.
+        state: Folder for what outlives the process; empty: none.
+        listen: For sidecars and people; `ops_listen` for probes and scrapers.
+        token_file: Empty: none, which only loopback may do.
+        allowed_hosts: Names by which a listener on loopback may be called besides.
+    """
+
+    mesh: str
+    state: str = ""
+    listen: str = "127.0.0.1:15010"
+    ops_listen: str = "127.0.0.1:15014"
+    token_file: str = ""
+    spread_s: float = SPREAD_S
+    max_streams: int = MAX_STREAMS
+    is_now: bool = False
+    has_access_log: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    replica: str = ""
+
+
+def run(options: Options) -> int:
+    """Run until a signal; the exit code."""
+    try:
+        return uvloop.run(_run(options))
+    except StartError as error:
+        logger.error(event("not_started", error=error))
+        return 1
+    finally:
+        finish()
+
+
+async def check(options: Options) -> tuple[ProblemTold, ...]:
+    """
+    What is wrong with the mesh's files, warnings aside; nothing is started.
+
+    Raises:
+        StartError: The options, or what they name, cannot be used.
+    """
+    _check_addresses(options)
+    compiler = Compiler()
+    try:
+        judged = await compiler.judge(read_directory(options.mesh))
+    except SourceError as error:
+        raise StartError(str(error)) from None
+    finally:
+        compiler.close()
+    return judged.problems if isinstance(judged, Rejected) else ()
+
+
+async def _run(options: Options) -> int:
+    tokens = _check_addresses(options)
+    replica = options.replica or socket.gethostname()
+    plane = Plane(engine_of(options), Settings(replica, "", options.spread_s, options.is_now))
+    counts = Counts()
+    watching = Watching(plane, counts, max_streams=options.max_streams)
+    log = AccessLog(BoundedStream(1) if options.has_access_log else None)
+    access = Access(tokens, AllowedHosts(options.listen, options.allowed_hosts), log, counts)
+    limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
+    runner = web.AppRunner(control_app(plane, watching, access), access_log=None, shutdown_timeout=0.5, **limits)
+    ops = web.AppRunner(ops_app(plane, Metrics(plane, counts)), access_log=None, shutdown_timeout=0.5)
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    is_hasty = False
+
+    def hasten() -> None:
+        nonlocal is_hasty
+        is_hasty = True
+        ending.set()
+
+    loop.add_signal_handler(signal.SIGTERM, ending.set)
+    loop.add_signal_handler(signal.SIGINT, hasten)
+    following = asyncio.create_task(tokens.follow()) if tokens is not None else None
+    try:
+        await plane.open()
+        await runner.setup()
+        await ops.setup()
+        site = await _listen(runner, options.listen)
+        await _listen(ops, options.ops_listen)
+        logger.info(event("started", release=build.DESCRIPTION, engine=plane.engine.name, replica=replica,
+                          listen=_names(runner), ops=_names(ops)))  # fmt: skip
+        broken = asyncio.create_task(plane.broken.wait())
+        asked = asyncio.create_task(ending.wait())
+        await asyncio.wait((broken, asked), return_when=asyncio.FIRST_COMPLETED)
+        broken.cancel()
+        asked.cancel()
+        plane.is_draining = True
+        logger.info(event("ending", streams=len(plane.hub)))
+        await site.stop()
+        for stream in plane.hub:
+            stream.end(moves=True)
+        until_s = loop.time() + FAREWELL_S
+        while len(plane.hub) and not is_hasty and loop.time() < until_s:
+            await asyncio.sleep(0.02)
+        return 1 if plane.broken.is_set() else 0
+    except EngineError as error:
+        raise StartError(str(error)) from None
+    finally:
+        if following is not None:
+            following.cancel()
+        await runner.cleanup()
+        await ops.cleanup()
+        await plane.close()
+        logger.info(event("ended"))
+
+
+def engine_of(options: Options) -> Engine:
+    """The engine that the options name."""
+    if not options.state:
+        logger.warning(
+            event("state_not_kept", why="without --state a restart forgets revisions and registrations",
+                  then="revisions count from 1 again, and endpoints are told when their sidecars returned")
+        )  # fmt: skip
+    return FilesEngine(options.mesh, read_directory, options.state or None)
+
+
+def _check_addresses(options: Options) -> Tokens | None:
+    try:
+        tokens = Tokens(options.token_file) if options.token_file else None
+    except TokenError as error:
+        raise StartError(str(error)) from None
+    for address in (options.listen, options.ops_listen):
+        try:
+            parsed = parse_address(address)
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        if not isinstance(parsed, TcpAddress):
+            raise StartError(f"expected host:port, found {address!r}")
+        if address == options.listen and not is_loopback(parsed.host):
+            if tokens is None:
+                raise StartError(
+                    f"{address} is not loopback: give --token-file, or everyone who reaches it reads and fakes the mesh"
+                )
+            logger.warning(event("control_in_clear", listen=address, unprotected=_UNPROTECTED))
+    return tokens
+
+
+async def _listen(runner: web.AppRunner, address: str) -> web.TCPSite:
+    parsed = parse_address(address)
+    assert isinstance(parsed, TcpAddress)
+    site = web.TCPSite(runner, parsed.host, parsed.port, backlog=1024, reuse_address=True)
+    try:
+        await site.start()
+    except OSError as error:
+        raise StartError(f"{address}: {(error.strerror or str(error)).lower()}") from None
+    return site
+
+
+def _names(runner: web.AppRunner) -> str:
+    return ",".join(f"{name[0]}:{name[1]}" for name in runner.addresses)

@@ -1,0 +1,296 @@
+"""What a stream is told, as a conversation: what changes, and the lines that come of it. The clock is the test's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from sidecar.control.discovery.views import Views
+from sidecar.control.push import hub as hub_module
+from sidecar.control.push.goodbyes import PATIENCE_S, Goodbyes
+from sidecar.control.push.hub import Hub
+from sidecar.control.push.stream import ANSWER_S, MAX_SAID, Stream
+from sidecar.control.revision.compiled import CompiledFile, Origin, Source
+from sidecar.control.revision.targets import Wanted
+from sidecar.link.messages import (
+    Absent,
+    Config,
+    Current,
+    EndpointEntry,
+    Endpoints,
+    Left,
+    Line,
+    Move,
+    Watch,
+    endpoints_version,
+    read_line,
+)
+
+CATALOG = Origin("catalog", "http", (Source.of("registered", {}),))
+SEARCH = Origin("search", "http", (Source.of("registered", {}),))
+ONE = EndpointEntry("10.0.0.1:80")
+TWO = EndpointEntry("10.0.0.2:80")
+
+
+class World:
+    """Targets, files, endpoints and a clock, all held."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.revision = 1
+        self.goals: dict[str, str] = {}
+        self.absent = ""
+        self.files: dict[str, CompiledFile] = {}
+        self.views: dict[Origin, Views] = {CATALOG: Views(), SEARCH: Views()}
+        self.hub = Hub(self, self.files.get, self.views.get, lambda: self.now_s, 5.0, lambda streams: None)
+        self.file("h1", {"catalog": CATALOG})
+        self.goals["s"] = "h1"
+
+    def wanted(self, service: str, instance: str, language: int) -> tuple[Wanted | None, str]:
+        found = self.goals.get(service)
+        return (Wanted(self.revision, found), "") if found else (None, self.absent)
+
+    def file(self, hash_: str, discovers: Mapping[str, Origin]) -> None:
+        self.files[hash_] = CompiledFile("s", hash_, f"file {hash_}", discovers)
+
+    def aim(self, hash_: str) -> int:
+        self.goals["s"] = hash_
+        self.revision += 1
+        return self.hub.targets_changed()
+
+    def endpoints(self, origin: Origin, *entries: EndpointEntry, is_sure: bool = True) -> None:
+        if self.views[origin].set(entries, is_sure=is_sure):
+            self.hub.origins_changed([origin])
+
+    def open(self, instance: str = "i", config: str = "", **endpoints: str) -> Stream:
+        return self.hub.open(Watch("s", instance, config=config, endpoints=endpoints))
+
+    def lines(self, stream: Stream) -> list[Line]:
+        found = [read_line(raw) for raw in self.hub.take(stream)]
+        return [line for line in found if line is not None]
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.endpoints(CATALOG, ONE)
+    return world
+
+
+def test_new_one_is_told_everything_once(world: World) -> None:
+    """File and snapshot; then silence."""
+    stream = world.open()
+    config, endpoints = world.lines(stream)
+    assert config == Config(1, "h1", "file h1")
+    assert endpoints == Endpoints("catalog", endpoints_version([ONE]), "", (ONE,))
+    assert world.lines(stream) == []
+
+
+def test_one_that_has_it_is_told_that_it_is_current(world: World) -> None:
+    """No file, and no endpoints of a version that it named."""
+    stream = world.open(config="h1", catalog=endpoints_version([ONE]))
+    assert world.lines(stream) == [Current(1, "h1")]
+
+
+def test_version_of_before_is_answered_by_what_changed(world: World) -> None:
+    """A reconnect after a while away costs the difference."""
+    world.endpoints(CATALOG, ONE, TWO)
+    stream = world.open(config="h1", catalog=endpoints_version([ONE]))
+    assert world.lines(stream)[1] == Endpoints(
+        "catalog", endpoints_version([ONE, TWO]), endpoints_version([ONE]), (TWO,)
+    )
+
+
+def test_new_number_for_the_same_file_is_current(world: World) -> None:
+    """Another service's change is a number for this one."""
+    stream = world.open()
+    world.lines(stream)
+    stream.on_report("h1", "", {})
+    world.aim("h1")
+    assert world.lines(stream) == [Current(2, "h1")]
+
+
+def test_one_file_is_outstanding_and_the_newest_wins(world: World) -> None:
+    """Until it is accepted no other is told; of those that came meanwhile only the last is."""
+    stream = world.open()
+    world.lines(stream)
+    for hash_ in ("h2", "h3"):
+        world.file(hash_, {"catalog": CATALOG})
+        world.aim(hash_)
+        assert world.lines(stream) == []
+    world.hub.on_report(stream, "h1", "", {})
+    assert world.lines(stream) == [Config(3, "h3", "file h3")]
+
+
+def test_silence_about_a_file_does_not_hold_up_the_next_for_ever(world: World) -> None:
+    """After `ANSWER_S` a newer one is told."""
+    stream = world.open()
+    world.lines(stream)
+    world.file("h2", {})
+    world.aim("h2")
+    assert stream.waits_s(world.now_s) == ANSWER_S
+    world.now_s += ANSWER_S
+    assert isinstance(world.lines(stream)[0], Config)
+
+
+def test_refused_file_that_is_taken_back_is_current(world: World) -> None:
+    """Who refused still has the old one, and is told so, not sent it again."""
+    stream = world.open(config="h1", catalog=endpoints_version([ONE]))
+    world.lines(stream)
+    world.file("h2", {"search": SEARCH})
+    world.aim("h2")
+    world.endpoints(SEARCH, TWO)
+    told = world.lines(stream)
+    assert [type(line) for line in told] == [Config, Endpoints]
+    world.hub.on_report(stream, "h1", "h2", {})
+    world.aim("h1")
+    assert world.lines(stream) == [Current(3, "h1")]
+
+
+def test_endpoints_of_both_files_are_told_until_one_is_settled(world: World) -> None:
+    """A refused file leaves the old one in force; an accepted one ends what only the old one had."""
+    stream = world.open(config="h1", catalog=endpoints_version([ONE]))
+    world.lines(stream)
+    world.endpoints(SEARCH)
+    world.file("h2", {"search": SEARCH})
+    world.aim("h2")
+    assert [type(line) for line in world.lines(stream)] == [Config, Endpoints]
+    world.endpoints(CATALOG, ONE, TWO)
+    world.endpoints(SEARCH, TWO)
+    assert {line.upstream for line in world.lines(stream) if isinstance(line, Endpoints)} == {"catalog", "search"}
+    world.hub.on_report(stream, "h2", "", {})
+    world.endpoints(CATALOG, TWO)
+    world.endpoints(SEARCH, ONE)
+    assert {line.upstream for line in world.lines(stream) if isinstance(line, Endpoints)} == {"search"}
+    assert not world.hub.following(CATALOG)
+
+
+def test_empty_set_is_told_to_who_knows_nothing(world: World) -> None:
+    """So that its file is put in force without waiting."""
+    world.endpoints(SEARCH)
+    world.file("h1", {"search": SEARCH})
+    assert world.lines(world.open())[1] == Endpoints("search", endpoints_version([]))
+
+
+def test_one_that_knows_more_is_not_told_less_before_it_is_sure(world: World) -> None:
+    """After a restart without a copy: silence, until what is known is all."""
+    world.views[CATALOG] = Views()
+    world.views[CATALOG].set([ONE], is_sure=False)
+    stream = world.open(config="h1", catalog=endpoints_version([ONE, TWO]))
+    assert world.lines(stream) == [Current(1, "h1")]
+    world.endpoints(CATALOG, ONE)
+    assert world.lines(stream) == [Endpoints("catalog", endpoints_version([ONE]), "", (ONE,))]
+
+
+def test_slow_reader_gets_one_line_for_many_changes(world: World) -> None:
+    """Nothing is queued: what it missed in between it never needs."""
+    stream = world.open()
+    world.lines(stream)
+    for number in range(100):
+        world.endpoints(CATALOG, EndpointEntry(f"10.1.0.{number}:80"))
+    (line,) = world.lines(stream)
+    assert isinstance(line, Endpoints)
+    assert (line.base, line.removed) == (endpoints_version([ONE]), (ONE.address,))
+
+
+def test_lines_that_cannot_be_worked_out_again_are_bounded(world: World) -> None:
+    """Questions to one that does not read."""
+    stream = world.open()
+    assert all(stream.say(Left()) for _ in range(MAX_SAID))
+    assert not stream.say(Left())
+
+
+def test_nothing_is_said_before_anything_is_known(world: World) -> None:
+    """Neither a file nor that there is none."""
+    world.goals.clear()
+    stream = world.open()
+    assert world.lines(stream) == []
+    world.absent = "the mesh has no service `s`"
+    world.hub.targets_changed()
+    assert world.lines(stream) == [Absent(world.absent)]
+    assert world.lines(stream) == []
+    world.aim("h1")
+    assert isinstance(world.lines(stream)[0], Config)
+
+
+def test_push_that_concerns_many_is_spread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In equal steps over `spread_s`; few are told at once."""
+    monkeypatch.setattr(hub_module, "FEW", 3)
+    streams = [world.open(f"i{number}", "h1") for number in range(5)]
+    for stream in streams:
+        world.lines(stream)
+    world.file("h2", {})
+    assert world.aim("h2") == 5
+    assert [stream.due_s - world.now_s for stream in streams] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [stream.waits_s(world.now_s) for stream in streams] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [bool(world.lines(stream)) for stream in streams] == [True, False, False, False, False]
+    world.now_s += 4.0
+    assert all(world.lines(stream) for stream in streams[1:])
+
+
+def test_newer_stream_takes_the_place_of_the_older(world: World) -> None:
+    """Which ends, and whose end then is no loss."""
+    older = world.open()
+    newer = world.open()
+    assert older.is_over
+    assert world.lines(older)[-1:] != [Move()]
+    assert not world.hub.close(older)
+    assert world.hub.get("i") is newer
+    assert world.hub.close(newer)
+    assert len(world.hub) == 0
+    assert not world.hub.following(CATALOG)
+
+
+def test_end_of_a_stream_tells_to_move(world: World) -> None:
+    """As the last line."""
+    stream = world.open()
+    stream.end(moves=True)
+    assert world.lines(stream)[-1] == Move()
+
+
+class TestGoodbyes:
+    """Section 3 of the mesh's design: `left` when all concerned applied it."""
+
+    def begin(self, world: World, goodbyes: Goodbyes, *streams: Stream) -> bool:
+        others = [(stream, "catalog", world.views[CATALOG]) for stream in streams]
+        done = goodbyes.begin("gone", [ONE.address], others, world.now_s)
+        world.endpoints(CATALOG)
+        return done
+
+    def test_it_waits_for_who_was_told_of_it(self, world: World) -> None:
+        """Until a report without it."""
+        goodbyes, stream = Goodbyes(), world.open()
+        world.lines(stream)
+        world.hub.on_report(stream, "h1", "", {"catalog": endpoints_version([ONE])})
+        assert not self.begin(world, goodbyes, stream)
+        assert goodbyes.applied(world.hub, world.now_s) == []
+        world.lines(stream)
+        assert goodbyes.applied(world.hub, world.now_s) == []
+        world.hub.on_report(stream, "h1", "", {"catalog": endpoints_version([])})
+        assert goodbyes.applied(world.hub, world.now_s) == ["gone"]
+        assert len(goodbyes) == 0
+
+    def test_one_that_is_gone_itself_is_not_waited_for(self, world: World) -> None:
+        """Nor one that never had it."""
+        goodbyes, stream = Goodbyes(), world.open()
+        world.lines(stream)
+        assert not self.begin(world, goodbyes, stream)
+        world.hub.close(stream)
+        assert goodbyes.applied(world.hub, world.now_s) == ["gone"]
+        assert self.begin(world, goodbyes, world.open("other", "h1", catalog=endpoints_version([])))
+
+    def test_patience_has_an_end(self, world: World) -> None:
+        """A drain is over by then."""
+        goodbyes, stream = Goodbyes(), world.open()
+        world.lines(stream)
+        self.begin(world, goodbyes, stream)
+        assert goodbyes.applied(world.hub, world.now_s + PATIENCE_S) == ["gone"]
+
+    def test_return_ends_the_wait(self, world: World) -> None:
+        """It is there again."""
+        goodbyes, stream = Goodbyes(), world.open()
+        world.lines(stream)
+        self.begin(world, goodbyes, stream)
+        goodbyes.forget("gone")
+        assert goodbyes.applied(world.hub, world.now_s + PATIENCE_S) == []

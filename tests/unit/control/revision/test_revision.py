@@ -1,0 +1,344 @@
+"""From the mesh's files to what each instance is to have: judged, kept, taken back up; in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.control.engines.files import FilesEngine
+from sidecar.control.engines.interface import Content, Trouble
+from sidecar.control.revision import follower as follower_module
+from sidecar.control.revision import worker
+from sidecar.control.revision.compiled import CompiledFile
+from sidecar.control.revision.compiler import Compiler, CompilerError
+from sidecar.control.revision.follower import Follower
+from sidecar.control.revision.rollouts import Rollouts
+from sidecar.control.revision.trees import render, tree_of
+from sidecar.control.revision.worker import Judged, Rejected
+from sidecar.control.rollout.view import Instance, View
+from sidecar.mesh.compile.service import LANGUAGE
+from sidecar.mesh.source import read_directory
+
+FILES = {
+    "mesh.yaml": b"mesh: shop\n",
+    "a.yaml": b"service: a\napp: 127.0.0.1:8080\ncalls: {b: {}}\n",
+    "b.yaml": b"service: b\napp: 127.0.0.1:8080\ncalls: {c: {}}\n",
+    "c.yaml": b"service: c\napp: 127.0.0.1:8080\ncalls: {}\n",
+    "out.yaml": b"service: out\nendpoints: [10.9.9.9:443]\ncallers: []\n",
+}
+EDIT = {**FILES, "b.yaml": FILES["b.yaml"] + b"timeout: 3s\n"}
+NOBODY = View()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the compiling process remembers is this process's here."""
+    monkeypatch.setattr(worker, "_known", worker._Known())
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def judged(files: Mapping[str, bytes]) -> Judged:
+    found = worker.judge(files)
+    assert isinstance(found, Judged), found
+    return found
+
+
+class Here(Compiler):
+    """Compiles in this process."""
+
+    async def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+def test_edit_concerns_itself_and_its_callers() -> None:
+    """Of four services two are compiled again; what does not change has its hash."""
+    first = judged(FILES)
+    assert {one.service for one in first.compiled} == {"a", "b", "c"}
+    second = judged(EDIT)
+    assert {one.service for one in second.compiled} <= {"a", "b"}
+    assert second.compiled
+    assert second.files["c"] == first.files["c"]
+    assert second.hash != first.hash
+
+
+def test_incremental_result_is_that_of_a_process_that_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After edits in any order, services that come and go, callers that are admitted no more."""
+    steps = [
+        FILES,
+        EDIT,
+        {name: text for name, text in EDIT.items() if name != "a.yaml"},
+        {**EDIT, "d.yaml": b"service: d\napp: 127.0.0.1:1\n", "b.yaml": FILES["b.yaml"] + b"callers: [d]\n"},
+        {**FILES, "mesh.yaml": b"mesh: shop\ndefaults: {timeout: 9s}\n"},
+        FILES,
+    ]
+    for step in steps:
+        found = judged(step)
+        remembered = worker._known
+        monkeypatch.setattr(worker, "_known", worker._Known())
+        assert judged(step).files == found.files
+        monkeypatch.setattr(worker, "_known", remembered)
+
+
+def test_comment_compiles_nothing() -> None:
+    """A line on top of a file."""
+    first = judged(FILES)
+    second = judged({**FILES, "b.yaml": b"# a note\n" + FILES["b.yaml"]})
+    assert (second.compiled, second.files, second.hash) == ((), first.files, first.hash)
+
+
+def test_bad_content_is_rejected_with_places_and_the_good_one_remembered() -> None:
+    """The next good one is compared with the last good one."""
+    judged(FILES)
+    found = worker.judge({**FILES, "b.yaml": FILES["b.yaml"] + b"odd: 1\n", "c.yaml": b"service: [\n"})
+    assert isinstance(found, Rejected)
+    assert {one["file"] for one in found.problems} == {"b.yaml", "c.yaml"}
+    assert all(one["line"] for one in found.problems)
+    assert judged(FILES).compiled == ()
+
+
+def test_problem_of_a_compiled_file_is_told_at_the_meshs_place() -> None:
+    """Of the files of now and of before; one that is not known stays as it came."""
+    first = judged(FILES)
+    text = next(one.text for one in first.compiled if one.service == "a")
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith("inbound:"))
+    problem = {"line": line, "column": 1, "path": "inbound", "message": "m", "hint": ""}
+    judged(EDIT)
+    (found,) = worker.translate("a", first.files["a"], [problem])
+    assert (found["file"], found["message"]) == ("a.yaml", "m")
+    assert worker.translate("a", "other", [problem])[0]["file"] == ""
+
+
+def test_kept_file_comes_back_as_it_was() -> None:
+    """With its origins."""
+    for one in judged(FILES).compiled:
+        assert CompiledFile.from_octets(one.to_octets()) == one
+
+
+def test_tree_keeps_spelling() -> None:
+    """Plain and quoted scalars are what they were, through a file in between."""
+    text = 'a: 1.10\nb: "1.10"\nc: [true, "true", x, 2s, 10%]\nd: {e: "x: y", "f g": ""}\nweights: {s: 95}\n'
+    tree = tree_of(text)
+    again = tree_of(render(tree).text)
+    assert again == tree
+    assert render(again) == render(tree)
+    assert type(again["a"]) is type(tree["a"]) is not str
+    assert type(again["b"]) is str
+    assert render(tree_of(text.replace("95", '"95"'))).hash != render(tree).hash
+
+
+class World:
+    """An engine in memory or on disk, and what is wanted of it."""
+
+    def __init__(self, state: Path | None = None) -> None:
+        self.now_s = 1000.0
+        self.changes = 0
+        self.engine = FilesEngine("nowhere", read_directory, str(state) if state is not None else None)
+        self.rollouts = Rollouts(self.engine, lambda: self.now_s, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def open(self) -> None:
+        await self.engine.open()
+        await self.rollouts.open()
+
+    def hash(self, service: str, instance: str = "i") -> str:
+        wanted, _ = self.rollouts.wanted(service, instance, LANGUAGE)
+        return wanted.hash if wanted is not None else ""
+
+    async def accept(self, *ids: tuple[str, str]) -> None:
+        """All of these run what they are to run, until nothing goes on any more."""
+        for _ in range(20):
+            self.now_s += 1
+            instances = [Instance(id_, service, self.hash(service, id_)) for service, id_ in ids]
+            await self.rollouts.advance(View.of(instances, mover="control"))
+
+
+def test_first_revision_is_everyones_at_once() -> None:
+    """And says why others have none."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        assert world.rollouts.wanted("a", "i", LANGUAGE) == (None, "")
+        found = judged(FILES)
+        assert await world.rollouts.propose(found, NOBODY)
+        assert world.rollouts.revision == 1
+        assert world.hash("a") == found.files["a"]
+        assert world.rollouts.known(found.files["a"]) is not None
+        assert "no service" in world.rollouts.wanted("x", "i", LANGUAGE)[1]
+        assert "outside" in world.rollouts.wanted("out", "i", LANGUAGE)[1]
+        assert "language" in world.rollouts.wanted("a", "i", LANGUAGE - 1)[1]
+        assert {origin.service for origin in world.rollouts.origins()} == {"b", "c"}
+        assert world.changes == 1
+
+    run(test)
+
+
+def test_number_goes_up_only_with_a_hash() -> None:
+    """A comment, or the same again, is no revision."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        assert not await world.rollouts.propose(judged({**FILES, "c.yaml": b"# x\n" + FILES["c.yaml"]}), NOBODY)
+        assert not await world.rollouts.propose(judged(FILES), NOBODY)
+        assert world.rollouts.revision == 1
+        assert await world.rollouts.propose(judged(EDIT), NOBODY)
+        assert world.rollouts.revision == 2
+
+    run(test)
+
+
+def test_change_reaches_everyone_when_they_accept() -> None:
+    """Without `rollout` in the mesh there are no waves."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        first = judged(FILES)
+        await world.rollouts.propose(first, NOBODY)
+        everyone = [("a", "a-1"), ("a", "a-2"), ("b", "b-1"), ("c", "c-1")]
+        await world.accept(*everyone)
+        second = judged(EDIT)
+        await world.rollouts.propose(second, NOBODY)
+        await world.accept(*everyone)
+        assert [world.hash(*one) for one in everyone] == [second.files[service] for service, _ in everyone]
+        rows = world.rollouts.rows(NOBODY)
+        assert {row["state"] for row in rows} == {"done"}
+
+    run(test)
+
+
+def test_record_and_files_are_taken_up_after_a_restart(tmp_path: Path) -> None:
+    """The same hashes and numbers, before the mesh's files were read."""
+
+    async def test() -> None:
+        first = judged(FILES)
+        world = World(tmp_path)
+        await world.open()
+        await world.rollouts.propose(first, NOBODY)
+        await world.engine.close()
+        again = World(tmp_path)
+        await again.open()
+        assert again.rollouts.revision == 1
+        assert again.hash("a") == first.files["a"]
+        file = again.rollouts.known(first.files["a"])
+        assert file == world.rollouts.known(first.files["a"])
+        assert "no service" in again.rollouts.wanted("x", "i", LANGUAGE)[1]
+        assert not await again.rollouts.propose(first, NOBODY)
+        await again.engine.close()
+
+    run(test)
+
+
+def test_files_that_nothing_names_are_let_go(tmp_path: Path) -> None:
+    """The last revisions are kept, not all."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        await world.open()
+        for number in range(10):
+            found = judged({**FILES, "b.yaml": FILES["b.yaml"] + f"timeout: {number + 1}s\n".encode()})
+            await world.rollouts.propose(found, NOBODY)
+            await world.accept()
+        assert world.rollouts.revision == 10
+        kept = {path.name for path in (tmp_path / "files").iterdir()}
+        assert kept == world.rollouts.record.hashes()
+        assert len(kept) < 12
+        await world.engine.close()
+
+    run(test)
+
+
+class Source:
+    """A mesh's source whose changes the test tells."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Content | Trouble] = asyncio.Queue()
+
+    async def follow(self) -> AsyncIterator[Content | Trouble]:
+        while True:
+            yield await self.queue.get()
+
+
+def test_follower_refuses_as_a_whole_and_tries_again_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Problems are kept for people; a process that died, or a disk that is full, is no fault of the content."""
+    monkeypatch.setattr(follower_module, "RETRY_S", 0.0)
+
+    async def test() -> None:
+        world, source, fails = World(), Source(), [CompilerError("it died"), CompilerError("it died")]
+        await world.open()
+        world.engine.mesh = source  # type: ignore[assignment]
+
+        class Failing(Here):
+            async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
+                if fails:
+                    raise fails.pop()
+                return await super().judge(files)
+
+        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        task = asyncio.create_task(follower.run())
+
+        async def told(change: Content | Trouble, until: Callable[[], bool]) -> None:
+            source.queue.put_nowait(change)
+            while not until():
+                await asyncio.sleep(0.001)
+
+        await told(Content(FILES, "1"), lambda: world.rollouts.revision == 1)
+        assert not fails
+        await told(Content({"mesh.yaml": b"mesh: [\n"}, "2"), lambda: bool(follower.problems))
+        assert (world.rollouts.revision, follower.refusals, follower.since_s) == (1, 1, 1000.0)
+        await told(Trouble("it is away"), lambda: bool(follower.trouble))
+        assert [one["message"] for one in follower.shown()][-1] == "it is away"
+        await told(Trouble(""), lambda: not follower.trouble)
+        assert follower.problems
+        await told(Content(EDIT, "3"), lambda: world.rollouts.revision == 2)
+        while follower.shown():
+            await asyncio.sleep(0.001)
+        assert follower.since_s is None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(test)
+
+
+def _die() -> None:
+    import os
+
+    os._exit(3)
+
+
+def test_compiling_process_that_dies_is_told_and_started_anew() -> None:
+    """With the result of one that knows nothing."""
+
+    async def test() -> None:
+        compiler = Compiler()
+        try:
+            first = await compiler.judge(FILES)
+            assert isinstance(first, Judged)
+            with pytest.raises(CompilerError, match="ended"):
+                await compiler._ask(_die)
+            again = await compiler.judge(FILES)
+            assert isinstance(again, Judged)
+            assert again.files == first.files
+            assert len(again.compiled) == 3
+            routes = await compiler.routes("a", "b")
+            assert [(one["name"], one["match"]) for one in routes] == [("b", "everything else")]
+            assert routes[0]["origin"] == "b.yaml:1"
+        finally:
+            compiler.close()
+
+    run(test)

@@ -1,0 +1,231 @@
+"""Streams and limits of the server, in this process: real sockets, and times that are short."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.admin.hosts import AllowedHosts
+from sidecar.control.engines.files import FilesEngine
+from sidecar.control.metrics import Counts, Metrics
+from sidecar.control.plane import Plane
+from sidecar.control.revision import worker
+from sidecar.control.revision.compiler import Compiler
+from sidecar.control.server import watch as watch_module
+from sidecar.control.server.access import Access, AccessLog
+from sidecar.control.server.app import control_app, ops_app
+from sidecar.control.server.token import TokenError, Tokens, read_tokens
+from sidecar.control.server.watch import Watching
+from sidecar.mesh.source import read_directory
+
+MESH = "mesh: m\nservices:\n  a: {app: '127.0.0.1:8080', calls: {b: {}}}\n  b: {app: '127.0.0.1:8080', calls: {}}\n"
+
+
+class Here(Compiler):
+    """Compiles in this process."""
+
+    async def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+class World:
+    """A plane and its server."""
+
+    def __init__(self, plane: Plane, counts: Counts, session: aiohttp.ClientSession) -> None:
+        self.plane = plane
+        self.counts = counts
+        self.session = session
+
+    def watch(self, instance: str = "i", **more: str) -> Any:
+        query = {"service": "a", "instance": instance, **more}
+        return self.session.get("/v1/watch", params=query)
+
+
+def run(test: Callable[[World], Awaitable[None]], tmp_path: Path, **options: Any) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60), serving(tmp_path, **options) as world:
+            await test(world)
+
+    worker._known = worker._Known()
+    asyncio.run(bounded())
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, **options: Any) -> AsyncIterator[World]:
+    (tmp_path / "mesh.yaml").write_text(MESH)
+    plane, counts = Plane(FilesEngine(str(tmp_path), read_directory, None)), Counts()
+    plane.follower._compiler = plane.compiler = Here()
+    access = Access(None, AllowedHosts("127.0.0.1:0"), AccessLog(None), counts)
+    app = control_app(plane, Watching(plane, counts, **options), access)
+    app.add_subapp("/ops/", ops_app(plane, Metrics(plane, counts)))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+    await plane.open()
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    await plane.follower.first.wait()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+            yield World(plane, counts, session)
+    finally:
+        await runner.cleanup()
+        await plane.close()
+
+
+async def types(answer: aiohttp.ClientResponse) -> list[str]:
+    return [json.loads(raw)["type"] async for raw in answer.content]
+
+
+def test_stream_ends_with_its_life_and_tells_to_move(tmp_path: Path) -> None:
+    """After the lines that it had to say."""
+
+    async def test(world: World) -> None:
+        async with world.watch() as answer:
+            said = await types(answer)
+        assert said[0] == "config"
+        assert said[-1] == "move" or said[-2:] == ["move", "ping"]
+        assert len(world.plane.hub) == 0
+
+    run(test, tmp_path, life_s=0.0)
+
+
+def test_pings_tell_the_revision(tmp_path: Path) -> None:
+    """Again and again."""
+
+    async def test(world: World) -> None:
+        async with world.watch() as answer:
+            pings = 0
+            async for raw in answer.content:
+                line = json.loads(raw)
+                if line["type"] == "ping":
+                    assert line["revision"] == 1
+                    pings += 1
+                if pings == 3:
+                    return
+
+    run(test, tmp_path, ping_s=0.01)
+
+
+def test_streams_are_bounded_and_ones_own_older_one_makes_room(tmp_path: Path) -> None:
+    """Beyond that: 503, with when to come again."""
+
+    async def test(world: World) -> None:
+        async with world.watch("one"), world.watch("two"):
+            async with world.watch("three") as answer:
+                assert (answer.status, answer.headers["retry-after"]) == (503, "10")
+            async with world.watch("two") as answer:
+                assert answer.status == 200
+
+    run(test, tmp_path, max_streams=2)
+
+
+def test_draining_control_plane_takes_no_stream(tmp_path: Path) -> None:
+    """And is not ready."""
+
+    async def test(world: World) -> None:
+        async with world.session.get("/ops/ready") as answer:
+            assert (answer.status, await answer.text()) == (200, "ready\n")
+        world.plane.is_draining = True
+        async with world.watch() as answer:
+            assert answer.status == 503
+        async with world.session.get("/ops/ready") as answer:
+            assert (answer.status, await answer.text()) == (503, "draining\n")
+
+    run(test, tmp_path)
+
+
+def test_sidecar_that_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up nobody: what is written to it has an end."""
+    monkeypatch.setattr(watch_module, "WRITE_S", 0.2)
+
+    async def test(world: World) -> None:
+        url = world.session._base_url
+        assert url is not None
+        with socket.create_connection(("127.0.0.1", url.port or 0)) as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.sendall(b"GET /v1/watch?service=a&instance=deaf HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            while world.plane.hub.get("deaf") is None:
+                await asyncio.sleep(0.01)
+            stream = world.plane.hub.get("deaf")
+            assert stream is not None
+            from sidecar.link.messages import Ask
+
+            while world.plane.hub.get("deaf") is not None:
+                stream.say(Ask("x", "k", {"filler": "x" * 200_000}))
+                await asyncio.sleep(0.005)
+
+    run(test, tmp_path)
+
+
+def test_poll_waits_for_a_change_and_answers_with_it(tmp_path: Path) -> None:
+    """304 when the time is over and nothing changed; the lines at once when something does."""
+
+    async def test(world: World) -> None:
+        async with world.watch(wait="5s") as answer:
+            first = await answer.json()
+            assert [line["type"] for line in first["lines"]] == ["config", "endpoints"]
+            tag = answer.headers["etag"]
+        have = {"config": first["lines"][0]["hash"], "endpoints": f"b:{first['lines'][1]['version']}"}
+        async with world.watch(wait="5s", **have) as answer:
+            assert [line["type"] for line in (await answer.json())["lines"]] == ["current"]
+        report: Mapping[str, Any] = {
+            "service": "b", "instance": "b-1", "seq": 1, "health": "healthy",
+            "ports": {"http": {"address": "127.0.0.1:4000"}},
+        }  # fmt: skip
+        async with world.session.post("/v1/report", json=report) as told:
+            assert told.status == 200
+        while not world.plane.discovery._dirty and not any(
+            status.endpoints for _, status in world.plane.discovery.status()
+        ):
+            await asyncio.sleep(0.01)
+        headers = {"if-none-match": tag}
+        query = {"service": "a", "instance": "i", "wait": "20s", **have}
+        async with world.session.get("/v1/watch", params=query, headers=headers) as answer:
+            assert answer.status == 200
+            assert answer.headers["etag"] != tag or (await answer.json())["lines"]
+
+    run(test, tmp_path)
+
+
+def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
+    """And every one that is there is documented."""
+
+    async def test(world: World) -> None:
+        async with world.watch() as answer:
+            await answer.content.readline()
+            async with world.session.get("/ops/metrics") as scrape:
+                text = await scrape.text()
+        page = (Path(__file__).parents[4] / "docs" / "mesh-control.md").read_text().rpartition("## Metrics")[2]
+        found = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE sidecar_control")}
+        assert found
+        for name in found:
+            short = name.removeprefix("sidecar_control_")
+            assert f"`{short}" in page, name
+
+    run(test, tmp_path)
+
+
+def test_token_files(tmp_path: Path) -> None:
+    """One a line, long enough, of the characters that a field may have."""
+    path = tmp_path / "tokens"
+    path.write_text("# notes\n\nfirst-token-0123456789\n  second-token-0123456789  \n")
+    tokens = Tokens(str(path))
+    assert tokens.admits("Bearer first-token-0123456789")
+    assert tokens.admits("bearer  second-token-0123456789")
+    for wrong in ("", "Bearer", "Bearer ", "Bearer first", "Basic first-token-0123456789", "first-token-0123456789"):
+        assert not tokens.admits(wrong)
+    for bad in ("", "# only\n", "short\n", "with space inside it\n", "ümlaut-token-0123456789\n", "x" * 100_000):
+        path.write_text(bad)
+        with pytest.raises(TokenError):
+            read_tokens(str(path))
+    with pytest.raises(TokenError, match="no such file"):
+        read_tokens(str(tmp_path / "none"))
