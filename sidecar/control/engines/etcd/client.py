@@ -9,6 +9,7 @@ must not be done twice is not repeated where it may have been done.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 import ssl
@@ -38,6 +39,7 @@ AT_ONCE: Final = 8
 LEAST_BACK_OFF_S: Final = 0.5
 MOST_BACK_OFF_S: Final = 15.0
 
+_PIECEMEAL_BYTES: Final = 512 * 1024
 _REVISIONS: Final = 256
 _REVISION_PERIOD_S: Final = 1.0
 _HAS_LEADER: Final = {"Grpc-Metadata-hasleader": "true"}
@@ -119,7 +121,7 @@ class Client:
         await self._tls.context()
         # No limit of connections: each watch has one, and a call must not wait for a watch to end.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=10), json_serialize=_json, auto_decompress=False
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=10), headers={"Content-Type": "application/json"}
         )
 
     async def close(self) -> None:
@@ -249,7 +251,7 @@ class Client:
         try:
             return await self._session.post(
                 f"{self._scheme}://{address}{path}",
-                json=body,
+                data=_body(body),
                 headers=(dict(headers) | {"Authorization": token}) if token else headers,
                 timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, connect=CONNECT_S),
                 allow_redirects=False,
@@ -326,8 +328,10 @@ async def each(acts: Sequence[Callable[[], Awaitable[None]]]) -> None:
         raise errors.exceptions[0] from None
 
 
-def _json(values: Any) -> str:
-    return json.dumps(values, separators=(",", ":"))
+def _body(values: Mapping[str, Any]) -> bytes | io.BytesIO:
+    raw = json.dumps(values, separators=(",", ":")).encode()
+    # In pieces: aiohttp hands octets to the transport at once.
+    return raw if len(raw) < _PIECEMEAL_BYTES else io.BytesIO(raw)
 
 
 def _why(error: BaseException) -> str:
