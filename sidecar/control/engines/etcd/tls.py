@@ -57,11 +57,19 @@ class Tls:
         found = tuple(look(path)[0] for path in self._paths)
         if self._context is not None and found == self._made_of:
             return
-        context = ssl.create_default_context(cafile=self._settings.ca or None)
+        at = self._settings
+        try:
+            context = ssl.create_default_context(cafile=at.ca or None)
+        except ssl.SSLError as error:
+            raise ValueError(f"{at.ca}: expected certificates in PEM: {_why(error)}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self._settings.certificate:
-            # A password would be asked for at the terminal, for ever.
-            context.load_cert_chain(self._settings.certificate, self._settings.key or None, password=_no_password)
+        if at.certificate:
+            try:
+                # A password would be asked for at the terminal, for ever.
+                context.load_cert_chain(at.certificate, at.key or None, password=_no_password)
+            except ssl.SSLError as error:
+                files = f"{at.certificate}, {at.key}" if at.key else at.certificate
+                raise ValueError(f"{files}: expected a certificate and its key in PEM: {_why(error)}") from None
         self._context, self._made_of = context, found
 
 
@@ -71,5 +79,5 @@ def _no_password() -> str:
 
 def _why(error: Exception) -> str:
     name = getattr(error, "filename", None)
-    what = (getattr(error, "strerror", None) or str(error)).lower()
-    return f"{name}: {what}" if name else what
+    what = getattr(error, "strerror", None) or str(error)
+    return f"{name}: {what.lower()}" if name else what
