@@ -164,6 +164,7 @@ def test_users_roles_and_tokens(tmp_path: Path) -> None:
             async with Engines() as engines:
                 # A user where etcd asks for none is no error.
                 engine = await engines.open(cluster.url + PREFIX, **user)
+                await engine.registrations.put(registration("first"))
                 stream = engine.registrations.watch()
                 await find(stream, lambda one: not isinstance(one, Trouble))
                 await asyncio.to_thread(enable_users, member)

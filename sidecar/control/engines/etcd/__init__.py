@@ -9,8 +9,8 @@ is needed of the protocol is eight calls (`wire`).
 
     PREFIX/mesh/wanted                   the manifest: which files, under which keys; its revision is the version
     PREFIX/mesh/files/PUSH/NAME          a file of the mesh, as it was pushed
-    PREFIX/compiled/HASH/PARTS/PART      a compiled file that a sidecar was told, by zlib
-    PREFIX/registrations/INSTANCE        who is registered; without a lease
+    PREFIX/compiled/HASH/...             a compiled file that a sidecar was told, by zlib
+    PREFIX/registrations/INSTANCE        who is registered; without a lease. The bare prefix: that anybody ever was
     PREFIX/record                        the rollout record
     PREFIX/mover                         the name of the replica that moves rollouts; with a lease
     PREFIX/replicas/NAME                 a replica's announcement; with a lease

@@ -93,6 +93,10 @@ class Track:
         """The next thing is to list."""
         self.revision, self._doubt = 0, None
 
+    def opened(self) -> None:
+        """A watch begins: what the one before it did not bring says nothing of it."""
+        self._doubt = None
+
     def heard(self, message: Mapping[str, Any]) -> Events | None:
         """
         A message of the watch.
@@ -227,6 +231,7 @@ class Changes:
         """Changes, and None for each check that found all well. Raises ListAgain, EtcdError."""
         body = wire.range_of(self._key, self._end, start_revision=str(track.revision + 1))
         stream = await self._client.open_watch({"create_request": body})
+        track.opened()
         try:
             next_check_s = self._clock()
             while True:

@@ -188,6 +188,11 @@ class Client:
         limit_s = self._clock() - age_s
         return next((revision for at_s, revision in reversed(self._revisions) if at_s <= limit_s), 0)
 
+    def revision_since(self, age_s: float) -> int:
+        """The first revision that is known of the time since then; 0 if nothing is. What is newer is younger."""
+        limit_s = self._clock() - age_s
+        return next((revision for at_s, revision in self._revisions if at_s >= limit_s), 0)
+
     def _note(self, revision: int) -> None:
         now = self._clock()
         if revision and (not self._revisions or now - self._revisions[-1][0] >= _REVISION_PERIOD_S):
@@ -293,14 +298,20 @@ class Stream:
                 except TimeoutError:
                     return []
                 if not piece:
-                    raise EtcdError("the watch has ended", at=self._response.url.authority)
+                    raise self._ended()
                 found = [wire.read_message(line) for line in self._lines.feed(piece)]
                 if found:
                     return found
+        except aiohttp.ClientPayloadError:
+            # In the middle of its chunks: the member was killed.
+            raise self.refuse(self._ended()) from None
         except (aiohttp.ClientError, OSError) as error:
             raise self.refuse(EtcdError(_why(error), at=self._response.url.authority)) from None
         except EtcdError as error:
             raise self.refuse(error) from None
+
+    def _ended(self) -> EtcdError:
+        return EtcdError("the watch has ended", at=self._response.url.authority)
 
     def refuse(self, error: EtcdError) -> EtcdError:
         """This is why it is read no longer: the next one is opened at another member."""

@@ -1,14 +1,19 @@
 """
 Compiled files in etcd, by hash: packed by zlib, and in parts, for one may be larger than what etcd takes.
 
-A file is its parts, `compiled/HASH/PARTS/PART`; until all are there, there is none.
+    HASH/PARTS/PART    the parts
+    HASH/kept          written with the last part, so that it says that all are there; and again by who needs the file
+
+A file is forgotten if no record names it and nobody has needed it for a minute: then the record that names it may be on
+its way. How long ago something was written is told by revisions, the one clock that all replicas share: each replica
+knows what the store's revision was at some moments of its own time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -19,7 +24,11 @@ from sidecar.control.engines.etcd.wire import KeyValue
 PART_BYTES: Final = 1024 * 1024
 MAX_PARTS: Final = 64
 RECENT_S: Final = 60.0
-"""What was kept so lately is not forgotten: the record that names it may be on its way."""
+"""What was needed so lately is not forgotten."""
+FRESH_S: Final = 20.0
+"""What was needed so lately need not be written again: there is the rest of `RECENT_S` to write the record in."""
+MAX_BATCH_BYTES: Final = 512 * 1024
+_KEPT: Final = "kept"
 
 
 def pack(content: bytes) -> dict[str, bytes]:
@@ -27,6 +36,20 @@ def pack(content: bytes) -> dict[str, bytes]:
     packed = zlib.compress(content, 6)
     count = max(1, -(-len(packed) // PART_BYTES))
     return {f"{count}/{index:04}": packed[index * PART_BYTES : (index + 1) * PART_BYTES] for index in range(count)}
+
+
+def batches(puts: Iterable[Mapping[str, bytes]]) -> list[dict[str, bytes]]:
+    """Groups of writes for one transaction each; none is divided."""
+    found: list[dict[str, bytes]] = []
+    total = 0
+    for one in puts:
+        size = sum(map(len, one.values()))
+        if not found or len(found[-1]) + len(one) > wire.MAX_OPS or total + size > MAX_BATCH_BYTES:
+            found.append({})
+            total = 0
+        found[-1].update(one)
+        total += size
+    return found
 
 
 def unpack(parts: Mapping[str, bytes]) -> bytes | None:
@@ -39,6 +62,10 @@ def unpack(parts: Mapping[str, bytes]) -> bytes | None:
             except zlib.error:
                 return None
     return None
+
+
+def _pack_all(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+    return {key: pack(content) for key, content in files.items()}
 
 
 class EtcdFiles:
@@ -54,11 +81,19 @@ class EtcdFiles:
         self._prefix = client.prefix + b"compiled/"
 
     async def keep(self, files: Mapping[str, bytes]) -> None:
-        """
-        Write each, also one that is there: with a new revision it is recent, and no other replica forgets it before the
-        record that names it is written.
-        """
-        await each([partial(self._keep, key, content) for key, content in files.items()])
+        """Write those that are not there, and say of the others that they are needed."""
+        there = await self._kept()
+        since = self._client.revision_since(FRESH_S)
+        new = {key: content for key, content in files.items() if key not in there}
+        packed = await asyncio.to_thread(_pack_all, new)
+        puts: list[dict[str, bytes]] = []
+        for key, parts in packed.items():
+            *large, last = ({f"{key}/{name}": piece} for name, piece in parts.items())
+            for piece in large:
+                await self._write(piece)
+            puts.append(last | {f"{key}/{_KEPT}": b""})
+        puts += ({f"{key}/{_KEPT}": b""} for key, at in there.items() if key in files and not 0 < since < at)
+        await each([partial(self._write, batch) for batch in batches(puts)])
 
     async def fetch(self, key: str) -> bytes | None:
         """One of them."""
@@ -75,26 +110,31 @@ class EtcdFiles:
         return await asyncio.to_thread(unpack, parts)
 
     async def retain(self, keys: Collection[str]) -> None:
-        """Forget all others, but for recent ones: those that were not there yet a minute ago, as far as we know."""
-        body = wire.range_of(self._prefix, wire.prefix_end(self._prefix), keys_only=True)
-        found = wire.key_values(await self._client.call("/v3/kv/range", body))
-        # Revisions are the one clock that all replicas share.
+        """Forget all others that nobody needed lately."""
         limit = self._client.revision_before(RECENT_S)
-        wanted = {key.encode() for key in keys}
-        newest: dict[bytes, int] = {}
-        for one in found:
-            key = one.key.removeprefix(self._prefix).partition(b"/")[0]
-            newest[key] = max(newest.get(key, 0), one.mod_revision)
-        old = [key for key, revision in newest.items() if key not in wanted and revision <= limit]
+        kept = await self._kept()
+        wanted = set(keys)
+        old = [key for key, at in kept.items() if key not in wanted and at <= limit]
         await each([partial(self._forget, key, limit) for key in old])
 
-    async def _keep(self, key: str, content: bytes) -> None:
-        for name, piece in (await asyncio.to_thread(pack, content)).items():
-            await self._client.call("/v3/kv/put", wire.put(self._prefix + f"{key}/{name}".encode(), piece))
+    async def _kept(self) -> dict[str, int]:
+        """Hashes of what is there, and the revision at which each was needed last."""
+        found: dict[str, int] = {}
+        end = wire.prefix_end(self._prefix)
+        body = wire.range_of(self._prefix, end, keys_only=True)
+        for one in wire.key_values(await self._client.call("/v3/kv/range", body)):
+            key, _, name = one.key.removeprefix(self._prefix).decode("utf-8", "replace").partition("/")
+            if name == _KEPT:
+                found[key] = one.mod_revision
+        return found
 
-    async def _forget(self, key: bytes, limit: int) -> None:
-        # Only if nobody has kept it since.
-        prefix = self._prefix + key + b"/"
+    async def _write(self, pieces: Mapping[str, bytes]) -> None:
+        puts = [wire.put(self._prefix + name.encode(), piece) for name, piece in pieces.items()]
+        await self._client.call("/v3/kv/txn", wire.transaction([], puts=puts))
+
+    async def _forget(self, key: str, limit: int) -> None:
+        # Only if nobody has needed it since.
+        prefix = self._prefix + f"{key}/".encode()
         end = wire.prefix_end(prefix)
         body = wire.transaction([wire.is_before(prefix, end, limit + 1)], deletes=[wire.range_of(prefix, end)])
         await self._client.call("/v3/kv/txn", body)

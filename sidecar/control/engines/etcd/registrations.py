@@ -1,6 +1,9 @@
 """
 Registrations in etcd, one key each, without a lease: what is gone is deleted by who knows it, never by time. A deletion
 that a watch brings is a goodbye; what is missing after the keys had to be listed again is not.
+
+That somebody has ever registered is a key of its own, the bare prefix, by which a mesh without registrations is told
+apart from an etcd that is new, or was emptied.
 """
 
 from __future__ import annotations
@@ -32,11 +35,17 @@ class EtcdRegistrations:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._prefix = client.prefix + b"registrations/"
+        self._has_begun = False
 
     async def put(self, registration: Registration) -> None:
-        """Write it."""
-        body = wire.put(self._key(registration.instance), encode(registration_values(registration)))
-        await self._client.call("/v3/kv/put", body)
+        """Write it; the first time with the key that says that somebody has."""
+        write = wire.put(self._key(registration.instance), encode(registration_values(registration)))
+        if self._has_begun:
+            await self._client.call("/v3/kv/put", write)
+        else:
+            puts = [wire.put(self._prefix, b""), write]
+            await self._client.call("/v3/kv/txn", wire.transaction([], puts=puts))
+            self._has_begun = True
 
     async def remove(self, instance: str) -> None:
         """Delete it."""
@@ -49,9 +58,15 @@ class EtcdRegistrations:
                 if isinstance(change, Trouble):
                     yield change
                 elif isinstance(change, Snapshot):
-                    yield RegistrationChange(self._read(change.found), is_snapshot=True)
+                    # An etcd that is new, or was emptied: the next registration says so anew.
+                    self._has_begun = any(one.key == self._prefix for one in change.found)
+                    if change.found:
+                        yield RegistrationChange(self._read(change.found), is_snapshot=True)
                 else:
-                    yield RegistrationChange(self._read(change.put), tuple(map(self._instance, change.deleted)))
+                    put = self._read(change.put)
+                    left = tuple(self._instance(one) for one in change.deleted if one.key != self._prefix)
+                    if put or left:
+                        yield RegistrationChange(put, left)
 
     def _key(self, instance: str) -> bytes:
         return self._prefix + instance.encode()
@@ -62,6 +77,8 @@ class EtcdRegistrations:
     def _read(self, pairs: Iterable[KeyValue]) -> tuple[Registration, ...]:
         found: list[Registration] = []
         for pair in pairs:
+            if pair.key == self._prefix:
+                continue
             try:
                 one = read_registration(decode(pair.value))
                 if one.instance != self._instance(pair):
