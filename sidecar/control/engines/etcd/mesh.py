@@ -130,6 +130,11 @@ class EtcdMesh:
                         yield content
                     break
 
+    async def is_wanted(self, version: str) -> bool:
+        """By a linearizable read of the manifest's revision."""
+        found = wire.key_values(await self._client.call("/v3/kv/range", wire.range_of(self._wanted, keys_only=True)))
+        return (str(found[0].mod_revision) if found else "") == version
+
     async def push(self, files: Mapping[str, bytes], expected: str) -> str:
         """
         Stage, commit, sweep.
