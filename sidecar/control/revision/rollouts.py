@@ -126,13 +126,13 @@ class Rollouts:
                 except (RecordError, EngineError) as error:
                     logger.error(event("record_not_taken", error=error))
 
-    async def propose(self, judged: Judged, view: View, is_wanted: Callable[[], Awaitable[bool]]) -> bool:
+    async def propose(self, judged: Judged, view: View, is_wanted: Callable[[], Awaitable[bool]] | None = None) -> bool:
         """
         Make this the wanted revision; whether it is another one than before.
 
         Args:
             is_wanted: Whether the content is still what the source says (`MeshSource.is_wanted`). If not, nothing is
-                done: the next content is on its way.
+                done: the next content is on its way. None: it is.
 
         Raises:
             EngineError: It could not be written.

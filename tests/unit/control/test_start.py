@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sidecar.cli.control import control
+from sidecar.cli.mesh.control import control
 from sidecar.control.start import Options, StartError, engine_of
 
 

@@ -12,7 +12,7 @@ DEFAULT_PREFIX: Final = "/sidecar/mesh/"
 SCHEMES: Final = ("etcd", "etcds")
 
 _URL: Final = re.compile(r"(?P<scheme>[a-z]+)://(?P<members>[^/?#]*)(?P<path>/[^?#]*)?")
-_MEMBER: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
+_MEMBER: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
