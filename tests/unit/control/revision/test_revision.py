@@ -231,7 +231,7 @@ def test_replica_that_was_slow_to_judge_puts_no_older_content_over_a_newer_one()
             assert {name: file.hash for name, file in one.record.revisions[-1].files.items()} == newer.files
         found = await world.engine.record.read()
         assert found is not None
-        assert json.loads(found.value) == world.rollouts.record.to_json()
+        assert json.loads(found.value) == json.loads(json.dumps(world.rollouts.record.to_json()))
 
     run(test)
 
