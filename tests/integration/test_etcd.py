@@ -673,17 +673,24 @@ class TestMembers:
             left, *others = three.members
             # The watch itself tells it, not the read that looks after it.
             monkeypatch.setattr(changes, "CHECK_S", 3600.0)
+            monkeypatch.setattr(changes, "SECOND_LOOK_S", 3600.0)
             async with Engines() as engines:
                 engine = await engines.open(three.url + prefix)
                 await engine.registrations.put(registration("a"))
                 await engine.record.swap(b"1", "")
                 stream = engine.registrations.watch()
                 assert (await change(stream)).put == (registration("a"),)
+                following = asyncio.create_task(change(stream))
+                await engine.registrations.put(registration("a2"))
+                # Now the watch is open, at the member that will be left: it is the first.
+                assert (await following).put == (registration("a2"),)
                 campaign = asyncio.create_task(engine.mover.campaign())
                 await until(lambda: engine.mover.is_ours)
                 for each in others:
                     each.kill()
                 await find(stream, lambda one: isinstance(one, Trouble) and one.error)
+                monkeypatch.setattr(changes, "CHECK_S", 0.5)
+                monkeypatch.setattr(changes, "SECOND_LOOK_S", 0.3)
                 await until(lambda: not engine.mover.is_ours)
                 assert left.is_running
                 acts: list[Callable[[], Coroutine[Any, Any, object]]] = [

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.control.engines.etcd import wire
@@ -119,6 +119,7 @@ def test_doubt_of_a_watch_that_was_cut_is_not_held_against_the_next() -> None:
     assert known.checked(Seen(CLUSTER, 11, 11, 1))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.lists(st.integers(0, 30), max_size=5)
 )

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.control.engines.etcd import wire
@@ -20,6 +20,7 @@ def messages_of(pieces: list[bytes]) -> list[bytes]:
     return [line for piece in pieces for line in lines.feed(piece)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.text(max_size=8), st.text(max_size=20) | st.integers(), max_size=4), max_size=8),
     st.lists(st.integers(0, 400), max_size=30),
@@ -43,6 +44,7 @@ def test_line_without_an_end_is_no_message_and_has_a_bound(monkeypatch: pytest.M
     assert len(messages_of([b"x" * 90 + b"\n"] * 5)) == 5
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12), st.binary(max_size=12))
 def test_end_of_a_prefix_is_behind_all_keys_that_begin_so(prefix: bytes, more: bytes) -> None:
     """And before every other that is greater; 0 means to the end of all keys."""
@@ -56,6 +58,7 @@ def test_end_of_a_prefix_is_behind_all_keys_that_begin_so(prefix: bytes, more: b
         assert more >= end
 
 
+@settings(deadline=None)
 @given(st.binary(), st.binary(), st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1), st.integers(0, 2**63 - 1))
 def test_key_comes_back_as_it_was_written(key: bytes, value: bytes, created: int, changed: int, lease: int) -> None:
     """Integers as strings, as the gateway writes them; of a lease that is 0 nothing."""
@@ -124,6 +127,7 @@ def test_refusals_are_told_apart(
     assert (error.code, error.is_of_member, error.is_token) == (code, is_of_member, is_token)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_octets_of_any_kind_are_an_answer_or_an_error(raw: bytes) -> None:
     """Nothing else is raised for what a server sends."""
@@ -132,6 +136,7 @@ def test_octets_of_any_kind_are_an_answer_or_an_error(raw: bytes) -> None:
             assert isinstance(read(), dict)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
