@@ -11,6 +11,8 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +23,10 @@ from sidecar import build
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.config.source import SourceError
 from sidecar.control.addresses import is_loopback
+from sidecar.control.engines.etcd.engine import EtcdEngine
+from sidecar.control.engines.etcd.settings import is_etcd_url, read_settings
 from sidecar.control.engines.files import FilesEngine
-from sidecar.control.engines.interface import Engine, EngineError
+from sidecar.control.engines.interface import Engine, EngineError, Trouble
 from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane, Settings
 from sidecar.control.push.hub import SPREAD_S
@@ -48,6 +52,9 @@ _UNPROTECTED: Final = (
 )
 
 
+_ETCD_OPTIONS: Final = ("etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
+
+
 class StartError(Exception):
     """It cannot start; why, and what to do."""
 
@@ -58,14 +65,16 @@ class Options:
     What the command line says.
 
     Attributes:
-        mesh: Directory or file.
+        mesh: Directory or file; empty where the engine has it.
+        engine: `files`, or the address of etcd.
         state: Folder for what outlives the process; empty: none.
         listen: For sidecars and people; `ops_listen` for probes and scrapers.
         token_file: Empty: none, which only loopback may do.
         allowed_hosts: Names by which a listener on loopback may be called besides.
     """
 
-    mesh: str
+    mesh: str = ""
+    engine: str = "files"
     state: str = ""
     listen: str = "127.0.0.1:15010"
     ops_listen: str = "127.0.0.1:15014"
@@ -76,6 +85,11 @@ class Options:
     has_access_log: bool = True
     allowed_hosts: tuple[str, ...] = ()
     replica: str = ""
+    etcd_ca: str = ""
+    etcd_cert: str = ""
+    etcd_key: str = ""
+    etcd_user: str = ""
+    etcd_password_file: str = ""
 
 
 def run(options: Options) -> int:
@@ -99,7 +113,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     _check_addresses(options)
     compiler = Compiler()
     try:
-        judged = await compiler.judge(read_directory(options.mesh))
+        judged = await compiler.judge(await _wanted(options))
     except SourceError as error:
         raise StartError(str(error)) from None
     finally:
@@ -107,10 +121,35 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     return judged.problems if isinstance(judged, Rejected) else ()
 
 
+async def _wanted(options: Options) -> Mapping[str, bytes]:
+    """The mesh's files. Raises StartError, SourceError."""
+    engine = engine_of(options)
+    if engine.name == "files":
+        return read_directory(options.mesh)
+    try:
+        await engine.open()
+        async with aclosing(engine.mesh.follow()) as changes:  # type: ignore[type-var]
+            async for change in changes:
+                if isinstance(change, Trouble):
+                    raise StartError(change.error)
+                return change.files
+        raise AssertionError("a stream of changes has ended")
+    except EngineError as error:
+        raise StartError(str(error)) from None
+    finally:
+        await engine.close()
+
+
 async def _run(options: Options) -> int:
     tokens = _check_addresses(options)
-    replica = options.replica or socket.gethostname()
-    plane = Plane(engine_of(options), Settings(replica, "", options.spread_s, options.is_now))
+    engine = engine_of(options)
+    if engine.name == "files" and not options.state:
+        logger.warning(
+            event("state_not_kept", why="without --state a restart forgets revisions and registrations",
+                  then="revisions count from 1 again, and endpoints are told when their sidecars returned")
+        )  # fmt: skip
+    replica = _replica(options)
+    plane = Plane(engine, Settings(replica, "", options.spread_s, options.is_now))
     counts = Counts()
     watching = Watching(plane, counts, max_streams=options.max_streams)
     log = AccessLog(BoundedStream(1) if options.has_access_log else None)
@@ -164,13 +203,35 @@ async def _run(options: Options) -> int:
 
 
 def engine_of(options: Options) -> Engine:
-    """The engine that the options name."""
-    if not options.state:
-        logger.warning(
-            event("state_not_kept", why="without --state a restart forgets revisions and registrations",
-                  then="revisions count from 1 again, and endpoints are told when their sidecars returned")
-        )  # fmt: skip
-    return FilesEngine(options.mesh, read_directory, options.state or None)
+    """The engine that the options name. Raises StartError."""
+    if options.engine == "files":
+        if not options.mesh:
+            raise StartError("give --mesh: the mesh's directory, or its one file")
+        given = next((name for name in _ETCD_OPTIONS if getattr(options, name)), None)
+        if given is not None:
+            raise StartError(f"--{given.replace('_', '-')} is given without --engine etcd://...")
+        return FilesEngine(options.mesh, read_directory, options.state or None)
+    if not is_etcd_url(options.engine):
+        raise StartError(f"expected files or etcd://HOST:PORT,..., found {options.engine!r}")
+    for name in ("mesh", "state"):
+        if getattr(options, name):
+            raise StartError(f"--{name} is given with --engine etcd, which keeps that itself; leave it out")
+    try:
+        settings = read_settings(
+            options.engine,
+            ca=options.etcd_ca,
+            certificate=options.etcd_cert,
+            key=options.etcd_key,
+            user=options.etcd_user,
+            password_file=options.etcd_password_file,
+        )
+    except ValueError as error:
+        raise StartError(str(error)) from None
+    return EtcdEngine(settings, _replica(options))
+
+
+def _replica(options: Options) -> str:
+    return options.replica or socket.gethostname()
 
 
 def _check_addresses(options: Options) -> Tokens | None:

@@ -46,7 +46,12 @@ SHOP = {
 
 
 class Control:
-    """The subprocess."""
+    """
+    The subprocess.
+
+    Attributes:
+        keeps: Options that say where it has its mesh, and what outlives it.
+    """
 
     def __init__(self, directory: Path, files: Mapping[str, str]) -> None:
         self.directory = directory
@@ -55,6 +60,7 @@ class Control:
         self.port = free_port()
         self.ops_port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.keeps = ["--mesh", str(self.mesh), "--state", str(self.state)]
         self.stderr_path = directory / "control.log"
         self.stdout_path = directory / "control.out"
         self.token = ""
@@ -69,8 +75,8 @@ class Control:
     def start(self, *arguments: str, is_ready: bool = True) -> None:
         """Start it, and wait until it is ready."""
         program = [
-            sys.executable, "-m", "sidecar", "control", "--mesh", str(self.mesh), "--state", str(self.state),
-            "--listen", f"127.0.0.1:{self.port}", "--ops-listen", f"127.0.0.1:{self.ops_port}", *arguments,
+            sys.executable, "-m", "sidecar", "control", *self.keeps, "--listen", f"127.0.0.1:{self.port}",
+            "--ops-listen", f"127.0.0.1:{self.ops_port}", *arguments,
         ]  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
         with open(self.stdout_path, "ab") as out, open(self.stderr_path, "ab") as err:

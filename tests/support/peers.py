@@ -27,6 +27,8 @@ _PACKAGES = {
     "curl": "Debian's package curl",
     "prometheus": "Debian's package prometheus",
     "promtool": "Debian's package prometheus",
+    "etcd": "Debian's package etcd-server",
+    "openssl": "Debian's package openssl",
     "unshare": "Debian's package util-linux",
     "chromium": "Debian's package chromium",
 }

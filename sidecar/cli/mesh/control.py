@@ -17,9 +17,21 @@ CANNOT_READ = 2
 
 @click.command("control", short_help="Run the control plane of a mesh.")
 @click.option(
-    "--mesh", "-m", required=True, envvar="SIDECAR_MESH", show_envvar=True, type=click.Path(),
-    help="The mesh's directory, or its one file; followed while running.",
+    "--mesh", "-m", default="", envvar="SIDECAR_MESH", show_envvar=True, type=click.Path(),
+    help="The mesh's directory, or its one file; followed while running. With --engine etcd the mesh is there.",
 )  # fmt: skip
+@click.option("--engine", default="files", show_default=True, metavar="files|etcd://HOST:PORT,...[/PREFIX]",
+              envvar="SIDECAR_CONTROL_ENGINE", show_envvar=True,
+              help="Where the mesh and what outlives a restart are kept.")  # fmt: skip
+@click.option("--etcd-ca", default="", envvar="SIDECAR_ETCD_CA", show_envvar=True, type=click.Path(),
+              help="Certificates that etcd's are signed by; etcd is spoken to by TLS then.")  # fmt: skip
+@click.option("--etcd-cert", default="", envvar="SIDECAR_ETCD_CERT", show_envvar=True, type=click.Path(),
+              help="The certificate to show to etcd.")  # fmt: skip
+@click.option("--etcd-key", default="", envvar="SIDECAR_ETCD_KEY", show_envvar=True, type=click.Path(),
+              help="Its key.")  # fmt: skip
+@click.option("--etcd-user", default="", envvar="SIDECAR_ETCD_USER", show_envvar=True, help="Name of a user of etcd.")
+@click.option("--etcd-password-file", default="", envvar="SIDECAR_ETCD_PASSWORD_FILE", show_envvar=True,
+              type=click.Path(), help="A file with that user's password.")  # fmt: skip
 @click.option(
     "--state", default="", envvar="SIDECAR_CONTROL_STATE", show_envvar=True, type=click.Path(),
     help="A folder for what outlives a restart: revisions, rollouts, registrations. Without it, memory only.",
@@ -56,6 +68,8 @@ def control(log_level: str, is_check: bool, spread: float, **options: object) ->
         if error.name != "aiohttp":
             raise
         raise click.ClickException("install `sidecar-mesh[control]`: the control plane needs aiohttp") from None
+    if options["engine"] == "files" and not options["mesh"]:
+        raise click.UsageError("give '--mesh', the mesh's directory or its one file, or '--engine etcd://...'")
     asked = Options(spread_s=spread, **options)  # type: ignore[arg-type]
     if is_check:
         try:

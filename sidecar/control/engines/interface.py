@@ -79,6 +79,16 @@ class MeshSource(Protocol):
     def follow(self) -> AsyncIterator[Content | Trouble]:
         """What is wanted now, then each change of it, settled: no half of an edit is ever seen."""
 
+    async def is_wanted(self, version: str) -> bool:
+        """
+        Whether the content of this version is still what is wanted, by a read that is not older than any push that was
+        answered. Who makes a revision of a content asks after it has read the record and before it writes it: so a
+        replica that was slow to judge never puts an older content over the newer one that another has taken.
+
+        Raises:
+            Unavailable: It cannot be known now.
+        """
+
     async def push(self, files: Mapping[str, bytes], expected: str) -> str:
         """
         Make these the wanted files, if what is wanted still has the version `expected`.

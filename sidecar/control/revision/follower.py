@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from sidecar.control.engines.interface import Content, Engine, EngineError, Trouble
@@ -86,7 +87,8 @@ class Follower:
                 if isinstance(judged, Rejected):
                     self._refuse(judged.problems)
                     return
-                is_new = await self._rollouts.propose(judged, self._view())
+                is_wanted = partial(self._engine.mesh.is_wanted, content.version)
+                is_new = await self._rollouts.propose(judged, self._view(), is_wanted)
             except (CompilerError, EngineError) as error:
                 self._on_trouble(str(error))
                 await asyncio.sleep(RETRY_S)

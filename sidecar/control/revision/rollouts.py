@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from sidecar.control.engines.interface import Conflict, Engine, EngineError, Unavailable, Versioned
@@ -126,9 +126,13 @@ class Rollouts:
                 except (RecordError, EngineError) as error:
                     logger.error(event("record_not_taken", error=error))
 
-    async def propose(self, judged: Judged, view: View) -> bool:
+    async def propose(self, judged: Judged, view: View, is_wanted: Callable[[], Awaitable[bool]] | None = None) -> bool:
         """
         Make this the wanted revision; whether it is another one than before.
+
+        Args:
+            is_wanted: Whether the content is still what the source says (`MeshSource.is_wanted`). If not, nothing is
+                done: the next content is on its way. None: it is.
 
         Raises:
             EngineError: It could not be written.
@@ -147,7 +151,7 @@ class Rollouts:
             return propose(record, wanted, self._tree, render, self._now_s())
 
         self.judged = judged
-        await self._change(make, view)
+        await self._change(make, view, is_wanted)
         return self.record.revision != before
 
     async def hurry(self, view: View) -> None:
@@ -173,9 +177,15 @@ class Rollouts:
                 await self._read()
         self._on_change()
 
-    async def _change(self, make: Callable[[Record], Proposal], view: View) -> None:
+    async def _change(
+        self, make: Callable[[Record], Proposal], view: View, is_wanted: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         async with self._one_at_a_time:
             for _ in range(_TRIES):
+                # Invariant: asked after the record was read that is written over. A replica that has taken a newer
+                # content since has written it anew, and the write below is a conflict.
+                if is_wanted is not None and not await is_wanted():
+                    return
                 proposal = await asyncio.to_thread(make, self.record)
                 if proposal.record is self.record and self._version:
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,39 @@ def test_number_goes_up_only_with_a_hash() -> None:
     run(test)
 
 
+def test_replica_that_was_slow_to_judge_puts_no_older_content_over_a_newer_one() -> None:
+    """Also when the newer one is written between its question and its own write."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        slow = Rollouts(world.engine, lambda: world.now_s, lambda: None)
+        await slow.open()
+        newer = judged(EDIT)
+        asked = 0
+
+        async def is_wanted() -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                assert await world.rollouts.propose(newer, NOBODY)
+            return asked == 1
+
+        older = {**FILES, "b.yaml": FILES["b.yaml"] + b"timeout: 3s\n"}
+        # What it finds when it reads again is the other's; it has made nothing of its own of it.
+        assert await slow.propose(judged(older), NOBODY, is_wanted)
+        assert asked == 2
+        for one in (slow, world.rollouts):
+            assert one.revision == 2
+            assert {name: file.hash for name, file in one.record.revisions[-1].files.items()} == newer.files
+        found = await world.engine.record.read()
+        assert found is not None
+        assert json.loads(found.value) == json.loads(json.dumps(world.rollouts.record.to_json()))
+
+    run(test)
+
+
 def test_change_reaches_everyone_when_they_accept() -> None:
     """Without `rollout` in the mesh there are no waves."""
 
@@ -268,6 +302,9 @@ class Source:
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Content | Trouble] = asyncio.Queue()
+
+    async def is_wanted(self, version: str) -> bool:
+        return True
 
     async def follow(self) -> AsyncIterator[Content | Trouble]:
         while True:

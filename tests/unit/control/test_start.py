@@ -1,0 +1,44 @@
+"""What the command line says of the engine, before anything is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sidecar.cli.mesh.control import control
+from sidecar.control.start import Options, StartError, engine_of
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"engine": "etcd://"}, "expected HOST:PORT of a member of etcd, found ''"),
+        ({"engine": "zookeeper://a"}, "expected files or etcd://HOST:PORT,..., found 'zookeeper://a'"),
+        ({"engine": "etcd://a", "mesh": "mesh"}, "--mesh is given with --engine etcd"),
+        ({"engine": "etcd://a", "state": "state"}, "--state is given with --engine etcd"),
+        ({"engine": "etcd://a", "etcd_user": "shop"}, "--etcd-user is given without --etcd-password-file"),
+        ({"mesh": "mesh", "etcd_password_file": "p"}, "--etcd-password-file is given without --engine etcd://"),
+        ({}, "give --mesh"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str) -> None:
+    """Each by its name."""
+    with pytest.raises(StartError) as raised:
+        engine_of(Options(**options))
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(("options", "name"), [({"mesh": "mesh"}, "files"), ({"engine": "etcd://a/shop"}, "etcd")])
+def test_engine_is_made_without_touching_anything(options: dict[str, Any], name: str) -> None:
+    """Neither the directory nor etcd need be there."""
+    assert engine_of(Options(**options)).name == name
+
+
+def test_mesh_is_needed_where_the_engine_has_none() -> None:
+    """Wrong usage is 2."""
+    result = CliRunner().invoke(control, [])
+    assert result.exit_code == 2
+    assert "give '--mesh'" in result.output
