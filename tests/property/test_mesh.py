@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecar.compile.routing_tests import taken_route
 from sidecar.config.load import load_source
 from sidecar.config.model.root import RoutingTest
-from sidecar.config.problems import ConfigError
+from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import make_source
 from sidecar.config.yaml.document import Node, parse, plain
 from sidecar.config.yaml.scalars import Spelled
@@ -365,6 +365,27 @@ def test_comments_push_nothing(files: dict[str, dict[str, object]], places: list
     after = read_mesh(commented)
     assert after.hash == before.hash
     assert compile_service(after, "caller").hash == compile_service(before, "caller").hash
+
+
+@settings(max_examples=60, deadline=None)
+@given(meshes())
+def test_every_value_of_a_compiled_file_leads_back_to_a_mesh_file(files: dict[str, dict[str, object]]) -> None:
+    """A problem anywhere in it is told at a key or a value that stands there, by the path that it has there."""
+    raw = {name: json.dumps(tree, indent=1).encode() for name, tree in files.items()}
+    try:
+        mesh = read_mesh(raw)
+    except ConfigError:
+        return
+    compiled = compile_service(mesh, "caller", "v1")
+    written = Written()
+    assert write(compiled.root, compiled.text.split("\n")[0].removeprefix("# "), written) == compiled.text
+    for path, places in written.places.items():
+        for line, column, mark in places:
+            told = compiled.translate(Problem("f", line, column, path, "m"))
+            assert (told.file, told.line, told.column) == (mark.file, mark.line, mark.column)
+            source = raw[told.file].decode().split("\n")[told.line - 1]
+            assert source[told.column - 1] not in " :,"
+            assert told.path or (told.line, told.column) == (1, 1)
 
 
 def test_the_generator_makes_what_it_is_meant_to() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from sidecar.config.check import check_tests
 from sidecar.config.model.root import RoutingTest
@@ -12,6 +12,7 @@ from sidecar.config.route_rules import At, check_route
 from sidecar.mesh.hosts import authority_of, find_host, hosts_of
 from sidecar.mesh.mesh import callees
 from sidecar.mesh.model.service import Service
+from sidecar.mesh.model.words import PORT_MARK
 from sidecar.mesh.rules.scope import Others, Scope
 
 _UNKNOWN = "there are no instances `{}`"
@@ -57,6 +58,7 @@ def _check_callers(scope: Scope, others: Others) -> None:
             if callee is None:
                 continue  # that there is no such service is told once
             known = {name, *callee.instances, *elsewhere}
+            known |= _check_called(route, at, known, scope, others)
             before = call.routes[:index]
             check_route(route, at, known, scope, needs_action=False, earlier=before, unknown=_UNKNOWN)
             _check_hosts(route, at, name, callee, scope)
@@ -67,6 +69,19 @@ def _check_callers(scope: Scope, others: Others) -> None:
                     scope((*at, "overrides", position), message, did_you_mean(test, tests))
 
 
+def _check_called(route: Route, at: At, known: Set[str], scope: Scope, others: Others) -> set[str]:
+    """A service that there is, but that is not called, is told as such; returns these names."""
+    found: set[str] = set()
+    called = scope.service.calls or {}
+    for index, destination in enumerate(route.to or []):
+        service = destination.upstream.partition(".")[0]
+        if destination.upstream not in known and service in others.services and service not in called:
+            found.add(destination.upstream)
+            here = (*at, "to", index, "upstream")
+            scope(here, f"`{service}` is not called by this service", f"add `{service}: {{}}` to `calls`")
+    return found
+
+
 def _check_name(route: Route, at: At, earlier: Sequence[Route], scope: Scope) -> None:
     if route.name is None:
         return
@@ -75,6 +90,10 @@ def _check_name(route: Route, at: At, earlier: Sequence[Route], scope: Scope) ->
             hint = "names tell routes apart in metrics, logs and tests"
             scope((*at, "name"), f"the name `{route.name}` is already that of another route of this service", hint)
             return
+    if route.name.startswith(PORT_MARK):
+        scope(
+            (*at, "name"), f"names that begin with `{PORT_MARK}` are those of further ports", "name the route otherwise"
+        )
     if route.name == scope.name and at[0] == "routes":
         scope((*at, "name"), "a route may not be called as its service", "that name is the default route's")
 

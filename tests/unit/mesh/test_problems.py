@@ -95,11 +95,15 @@ KINDS = "`registered`, `kubernetes`, `etcd`, `file`, `dns` and `endpoints`"
         (f"{A}routes: [{{mirror: x}}]\n", ["a.yaml:3:19: routes[0].mirror: there are no instances `x`"]),
         (f"{A}routes: [{{match: {{host: b}}}}]\n{B}", ["a.yaml:3:25: routes[0].match.host: `b` is no host of `a`; leave `host` out: the route holds for all of them"]),
         (f"{A}routes: [{{name: r}}, {{name: r}}]\n", ["a.yaml:3:28: routes[1].name: the name `r` is already that of another route of this service; names tell routes apart in metrics, logs and tests"]),
+        (f"{A}calls: {{b: {{routes: [{{to: x}}]}}}}\n{B}", ["a.yaml:3:27: calls.b.routes[0].to: there are no instances `x`"]),
+        (f"{A}calls: {{b: {{routes: [{{to: c.w}}]}}, c: {{}}}}\n{B}=== c.yaml\nservice: c\ndns: h:1\ninstances: {{v: {{dns: 'i:1'}}}}\n", [
+            "a.yaml:3:27: calls.b.routes[0].to: there are no instances `c.w`; did you mean `c.v`?"]),
+        (f"{A}routes: [{{name: port-x}}]\n", ["a.yaml:3:17: routes[0].name: names that begin with `port-` are those of further ports; name the route otherwise"]),
         (f"{A}routes: [{{name: a}}]\n", ["a.yaml:3:17: routes[0].name: a route may not be called as its service; that name is the default route's"]),
         (f"{A}routes: [{{respond: {{status: 204, body: x}}}}]\n", ["a.yaml:3:34: routes[0].respond.body: a response with status 204 has no body; remove it"]),
         (f"{A}calls: {{b: {{routes: [{{name: r}}]}}, c: {{routes: [{{name: r}}]}}}}\n{B}=== c.yaml\nservice: c\ndns: h:1\n", [
             "a.yaml:3:55: calls.c.routes[0].name: the name `r` is already that of another route of this service; names tell routes apart in metrics, logs and tests"]),
-        (f"{A}calls: {{b: {{routes: [{{to: c}}]}}}}\n{B}=== c.yaml\nservice: c\ndns: h:1\n", ["a.yaml:3:27: calls.b.routes[0].to: there are no instances `c`"]),
+        (f"{A}calls: {{b: {{routes: [{{to: c}}]}}}}\n{B}=== c.yaml\nservice: c\ndns: h:1\n", ["a.yaml:3:27: calls.b.routes[0].to: `c` is not called by this service; add `c: {}` to `calls`"]),
         (f"{A}calls: {{b: {{routes: [{{overrides: [y]}}]}}}}\n{B}tests: [{{name: x, request: {{url: 'http://b/'}}, expect: {{to: b}}}}]\n", ["a.yaml:3:35: calls.b.routes[0].overrides[0]: `b` has no test `y`"]),
         # --- values
         ("=== mesh.yaml\nmesh: shop\ndefaults: {retry: {backoff: {base: 2s, max: 1s}}}\n", ["mesh.yaml:2:20: defaults.retry.backoff: `base` is longer than `max`; the waits would begin above their bound"]),
