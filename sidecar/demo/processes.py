@@ -65,6 +65,12 @@ class Child:
             self._process.kill()
             return await self._process.wait()
 
+    async def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
     def tail(self) -> str:
         """The end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
