@@ -8,7 +8,7 @@ import click
 
 SINGLE_PER_SECOND = 200.0
 MESH_PER_SECOND = 50.0
-"""A page of the mesh passes seven times through a sidecar, and all of them share the machine with its customers."""
+"""A page of the mesh passes six times through a sidecar, and all of them share the machine with its customers."""
 
 
 @click.command("demo")

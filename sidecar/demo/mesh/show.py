@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -59,17 +60,18 @@ async def _unattended(stage: Stage, seconds: float) -> bool:
 async def _watch(stage: Stage) -> int:
     """Show what happens until a process ends that should not; the control plane may."""
     tasks = [asyncio.create_task(work) for work in (stage.traffic.run(), _tell(stage))]
-    ends = {asyncio.create_task(child.wait()): child for name, child in stage.children.items() if name != "control"}
+    children = [child for name, child in stage.children.items() if name != "control"]
+    ends = [asyncio.create_task(child.wait()) for child in children]
     try:
         done, _ = await asyncio.wait((*tasks, *ends), return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (*tasks, *ends):
             task.cancel()
         await asyncio.wait((*tasks, *ends))
-    for task in done:
-        if task in ends:
-            child = ends[task]
+    for child in children:
+        if child.exit_code is not None:
             raise DemoError(f"{child.name} has ended with code {child.exit_code}:\n{child.tail()}")
+    for task in done:
         task.result()
     raise AssertionError("only a child that ended, or a fault, ends the show")
 
@@ -80,10 +82,8 @@ async def _tell(stage: Stage) -> None:
     count = 0
     while True:
         shown: Any = None
-        try:
+        with suppress(HTTPError):  # while it is away, which changes nothing; the line of progress says so
             shown = await stage.control.shows()
-        except HTTPError:
-            pass  # it is away, which changes nothing; the line of progress says so
         if shown is not None:
             lines = [*source_lines(shown), *rollout_lines(shown)]
             for line in lines:

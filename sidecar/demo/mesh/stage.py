@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Control:
             "sidecar", "control", "--mesh", str(self._directory / "mesh"), "--state", str(self._directory / "control"),
             "--listen", f"127.0.0.1:{self.port}", "--ops-listen", f"127.0.0.1:{self.ops_port}",
         ]  # fmt: skip
-        self.child = await start("control", arguments, self._directory)
+        self.child = await start("control", arguments, self._directory, is_read=False)
         await until_ready(self.child, lambda: is_ready(self.ops_port), START_TIMEOUT_S)
 
     async def kill(self) -> None:
@@ -136,7 +137,6 @@ class Stage:
         self.control = Control(directory, control_port, ops_port)
         self.traffic: Traffic
         self._home = directory
-        self._reading: list[asyncio.Task[None]] = []
         self._per_second = per_second
 
     @property
@@ -165,7 +165,7 @@ class Stage:
             starting.append(self._instance(instance, self.ports[instance.name]))
         await asyncio.gather(*starting)
         for name, child in self.sidecars.items():
-            await until_ready(child, lambda port=self.ports[name].metrics: is_ready(port), START_TIMEOUT_S)
+            await until_ready(child, partial(is_ready, self.ports[name].metrics), START_TIMEOUT_S)
         await self._until_registered()
         self.traffic = Traffic(self.ports["storefront"].inbound, self._per_second, NoBook())
 
@@ -202,7 +202,7 @@ class Stage:
             ["sidecar", "run", "--control", f"http://127.0.0.1:{self.control.port}", "--service", instance.service,
              "--version", instance.version, "--instance", instance.name, "--config", str(local),
              "--state-dir", str(self._home / f"{instance.name}-state")],
-            self._home,
+            self._home, is_read=False,
         )  # fmt: skip
 
     async def _until_registered(self) -> None:
