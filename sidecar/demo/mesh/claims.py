@@ -91,11 +91,12 @@ async def _edit(claims: Claims, stage: Stage) -> Tally:
     times: list[tuple[float, float]] = []
     for number in range(1, TRIES + 1):
         edition = f"even-{number}"
-        began = time.time()
+        known = (await stage.control.shows())["revision"]
+        began = time.monotonic()
         stage.write(mesh_files(stage.payments_port, EVEN, edition))
-        seen = await _until_edition(stage, edition)
-        wave = await _began(stage, "storefront")
-        times.append((seen - max(wave, began), seen - began))
+        # The storefront has one instance: its first wave is the only one.
+        wave, seen = await asyncio.gather(_until_wave(stage, "storefront", known), _until_edition(stage, edition))
+        times.append((max(0.0, seen - wave), seen - began))
         if times[-1][0] <= EFFECT_S:
             break
     tally = stage.traffic.next_phase()
@@ -115,15 +116,19 @@ async def _until_edition(stage: Stage, edition: str) -> float:
     while time.monotonic() < deadline:
         response = await stage.traffic.send()
         if response is not None and b'"edition": "%b"' % edition.encode() in response.body:
-            return time.time()
+            return time.monotonic()
         await asyncio.sleep(LOOK_S)
     return math.inf
 
 
-async def _began(stage: Stage, service: str) -> float:
-    """When the last rollout of this service began; 0 if none is shown."""
-    shown = await stage.control.shows()
-    return max((one["began"] for one in shown["rollouts"] if one["service"] == service), default=0.0)
+async def _until_wave(stage: Stage, service: str, known: int) -> float:
+    """The time at which a rollout to this service is first shown that is newer than the revision `known`."""
+
+    async def has_begun() -> bool:
+        rows = (await stage.control.shows())["rollouts"]
+        return any(one["service"] == service and one["revision"] > known and one["state"] != "waiting" for one in rows)
+
+    return time.monotonic() if await _until(has_begun) else math.inf
 
 
 async def _waves(claims: Claims, stage: Stage) -> None:
@@ -213,7 +218,7 @@ async def _kill(claims: Claims, stage: Stage) -> None:
         )
 
     is_back = await _until(are_back)
-    octets = total(await stage.control.metrics(), "sidecar_control_config_bytes_total")
+    octets = total(await stage.control.metrics(), "sidecar_control_stream_bytes_total", type="config")
     claims.settle(
         is_back and octets == 0,
         f"it returns, all {len(INSTANCES)} sidecars are back, and it sends them {octets:.0f} octets of configuration",
