@@ -1,4 +1,4 @@
-"""`sidecar demo`: an app with its sidecar and two versions of a service, with traffic. *Cold.*"""
+"""`sidecar demo`: a mesh of services with their sidecars, or one sidecar, with traffic. *Cold.*"""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 
 import click
 
-from sidecar.demo.single.show import show
+SINGLE_PER_SECOND = 200.0
+MESH_PER_SECOND = 50.0
+"""A page of the mesh passes six times through a sidecar, and all of them share the machine with its customers."""
 
 
 @click.command("demo")
@@ -15,14 +17,25 @@ from sidecar.demo.single.show import show
     help="Run unattended for so long, then check every claim; without it, run until Ctrl-C.",
 )  # fmt: skip
 @click.option(
-    "--requests-per-second", type=click.FloatRange(1, 1000), default=200, show_default=True, help="Of the traffic.",
-)  # fmt: skip
-def demo(seconds: float | None, requests_per_second: float) -> None:
+    "--requests-per-second",
+    type=click.FloatRange(1, 1000),
+    default=None,
+    help="Of the traffic; default: 50 in the mesh, 200 with --single.",
+)
+@click.option("--single", is_flag=True, help="One sidecar with a file of its own, without a control plane.")
+def demo(seconds: float | None, requests_per_second: float | None, single: bool) -> None:
     """
-    Run an app with its sidecar and two versions of a service, and show what happens.
+    Run a mesh, or with --single one app with its sidecar, and show what happens.
 
-    All are real processes on 127.0.0.1, with traffic of their own. It prints what to try: curl commands, and the YAML
-    file to edit while it runs. Exit codes: 0 ended by Ctrl-C, or with --seconds every claim held; 1 something failed;
+    The mesh: a control plane, three services with a sidecar beside each instance, and one without. All are real
+    processes on 127.0.0.1, with traffic of their own. It prints what to try: the map, curl commands, and the files to
+    edit while it runs. Exit codes: 0 ended by Ctrl-C, or with --seconds every claim held; 1 something failed;
     130 interrupted before the claims were checked.
     """
-    sys.exit(show(seconds, requests_per_second))
+    if single:
+        from sidecar.demo.single.show import show as show_single
+
+        sys.exit(show_single(seconds, requests_per_second or SINGLE_PER_SECOND))
+    from sidecar.demo.mesh.show import show
+
+    sys.exit(show(seconds, requests_per_second or MESH_PER_SECOND))

@@ -22,6 +22,8 @@ from sidecar.runtime.loop import run_in_loop
 
 HANDED_ON = ("traceparent", "tracestate", "x-request-id", "cookie")
 JSON_HEADERS = {"content-type": "application/json"}
+EDITION = "x-edition"
+"""Header that a route sets, which shows from when on it is in force."""
 CALL_LIMIT_S = 8.0
 
 
@@ -40,6 +42,8 @@ def app(name: str, version: str, delay_ms: float, callees: Sequence[str], enviro
             answer = json.loads(reply.body)
         except ValueError:
             answer = reply.body.decode("latin-1")
+        if isinstance(answer, dict) and EDITION in reply.headers:
+            answer["edition"] = reply.headers[EDITION]
         return reply.status == 200, answer
 
     async def answer(request: Request) -> Response:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 Say = Callable[[str], None]
+
+SIGMAS = 5.0
+"""A fair split falls outside of it less than once in a million runs."""
 
 
 class Claims:
@@ -22,3 +27,27 @@ class Claims:
         else:
             self.failed += 1
         self.say(f"{'ok    ' if is_true else 'FAILED'}  {text}")
+
+
+def split_bound(requests: int, share: float) -> float:
+    """How far a fair split may be from its expectation, in requests."""
+    return SIGMAS * math.sqrt(requests * share * (1 - share)) + 1
+
+
+def settle_split(claims: Claims, answers: Counter[str], weights: Mapping[str, int], name: str) -> None:
+    """
+    How a split fell.
+
+    Args:
+        answers: By version, of requests that only the weights decided.
+        weights: By version: those of v1 and of beta.
+    """
+    requests, beta = answers.total(), answers["beta"]
+    share = weights["beta"] / sum(weights.values())
+    bound = split_bound(requests, share)
+    found = beta / requests if requests else 0.0
+    claims.settle(
+        requests > 0 and abs(beta - requests * share) <= bound,
+        f"{name}, {'/'.join(str(weight) for weight in weights.values())}: {requests - beta} to v1, {beta} to beta"
+        f" ({found:.1%}; {SIGMAS:g} sigma allow {requests * share:.0f} +- {bound:.0f})",
+    )

@@ -65,19 +65,28 @@ class Child:
             self._process.kill()
             return await self._process.wait()
 
+    async def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
     def tail(self) -> str:
         """The end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-async def start(name: str, arguments: list[str], directory: Path, extra: Mapping[str, str] | None = None) -> Child:
+async def start(
+    name: str, arguments: list[str], directory: Path, extra: Mapping[str, str] | None = None, *, is_read: bool = True
+) -> Child:
     """
     Start `python -m ARGUMENTS...`.
 
     Args:
         directory: Where its log goes.
         extra: Added to the environment, from which settings of telemetry and proxies are taken out.
+        is_read: Whether its standard output will be read; else it goes to the log, too.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_HANDED_ON)}
     environment.update(extra or {})
@@ -85,7 +94,7 @@ async def start(name: str, arguments: list[str], directory: Path, extra: Mapping
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sidecar.demo.launch", str(os.getpid()), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE if is_read else stderr, stderr=stderr,
             env=environment, start_new_session=True,
         )  # fmt: skip
     return Child(name, process, log)

@@ -12,7 +12,7 @@ import math
 import time
 from typing import Any
 
-from sidecar.demo.claims import Claims, Say
+from sidecar.demo.claims import Claims, Say, settle_split
 from sidecar.demo.collector import Collector
 from sidecar.demo.processes import cancelled
 from sidecar.demo.samples import Samples, total
@@ -27,8 +27,6 @@ EFFECT_S = 1.0
 TRIES = 3
 """Edits that are made until one is in time: a machine may stall, and three times in a row it does not."""
 GIVE_UP_S = 10.0
-SIGMAS = 5.0
-"""A fair split falls outside of it less than once in a million runs."""
 MIN_SAMPLE = 50
 """Requests below which a split says nothing."""
 
@@ -164,11 +162,6 @@ async def _until_sample(stage: Stage, tally: Tally) -> None:
 # --- verdicts ----------------------------------------------------------------------------------------------------
 
 
-def split_bound(requests: int, share: float) -> float:
-    """How far a fair split may be from its expectation, in requests."""
-    return SIGMAS * math.sqrt(requests * share * (1 - share)) + 1
-
-
 def _settle_answers(claims: Claims, tallies: list[Tally]) -> None:
     sent, ok = sum(tally.sent for tally in tallies), sum(tally.ok for tally in tallies)
     failures = [f"{count} x {what}" for tally in tallies for what, count in tally.failed.items()]
@@ -177,15 +170,7 @@ def _settle_answers(claims: Claims, tallies: list[Tally]) -> None:
 
 
 def _settle_split(claims: Claims, tally: Tally, weights: dict[str, int], name: str) -> None:
-    requests, beta = tally.plain.total(), tally.plain[VERSION_OF["recommendations-beta"]]
-    share = weights["recommendations-beta"] / sum(weights.values())
-    bound = split_bound(requests, share)
-    found = beta / requests if requests else 0.0
-    claims.settle(
-        requests > 0 and abs(beta - requests * share) <= bound,
-        f"{name}, {'/'.join(str(weight) for weight in weights.values())}: {requests - beta} to v1, {beta} to beta"
-        f" ({found:.1%}; {SIGMAS:g} sigma allow {requests * share:.0f} +- {bound:.0f})",
-    )
+    settle_split(claims, tally.plain, {VERSION_OF[upstream]: weight for upstream, weight in weights.items()}, name)
 
 
 def _settle_cookie(claims: Claims, tallies: list[Tally], ledger: Ledger) -> None:

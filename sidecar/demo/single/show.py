@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 
 import click
 
 from sidecar.demo.http11 import HTTPError
 from sidecar.demo.processes import Child, DemoError, cancelled
+from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Interruptible
 from sidecar.demo.single.claims import verify
 from sidecar.demo.single.display.text import introduction, progress, reload_lines, trace_lines
 from sidecar.demo.single.observer import PERIOD_S, Observer
 from sidecar.demo.single.stage import Stage, running
 from sidecar.runtime.loop import run_in_loop
 from sidecar.terminal import can_draw
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-"""An unattended run that was not let finish has verified nothing; 128 + SIGINT, as shells have it."""
 
 LINE_EVERY_S = 1.0
 TRACE_EVERY_LINES = 5
@@ -44,11 +39,10 @@ class Demonstration:
     def __init__(self, seconds: float | None, per_second: float) -> None:
         self._seconds = seconds
         self._per_second = per_second
-        self._is_interrupted = False
 
     async def run(self) -> int:
         """The whole run; returns the exit code."""
-        self._install_signals()
+        signals = Interruptible()
         stage: Stage | None = None
         try:
             async with running(self._per_second) as stage:
@@ -60,22 +54,9 @@ class Demonstration:
             click.echo(f"the demonstration failed: {error}", err=True)
             return EXIT_FAILED
         except asyncio.CancelledError:
-            if not self._is_interrupted:
+            if not signals.is_interrupted:
                 raise
             return _on_interrupt(stage) if self._seconds is None else EXIT_INTERRUPTED
-
-    def _install_signals(self) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def interrupt() -> None:
-            if not self._is_interrupted:
-                self._is_interrupted = True
-                task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-                loop.add_signal_handler(number, interrupt)
 
 
 async def _unattended(stage: Stage, seconds: float) -> bool:
