@@ -72,7 +72,9 @@ RUN set -eu; \
     rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/pip*; \
     python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(test|tests|idlelib|tkinter|lib2to3|turtledemo)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
-    mkdir -p /etc/sidecar; \
+    mkdir -p /etc/sidecar /var/lib/sidecar; \
+    # What a mesh told last is kept here; a volume that is made for it belongs to the same user.
+    chown 1337:1337 /var/lib/sidecar; chmod 0700 /var/lib/sidecar; \
     echo 'sidecar:x:1337:1337:sidecar:/nonexistent:/usr/sbin/nologin' >> /etc/passwd; \
     echo 'sidecar:x:1337:' >> /etc/group
 

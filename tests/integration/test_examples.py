@@ -70,6 +70,8 @@ def _need(tool: str) -> str:
 def test_every_example_is_known_to_a_test() -> None:
     """A file that is added without a test that reads it is found."""
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file()}
+    # test_mesh_examples.py and the tests of the mesh's language read these.
+    files = {name for name in files if not name.startswith(("mesh/", "mesh-deployed/"))}
     others = {
         "compose.yaml",
         "kubernetes.yaml",

@@ -1,0 +1,223 @@
+"""The complete examples under `config/examples/mesh-deployed/`: every word that they give is one that is taken."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from sidecar.cli.commands import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "config" / "examples" / "mesh-deployed"
+SERVICES = ("storefront", "recommendations")
+PROXIED = {"HTTP_PROXY": "http://127.0.0.1:15001", "http_proxy": "http://127.0.0.1:15001"}
+ECS = ("control", *SERVICES)
+
+
+def _options(arguments: Sequence[str]) -> dict[str, Any]:
+    """What the command line makes of the arguments; none of it runs."""
+    name, *rest = arguments
+    context = click.Context(cli)
+    command = cli.get_command(context, name)
+    assert command is not None
+    given = command.make_context(name, list(rest), parent=context)
+    return dict(given.params)
+
+
+def _variables_of_run() -> set[str]:
+    command = cli.get_command(click.Context(cli), "run")
+    assert command is not None
+    return {str(parameter.envvar) for parameter in command.params if parameter.envvar}
+
+
+def _check(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sidecar", "mesh", "check", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())
+    return document
+
+
+def _kubernetes() -> dict[tuple[str, str], Any]:
+    """Its documents by kind and name."""
+    documents = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
+    return {(one["kind"], one["metadata"]["name"]): one for one in documents}
+
+
+def _task(name: str) -> dict[str, Any]:
+    task: dict[str, Any] = json.loads((EXAMPLES / "ecs" / f"{name}.json").read_text())
+    return task
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def test_every_file_is_known_to_a_test() -> None:
+    """A file that is added without a test that reads it is found."""
+    files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file()}
+    assert files == {"mesh.yaml", "compose.yaml", "kubernetes.yaml", *(f"ecs/{name}.json" for name in ECS)}
+
+
+def test_mesh_passes_the_check_command(tmp_path: Path) -> None:
+    """The file for Compose and the one inside of the ConfigMap."""
+    inside = tmp_path / "mesh.yaml"
+    inside.write_text(_kubernetes()["ConfigMap", "mesh"]["data"]["mesh.yaml"])
+    for path in (EXAMPLES / "mesh.yaml", inside):
+        result = _check(path)
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+class TestCompose:
+    """`compose.yaml`."""
+
+    def test_control_plane_reads_the_mesh_beside_it(self) -> None:
+        """Options are known, the mesh is mounted, what is published is what it listens on, and a token is asked for."""
+        control = _compose()["services"]["control"]
+        options = _options(control["command"])
+        mounts = dict(volume.split(":")[:2] for volume in control["volumes"])
+        assert options["mesh"] == f"{mounts['.']}/mesh.yaml"
+        assert options["state"] == mounts["control"] == "/var/lib/sidecar"
+        assert options["token_file"] == "/run/secrets/mesh-token"
+        assert control["ports"] == [f"127.0.0.1:{_port(options['listen'])}:{_port(options['listen'])}"]
+        assert f"127.0.0.1:{_port(options['ops_listen'])}/ready" in control["healthcheck"]["test"][-1]
+        assert (EXAMPLES / control["build"] / "Dockerfile").is_file()
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_service_is_one_of_the_mesh_and_follows_the_control_plane(self, name: str) -> None:
+        """Its sidecar asks the control plane with the token; its app shares the network and calls through it."""
+        document = _compose()
+        services = document["services"]
+        sidecar, app = services[name], services[f"{name}-app"]
+        options = _options(sidecar["command"])
+        mesh = yaml.safe_load((EXAMPLES / "mesh.yaml").read_text())
+        control = _options(services["control"]["command"])
+        assert options["service"] == name
+        assert name in mesh["services"]
+        assert list(options["control"]) == [f"http://control:{_port(control['listen'])}"]
+        assert options["control_token_file"] == control["token_file"]
+        assert sidecar["volumes"] == [f"{name}:/var/lib/sidecar"]
+        assert set(document["volumes"]) == {"control", *SERVICES}
+        assert (sidecar["read_only"], sidecar["cap_drop"]) == (True, ["ALL"])
+        assert app["network_mode"] == f"service:{name}"
+        assert app["depends_on"][name]["condition"] == "service_healthy"
+        assert PROXIED.items() <= app["environment"].items()
+        listened = _port(mesh["services"][name]["app"])
+        assert str(listened) in app["command"]
+
+
+class TestKubernetes:
+    """`kubernetes.yaml`."""
+
+    def test_control_plane_reads_the_config_map(self) -> None:
+        """Options are known; mesh, token and state are mounted; its Service and probes lead to what it listens on."""
+        documents = _kubernetes()
+        pod = documents["Deployment", "control"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        options = _options(container["args"])
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert options["mesh"] == mounts["mesh"]
+        assert options["state"] == mounts["state"]
+        assert options["token_file"] == f"{mounts['token']}/token"
+        assert (ports["control"], ports["ops"]) == (_port(options["listen"]), _port(options["ops_listen"]))
+        assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "ops"}
+        assert volumes["mesh"]["configMap"]["name"] == "mesh"
+        assert ("PersistentVolumeClaim", volumes["state"]["persistentVolumeClaim"]["claimName"]) in documents
+        service = documents["Service", "control"]["spec"]
+        assert service["selector"] == documents["Deployment", "control"]["spec"]["template"]["metadata"]["labels"]
+        assert service["ports"][0]["targetPort"] == "control"
+        assert not any("subPath" in mount for mount in container["volumeMounts"])
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_sidecar_of_a_service_follows_the_control_plane(self, name: str) -> None:
+        """A native sidecar, by variables that `run` knows, with a place for what it knew last, and the least rights."""
+        documents = _kubernetes()
+        template = documents["Deployment", name]["spec"]["template"]
+        (sidecar,) = template["spec"]["initContainers"]
+        environment: Mapping[str, Any] = {one["name"]: one.get("value") for one in sidecar["env"]}
+        mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
+        port = documents["Service", "control"]["spec"]["ports"][0]["port"]
+        assert _options(sidecar["args"])
+        assert set(environment) - {"POD_IP"} <= _variables_of_run()
+        assert environment["SIDECAR_CONTROL"] == f"http://control:{port}"
+        assert environment["SIDECAR_SERVICE"] == name
+        assert environment["SIDECAR_CONTROL_TOKEN_FILE"] == f"{mounts['token']}/token"
+        assert mounts["state"] == "/var/lib/sidecar"
+        assert name in yaml.safe_load(documents["ConfigMap", "mesh"]["data"]["mesh.yaml"])["services"]
+        assert sidecar["restartPolicy"] == "Always"
+        probes = [sidecar[probe]["httpGet"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
+        assert [probe["path"] for probe in probes] == ["/ready", "/ready", "/live"]
+        context = sidecar["securityContext"]
+        assert (context["runAsUser"], context["runAsNonRoot"], context["readOnlyRootFilesystem"]) == (1337, True, True)
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        (app,) = template["spec"]["containers"]
+        assert PROXIED.items() <= {one["name"]: one["value"] for one in app["env"]}.items()
+        assert documents["Deployment", name]["spec"]["selector"]["matchLabels"].items() <= (
+            template["metadata"]["labels"].items()
+        )
+
+    def test_only_the_mesh_reaches_the_control_plane(self) -> None:
+        """The policy selects the control plane, and lets in pods that have the label which the services' pods have."""
+        documents = _kubernetes()
+        policy = documents["NetworkPolicy", "control"]["spec"]
+        labels = documents["Deployment", "control"]["spec"]["template"]["metadata"]["labels"]
+        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+        (admitted,) = policy["ingress"][0]["from"]
+        for name in SERVICES:
+            pod = documents["Deployment", name]["spec"]["template"]["metadata"]["labels"]
+            assert admitted["podSelector"]["matchLabels"].items() <= pod.items()
+
+
+class TestEcs:
+    """`ecs/*.json`."""
+
+    @pytest.mark.parametrize("name", ECS)
+    def test_task_has_its_token_before_it_starts(self, name: str) -> None:
+        """A container writes the secret to a volume that only the other reads, and ends."""
+        main, *_, token = _task(name)["containerDefinitions"]
+        assert token["essential"] is False
+        assert main["dependsOn"] == [{"containerName": token["name"], "condition": "SUCCESS"}]
+        (written,) = token["mountPoints"]
+        path = f"{written['containerPath']}/token"
+        assert f"open({path!r}, 'w')" in token["command"][0]
+        compile(token["command"][0], "command", "exec")
+        read = {mount["sourceVolume"]: mount for mount in main["mountPoints"]}
+        assert read[written["sourceVolume"]]["readOnly"] is True
+        assert {volume["name"] for volume in _task(name)["volumes"]} == set(read)
+        environment = {one["name"]: one["value"] for one in main.get("environment", ())}
+        options = _options(main["command"])
+        assert path in (options.get("token_file"), environment.get("SIDECAR_CONTROL_TOKEN_FILE"))
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_task_of_a_service_follows_the_control_plane(self, name: str) -> None:
+        """By variables that `run` knows; the app waits until its sidecar is ready, and calls through it."""
+        sidecar, app, _ = _task(name)["containerDefinitions"]
+        environment = {one["name"]: one["value"] for one in sidecar["environment"]}
+        (control, _) = _task("control")["containerDefinitions"]
+        assert set(environment) <= _variables_of_run()
+        assert environment["SIDECAR_SERVICE"] == name
+        assert _port(environment["SIDECAR_CONTROL"]) == _port(_options(control["command"])["listen"])
+        assert app["dependsOn"] == [{"containerName": sidecar["name"], "condition": "HEALTHY"}]
+        assert PROXIED.items() <= {one["name"]: one["value"] for one in app["environment"]}.items()
+        assert _task(name)["networkMode"] == "awsvpc"
+
+    @pytest.mark.parametrize(("name", "port"), [("control", 15014), ("storefront", 15020), ("recommendations", 15020)])
+    def test_health_check_is_the_image_s_own(self, name: str, port: int) -> None:
+        """ECS does not read the image's, so the task repeats it, with the port that the command listens on."""
+        found = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        assert found is not None
+        command = [part.replace("15020", str(port)) for part in json.loads(found[1])]
+        assert _task(name)["containerDefinitions"][0]["healthCheck"]["command"] == ["CMD", *command]
