@@ -153,7 +153,7 @@ class _Reader:
         root, problems = merge(pushed, local, options)
         self._problems += problems
         loaded = self.judge(source, root, is_whole=is_whole)
-        own = shape(merge(None, local, options)[0]).config if is_whole else loaded.config
+        own = shape(merge(None, local, options)[0], CONFIG).config if is_whole else loaded.config
         return replace(loaded, config=_with_delay(loaded.config, root), own=own)
 
     def judge(self, source: Source, root: Node, *, is_whole: bool = True) -> Loaded:

@@ -76,7 +76,7 @@ async def verify(stage: Stage, seconds: float, say: Say) -> bool:
     claims.settle(not any(codes.values()), f"SIGTERM ends all with code 0: {ends}")
     latencies = sorted(first.latencies_s)
     p50, p99 = (1000 * percentile(latencies, share) for share in (0.5, 0.99))
-    say(f"        latency p50 {p50:.1f} ms, p99 {p99:.1f} ms,, with three calls and six passes through sidecars")
+    say(f"        latency p50 {p50:.1f} ms, p99 {p99:.1f} ms, with three calls and six passes through sidecars")
     say(f"{claims.held} claims hold, {claims.failed} do not")
     return not claims.failed
 

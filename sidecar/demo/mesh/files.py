@@ -16,7 +16,10 @@ _MESH = f"""\
 mesh: demo
 defaults:                            # of every service; each may say otherwise
   timeout: 5s
-rollout: {{waves: [one, 100%], hold: {HOLD_S:g}s}}
+rollout:
+  waves: [one, 100%]
+  hold: {HOLD_S:g}s                           # after all of a wave run the new file, before the next
+  thin: {{after: {HOLD_S:g}s, then: go}}                  # with too few requests to compare, go on all the same
 """
 
 _STOREFRONT = """\
