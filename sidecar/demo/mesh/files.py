@@ -50,6 +50,7 @@ calls:
 _CATALOG = """\
 service: catalog
 app: 127.0.0.1:8080
+calls: {{}}                            # nobody: without the key it would be told of every service that admits it
 {more}"""
 
 _PAYMENTS = """\
