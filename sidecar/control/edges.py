@@ -151,8 +151,9 @@ class Edges:
         self._now_s = now_s
         self._recent: dict[EdgeKey, _Ring] = {}
         self._hour: dict[tuple[str, str], _Ring] = {}
+        self._instances: dict[tuple[str, str], _Ring] = {}
 
-    def add(self, service: str, callee_of: Callable[[str], str], edges: Iterable[Edge]) -> None:
+    def add(self, service: str, instance: str, callee_of: Callable[[str], str], edges: Iterable[Edge]) -> None:
         """
         Count what a sidecar of this service reported.
 
@@ -165,6 +166,7 @@ class Edges:
                 key = EdgeKey(service, callee_of(edge.upstream), edge.upstream, edge.route)
             else:
                 key = EdgeKey(edge.caller, service, edge.upstream, edge.route, "inbound")
+                self._count_instance(service, instance, edge)
             ring = self._recent.get(key)
             if ring is None:
                 if len(self._recent) >= MAX_EDGES:
@@ -190,6 +192,28 @@ class Edges:
                     total.merge(tally)
         return found
 
+    def of_instances(self, service: str) -> dict[str, Tally]:
+        """Sums of the last minute of what instances of a service answered, whoever asked, by the instance's name."""
+        slot = int(self._now_s()) // SLOT_S
+        found: dict[str, Tally] = {}
+        for (of, instance), ring in self._instances.items():
+            if of == service:
+                ring.drop(slot)
+                if len(ring):
+                    total = found[instance] = Tally()
+                    for _, tally in ring:
+                        total.merge(tally)
+        return found
+
+    def _count_instance(self, service: str, instance: str, edge: Edge) -> None:
+        ring = self._instances.get((service, instance))
+        if ring is None:
+            if len(self._instances) >= MAX_EDGES:
+                self.left_out += 1
+                return
+            ring = self._instances[service, instance] = _Ring(SLOTS)
+        ring.at(int(self._now_s()) // SLOT_S).add(edge)
+
     def history(self, minutes: int) -> tuple[list[int], Mapping[tuple[str, str], list[Tally]]]:
         """The beginnings of the last so many minutes since the Unix epoch, and the sums of each by pair of services."""
         minutes = max(1, min(minutes, HISTORY_MINUTES))
@@ -209,6 +233,7 @@ class Edges:
         now_s = int(self._now_s())
         _sweep(self._recent, now_s // SLOT_S)
         _sweep(self._hour, now_s // 60)
+        _sweep(self._instances, now_s // SLOT_S)
 
 
 def _sweep(rings: dict[_K, _Ring], slot: int) -> None:

@@ -196,7 +196,7 @@ class Plane:
         last = before.report if before is not None else None
         member, is_new = self.fleet.reported(report, peer)
         if is_new and report.edges:
-            self.edges.add(report.service, self._callee_of, report.edges)
+            self.edges.add(report.service, report.instance, self._callee_of, report.edges)
         self._on_refused(member, last.refused if last is not None else None, report.refused)
         stream = self.hub.get(member.id)
         refused = report.refused.hash if report.refused is not None else ""

@@ -8,7 +8,7 @@ reports, for whoever shows them to escape.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, Final
 
 from sidecar import __version__
 from sidecar.control.discovery.registry import doubt_key
@@ -17,7 +17,8 @@ from sidecar.control.fleet import Member
 from sidecar.control.plane import Plane
 from sidecar.control.revision.compiled import Origin
 
-_ROUND: int = 6
+_ROUND: Final = 6
+_SLOWEST: Final = 20
 
 
 def mesh(plane: Plane) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def history(plane: Plane, minutes: int) -> dict[str, Any]:
 
 
 def with_shares(plane: Plane, caller: str, callee: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
-    """`GET /v1/routes`: routes with how requests fell in the last minute."""
+    """`GET /v1/routes`: routes with how requests fell in the last minute, and the callee's slowest instances."""
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for key, tally in plane.edges.window().items():
         if (key.caller, key.callee, key.direction) == (caller, callee, "outbound"):
@@ -77,7 +78,27 @@ def with_shares(plane: Plane, caller: str, callee: str, routes: list[dict[str, A
         for side in route["to"]:
             here = counts.get((route["name"], side["upstream"]), 0)
             side["share"] = round(here / total, _ROUND) if total else None
-    return {"routes": routes}
+    return {"routes": routes, "instances": _slowest(plane, callee)}
+
+
+def _slowest(plane: Plane, service: str) -> list[dict[str, Any]]:
+    """As they counted it themselves, whoever asked."""
+    rows: list[dict[str, Any]] = []
+    for instance, tally in plane.edges.of_instances(service).items():
+        member = plane.fleet.get(instance)
+        rows.append(
+            {
+                "id": instance,
+                "version": member.version if member is not None else "",
+                "zone": member.zone if member is not None else "",
+                "rate": round(tally.requests / WINDOW_S, _ROUND),
+                "requests": tally.requests,
+                "success": _rounded(tally.success),
+                "p50_s": _rounded(tally.quantile(0.5)),
+                "p99_s": _rounded(tally.quantile(0.99)),
+            }
+        )
+    return sorted(rows, key=lambda row: -(row["p99_s"] or 0.0))[:_SLOWEST]
 
 
 def _instance(plane: Plane, member: Member) -> dict[str, Any]:

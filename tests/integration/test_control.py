@@ -178,7 +178,7 @@ def test_edges_are_counted_once(control: Control) -> None:
         assert [(one["from"], one["to"], one["requests"], one["success"]) for one in found] == [
             ("recommendations", "catalog", 20, 0.8)
         ]
-        assert found[0]["p50_s"] <= 0.001
+        assert found[0]["p50_s"] <= LATENCY_BOUNDS_S[0]
         assert found[0]["failures"] == {"UH": 4}
         history = control.get("/v1/history?minutes=5").json()
         assert len(history["minutes"]) == 5
@@ -189,14 +189,20 @@ def test_edges_are_counted_once(control: Control) -> None:
 
 def test_routes_say_where_they_are_written_and_how_they_fall(control: Control) -> None:
     """The split as written, and as the last minute had it."""
-    with Peer(control, "storefront", "routes") as peer:
+    with Peer(control, "storefront", "routes") as peer, Peer(control, "recommendations", "slow", "v1") as slow:
+        latency = (*(0,) * len(LATENCY_BOUNDS_S), 6)
+        slow.report(health="starting", edges=(Edge("inbound", "app", "app", 6, {}, {"2xx": 6}, latency),))
         peer.report(
             edges=(
                 Edge("outbound", "recommendations.stable", "recommendations.split", 3),
                 Edge("outbound", "recommendations.beta", "recommendations.split", 1),
             )
         )
-        routes = control.get("/v1/routes?from=storefront&to=recommendations").json()["routes"]
+        answer = control.get("/v1/routes?from=storefront&to=recommendations").json()
+        assert [(one["id"], one["rate"], one["p99_s"]) for one in answer["instances"]] == [
+            ("slow", 0.1, LATENCY_BOUNDS_S[-1])
+        ]
+        routes = answer["routes"]
         split = next(one for one in routes if one["name"] == "recommendations.split")
         assert split["origin"].startswith("recommendations.yaml:")
         assert [(one["upstream"], one["weight"], one["share"]) for one in split["to"]] == [

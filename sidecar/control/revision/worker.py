@@ -97,7 +97,7 @@ def begin(niceness: int) -> None:
 def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
     """Read, compile and verify; remember it if it is good."""
     try:
-        mesh = read_mesh(files)
+        mesh = read_mesh(files, _known.mesh)
         services = {name: digest(canonical(placed.node)) for name, placed in mesh.placed.items()}
         root = _root_digest(mesh)
         concerned = _concerned(mesh, services, root)

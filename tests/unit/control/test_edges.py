@@ -33,9 +33,9 @@ def test_window_has_the_last_minute_and_no_more() -> None:
     """What was reported more than 60 s ago is not in it."""
     wall = Wall()
     edges = Edges(wall)
-    edges.add("caller", service, [edge(10)])
+    edges.add("caller", "c-1", service, [edge(10)])
     wall.now_s += 30
-    edges.add("caller", service, [edge(5, failures={"UH": 2}, statuses={"5xx": 2})])
+    edges.add("caller", "c-1", service, [edge(5, failures={"UH": 2}, statuses={"5xx": 2})])
     assert edges.window()[KEY].requests == 15
     assert edges.window()[KEY].failures == {"UH": 2}
     wall.now_s += 40
@@ -48,9 +48,9 @@ def test_history_has_minutes_of_an_hour_by_pair() -> None:
     """Each minute stands at its place; one without requests is 0."""
     wall = Wall()
     edges = Edges(wall)
-    edges.add("caller", service, [edge(10)])
+    edges.add("caller", "c-1", service, [edge(10)])
     wall.now_s += 120
-    edges.add("caller", service, [edge(7), Edge("outbound", "callee", "other", 3)])
+    edges.add("caller", "c-1", service, [edge(7), Edge("outbound", "callee", "other", 3)])
     minutes, rows = edges.history(5)
     assert len(minutes) == 5
     assert [tally.requests for tally in rows["caller", "callee"]] == [0, 0, 10, 0, 10]
@@ -64,10 +64,10 @@ def test_edges_are_bounded_and_what_finds_no_room_is_counted(monkeypatch: pytest
     """A flood of names costs no memory, and those that were there before go on."""
     monkeypatch.setattr(module, "MAX_EDGES", 3)
     edges = Edges(Wall())
-    edges.add("caller", service, [Edge("outbound", f"u{index}", "r", 1) for index in range(10)])
+    edges.add("caller", "c-1", service, [Edge("outbound", f"u{index}", "r", 1) for index in range(10)])
     assert len(edges.window()) == 3
     assert edges.left_out == 7
-    edges.add("caller", service, [Edge("outbound", "u0", "r", 1)])
+    edges.add("caller", "c-1", service, [Edge("outbound", "u0", "r", 1)])
     assert edges.window()["caller", "u0", "u0", "r", "outbound"].requests == 2  # type: ignore[index]
 
 
@@ -101,6 +101,19 @@ def test_quantile_lies_within_its_bucket() -> None:
 def test_inbound_edges_stand_apart() -> None:
     """What a callee counted is not added to what its callers counted."""
     edges = Edges(Wall())
-    edges.add("callee", service, [Edge("inbound", "", "r", 4, caller="caller")])
+    edges.add("callee", "e-1", service, [Edge("inbound", "", "r", 4, caller="caller")])
     assert edges.window()[EdgeKey("caller", "callee", "", "r", "inbound")].requests == 4
     assert edges.history(1)[1] == {}
+
+
+def test_instances_are_told_by_what_they_answered() -> None:
+    """Whoever asked; of the last minute."""
+    wall = Wall()
+    edges = Edges(wall)
+    edges.add(
+        "callee", "e-1", service, [Edge("inbound", "", "r", 4, caller="a"), Edge("inbound", "", "s", 2, caller="b")]
+    )
+    edges.add("callee", "e-2", service, [Edge("outbound", "x", "r", 9)])
+    assert {name: tally.requests for name, tally in edges.of_instances("callee").items()} == {"e-1": 6}
+    wall.now_s += 70
+    assert edges.of_instances("callee") == {}
