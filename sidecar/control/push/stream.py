@@ -65,6 +65,7 @@ class Stream:
         self._outstanding = ""
         self._outstanding_s = 0.0
         self._views: dict[str, View] = {}
+        self._was_told: set[str] = set()
         self._dirty: set[str] = set()
         self._said: list[Line] = []
 
@@ -178,11 +179,14 @@ class Stream:
                 continue  # it comes
             base = self._views.get(upstream)
             if base is None:
-                said = self.watch.endpoints.get(upstream, "")
+                # What it said at the beginning holds until it was told something; who then followed something else for
+                # a while may have kept it or not, and is told everything.
+                said = "" if upstream in self._was_told else self.watch.endpoints.get(upstream, "")
                 base = views.of(said) if said else None
                 if said and base is None and not views.is_sure:
                     continue  # it knows more than we do, as far as we know
             self._dirty.discard(upstream)
+            self._was_told.add(upstream)
             if base is not views.current:
                 lines.append(views.current.line(upstream, base))
             self._views[upstream] = views.current

@@ -166,6 +166,16 @@ def test_endpoints_of_both_files_are_told_until_one_is_settled(world: World) -> 
     assert not world.hub.following(CATALOG)
 
 
+def test_upstream_that_was_let_go_and_comes_again_is_told_as_a_whole(world: World) -> None:
+    """What was said when the stream began is long past."""
+    stream = world.open(catalog=endpoints_version([ONE]))
+    world.endpoints(CATALOG, TWO)
+    world.lines(stream)
+    world.hub.on_report(stream, "", "h1", {})
+    world.aim("h1")
+    assert world.lines(stream)[1:] == [Endpoints("catalog", endpoints_version([TWO]), "", (TWO,))]
+
+
 def test_empty_set_is_told_to_who_knows_nothing(world: World) -> None:
     """So that its file is put in force without waiting."""
     world.endpoints(SEARCH)
