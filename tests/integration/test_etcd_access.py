@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.control.engines.etcd import changes, client, tls
+from sidecar.control.engines import tls
+from sidecar.control.engines.etcd import changes, client
 from sidecar.control.engines.interface import Content, EngineError, Trouble, Unavailable
 from tests.integration.test_etcd import Engines, content, find, registration, repeated, run
 from tests.support.etcd import Cluster, Member, etcd

@@ -9,13 +9,11 @@ must not be done twice is not repeated where it may have been done.
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import random
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -24,22 +22,19 @@ import aiohttp
 
 from sidecar.control.engines.etcd import wire
 from sidecar.control.engines.etcd.settings import EtcdSettings
-from sidecar.control.engines.etcd.tls import Tls
 from sidecar.control.engines.etcd.tokens import Tokens
-from sidecar.control.engines.etcd.wire import EtcdError, Lines
+from sidecar.control.engines.etcd.wire import EtcdError
+from sidecar.control.engines.exchange import Lines, LongLine, body_of, why
 from sidecar.control.engines.interface import EngineError
+from sidecar.control.engines.tls import Tls, TlsFiles
 
 CONNECT_S: Final = 2.0
 ATTEMPT_S: Final = 4.0
 """Of a call to one member: long against an election (1 s by default), short against etcd's own limit (7 s)."""
 
-AT_ONCE: Final = 8
-"""Calls of one piece of work: etcd puts what waits at the same time to disk together."""
-
 LEAST_BACK_OFF_S: Final = 0.5
 MOST_BACK_OFF_S: Final = 15.0
 
-_PIECEMEAL_BYTES: Final = 512 * 1024
 _REVISIONS: Final = 256
 _REVISION_PERIOD_S: Final = 1.0
 _HAS_LEADER: Final = {"Grpc-Metadata-hasleader": "true"}
@@ -110,7 +105,7 @@ class Client:
         self.prefix = settings.prefix.encode()
         self._scheme = "https" if settings.is_tls else "http"
         self._members = Members(settings.members, clock)
-        self._tls = Tls(settings)
+        self._tls = Tls("etcd", _tls_files(settings))
         self._tokens = Tokens(settings)
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
@@ -222,7 +217,7 @@ class Client:
         try:
             raw = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise EtcdError(_why(error), at=address) from None
+            raise EtcdError(why(error), at=address) from None
         finally:
             response.release()
         return wire.read_answer(response.status, raw)
@@ -236,7 +231,7 @@ class Client:
                     wire.read_answer(response.status, raw)
                     raise wire.unintelligible(f"status {response.status}")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise EtcdError(_why(error), at=address) from None
+            raise EtcdError(why(error), at=address) from None
         return response
 
     async def _send(
@@ -256,16 +251,16 @@ class Client:
         try:
             return await self._session.post(
                 f"{self._scheme}://{address}{path}",
-                data=_body(body),
+                data=body_of(body),
                 headers=(dict(headers) | {"Authorization": token}) if token else headers,
                 timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, connect=CONNECT_S),
                 allow_redirects=False,
                 ssl=context,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError) as error:
-            raise EtcdError(_why(error), at=address, is_unsent=True) from None
+            raise EtcdError(why(error), at=address, is_unsent=True) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise EtcdError(_why(error), at=address) from None
+            raise EtcdError(why(error), at=address) from None
 
 
 class Stream:
@@ -280,7 +275,7 @@ class Stream:
     def __init__(self, response: aiohttp.ClientResponse, has_ended: Callable[[EtcdError], None]) -> None:
         self._response = response
         self._has_ended = has_ended
-        self._lines = Lines()
+        self._lines = Lines(wire.MAX_LINE_BYTES)
 
     async def read(self, wait_s: float) -> list[Mapping[str, Any]]:
         """
@@ -299,14 +294,17 @@ class Stream:
                     return []
                 if not piece:
                     raise self._ended()
-                found = [wire.read_message(line) for line in self._lines.feed(piece)]
+                try:
+                    found = [wire.read_message(line) for line in self._lines.feed(piece)]
+                except LongLine as error:
+                    raise wire.unintelligible(str(error)) from None
                 if found:
                     return found
         except aiohttp.ClientPayloadError:
             # In the middle of its chunks: the member was killed.
             raise self.refuse(self._ended()) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self.refuse(EtcdError(_why(error), at=self._response.url.authority)) from None
+            raise self.refuse(EtcdError(why(error), at=self._response.url.authority)) from None
         except EtcdError as error:
             raise self.refuse(error) from None
 
@@ -323,30 +321,5 @@ class Stream:
         self._response.close()
 
 
-async def each(acts: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Do all of it, `AT_ONCE` at a time; the first error ends it."""
-    waiting = iter(acts)
-
-    async def work() -> None:
-        for act in waiting:
-            await act()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(acts))):
-                group.create_task(work())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-def _body(values: Mapping[str, Any]) -> bytes | io.BytesIO:
-    raw = json.dumps(values, separators=(",", ":")).encode()
-    # In pieces: aiohttp hands octets to the transport at once.
-    return raw if len(raw) < _PIECEMEAL_BYTES else io.BytesIO(raw)
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)[:300].lower()
+def _tls_files(settings: EtcdSettings) -> TlsFiles | None:
+    return TlsFiles(settings.ca, settings.certificate, settings.key) if settings.is_tls else None

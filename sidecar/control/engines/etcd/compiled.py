@@ -18,8 +18,9 @@ from functools import partial
 from typing import Final
 
 from sidecar.control.engines.etcd import wire
-from sidecar.control.engines.etcd.client import Client, each
+from sidecar.control.engines.etcd.client import Client
 from sidecar.control.engines.etcd.wire import KeyValue
+from sidecar.control.engines.exchange import each
 
 PART_BYTES: Final = 1024 * 1024
 MAX_PARTS: Final = 64

@@ -18,6 +18,7 @@ from typing import Final
 from sidecar.control.engines.etcd import wire
 from sidecar.control.engines.etcd.client import Client
 from sidecar.control.engines.etcd.wire import NOT_FOUND, EtcdError
+from sidecar.control.engines.exchange import suspend_clock_s
 from sidecar.control.engines.interface import Replica
 from sidecar.link.fields import MessageError, decode, encode
 from sidecar.process_log import event
@@ -31,11 +32,6 @@ MARGIN: Final = 0.2
 
 CAMPAIGN_PERIOD_S: Final = 1.0
 FAREWELL_S: Final = 2.0
-
-
-def suspend_clock_s() -> float:
-    """Seconds that go on while the machine sleeps, as etcd's do; `time.monotonic` stands still then."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:

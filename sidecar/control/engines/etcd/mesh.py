@@ -25,8 +25,9 @@ from typing import Final
 
 from sidecar.control.engines.etcd import wire
 from sidecar.control.engines.etcd.changes import Changes, Events
-from sidecar.control.engines.etcd.client import Client, each
+from sidecar.control.engines.etcd.client import Client
 from sidecar.control.engines.etcd.wire import MAX_OPS, MAX_VALUE_BYTES, EtcdError, KeyValue
+from sidecar.control.engines.exchange import each
 from sidecar.control.engines.interface import Conflict, Content, EngineError, Trouble
 from sidecar.link.fields import Fields, MessageError, decode, encode
 

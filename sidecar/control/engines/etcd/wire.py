@@ -264,32 +264,3 @@ def _refusal(values: Mapping[str, Any], status: int) -> EtcdError:
     text = inner.get("message") or (error if isinstance(error, str) else "") or f"status {status}"
     code = inner.get("grpc_code", inner.get("code", UNKNOWN))
     return EtcdError(str(text)[:500], code if isinstance(code, int) else UNKNOWN)
-
-
-class Lines:
-    """The lines of a stream that comes in pieces of any size."""
-
-    __slots__ = ("_pieces", "_waiting")
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        """
-        Whole lines that end in this piece, without their ends; empty ones are none.
-
-        Raises:
-            EtcdError: One is longer than `MAX_LINE_BYTES`.
-        """
-        *whole, rest = piece.split(b"\n")
-        if whole:
-            whole[0] = b"".join((*self._pieces, whole[0]))
-            self._pieces.clear()
-            self._waiting = 0
-        if rest:
-            self._pieces.append(rest)
-            self._waiting += len(rest)
-            if self._waiting > MAX_LINE_BYTES:
-                raise unintelligible(f"a message of more than {MAX_LINE_BYTES} octets")
-        return [line for line in whole if line.strip()]

@@ -1,4 +1,4 @@
-"""TLS to etcd: a context made of files that may be replaced while running. *Cold.*"""
+"""TLS to an engine: a context made of files that may be replaced while running. *Cold.*"""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from sidecar.control.engines.etcd.settings import EtcdSettings
 from sidecar.control.engines.interface import EngineError
 from sidecar.files import Fingerprint, look
 
 LOOK_PERIOD_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """
+    Paths of PEM files.
+
+    Attributes:
+        ca: Certificates that the peer's is signed by; empty for the system's.
+        certificate: To show; empty for none.
+        key: Its key; empty if it is in the certificate's file.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
 
 
 class Tls:
@@ -20,13 +36,15 @@ class Tls:
     The context for new connections; those that stand live on.
 
     Args:
-        settings: Which files.
+        peer: What the engine speaks to, for errors.
+        files: None where it is spoken to in clear.
         clock: Seconds, monotonic.
     """
 
-    def __init__(self, settings: EtcdSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings = settings
-        self._paths = [path for path in (settings.ca, settings.certificate, settings.key) if path]
+    def __init__(self, peer: str, files: TlsFiles | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._peer = peer
+        self._files = files
+        self._paths = [path for path in (files.ca, files.certificate, files.key) if path] if files is not None else []
         self._clock = clock
         self._context: ssl.SSLContext | None = None
         self._made_of: tuple[Fingerprint, ...] | None = None
@@ -34,22 +52,22 @@ class Tls:
 
     async def context(self) -> ssl.SSLContext | bool:
         """
-        What aiohttp takes as `ssl`; True where members are spoken to in clear, which it then does not look at.
+        What aiohttp takes as `ssl`; True where the peer is spoken to in clear, which it then does not look at.
 
         Raises:
             EngineError: A file cannot be used, and none ever could.
         """
-        if not self._settings.is_tls:
+        if self._files is None:
             return True
         if self._clock() >= self._next_look_s:
             self._next_look_s = self._clock() + LOOK_PERIOD_S
             try:
                 await asyncio.to_thread(self._renew)
             except (OSError, ValueError) as error:
-                # What is being replaced is looked at again; until then the old one serves, as long as etcd takes it.
+                # What is being replaced is looked at again; until then the old one serves, if the peer takes it.
                 if self._context is None:
                     self._next_look_s = float("-inf")
-                    raise EngineError(f"certificates for etcd: {_why(error)}") from None
+                    raise EngineError(f"certificates for {self._peer}: {_why(error)}") from None
         assert self._context is not None
         return self._context
 
@@ -57,7 +75,8 @@ class Tls:
         found = tuple(look(path)[0] for path in self._paths)
         if self._context is not None and found == self._made_of:
             return
-        at = self._settings
+        at = self._files
+        assert at is not None
         try:
             context = ssl.create_default_context(cafile=at.ca or None)
         except ssl.SSLError as error:
