@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,8 @@ from sidecar.control.engines.etcd.engine import EtcdEngine
 from sidecar.control.engines.etcd.settings import is_etcd_url, read_settings
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Engine, EngineError, Trouble
+from sidecar.control.engines.kubernetes.engine import KubernetesEngine
+from sidecar.control.engines.kubernetes.settings import read_settings as read_kubernetes_settings
 from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane, Settings
 from sidecar.control.push.hub import SPREAD_S
@@ -53,6 +56,9 @@ _UNPROTECTED: Final = (
 
 
 _ETCD_OPTIONS: Final = ("etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
+_KUBERNETES_OPTIONS: Final = (
+    "kubernetes", "kubernetes_token_file", "kubernetes_ca", "kubernetes_namespace", "kubernetes_mesh",
+)  # fmt: skip
 
 
 class StartError(Exception):
@@ -66,7 +72,7 @@ class Options:
 
     Attributes:
         mesh: Directory or file; empty where the engine has it.
-        engine: `files`, or the address of etcd.
+        engine: `files`, `kubernetes`, or the address of etcd.
         state: Folder for what outlives the process; empty: none.
         listen: For sidecars and people; `ops_listen` for probes and scrapers.
         token_file: Empty: none, which only loopback may do.
@@ -90,6 +96,11 @@ class Options:
     etcd_key: str = ""
     etcd_user: str = ""
     etcd_password_file: str = ""
+    kubernetes: str = ""
+    kubernetes_token_file: str = ""
+    kubernetes_ca: str = ""
+    kubernetes_namespace: str = ""
+    kubernetes_mesh: str = ""
 
 
 def run(options: Options) -> int:
@@ -204,30 +215,53 @@ async def _run(options: Options) -> int:
 
 def engine_of(options: Options) -> Engine:
     """The engine that the options name. Raises StartError."""
+    is_kubernetes, is_etcd = options.engine == "kubernetes", is_etcd_url(options.engine)
+    if not (options.engine == "files" or is_kubernetes or is_etcd):
+        raise StartError(f"expected files, kubernetes or etcd://HOST:PORT,..., found {options.engine!r}")
+    if not is_etcd:
+        _refuse(options, _ETCD_OPTIONS, "without --engine etcd://...")
+    if not is_kubernetes:
+        _refuse(options, _KUBERNETES_OPTIONS, "without --engine kubernetes")
     if options.engine == "files":
         if not options.mesh:
             raise StartError("give --mesh: the mesh's directory, or its one file")
-        given = next((name for name in _ETCD_OPTIONS if getattr(options, name)), None)
-        if given is not None:
-            raise StartError(f"--{given.replace('_', '-')} is given without --engine etcd://...")
         return FilesEngine(options.mesh, read_directory, options.state or None)
-    if not is_etcd_url(options.engine):
-        raise StartError(f"expected files or etcd://HOST:PORT,..., found {options.engine!r}")
-    for name in ("mesh", "state"):
-        if getattr(options, name):
-            raise StartError(f"--{name} is given with --engine etcd, which keeps that itself; leave it out")
+    name = "kubernetes" if is_kubernetes else "etcd"
+    _refuse(options, ("mesh", "state"), f"with --engine {name}, which keeps that itself; leave it out")
     try:
-        settings = read_settings(
-            options.engine,
-            ca=options.etcd_ca,
-            certificate=options.etcd_cert,
-            key=options.etcd_key,
-            user=options.etcd_user,
-            password_file=options.etcd_password_file,
-        )
+        return _kubernetes(options) if is_kubernetes else _etcd(options)
     except ValueError as error:
         raise StartError(str(error)) from None
+
+
+def _refuse(options: Options, names: Iterable[str], why: str) -> None:
+    for name in names:
+        if getattr(options, name):
+            raise StartError(f"--{name.replace('_', '-')} is given {why}")
+
+
+def _etcd(options: Options) -> Engine:
+    settings = read_settings(
+        options.engine,
+        ca=options.etcd_ca,
+        certificate=options.etcd_cert,
+        key=options.etcd_key,
+        user=options.etcd_user,
+        password_file=options.etcd_password_file,
+    )
     return EtcdEngine(settings, _replica(options))
+
+
+def _kubernetes(options: Options) -> Engine:
+    settings = read_kubernetes_settings(
+        os.environ,
+        url=options.kubernetes,
+        token_file=options.kubernetes_token_file,
+        ca=options.kubernetes_ca,
+        namespace=options.kubernetes_namespace,
+        mesh=options.kubernetes_mesh,
+    )
+    return KubernetesEngine(settings, _replica(options))
 
 
 def _replica(options: Options) -> str:

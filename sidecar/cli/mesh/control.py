@@ -18,9 +18,9 @@ CANNOT_READ = 2
 @click.command("control", short_help="Run the control plane of a mesh.")
 @click.option(
     "--mesh", "-m", default="", envvar="SIDECAR_MESH", show_envvar=True, type=click.Path(),
-    help="The mesh's directory, or its one file; followed while running. With --engine etcd the mesh is there.",
+    help="The mesh's directory, or its one file; followed while running. Other engines have the mesh themselves.",
 )  # fmt: skip
-@click.option("--engine", default="files", show_default=True, metavar="files|etcd://HOST:PORT,...[/PREFIX]",
+@click.option("--engine", default="files", show_default=True, metavar="files|kubernetes|etcd://HOST:PORT,...[/PREFIX]",
               envvar="SIDECAR_CONTROL_ENGINE", show_envvar=True,
               help="Where the mesh and what outlives a restart are kept.")  # fmt: skip
 @click.option("--etcd-ca", default="", envvar="SIDECAR_ETCD_CA", show_envvar=True, type=click.Path(),
@@ -32,6 +32,16 @@ CANNOT_READ = 2
 @click.option("--etcd-user", default="", envvar="SIDECAR_ETCD_USER", show_envvar=True, help="Name of a user of etcd.")
 @click.option("--etcd-password-file", default="", envvar="SIDECAR_ETCD_PASSWORD_FILE", show_envvar=True,
               type=click.Path(), help="A file with that user's password.")  # fmt: skip
+@click.option("--kubernetes", default="", envvar="SIDECAR_KUBERNETES", show_envvar=True, metavar="URL",
+              help="Of the API of Kubernetes, for --engine kubernetes outside of a pod.")  # fmt: skip
+@click.option("--kubernetes-token-file", default="", envvar="SIDECAR_KUBERNETES_TOKEN_FILE", show_envvar=True,
+              type=click.Path(), help="With the token to show to it; followed. Default in a pod: its account's.")  # fmt: skip
+@click.option("--kubernetes-ca", default="", envvar="SIDECAR_KUBERNETES_CA", show_envvar=True, type=click.Path(),
+              help="Certificates that the API's is signed by. Default in a pod: its account's.")  # fmt: skip
+@click.option("--kubernetes-namespace", default="", envvar="SIDECAR_KUBERNETES_NAMESPACE", show_envvar=True,
+              metavar="NAME", help="Where the mesh's objects are. Default in a pod: its own.")  # fmt: skip
+@click.option("--kubernetes-mesh", default="", envvar="SIDECAR_KUBERNETES_MESH", show_envvar=True, metavar="NAME",
+              help="ConfigMaps with the label sidecar.mesh/mesh=NAME are the mesh.  [default: mesh]")  # fmt: skip
 @click.option(
     "--state", default="", envvar="SIDECAR_CONTROL_STATE", show_envvar=True, type=click.Path(),
     help="A folder for what outlives a restart: revisions, rollouts, registrations. Without it, memory only.",
@@ -69,7 +79,7 @@ def control(log_level: str, is_check: bool, spread: float, **options: object) ->
             raise
         raise click.ClickException("install `sidecar-mesh[control]`: the control plane needs aiohttp") from None
     if options["engine"] == "files" and not options["mesh"]:
-        raise click.UsageError("give '--mesh', the mesh's directory or its one file, or '--engine etcd://...'")
+        raise click.UsageError("give '--mesh', the mesh's directory or its one file, or another '--engine'")
     asked = Options(spread_s=spread, **options)  # type: ignore[arg-type]
     if is_check:
         try:

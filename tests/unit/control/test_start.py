@@ -15,7 +15,7 @@ from sidecar.control.start import Options, StartError, engine_of
     ("options", "said"),
     [
         ({"engine": "etcd://"}, "expected HOST:PORT of a member of etcd, found ''"),
-        ({"engine": "zookeeper://a"}, "expected files or etcd://HOST:PORT,..., found 'zookeeper://a'"),
+        ({"engine": "zookeeper://a"}, "expected files, kubernetes or etcd://HOST:PORT,..., found 'zookeeper://a'"),
         ({"engine": "etcd://a", "mesh": "mesh"}, "--mesh is given with --engine etcd"),
         ({"engine": "etcd://a", "state": "state"}, "--state is given with --engine etcd"),
         ({"engine": "etcd://a", "etcd_user": "shop"}, "--etcd-user is given without --etcd-password-file"),
