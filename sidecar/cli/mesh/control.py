@@ -35,7 +35,7 @@ CANNOT_READ = 2
 @click.option("--kubernetes", default="", envvar="SIDECAR_KUBERNETES", show_envvar=True, metavar="URL",
               help="Of the API of Kubernetes, for --engine kubernetes outside of a pod.")  # fmt: skip
 @click.option("--kubernetes-token-file", default="", envvar="SIDECAR_KUBERNETES_TOKEN_FILE", show_envvar=True,
-              type=click.Path(), help="With the token to show to it; followed. Default in a pod: its account's.")  # fmt: skip
+              type=click.Path(), help="With the token to show; followed. Default in a pod: its account's.")  # fmt: skip
 @click.option("--kubernetes-ca", default="", envvar="SIDECAR_KUBERNETES_CA", show_envvar=True, type=click.Path(),
               help="Certificates that the API's is signed by. Default in a pod: its account's.")  # fmt: skip
 @click.option("--kubernetes-namespace", default="", envvar="SIDECAR_KUBERNETES_NAMESPACE", show_envvar=True,
