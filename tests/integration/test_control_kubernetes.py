@@ -94,12 +94,12 @@ def test_two_replicas_tell_the_same_and_survive_the_api(tmp_path: Path, cluster:
         assert len({control.shown()["hash"] for control in (one, two)}) == 1
         caller.wait_for(Config)
         callee.wait_for(Config)
-        eventually(lambda: caller.knows("catalog.all") == {"127.0.0.1:8080", "127.0.0.2:8080"}, "pods in clear")
+        eventually(lambda: caller.knows("catalog") == {"127.0.0.1:8080", "127.0.0.2:8080"}, "pods in clear")
         callee.report(ports={"http": Port("127.0.0.1:4001")})
-        eventually(lambda: caller.knows("catalog.all") == {"127.0.0.1:4001", "127.0.0.2:8080"}, "its listener")
+        eventually(lambda: caller.knows("catalog") == {"127.0.0.1:4001", "127.0.0.2:8080"}, "its listener")
         eventually(lambda: {each["name"] for each in one.shown()["replicas"]} == {"one", "two"}, "both replicas")
         api.slice("catalog-1", "catalog", [endpoint("127.0.0.1", pod="catalog-1"), endpoint("127.0.0.2", ready=False)])
-        eventually(lambda: caller.knows("catalog.all") == {"127.0.0.1:4001"}, "who is not ready to go")
+        eventually(lambda: caller.knows("catalog") == {"127.0.0.1:4001"}, "who is not ready to go")
 
         api.stop()
         seen = len(caller.lines)
@@ -110,7 +110,7 @@ def test_two_replicas_tell_the_same_and_survive_the_api(tmp_path: Path, cluster:
         assert not [line for line in caller.lines[seen:] if isinstance(line, Config | Endpoints)]
         api.compact()
         api.start()
-        eventually(lambda: caller.knows("catalog.all") == {"127.0.0.1:4002"}, "what was said in between")
+        eventually(lambda: caller.knows("catalog") == {"127.0.0.1:4002"}, "what was said in between")
 
         before = caller.has
         api.mesh({"storefront.yaml": SHOP["storefront.yaml"].replace("catalog: {}", "catalog: {timeout: 9s}")}, "shop")
@@ -126,8 +126,8 @@ def test_check_judges_the_config_maps(cluster: Cluster) -> None:
     api.mesh(SHOP, "shop")
     assert asyncio.run(check(cluster.asked)) == ()
     api.mesh({"catalog.yaml": "service: catalog\nap: 1\n"}, "shop")
-    (problem,) = asyncio.run(check(cluster.asked))
-    assert (problem["file"], problem["line"]) == ("catalog/catalog.yaml", 2)
+    problems = asyncio.run(check(cluster.asked))
+    assert ("catalog/catalog.yaml", 2) in {(problem["file"], problem["line"]) for problem in problems}
     api.tokens.clear()
     with pytest.raises(StartError, match="401: Unauthorized"):
         asyncio.run(check(cluster.asked))

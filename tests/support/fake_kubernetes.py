@@ -225,6 +225,9 @@ class FakeKubernetes:
                     return web.Response(status=404, text="404 page not found\n")
                 found = await act(request, key)
                 return found if isinstance(found, web.StreamResponse) else web.json_response(found)
+            except ConnectionError:
+                # Who asked is gone.
+                return web.Response(status=500)
             except Refusal as refusal:
                 return web.json_response(refusal.values, status=refusal.code)
 
