@@ -20,20 +20,34 @@ from sidecar.control.start import Options, StartError, engine_of
         ({"engine": "etcd://a", "state": "state"}, "--state is given with --engine etcd"),
         ({"engine": "etcd://a", "etcd_user": "shop"}, "--etcd-user is given without --etcd-password-file"),
         ({"mesh": "mesh", "etcd_password_file": "p"}, "--etcd-password-file is given without --engine etcd://"),
+        ({"engine": "kubernetes"}, "this is no pod of Kubernetes"),
+        ({"engine": "kubernetes", "mesh": "mesh"}, "--mesh is given with --engine kubernetes, which keeps that itself"),
+        ({"engine": "kubernetes", "etcd_ca": "ca"}, "--etcd-ca is given without --engine etcd://"),
+        ({"engine": "kubernetes", "kubernetes": "https://k"}, "--kubernetes is given without --kubernetes-namespace"),
+        ({"mesh": "mesh", "kubernetes_ca": "ca"}, "--kubernetes-ca is given without --engine kubernetes"),
         ({}, "give --mesh"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str) -> None:
+def test_options_that_do_not_fit_are_refused(
+    options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each by its name."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(StartError) as raised:
         engine_of(Options(**options))
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize(("options", "name"), [({"mesh": "mesh"}, "files"), ({"engine": "etcd://a/shop"}, "etcd")])
+IN_KUBERNETES = {"engine": "kubernetes", "kubernetes": "https://k:6443", "kubernetes_namespace": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"mesh": "mesh"}, "files"), ({"engine": "etcd://a/shop"}, "etcd"), (IN_KUBERNETES, "kubernetes")],
+)
 def test_engine_is_made_without_touching_anything(options: dict[str, Any], name: str) -> None:
-    """Neither the directory nor etcd need be there."""
+    """Neither the directory nor what an engine speaks to need be there."""
     assert engine_of(Options(**options)).name == name
 
 

@@ -85,7 +85,7 @@ class Slices:
             if names:
                 self._name = names[0]
             else:
-                known = ", ".join(f"{one.get('port')}" for one in ports) or "none"
+                known = ", ".join(f"{one.get('port')}" for one in ports if _is_tcp(one)) or "none"
                 self._port_problem = f"{self._service}: the Service has no TCP port {self._port}; it has {known}"
         return self.changed(tuple(self._raw.values()), ())
 

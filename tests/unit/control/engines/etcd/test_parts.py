@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.control.engines.etcd import client, compiled, mesh
+from sidecar.control.engines import exchange
+from sidecar.control.engines.etcd import compiled, mesh
 from sidecar.control.engines.etcd.client import Client, Members
 from sidecar.control.engines.etcd.discover import Endpoints, read_endpoint
 from sidecar.control.engines.etcd.leases import Lease
@@ -275,9 +276,9 @@ def test_work_of_many_calls_ends_with_the_first_error() -> None:
             await asyncio.sleep(0)
             done.append(number)
 
-        await client.each([])
+        await exchange.each([])
         with pytest.raises(EtcdError, match="no"):
-            await client.each([lambda number=number: act(number) for number in range(1000)])
+            await exchange.each([lambda number=number: act(number) for number in range(1000)])
         assert set(range(20)) <= set(done)
         assert len(done) < 999
 

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.control.engines.etcd import wire
-from sidecar.control.engines.etcd.wire import EtcdError, KeyValue, Lines
+from sidecar.control.engines.etcd.wire import EtcdError, KeyValue
+from sidecar.control.engines.exchange import Lines, LongLine
 
 
-def messages_of(pieces: list[bytes]) -> list[bytes]:
-    lines = Lines()
+def messages_of(pieces: list[bytes], limit: int = wire.MAX_LINE_BYTES) -> list[bytes]:
+    lines = Lines(limit)
     return [line for piece in pieces for line in lines.feed(piece)]
 
 
@@ -34,14 +35,13 @@ def test_stream_is_the_same_wherever_it_is_cut(messages: list[dict[str, Any]], c
     assert messages_of([whole[index : index + 1] for index in range(len(whole))]) == messages_of([whole])
 
 
-def test_line_without_an_end_is_no_message_and_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_without_an_end_is_no_message_and_has_a_bound() -> None:
     """What a stream ends in the middle of is nothing; what never ends is refused."""
-    monkeypatch.setattr(wire, "MAX_LINE_BYTES", 100)
-    assert messages_of([b'{"result":{}}', b"\n\n\n", b"x" * 100]) == [b'{"result":{}}']
-    with pytest.raises(EtcdError, match="more than 100 octets"):
-        messages_of([b"x" * 60, b"x" * 41])
+    assert messages_of([b'{"result":{}}', b"\n\n\n", b"x" * 100], 100) == [b'{"result":{}}']
+    with pytest.raises(LongLine, match="more than 100 octets"):
+        messages_of([b"x" * 60, b"x" * 41], 100)
     # The bound is of one line, not of the stream.
-    assert len(messages_of([b"x" * 90 + b"\n"] * 5)) == 5
+    assert len(messages_of([b"x" * 90 + b"\n"] * 5, 100)) == 5
 
 
 @settings(deadline=None)
