@@ -105,8 +105,11 @@ class _State(Collector):
         yield _gauge("removing", "1 while those who are long gone are removed, 0 while too many are doubted.",
                      float(plane.doubt.is_removing))  # fmt: skip
         yield _counter("removals", "Endpoints that were removed because doubt ended.", plane.removed)
-        failing = sum(bool(status.error) for _, status in plane.discovery.status())
+        origins = [status for _, status in plane.discovery.status()]
+        failing = sum(bool(status.error) for status in origins)
         yield _gauge("discovery_failing", "Origins of endpoints with a source that fails.", failing)
+        yield _gauge("endpoints_plain", "Endpoints of Kubernetes without a registered sidecar, dialled in clear.",
+                     sum(status.plain for status in origins))  # fmt: skip
         yield _gauge("registrations", "Instances that are registered.", len(plane.registry))
         yield _gauge("registrations_waiting", "Writes that the engine has not taken yet.", plane.registering.waiting)
         yield _gauge("goodbyes_waiting", "Goodbyes that not everybody has applied yet.", len(plane.goodbyes))

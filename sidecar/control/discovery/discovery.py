@@ -12,12 +12,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key, entry_of, matching
 from sidecar.control.discovery.views import Views
 from sidecar.control.doubt import Candidate, Doubt, usable
-from sidecar.control.engines.interface import Discoverer, Sighted, Sighting, Trouble
+from sidecar.control.engines.interface import Discoverer, Registration, Sighted, Sighting, Trouble
 from sidecar.control.revision.compiled import Origin, Source
 from sidecar.link.messages import EndpointEntry
 from sidecar.net.address import TcpAddress, parse_address
@@ -31,6 +31,10 @@ RETURN_S: Final = 30.0
 
 JOINED: Final = frozenset({"kubernetes"})
 """Kinds whose endpoints are dialled as their own sidecar says, where one is registered at the same address."""
+
+DEPARTED_S: Final = 30.0
+"""For which an endpoint of these kinds whose sidecar said goodbye is taken at its word: its pod is terminating, and who
+watches pods says so a moment later. Until then it must not be dialled past its sidecar."""
 
 
 class _Followed:
@@ -92,6 +96,8 @@ class Discovery:
         self._views: dict[Origin, Views] = {}
         self._by_service: defaultdict[str, set[Origin]] = defaultdict(set)
         self._followed: dict[Source, _Followed] = {}
+        self._joined: dict[Origin, frozenset[str]] = {}
+        self._departed: defaultdict[Origin, dict[str, float]] = defaultdict(dict)
         self._dirty: set[Origin] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -102,6 +108,8 @@ class Discovery:
         for origin in self._views.keys() - wanted:
             del self._views[origin]
             self._dirty.discard(origin)
+            self._joined.pop(origin, None)
+            self._departed.pop(origin, None)
             self._by_service[origin.service].discard(origin)
         for origin in wanted - self._views.keys():
             self._views[origin] = Views()
@@ -181,6 +189,7 @@ class Discovery:
             self._on_change(changed)
 
     def _compute(self, origin: Origin) -> bool:
+        self._note_departures(origin)
         entries: dict[str, EndpointEntry] = {}
         for entry in usable(candidate for candidate, _ in self._candidates(origin)):
             known = entries.get(entry.address)
@@ -188,6 +197,18 @@ class Discovery:
             if known is None:
                 entries[entry.address] = entry
         return self._views[origin].set(entries.values(), is_sure=self._is_sure(origin))
+
+    def _note_departures(self, origin: Origin) -> None:
+        if not any(source.kind in JOINED for source in origin.sources):
+            return
+        hosts = frozenset(_by_host(self._registry.of_service(origin.service).values(), origin.port))
+        now_s, departed = self._clock(), self._departed[origin]
+        for host in self._joined.get(origin, frozenset()) - hosts:
+            departed[host] = now_s + DEPARTED_S
+            asyncio.get_running_loop().call_later(DEPARTED_S, self._spoil, (origin,))
+        for host in [host for host, until_s in departed.items() if host in hosts or until_s <= now_s]:
+            del departed[host]
+        self._joined[origin] = hosts
 
     def _is_sure(self, origin: Origin) -> bool:
         """
@@ -217,16 +238,22 @@ class Discovery:
                         yield Candidate(entry, is_stale, one.health == "healthy"), False
                 continue
             followed = self._followed[source]
-            joined = _by_host(registrations.values(), origin.port) if source.kind in JOINED else {}
+            is_joined = source.kind in JOINED
+            joined = _by_host(registrations.values(), origin.port) if is_joined else {}
+            departed = self._departed[origin] if is_joined else {}
             for address, sighted in (followed.endpoints | followed.vanished).items():
                 if not sighted.is_ready:
                     continue
-                entry = EndpointEntry(address, sighted.weight, sighted.zone)
-                own = joined.get(_host(address))
+                entry, is_healthy = EndpointEntry(address, sighted.weight, sighted.zone), True
+                host = _host(address) if is_joined else ""
+                own = joined.get(host)
                 if own is not None:
-                    entry = replace(own, weight=sighted.weight, zone=sighted.zone or own.zone)
+                    is_healthy = own[1]
+                    entry = replace(own[0], weight=sighted.weight, zone=sighted.zone or own[0].zone)
+                elif departed.get(host, 0.0) > self._clock():
+                    continue
                 is_stale = self._doubt.is_stale((followed.name, address))
-                yield Candidate(entry, is_stale), source.kind in JOINED and own is None
+                yield Candidate(entry, is_stale, is_healthy), is_joined and own is None
 
     async def _follow(self, source: Source, followed: _Followed) -> None:
         discoverer = self._discoverers.get(source.kind)
@@ -275,12 +302,13 @@ class Discovery:
             followed.task.add_done_callback(self._ending.discard)
 
 
-def _by_host(registrations: Iterable[Any], port: str) -> dict[str, EndpointEntry]:
+def _by_host(registrations: Iterable[Registration], port: str) -> dict[str, tuple[EndpointEntry, bool]]:
+    """Where each is reached, and whether its app is healthy."""
     found = {}
     for registration in registrations:
         entry = entry_of(registration, port)
         if entry is not None:
-            found[_host(entry.address)] = entry
+            found[_host(entry.address)] = entry, registration.health == "healthy"
     return found
 
 

@@ -35,6 +35,7 @@ QUIET_S: Final = 1.0
 LEAST_PAUSE_S: Final = 0.1
 MOST_PAUSE_S: Final = 3.0
 MOST_OBEYED_S: Final = 60.0
+_EVENTS: Final = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +88,25 @@ class Track:
         Events of the watch, in order; None if they change nothing.
 
         Raises:
-            ApiError: One of them is no event.
+            ApiError: One of them is no event. None of them counts then, and all come again.
         """
-        put: dict[str, Object] = {}
-        deleted: dict[str, Object] = {}
-        for kind, one in events:
-            version = wire.version_of(one)
+        read = [(kind, wire.name_of(one), wire.version_of(one), one) for kind, one in events]
+        for kind, _, version, _ in read:
+            if kind not in _EVENTS:
+                raise wire.unintelligible(f"an event {kind[:40]!r}")
             if not version:
                 raise wire.unintelligible(f"an event {kind} without a resourceVersion")
-            name = wire.name_of(one)
-            if kind in ("ADDED", "MODIFIED"):
-                deleted.pop(name, None)
-                put[name] = self._known[name] = one
-            elif kind == "DELETED":
+        put: dict[str, Object] = {}
+        deleted: dict[str, Object] = {}
+        for kind, name, version, one in read:
+            if kind == "DELETED":
                 put.pop(name, None)
                 before = self._known.pop(name, None)
                 if before is not None:
                     deleted[name] = before
             elif kind != "BOOKMARK":
-                raise wire.unintelligible(f"an event {kind[:40]!r}")
+                deleted.pop(name, None)
+                put[name] = self._known[name] = one
             self.version = version
         return Events(tuple(put.values()), tuple(deleted.values())) if put or deleted else None
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 from sidecar.control.engines.exchange import each
 from sidecar.control.engines.interface import Unavailable
 from sidecar.control.engines.kubernetes import wire
+from sidecar.control.engines.kubernetes.changes import PAGE
 from sidecar.control.engines.kubernetes.client import NAMES_ONLY, TRIES, Client
 from sidecar.control.engines.kubernetes.record import unpacked
 from sidecar.control.engines.kubernetes.wire import CONFIG_MAPS, MAX_DATA_BYTES, ApiError, Object
@@ -32,7 +33,6 @@ RECENT_S: Final = 60.0
 """What was needed so lately is not forgotten."""
 FRESH_S: Final = 20.0
 """What was needed so lately need not be said to be: there is the rest of `RECENT_S` to write the record in."""
-PAGE: Final = 500
 LABEL: Final = "sidecar.mesh/compiled"
 HASH: Final = "sidecar.mesh/hash"
 NEEDED: Final = "sidecar.mesh/needed"

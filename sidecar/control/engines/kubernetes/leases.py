@@ -22,6 +22,7 @@ from typing import Final
 from sidecar.control.engines.exchange import suspend_clock_s
 from sidecar.control.engines.interface import Replica
 from sidecar.control.engines.kubernetes import wire
+from sidecar.control.engines.kubernetes.changes import PAGE
 from sidecar.control.engines.kubernetes.client import Client
 from sidecar.control.engines.kubernetes.wire import LEASES, ApiError, Object
 from sidecar.process_log import event
@@ -207,7 +208,7 @@ class KubernetesReplicas:
 
     async def list(self) -> tuple[Replica, ...]:
         """By name. When each announced itself is told by our clock, by when we saw its Lease move."""
-        found, _ = await self._client.list(LEASES, labels=f"{LABEL}={self._client.mesh}")
+        found, _ = await self._client.list(LEASES, labels=f"{LABEL}={self._client.mesh}", page=PAGE)
         at_s, now_s = self._clock(), self._now_s()
         before, self._seen = self._seen, {}
         replicas: list[Replica] = []

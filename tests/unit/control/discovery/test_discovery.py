@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,58 @@ def test_kubernetes_endpoint_is_dialled_at_its_registered_listener() -> None:
         await source.tell("10.0.0.1:8080", "10.0.0.2:8080")
         assert world.addresses(origin) == ["10.0.0.1:15000", "10.0.0.2:8080"]
         assert dict(world.discovery.status())[origin].plain == 1
+        await world.discovery.close()
+
+    run(test)
+
+
+def test_kubernetes_endpoint_whose_sidecar_said_goodbye_is_gone_at_once() -> None:
+    """
+    Its slice says so a moment later; meanwhile it is not dialled past its sidecar. One that comes back is there again;
+    one whose sidecar stays away while its pod stays ready is one without a sidecar, after a while.
+    """
+
+    async def test() -> None:
+        source = Told()
+        world = World(kubernetes=source)
+        known(world)
+        origin = Origin("a", "http", (Source.of("kubernetes", {"service": "a", "port": "http"}),))
+        world.discovery.use([origin])
+        world.registry.put(instance("1", "10.0.0.1"))
+        await settle()
+        await source.tell("10.0.0.1:8080", "10.0.0.2:8080")
+        world.registry.remove("1")
+        await settle()
+        assert world.addresses(origin) == ["10.0.0.2:8080"]
+        await source.tell("10.0.0.1:8080", "10.0.0.2:8080")
+        assert world.addresses(origin) == ["10.0.0.2:8080"]
+        world.registry.put(instance("1", "10.0.0.1"))
+        await settle()
+        assert world.addresses(origin) == ["10.0.0.1:15000", "10.0.0.2:8080"]
+        world.registry.remove("1")
+        await settle()
+        world.now_s += module.DEPARTED_S
+        world.discovery.service_changed("a")
+        await settle()
+        assert world.addresses(origin) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+        await world.discovery.close()
+
+    run(test)
+
+
+def test_kubernetes_endpoint_has_the_health_that_its_sidecar_says() -> None:
+    """Ready as its pod may be."""
+
+    async def test() -> None:
+        source = Told()
+        world = World(kubernetes=source)
+        known(world)
+        origin = Origin("a", "http", (Source.of("kubernetes", {"service": "a", "port": "http"}),))
+        world.discovery.use([origin])
+        world.registry.put(replace(instance("1", "10.0.0.1"), health="unhealthy"))
+        await settle()
+        await source.tell("10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080")
+        assert world.addresses(origin) == ["10.0.0.2:8080", "10.0.0.3:8080"]
         await world.discovery.close()
 
     run(test)
