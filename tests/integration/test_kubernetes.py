@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +16,7 @@ from sidecar.control.engines.interface import (
     Conflict,
     Content,
     Engine,
+    EngineError,
     Registration,
     RegistrationChange,
     Replica,
@@ -23,10 +27,11 @@ from sidecar.control.engines.interface import (
     Unsupported,
     Versioned,
 )
-from sidecar.control.engines.kubernetes import changes, compiled, leases, mesh
+from sidecar.control.engines.kubernetes import changes, compiled, leases, mesh, settings
 from sidecar.control.engines.kubernetes.engine import KubernetesEngine
 from sidecar.control.engines.kubernetes.settings import read_settings
 from sidecar.link.report import Port
+from tests.integration.test_etcd_access import authority, certificate
 from tests.support.fake_kubernetes import TOKEN, FakeKubernetes, endpoint
 
 T = TypeVar("T")
@@ -102,6 +107,15 @@ async def find(stream: AsyncIterator[Any], kind: type[T]) -> T:
         if isinstance(found, kind):
             return found
     raise AssertionError("a stream of changes has ended")
+
+
+async def repeated(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """As a control plane does: again, until the engine answers."""
+    while True:
+        try:
+            return await act()
+        except Unavailable:
+            await asyncio.sleep(0.02)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -687,6 +701,128 @@ class TestDiscovery:
                 await stream.aclose()
 
         run(test)
+
+
+def test_pod_has_all_that_is_needed(engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Address by environment; token, CA and namespace as the kubelet mounts them, and as it replaces them: all at once, by
+    swapping a link.
+    """
+    ca = authority(tmp_path, "ca")
+    mine = certificate(ca, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(mine, mine.with_suffix(".key"))
+    account = tmp_path / "account"
+    account.mkdir()
+
+    def mount(name: str, token: str) -> None:
+        (account / name).mkdir()
+        for file, content in {"token": token, "ca.crt": ca.read_text(), "namespace": "shop"}.items():
+            (account / name / file).write_text(content)
+        (account / "..new").symlink_to(name)
+        (account / "..new").rename(account / "..data")
+
+    mount("..first", TOKEN)
+    for file in ("token", "ca.crt", "namespace"):
+        (account / file).symlink_to(Path("..data") / file)
+    monkeypatch.setattr(settings, "ACCOUNT", str(account))
+
+    async def test() -> None:
+        with FakeKubernetes(context) as api:
+            pod = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(api.port)}
+            engine = KubernetesEngine(read_settings(pod), "a")
+            await engine.open()
+            try:
+                version = await engine.record.swap(b"1", "")
+                mount("..second", "the-next")
+                api.tokens = {"the-next"}
+                await engine.record.swap(b"2", version)
+                assert set(api.objects("ConfigMap")) == {"sidecar-mesh.record"}
+            finally:
+                await engine.close()
+
+    run(test)
+
+
+def test_start_waits_for_who_is_away_and_ends_for_who_refuses(
+    api: FakeKubernetes, engines: Engines, tmp_path: Path
+) -> None:
+    """And for files of ours that are not there, by their names."""
+
+    async def test() -> None:
+        async with engines:
+            api.stop()
+            engine = await engines.open(api)
+            with pytest.raises(Unavailable, match="kubernetes: "):
+                await engine.record.read()
+            api.start()
+            assert await engine.record.read() is None
+            api.forbidden = {"GET configmaps"}
+            with pytest.raises(EngineError, match="403: configmaps is forbidden"):
+                await engines.open(api)
+            with pytest.raises(EngineError, match="absent: no such file"):
+                await engines.open(api, token_file=str(tmp_path / "absent"))
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_all_is_known_in_the_end(api: FakeKubernetes, engines: Engines, seed: int) -> None:
+    """
+    Registrations come, change and go while watches end, history is forgotten, and the API is busy or away: nobody is
+    said to have left who is there, whoever left during a watch is said to, and in the end all are known as they are.
+    """
+    chance = random.Random(seed)
+
+    async def test() -> None:
+        api.bookmark_s = 0.05
+        async with engines:
+            writer, reader = [await engines.open(api, name) for name in "wr"]
+            known: dict[str, Registration] = {}
+            there: dict[str, Registration] = {}
+            wrong: list[str] = []
+
+            async def follow() -> None:
+                async for change in reader.registrations.watch():
+                    if isinstance(change, Trouble):
+                        continue
+                    if change.is_snapshot:
+                        known.clear()
+                    known.update({one.instance: one for one in change.put})
+                    for instance in change.left:
+                        known.pop(instance, None)
+                        wrong.extend([instance] if instance in keepers else [])
+
+            keepers = {"keeper-1", "keeper-2"}
+            for name in sorted(keepers):
+                there[name] = registration(name)
+                await writer.registrations.put(there[name])
+            following = asyncio.create_task(follow())
+            for number in range(150):
+                name = f"i{chance.randrange(12)}"
+                if chance.random() < 0.6:
+                    there[name] = registration(name, version=str(number))
+                    await repeated(partial(writer.registrations.put, there[name]))
+                else:
+                    there.pop(name, None)
+                    await repeated(partial(writer.registrations.remove, name))
+                what = chance.random()
+                if what < 0.06:
+                    api.cut()
+                elif what < 0.1:
+                    api.compact()
+                    api.cut()
+                elif what < 0.13:
+                    api.busy += [(chance.choice((429, 500, 503)), 0)] * 2
+                elif what < 0.14:
+                    await off_loop(api.stop)
+                    await off_loop(api.start)
+                await asyncio.sleep(chance.random() * 0.01)
+            await until(lambda: known == there)
+            assert not wrong
+            following.cancel()
+
+    run(test)
 
 
 def test_token_that_rotates_is_followed(api: FakeKubernetes, engines: Engines, tmp_path: Path) -> None:
