@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sidecar.control.start import Options, StartError, check
 from sidecar.link.messages import Config, Endpoints
 from sidecar.link.report import Port
 from tests.integration.test_etcd_access import authority, certificate
-from tests.support.control import SHOP, Control, Peer
+from tests.support.control import ROOT, SHOP, Control, Peer
 from tests.support.fake_kubernetes import TOKEN, FakeKubernetes, endpoint
 from tests.support.wait import eventually
 
+VERBS = {"create": "POST", "update": "PUT"}
 WEB = (
     "service: catalog\napp: 127.0.0.1:8080\ncalls: {}\ninstances: {all: {kubernetes: {service: catalog, port: http}}}\n"
 )
@@ -75,6 +78,19 @@ def replica(folder: Path, cluster: Cluster, name: str) -> Iterator[Control]:
             control.process.wait(30)
 
 
+def allowed() -> set[str]:
+    """What the documentation's Role allows, as `FakeKubernetes.asked` says it."""
+    text = (ROOT / "docs" / "mesh-engines.md").read_text()
+    (block,) = [one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: Role\n" in one]
+    role, _ = yaml.safe_load_all(block)
+    return {
+        f"{VERBS.get(verb, verb.upper())} {resource}"
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
 def test_two_replicas_tell_the_same_and_survive_the_api(tmp_path: Path, cluster: Cluster) -> None:
     """
     What registers at one is told to the callers at the other, joined with the EndpointSlice: the pod with a sidecar at
@@ -117,6 +133,7 @@ def test_two_replicas_tell_the_same_and_survive_the_api(tmp_path: Path, cluster:
         eventually(lambda: caller.has != before, "the new file")
         assert "9s" in caller.wait_for(Config).file
         eventually(lambda: {each.shown()["revision"] for each in (one, two)} == {2}, "the number at both")
+    assert set(api.asked) <= allowed()
 
 
 def test_check_judges_the_config_maps(cluster: Cluster) -> None:
