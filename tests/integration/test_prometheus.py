@@ -8,18 +8,14 @@ tested by promtool with the cases beside them.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import itertools
 import json
-import math
 import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import yaml
@@ -27,14 +23,14 @@ import yaml
 from sidecar.cli.rates import quantile, read
 from tests.support.origin import Origin
 from tests.support.peers import require
-from tests.support.process import SidecarProcess, request, running_sidecar
+from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.prometheus import Prometheus, as_grafana_sends, check_layout, panels, rules_of, running_prometheus
 from tests.support.wait import eventually, free_port
 from tests.unit.telemetry.collector import Collector
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
 RULES = EXAMPLES / "prometheus"
 DASHBOARD: dict[str, Any] = json.loads((EXAMPLES / "grafana" / "sidecar.json").read_text())
-RATE_INTERVAL = "10s"
 
 CONFIG = """
     service: {{name: storefront, version: "1.4"}}
@@ -58,37 +54,21 @@ CONFIG = """
 """
 
 
-@dataclass
 class World:
     """A sidecar with something to do, and the Prometheus that scrapes it."""
 
-    sidecar: SidecarProcess
-    port: int
-
-    def get(self, path: str, **parameters: str) -> Any:
-        """`data` of an answer of Prometheus' HTTP API."""
-        answer = request(self.port, f"/api/v1/{path}?{urlencode(parameters)}").json()
-        assert answer["status"] == "success", answer
-        return answer["data"]
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series of an instant query; a syntax error fails."""
-        result: list[dict[str, Any]] = self.get("query", query=expression)["result"]
-        return result
-
-    def has_data(self, expression: str) -> bool:
-        """Whether the answer has a finite value."""
-        return any(math.isfinite(float(series["value"][1])) for series in self.query(expression))
-
-    def wait_for_data(self, expression: str) -> None:
-        """Wait for data, as long as a few scrapes take."""
-        eventually(lambda: self.has_data(expression), f"data for {expression}", 30)
+    def __init__(self, sidecar: SidecarProcess, prometheus: Prometheus) -> None:
+        self.sidecar = sidecar
+        self.prometheus = prometheus
+        self.get = prometheus.get
+        self.query = prometheus.query
+        self.has_data = prometheus.has_data
+        self.wait_for_data = prometheus.wait_for_data
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Requests of every kind go on while the tests ask, and reloads."""
-    program = require("prometheus")
     directory = tmp_path_factory.mktemp("prometheus")
     with contextlib.ExitStack() as stack:
         v1, beta, collector = (stack.enter_context(one) for one in (Origin("v1"), Origin("beta"), Collector()))
@@ -98,43 +78,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         }  # fmt: skip
         text = CONFIG.format(**values, fixed=200)
         sidecar = stack.enter_context(running_sidecar(directory / "sidecar", text))
-        port = stack.enter_context(_prometheus(program, directory, sidecar.metrics_port))
+        rules = [RULES / "recording.yml", RULES / "alerts.yml"]
+        prometheus = stack.enter_context(running_prometheus(directory, rules, {"sidecar": sidecar.metrics_port}))
         stack.enter_context(_load(sidecar, (text, CONFIG.format(**values, fixed=404))))
-        yield World(sidecar, port)
-
-
-@contextlib.contextmanager
-def _prometheus(program: str, directory: Path, target: int) -> Iterator[int]:
-    port = free_port()
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(RULES / "recording.yml"), str(RULES / "alerts.yml")],
-        "scrape_configs": [{"job_name": "sidecar", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}],
-    }
-    path = directory / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config))
-    command = [program, f"--config.file={path}", f"--storage.tsdb.path={directory / 'data'}"]
-    command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
-    with open(directory / "prometheus.log", "wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def is_ready() -> bool:
-        assert process.poll() is None, (directory / "prometheus.log").read_text()
-        try:
-            return request(port, "/-/ready").status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    try:
-        eventually(is_ready, "Prometheus to be ready", 60)
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(30)
+        yield World(sidecar, prometheus)
 
 
 @contextlib.contextmanager
@@ -165,37 +112,10 @@ def _load(sidecar: SidecarProcess, files: tuple[str, str]) -> Iterator[None]:
         thread.join(30)
 
 
-def _panels() -> Iterator[tuple[str, str]]:
-    """Every query of the dashboard with the title of its panel."""
-    row = ""
-    for panel in DASHBOARD["panels"]:
-        if panel["type"] == "row":
-            row = panel["title"]
-        for target in panel.get("targets", ()):
-            yield f"{row} / {panel['title']} / {target['refId']}", target["expr"]
-    for annotation in DASHBOARD["annotations"]["list"]:
-        yield f"annotation {annotation['name']}", annotation["expr"]
-
-
-def _as_grafana_sends(expression: str) -> str:
-    """Variables replaced by what All stands for, and Grafana's own by its value at this scrape interval."""
-    sent = expression.replace("$__rate_interval", RATE_INTERVAL)
-    for variable in DASHBOARD["templating"]["list"]:
-        if variable["type"] == "query":
-            sent = re.sub(rf"\${variable['name']}\b", variable["allValue"], sent)
-    assert "$" not in sent.replace("${1}", ""), sent
-    return sent
-
-
-def _rules(name: str) -> list[dict[str, Any]]:
-    groups = yaml.safe_load((RULES / name).read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-@pytest.mark.parametrize(("title", "expression"), [pytest.param(*panel, id=panel[0]) for panel in _panels()])
+@pytest.mark.parametrize(("title", "expression"), [pytest.param(*panel, id=panel[0]) for panel in panels(DASHBOARD)])
 def test_every_query_of_the_dashboard_answers_with_data(world: World, title: str, expression: str) -> None:
     """No panel is empty over a sidecar that has something to do, a canary, a failure and a reload."""
-    world.wait_for_data(_as_grafana_sends(expression))
+    world.wait_for_data(as_grafana_sends(DASHBOARD, expression))
 
 
 @pytest.mark.parametrize("name", [one["name"] for one in DASHBOARD["templating"]["list"] if one["type"] == "query"])
@@ -204,7 +124,7 @@ def test_every_variable_of_the_dashboard_has_values(world: World, name: str) -> 
     variable = next(one for one in DASHBOARD["templating"]["list"] if one["name"] == name)
     found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
     assert found is not None
-    query, label = _as_grafana_sends(found[1]), found[2]
+    query, label = as_grafana_sends(DASHBOARD, found[1]), found[2]
     wanted = {
         "job": {"sidecar"}, "instance": {f"127.0.0.1:{world.sidecar.metrics_port}"},
         "route": {"app", "canary", "fixed", "down"}, "upstream": {"app", "shop", "shop-beta", "down"},
@@ -212,7 +132,7 @@ def test_every_variable_of_the_dashboard_has_values(world: World, name: str) -> 
     eventually(lambda: wanted <= set(world.get(f"label/{label}/values", **{"match[]": query})), f"{wanted}", 30)
 
 
-@pytest.mark.parametrize("name", [rule["record"] for rule in _rules("recording.yml")])
+@pytest.mark.parametrize("name", [rule["record"] for rule in rules_of(RULES / "recording.yml")])
 def test_every_recording_rule_records(world: World, name: str) -> None:
     """Evaluated by Prometheus, not by us."""
     world.wait_for_data(name)
@@ -227,7 +147,9 @@ def test_every_rule_is_healthy(world: World) -> None:
     eventually(lambda: all(rule["health"] == "ok" for rule in rules()), "all rules to be evaluated", 30)
     names = {rule["name"] for rule in rules()}
     assert names == {
-        rule.get("record") or rule["alert"] for name in ("recording.yml", "alerts.yml") for rule in _rules(name)
+        rule.get("record") or rule["alert"]
+        for name in ("recording.yml", "alerts.yml")
+        for rule in rules_of(RULES / name)
     }
 
 
@@ -294,7 +216,7 @@ class TestPromtool:
         found = subprocess.run([require("promtool"), "test", "rules", path], capture_output=True, text=True, timeout=60)
         assert found.returncode == 0, found.stdout + found.stderr
         cases = [case for test in yaml.safe_load(path.read_text())["tests"] for case in test["alert_rule_test"]]
-        alerts = {rule["alert"] for rule in _rules("alerts.yml")}
+        alerts = {rule["alert"] for rule in rules_of(RULES / "alerts.yml")}
         assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
         assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts
 
@@ -306,7 +228,7 @@ class TestFiles:
         """Of the catalogue, of the recording rules, or of the process."""
         from sidecar.telemetry.metrics.catalogue import METRICS
 
-        known = {metric.name for metric in METRICS} | {rule["record"] for rule in _rules("recording.yml")}
+        known = {metric.name for metric in METRICS} | {rule["record"] for rule in rules_of(RULES / "recording.yml")}
         known |= {
             "up",
             "process_cpu_seconds_total",
@@ -314,8 +236,8 @@ class TestFiles:
             "process_open_fds",
             "process_max_fds",
         }
-        queries = [expression for _, expression in _panels()]
-        queries += [rule["expr"] for name in ("recording.yml", "alerts.yml") for rule in _rules(name)]
+        queries = [expression for _, expression in panels(DASHBOARD)]
+        queries += [rule["expr"] for name in ("recording.yml", "alerts.yml") for rule in rules_of(RULES / name)]
         for query in queries:
             bare = re.sub(r"\{[^}]*\}|\"[^\"]*\"|\b(?:by|on|ignoring|group_left) \([^)]*\)|\[[^\]]*\]", "", query)
             names = set(re.findall(r"[a-z_][a-z0-9_]*(?::[a-z0-9_:]+)*(?!\w|\()", bare)) - {"or", "and", "unless", "by"}
@@ -325,19 +247,7 @@ class TestFiles:
 
     def test_panels_are_laid_out_without_overlap(self) -> None:
         """24 columns, no place taken twice, ids unique."""
-        taken: set[tuple[int, int]] = set()
-        for panel in DASHBOARD["panels"]:
-            place = panel["gridPos"]
-            cells = {
-                (x, y)
-                for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])
-            }
-            assert place["x"] + place["w"] <= 24
-            assert not cells & taken, panel["title"]
-            taken |= cells
-        ids = [panel["id"] for panel in DASHBOARD["panels"]]
-        assert len(ids) == len(set(ids))
+        check_layout(DASHBOARD)
 
     def test_provisioning_names_one_data_source_and_a_folder(self) -> None:
         """Parsed as Grafana would."""
