@@ -49,7 +49,7 @@ $(READY):
 	@touch $@
 
 .PHONY: demo
-demo: $(READY)  ## run the demonstration: an app, its sidecar and two versions of a service; Ctrl-C ends it
+demo: $(READY)  ## run a mesh: a control plane, four services with traffic, a page to look at; Ctrl-C ends it
 	@$(BIN)/sidecar demo $(DEMO_ARGS)
 
 # Two at a time: half of the tests mostly wait for processes that they start. What may run beside what: tests/conftest.py.
