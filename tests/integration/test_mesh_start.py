@@ -107,8 +107,11 @@ def _with(ports: Mapping[int, int], page: str) -> str:
     """The page with free ports in place of those that it names."""
     for port, own in ports.items():
         page = re.sub(rf"\b{port}\b", str(own), page)
-    # Below 20000, where `free_port` begins.
-    free = (str(first) for first in range(160, 200) if all(_is_free(int(f"{first}{last}")) for last in LAST_DIGITS))
+    # In the block of ports that this test run has for itself, beyond those that were just given.
+    block = ports[SOLE_PORTS[0]] // 1000 * 10
+    free = (
+        str(one) for one in range(block + 9, block, -1) if all(_is_free(int(f"{one}{last}")) for last in LAST_DIGITS)
+    )
     for family in FAMILIES:
         page = re.sub(rf"\b{family}(?=\b|{'|'.join(LAST_DIGITS)}\b)", next(free), page)
     return page
@@ -155,7 +158,7 @@ def test_the_page_can_be_followed(shell: Shell, ports: dict[int, int]) -> None:
                 return _shows(printed, wanted)
 
             try:
-                eventually(is_as_shown, f"`{command}` to print what the page shows", 30)
+                eventually(is_as_shown, f"`{command}` to print what the page shows", 60)
             except AssertionError as error:
                 shown = "\n".join(wanted)
                 raise AssertionError(f"{error}\nwanted:\n{shown}\nprinted:\n{printed}") from None
