@@ -33,6 +33,7 @@ from sidecar.control.registering import Registering
 from sidecar.control.revision.compiled import Origin
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
+from sidecar.control.revision.pushes import Pushes
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.rollout.view import Instance, View
 from sidecar.link.messages import Left, Watch
@@ -101,6 +102,7 @@ class Plane:
         )
         self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
         self.follower = Follower(engine, self.compiler, self.rollouts, self.view, now_s)
+        self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.view)
         self.registering = Registering(self.registry, engine.registrations, settings.replica, now_s)
         self.goodbyes = Goodbyes()
         self.asks = Asks(self.hub)

@@ -33,6 +33,7 @@ def mesh(plane: Plane) -> dict[str, Any]:
         "mesh": judged.name if judged is not None else "",
         "revision": rollouts.revision,
         "hash": rollouts.record.source,
+        "pinned": rollouts.pinned,
         "time": now_s,
         "started": plane.started_s,
         "release": __version__,
