@@ -158,7 +158,8 @@ def running_control(directory: Path, files: Mapping[str, str] = SHOP, *arguments
 def replica(folder: Path, url: str, name: str, *arguments: str, is_ready: bool = True) -> Iterator[Control]:
     """A control plane that keeps everything in etcd."""
     control = Control(folder / name, {})
-    control.keeps = ["--engine", url, "--name", name, "--spread", "0s"]
+    advertised = f"http://127.0.0.1:{control.port}"
+    control.keeps = ["--engine", url, "--name", name, "--spread", "0s", "--advertise", advertised]
     try:
         control.start(*arguments, is_ready=is_ready)
         yield control

@@ -69,6 +69,10 @@ class Desk:
         """`GET /v1/mesh`."""
         return _json(shown.mesh(self._plane))
 
+    async def summary(self, request: web.Request) -> web.Response:
+        """`GET /v1/summary`, which other replicas ask for."""
+        return _json(shown.summary(self._plane))
+
     async def history(self, request: web.Request) -> web.Response:
         """`GET /v1/history`."""
         minutes = request.query.get("minutes", str(HISTORY_MINUTES))
@@ -108,6 +112,7 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.post("/v1/answer", desk.answer),
             web.post("/v1/ask", desk.ask),
             web.get("/v1/mesh", desk.mesh),
+            web.get("/v1/summary", desk.summary),
             web.get("/v1/history", desk.history),
             web.get("/v1/routes", desk.routes),
             web.post("/v1/push", changes.push),
