@@ -357,7 +357,11 @@ class Plane:
     @property
     def unseen(self) -> tuple[str, ...]:
         """Why this replica has not heard yet from all that it should."""
-        return ("a restart",) if self._returning else ()
+        if not self._returning:
+            return ()
+        # Who talks to another replica is seen there, and need not return here.
+        elsewhere = {one.id for summary in self.peers.summaries for one in summary.instances if one.is_connected}
+        return ("a restart",) if self._returning - elsewhere else ()
 
     def view(self) -> View:
         """The mesh as the rollout machine sees it: what all replicas hear, and who is registered besides."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from sidecar.control.edges import EdgeKey, Tally
+from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Replica
+from sidecar.control.plane import Plane, Settings
 from sidecar.control.replicas import peers as peers_module
 from sidecar.control.replicas.peers import FRESH_S, Peers
 from sidecar.control.replicas.summary import (
@@ -25,6 +28,7 @@ from sidecar.control.replicas.summary import (
 from sidecar.control.rollout.view import Instance, Period
 from sidecar.link.fields import MessageError
 from sidecar.link.report import LATENCY_BOUNDS_S
+from sidecar.mesh.source import read_directory
 
 ZEROS = [0] * (len(LATENCY_BOUNDS_S) + 1)
 KEY = EdgeKey("a", "b", "b.v1", "b.split")
@@ -154,3 +158,21 @@ def test_who_does_not_answer_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> Non
             await test()
 
     asyncio.run(bounded())
+
+
+def test_who_talks_to_another_replica_need_not_return_to_this_one(tmp_path: Path) -> None:
+    """After a restart gates wait for those that were here before, wherever they are now."""
+
+    async def test() -> None:
+        plane = Plane(FilesEngine(str(tmp_path), read_directory, None), Settings("me"))
+        plane.peers.use((Replica("me"), Replica("other")))
+        plane._returning = {"i", "gone"}
+        plane.peers._heard["other"] = peers_module._Heard(SUMMARY, plane.clock())
+        assert plane.unseen == ("a restart",)
+        plane._returning = {"i"}
+        assert plane.unseen == ()
+        assert [one.id for one in plane.view().instances if one.is_connected] == ["i"]
+        assert plane.view().unseen == ("other: a restart",)
+        assert plane.window()[KEY].requests == 7
+
+    asyncio.run(test())
