@@ -23,16 +23,19 @@ from sidecar.control.discovery.discovery import RETURN_S, Discovery
 from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key
 from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
-from sidecar.control.edges import Edges
+from sidecar.control.edges import EdgeKey, Edges, Tally
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
 from sidecar.control.fleet import SILENT_S, Fleet, Member
 from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
 from sidecar.control.push.stream import Stream
 from sidecar.control.registering import Registering
+from sidecar.control.replicas.peers import Peers
+from sidecar.control.replicas.summary import joined_edges, joined_instances
 from sidecar.control.revision.compiled import Origin
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
+from sidecar.control.revision.pushes import Pushes
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.rollout.view import Instance, View
 from sidecar.link.messages import Left, Watch
@@ -56,6 +59,7 @@ class Settings:
     Attributes:
         replica: Its name; no other has it.
         address: URL at which other replicas reach it; empty if it is alone.
+        token: Gives what this replica shows to others as bearer token; empty: nothing.
         spread_s: Over which a push that concerns many is spread.
         is_now: Whether rollouts skip their waves.
     """
@@ -64,6 +68,7 @@ class Settings:
     address: str = ""
     spread_s: float = SPREAD_S
     is_now: bool = False
+    token: Callable[[], str] = str
 
 
 class Plane:
@@ -101,10 +106,12 @@ class Plane:
         )
         self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
         self.follower = Follower(engine, self.compiler, self.rollouts, self.view, now_s)
+        self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.view)
         self.registering = Registering(self.registry, engine.registrations, settings.replica, now_s)
         self.goodbyes = Goodbyes()
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
+        self.peers = Peers(settings.replica, settings.token, clock, now_s)
         self.removed = 0
         self.is_draining = False
         self.broken = asyncio.Event()
@@ -126,13 +133,15 @@ class Plane:
         await self.engine.open()
         await self.rollouts.open()
         self.discovery.use(self.rollouts.origins())
+        await self._announce()
         works: dict[str, Coroutine[Any, Any, None]] = {
             "registrations": self._follow_registrations(),
             "registering": self.registering.run(),
             "record": self.rollouts.follow(),
             "mover": self.engine.mover.campaign(),
             "mesh": self.follower.run(),
-            "announce": self._announce(),
+            "announce": self._announce_forever(),
+            "replicas": self.peers.run(self._step_soon.set),
             "tick": self._tick_forever(),
             "steps": self._step_forever(),
         }
@@ -304,27 +313,30 @@ class Plane:
             self.discovery.surely()
 
     async def _announce(self) -> None:
+        ours = Replica(self.settings.replica, self.settings.address, __version__, self.now_s())
+        try:
+            await self.engine.replicas.announce(ours)
+            self.replicas = await self.engine.replicas.list()
+        except EngineError as error:
+            logger.warning(event("replicas_not_known", error=error))
+        else:
+            self.peers.use(self.replicas)
+
+    async def _announce_forever(self) -> None:
         while True:
-            ours = Replica(self.settings.replica, self.settings.address, __version__, self.now_s())
-            try:
-                await self.engine.replicas.announce(ours)
-                self.replicas = await self.engine.replicas.list()
-            except EngineError as error:
-                logger.warning(event("replicas_not_known", error=error))
             await asyncio.sleep(ANNOUNCE_S)
+            await self._announce()
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    def view(self) -> View:
-        """The mesh as the rollout machine sees it."""
+    def instances(self) -> list[Instance]:
+        """Sidecars that this replica hears from, as the rollout machine sees them."""
         seen: list[Instance] = []
-        named = set()
         for member in self.fleet:
             is_registered = self.registry.get(member.id) is not None
             is_lately = self.clock() - member.heard_s < SILENT_S
             if not (member.is_connected or is_registered) or (member.is_draining and not is_lately):
                 continue
-            named.add(member.id)
             report = member.report
             hash_ = report.running.hash if report is not None else ""
             seen.append(
@@ -340,14 +352,30 @@ class Plane:
                     periods=tuple(member.periods),
                 )
             )
+        return seen
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Why this replica has not heard yet from all that it should."""
+        if not self._returning:
+            return ()
+        # Who talks to another replica is seen there, and need not return here.
+        elsewhere = {one.id for summary in self.peers.summaries for one in summary.instances if one.is_connected}
+        return ("a restart",) if self._returning - elsewhere else ()
+
+    def view(self) -> View:
+        """The mesh as the rollout machine sees it: what all replicas hear, and who is registered besides."""
+        seen = joined_instances((self.instances(), *(one.instances for one in self.peers.summaries)))
         for registration in self.registry:
-            if registration.instance not in named:
-                is_stale = self.doubt.is_stale(doubt_key(registration.instance))
-                seen.append(
-                    Instance(registration.instance, registration.service, is_connected=False, is_stale=is_stale)
-                )
-        unseen = ("a restart",) if self._returning else ()
-        return View.of(seen, unseen, self.settings.replica)
+            name = registration.instance
+            if name not in seen:
+                is_stale = self.doubt.is_stale(doubt_key(name))
+                seen[name] = Instance(name, registration.service, is_connected=False, is_stale=is_stale)
+        return View.of(seen.values(), (*self.unseen, *self.peers.unseen), self.settings.replica)
+
+    def window(self) -> dict[EdgeKey, Tally]:
+        """What the sidecars of all replicas counted in the last minute."""
+        return joined_edges((self.edges.window(), *(one.edges for one in self.peers.summaries)))
 
     def tick(self) -> None:
         """What passes with time; about once a second."""

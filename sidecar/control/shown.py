@@ -15,6 +15,7 @@ from sidecar.control.discovery.registry import doubt_key
 from sidecar.control.edges import WINDOW_S, EdgeKey, Tally
 from sidecar.control.fleet import Member
 from sidecar.control.plane import Plane
+from sidecar.control.replicas.summary import Summary, joined_rows, summary_values
 from sidecar.control.revision.compiled import Origin
 
 _ROUND: Final = 6
@@ -25,20 +26,28 @@ def mesh(plane: Plane) -> dict[str, Any]:
     """`GET /v1/mesh`."""
     rollouts, judged = plane.rollouts, plane.rollouts.judged
     now_s = plane.now_s()
-    instances = [_instance(plane, member) for member in plane.fleet]
-    instances += _not_heard(plane, {one["id"] for one in instances})
-    window = plane.edges.window()
+    own = [_instance(plane, member) for member in plane.fleet]
+    heard = joined_rows((own, *(one.rows for one in plane.peers.summaries)))
+    instances = [*map(dict, heard.values()), *_not_heard(plane, set(heard))]
+    window = plane.window()
     doubt = plane.doubt
     return {
         "mesh": judged.name if judged is not None else "",
         "revision": rollouts.revision,
         "hash": rollouts.record.source,
+        "pinned": rollouts.pinned,
         "time": now_s,
         "started": plane.started_s,
         "release": __version__,
         "engine": plane.engine.name,
         "replicas": [
-            {"name": one.name, "address": one.address, "seen_s": max(0.0, round(now_s - one.seen_s, 1))}
+            {
+                "name": one.name,
+                "address": one.address,
+                "seen_s": max(0.0, round(now_s - one.seen_s, 1)),
+                "seen": plane.peers.is_seen(one.name),
+                "error": plane.peers.error(one.name) or None,
+            }
             for one in plane.replicas
         ],
         "source": {"problems": plane.follower.shown(), "since": plane.follower.since_s},
@@ -49,6 +58,12 @@ def mesh(plane: Plane) -> dict[str, Any]:
         "doubt": {"fresh": doubt.fresh, "stale": doubt.stale, "removing": doubt.is_removing},
         "rollouts": rollouts.rows(plane.view()),
     }
+
+
+def summary(plane: Plane) -> dict[str, Any]:
+    """`GET /v1/summary`: what this replica knows at first hand, for the others."""
+    rows = tuple(_instance(plane, member) for member in plane.fleet)
+    return summary_values(Summary(tuple(plane.instances()), rows, plane.edges.window(), plane.unseen), plane.now_s())
 
 
 def history(plane: Plane, minutes: int) -> dict[str, Any]:
@@ -70,7 +85,7 @@ def history(plane: Plane, minutes: int) -> dict[str, Any]:
 def with_shares(plane: Plane, caller: str, callee: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
     """`GET /v1/routes`: routes with how requests fell in the last minute, and the callee's slowest instances."""
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for key, tally in plane.edges.window().items():
+    for key, tally in plane.window().items():
         if (key.caller, key.callee, key.direction) == (caller, callee, "outbound"):
             counts[key.route, key.upstream] += tally.requests
     for route in routes:

@@ -15,7 +15,9 @@ import socket
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvloop
 from aiohttp import web
@@ -75,6 +77,7 @@ class Options:
         engine: `files`, `kubernetes`, or the address of etcd.
         state: Folder for what outlives the process; empty: none.
         listen: For sidecars and people; `ops_listen` for probes and scrapers.
+        advertise: URL at which other replicas reach this one; empty: made of `listen` where that says it.
         token_file: Empty: none, which only loopback may do.
         allowed_hosts: Names by which a listener on loopback may be called besides.
     """
@@ -84,6 +87,7 @@ class Options:
     state: str = ""
     listen: str = "127.0.0.1:15010"
     ops_listen: str = "127.0.0.1:15014"
+    advertise: str = ""
     token_file: str = ""
     spread_s: float = SPREAD_S
     max_streams: int = MAX_STREAMS
@@ -160,7 +164,12 @@ async def _run(options: Options) -> int:
                   then="revisions count from 1 again, and endpoints are told when their sidecars returned")
         )  # fmt: skip
     replica = _replica(options)
-    plane = Plane(engine, Settings(replica, "", options.spread_s, options.is_now))
+    address = _advertised(options)
+    if engine.name != "files" and not address:
+        logger.warning(event("not_advertised", listen=options.listen, then="rollouts wait while there are others",
+                             hint="give --advertise, the URL at which they reach it"))  # fmt: skip
+    token = (lambda: tokens.first) if tokens is not None else str
+    plane = Plane(engine, Settings(replica, address, options.spread_s, options.is_now, token))
     counts = Counts()
     watching = Watching(plane, counts, max_streams=options.max_streams)
     log = AccessLog(BoundedStream(1) if options.has_access_log else None)
@@ -262,6 +271,25 @@ def _kubernetes(options: Options) -> Engine:
         mesh=options.kubernetes_mesh,
     )
     return KubernetesEngine(settings, _replica(options))
+
+
+def _advertised(options: Options) -> str:
+    """The URL at which other replicas reach this one: as it is given, else by `--listen` where that says it."""
+    if options.advertise:
+        parts = urlsplit(options.advertise)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise StartError(f"--advertise: expected a URL such as http://10.0.0.5:15010, found {options.advertise!r}")
+        return options.advertise
+    listen = parse_address(options.listen)
+    assert isinstance(listen, TcpAddress)
+    try:
+        is_any = ip_address(listen.host).is_unspecified
+    except ValueError:
+        is_any = not listen.host
+    if is_any or is_loopback(listen.host):
+        return ""
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"http://{host}:{listen.port}"
 
 
 def _replica(options: Options) -> str:

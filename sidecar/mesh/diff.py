@@ -1,20 +1,25 @@
 """
 What differs between two states of a mesh: which services' files, and which routes and upstreams in them. *Cold, pure.*
+
+The earlier state is a mesh, or the files that sidecars were told, of which only the text is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from sidecar.mesh.compile.service import LANGUAGE, compile_service, routes_of
-from sidecar.mesh.compile.tree import Table, Text, Value, canonical
+from sidecar.config.yaml.document import parse_without_variables
+from sidecar.mesh.compile.service import LANGUAGE, Compiled, compile_service, routes_of
+from sidecar.mesh.compile.tree import Table, Text, Value, canonical, copied
 from sidecar.mesh.mesh import Mark, Mesh
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 
 Parts = Mapping[tuple[str, str], tuple[object, Mark]]
 _ORDER = ("order of routes", "")
+_NOWHERE: Final = Mark("", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,8 @@ class PartChange:
         part: `route`, `upstream`, `test`, `order of routes`, or a section such as `inbound`.
         name: Of the route, the upstream or the test; else empty.
         kind: `added`, `removed` or `changed`.
-        origin: Where it is written: in the new mesh, or in the old one for what was removed.
+        origin: Where it is written: in the new mesh, or in the old one for what was removed; without a file where there
+            is no old mesh, but only what was told.
     """
 
     part: str
@@ -55,6 +61,18 @@ class FileChange:
     parts: tuple[PartChange, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A file that a service's sidecars are to have: its hash and its text, empty where that is not kept any more."""
+
+    hash: str
+    text: str
+
+
+_Side = tuple[str, Callable[[], Table | None]]
+"""Hash of a file, and what gives its values."""
+
+
 def diff(old: Mesh, new: Mesh, version: str = "", language: int = LANGUAGE) -> list[FileChange]:
     """
     Compare the files that the sidecars of every service get, by name.
@@ -62,18 +80,45 @@ def diff(old: Mesh, new: Mesh, version: str = "", language: int = LANGUAGE) -> l
     Raises:
         ConfigError: One of the two needs a newer language.
     """
+    sides = (
+        {name: _compiled(compile_service(mesh, name, version, language)) for name in _inside(mesh)}
+        for mesh in (old, new)
+    )
+    return _diff(*sides)
+
+
+def diff_told(told: Mapping[str, Told], new: Mapping[str, Compiled]) -> list[FileChange]:
+    """Compare what the sidecars of every service are to have with what they would have, by name."""
+    before = {name: (one.hash, lambda text=one.text: _values(text)) for name, one in told.items()}
+    return _diff(before, {name: _compiled(one) for name, one in new.items()})
+
+
+def _diff(old: Mapping[str, _Side], new: Mapping[str, _Side]) -> list[FileChange]:
     found: list[FileChange] = []
-    for name in sorted({*_inside(old), *_inside(new)}):
-        before = compile_service(old, name, version, language) if name in _inside(old) else None
-        after = compile_service(new, name, version, language) if name in _inside(new) else None
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
         if before is None and after is not None:
-            found.append(FileChange(name, ADDED, "", after.hash))
+            found.append(FileChange(name, ADDED, "", after[0]))
         elif after is None and before is not None:
-            found.append(FileChange(name, REMOVED, before.hash, ""))
-        elif before is not None and after is not None and before.hash != after.hash:
-            parts = _changes(_parts(before.root), _parts(after.root))
-            found.append(FileChange(name, CHANGED, before.hash, after.hash, tuple(parts)))
+            found.append(FileChange(name, REMOVED, before[0], ""))
+        elif before is not None and after is not None and before[0] != after[0]:
+            roots = before[1](), after[1]()
+            parts = (
+                _changes(_parts(roots[0]), _parts(roots[1])) if roots[0] is not None and roots[1] is not None else ()
+            )
+            found.append(FileChange(name, CHANGED, before[0], after[0], tuple(parts)))
     return found
+
+
+def _compiled(one: Compiled) -> _Side:
+    return one.hash, lambda: one.root
+
+
+def _values(text: str) -> Table | None:
+    """Of a compiled file; None if there is none."""
+    root, _ = parse_without_variables(text, "")
+    values = copied(root, _NOWHERE.file) if root is not None else None
+    return values if isinstance(values, Table) else None
 
 
 def _inside(mesh: Mesh) -> set[str]:
@@ -95,12 +140,12 @@ def _changes(old: Parts, new: Parts) -> list[PartChange]:
         [name for name in _names(parts) if ("route", name) in old and ("route", name) in new] for parts in (old, new)
     ]
     if names[0] != names[1]:
-        found.append(PartChange(*_ORDER, CHANGED, new[_ORDER][1]))
+        found.append(PartChange(*_ORDER, CHANGED, new[_ORDER][1] if _ORDER in new else _NOWHERE))
     return found
 
 
 def _names(parts: Parts) -> list[str]:
-    names = parts[_ORDER][0]
+    names = parts[_ORDER][0] if _ORDER in parts else []
     assert isinstance(names, list)
     return names
 

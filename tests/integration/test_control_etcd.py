@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from sidecar.control.engines.interface import Content
 from sidecar.control.start import Options, StartError, check
 from sidecar.link.messages import Config, Endpoints
 from sidecar.link.report import Port
-from tests.support.control import SHOP, Control, Peer
+from tests.support.control import SHOP, Peer, replica
 from tests.support.etcd import etcd
 from tests.support.wait import eventually
 
@@ -40,22 +38,6 @@ def push(url: str, files: Mapping[str, str]) -> None:
             await engine.close()
 
     asyncio.run(act())
-
-
-@contextlib.contextmanager
-def replica(folder: Path, url: str, name: str) -> Iterator[Control]:
-    """A control plane that keeps everything in etcd, ready."""
-    control = Control(folder / name, {})
-    control.keeps = ["--engine", url, "--name", name, "--spread", "0s"]
-    try:
-        control.start()
-        yield control
-        assert control.stop() == 0, control.log()
-        assert "Traceback" not in control.log(), control.log()
-    finally:
-        if control.process is not None and control.process.poll() is None:
-            os.killpg(control.process.pid, signal.SIGKILL)
-            control.process.wait(30)
 
 
 def test_two_replicas_tell_the_same_and_survive_etcd(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def replica(folder: Path, cluster: Cluster, name: str) -> Iterator[Control]:
     """A control plane that keeps everything in Kubernetes, ready."""
     control = Control(folder / name, {})
-    control.keeps = [*cluster.options, "--name", name, "--spread", "0s"]
+    advertised = f"http://127.0.0.1:{control.port}"
+    control.keeps = [*cluster.options, "--name", name, "--spread", "0s", "--advertise", advertised]
     try:
         control.start()
         yield control

@@ -154,6 +154,23 @@ def running_control(directory: Path, files: Mapping[str, str] = SHOP, *arguments
         assert "Traceback" not in control.log(), control.log()
 
 
+@contextlib.contextmanager
+def replica(folder: Path, url: str, name: str, *arguments: str, is_ready: bool = True) -> Iterator[Control]:
+    """A control plane that keeps everything in etcd."""
+    control = Control(folder / name, {})
+    advertised = f"http://127.0.0.1:{control.port}"
+    control.keeps = ["--engine", url, "--name", name, "--spread", "0s", "--advertise", advertised]
+    try:
+        control.start(*arguments, is_ready=is_ready)
+        yield control
+        assert control.stop() == 0, control.log()
+        assert "Traceback" not in control.log(), control.log()
+    finally:
+        if control.process is not None and control.process.poll() is None:
+            os.killpg(control.process.pid, signal.SIGKILL)
+            control.process.wait(30)
+
+
 class Peer:
     """
     A sidecar of whom there is only the protocol.

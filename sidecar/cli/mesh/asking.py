@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -61,37 +61,63 @@ class ControlPlane:
         Raises:
             AskError: There was no answer, or another.
         """
+        url, status, body = self._first("GET", path, None, TIMEOUT_S)
+        said = _object(body)
+        if status != 200 or said is None:
+            why = said.get("error") if said is not None else body[:_SHOWN_CHARS].decode("utf-8", "replace")
+            raise AskError(f"{url} answered {status} to {path.partition('?')[0]}: {str(why)[:_SHOWN_CHARS]}")
+        return said
+
+    def post(self, path: str, values: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> tuple[int, dict[str, Any]]:
+        """
+        Status and JSON of the answer, whatever it is. What is asked so may be asked twice: of the next control plane,
+        where one was lost in the middle.
+
+        Raises:
+            AskError: There was none, or not of a control plane.
+        """
+        url, status, body = self._first("POST", path, json.dumps(values).encode(), timeout_s)
+        said = _object(body)
+        if said is None:
+            raise AskError(f"{url} answered {status}: {body[:_SHOWN_CHARS].decode('utf-8', 'replace')}")
+        return status, said
+
+    def _first(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[str, int, bytes]:
+        """URL, status and body of the first that answers."""
         failures = []
         for url in self._urls:
             try:
-                return self._get(url, path)
+                return url, *self._ask(url, method, path, body, timeout_s)
             except (OSError, http.client.HTTPException) as error:
                 failures.append(f"{url}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}")
         raise AskError(f"no answer from {'; '.join(failures)}; is a control plane there (--control, SIDECAR_CONTROL)?")
 
-    def _get(self, url: str, path: str) -> Any:
+    def _ask(self, url: str, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
         parts = urlsplit(url)
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = make(
-            parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), timeout=TIMEOUT_S
+            parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), timeout=timeout_s
         )
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        if body is not None:
+            headers["content-type"] = "application/json"
         try:
-            connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+            connection.request(method, parts.path.rstrip("/") + path, body, headers)
             answer = connection.getresponse()
-            body = answer.read(_MAX_BYTES)
+            said = answer.read(_MAX_BYTES)
         finally:
             connection.close()
         if answer.status == 401:
             raise AskError(f"{url} wants a token: --token-file, SIDECAR_CONTROL_TOKEN_FILE")
-        try:
-            said = json.loads(body)
-        except ValueError:
-            said = None
-        if answer.status != 200 or not isinstance(said, dict):
-            why = said.get("error") if isinstance(said, dict) else body[:_SHOWN_CHARS].decode("utf-8", "replace")
-            raise AskError(f"{url} answered {answer.status} to {path.partition('?')[0]}: {str(why)[:_SHOWN_CHARS]}")
-        return said
+        return answer.status, said
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _parsed(url: str) -> str:

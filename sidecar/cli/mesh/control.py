@@ -50,6 +50,8 @@ CANNOT_READ = 2
               envvar="SIDECAR_CONTROL_LISTEN", show_envvar=True, help="For sidecars and people.")  # fmt: skip
 @click.option("--ops-listen", default="127.0.0.1:15014", show_default=True, metavar="HOST:PORT",
               envvar="SIDECAR_CONTROL_OPS_LISTEN", show_envvar=True, help="For /ready and /metrics.")  # fmt: skip
+@click.option("--advertise", default="", metavar="URL", envvar="SIDECAR_CONTROL_ADVERTISE", show_envvar=True,
+              help="For other replicas; default: --listen, if that is neither loopback nor any address.")  # fmt: skip
 @click.option("--token-file", default="", envvar="SIDECAR_CONTROL_TOKEN_FILE", show_envvar=True, type=click.Path(),
               help="Bearer tokens, one a line, that sidecars and people must have; followed.")  # fmt: skip
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME",

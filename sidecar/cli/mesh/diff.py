@@ -1,4 +1,4 @@
-"""`sidecar mesh diff`: what differs between two directories. *Cold.*"""
+"""`sidecar mesh diff`: what differs between two directories, or would change in the running mesh. *Cold.*"""
 
 from __future__ import annotations
 
@@ -6,32 +6,50 @@ import dataclasses
 import json
 
 import click
+from click.core import ParameterSource
 
-from sidecar.cli.mesh.reading import as_json_option, counted, mesh_of, path_of
+from sidecar.cli.mesh.asking import control_options
+from sidecar.cli.mesh.reading import counted, mesh_of
+from sidecar.cli.mesh.wanted.telling import ask, texts_of, write_changes, write_warnings
 from sidecar.mesh import diff as comparing
-
-_SIGNS = {comparing.ADDED: "+", comparing.REMOVED: "-", comparing.CHANGED: "~"}
 
 
 @click.command("diff")
-@click.argument("old", type=click.Path(path_type=str))
-@click.argument("new", type=click.Path(path_type=str))
-@as_json_option
-def diff(old: str, new: str, as_json: bool) -> None:
+@click.argument("directories", nargs=-1, required=True, type=click.Path(allow_dash=True, path_type=str),
+                metavar="[OLD] NEW")  # fmt: skip
+@control_options
+@click.pass_context
+def diff(context: click.Context, directories: tuple[str, ...], url: str, token_file: str, as_json: bool) -> None:
     """
-    Say which services' files, and which routes and upstreams in them, differ between the meshes in OLD and NEW.
+    Say which services' files, and which routes and upstreams in them, differ between the meshes in OLD and NEW; without
+    OLD, what a push of NEW would change of what the control plane wants now.
 
-    Added is `+`, removed `-`, changed `~`. The exit code is 0, also when they differ; 1 when one of them has problems.
+    Added is `+`, removed `-`, changed `~`. The exit code is 0, also when they differ; 1 when one of them has problems,
+    2 when one cannot be read, or there is no answer.
     """
-    before, after = mesh_of(old, as_json), mesh_of(new, as_json)
-    changes = comparing.diff(before, after)
-    if as_json:
-        click.echo(json.dumps({"ok": True, "changes": [dataclasses.asdict(change) for change in changes]}))
+    if len(directories) == 1:
+        _running(directories[0], (url, token_file), as_json)
         return
-    for change in changes:
-        click.echo(f"{_SIGNS[change.kind]} {change.service}")
-        for part in change.parts:
-            where = path_of(old if part.kind == comparing.REMOVED else new, str(part.origin.file))
-            name = f" {part.name}" if part.name else ""
-            click.echo(f"    {_SIGNS[part.kind]} {part.part}{name}  ({where}:{part.origin.line})")
+    if len(directories) > 2:
+        raise click.UsageError("give one directory, or two")
+    if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("give one directory with --control; two are compared with each other")
+    old, new = directories
+    before, after = mesh_of(old, as_json), mesh_of(new, as_json)
+    changes = [dataclasses.asdict(change) for change in comparing.diff(before, after)]
+    if as_json:
+        click.echo(json.dumps({"ok": True, "changes": changes}))
+        return
+    write_changes(changes, new, old)
     click.echo(f"{counted(len(changes), 'file')} of {len({*before.placed, *after.placed})} services would change")
+
+
+def _running(directory: str, control: tuple[str, str], as_json: bool) -> None:
+    said = ask(control, "/v1/diff", {"files": texts_of(directory, as_json)}, as_json, directory)
+    if as_json:
+        click.echo(json.dumps({"ok": True, **said}))
+        return
+    write_warnings(said, directory)
+    write_changes(said["changes"], directory)
+    pinned = f", pinned to the files of revision {said['pinned']}" if said["pinned"] is not None else ""
+    click.echo(f"{counted(len(said['changes']), 'file')} would change from revision {said['revision']}{pinned}")

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import click
@@ -30,17 +30,25 @@ def mesh_of(directory: str, as_json: bool) -> Mesh:
 
     Ends the process with 2 if it cannot be read, with 1 and all problems if it is not good.
     """
+    return mesh_of_files(directory, files_of(directory, as_json), as_json)
+
+
+def files_of(directory: str, as_json: bool) -> dict[str, bytes]:
+    """The files of a directory by name. Ends the process with 2 if they cannot be read."""
     try:
         if directory == "-":
-            files = {"<stdin>": sys.stdin.buffer.read(MAX_FILE_BYTES + 1)}
-        else:
-            files = read_directory(directory)
+            return {"<stdin>": sys.stdin.buffer.read(MAX_FILE_BYTES + 1)}
+        return read_directory(directory)
     except SourceError as error:
         if as_json:
             print(json.dumps({"ok": False, "error": str(error), "problems": []}))
         else:
             print(error, file=sys.stderr)
         sys.exit(CANNOT_READ)
+
+
+def mesh_of_files(directory: str, files: Mapping[str, bytes], as_json: bool) -> Mesh:
+    """The mesh of files that were read there. Ends the process with 1 and all problems if it is not good."""
     try:
         return read_mesh(files)
     except ConfigError as error:

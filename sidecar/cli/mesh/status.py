@@ -47,6 +47,7 @@ def _heading(shown: dict[str, Any], now_s: float) -> str:
     facts = [
         f"mesh {shown['mesh'] or '(not known)'}",
         f"revision {shown['revision']}",
+        f"PINNED to the files of revision {shown['pinned']}" if shown.get("pinned") is not None else "",
         f"{connected} of {len(shown['instances'])} connected",
         f"{doubt['stale']} stale" if doubt["stale"] else "",
         "" if doubt["removing"] else "NOTHING IS REMOVED: too many are stale, the fault is taken to be ours",

@@ -16,8 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from sidecar.control.revision import worker
-from sidecar.control.revision.worker import Judged, ProblemTold, Rejected
+from sidecar.control.revision.worker import Considered, Judged, ProblemTold, Rejected
 from sidecar.loader.low_priority import background_niceness
+from sidecar.mesh.diff import Told
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ class Compiler:
     async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
         """Judge a content of the mesh. Raises CompilerError."""
         return await self._ask(worker.judge, dict(files))
+
+    async def consider(self, files: Mapping[str, bytes], running: Mapping[str, Told]) -> Considered | Rejected:
+        """As `worker.consider`. Raises CompilerError."""
+        return await self._ask(worker.consider, dict(files), dict(running))
 
     async def translate(self, service: str, hash_: str, problems: Sequence[ProblemTold]) -> tuple[ProblemTold, ...]:
         """Problems of a compiled file, at their places in the mesh's files. Raises CompilerError."""

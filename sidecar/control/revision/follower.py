@@ -40,6 +40,7 @@ class Follower:
         since_s: Since when one of the two is so.
         refusals: Contents that were refused, since the start.
         first: Set when the first content was judged, whatever came of it.
+        version: Of the content that the source told last; None before the first.
     """
 
     def __init__(
@@ -55,6 +56,9 @@ class Follower:
         self.since_s: float | None = None
         self.refusals = 0
         self.first = asyncio.Event()
+        self.version: str | None = None
+        self._judged: str | None = None
+        self._turn = asyncio.Event()
         self._engine = engine
         self._compiler = compiler
         self._rollouts = rollouts
@@ -77,8 +81,35 @@ class Follower:
                 if isinstance(change, Trouble):
                     self._on_trouble(change.error)
                 else:
+                    self.version = change.version
+                    self._turned()
                     await self._take(change)
+                    self._judged = change.version
+                    self._turned()
                     self.first.set()
+
+    async def told_other_than(self, version: str | None) -> None:
+        """Wait until the source has told another content than that of this version."""
+        while self.version == version:
+            await self._turn.wait()
+
+    async def judged(self, version: str) -> bool:
+        """
+        Wait until a content that was pushed was judged; false if another one was pushed over it before that.
+
+        Raises:
+            EngineError: Which is wanted cannot be known.
+        """
+        while self._judged != version:
+            await self._turn.wait()
+            if self.version != version and not await self._engine.mesh.is_wanted(version):
+                return False
+        return True
+
+    def _turned(self) -> None:
+        # Who waits for the event looks again; who comes later waits for the next one.
+        self._turn.set()
+        self._turn = asyncio.Event()
 
     async def _take(self, content: Content) -> None:
         while True:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 from sidecar.control.engines.interface import Conflict, Engine, EngineError, Unavailable, Versioned
@@ -20,7 +20,7 @@ from sidecar.control.revision.targets import Wanted
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.revision.worker import Judged
 from sidecar.control.rollout.mover import advance, target_of
-from sidecar.control.rollout.proposal import Event, Made, Proposal, hurry, propose
+from sidecar.control.rollout.proposal import Event, Made, Proposal, RolloutError, hurry, propose, rollback
 from sidecar.control.rollout.proposal import Wanted as WantedFiles
 from sidecar.control.rollout.record import File, Record, RecordError
 from sidecar.control.rollout.rules import Rules
@@ -28,6 +28,7 @@ from sidecar.control.rollout.status import rollouts
 from sidecar.control.rollout.view import NO_FILE, View
 from sidecar.link.fields import MessageError
 from sidecar.mesh.compile.service import LANGUAGE
+from sidecar.mesh.diff import Told
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,11 @@ class Rollouts:
     def revision(self) -> int:
         """The number of the wanted revision; 0 before there is one."""
         return self.record.revision
+
+    @property
+    def pinned(self) -> int | None:
+        """The revision whose files are wanted until the mesh's files differ from what they are; None if none is."""
+        return self.record.pin.revision if self.record.pin is not None else None
 
     def known(self, hash_: str) -> CompiledFile | None:
         """A compiled file that some instance may have or get."""
@@ -154,9 +160,50 @@ class Rollouts:
         await self._change(make, view, is_wanted)
         return self.record.revision != before
 
-    async def hurry(self, view: View) -> None:
-        """Skip the waves that are left. Raises EngineError."""
-        await self._change(lambda record: hurry(record, self._now_s()), view)
+    async def rollback(self, number: int, view: View, *, is_now: bool) -> None:
+        """
+        Make an earlier revision's files wanted until the mesh's files differ from what they are.
+
+        Raises:
+            RolloutError: It is not kept.
+            EngineError: It could not be written.
+        """
+        is_now = is_now or self._is_now or (self.judged is not None and self.judged.rollout is None)
+
+        def make(record: Record) -> Proposal:
+            return rollback(record, number, self._tree, render, self._now_s(), is_now=is_now)
+
+        await self._change(make, view)
+
+    async def hurry(self, view: View, services: Collection[str] | None = None) -> tuple[str, ...]:
+        """
+        Skip the waves that are left, of these services or of all; of which there were some.
+
+        Raises:
+            RolloutError: There is no such service.
+            EngineError: It could not be written.
+        """
+        hurried: tuple[str, ...] = ()
+
+        def make(record: Record) -> Proposal:
+            nonlocal hurried
+            unknown = sorted(set(services or ()) - record.services.keys())
+            if unknown:
+                raise RolloutError(f"the mesh has no service {unknown[0]!r}")
+            proposal = hurry(record, self._now_s(), services)
+            hurried = tuple(one.service for one in proposal.events)
+            return proposal
+
+        await self._change(make, view)
+        return hurried
+
+    def told(self) -> dict[str, Told]:
+        """What the sidecars of each service are to have when all rollouts are done."""
+        files = self.record.revisions[-1].files if self.record.revisions else {}
+        return {
+            name: Told(file.hash, self._files[file.hash].text if file.hash in self._files else "")
+            for name, file in files.items()
+        }
 
     async def advance(self, view: View) -> None:
         """

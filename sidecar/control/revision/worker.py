@@ -20,6 +20,7 @@ from sidecar.control.revision.trees import tree_of
 from sidecar.loader.low_priority import lower_thread
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
+from sidecar.mesh.diff import Told, diff_told
 from sidecar.mesh.mesh import Mesh, canonical, digest
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.verify import verify
@@ -75,6 +76,22 @@ class Rejected:
     problems: tuple[ProblemTold, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """
+    What a good content would change; nothing of it is remembered.
+
+    Attributes:
+        hash: Of its values.
+        changes: Of the files that sidecars are to have: `mesh.diff.FileChange` as JSON has it.
+    """
+
+    name: str
+    hash: str
+    changes: tuple[dict[str, Any], ...]
+    warnings: tuple[ProblemTold, ...] = ()
+
+
 @dataclass(slots=True)
 class _Known:
     mesh: Mesh | None = None
@@ -96,6 +113,53 @@ def begin(niceness: int) -> None:
 
 def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
     """Read, compile and verify; remember it if it is good."""
+    read = _read(files)
+    if isinstance(read, Rejected):
+        return read
+    mesh, compiled = read.mesh, read.compiled
+    new = tuple(
+        _file(one)
+        for name, one in compiled.items()
+        if name not in _known.compiled or _known.compiled[name].hash != one.hash
+    )
+    _known.mesh, _known.root, _known.services, _known.compiled = mesh, read.root, read.services, compiled
+    _remember(compiled)
+    return Judged(
+        name=mesh.name,
+        hash=mesh.hash,
+        services={name: _facts(mesh, name, compiled.get(name)) for name in mesh.placed},
+        files={name: one.hash for name, one in compiled.items()},
+        compiled=new,
+        rollout=_rollout(mesh),
+        warnings=told(mesh.warnings),
+    )
+
+
+def consider(files: Mapping[str, bytes], running: Mapping[str, Told]) -> Considered | Rejected:
+    """
+    Judge a content that may become the wanted one, and compare it with what is wanted now.
+
+    Args:
+        running: By service, what its sidecars are to have.
+    """
+    read = _read(files)
+    if isinstance(read, Rejected):
+        return read
+    changes = tuple(dataclasses.asdict(change) for change in diff_told(running, read.compiled))
+    return Considered(read.mesh.name, read.mesh.hash, changes, told(read.mesh.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A good content: what holds for all and each service as digests, and what comes of it for each."""
+
+    mesh: Mesh
+    root: str
+    services: dict[str, str]
+    compiled: dict[str, Compiled]
+
+
+def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
     try:
         mesh = read_mesh(files, _known.mesh)
         services = {name: digest(canonical(placed.node)) for name, placed in mesh.placed.items()}
@@ -112,23 +176,7 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
         return Rejected(told(error.problems))
     if problems:
         return Rejected(told(problems))
-    compiled = {name: one for name, one in compiled.items() if name in mesh.placed}
-    new = tuple(
-        _file(one)
-        for name, one in compiled.items()
-        if name not in _known.compiled or _known.compiled[name].hash != one.hash
-    )
-    _known.mesh, _known.root, _known.services, _known.compiled = mesh, root, services, compiled
-    _remember(compiled)
-    return Judged(
-        name=mesh.name,
-        hash=mesh.hash,
-        services={name: _facts(mesh, name, compiled.get(name)) for name in mesh.placed},
-        files={name: one.hash for name, one in compiled.items()},
-        compiled=new,
-        rollout=_rollout(mesh),
-        warnings=told(mesh.warnings),
-    )
+    return _Read(mesh, root, services, {name: one for name, one in compiled.items() if name in mesh.placed})
 
 
 def translate(service: str, hash_: str, problems: Iterable[ProblemTold]) -> tuple[ProblemTold, ...]:

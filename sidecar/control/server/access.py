@@ -30,20 +30,21 @@ STREAMING: Final = web.RequestKey("streaming", int)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+QUIET: Final = ("/v1/report", "/v1/summary")
+"""What sidecars and replicas say all the time; if it went well, nothing is written of it."""
 OPEN_TO_ALL: Final = ("/page/",)
 """Beginnings of paths that need no token: the page's own files, which know nothing; it asks for the token itself."""
 
 
 class AccessLog:
-    """One line of JSON for each request, on standard output, which nobody waits for; reports that went well are
-    none."""
+    """One line of JSON for each request, on standard output, which nobody waits for; but for what is `QUIET`."""
 
     def __init__(self, stream: BoundedStream | None) -> None:
         self._stream = stream
 
     def write(self, request: web.Request, status: int, duration_s: float, peer: str) -> None:
         """A request is over."""
-        if self._stream is None or (request.path == "/v1/report" and status == 200):
+        if self._stream is None or (request.path in QUIET and status == 200):
             return
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

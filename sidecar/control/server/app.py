@@ -18,12 +18,12 @@ from sidecar.control.page.files import page_file
 from sidecar.control.plane import Plane
 from sidecar.control.revision.compiler import CompilerError
 from sidecar.control.server.access import Access, peer_of, problem
+from sidecar.control.server.bodies import read_body
+from sidecar.control.server.changes import Changes
 from sidecar.control.server.watch import Watching
 from sidecar.link.fields import MessageError, decode
 from sidecar.link.report import MAX_REPORT_BYTES, Report, read_report
 
-BODY_S: Final = 30.0
-"""In which a body must be there."""
 IN_A_THREAD_BYTES: Final = 64 * 1024
 """A report of this size is read in a thread: it would hold up all others for milliseconds."""
 
@@ -36,7 +36,7 @@ class Desk:
 
     async def report(self, request: web.Request) -> web.Response:
         """`POST /v1/report`."""
-        raw = await _body(request)
+        raw = await read_body(request)
         report: Report
         if len(raw) > IN_A_THREAD_BYTES:
             report = await asyncio.to_thread(read_report, raw)
@@ -50,14 +50,14 @@ class Desk:
 
     async def answer(self, request: web.Request) -> web.Response:
         """`POST /v1/answer`."""
-        said = decode(await _body(request))
+        said = decode(await read_body(request))
         if not self._plane.asks.answered(said.text("id"), said.all()):
             return problem(404, "nobody waits for this answer")
         return web.json_response({})
 
     async def ask(self, request: web.Request) -> web.Response:
         """`POST /v1/ask`: `{"instance", "kind", ...}` is sent to one sidecar, and what it answers is the answer."""
-        said = decode(await _body(request))
+        said = decode(await read_body(request))
         body = {key: value for key, value in said.all().items() if key not in ("instance", "id", "type")}
         try:
             answer = await self._plane.asks.ask(said.text("instance"), said.text("kind"), body)
@@ -68,6 +68,10 @@ class Desk:
     async def mesh(self, request: web.Request) -> web.Response:
         """`GET /v1/mesh`."""
         return _json(shown.mesh(self._plane))
+
+    async def summary(self, request: web.Request) -> web.Response:
+        """`GET /v1/summary`, which other replicas ask for."""
+        return _json(shown.summary(self._plane))
 
     async def history(self, request: web.Request) -> web.Response:
         """`GET /v1/history`."""
@@ -100,7 +104,7 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
     """What 15010 serves."""
     app = web.Application(middlewares=[access.middleware], client_max_size=MAX_REPORT_BYTES)
     app.on_response_prepare.append(_name_server)
-    desk = Desk(plane)
+    desk, changes = Desk(plane), Changes(plane)
     app.add_routes(
         [
             web.get("/v1/watch", watching.watch, allow_head=False),
@@ -108,8 +112,13 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.post("/v1/answer", desk.answer),
             web.post("/v1/ask", desk.ask),
             web.get("/v1/mesh", desk.mesh),
+            web.get("/v1/summary", desk.summary),
             web.get("/v1/history", desk.history),
             web.get("/v1/routes", desk.routes),
+            web.post("/v1/push", changes.push),
+            web.post("/v1/diff", changes.diff),
+            web.post("/v1/rollback", changes.rollback),
+            web.post("/v1/hurry", changes.hurry),
             web.get("/", desk.page),
             web.get("/page/{name}", desk.page),
         ]
@@ -136,14 +145,6 @@ def ops_app(plane: Plane, metrics: Metrics) -> web.Application:
 
 async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["server"] = "sidecar"  # whose version nobody needs to know who is not let in
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_S):
-            return await request.read()
-    except TimeoutError:
-        raise FleetError(408, f"expected the body within {BODY_S:g} s") from None
 
 
 def _json(value: Any) -> web.Response:

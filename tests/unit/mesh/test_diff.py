@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.mesh.diff import diff
+from sidecar.mesh.compile.service import compile_service
+from sidecar.mesh.diff import Told, diff, diff_told
 from sidecar.mesh.names import Name, names_of
 from tests.support.meshes import mesh
 
@@ -89,3 +90,27 @@ def test_names_are_the_hosts_that_each_service_calls() -> None:
         "back": (Name("front", "front", ""), Name("out", "out", "")),
         "front": (Name("back", "back", "127.0.0.1:9"), Name("back.shop", "back", "127.0.0.1:9")),
     }
+
+
+def test_what_was_told_is_compared_as_the_mesh_is() -> None:
+    """The text of a compiled file is as good as the mesh that it came from, but for places of what is no more."""
+    old, new = mesh(MESH), mesh(MESH.replace("name: a,", "name: c,").replace("h:1\ncalls", "h:2\ncalls"))
+    names = ("front", "back")
+    before = {name: compile_service(old, name) for name in names}
+    after = {name: compile_service(new, name) for name in names}
+    told = {name: Told(one.hash, one.text) for name, one in before.items()}
+    assert diff_told(told, before) == []
+    found = diff_told(told, after)
+    for change, expected in zip(found, diff(old, new), strict=True):
+        assert (change.service, change.kind, change.new_hash) == (expected.service, expected.kind, expected.new_hash)
+        for part, other in zip(change.parts, expected.parts, strict=True):
+            assert (part.part, part.name, part.kind) == (other.part, other.name, other.kind)
+            assert part.origin == other.origin if part.kind != "removed" else not part.origin.file
+    assert [(one.service, one.kind) for one in diff_told(told, {"back": before["back"]})] == [("front", "removed")]
+    assert [(one.service, one.kind) for one in diff_told({}, {"back": before["back"]})] == [("back", "added")]
+
+
+def test_of_a_file_that_is_not_kept_only_the_change_is_told() -> None:
+    """And no part of it."""
+    compiled = compile_service(mesh(MESH), "front")
+    assert [one.parts for one in diff_told({"front": Told("other", "")}, {"front": compiled})] == [()]
