@@ -138,11 +138,10 @@ class MeshOfProcesses:
 
     def wait_settled(self, revision: int = 0) -> None:
         """Until all that run have what is wanted, of this revision or a later one, and know of each other."""
-
         deadline = time.monotonic() + SETTLE_S
         while unsettled := self._unsettled(revision):
             assert time.monotonic() < deadline, unsettled
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def _unsettled(self, revision: int) -> list[str]:
         """What is still to come."""
@@ -173,20 +172,22 @@ class MeshOfProcesses:
             assert member.wait() == 0, member.stderr()
             assert "drain_left" in member.stderr(), member.stderr()
 
-    def end(self) -> None:
-        """End what runs, callers before what they call; none may have logged what nobody handled."""
+    def end(self, *kept: Member) -> None:
+        """End what runs, but for these; none may have logged what nobody handled."""
+        ending = [member for member in self.members.values() if member.is_running and member not in kept]
+        for member in ending:
+            member.signal(signal.SIGTERM)
+        for member in ending:
+            assert member.wait() == 0, member.stderr()
         for member in self.members.values():
-            if member.is_running:
-                member.signal(signal.SIGTERM)
-        for member in self.members.values():
-            assert member.wait() in (0, -signal.SIGKILL), member.stderr()
             assert "Traceback" not in member.stderr(), member.stderr()
             assert "unhandled_exception" not in member.stderr(), member.stderr()
 
-    def kill(self) -> None:
-        """End all, whatever they do."""
+    def kill(self, *kept: Member) -> None:
+        """End all but these, whatever they do."""
         for member in self.members.values():
-            member.kill()
+            if member not in kept:
+                member.kill()
 
 
 def _is_current(shown: Mapping[str, Any]) -> bool:
