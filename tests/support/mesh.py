@@ -36,13 +36,12 @@ SETTLE_S = 40.0
 LOCAL = """\
 {inbound}outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
 admin: {{listen: "127.0.0.1:${{ADMIN_PORT}}"}}
-telemetry:
-  metrics: {{listen: "127.0.0.1:${{METRICS_PORT}}"}}
-  access_log: {{path: /dev/null}}
+telemetry: {{{metrics}access_log: {{path: /dev/null}}}}
 drain: {{timeout: 60s, delay: 50s}}
 """
 """The delay is far longer than anybody waits: a drain that is over sooner was told `left`."""
 INBOUND = 'inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{app}", health_check: {{{check}}}}}\n'
+METRICS = 'metrics: {listen: "127.0.0.1:${METRICS_PORT}"}, '
 CHECK = "interval: 100ms, timeout: 1s, healthy_threshold: 1"
 """Of the app, quicker than by default; a connection."""
 
@@ -70,14 +69,21 @@ class Member(SidecarProcess):
         """By which others reach its app."""
         return f"127.0.0.1:{self.inbound_port}"
 
-    def write_local(self, app: int, check: str) -> None:
+    def write_local(self, app: int, check: str, metrics: str = METRICS) -> None:
         """The file of this machine; `app` 0 for none."""
         inbound = INBOUND.format(app=app, check=check) if app else ""
-        self.config.write_text(LOCAL.format(inbound=inbound))
+        self.config.write_text(LOCAL.format(inbound=inbound, metrics=metrics))
 
     def begin(self) -> None:
         """Start it, again if it has ended; does not wait."""
         self.start(*self._arguments)
+
+    def is_ready(self) -> bool:
+        """By the admin listener, which is always there."""
+        try:
+            return self.admin("/ready").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
     @property
     def is_running(self) -> bool:
@@ -118,7 +124,14 @@ class MeshOfProcesses:
         self._directory = directory
 
     def join(
-        self, service: str, app: int = 0, *, version: str = "", check: str = CHECK, url: str = "", id_: str = ""
+        self,
+        service: str,
+        app: int = 0,
+        *,
+        version: str = "",
+        check: str = CHECK,
+        url: str = "",
+        metrics: str = METRICS,
     ) -> Member:
         """
         Start one more sidecar; does not wait.
@@ -127,12 +140,12 @@ class MeshOfProcesses:
             app: Port of its app; 0 for none.
             check: What its local file says of `inbound.health_check`.
             url: Of the control plane, if not the direct one.
-            id_: Of the instance; default: `SERVICE-NUMBER`.
+            metrics: What its local file says of them, within `telemetry`; empty to leave them to the mesh.
         """
-        id_ = id_ or next(name for n in itertools.count(1) if (name := f"{service}-{n}") not in self.members)
+        id_ = next(name for n in itertools.count(1) if (name := f"{service}-{n}") not in self.members)
         url = url or f"http://127.0.0.1:{self.control.port}"
         member = self.members[id_] = Member(self._directory, url, service, id_, version)
-        member.write_local(app, check)
+        member.write_local(app, check, metrics)
         member.begin()
         return member
 
