@@ -88,7 +88,7 @@ def test_kill_of_control_plane_and_sidecars_in_the_middle_of_an_edit(
             load.wait_until(lambda seen: seen.keys() == {"200 two"}, "answers of the other")
             first.begin()
             mesh.wait_settled(3)
-            load.wait_until(lambda seen: seen.keys() == {"200 one", "200 two"}, "answers of both")
+            front.wait_knows("back", first, second)
         assert editions() == {"3"}
 
         begin(mesh, 4)
@@ -99,7 +99,7 @@ def test_kill_of_control_plane_and_sidecars_in_the_middle_of_an_edit(
             mesh.control.start()
             second.begin()
             mesh.wait_settled(4)
-            load.wait_until(lambda seen: seen.keys() == {"200 one", "200 two"}, "answers of both")
+            front.wait_knows("back", first, second)
         assert editions() == {"4"}
         assert mesh.control.shown()["revision"] == 4
 
