@@ -235,6 +235,7 @@ def running_mesh(directory: Path, files: Mapping[str, str], *arguments: str) -> 
         assert control.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(control.process.pid, signal.SIGKILL)
+        control.process.wait()
 
 
 class Load:
