@@ -5,6 +5,7 @@ Small HTTP servers to put behind a sidecar: apps that say who they are.
         request(v1.port, "/hello").text == "v1"
 
 `/slow` answers only after `origin.release()`, so that a test holds an exchange in flight for as long as it needs;
+after `origin.hang()` the same is true of every path;
 `/echo` answers the request's fields and body as JSON, `/digest` the body's SHA-256 in hexadecimal, `/large/TAG` the
 three megabytes of `large(TAG)`; every other path answers the name. Works on TCP and, with `unix=path`, on a Unix
 socket.
@@ -30,15 +31,21 @@ class Origin:
     """
     A threaded HTTP/1.1 server with keep-alive.
 
+    Args:
+        unix: Path of a Unix socket to listen on instead of TCP.
+        port: To listen on; 0 for any.
+
     Attributes:
         port: Where it listens on 127.0.0.1; 0 on a Unix socket.
+        is_hanging: Whether requests are answered only after `release`.
         requests: `(method, path)` of every request, in order of arrival.
         entered: Set when a request for `/slow` has arrived.
         connections: How many connections were accepted.
     """
 
-    def __init__(self, name: str, *, unix: Path | None = None) -> None:
+    def __init__(self, name: str, *, unix: Path | None = None, port: int = 0) -> None:
         self.name = name
+        self.is_hanging = False
         self.requests: list[tuple[str, str]] = []
         self.entered = threading.Event()
         self.connections = 0
@@ -46,7 +53,7 @@ class Origin:
         handler = _handler(self, is_tcp=unix is None)
         self._server: socketserver.BaseServer
         if unix is None:
-            self._server = _Server(("127.0.0.1", 0), handler)
+            self._server = _Server(("127.0.0.1", port), handler)
             self.port = int(self._server.server_address[1])
         else:
             self._server = _UnixServer(str(unix), handler)
@@ -54,8 +61,14 @@ class Origin:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def release(self) -> None:
-        """Let requests for `/slow` be answered."""
+        """Let requests for `/slow` be answered, and all others after `hang`."""
+        self.is_hanging = False
         self._released.set()
+
+    def hang(self) -> None:
+        """Accept requests and answer none, until `release`."""
+        self._released.clear()
+        self.is_hanging = True
 
     def __enter__(self) -> Origin:
         self._thread.start()
@@ -105,7 +118,7 @@ def _handler(origin: Origin, *, is_tcp: bool) -> type[BaseHTTPRequestHandler]:
             origin.requests.append((self.command, self.path))
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.partition("?")[0]
-            if path == "/slow":
+            if path == "/slow" or origin.is_hanging:
                 origin.entered.set()
                 origin._released.wait(30)
             answer = origin.name.encode()

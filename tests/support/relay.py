@@ -4,6 +4,7 @@ A relay of TCP between a client and a server, which does to connections what net
     with Relay(server_port) as relay:
         relay.mode = "stall"       nothing is passed on any more, nothing is closed: a machine that is gone
         relay.mode = "buffer"      answers of unknown length are kept back until they are complete
+        relay.mode = "refuse"      connections that come end at once; those that are there go on
         relay.cut()                all connections end at once
 """
 
@@ -14,7 +15,7 @@ import socket
 import threading
 from typing import Literal
 
-Mode = Literal["pass", "stall", "buffer"]
+Mode = Literal["pass", "stall", "buffer", "refuse"]
 
 
 class Relay:
@@ -67,6 +68,9 @@ class Relay:
             except OSError:
                 return
             self.accepted += 1
+            if self.mode == "refuse":
+                client.close()
+                continue
             try:
                 server = socket.create_connection(("127.0.0.1", self._to))
             except OSError:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 FIRST_PORT = "http"
 """Name of the app's port if nobody gives it one."""
 PROTOCOL = "http"
+_OF_THE_DATA_PATH = (Role.INBOUND.value, Role.OUTBOUND.value)
 LOOPBACK = ("127.", "localhost", "::1")
 
 Bound = Callable[[Role, str], str | None]
@@ -50,12 +51,14 @@ class AppWatch:
         self._listeners: tuple[WantedListener, ...] = ()
         self._checks: AppHealth | None = None
         self._has_app = False
+        self._is_serving = False
         self._untold: set[str] = set()
 
     def update(self, header: Header, frames: Sequence[bytes]) -> None:
         """This configuration is in force."""
         config: Config = shapes_of(frames[1]).load(frames[2])
         self._listeners = tuple(one for one in header.listeners if one.role == Role.INBOUND.value)
+        self._is_serving = any(one.role in _OF_THE_DATA_PATH for one in header.listeners)
         inbound = config.inbound
         apps: dict[str, Address] = {}
         if inbound is not None and (self._is_followed or inbound.health_check is not None):
@@ -74,7 +77,7 @@ class AppWatch:
     def health(self) -> Health:
         """Of the app; who has none is as well as can be."""
         if not self._has_app or self._checks is None:
-            return "healthy" if self._listeners or not self._is_followed else "starting"
+            return "healthy" if self._is_serving or not self._is_followed else "starting"
         return self._checks.state
 
     def shown(self) -> tuple[bool, str]:
