@@ -157,7 +157,7 @@ class Plane:
         with suppress(EngineError):
             await self.engine.replicas.leave(self.settings.replica)
         await self.engine.close()
-        self.compiler.close()
+        await self.compiler.close()
 
     def why_not_ready(self) -> str:
         """Why no sidecar should be sent here; empty if they may."""

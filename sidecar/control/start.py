@@ -132,7 +132,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     except SourceError as error:
         raise StartError(str(error)) from None
     finally:
-        compiler.close()
+        await compiler.close()
     return judged.problems if isinstance(judged, Rejected) else ()
 
 

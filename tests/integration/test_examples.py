@@ -94,9 +94,9 @@ class TestSidecarFiles:
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_full_example_uses_every_top_level_key(self) -> None:
-        """Whoever looks for a key finds it in `full.yaml`, but for `tests`."""
+        """Whoever looks for a key finds it in `full.yaml`, but for `tests`, and for those of a local file in a mesh."""
         document = _yaml("full.yaml")
-        assert set(Config.model_fields) - set(document) <= {"tests"}
+        assert set(Config.model_fields) - set(document) <= {"tests", "control", "bootstrap", "state"}
 
     def test_full_example_shows_the_defaults_that_it_claims(self) -> None:
         """The values that `full.yaml` gives for limits, drain, admin and metrics are the defaults."""

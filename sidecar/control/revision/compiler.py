@@ -52,11 +52,18 @@ class Compiler:
         """As `worker.routes`. Raises CompilerError."""
         return await self._ask(worker.routes, caller, callee)
 
-    def close(self) -> None:
-        """End it; what it is doing is of no interest any more."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+    async def close(self) -> None:
+        """
+        End it; what it is doing is of no interest any more.
+
+        Waits for its end: an interpreter that ends while the pool's own thread is just closing its pipe says so on
+        standard error (`concurrent.futures.process._python_exit`).
+        """
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
     async def _ask(self, function: Callable[..., _T], *arguments: Any) -> _T:
         if self._pool is None:

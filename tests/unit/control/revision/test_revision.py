@@ -376,6 +376,6 @@ def test_compiling_process_that_dies_is_told_and_started_anew() -> None:
             assert [(one["name"], one["match"]) for one in routes] == [("b", "everything else")]
             assert routes[0]["origin"] == "b.yaml:1"
         finally:
-            compiler.close()
+            await compiler.close()
 
     run(test)

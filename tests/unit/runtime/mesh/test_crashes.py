@@ -22,7 +22,7 @@ def test_three_starts_that_end_early_condemn_a_file() -> None:
     for _ in range(MAX_STARTS):
         assert at_start(record, "1").condemned == ""
         record = start(record)
-    assert at_start(record, "1") == Record("", 0, False, "f", "1")
+    assert at_start(record, "1") == Record("", {}, False, "f", "1")
 
 
 @pytest.mark.parametrize("end", [survived, ended])
@@ -37,15 +37,27 @@ def test_an_end_that_was_asked_for_or_came_late_says_nothing_of_the_file(end: ob
 def test_a_file_that_survives_is_innocent_of_what_was_before() -> None:
     """Two early ends, then a long life."""
     record = survived(start(start(start(NEW))))
-    assert record.starts == 0
+    assert record.starts == {}
 
 
 def test_ends_with_different_files_do_not_add_up() -> None:
     """It is the file that is judged."""
     record = NEW
     for name in "abcabcabc":
-        record = start(record, name)
+        record = start(record, name, is_news=True)
     assert at_start(record, "1").condemned == ""
+
+
+def test_the_last_good_file_in_between_does_not_end_the_count() -> None:
+    """Each start begins with what is on disk, and ends with what is pushed, which is the one to be blamed."""
+    record = NEW
+    for _ in range(MAX_STARTS):
+        assert at_start(record, "1").condemned == ""
+        record = in_force(start(record, "good"), "bad", is_news=True)
+    record = at_start(record, "1")
+    assert record.condemned == "bad"
+    record = in_force(record, "good", is_news=False)
+    assert (record.hash, record.condemned) == ("good", "bad")
 
 
 def test_a_condemned_file_stays_so_until_another_one_is_pushed() -> None:
@@ -60,11 +72,14 @@ def test_a_condemned_file_stays_so_until_another_one_is_pushed() -> None:
 
 def test_another_release_begins_anew_as_the_same_instance() -> None:
     """What ended the last one need not end this one."""
-    record = Record("f", 2, True, "g", "1", "shop-1")
+    record = Record("f", {"f": 2}, True, "g", "1", "shop-1")
     assert at_start(record, "2") == Record(release="2", instance="shop-1")
 
 
-@given(st.dictionaries(st.sampled_from(list(Record.__slots__)), st.none() | st.integers() | st.text() | st.booleans()))
+_VALUES = st.none() | st.integers() | st.text() | st.booleans() | st.dictionaries(st.text(), st.integers() | st.text())
+
+
+@given(st.dictionaries(st.sampled_from(list(Record.__slots__)), _VALUES))
 def test_whatever_is_on_disk_is_a_record(value: dict[str, object]) -> None:
     """And what was one is the same."""
     record = read_record(value)
