@@ -90,7 +90,8 @@ def test_the_mover_sees_what_happens_at_the_other_replica(tmp_path: Path) -> Non
                 eventually(lambda: seen(one) == {"one": True, "two": False}, "the loss", 20)
                 row = rollout(one)
                 assert row["state"] == "waiting", row
-                assert "not seen: two" in row["why"]
+                assert row["why"].startswith("not seen: ")
+                assert "two" in row["why"]
             finally:
                 os.kill(two.process.pid, signal.SIGCONT)
             eventually(lambda: seen(one) == {"one": True, "two": True}, "its return", 40)
