@@ -351,6 +351,17 @@ def test_bad_edit_is_refused_as_a_whole_and_the_good_ones_before_it_stay(tmp_pat
         eventually(lambda: control.instance(peer.instance)["config"]["revision"] == 2, "the report of it")
 
 
+def test_a_control_plane_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """SIGKILL of it alone ends what it started, the process that compiles among them."""
+    with running_control(tmp_path) as control:
+        assert control.process is not None
+        pid = control.process.pid
+        children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        assert children
+        control.stop(signal.SIGKILL)
+        eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in children), "the end of what it started")
+
+
 def test_restart_sends_nothing_to_who_is_current(tmp_path: Path) -> None:
     """Killed and started again: 0 octets of configuration and endpoints, registrations known, nothing removed."""
     with running_control(tmp_path) as control:

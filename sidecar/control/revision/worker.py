@@ -9,6 +9,9 @@ started anew knows nothing, and compiles everything: the result is the same.
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -107,8 +110,20 @@ _known = _Known()
 
 
 def begin(niceness: int) -> None:
-    """The first thing in the new process: who serves streams goes first."""
+    """The first thing in the new process: who serves streams goes first, and this one ends with it."""
     lower_thread(niceness)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """
+    A control plane that is killed cannot say so, and the queue of its questions has no end to be read: this process
+    itself holds the end that is written to.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
 
 
 def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
