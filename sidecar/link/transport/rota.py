@@ -2,7 +2,8 @@
 Which server is next, and how long to wait before it is asked. *Pure.*
 
 Servers are tried in their order from a random start. A wait is of full jitter: anything from 0 to a ceiling that
-doubles with each round of all servers, so that a thousand sidecars that lost the same server come back spread out.
+doubles with each round of all servers, so that a thousand sidecars that lost the same server come back spread out. It
+stays low for the first minute or so: who restarts a control plane has all of them back within seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import Final
 from sidecar.link.transport.server import Server
 
 BASE_S: Final = 0.5
+SOON_CAP_S: Final = 5.0
+"""A thousand sidecars ask a server that is away some 400 times a second then, each refused at once."""
+SOON_ROUNDS: Final = 24
+"""Of the low ceiling: a minute, as a wait is half of it on average."""
 CAP_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 300.0
 """Nobody is told to stay away for longer."""
@@ -79,7 +84,8 @@ class Rota:
             asked_s = min(retry_after_s, MAX_RETRY_AFTER_S) * (1 + self._chance() * RETRY_AFTER_JITTER)
             self._not_before[self.current] = now + asked_s
         rounds = (self.failures - 1) // len(self._servers)
-        wait_s = self.jitter(min(CAP_S, BASE_S * 2 ** min(rounds, 16)))
+        ceiling_s = min(SOON_CAP_S, BASE_S * 2 ** min(rounds, 16)) if rounds < SOON_ROUNDS else CAP_S
+        wait_s = self.jitter(ceiling_s)
         if not stays:
             self._pick(now + wait_s)
         return max(wait_s, self._not_before.get(self.current, 0.0) - now)
