@@ -262,6 +262,12 @@ class FakeTransport(asyncio.Transport):
         assert self._sockets is not None
         self._sockets[1].close()
 
+    def unread(self, data: bytes) -> None:
+        """The kernel has it from the peer, and the transport has not come to read it."""
+        self.get_extra_info("socket")
+        assert self._sockets is not None
+        self._sockets[1].send(data)
+
     def _conceal(self) -> None:
         """Take it back, but for what was read from the kernel meanwhile."""
         if self._sockets is not None and self._exposed:

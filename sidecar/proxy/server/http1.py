@@ -140,15 +140,22 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             self.is_request_sent = is_complete
             return
         sink = self.sink
+        self._read_ahead()
+        if self.sink is not sink:
+            return
+        self.is_request_sent = is_complete
+        write_body(self, self._framing_up, payload, is_complete, trailers)
+
+    def _read_ahead(self) -> None:
+        """Read what the kernel holds and the transport has not read yet, as long as the exchange goes on."""
+        sink = self.sink
         for _ in range(_MAX_READS_BEFORE_WRITE):
             received = b"" if self._is_paused else self.read_unread()
             if not received:
-                break
+                return
             self.data_received(received)
             if self.sink is not sink:
                 return
-        self.is_request_sent = is_complete
-        write_body(self, self._framing_up, payload, is_complete, trailers)
 
     def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """As `send_body`, or, unless the response turns out to be there, as `BatchingWriter.splice_from`."""
@@ -428,7 +435,14 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; what that means depends on what was awaited."""
+        """
+        The connection is gone; what that means depends on what was awaited.
+
+        A write may have met a reset just after the look for an answer (`send_body`), before the answer was read. The
+        kernel keeps it, and the transport closes the descriptor only after this call.
+        """
+        if exc is not None and self.sink is not None:
+            self._read_ahead()
         state, sink, tunnel = self.state, self.sink, self.tunnel
         if state == State.CLOSED:
             self._timers.forget(self)

@@ -133,6 +133,17 @@ class TestEarlyResponses:
         _ = client << OK
         world.assert_at_rest()
 
+    def test_answer_that_a_write_overtook_is_read_when_the_connection_is_lost(self, world: World) -> None:
+        """The server answered and reset; a write met the reset before the answer was read: the kernel still has it."""
+        client, server = world.warm()
+        _ = client >> b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 10
+        server.transport.unread(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo large")
+        server.transport.lose(ConnectionResetError(104, "reset"))
+        answer = client.responses(b"GET", b"POST")[-1]
+        assert (answer.status, answer.body) == (413, b"too large")
+        client.eof()
+        world.assert_at_rest()
+
     def test_large_rest_of_the_request_closes_politely(self, world: World) -> None:
         """The response says close, our side half-closes, and the connection goes when the client does."""
         client, server = world.warm()
