@@ -124,7 +124,7 @@ class CallRoutes:
             table.say("to", naming(self._callee.name), mark)
         for key, (key_mark, value) in written.entries.items():
             if key == "mirror":
-                value = _renamed_mirror(value, naming)
+                value = _renamed_at("to", value, naming)
             if key not in table.entries and key != "overrides":
                 table.put(key, value, key_mark)
         if route.action in ("to", None):
@@ -261,7 +261,7 @@ def _renamed_to(to: Value, naming: Naming) -> Value:
     if isinstance(to, Text):
         return _renamed(to, naming)
     if isinstance(to, Items):
-        return Items(to.mark, [_destination(item, naming) for item in to.items])
+        return Items(to.mark, [_renamed_at("upstream", item, naming) for item in to.items])
     assert isinstance(to, Table)
     table = Table(to.mark)
     for key, (key_mark, value) in to.entries.items():
@@ -269,24 +269,15 @@ def _renamed_to(to: Value, naming: Naming) -> Value:
     return table
 
 
-def _destination(item: Value, naming: Naming) -> Value:
-    if isinstance(item, Text):
-        return _renamed(item, naming)
-    assert isinstance(item, Table)
-    key, upstream = item.entries["upstream"]
-    assert isinstance(upstream, Text)
-    item.put("upstream", _renamed(upstream, naming), key)
-    return item
-
-
-def _renamed_mirror(mirror: Value, naming: Naming) -> Value:
-    if isinstance(mirror, Text):
-        return _renamed(mirror, naming)
-    assert isinstance(mirror, Table)
-    key, to = mirror.entries["to"]
-    assert isinstance(to, Text)
-    mirror.put("to", _renamed(to, naming), key)
-    return mirror
+def _renamed_at(key: str, value: Value, naming: Naming) -> Value:
+    """A name, or a mapping that has it at this key."""
+    if isinstance(value, Text):
+        return _renamed(value, naming)
+    assert isinstance(value, Table)
+    mark, name = value.entries[key]
+    assert isinstance(name, Text)
+    value.put(key, _renamed(name, naming), mark)
+    return value
 
 
 def _renamed(text: Text, naming: Naming) -> Text:
