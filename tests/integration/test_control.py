@@ -240,6 +240,16 @@ def test_long_poll_answers_when_something_changes(control: Control) -> None:
     assert not [line for line in second.json()["lines"] if line["type"] == "config"]
     assert control.get(path + "&wait=x").status == 400
 
+    tag = second.headers["etag"]
+
+    def is_nothing_new() -> bool:
+        nonlocal tag
+        answer = control.get(path + "&wait=1s", **{"if-none-match": tag})
+        tag = answer.headers["etag"]
+        return answer.status == 304
+
+    eventually(is_nothing_new, "304")
+
 
 def test_questions_reach_a_sidecar_and_its_answer_comes_back(control: Control) -> None:
     """By its stream and a POST; what it cannot answer is told."""

@@ -26,7 +26,7 @@ from sidecar.control.metrics import Counts
 from sidecar.control.plane import Plane
 from sidecar.control.push.stream import Stream
 from sidecar.control.server.access import STREAMING, peer_of
-from sidecar.link.messages import PING_PERIOD_S, Ping, Watch, read_watch, write_line
+from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line, read_watch, write_line
 
 LIFE_S: Final = 1800.0
 """Of a stream, more or less a fifth: so that streams spread over replicas that come and go."""
@@ -144,6 +144,9 @@ class Watching:
             lines: list[bytes] = []
             while not lines and not stream.is_over:
                 lines = self._plane.hub.take(stream)
+                if request.headers.get("if-none-match") == self._tag(stream):
+                    # No news to who has just this: the poll would be answered at once, again and again.
+                    lines = [line for line in lines if not isinstance(read_line(line), Current)]
                 left_s = until_s - loop.time()
                 if lines or left_s <= 0 or "if-none-match" not in request.headers:
                     break
