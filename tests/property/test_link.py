@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from sidecar.link.edges import read_labels, status_class
 from sidecar.link.fields import MessageError, encode
-from sidecar.link.messages import MAX_TARGET_BYTES, Ping, Watch, read_line, read_poll, read_watch, write_poll
+from sidecar.link.messages import (
+    MAX_TARGET_BYTES,
+    Ping,
+    Watch,
+    read_line,
+    read_poll,
+    read_watch,
+    write_line,
+    write_poll,
+)
 from sidecar.link.report import Edge, read_report
 from sidecar.link.reports.pending_edges import PendingEdges
 from sidecar.link.transport.lines import LineBuffer
@@ -171,7 +180,7 @@ def test_an_answer_of_a_poll_is_read_or_refused(value: Any) -> None:
 
 def test_an_answer_of_a_poll_is_read_as_it_was_written() -> None:
     """Every line of it, in order."""
-    assert read_poll(write_poll([Ping(1), Ping(2)])) == [Ping(1), Ping(2)]
+    assert read_poll(write_poll([write_line(Ping(1)), write_line(Ping(2))])) == [Ping(1), Ping(2)]
 
 
 VALUES: Any = st.one_of(

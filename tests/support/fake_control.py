@@ -223,7 +223,7 @@ class FakeControl:
                 if left_s <= 0 or self._server is None:
                     return 304, b"", etag
                 self._changed.wait(min(left_s, 0.2))
-            return 200, write_poll([*self.first_lines(watch), Ping(self.revision())]), etag
+            return 200, write_poll(map(write_line, [*self.first_lines(watch), Ping(self.revision())])), etag
 
     def on_report(self, report: Report) -> dict[str, object]:
         """Keep it; what to answer."""

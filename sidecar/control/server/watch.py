@@ -26,7 +26,7 @@ from sidecar.control.metrics import Counts
 from sidecar.control.plane import Plane
 from sidecar.control.push.stream import Stream
 from sidecar.control.server.access import STREAMING, peer_of
-from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line, read_watch, write_line
+from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line, read_watch, write_line, write_poll
 
 LIFE_S: Final = 1800.0
 """Of a stream, more or less a fifth: so that streams spread over replicas that come and go."""
@@ -156,8 +156,8 @@ class Watching:
             if request.headers.get("if-none-match") == tag and not lines:
                 return web.Response(status=304, headers={"etag": tag})
             self._count(lines)
-            shown = [json.loads(line) for line in lines]
-            return web.json_response({"lines": shown}, headers={"etag": tag, "cache-control": "no-store"})
+            headers = {"etag": tag, "cache-control": "no-store"}
+            return web.Response(body=write_poll(lines), headers=headers, content_type="application/json")
         except asyncio.CancelledError:
             why = "closed by the sidecar"
             raise

@@ -22,6 +22,7 @@ from sidecar.link.messages import (
     Move,
     Ping,
     endpoints_version,
+    write_line,
     write_poll,
 )
 from sidecar.link.report import Edge
@@ -308,7 +309,7 @@ class TestPolls:
     """The second form."""
 
     def poll(self, lines: list[Line], etag: str = '"1"') -> FakeAnswer:
-        return FakeAnswer([(0, write_poll(lines)), (0, None)], 200, {"etag": etag})
+        return FakeAnswer([(0, write_poll(map(write_line, lines))), (0, None)], 200, {"etag": etag})
 
     def test_a_stream_that_does_not_come_through_twice_is_polled_for(self) -> None:
         """A proxy that keeps what a server writes: no line within 15 s, and again."""
