@@ -119,7 +119,7 @@ def _slowest(plane: Plane, service: str) -> list[dict[str, Any]]:
 def _instance(plane: Plane, member: Member) -> dict[str, Any]:
     report = member.report
     registration = plane.registry.get(member.id)
-    wanted, _ = plane.rollouts.wanted(member.service, member.id, member.language)
+    wanted, why_none = plane.rollouts.wanted(member.service, member.id, member.language)
     refused = report.refused if report is not None else None
     running = report.running if report is not None else None
     return {
@@ -137,6 +137,7 @@ def _instance(plane: Plane, member: Member) -> dict[str, Any]:
             "source": running.source if running is not None else "",
         },
         "wanted": {"hash": wanted.hash, "revision": wanted.revision} if wanted is not None else None,
+        "none": why_none,
         "refused": None
         if refused is None
         else {
@@ -167,6 +168,7 @@ def _not_heard(plane: Plane, heard: set[str]) -> list[dict[str, Any]]:
             "connected": False,
             "config": {"hash": "", "revision": 0, "since": 0, "source": ""},
             "wanted": None,
+            "none": "",
             "refused": None,
             "endpoints_behind": 0,
             "registered": True,

@@ -103,7 +103,7 @@ class Mesh:
         made = [self.join(service, f"{service}-{number}") for number in range(count)]
         return sorted(made, key=lambda one: place_of(one.id))
 
-    def push(self, source: str = "", *, is_now: bool = False, is_edit: bool = True, **files: Tree | None) -> Proposal:
+    def push(self, source: str = "", *, is_now: bool = False, **files: Tree | None) -> Proposal:
         """Change some services' files; None removes one."""
         wanted = dict(self.record.revisions[-1].files) if self.record.revisions else {}
         for service, content in files.items():
@@ -114,7 +114,7 @@ class Mesh:
             self.trees[hash_] = content
             wanted[service] = File(hash_, self.callees.get(service, ()))
         source = source or hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
-        said = Wanted(source, wanted, self.rules, is_now, is_edit)
+        said = Wanted(source, wanted, self.rules, is_now)
         return self._write(propose(self.record, said, self.trees.get, render, self.now_s))
 
     def back(self, number: int) -> Proposal:

@@ -105,6 +105,8 @@ def _refusals(instances: list[dict[str, Any]]) -> list[str]:
             what = "crashed with" if one["refused"]["crashed"] else "refused"
             lines.append(printable(f"{one['service']}/{one['id']} {what} revision {one['refused']['revision']}:"))
             lines += [f"  {_problem(problem)}" for problem in one["refused"]["problems"]]
+        if one.get("none"):
+            lines.append(printable(f"{one['service']}/{one['id']} gets no file: {one['none']}"))
         if one["problems"]:
             lines.append(printable(f"{one['service']}/{one['id']} is not registered:"))
             lines += [printable(f"  {problem}") for problem in one["problems"]]

@@ -72,9 +72,10 @@ def judged(shown: dict[str, Any], revision: int) -> tuple[list[Missing], bool]:
             why += f", and the mesh's files are refused: {one['file']}:{one['line']}: {one['message']}"
         return [Missing("", "", why)], False
     missing = []
+    services = {one["name"] for one in shown["services"] if one["kind"] == "mesh"}
     for one in shown["instances"]:
-        if not one["connected"] or one["state"] == "draining" or one["wanted"] is None:
-            continue
+        if not one["connected"] or one["state"] == "draining" or one["service"] not in services:
+            continue  # of a service that is no longer there nothing is wanted
         why = _why_not(one, revision)
         if why:
             missing.append(Missing(one["service"], one["id"], why))
@@ -89,6 +90,8 @@ def judged(shown: dict[str, Any], revision: int) -> tuple[list[Missing], bool]:
 def _why_not(one: dict[str, Any], revision: int) -> str:
     """Empty if it runs the revision: what it runs is what that revision, or a later one, wants of it."""
     wanted, config, refused = one["wanted"], one["config"], one["refused"]
+    if wanted is None:
+        return f"it gets no file: {one.get('none') or 'the control plane that it is connected to has none yet'}"
     if refused is not None and refused["revision"] >= revision and config["hash"] != wanted["hash"]:
         first = next((problem["message"] for problem in refused["problems"]), "")
         what = "it crashed with" if refused["crashed"] else "it refused"

@@ -131,7 +131,10 @@ class _Files:
         if self._folder is None:
             self._memory = {key: content for key, content in self._memory.items() if key in wanted}
             return
-        await asyncio.to_thread(self._remove_others, wanted)
+        try:
+            await asyncio.to_thread(self._remove_others, wanted)
+        except OSError as error:
+            raise Unavailable(f"{self._folder}: {(error.strerror or str(error)).lower()}") from None
 
     def _remove_others(self, wanted: Collection[str]) -> None:
         assert self._folder is not None

@@ -2,7 +2,8 @@
 From the mesh's source to the wanted revision: judged as a whole, refused as a whole. *On the loop.*
 
 A content with problems changes nothing: the wanted revision stays, and the problems are kept for people to see. What
-fails for another reason (the compiling process ended, the disk is full) is tried again.
+fails for another reason (the compiling process ended, the disk is full) is tried again, until the source tells another
+content: the newest is what is wanted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final
 
@@ -36,7 +37,6 @@ class Follower:
 
     Attributes:
         problems: Of the content that is wanted, where that is refused.
-        trouble: Why the source cannot be read just now, or empty.
         since_s: Since when one of the two is so.
         refusals: Contents that were refused, since the start.
         first: Set when the first content was judged, whatever came of it.
@@ -52,13 +52,14 @@ class Follower:
         now_s: Callable[[], float],
     ) -> None:
         self.problems: tuple[ProblemTold, ...] = ()
-        self.trouble = ""
         self.since_s: float | None = None
         self.refusals = 0
         self.first = asyncio.Event()
         self.version: str | None = None
         self._judged: str | None = None
+        self._newest: Content | None = None
         self._turn = asyncio.Event()
+        self._troubles = {"source": "", "work": ""}
         self._engine = engine
         self._compiler = compiler
         self._rollouts = rollouts
@@ -73,20 +74,38 @@ class Follower:
             shown.append({**trouble, "severity": "error"})
         return shown
 
+    @property
+    def trouble(self) -> str:
+        """Why the source cannot be read, or what it said cannot be judged or put in force, just now; empty if it can."""
+        return self._troubles["work"] or self._troubles["source"]
+
     async def run(self) -> None:
         """Follow the source; ends only by being cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._listen())
+            both.create_task(self._work())
+
+    async def _listen(self) -> None:
         changes: AsyncIterator[Content | Trouble] = self._engine.mesh.follow()
         async with aclosing(changes) as followed:  # type: ignore[type-var]
             async for change in followed:
                 if isinstance(change, Trouble):
-                    self._on_trouble(change.error)
+                    self._on_trouble("source", change.error)
                 else:
-                    self.version = change.version
+                    self._on_trouble("source", "")
+                    self.version, self._newest = change.version, change
                     self._turned()
-                    await self._take(change)
-                    self._judged = change.version
-                    self._turned()
-                    self.first.set()
+
+    async def _work(self) -> None:
+        taken: Content | None = None
+        while True:
+            while self._newest is taken:
+                await self._turn.wait()
+            taken = self._newest
+            if taken is not None and await self._take(taken):
+                self._judged = taken.version
+                self._turned()
+                self.first.set()
 
     async def told_other_than(self, version: str | None) -> None:
         """Wait until the source has told another content than that of this version."""
@@ -111,23 +130,28 @@ class Follower:
         self._turn.set()
         self._turn = asyncio.Event()
 
-    async def _take(self, content: Content) -> None:
+    async def _take(self, content: Content) -> bool:
+        """Judge a content and want it, or refuse it; whether it came to that before the source told another one."""
         while True:
             try:
                 judged = await self._compiler.judge(content.files)
                 if isinstance(judged, Rejected):
                     self._refuse(judged.problems)
-                    return
+                    return True
                 is_wanted = partial(self._engine.mesh.is_wanted, content.version)
                 is_new = await self._rollouts.propose(judged, self._view(), is_wanted)
             except (CompilerError, EngineError) as error:
-                self._on_trouble(str(error))
-                await asyncio.sleep(RETRY_S)
+                self._on_trouble("work", str(error))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_S):
+                        while self._newest is content:
+                            await self._turn.wait()
+                    return False
                 continue
             break
         was_wrong = bool(self.problems)
         self.problems = ()
-        self._on_trouble("")
+        self._on_trouble("work", "")
         for warning in judged.warnings:
             logger.warning(event("mesh_warning", **_place(warning)))
         if is_new or was_wrong:
@@ -137,24 +161,26 @@ class Follower:
                     services=len(judged.services), compiled=len(judged.compiled),
                 )
             )  # fmt: skip
+        return True
 
     def _refuse(self, problems: tuple[ProblemTold, ...]) -> None:
         self.refusals += 1
         self.problems = problems
-        self.trouble = ""
+        self._troubles["work"] = ""
         self.since_s = self._now_s()
         logger.error(event("mesh_refused", problems=len(problems), revision=self._rollouts.revision))
         for one in problems[:_LOGGED]:
             logger.error(event("mesh_problem", **_place(one)))
 
-    def _on_trouble(self, error: str) -> None:
-        if error != self.trouble:
-            if error:
-                logger.error(event("mesh_source_failed", error=error))
+    def _on_trouble(self, of: str, error: str) -> None:
+        before = self.trouble
+        self._troubles[of] = error
+        if self.trouble != before:
+            if self.trouble:
+                logger.error(event("mesh_source_failed", error=self.trouble))
             else:
                 logger.info(event("mesh_source_works"))
-        self.trouble = error
-        if not error and not self.problems:
+        if not self.trouble and not self.problems:
             self.since_s = None
         elif self.since_s is None:
             self.since_s = self._now_s()

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _TRIES: Final = 5
 """Of a compare-and-swap, each on what the other has written."""
+RETRY_S: Final = 1.0
+"""After which what another replica wrote is read again, where it could not be."""
 
 
 class Rollouts:
@@ -113,7 +115,7 @@ class Rollouts:
         found = await self._engine.record.read()
         if found is not None:
             try:
-                await self._take(found)
+                await self._take(found, _parsed(found))
             except RecordError as error:
                 raise EngineError(str(error)) from None
         self._is_open = True
@@ -124,13 +126,32 @@ class Rollouts:
             if not isinstance(change, Versioned):
                 logger.warning(event("record_not_followed", error=change.error or "over"))
                 continue
-            async with self._one_at_a_time:
-                if change.version == self._version:
-                    continue
-                try:
-                    await self._take(change)
-                except (RecordError, EngineError) as error:
-                    logger.error(event("record_not_taken", error=error))
+            while not await self._follow_to(change):
+                await asyncio.sleep(RETRY_S)
+
+    async def _follow_to(self, change: Versioned) -> bool:
+        """
+        Take over what was told, or what has been written over it since; whether that came to an end.
+
+        What a watch tells may lag behind what was written or read here meanwhile. A record whose number is not higher
+        than that of ours is read again, and what stands in the engine holds.
+        """
+        async with self._one_at_a_time:
+            if change.version == self._version:
+                return True
+            try:
+                record = _parsed(change)
+                if record.version > self.record.version:
+                    await self._take(change, record)
+                else:
+                    await self._read()
+            except RecordError as error:
+                # Another release's; it is told again when it is another one.
+                logger.error(event("record_not_taken", error=error))
+            except EngineError as error:
+                logger.error(event("record_not_taken", error=error, retry_s=RETRY_S))
+                return False
+            return True
 
     async def propose(self, judged: Judged, view: View, is_wanted: Callable[[], Awaitable[bool]] | None = None) -> bool:
         """
@@ -247,7 +268,11 @@ class Rollouts:
                 except Conflict:
                     await self._read()
                     continue
-                await self._let_go()
+                try:
+                    await self._let_go()
+                except EngineError as error:
+                    # They are in nobody's way; the next change tries again.
+                    logger.warning(event("files_not_let_go", error=error))
                 break
             else:
                 raise Unavailable("another control plane writes the record all the time")
@@ -264,18 +289,11 @@ class Rollouts:
 
     async def _read(self) -> None:
         found = await self._engine.record.read()
-        if found is not None:
-            await self._take(found)
+        if found is not None and found.version != self._version:
+            await self._take(found, _parsed(found))
 
-    async def _take(self, found: Versioned) -> None:
+    async def _take(self, found: Versioned, record: Record) -> None:
         """Make a stored record ours, with the files that it names."""
-        try:
-            said = json.loads(found.value)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict):
-            raise RecordError("the rollout record is not JSON; remove it, and all get the wanted revision at once")
-        record = Record.from_json(said)
         for hash_ in record.hashes():
             if hash_ in self._files or hash_ == NO_FILE:
                 continue
@@ -317,3 +335,19 @@ class Rollouts:
                 here = {key: origin for key, origin in discovers.items() if key in named}
                 found[hash_] = CompiledFile(name, hash_, made[hash_].text, here, service.callees)
         return found
+
+
+def _parsed(found: Versioned) -> Record:
+    """
+    A stored record.
+
+    Raises:
+        RecordError: It is none, or another release's.
+    """
+    try:
+        said = json.loads(found.value)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise RecordError("the rollout record is not JSON; remove it, and all get the wanted revision at once")
+    return Record.from_json(said)

@@ -74,15 +74,12 @@ class Wanted:
         files: Of each service, as compiled.
         rules: `rollout:` of mesh.yaml.
         is_now: Whether waves are skipped.
-        is_edit: Whether the source was seen to change. Not so at a start, and when a replica becomes the mover: its
-            copy of the files may be late (a mounted ConfigMap reaches replicas minutes apart).
     """
 
     source: str
     files: Mapping[str, File]
     rules: Rules = field(default_factory=Rules)
     is_now: bool = False
-    is_edit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +110,10 @@ def propose(record: Record, wanted: Wanted, trees: Trees, render: Render, now_s:
     """
     Make what the mesh's files say the wanted revision.
 
-    A source that was wanted when somebody went back (`rollback`) changes nothing: another one ends the pin. Nor does
-    one that is no edit and was wanted before: else a replica with late files would take everyone back, and the next one
-    forth again. Files that compile to the same hashes make no revision, however they are written; rules that differ
-    hold from now on.
+    A source that was wanted when somebody went back (`rollback`) changes nothing: another one ends the pin. Files that
+    compile to the same hashes make no revision, however they are written; rules that differ hold from now on. That the
+    source still says so its caller knows (`MeshSource.is_wanted`): late files would take everyone back.
     """
-    if not wanted.is_edit and any(revision.source == wanted.source for revision in record.revisions[:-1]):
-        return Proposal(record)
     if record.pin is not None and record.pin.source == wanted.source:
         return Proposal(record)
     current = record.revisions[-1].files if record.revisions else None

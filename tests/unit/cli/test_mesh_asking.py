@@ -26,7 +26,8 @@ def instance(name: str, runs: str = "h2", wanted: int = 2, **values: Any) -> dic
 def shown(*instances: dict[str, Any], **values: Any) -> dict[str, Any]:
     return {
         "mesh": "shop", "revision": 2, "time": 1000.0, "started": 400.0, "engine": "files",
-        "source": {"problems": [], "since": None}, "instances": list(instances), "edges": [], "discovery": [],
+        "source": {"problems": [], "since": None}, "services": [{"name": "a", "kind": "mesh"}],
+        "instances": list(instances), "edges": [], "discovery": [],
         "doubt": {"fresh": 1, "stale": 0, "removing": True}, "rollouts": [], **values,
     }  # fmt: skip
 
@@ -40,16 +41,18 @@ def why(told: dict[str, Any], revision: int = 2) -> list[str]:
 
 
 def test_everyone_who_is_connected_is_waited_for() -> None:
-    """A lost one, one that drains, and one without a file of the mesh never block."""
+    """A lost one, one that drains, and one of a service that is no longer there never block."""
     others = (
         instance("lost", "h1", connected=False),
         instance("drains", "h1", state="draining"),
-        instance("none", "", wanted=2) | {"wanted": None},
+        instance("gone", "h1", service="b") | {"wanted": None},
     )
     assert judged(shown(instance("x"), *others), 2) == ([], False)
     assert why(shown(instance("x", "h1"))) == ["it runs revision 2"]
     assert why(shown(instance("x", wanted=1))) == ["its wave has not come: it is to run revision 1"]
     assert why(shown(instance("x", "h1", refused=REFUSED))) == ["it refused revision 2: expected x"]
+    old = instance("x", "h1", wanted=0) | {"wanted": None, "none": "this sidecar knows language 1: update it"}
+    assert why(shown(old)) == ["it gets no file: this sidecar knows language 1: update it"]
 
 
 def test_revision_that_is_not_there_yet_is_waited_for_and_says_why() -> None:
@@ -73,6 +76,7 @@ def test_status_shows_what_stands_in_the_way() -> None:
         shown(
             instance("x", refused=REFUSED),
             instance("y", connected=False, problems=["ports.http: loopback"]),
+            instance("z") | {"wanted": None, "none": "update it"},
             source={"problems": [PROBLEM], "since": 940.0},
             discovery=[{"name": "b", "kind": "file", "error": "no such file"}],
             doubt={"fresh": 1, "stale": 5, "removing": False},
@@ -80,7 +84,8 @@ def test_status_shows_what_stands_in_the_way() -> None:
     )
     for part in (
         "a.yaml:3:5: timeout: expected x; write y", "since 1m", "REFUSED 2", "healthy, lost", "NOTHING IS REMOVED",
-        "b (file): no such file", "ports.http: loopback", "1 of 2 connected",
+        "b (file): no such file", "ports.http: loopback", "2 of 3 connected",
+        "a/z gets no file: update it",
     ):  # fmt: skip
         assert part in text
     assert "no sidecar is known" in status(shown())

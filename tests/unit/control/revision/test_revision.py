@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sidecar.control.engines.files import FilesEngine
-from sidecar.control.engines.interface import Content, Trouble
+from sidecar.control.engines.interface import Content, Trouble, Unavailable, Versioned
 from sidecar.control.revision import follower as follower_module
+from sidecar.control.revision import rollouts as rollouts_module
 from sidecar.control.revision import worker
 from sidecar.control.revision.compiled import CompiledFile
 from sidecar.control.revision.compiler import Compiler, CompilerError
@@ -348,6 +349,183 @@ def test_follower_refuses_as_a_whole_and_tries_again_what_failed(monkeypatch: py
         assert follower.since_s is None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    run(test)
+
+
+def test_newer_content_ends_the_tries_of_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit that cannot be judged, or put in force, is withdrawn by the next; it is not what comes in force later."""
+    monkeypatch.setattr(follower_module, "RETRY_S", 3600.0)
+
+    async def test() -> None:
+        world, source = World(), Source()
+        await world.open()
+        world.engine.mesh = source  # type: ignore[assignment]
+
+        class Failing(Here):
+            async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
+                if files == EDIT:
+                    raise CompilerError("it died")
+                return await super().judge(files)
+
+        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        task = asyncio.create_task(follower.run())
+
+        async def told(version: str, files: Mapping[str, bytes], until: Callable[[], bool]) -> None:
+            source.queue.put_nowait(Content(files, version))
+            while not until():
+                await asyncio.sleep(0.001)
+
+        await told("1", FILES, lambda: world.rollouts.revision == 1)
+        await told("2", EDIT, lambda: follower.trouble == "it died")
+        assert not follower.problems
+        await told("3", FILES, lambda: not follower.trouble)
+        assert (world.rollouts.revision, follower.version) == (1, "3")
+        assert await follower.judged("3")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(test)
+
+
+def test_trouble_of_the_source_outlives_what_was_told_before_it() -> None:
+    """A content that is put in force says nothing of a source that has gone away since."""
+
+    async def test() -> None:
+        world, source, judges = World(), Source(), asyncio.Event()
+        await world.open()
+        world.engine.mesh = source  # type: ignore[assignment]
+
+        class Slow(Here):
+            async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
+                await judges.wait()
+                return await super().judge(files)
+
+        follower = Follower(world.engine, Slow(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        task = asyncio.create_task(follower.run())
+        source.queue.put_nowait(Content(FILES, "1"))
+        source.queue.put_nowait(Trouble("it is away"))
+        while not follower.trouble:
+            await asyncio.sleep(0.001)
+        judges.set()
+        await follower.first.wait()
+        assert (world.rollouts.revision, follower.trouble) == (1, "it is away")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(test)
+
+
+def test_source_that_ends_by_a_fault_ends_the_follower() -> None:
+    """So that the control plane ends, and does not go on blind."""
+
+    class Broken(Source):
+        async def follow(self) -> AsyncIterator[Content | Trouble]:
+            raise RuntimeError("a fault of ours")
+            yield
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        world.engine.mesh = Broken()  # type: ignore[assignment]
+        follower = Follower(world.engine, Here(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        with pytest.raises(ExceptionGroup):
+            await follower.run()
+
+    run(test)
+
+
+class Telling:
+    """The record of an engine whose watch tells what a test says, when it says so."""
+
+    def __init__(self, rollouts: Rollouts, engine: FilesEngine) -> None:
+        self.queue: asyncio.Queue[Versioned | Trouble] = asyncio.Queue()
+        self.read, self.swap = engine.record.read, engine.record.swap
+        engine.record.watch = self.watch  # type: ignore[method-assign]
+        self.task = asyncio.create_task(rollouts.follow())
+
+    async def watch(self) -> AsyncIterator[Versioned | Trouble]:
+        while True:
+            yield await self.queue.get()
+            self.queue.task_done()
+
+    async def stands(self) -> Versioned:
+        found = await self.read()
+        assert found is not None
+        return found
+
+
+def test_record_that_is_told_late_takes_nobody_back() -> None:
+    """A watch may lag behind what was written here since."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        record = Telling(world.rollouts, world.engine)
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        early = await record.stands()
+        await world.rollouts.propose(judged(EDIT), NOBODY)
+        record.queue.put_nowait(early)
+        record.queue.put_nowait(Trouble("over"))
+        record.queue.put_nowait(Trouble("over"))
+        await asyncio.wait_for(_until(record.queue.empty), 5)
+        assert world.rollouts.revision == 2
+        record.task.cancel()
+
+    run(test)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_record_whose_files_cannot_be_read_is_taken_when_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is away for a moment leaves no replica behind for good."""
+    monkeypatch.setattr(rollouts_module, "RETRY_S", 0.0)
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        other = Rollouts(world.engine, lambda: 1000.0, lambda: None)
+        await other.open()
+        record = Telling(other, world.engine)
+        await world.rollouts.propose(judged(EDIT), NOBODY)
+        tries = 0
+        fetch = world.engine.files.fetch
+
+        async def away(key: str) -> bytes | None:
+            nonlocal tries
+            tries += 1
+            if tries <= 3:
+                raise Unavailable("no answer in time")
+            return await fetch(key)
+
+        monkeypatch.setattr(world.engine.files, "fetch", away)
+        record.queue.put_nowait(await record.stands())
+        await asyncio.wait_for(_until(lambda: other.revision == 2), 5)
+        assert tries > 3
+        record.task.cancel()
+
+    run(test)
+
+
+def test_files_that_cannot_be_let_go_hold_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The revision that was written is in force, and told."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        before = world.changes
+
+        async def away(keys: Collection[str]) -> None:
+            raise Unavailable("no answer in time")
+
+        monkeypatch.setattr(world.engine.files, "retain", away)
+        assert await world.rollouts.propose(judged(EDIT), NOBODY)
+        assert (world.rollouts.revision, world.changes) == (2, before + 1)
 
     run(test)
 

@@ -244,29 +244,6 @@ def test_rollback_pins_until_the_source_differs() -> None:
     assert mesh.running("shop", NEW) == ["shop-0", "shop-1"]
 
 
-def test_replica_with_late_files_takes_nobody_back() -> None:
-    """It becomes the mover with what was wanted before; an edit that says the same is meant, and goes back."""
-    mesh = settled(CALM, shop=2)
-    mesh.push("edit 1", shop=NEW)
-    mesh.push("edit 2", shop=NEWER)
-    mesh.push("edit 1", shop=NEW, is_edit=False)
-    assert mesh.record.revision == 3
-    mesh.push("edit 3", shop=tree("newest"), is_edit=False)
-    assert mesh.record.revision == 4, "what nobody has seen yet is new, also at a start"
-    mesh.push("edit 2", shop=NEWER)
-    assert mesh.record.revision == 5
-
-
-def test_late_files_end_no_pin() -> None:
-    """The replica that has them does not know yet what was pinned."""
-    mesh = settled(CALM, shop=2)
-    mesh.push("edit 1", shop=NEW)
-    mesh.push("edit 2", shop=NEWER)
-    mesh.back(2)
-    mesh.push("edit 1", shop=NEW, is_edit=False)
-    assert mesh.record.pin is not None
-
-
 def test_file_that_was_refused_is_not_tried_by_the_next() -> None:
     """It is wanted again after a change back: who refused it has said so already."""
     mesh = settled(CALM, shop=10)
