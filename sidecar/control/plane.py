@@ -100,7 +100,7 @@ class Plane:
         self.edges = Edges(now_s)
         self.registry = Registry(self.doubt, self._on_service)
         self.compiler = Compiler()
-        self.rollouts = Rollouts(engine, now_s, self._on_targets, is_now=settings.is_now)
+        self.rollouts = Rollouts(engine, now_s, self._on_targets, self._running, is_now=settings.is_now)
         self.discovery = Discovery(
             self.registry, self.doubt, {**own_discoverers(), **engine.discoverers}, self._on_origins, clock
         )
@@ -177,7 +177,7 @@ class Plane:
         older = self.hub.get(watch.instance)
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
-        stream = self.hub.open(watch)
+        stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
         self._heard(member)
         return stream
 
@@ -291,6 +291,9 @@ class Plane:
 
     def _on_origins(self, origins: Collection[Origin]) -> None:
         self.hub.origins_changed(origins)
+
+    def _running(self) -> set[str]:
+        return {member.report.running.hash for member in self.fleet if member.report is not None}
 
     def _on_targets(self) -> None:
         self.discovery.use(self.rollouts.origins())

@@ -62,13 +62,13 @@ class Hub:
         """The stream of an instance."""
         return self._streams.get(instance)
 
-    def open(self, watch: Watch) -> Stream:
-        """A stream begins; an older one of the same instance is let end."""
+    def open(self, watch: Watch, runs: str = "") -> Stream:
+        """A stream begins, of who runs this file as far as is known; an older one of the instance is let end."""
         older = self._streams.get(watch.instance)
         if older is not None:
             self.close(older)
             older.end(moves=False)
-        stream = self._streams[watch.instance] = Stream(watch, self._clock())
+        stream = self._streams[watch.instance] = Stream(watch, self._clock(), runs)
         goal, absent = self._aim_of(stream)
         stream.aim(goal, absent, self._clock())
         self._follow(stream)

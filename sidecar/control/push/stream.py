@@ -9,7 +9,7 @@ lines that make up for it, so that the newest always wins. The course of a confi
     settled      what runs is what was told; the endpoints of what it replaced are not told any more
 
 Endpoints are told for every `discover` of the file that runs and of the one that was told: a refused file leaves the
-old one in force.
+old one in force, also of who comes back and names as its own the file that it refused.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Stream:
     Args:
         watch: The question that opened it.
         opened_s: Monotonic.
+        runs: Hash of the file that its sidecar has in force, if that is known from before.
 
     Attributes:
         goal: What is wanted of it; None while there is nothing to say.
@@ -48,7 +49,7 @@ class Stream:
         is_over: Whether it is to end; `moves` whether the sidecar is told to go elsewhere.
     """
 
-    def __init__(self, watch: Watch, opened_s: float) -> None:
+    def __init__(self, watch: Watch, opened_s: float, runs: str = "") -> None:
         self.watch = watch
         self.opened_s = opened_s
         self.goal: Wanted | None = None
@@ -62,6 +63,7 @@ class Stream:
         self._told: Wanted | None = None
         self._told_absent = ""
         self._has = watch.config
+        self._runs = runs
         self._outstanding = ""
         self._outstanding_s = 0.0
         self._views: dict[str, View] = {}
@@ -104,10 +106,11 @@ class Stream:
         self.wake.set()
 
     def on_report(self, running: str, refused: str, endpoints: Mapping[str, str]) -> bool:
-        """What its sidecar has now; whether that settles what was outstanding."""
+        """What its sidecar has now; whether it may be concerned by other endpoints than before."""
         self.in_force = dict(endpoints)
+        is_other, self._runs = running != self._runs, running
         if not self._outstanding or self._outstanding not in (running, refused):
-            return False
+            return is_other
         self._has = running
         self._outstanding = ""
         self.wake.set()
@@ -116,7 +119,7 @@ class Stream:
     def follow(self, known: CompiledByHash) -> None:
         """Know whose endpoints it is to be told: after what it has, or was told, changed."""
         follows: dict[str, Origin] = {}
-        for hash_ in (self._has, self._outstanding):
+        for hash_ in (self._has, self._runs, self._outstanding):
             file = known(hash_) if hash_ else None
             if file is not None:
                 follows |= file.discovers

@@ -76,7 +76,7 @@ class Follower:
 
     @property
     def trouble(self) -> str:
-        """Why the source cannot be read, or what it said cannot be judged or put in force, just now; empty if it can."""
+        """Why the source cannot be read, or its content be judged or put in force, just now; empty if it can."""
         return self._troubles["work"] or self._troubles["source"]
 
     async def run(self) -> None:

@@ -45,6 +45,8 @@ class Rollouts:
         engine: Keeps the record and the files.
         now_s: Since the Unix epoch.
         on_change: Told when what is wanted of somebody may be another.
+        running: Gives the hashes of files that sidecars run: those are known as long as they are, though no record
+            names them any more, for their endpoints.
         is_now: Whether waves are skipped whatever the mesh's files say.
 
     Attributes:
@@ -53,13 +55,20 @@ class Rollouts:
     """
 
     def __init__(
-        self, engine: Engine, now_s: Callable[[], float], on_change: Callable[[], None], *, is_now: bool = False
+        self,
+        engine: Engine,
+        now_s: Callable[[], float],
+        on_change: Callable[[], None],
+        running: Callable[[], Collection[str]] = frozenset,
+        *,
+        is_now: bool = False,
     ) -> None:
         self.record = Record()
         self.judged: Judged | None = None
         self._engine = engine
         self._now_s = now_s
         self._on_change = on_change
+        self._running = running
         self._is_now = is_now
         self._version = ""
         self._files: dict[str, CompiledFile] = {}
@@ -98,6 +107,7 @@ class Rollouts:
     def origins(self) -> set[Origin]:
         """Of all endpoints that somebody is to be told."""
         hashes = {hash_ for service in self.record.services.values() for hash_ in service.hashes()}
+        hashes |= set(self._running())
         files = [self._files[hash_] for hash_ in hashes if hash_ in self._files]
         return {origin for file in files for origin in file.discovers.values()}
 
@@ -269,7 +279,7 @@ class Rollouts:
                     await self._read()
                     continue
                 try:
-                    await self._let_go()
+                    await self._engine.files.retain(self._forget())
                 except EngineError as error:
                     # They are in nobody's way; the next change tries again.
                     logger.warning(event("files_not_let_go", error=error))
@@ -306,15 +316,18 @@ class Rollouts:
             except MessageError as error:
                 logger.error(event("file_damaged", hash=hash_, error=error))
         self.record, self._version = record, found.version
+        self._forget()
         if self._is_open:
             self._on_change()
 
-    async def _let_go(self) -> None:
-        """Forget files that neither the record nor the mesh of now names."""
-        named = self.record.hashes() | (set(self.judged.files.values()) if self.judged is not None else set())
-        for hash_ in self._files.keys() - named:
+    def _forget(self) -> set[str]:
+        """Let go of files that nobody needs any more; what is left."""
+        needed = self.record.hashes() | set(self._running())
+        if self.judged is not None:
+            needed |= set(self.judged.files.values())
+        for hash_ in self._files.keys() - needed:
             del self._files[hash_]
-        await self._engine.files.retain(named)
+        return needed
 
     def _tree(self, hash_: str) -> Any:
         file = self._files.get(hash_)

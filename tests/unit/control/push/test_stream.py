@@ -148,6 +148,22 @@ def test_refused_file_that_is_taken_back_is_current(world: World) -> None:
     assert world.lines(stream) == [Current(3, "h1")]
 
 
+def test_who_comes_back_with_a_refused_file_is_told_the_endpoints_of_the_one_that_runs(world: World) -> None:
+    """It names the file that it was told last; its report, or the one before, says what is in force."""
+    world.file("h2", {"search": SEARCH})
+    world.aim("h2")
+    stream = world.open(config="h2", catalog=endpoints_version([ONE]))
+    assert stream.follows.keys() == {"search"}
+    world.hub.on_report(stream, "h1", "h2", {})
+    world.lines(stream)
+    world.endpoints(CATALOG, ONE, TWO)
+    assert {line.upstream for line in world.lines(stream) if isinstance(line, Endpoints)} == {"catalog"}
+    again = world.hub.open(stream.watch, "h1")
+    assert again.follows.keys() == {"catalog", "search"}
+    world.hub.on_report(again, "h2", "", {})
+    assert again.follows.keys() == {"search"}
+
+
 def test_endpoints_of_both_files_are_told_until_one_is_settled(world: World) -> None:
     """A refused file leaves the old one in force; an accepted one ends what only the old one had."""
     stream = world.open(config="h1", catalog=endpoints_version([ONE]))

@@ -511,6 +511,35 @@ def test_record_whose_files_cannot_be_read_is_taken_when_they_can(monkeypatch: p
     run(test)
 
 
+def test_replica_that_only_reads_keeps_what_is_needed() -> None:
+    """What no record names any more is let go, but for a file that a sidecar still runs: its endpoints are told."""
+
+    async def test() -> None:
+        world, running = World(), set[str]()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        other = Rollouts(world.engine, lambda: 1000.0, lambda: None, lambda: running)
+        await other.open()
+        record = Telling(other, world.engine)
+        named = set(world.rollouts.record.hashes())
+        running |= {world.rollouts.record.revisions[0].files["a"].hash}
+        for number in range(8):
+            files = {**FILES, "b.yaml": FILES["b.yaml"] + f"timeout: {number + 1}s\n".encode()}
+            await world.rollouts.propose(judged(files), NOBODY)
+            await world.accept(("b", "i"), ("a", "i"))
+            record.queue.put_nowait(await record.stands())
+            await asyncio.wait_for(_until(lambda: other.revision == world.rollouts.revision), 5)
+            named |= other.record.hashes()
+        gone = named - other.record.hashes()
+        assert len(gone) > len(running)
+        assert {hash_ for hash_ in gone if other.known(hash_) is not None} == running
+        assert all(other.known(hash_) is not None for hash_ in other.record.hashes())
+        assert any(origin.service == "b" for origin in other.origins())
+        record.task.cancel()
+
+    run(test)
+
+
 def test_files_that_cannot_be_let_go_hold_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The revision that was written is in force, and told."""
 
