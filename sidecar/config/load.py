@@ -26,6 +26,10 @@ from sidecar.redact import Secrets
 
 FOLLOWED_DELAY_S: Final = 3.0
 """`drain.delay` of a sidecar that follows a control plane: what others may take to hear of its goodbye."""
+FOLLOWED_POD_DELAY_S: Final = 10.0
+"""The same in a pod of Kubernetes, whose endpoints may be found by others than the control plane, later."""
+_IN_POD: Final = "KUBERNETES_SERVICE_HOST"
+"""Set by the kubelet in every container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class _Reader:
         self._problems += problems
         loaded = self.judge(source, root, is_whole=is_whole)
         own = shape(merge(None, local, options)[0], CONFIG).config if is_whole else loaded.config
-        return replace(loaded, config=_with_delay(loaded.config, root), own=own)
+        return replace(loaded, config=_with_delay(loaded.config, root, is_pod=_IN_POD in self._env), own=own)
 
     def judge(self, source: Source, root: Node, *, is_whole: bool = True) -> Loaded:
         """The configuration of a tree."""
@@ -172,10 +176,10 @@ class _Reader:
         return Loaded(shaped.config, source, root, self._secrets, told, self._files, is_whole)
 
 
-def _with_delay(config: Config, root: MappingNode) -> Config:
+def _with_delay(config: Config, root: MappingNode, *, is_pod: bool) -> Config:
     """Who is registered goes on accepting for a while after it has said goodbye, if nobody says otherwise."""
     if "delay" in config.drain.model_fields_set or not config.drain.timeout:
         return config
-    delay_s = min(FOLLOWED_DELAY_S, config.drain.timeout / 2)
+    delay_s = min(FOLLOWED_POD_DELAY_S if is_pod else FOLLOWED_DELAY_S, config.drain.timeout / 2)
     add_default(root, ("drain", "delay"), f"{delay_s:g}s")
     return config.model_copy(update={"drain": config.drain.model_copy(update={"delay": delay_s})})

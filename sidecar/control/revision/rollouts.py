@@ -322,7 +322,7 @@ class Rollouts:
 
     def _forget(self) -> set[str]:
         """Let go of files that nobody needs any more; what is left."""
-        needed = self.record.hashes() | set(self._running())
+        needed = set(self.record.hashes()).union(self._running())
         if self.judged is not None:
             needed |= set(self.judged.files.values())
         for hash_ in self._files.keys() - needed:

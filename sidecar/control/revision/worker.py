@@ -27,6 +27,7 @@ from sidecar.mesh.diff import Told, diff_told
 from sidecar.mesh.mesh import Mesh, canonical, digest
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.verify import verify
+from sidecar.redact import HIDDEN, is_sensitive
 
 ProblemTold = dict[str, Any]
 """A `Problem` as `/v1/mesh` shows it."""
@@ -327,7 +328,7 @@ def _part(one: Any) -> list[tuple[str, float]]:
 
 
 def _in_words(match: Any) -> str:
-    """A match as one line: `cookies.BETA_USER: true, path: /x`."""
+    """A match as one line: `cookies.BETA_USER: true, path: /x`; values of secrets are not shown."""
     if not match:
         return "everything"
     if isinstance(match, list):
@@ -337,7 +338,7 @@ def _in_words(match: Any) -> str:
     found = []
     for name, value in match.items():
         if isinstance(value, dict):
-            found += [f"{name}.{key}: {inner}" for key, inner in value.items()]
+            found += [f"{name}.{key}: {HIDDEN if is_sensitive(str(key)) else inner}" for key, inner in value.items()]
         else:
             found.append(f"{name}: {value}")
     return ", ".join(found)

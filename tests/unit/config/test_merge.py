@@ -155,6 +155,9 @@ def test_the_drain_has_a_delay_of_its_own_unless_somebody_says_otherwise() -> No
     assert load(PUSHED, LOCAL + "drain: {timeout: 2s}\n").config.drain.delay == 1.0
     assert load(PUSHED, LOCAL + "drain: {timeout: 0}\n").config.drain.delay == 0.0
     assert load(PUSHED + "drain: {delay: 0}\n").config.drain.delay == 0.0
+    source = make_source("pushed", PUSHED.encode())
+    in_pod = load_followed(source, None, OPTIONS, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
+    assert in_pod.config.drain.delay == 10.0
 
 
 def test_every_setting_knows_where_it_was_written() -> None:

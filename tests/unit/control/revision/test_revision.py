@@ -121,6 +121,15 @@ def test_problem_of_a_compiled_file_is_told_at_the_meshs_place() -> None:
     assert worker.translate("a", "other", [problem])[0]["file"] == ""
 
 
+def test_routes_told_to_people_hide_what_is_secret() -> None:
+    """As `sidecar mesh explain` does."""
+    match = b"{headers: {authorization: Bearer s3cr3t, x-group: beta}, path: /x}"
+    judged({**FILES, "b.yaml": FILES["b.yaml"] + b"routes:\n  - {name: x, match: " + match + b", to: b}\n"})
+    told = worker.routes("a", "b")[0]["match"]
+    assert "s3cr3t" not in told
+    assert "headers.x-group: beta" in told
+
+
 def test_kept_file_comes_back_as_it_was() -> None:
     """With its origins."""
     for one in judged(FILES).compiled:
