@@ -8,12 +8,12 @@ gone are forgotten.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sidecar.control.revision.worker import ProblemTold
+from sidecar.control.rollout.statistics import noted
 from sidecar.control.rollout.view import Period
 from sidecar.link.messages import Watch
 from sidecar.link.report import Report
@@ -25,8 +25,6 @@ SILENT_S: Final = 35.0
 """Without a report, though its stream is open: three periods. Then it is lost, whatever the socket says."""
 REPORTS_PER_SECOND: Final = 5.0
 REPORTS_AT_ONCE: Final = 20.0
-MAX_PERIODS: Final = 64
-"""Of 10 s: more than a rollout looks back by default."""
 
 
 class FleetError(Exception):
@@ -75,7 +73,7 @@ class Member:
     connected_s: float = 0.0
     reported_s: float = 0.0
     is_draining: bool = False
-    periods: deque[Period] = field(default_factory=lambda: deque(maxlen=MAX_PERIODS))
+    periods: list[Period] = field(default_factory=list)
     peer: str = ""
     allowance: float = REPORTS_AT_ONCE
     allowance_s: float = 0.0
@@ -151,7 +149,7 @@ class Fleet:
             start_s = member.reported_s
             requests = sum(edge.requests for edge in report.edges)
             failures = sum(min(edge.requests, _failed(edge.failures, edge.statuses)) for edge in report.edges)
-            member.periods.append(Period(start_s, now_s, requests, failures))
+            member.periods = noted(member.periods, Period(start_s, now_s, requests, failures))
         member.report = replace(report, edges=())
         member.version, member.zone = report.version, report.zone
         member.language, member.release = report.language, report.release

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sidecar.control.edges import MAX_EDGES, MAX_REASONS, EdgeKey, Tally
-from sidecar.control.fleet import MAX_INSTANCES, MAX_PERIODS
+from sidecar.control.fleet import MAX_INSTANCES
+from sidecar.control.rollout.statistics import MAX_PERIODS
 from sidecar.control.rollout.view import Instance, Period
 from sidecar.link.fields import Fields, MessageError, decode
 from sidecar.link.report import LATENCY_BOUNDS_S

@@ -12,17 +12,37 @@ everything fails is halted by its first `minimum` requests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from sidecar.control.rollout.record import Counts
-from sidecar.control.rollout.view import Instance
+from sidecar.control.rollout.view import Instance, Period
 
+MAX_PERIODS = 64
+"""Of one instance that are kept: ten minutes of reports that come every 10 s, each as it came."""
+LOOK_BACK_S = 3600.0
+"""For which what was counted is kept."""
 _STANDARD_ERRORS = 2.0
 
 
 def minimum(worse_by: float) -> int:
     """How many requests are enough: so many that one failure among them is not yet worse by itself."""
     return math.ceil(1 / worse_by - 1e-9)
+
+
+def noted(periods: Sequence[Period], newest: Period) -> list[Period]:
+    """
+    Periods that follow each other, with one more. Where there are too many, the two neighbours are joined that are the
+    shortest together: a report comes with every change, so that a minute may bring as many as the ten before it.
+    """
+    kept = [one for one in periods if one.end_s > newest.end_s - LOOK_BACK_S] + [newest]
+    if len(kept) <= MAX_PERIODS:
+        return kept
+    lengths = [other.end_s - one.start_s for one, other in pairwise(kept)]
+    at = lengths.index(min(lengths))
+    one, other = kept[at : at + 2]
+    kept[at : at + 2] = [Period(one.start_s, other.end_s, one.requests + other.requests, one.failures + other.failures)]
+    return kept
 
 
 def counted(instances: Iterable[Instance], since_s: float, until_s: float) -> Counts:

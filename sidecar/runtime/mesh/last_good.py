@@ -93,6 +93,7 @@ class LastGood:
         self._timers: list[asyncio.TimerHandle] = []
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
+        self._endpoints: Callable[[], Endpoints] = dict
         self._endpoints_later: asyncio.TimerHandle | None = None
 
     # --- at a start --------------------------------------------------------------------------------------------
@@ -183,9 +184,10 @@ class LastGood:
 
     def keep_endpoints(self, endpoints: Callable[[], Endpoints]) -> None:
         """They have changed: keep what they are in a moment."""
+        self._endpoints = endpoints
         if self._endpoints_later is None and (self._directory is not None or self._task is not None):
             loop = asyncio.get_running_loop()
-            self._endpoints_later = loop.call_later(ENDPOINTS_PERIOD_S, self._write_endpoints, endpoints)
+            self._endpoints_later = loop.call_later(ENDPOINTS_PERIOD_S, self._write_endpoints)
 
     async def close(self, *, is_clean: bool = True) -> None:
         """
@@ -197,6 +199,7 @@ class LastGood:
         self._stop_timers()
         if self._endpoints_later is not None:
             self._endpoints_later.cancel()
+            self._write_endpoints()
         if is_clean:
             self._record = crashes.ended(self._record)
             self._write_record()
@@ -233,9 +236,9 @@ class LastGood:
         value = self._record.shown()
         self._write("run", lambda directory: directory.write("run", value))
 
-    def _write_endpoints(self, endpoints: Callable[[], Endpoints]) -> None:
+    def _write_endpoints(self) -> None:
         self._endpoints_later = None
-        value = endpoints_shown(endpoints())
+        value = endpoints_shown(self._endpoints())
         self._write("endpoints", lambda directory: directory.write("endpoints", value))
 
     def _write(self, name: str, write: Callable[[StateDirectory], None]) -> None:

@@ -89,6 +89,19 @@ def test_endpoints_are_kept_in_a_moment(tmp_path: Path) -> None:
     assert life(tmp_path / "s", nothing).endpoints == {name: list(some) for name, some in entries.items()}
 
 
+def test_endpoints_of_the_last_moment_are_written_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is asked to end does not wait for their turn."""
+    monkeypatch.setattr(last_good, "ENDPOINTS_PERIOD_S", 3600.0)
+    entries = {"back": (EndpointEntry("10.0.0.1:80"),)}
+
+    async def live(keeper: LastGood, memory: Memory) -> None:
+        keeper.keep_endpoints(dict)
+        keeper.keep_endpoints(lambda: entries)
+
+    life(tmp_path / "s", live)
+    assert life(tmp_path / "s", nothing).endpoints == {"back": [EndpointEntry("10.0.0.1:80")]}
+
+
 @pytest.mark.parametrize("is_good_already", [True, False])
 def test_a_file_that_ends_the_process_is_not_taken_again(tmp_path: Path, is_good_already: bool) -> None:
     """Whether or not it was good before; the one before is taken, and stays the one."""
