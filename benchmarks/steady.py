@@ -11,7 +11,8 @@ measured for every wake-up and reported, as it is part of every latency.
                                   "out": FILE}'
 
 prints one object of JSON and writes the latencies as float64, in seconds, one for each request in order. NaN: it
-failed. A request that was not answered `GRACE_S` after the last was due has the time it had waited by then.
+failed. A request that was not answered `GRACE_S` after the last was due has the time it had waited by then. After
+SIGTERM no more become due.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import struct
 import sys
@@ -69,6 +71,7 @@ class Steady:
         self._requests = Path(order["traffic"]).read_bytes().split(b"\0")
         self._period_ns = round(1e9 / order["rate"])
         self._total = int(order["seconds"] * order["rate"])
+        self._is_over = False
         self._start_ns = 0
         self._due = 0  # requests whose moment has come
         self._next = 0  # the first that was not sent
@@ -106,11 +109,13 @@ class Steady:
         """Send all, wait for the answers, and say what came of it."""
         timer = self._timer()
         self._epoll.register(timer, select.EPOLLIN)
-        last_ns = self._start_ns + self._total * self._period_ns
         poll, now_ns = self._epoll.poll, time.monotonic_ns
         while self._done < self._total:
             now = now_ns()
-            if now > last_ns + GRACE_S * 1e9:
+            if self._is_over and self._due < self._total:
+                self._total = self._due
+                del self.latencies[self._total :]
+            if now > self._start_ns + self._total * self._period_ns + GRACE_S * 1e9:
                 break
             for descriptor, _ in poll(0.1):
                 if descriptor == timer:
@@ -129,6 +134,10 @@ class Steady:
             "reopened": self.reopened,
             "cpu_s": sum(os.times()[:2]),
         }
+
+    def end(self) -> None:
+        """Let no more become due."""
+        self._is_over = True
 
     def _on_timer(self, timer: int) -> None:
         try:
@@ -205,6 +214,7 @@ class Steady:
 def main(order: Order) -> None:
     """Carry out the order."""
     steady = Steady(order)
+    signal.signal(signal.SIGTERM, lambda *_: steady.end())
     gc.freeze()
     gc.disable()  # nothing here is cyclic, and a collection would be a lag
     result = steady.run()

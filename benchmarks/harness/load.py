@@ -118,6 +118,10 @@ class SteadyLoad:
             preexec_fn=pin(load.cpus),
         )
 
+    def stop(self) -> None:
+        """Send no more than what is due by now; `finish` then gives what came of that."""
+        self._process.terminate()
+
     def finish(self) -> Stream:
         """Wait for the last answer."""
         out, problems = self._process.communicate(timeout=self._seconds + 30)

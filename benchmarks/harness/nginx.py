@@ -18,13 +18,15 @@ http {{
   sendfile on; tcp_nopush on; open_file_cache max=10; open_file_cache_valid 1h;
   client_body_temp_path {folder}/u1; proxy_temp_path {folder}/u2; fastcgi_temp_path {folder}/u3;
   uwsgi_temp_path {folder}/u4; scgi_temp_path {folder}/u5;
-  server {{ listen 127.0.0.1:{v1} backlog=4096; location / {{ add_header x-version v1; {answer} }} }}
-  server {{ listen 127.0.0.1:{beta} backlog=4096; location / {{ add_header x-version beta; {answer} }} }}
+  server {{ listen {host}:{v1} backlog=4096; location / {{ add_header x-version v1; {answer} }} }}
+  server {{ listen {host}:{beta} backlog=4096; location / {{ add_header x-version beta; {answer} }} }}
 }}
 """
 
 
-def start_upstreams(folder: Path, cpus: tuple[int, ...], body_bytes: int) -> tuple[Process, int, int]:
+def start_upstreams(
+    folder: Path, cpus: tuple[int, ...], body_bytes: int, host: str = "127.0.0.1"
+) -> tuple[Process, int, int]:
     """One nginx with two servers, `v1` and `beta`, that answer at once from memory or page cache; gives their ports."""
     v1, beta = free_ports(2)
     answer = f'return 200 "{"x" * body_bytes}";'
@@ -33,7 +35,7 @@ def start_upstreams(folder: Path, cpus: tuple[int, ...], body_bytes: int) -> tup
         body.write_bytes(b"x" * body_bytes)
         answer = f"root {folder}; rewrite ^ /{body.name} break;"
         folder.chmod(0o755)  # nginx's worker is another user when its master is root
-    config = write(folder, "upstream.conf", UPSTREAM.format(folder=folder, v1=v1, beta=beta, answer=answer))
+    config = write(folder, "upstream.conf", UPSTREAM.format(folder=folder, host=host, v1=v1, beta=beta, answer=answer))
     process = Process("upstream", [_nginx(), "-p", str(folder), "-c", str(config)], folder, cpus, {})
     process.wait_for(v1, "/")
     process.wait_for(beta, "/")

@@ -81,7 +81,7 @@ def _command() -> Path:
     return Path(os.environ.get("SIDECAR", Path(sys.executable).parent / "sidecar"))
 
 
-def _compiled_command() -> Path:
+def compiled_command() -> Path:
     return Path(os.environ.get("SIDECAR_COMPILED", BUILD / "bin" / "sidecar"))
 
 
@@ -90,8 +90,8 @@ def _missing_sidecar() -> str | None:
     return None if os.access(command, os.X_OK) else f"the sidecar at {command} (make test sets it up; or SIDECAR=...)"
 
 
-def _missing_compiled() -> str | None:
-    command = _compiled_command()
+def missing_compiled() -> str | None:
+    command = compiled_command()
     if not os.access(command, os.X_OK):
         return f"the compiled sidecar at {command} (make compile; or SIDECAR_COMPILED=...)"
     if "SIDECAR_COMPILED" in os.environ:
@@ -108,7 +108,7 @@ def _missing_compiled() -> str | None:
 
 
 def _start_compiled(site: Site, work: Work) -> Running:
-    return _start(_compiled_command(), site, work)
+    return _start(compiled_command(), site, work)
 
 
 def _start_sidecar(site: Site, work: Work) -> Running:
@@ -174,7 +174,7 @@ def another_sidecar(name: str, command: Path) -> Subject:
 
 RELAY_SUBJECT = Subject("relay", _missing_uvloop, lambda: f"uvloop on Python {sys.version.split()[0]}", _start_relay)
 SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, lambda: _version(_command()), _start_sidecar)
-COMPILED_SUBJECT = Subject("compiled", _missing_compiled, lambda: _version(_compiled_command()), _start_compiled)
+COMPILED_SUBJECT = Subject("compiled", missing_compiled, lambda: _version(compiled_command()), _start_compiled)
 SUBJECTS = {
     subject.name: subject
     for subject in (

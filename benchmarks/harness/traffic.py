@@ -33,6 +33,7 @@ class Traffic:
     prefix: str = "/v1"  # the route that is hit: by default the last two of the table, by cookie and by weight
     upload_bytes: int = 0  # of a POST; 0: a GET
     closes: bool = False  # each request asks for the end of its connection
+    hosts: tuple[str, ...] = (HOST,)  # users ask them in turn
 
     def requests(self, seed: int) -> list[bytes]:
         """One request for each user."""
@@ -45,7 +46,7 @@ class Traffic:
         beta = "BETA_USER=true; " if user % 10 == 0 else ""
         lines = [
             f"{'POST' if self.upload_bytes else 'GET'} {self.prefix}/items/{item}?user={user} HTTP/1.1",
-            f"Host: {HOST}",
+            f"Host: {self.hosts[user % len(self.hosts)]}",
             f"User-Agent: {AGENTS[user % len(AGENTS)]}",
             "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
             f"Accept-Language: {LANGUAGES[user % len(LANGUAGES)]}",
@@ -63,7 +64,7 @@ class Traffic:
     def write(self, folder: Path, seed: int) -> Path:
         """The file of them, made once."""
         kind = f"{self.prefix.strip('/')}-{self.users}-{self.upload_bytes}-{'close' if self.closes else 'keep'}-{seed}"
-        path = folder / f"traffic-{kind}"
+        path = folder / f"traffic-{kind}{''.join(f'-{host}' for host in self.hosts if host != HOST)}"
         if not path.exists():
             path.write_bytes(b"\0".join(self.requests(seed)))
         return path

@@ -1,4 +1,4 @@
-"""A control plane as a process, and what it costs (Linux /proc)."""
+"""A control plane as a process, and what it costs."""
 
 from __future__ import annotations
 
@@ -9,26 +9,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+from benchmarks.harness.processes import descendants, free_ports, get, tree_cpu_s, tree_pss_mib
+from benchmarks.harness.site import HERE
+
+SOURCE = {"PYTHONPATH": str(HERE.parent)}
+"""What is measured is the source beside the benchmarks, wherever the environment has its own."""
 
 
 class Control:
     """
-    One that runs.
+    One that runs, with the engine `files`.
+
+    Args:
+        folder: Has the mesh in `mesh`, and gets state and log.
+        cpus: Cores for it and what it starts; none: all.
+        options: Further ones of `sidecar control`.
 
     Attributes:
-        port: For sidecars.
+        port: For sidecars and people.
+        options: Of its next start.
     """
 
-    def __init__(self, folder: Path, port: int, ops_port: int, cpu: int | None, options: list[str]) -> None:
-        self.port = port
-        self._ops_port = ops_port
+    def __init__(self, folder: Path, cpus: Sequence[int], options: Sequence[str]) -> None:
+        self.port, self._ops_port = free_ports(2)
+        self.options = list(options)
         self._folder = folder
-        self._cpu = cpu
-        self._options = options
+        self._cpus = set(cpus)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
@@ -37,19 +47,22 @@ class Control:
         command = [
             sys.executable, "-m", "sidecar", "control", "--mesh", str(self._folder / "mesh"),
             "--state", str(self._folder / "state"), "--listen", f"127.0.0.1:{self.port}",
-            "--ops-listen", f"127.0.0.1:{self._ops_port}", "--no-access-log", *self._options,
+            "--ops-listen", f"127.0.0.1:{self._ops_port}", "--no-access-log", *self.options,
         ]  # fmt: skip
-        cpu = self._cpu
+        cpus = self._cpus
         with (self._folder / "control.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=(lambda: os.sched_setaffinity(0, {cpu})) if cpu is not None else None,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **SOURCE},
+                preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
             )  # fmt: skip
         while time.monotonic() < began + 120:
             if self._process.poll() is not None:
                 raise RuntimeError((self._folder / "control.log").read_text()[-3000:])
-            if self._get(self._ops_port, "/ready")[0] == 200:
-                return time.monotonic() - began
+            try:
+                if get(self._ops_port, "/ready", {})[0] == 200:
+                    return time.monotonic() - began
+            except (OSError, http.client.HTTPException):
+                pass
             time.sleep(0.02)
         raise RuntimeError("the control plane was not ready within 120 s")
 
@@ -60,64 +73,65 @@ class Control:
         self._process.wait()
 
     def stop(self) -> None:
-        """SIGTERM."""
-        assert self._process is not None
+        """SIGTERM, and SIGKILL if that does not end it; nothing if it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def restart(self, options: Sequence[str]) -> float:
+        """End it in order, and start it with other options; seconds until it is ready."""
+        self.stop()
+        self.options = list(options)
+        return self.start()
 
     def cpu_s(self) -> float:
-        """What it has used, its children included, those that ended too."""
-        assert self._process is not None
-        return sum(_cpu_s(pid) for pid in _tree(self._process.pid))
+        """What all its processes have used, those that ended too."""
+        return tree_cpu_s(self._pid)
 
-    def memory_bytes(self) -> int:
-        """Proportional set size of all its processes."""
-        assert self._process is not None
-        total = 0
-        for pid in _tree(self._process.pid):
+    def pss_mib(self) -> float:
+        """Proportional set size of all its processes, the compiling one included."""
+        return tree_pss_mib(self._pid)
+
+    def peak_rss_mib(self) -> float:
+        """The most that each of its processes ever had, summed: no less than they had at any one time."""
+        total_kib = 0
+        for pid in descendants(self._pid):
             try:
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    if line.startswith("Pss:"):
-                        total += int(line.split()[1]) * 1024
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             except OSError:
                 continue
-        return total
+            total_kib += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        return total_kib / 1024
 
-    def shows(self) -> Any:
+    def processes(self) -> int:
+        """How many they are."""
+        return len(descendants(self._pid))
+
+    def shown(self) -> Any:
         """`/v1/mesh`."""
-        return json.loads(self._get(self.port, "/v1/mesh")[1])
+        return json.loads(get(self.port, "/v1/mesh", {}, timeout_s=30)[2])
 
-    def metric(self, name: str) -> float:
-        """Sum of the samples of this name."""
-        text = self._get(self._ops_port, "/metrics")[1].decode()
-        lines = (line for line in text.splitlines() if line.partition(" ")[0].partition("{")[0] == name)
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+    def metric(self, name: str, label: str = "") -> float:
+        """Sum of the samples of this name, those that have this text among their labels."""
+        text = get(self._ops_port, "/metrics", {}, timeout_s=30)[2].decode()
+        return sum_of_samples(text, name, label)
 
-    def _get(self, port: int, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except OSError:
-            return 0, b""
-        finally:
-            connection.close()
+    @property
+    def _pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
 
-def _tree(root: int) -> list[int]:
-    found = [root]
-    for pid in found:
-        try:
-            found += [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        except OSError:
-            continue
-    return found
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(int(fields[index]) for index in (11, 12, 13, 14)) / TICKS_PER_S
+def sum_of_samples(text: str, name: str, label: str = "") -> float:
+    """Of an exposition of Prometheus's form: samples of the name whose labels contain the text. *Pure.*"""
+    total = 0.0
+    for line in text.splitlines():
+        series, _, value = line.rpartition(" ")
+        own, _, labels = series.partition("{")
+        if own == name and label in labels:
+            total += float(value)
+    return total

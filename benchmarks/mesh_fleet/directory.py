@@ -1,13 +1,22 @@
-"""A mesh of many services, as files. *Pure but for writing.*"""
+"""
+A mesh of many services, as files. *Pure but for writing.*
+
+Every endpoint has an address of 127.0.0.0/8 and the port of one HTTP server, so that real sidecars among the others
+reach whatever they are told.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 HUB = "s0"
 """A service that every other calls: a change of it concerns all."""
+BLOCK = 62_500  # addresses for each second octet
+MESH = "mesh: bench\nrollout: {waves: [100%], hold: 0s}\n"
 
 
 def name_of(number: int) -> str:
@@ -15,32 +24,68 @@ def name_of(number: int) -> str:
     return f"s{number}"
 
 
-def callees_of(number: int, services: int, calls: int) -> list[int]:
-    """Whom the service calls: the hub, and those that follow it in a circle."""
-    wanted = [0, *((number + step) % services for step in range(1, calls))]
-    return [one for one in dict.fromkeys(wanted) if one != number]
+def address_of(block: int, number: int, port: int) -> str:
+    """The address of an endpoint; those of different blocks differ."""
+    return f"127.{block + number // BLOCK}.{number // 250 % 250}.{number % 250 + 1}:{port}"
 
 
-def service_file(number: int, services: int, calls: int, fixed: int, edition: int = 0) -> str:
+@dataclass(frozen=True, slots=True)
+class Plan:
     """
-    A service's file.
+    What the mesh is like.
 
-    Args:
-        calls: How many others it calls.
-        fixed: Endpoints beside those that register, of a set of their own.
-        edition: Another number is another configuration of all its callers.
+    Attributes:
+        services: How many.
+        calls: How many others each calls.
+        fixed: Endpoints of each beside those that register: as a list, those of the hub in a file.
+        port: Of the server behind all endpoints.
+        pool: The hub's file of endpoints.
     """
-    name = name_of(number)
-    lines = [f"service: {name}", "app: 127.0.0.1:8080", "calls:"]
-    lines += [f"  {name_of(one)}: {{}}" for one in callees_of(number, services, calls)] or ["  {}"]
-    if fixed:
-        addresses = ", ".join(f'"10.{number // 250 + 1}.{number % 250}.{one + 1}:15000"' for one in range(fixed))
-        lines += ["instances:", f"  fixed: {{endpoints: [{addresses}]}}", "  own: {registered: {version: v1}}"]
-    lines += ["routes:"]
-    if fixed:
-        lines += ['  - {name: elsewhere, match: {headers: {x-elsewhere: "1"}}, to: fixed}']
-    lines += [f"  - {{name: main, match: {{path: {{prefix: /}}}}, timeout: {1000 + edition}ms}}"]
-    return "\n".join(lines) + "\n"
+
+    services: int
+    calls: int
+    fixed: int
+    port: int
+    pool: Path
+
+    def callees(self, number: int) -> list[int]:
+        """Whom the service calls: the hub, and those that follow it in a circle."""
+        wanted = [0, *((number + step) % self.services for step in range(1, self.calls))]
+        return [one for one in dict.fromkeys(wanted) if one != number]
+
+    def callers(self, number: int) -> list[int]:
+        """Who calls the service."""
+        return [one for one in range(self.services) if number in self.callees(one)]
+
+    def fixed_of(self, number: int) -> list[str]:
+        """Addresses of the endpoints that do not register."""
+        return [address_of(1, number * self.fixed + one, self.port) for one in range(self.fixed)]
+
+    def service_file(self, number: int, edition: int = 0) -> str:
+        """A service's file; another edition is another configuration of all its callers."""
+        lines = [f"service: {name_of(number)}", "app: 127.0.0.1:8080", "calls:"]
+        lines += [f"  {name_of(one)}: {{}}" for one in self.callees(number)] or ["  {}"]
+        if self.fixed:
+            addresses = ", ".join(f'"{one}"' for one in self.fixed_of(number))
+            source = f'{{file: "{self.pool}"}}' if number == 0 else f"{{endpoints: [{addresses}]}}"
+            lines += ["instances:", f"  fixed: {source}", "  own: {registered: {version: v1}}"]
+        lines += ["routes:"]
+        if self.fixed:
+            lines += ['  - {name: elsewhere, match: {headers: {x-elsewhere: "1"}}, to: fixed}']
+        lines += [f"  - {{name: main, match: {{path: {{prefix: /}}}}, timeout: {5000 + edition}ms}}"]
+        return "\n".join(lines) + "\n"
+
+    def pool_file(self, weight: float) -> str:
+        """The hub's file of endpoints, the last of which has this weight."""
+        *others, last = self.fixed_of(0)
+        groups: list[dict[str, object]] = [{"targets": others}] if others else []
+        groups.append({"targets": [last], "labels": {"weight": f"{weight:g}"}})
+        return json.dumps(groups)
+
+    def files(self) -> list[tuple[str, str]]:
+        """All files of the mesh."""
+        services = [(f"services/{name_of(one)}.yaml", self.service_file(one)) for one in range(self.services)]
+        return [("mesh.yaml", MESH), *services]
 
 
 def write(folder: Path, names: Iterable[tuple[str, str]]) -> None:
@@ -51,10 +96,3 @@ def write(folder: Path, names: Iterable[tuple[str, str]]) -> None:
         new = path.with_name(path.name + ".new")
         new.write_text(text)
         os.replace(new, path)
-
-
-def mesh_files(services: int, calls: int, fixed: int) -> list[tuple[str, str]]:
-    """All files of a mesh."""
-    mesh = "mesh: bench\nrollout: {waves: [100%], hold: 0s}\n"
-    files = [(f"services/{name_of(one)}.yaml", service_file(one, services, calls, fixed)) for one in range(services)]
-    return [("mesh.yaml", mesh), *files]

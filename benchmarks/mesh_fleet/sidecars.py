@@ -1,8 +1,10 @@
 """
 Sidecars that do nothing but speak the protocol: a stream and a connection for reports each, on one event loop.
 
-They apply what they are told as a real one does, versions checked, and report at once what they run; they have no data
-path, so that a thousand of them cost the machine little more than their messages do.
+They apply what they are told as a real one does, versions checked, report when a real one does, and come back by the
+same rota; they have no data path, so that a thousand of them cost the machine little more than their messages do. The
+octets of every line are received and looked for by each; what is in equal lines is read once, and what follows from
+equal content is worked out once, or the fleet would be slower than what it measures.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import urlencode
 
 from sidecar.link.messages import (
@@ -21,17 +25,48 @@ from sidecar.link.messages import (
     Endpoints,
     Watch,
     apply_endpoints,
-    endpoints_version,
     read_line,
 )
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Port, Report, Running, write_report
-
-BACKOFF_S = 0.5
-MAX_BACKOFF_S = 30.0
-REPORT_PERIOD_S = 10.0
+from sidecar.link.report import LATENCY_BOUNDS_S, REPORT_PERIOD_S, Edge, Port, Report, Running, write_report
+from sidecar.link.reports.reporter import COALESCE_S, GAP_S, JITTER
+from sidecar.link.transport.rota import Rota
+from sidecar.link.transport.server import parse_server
 
 Seen = Callable[["Sidecar", str, str], None]
 """Told of what a sidecar has put in force: `config` with its hash, or `endpoints` with the upstream's name."""
+
+_read = lru_cache(maxsize=8192)(read_line)
+
+
+@lru_cache(maxsize=1024)
+def _edge(upstream: str) -> Edge:
+    """What was counted of some calls."""
+    latency = [0] * (len(LATENCY_BOUNDS_S) + 1)
+    latency[4], latency[7] = 90, 10
+    return Edge("outbound", upstream, f"{upstream}.main", 100, {}, {"2xx": 100}, tuple(latency), 10_000, 50_000)
+
+
+class Content:
+    """What endpoints each version of an upstream has: versions are hashes, so all who have one have the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], dict[str, EndpointEntry]] = {}
+
+    def after(self, change: Endpoints) -> dict[str, EndpointEntry] | None:
+        """
+        Endpoints after a change, for who has what it applies to; None if it does not fit.
+
+        Args:
+            change: Checked against its version when it is first seen.
+        """
+        key = change.upstream, change.version
+        found = self._known.get(key)
+        if found is None:
+            before = self._known.get((change.upstream, change.base), {})
+            found = apply_endpoints(before, change, change.base)
+            if found is not None:
+                self._known[key] = found
+        return found
 
 
 class Sidecar:
@@ -43,24 +78,27 @@ class Sidecar:
         has_stream: Lines come.
         hash: Of the file that it has.
         config_octets: Of files that were sent to it.
-        endpoints: By upstream, by address.
+        versions: Of the endpoints that it has, by upstream.
+        reports: That were answered.
     """
 
-    def __init__(self, number: int, service: str, port: int, on_seen: Seen) -> None:
+    def __init__(self, number: int, service: str, port: int, address: str, content: Content, on_seen: Seen) -> None:
         self.service = service
         self.instance = f"{service}-{number}"
-        self.address = f"10.{200 + number // 60_000}.{number // 250 % 240}.{number % 250 + 1}"
         self.has_stream = False
         self.hash = ""
         self.revision = 0
         self.config_octets = 0
-        self.endpoints: dict[str, dict[str, EndpointEntry]] = {}
+        self.versions: dict[str, str] = {}
         self.weight = 1.0
+        self.reports = 0
+        self._address = address
+        self._content = content
         self._port = port
         self._on_seen = on_seen
         self._seq = 0
         self._due = asyncio.Event()
-        self._edges: tuple[Edge, ...] = ()
+        self._rota = Rota([parse_server(f"http://127.0.0.1:{port}")])
 
     def change(self, weight: float) -> None:
         """Register with another weight, which is a change of an endpoint for all that call the service."""
@@ -74,32 +112,33 @@ class Sidecar:
             group.create_task(self._report())
 
     async def _watch(self) -> None:
-        failures = 0
         while True:
-            try:
-                await self._stream()
-                failures = 0
-            except (OSError, EOFError, ValueError):
-                failures += 1
+            began = time.monotonic()
+            retry_after_s = 0.0
+            with suppress(OSError, EOFError, ValueError):
+                retry_after_s = await self._stream()
             self.has_stream = False
-            await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**failures)))
+            now = time.monotonic()
+            if now > began + REPORT_PERIOD_S:
+                self._rota.on_lived()
+            await asyncio.sleep(self._rota.on_failure(now, retry_after_s))
 
-    async def _stream(self) -> None:
+    async def _stream(self) -> float:
+        """Follow one stream to its end; seconds for which the server asks to be left alone."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
         try:
-            versions = {name: endpoints_version(known.values()) for name, known in self.endpoints.items()}
-            watch = Watch(self.service, self.instance, "v1", config=self.hash, endpoints=versions)
+            watch = Watch(self.service, self.instance, "v1", config=self.hash, endpoints=self.versions)
             query = urlencode(watch.to_query())
             writer.write(f"GET /v1/watch?{query} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):
-                raise ValueError(head)
+                return _retry_after_s(head)
             rest = b""
             while True:
                 size = int(await reader.readuntil(b"\r\n"), 16)
                 chunk = await reader.readexactly(size + 2)
                 if not size:
-                    return
+                    return 0.0
                 *lines, rest = (rest + chunk[:-2]).split(b"\n")
                 for line in lines:
                     self._take(line)
@@ -107,7 +146,7 @@ class Sidecar:
             writer.close()
 
     def _take(self, raw: bytes) -> None:
-        line = read_line(raw)
+        line = _read(raw)
         self.has_stream = True
         match line:
             case Config():
@@ -119,19 +158,22 @@ class Sidecar:
                 self.revision = line.revision
                 self._due.set()
             case Endpoints():
-                found = apply_endpoints(self.endpoints.get(line.upstream, {}), line)
-                if found is None:
-                    self.endpoints.pop(line.upstream, None)
+                fits = not line.base or line.base == self.versions.get(line.upstream)
+                if not fits or self._content.after(line) is None:
+                    self.versions.pop(line.upstream, None)
                     raise ValueError("endpoints do not fit")
-                self.endpoints[line.upstream] = found
+                self.versions[line.upstream] = line.version
                 self._on_seen(self, "endpoints", line.upstream)
                 self._due.set()
 
     async def _report(self) -> None:
         reader: asyncio.StreamReader | None = None
         writer: asyncio.StreamWriter | None = None
-        await asyncio.sleep(random.uniform(0, 0.5))
+        may_at = time.monotonic() + random.uniform(0, 0.5)
         while True:
+            await asyncio.sleep(max(COALESCE_S, may_at - time.monotonic()))
+            began = time.monotonic()
+            may_at = began + GAP_S
             try:
                 if writer is None:
                     reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -142,56 +184,76 @@ class Sidecar:
                 if writer is not None:
                     writer.close()
                     writer = None
-                await asyncio.sleep(random.uniform(0, 1))
                 continue
+            due_s = began + REPORT_PERIOD_S * (1 - JITTER * random.random()) - time.monotonic()
             try:
-                async with asyncio.timeout(REPORT_PERIOD_S * random.uniform(0.9, 1.1)):
+                async with asyncio.timeout(max(0.0, due_s)):
                     await self._due.wait()
-                await asyncio.sleep(0.1)  # bursts are one report
             except TimeoutError:
                 pass
 
     async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._seq += 1
-        latency = [0] * (len(LATENCY_BOUNDS_S) + 1)
-        latency[4] = 90
-        latency[7] = 10
-        edges = tuple(
-            Edge("outbound", name, f"{name}.main", 100, {}, {"2xx": 100}, tuple(latency), 10_000, 50_000)
-            for name in list(self.endpoints)[:20]
-        )
         body = write_report(
             Report(
-                self.service, self.instance, self._seq, "v1", address=self.address, weight=self.weight,
-                ports={"http": Port(f"{self.address}:15000")}, health="healthy",
+                self.service, self.instance, self._seq, "v1", address=self._address.rpartition(":")[0],
+                weight=self.weight, ports={"http": Port(self._address)}, health="healthy",
                 running=Running(self.hash, self.revision, time.time(), "pushed" if self.hash else ""),
-                endpoints={name: endpoints_version(known.values()) for name, known in self.endpoints.items()},
-                edges=edges,
+                endpoints=self.versions, edges=tuple(_edge(name) for name in list(self.versions)[:20]),
             )
         )  # fmt: skip
         head = f"POST /v1/report HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         answer = await reader.readuntil(b"\r\n\r\n")
-        fields = answer.lower().split(b"\r\n")
-        length = next(int(one.partition(b":")[2]) for one in fields if one.startswith(b"content-length:"))
-        text = await reader.readexactly(length)
+        text = await reader.readexactly(int(_field(answer, b"content-length") or b"0"))
         if not answer.startswith(b"HTTP/1.1 200"):
             raise ValueError(json.loads(text))
+        self.reports += 1
+
+
+def _field(head: bytes, name: bytes) -> bytes:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(name + b":"):
+            return line.partition(b":")[2].strip()
+    return b""
+
+
+def _retry_after_s(head: bytes) -> float:
+    text = _field(head, b"retry-after")
+    return float(text) if text.isdigit() else 0.0
 
 
 class Fleet:
     """
     Many.
 
+    Args:
+        services: Of each in turn.
+        port: Of the control plane.
+        addresses: Which they register with.
+
     Attributes:
         sidecars: All.
     """
 
-    def __init__(self, count: int, services: list[str], port: int) -> None:
-        self.sidecars = [Sidecar(one, services[one % len(services)], port, self._on_seen) for one in range(count)]
+    def __init__(self, services: list[str], port: int, addresses: list[str]) -> None:
+        content = Content()
+        self.sidecars = [
+            Sidecar(one, services[one % len(services)], port, address, content, self._on_seen)
+            for one, address in enumerate(addresses)
+        ]
         self._tasks: list[asyncio.Task[None]] = []
         self._seen: dict[tuple[str, str], dict[Sidecar, float]] = {}
         self._config_seen: dict[Sidecar, float] = {}
+
+    @property
+    def reports(self) -> int:
+        """Reports of all that were answered."""
+        return sum(one.reports for one in self.sidecars)
+
+    def of(self, services: set[str]) -> set[Sidecar]:
+        """Those of these services."""
+        return {one for one in self.sidecars if one.service in services}
 
     async def start(self, spread_s: float) -> None:
         """Start all, one after the other within so many seconds."""
