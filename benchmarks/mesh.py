@@ -186,7 +186,7 @@ def main() -> int:
             began, load = time.monotonic(), os.getloadavg()[0]
             with tempfile.TemporaryDirectory(prefix="sidecar-mesh-bench-") as folder:
                 os.chmod(folder, 0o755)  # nginx as root has its worker run as another user
-                figures = SCENARIOS[name](options, Path(folder) / name)
+                figures = SCENARIOS[name](options, Path(folder))
             seconds = round(time.monotonic() - began, 1)
             document["scenarios"][name] = {"seconds": seconds, "load_average_before": load, "figures": figures}
             print("\n".join(lines(figures)))

@@ -78,7 +78,7 @@ def control_cost(bench: Bench, form: str) -> dict[str, Any]:
         for name in (FILE, TOLD, AGAIN):
             entry = _start(bench, grounds.folder / name, name, whole, control, work, form, grounds.v1_port)
             started.callback(entry.running.process.stop)
-            verify(name, entry.running, work)
+            verify(name, entry.running, work, is_closed=False)
             entries.append(entry)
         cpu_s = control.cpu_s()
         contests = [(Stage("", 0), entry, bench.load()) for entry in entries]
@@ -145,7 +145,7 @@ def _start(
     write(folder, [("sidecar.yaml", yaml.safe_dump(own, sort_keys=False))])
     process = Process("sidecar", argv, folder, bench.subject_cpus, {**os.environ, **env})
     try:
-        process.wait_for(port, "/v1/", host=HOST)
+        process.wait_for(port, "/v1/", host=HOST, timeout_s=120)
     except BaseException:
         process.stop()
         raise

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Run:
         self._folder, self._plan, self._in_thread = folder, plan, in_thread
         self._target = size.services // 2
         self._edition = 1
-        self._weights = {"endpoint": 1.0, "pool": 1.0}
+        self._pool_weight = 1.0
         self._spans: list[Span] = []
         self._strain = Strain()
 
@@ -145,7 +146,7 @@ class Run:
         size, fleet = self.size, self.fleet
         callers = {name_of(one) for one in self._plan.callers(self._target)}
         concerned, everybody = fleet.of(callers), fleet.of({name_of(one) for one in self._plan.callers(0)})
-        changing = min(fleet.of({HUB}), key=lambda one: one.instance)
+        changing = cycle(sorted(fleet.of({HUB}), key=lambda one: one.instance))
         times = {kind: Times() for kind in ("endpoint", "pool", "route")}
         peak = Peak(self.control.pss_mib)
         self._strain.begin()
@@ -158,11 +159,10 @@ class Run:
             if size.fixed and turn >= next_pool:
                 next_pool += size.route_period_s
                 before_s = self.control.cpu_s()
-                await self._endpoints("pool", lambda: self._write_pool(), times["pool"], everybody)
+                await self._change_pool(times["pool"], everybody)
                 apart_cpu_s, apart_s = apart_cpu_s + self.control.cpu_s() - before_s, apart_s + time.monotonic() - turn
             else:
-                weight = self._next("endpoint")
-                await self._endpoints("endpoint", lambda: changing.change(weight), times["endpoint"], everybody)  # noqa: B023
+                await self._change_weight(next(changing), times["endpoint"], everybody)
             if time.monotonic() >= next_route:
                 next_route += size.route_period_s
                 before_s, at = self.control.cpu_s(), time.monotonic()
@@ -259,22 +259,27 @@ class Run:
         hosts = (HUB, name_of(self._target))
         self.clients = Clients(self._folder, ports, hosts, self.size.rate, seconds, cpus)
 
-    def _next(self, kind: str) -> float:
-        self._weights[kind] = 3.0 - self._weights[kind]
-        return self._weights[kind]
-
-    def _write_pool(self) -> None:
-        self._plan.pool.with_suffix(".new").write_text(self._plan.pool_file(self._next("pool")))
-        os.replace(self._plan.pool.with_suffix(".new"), self._plan.pool)
-
-    async def _endpoints(self, kind: str, change: Callable[[], None], times: Times, wanted: set[Sidecar]) -> None:
+    async def _change_weight(self, changing: Sidecar, times: Times, wanted: set[Sidecar]) -> None:
+        """From when its report leaves: a sidecar waits a moment before it reports, which is not the control plane's."""
         self.fleet.forget()
-        told, began = time.monotonic(), time.monotonic_ns()
-        change()
-        times.add(told, wanted, await self.fleet.until_endpoints(HUB, wanted, LIMIT_S))
-        self._spans.append((kind, began, began + int(1e9 * AFTER_ENDPOINTS_S)))
-        if kind == "pool":  # it is looked at once a second
-            self._spans[-1] = (kind, began, max(began + int(1e9 * AFTER_ENDPOINTS_S), time.monotonic_ns()))
+        changing.change(3.0 - changing.weight)
+        found = await self.fleet.until_endpoints(HUB, wanted, LIMIT_S)
+        told = changing.told_at
+        times.add(told, wanted, found)
+        self._spans.append(("endpoint", int(1e9 * told), int(1e9 * (told + AFTER_ENDPOINTS_S))))
+
+    async def _change_pool(self, times: Times, wanted: set[Sidecar]) -> None:
+        """From when the file is there; it is looked at once a second."""
+        self.fleet.forget()
+        self._pool_weight = 3.0 - self._pool_weight
+        new = self._plan.pool.with_suffix(".new")
+        new.write_text(self._plan.pool_file(self._pool_weight))
+        told = time.monotonic()
+        os.replace(new, self._plan.pool)
+        found = await self.fleet.until_endpoints(HUB, wanted, LIMIT_S)
+        times.add(told, wanted, found)
+        first = min(found.values(), default=told)
+        self._spans.append(("pool", int(1e9 * first), int(1e9 * (first + AFTER_ENDPOINTS_S))))
 
     async def _route(self, times: Times, wanted: set[Sidecar]) -> None:
         self.fleet.forget()

@@ -80,6 +80,7 @@ class Sidecar:
         config_octets: Of files that were sent to it.
         versions: Of the endpoints that it has, by upstream.
         reports: That were answered.
+        told_at: When the report with its last change began to be sent, in monotonic time.
     """
 
     def __init__(self, number: int, service: str, port: int, address: str, content: Content, on_seen: Seen) -> None:
@@ -92,6 +93,8 @@ class Sidecar:
         self.versions: dict[str, str] = {}
         self.weight = 1.0
         self.reports = 0
+        self.told_at = 0.0
+        self._is_changed = False
         self._address = address
         self._content = content
         self._port = port
@@ -103,6 +106,7 @@ class Sidecar:
     def change(self, weight: float) -> None:
         """Register with another weight, which is a change of an endpoint for all that call the service."""
         self.weight = weight
+        self._is_changed = True
         self._due.set()
 
     async def run(self) -> None:
@@ -194,6 +198,8 @@ class Sidecar:
 
     async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._seq += 1
+        if self._is_changed:
+            self._is_changed, self.told_at = False, time.monotonic()
         body = write_report(
             Report(
                 self.service, self.instance, self._seq, "v1", address=self._address.rpartition(":")[0],
