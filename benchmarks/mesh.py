@@ -24,7 +24,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from benchmarks.mesh_fleet.control_cost import control_cost  # noqa: E402
 from benchmarks.mesh_fleet.growth import growth  # noqa: E402
 from benchmarks.mesh_fleet.node import Node, node  # noqa: E402
 from benchmarks.mesh_fleet.real import FORMS, missing  # noqa: E402
+from benchmarks.mesh_fleet.report import faults, goals, lines  # noqa: E402
 from benchmarks.mesh_fleet.run import Size  # noqa: E402
 from benchmarks.mesh_fleet.whole import whole  # noqa: E402
 
@@ -101,37 +102,6 @@ def _say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-def lines(figures: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """A line for each figure, named by its way; what is a list of rounds is left to the file."""
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from lines(value, f"{above}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            if name != "records":
-                for one in value:
-                    yield from lines(one, f"{above}{name}[{one['sidecars']}, {one['services']}].")
-        else:
-            yield f"{above + name:62} {value}"
-
-
-def faults(figures: Mapping[str, Any]) -> list[str]:
-    """What ought to be 0 in any run, and is not."""
-    found = []
-    for line in lines(figures):
-        name, _, value = line.partition(" ")
-        last = name.rpartition(".")[2]
-        is_of_sidecars = not name.startswith("no_sidecar")
-        if last in OUGHT_TO_BE_ZERO and is_of_sidecars and float(value) != 0:
-            found.append(f"{name} {value.strip()}")
-    return found
-
-
-OUGHT_TO_BE_ZERO = (
-    "failed", "unanswered", "refused", "faults", "not_within_30_s", "not_back_within_120_s", "config_octets_received",
-    "config_octets_sent_by_its_own_count",
-)  # fmt: skip
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", default="whole", help=f"one of {', '.join(SCENARIOS)}, some by commas, or all")
@@ -154,6 +124,7 @@ def arguments() -> argparse.Namespace:
     of = parser.add_argument_group("control-cost")
     of.add_argument("--rounds", type=int, default=10)
     of.add_argument("--seconds", type=int, default=5, help="length of one sidecar's load in a round")
+    parser.add_argument("--table", type=Path, metavar="RESULT", help="print the goals and what a file has of them")
     options = parser.parse_args()
     names = list(SCENARIOS) if options.scenario == "all" else options.scenario.split(",")
     for name in names:
@@ -171,12 +142,15 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run, print, and perhaps keep."""
     options = arguments()
+    if options.table is not None:
+        print(goals(json.loads(options.table.read_text())))
+        return 0
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * options.sidecars + 4000)), hard))
     document: Figures = {
         "format": FORMAT,
         "surroundings": surroundings([]),
-        "options": {name: value for name, value in vars(options).items() if name not in ("scenario", "save")},
+        "options": {name: value for name, value in vars(options).items() if name not in ("scenario", "save", "table")},
         "scenarios": {},
     }
     status = 0
@@ -195,6 +169,8 @@ def main() -> int:
                 print(f"fault: {name}: {fault}", file=sys.stderr)
             print(f"{name}: {seconds:.0f} s\n", flush=True)
     finally:
+        if document["scenarios"]:
+            print(goals(document))
         if options.save and document["scenarios"]:
             path = HERE / "results" / f"mesh-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
             path.write_text(json.dumps(document, indent=1) + "\n")

@@ -10,6 +10,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,21 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         for name in (FILE, TOLD, AGAIN)
     }
     found: dict[str, Any] = {
-        f"{name}_cpu_us": Spread.of(list(values.values())).text(2) for name, values in by_name.items() if values
+        f"{name}_cpu_us": _numbers(Spread.of(list(values.values())), 2) for name, values in by_name.items() if values
     }
     for name in (TOLD, AGAIN):
         against = ratio(by_name[name], by_name[FILE])
         if against is not None:
-            found[f"{name}_against_file"] = against.text(4)
+            found[f"{name}_against_file"] = _numbers(against, 4)
             means = statistics.fmean(by_name[name].values()) / statistics.fmean(by_name[FILE].values())
             found[f"{name}_against_file_by_means"] = round(means, 4)
     found["faults"] = sum(len(faults_of(one)) for one in records)
     found["failed"] = sum(int(str(one["failed"])) for one in records)
     return found
+
+
+def _numbers(spread: Spread, digits: int) -> dict[str, float]:
+    return {name: round(value, digits) for name, value in asdict(spread).items()}
 
 
 def with_endpoints(text: str, endpoints: dict[str, list[str]]) -> dict[str, Any]:

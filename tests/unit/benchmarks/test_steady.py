@@ -18,7 +18,9 @@ RATE = 500
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def _load(handle: Handler, folder: Path, seconds: float) -> tuple[dict[str, Any], list[float]]:
+async def _load(
+    handle: Handler, folder: Path, seconds: float, is_over: asyncio.Event | None = None
+) -> tuple[dict[str, Any], list[float]]:
     served: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,6 +46,9 @@ async def _load(handle: Handler, folder: Path, seconds: float) -> tuple[dict[str
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(STEADY), json.dumps(order), stdout=asyncio.subprocess.PIPE
     )
+    if is_over is not None:
+        await is_over.wait()
+        process.terminate()
     printed, _ = await process.communicate()
     server.close()
     await asyncio.gather(*served)
@@ -154,3 +159,22 @@ async def _head(reader: asyncio.StreamReader) -> bytes:
         return await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
         return b""
+
+
+def test_told_to_end_it_waits_for_what_was_due(tmp_path: Path) -> None:
+    """SIGTERM in a load of a minute: each request that was due by then is sent and answered, and no other counts."""
+    seen: list[bytes] = []
+    is_over = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await _head(reader):
+            seen.append(head)
+            if len(seen) == 50:
+                is_over.set()
+            await asyncio.sleep(0.02)
+            writer.write(ANSWER)
+
+    report, latencies = asyncio.run(_load(handle, tmp_path, 60.0, is_over))
+    assert 50 <= report["requests"] == len(latencies) == len(seen) < RATE * 60
+    assert (report["failed"], report["unanswered"]) == (0, 0)
+    assert all(0.02 <= each < math.inf for each in latencies)

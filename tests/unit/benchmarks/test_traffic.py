@@ -102,3 +102,9 @@ def test_stream_is_parted_by_when_requests_were_due(from_ms: int, to_ms: int, in
     assert found == inside
     assert sorted(found + rest) == list(range(10))
     assert (stream.end_ns, stream.rate) == (1_010_000_000, 1000.0)
+
+
+def test_users_ask_several_hosts_in_turn() -> None:
+    """As many each."""
+    hosts = [dict(_parsed(each)[0].headers)[b"host"] for each in Traffic(users=10, hosts=("a", "b")).requests(seed=1)]
+    assert hosts.count(b"a") == hosts.count(b"b") == 5
