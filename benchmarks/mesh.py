@@ -71,7 +71,10 @@ def _growth(options: argparse.Namespace, folder: Path) -> Figures:
 
 
 def _node(options: argparse.Namespace, folder: Path) -> Figures:
-    size = Node(options.node_sidecars, options.node_rate, options.pushes, options.cycles, options.sidecar)
+    size = Node(
+        options.node_sidecars, options.services, options.calls, options.node_rate,
+        options.pushes, options.cycles, options.sidecar,
+    )  # fmt: skip
     return node(size, folder, _say)
 
 
@@ -107,7 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", default="whole", help=f"one of {', '.join(SCENARIOS)}, some by commas, or all")
     parser.add_argument("--sidecar", choices=FORMS, default="interpreted", help="form of the real ones (make compile)")
     parser.add_argument("--save", action="store_true", help="keep the figures in results/")
-    of = parser.add_argument_group("whole, growth")
+    of = parser.add_argument_group("whole, growth, and services and calls of node")
     of.add_argument("--sidecars", type=int, default=1000, help="simulated; the most of growth")
     of.add_argument("--services", type=int, default=200, help="the most of growth")
     of.add_argument("--calls", type=int, default=20, help="of each service")

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.harness.processes import descendants, free_ports, get, tree_cpu_s, tree_pss_mib
 from benchmarks.harness.site import HERE
 
+START_S = 300.0
 SOURCE = {"PYTHONPATH": str(HERE.parent)}
 """What is measured is the source beside the benchmarks, wherever the environment has its own."""
 
@@ -55,7 +56,7 @@ class Control:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **SOURCE},
                 preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
             )  # fmt: skip
-        while time.monotonic() < began + 120:
+        while time.monotonic() < began + START_S:
             if self._process.poll() is not None:
                 raise RuntimeError((self._folder / "control.log").read_text()[-3000:])
             try:
@@ -64,7 +65,7 @@ class Control:
             except (OSError, http.client.HTTPException):
                 pass
             time.sleep(0.02)
-        raise RuntimeError("the control plane was not ready within 120 s")
+        raise RuntimeError(f"the control plane was not ready within {START_S:.0f} s")
 
     def kill(self) -> None:
         """SIGKILL."""

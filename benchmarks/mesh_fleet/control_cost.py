@@ -6,7 +6,6 @@ A third has the file again: how far it is from the first says how exact the comp
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -148,7 +147,7 @@ def _start(
     else:
         own = whole | own | {"outbound": whole["outbound"] | own["outbound"]}
     write(folder, [("sidecar.yaml", yaml.safe_dump(own, sort_keys=False))])
-    process = Process("sidecar", argv, folder, bench.subject_cpus, {**os.environ, **env})
+    process = Process("sidecar", argv, folder, bench.subject_cpus, env)
     try:
         process.wait_for(port, "/v1/", host=HOST, timeout_s=120)
     except BaseException:

@@ -25,8 +25,6 @@ AFTER_S = 0.5  # after the last has reported what it runs
 GAP_S = 5.0
 POLL_S = 0.25
 FIXED = 5  # endpoints of each service
-SERVICES = 200
-CALLS = 20
 DIRECT = "direct"
 
 
@@ -36,12 +34,15 @@ class Node:
     What is run.
 
     Attributes:
+        calls: Of each service.
         rate: Requests a second of each one's clients.
         pushes: With each spread, in each cycle.
         cycles: Of both spreads in turn.
     """
 
     sidecars: int
+    services: int
+    calls: int
     rate: float
     pushes: int
     cycles: int
@@ -61,7 +62,7 @@ def node(size: Node, folder: Path, show: Callable[[str], None]) -> dict[str, Any
     with ExitStack() as started:
         apps, app, _ = start_upstreams(folder, (), 1024, "0.0.0.0")
         started.callback(apps.stop)
-        plan = Plan(SERVICES, CALLS, FIXED, app, folder / "pool.json")
+        plan = Plan(size.services, size.calls, FIXED, app, folder / "pool.json")
         plan.pool.write_text(plan.pool_file(1.0))
         write(folder / "mesh", plan.files())
         control = Control(folder, (), [])
@@ -102,7 +103,7 @@ def node(size: Node, folder: Path, show: Callable[[str], None]) -> dict[str, Any
         through = traffic_figures([stream for name, stream in streams.items() if name != DIRECT], happened)
         return {
             "sidecars": len(real), "form": size.form, "cores": len(os.sched_getaffinity(0)),
-            "services": SERVICES, "calls": CALLS, "requests_per_s_each": size.rate,
+            "services": size.services, "calls": size.calls, "requests_per_s_each": size.rate,
             "all_ready_s": round(ready_s, 1), "memory_mib": round(memory), "refused": refused,
             "pushes_of_each": size.cycles * size.pushes,
             "all_run_it_s": {kind: [round(one, 1) for one in found] for kind, found in lasted_s.items()},

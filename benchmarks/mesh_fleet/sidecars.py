@@ -32,18 +32,33 @@ from sidecar.link.reports.reporter import COALESCE_S, GAP_S, JITTER
 from sidecar.link.transport.rota import Rota
 from sidecar.link.transport.server import parse_server
 
+EDGES = 20  # that a report has, at most
+NO_EDGES = b"[]}"  # the end of a report that has none
+
 Seen = Callable[["Sidecar", str, str], None]
 """Told of what a sidecar has put in force: `config` with its hash, or `endpoints` with the upstream's name."""
 
 _read = lru_cache(maxsize=8192)(read_line)
 
 
-@lru_cache(maxsize=1024)
-def _edge(upstream: str) -> Edge:
-    """What was counted of some calls."""
+@lru_cache(maxsize=4096)
+def _edges(upstreams: tuple[str, ...]) -> bytes:
+    """The end of a report that has counted some calls to each of these: what follows on the bracket that opens them."""
     latency = [0] * (len(LATENCY_BOUNDS_S) + 1)
     latency[4], latency[7] = 90, 10
-    return Edge("outbound", upstream, f"{upstream}.main", 100, {}, {"2xx": 100}, tuple(latency), 10_000, 50_000)
+    edges = tuple(
+        Edge("outbound", name, f"{name}.main", 100, {}, {"2xx": 100}, tuple(latency), 10_000, 50_000)
+        for name in upstreams
+    )
+    without = write_report(Report("s", "i", 1))
+    return write_report(Report("s", "i", 1, edges=edges))[len(without) - len(NO_EDGES) + 1 :]
+
+
+def _with_edges(report: Report, upstreams: tuple[str, ...]) -> bytes:
+    """The report with counted calls, which are written once for all who have the same."""
+    body = write_report(report)
+    assert body.endswith(NO_EDGES)
+    return body[: 1 - len(NO_EDGES)] + _edges(upstreams)
 
 
 class Content:
@@ -200,13 +215,14 @@ class Sidecar:
         self._seq += 1
         if self._is_changed:
             self._is_changed, self.told_at = False, time.monotonic()
-        body = write_report(
+        body = _with_edges(
             Report(
                 self.service, self.instance, self._seq, "v1", address=self._address.rpartition(":")[0],
                 weight=self.weight, ports={"http": Port(self._address)}, health="healthy",
                 running=Running(self.hash, self.revision, time.time(), "pushed" if self.hash else ""),
-                endpoints=self.versions, edges=tuple(_edge(name) for name in list(self.versions)[:20]),
-            )
+                endpoints=self.versions,
+            ),
+            tuple(self.versions)[:EDGES],
         )  # fmt: skip
         head = f"POST /v1/report HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)

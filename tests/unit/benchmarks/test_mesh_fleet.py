@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from benchmarks.mesh_fleet.directory import HUB, Plan, name_of
 from benchmarks.mesh_fleet.figures import QUIET, Happened, Sent, by_event, growth, spread_of, summary
 from benchmarks.mesh_fleet.node import p99_more
 from benchmarks.mesh_fleet.report import faults, goals, lines
-from benchmarks.mesh_fleet.sidecars import Content
+from benchmarks.mesh_fleet.sidecars import Content, _with_edges
 from sidecar.link.messages import EndpointEntry, Endpoints, endpoints_version
+from sidecar.link.report import Port, Report, read_report, write_report
 from sidecar.mesh.read import read_mesh
 
 MS = 1_000_000
@@ -172,3 +174,13 @@ def test_goals_say_what_was_not_measured() -> None:
     assert "| all back after it was killed, s | at most 5 | 4.0 | yes |" in said
     assert "| requests of real sidecars lost | at most 0 | 3 | no |" in said
     assert said.count("not measured") == 9
+
+
+def test_a_report_whose_edges_were_written_before_reads_as_one() -> None:
+    """The same octets as if all had been written at once."""
+    report = Report("s1", "s1-7", 3, "v1", address="127.0.0.9", ports={"http": Port("127.0.0.9:80")})
+    found = read_report(_with_edges(report, ("a", "b")))
+    assert [edge.upstream for edge in found.edges] == ["a", "b"]
+    assert {edge.requests for edge in found.edges} == {100}
+    assert _with_edges(report, ("a", "b")) == write_report(replace(report, edges=found.edges))
+    assert read_report(_with_edges(report, ())) == read_report(write_report(report))
