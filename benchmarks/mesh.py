@@ -36,6 +36,7 @@ import uvloop  # noqa: E402
 
 from benchmarks.harness.bench import AVAILABLE, Bench, cores  # noqa: E402
 from benchmarks.harness.load import missing_wrk  # noqa: E402
+from benchmarks.harness.processes import Others  # noqa: E402
 from benchmarks.harness.site import tool  # noqa: E402
 from benchmarks.harness.surroundings import surroundings  # noqa: E402
 from benchmarks.mesh_fleet.control_cost import control_cost  # noqa: E402
@@ -160,17 +161,20 @@ def main() -> int:
     try:
         for name in options.scenarios:
             print(name, flush=True)
-            began, load = time.monotonic(), os.getloadavg()[0]
-            with tempfile.TemporaryDirectory(prefix="sidecar-mesh-bench-") as folder:
+            began, others = time.monotonic(), Others()
+            with tempfile.TemporaryDirectory(prefix="sidecar-mesh-bench-", ignore_cleanup_errors=True) as folder:
                 os.chmod(folder, 0o755)  # nginx as root has its worker run as another user
                 figures = SCENARIOS[name](options, Path(folder))
             seconds = round(time.monotonic() - began, 1)
-            document["scenarios"][name] = {"seconds": seconds, "load_average_before": load, "figures": figures}
+            foreign, steal = (round(one, 3) for one in others.cores())
+            document["scenarios"][name] = {
+                "seconds": seconds, "foreign": foreign, "steal": steal, "figures": figures,
+            }  # fmt: skip
             print("\n".join(lines(figures)))
             for fault in faults(figures):
                 status = 1
                 print(f"fault: {name}: {fault}", file=sys.stderr)
-            print(f"{name}: {seconds:.0f} s\n", flush=True)
+            print(f"{name}: {seconds:.0f} s; cores that others kept busy: {foreign}, that were taken away: {steal}\n")
     finally:
         if document["scenarios"]:
             print(goals(document))
