@@ -20,7 +20,7 @@ from .real import Clients, Place, RealSidecar, available_mib, memory_mib, start_
 SPREADS = {"spread": "5s", "at_once": "0s"}
 """What the control plane is started with: its default, and none."""
 MIB_EACH = 60.0  # of a sidecar, its compiler at work and its clients, that must be free before all are started
-APPLIED_WITHIN_S = 180.0
+APPLIED_WITHIN_S = 300.0
 AFTER_S = 0.5  # after the last has reported what it runs
 GAP_S = 5.0
 POLL_S = 0.25

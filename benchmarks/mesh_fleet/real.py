@@ -21,6 +21,7 @@ from .figures import Happened, Sent, by_event, summary
 FORMS = ("interpreted", "compiled")
 CONNECTIONS = 8  # of the clients of one sidecar
 USERS = 200
+READY_S = 300.0  # that many begin at once, and on a machine that is busy
 
 LOCAL = """\
 inbound: {{listen: "127.0.0.1:{inbound}", app: "127.0.0.1:{app}"}}
@@ -82,7 +83,7 @@ class RealSidecar:
 
     def wait_ready(self) -> None:
         """Until it has a file in force."""
-        self.process.wait_for(self._admin, "/ready", timeout_s=120)
+        self.process.wait_for(self._admin, "/ready", timeout_s=READY_S)
 
 
 class Clients:
