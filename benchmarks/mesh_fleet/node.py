@@ -101,6 +101,7 @@ def node(size: Node, folder: Path, show: Callable[[str], None]) -> dict[str, Any
         streams = clients.finish()
         happened = Happened(spans, ("restart", *SPREADS))
         through = traffic_figures([stream for name, stream in streams.items() if name != DIRECT], happened)
+        direct = traffic_figures([streams[DIRECT]], happened)
         return {
             "sidecars": len(real), "form": size.form, "cores": len(os.sched_getaffinity(0)),
             "services": size.services, "calls": size.calls, "requests_per_s_each": size.rate,
@@ -108,7 +109,7 @@ def node(size: Node, folder: Path, show: Callable[[str], None]) -> dict[str, Any
             "pushes_of_each": size.cycles * size.pushes,
             "all_run_it_s": {kind: [round(one, 1) for one in found] for kind, found in lasted_s.items()},
             "real": through, "p99_more_ms": p99_more(through["by_event"]),
-            "no_sidecar": traffic_figures([streams[DIRECT]], happened),
+            "no_sidecar": direct, "no_sidecar_p99_more_ms": p99_more(direct["by_event"]),
         }  # fmt: skip
 
 
