@@ -7,6 +7,7 @@ Read from the source, so that a rule that is broken is found without compiling.
 from __future__ import annotations
 
 import ast
+import functools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +24,18 @@ COMPILED = frozenset(
     for name in (str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
     if not name.endswith("__init__.py")
 ) - INTERPRETED  # fmt: skip
-SOURCES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in ROOT.glob("sidecar/**/*.py")}
+SOURCES = frozenset(str(path.relative_to(ROOT)) for path in ROOT.glob("sidecar/**/*.py"))
+
+
+@functools.cache
+def tree(name: str) -> ast.Module:
+    """Of a module; parsed when it is looked at, for every process of a test run imports this file."""
+    return ast.parse((ROOT / name).read_text())
 
 
 def classes(name: str) -> Iterator[ast.ClassDef]:
     """Of a module."""
-    return (node for node in ast.walk(SOURCES[name]) if isinstance(node, ast.ClassDef))
+    return (node for node in ast.walk(tree(name)) if isinstance(node, ast.ClassDef))
 
 
 def last_name(node: ast.expr) -> str:
@@ -42,7 +49,7 @@ def origins(name: str) -> dict[str, str]:
     """What a module imports by name, and the module's file that it comes from."""
     return {
         alias.asname or alias.name: f"{(node.module or '').replace('.', '/')}.py"
-        for node in ast.walk(SOURCES[name])
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -52,12 +59,12 @@ def test_every_pattern_matches_and_nothing_is_left_out_twice() -> None:
     """A module that was renamed is not silently interpreted."""
     for pattern in _LISTS["modules"]:
         assert list(ROOT.glob(pattern)), pattern
-    assert set(SOURCES) >= INTERPRETED
+    assert SOURCES >= INTERPRETED
 
 
 def test_every_module_of_the_hot_path_is_compiled_or_says_why_not() -> None:
     """`*Hot path*` in a module's first lines is a promise; `interpreted` lists those that keep it otherwise."""
-    hot = {name for name, tree in SOURCES.items() if "*hot path" in (ast.get_docstring(tree) or "").lower()}
+    hot = {name for name in SOURCES if "*hot path" in (ast.get_docstring(tree(name)) or "").lower()}
     assert len(hot) > 30
     assert hot - COMPILED - INTERPRETED == set()
 
@@ -70,7 +77,7 @@ def test_what_is_left_out_has_a_reason_above_it() -> None:
         assert lines[at - 1].lstrip().startswith("#"), name
 
 
-@pytest.mark.parametrize("name", sorted(set(SOURCES) - COMPILED))
+@pytest.mark.parametrize("name", sorted(SOURCES - COMPILED))
 def test_no_interpreted_class_inherits_from_a_compiled_one(name: str) -> None:
     """It could not be made: `interpreted classes cannot inherit from compiled`."""
     came_from = origins(name)
@@ -94,7 +101,7 @@ def test_fields_of_compiled_dataclasses_have_types_that_exist_when_the_class_is_
     """A compiled class that is imported for the type checker only is a null pointer then, and the process dies."""
     only_checked = {
         alias.asname or alias.name
-        for node in ast.walk(SOURCES[name])
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.If) and last_name(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
         if isinstance(inner, ast.ImportFrom)

@@ -11,7 +11,6 @@ from click.core import ParameterSource
 from sidecar.cli.mesh.asking import control_options
 from sidecar.cli.mesh.reading import counted, mesh_of
 from sidecar.cli.mesh.wanted.telling import ask, texts_of, write_changes, write_warnings
-from sidecar.mesh import diff as comparing
 
 
 @click.command("diff")
@@ -34,6 +33,9 @@ def diff(context: click.Context, directories: tuple[str, ...], url: str, token_f
         raise click.UsageError("give one directory, or two")
     if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
         raise click.UsageError("give one directory with --control; two are compared with each other")
+    # Here, for to ask a control plane takes no model of a file, and they are most of what a start costs.
+    from sidecar.mesh import diff as comparing
+
     old, new = directories
     before, after = mesh_of(old, as_json), mesh_of(new, as_json)
     changes = [dataclasses.asdict(change) for change in comparing.diff(before, after)]

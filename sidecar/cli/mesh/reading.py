@@ -7,15 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import MAX_FILE_BYTES, SourceError
-from sidecar.mesh.mesh import Mesh
-from sidecar.mesh.read import read_mesh
 from sidecar.mesh.source import read_directory
+
+if TYPE_CHECKING:
+    from sidecar.mesh.mesh import Mesh
 
 PROBLEMS = 1
 CANNOT_READ = 2
@@ -49,6 +50,9 @@ def files_of(directory: str, as_json: bool) -> dict[str, bytes]:
 
 def mesh_of_files(directory: str, files: Mapping[str, bytes], as_json: bool) -> Mesh:
     """The mesh of files that were read there. Ends the process with 1 and all problems if it is not good."""
+    # Here, for the models are most of what a start costs, and `push` and `rollback` leave the judgement to others.
+    from sidecar.mesh.read import read_mesh
+
     try:
         return read_mesh(files)
     except ConfigError as error:

@@ -14,12 +14,14 @@ from sidecar.cli.admin_client import AskError, printable
 from sidecar.cli.mesh.asking import ControlPlane
 from sidecar.cli.mesh.reading import CANNOT_READ, PROBLEMS, counted, files_of, located, mesh_of_files, path_of, refuse
 from sidecar.config.problems import Problem
-from sidecar.mesh import diff as comparing
 
 PUSH_TIMEOUT_S = 150.0
 """A mesh of a thousand services is judged twice, and then waited for."""
 
-_SIGNS = {comparing.ADDED: "+", comparing.REMOVED: "-", comparing.CHANGED: "~"}
+_REMOVED = "removed"
+SIGNS = {"added": "+", _REMOVED: "-", "changed": "~"}
+"""By the words of `mesh.diff`, which is not imported for them: a rollback in an emergency would wait for the models."""
+
 _NOT_HERE = 501
 _PROBLEM = tuple(one.name for one in fields(Problem))
 
@@ -34,13 +36,13 @@ def write_changes(changes: list[dict[str, Any]], new: str, old: str = "") -> Non
         old: In which is what was there before; empty if there is none.
     """
     for change in changes:
-        click.echo(printable(f"{_SIGNS[change['kind']]} {change['service']}"))
+        click.echo(printable(f"{SIGNS[change['kind']]} {change['service']}"))
         for part in change["parts"]:
             origin = part["origin"]
-            where = path_of(old if part["kind"] == comparing.REMOVED else new, origin["file"]) if origin["file"] else ""
+            where = path_of(old if part["kind"] == _REMOVED else new, origin["file"]) if origin["file"] else ""
             name = f" {part['name']}" if part["name"] else ""
             at = f"  ({where}:{origin['line']})" if where else ""
-            click.echo(printable(f"    {_SIGNS[part['kind']]} {part['part']}{name}{at}"))
+            click.echo(printable(f"    {SIGNS[part['kind']]} {part['part']}{name}{at}"))
 
 
 def texts_of(directory: str, as_json: bool) -> dict[str, str]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli.check import check as check_file
 from sidecar.cli.commands import cli
+from sidecar.cli.mesh.wanted.telling import SIGNS
+from sidecar.mesh import diff as comparing
 from tests.support.meshes import files
 
 ROOT = pathlib.Path(__file__).parents[4]
@@ -252,3 +256,12 @@ def test_help_lists_every_command() -> None:
     """And imports none of them."""
     result = run("--help")
     assert all(f"  {name} " in result.stdout for name in ("check", "compile", "names", "explain", "diff", "schema"))
+
+
+def test_what_asks_a_control_plane_does_not_wait_for_the_models() -> None:
+    """Nor has to: the files are judged there, and the words of what differs are known."""
+    modules = ", ".join(f"sidecar.cli.mesh.{name}" for name in ("status", "diff", "wanted.push", "wanted.rollback"))
+    code = f"import sys, {modules}, sidecar.cli.mesh.wanted.hurry; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, text=True, check=True)
+    assert not set(done.stdout.split()) & {"pydantic", "yaml", "aiohttp"}
+    assert set(SIGNS) == {comparing.ADDED, comparing.REMOVED, comparing.CHANGED}
