@@ -8,6 +8,7 @@ counts as much as any other.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,20 +46,26 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """A module, parsed once for all that is asked of it."""
+    return ast.parse(path.read_text())
+
+
 def room_of(path: Path) -> str:
     """`sidecar/http1/head.py` -> `http1`; `sidecar/errors.py` -> `errors`."""
     first = path.relative_to(ROOT).parts[0]
     return first.removesuffix(".py")
 
 
-def imports_of(source: str, package: str = "") -> Iterator[tuple[int, str]]:
+def imports_of(tree: ast.Module, package: str = "") -> Iterator[tuple[int, str]]:
     """
-    Every module that the source imports, wherever in it, with the line.
+    Every module that the tree imports, wherever in it, with the line.
 
     Of `from a import b` both `a` and `a.b` are given, for `b` may be a module; relative imports are made absolute
     with `package`.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -76,6 +83,12 @@ def package_of(path: Path) -> str:
     return ".".join(("sidecar", *path.relative_to(ROOT).parts[:-1]))
 
 
+@functools.cache
+def imports_in(path: Path) -> tuple[tuple[int, str], ...]:
+    """`imports_of` a module of ours, looked for once for all that is asked of it."""
+    return tuple(imports_of(tree_of(path), package_of(path)))
+
+
 def is_within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
@@ -86,7 +99,7 @@ def test_import_reader_sees_every_form() -> None:
         "from __future__ import annotations\nimport a.b\nfrom c import d\nfrom . import e\nfrom ..f import g\n"
         "if TYPE_CHECKING:\n    import h\ndef late():\n    from i import j\n"
     )
-    found = {module for _, module in imports_of(source, "sidecar.proxy")}
+    found = {module for _, module in imports_of(ast.parse(source), "sidecar.proxy")}
     assert found >= {"a.b", "c", "c.d", "sidecar.proxy.e", "sidecar.f", "sidecar.f.g", "h", "i.j"}
 
 
@@ -103,7 +116,7 @@ def test_imports_go_down_only(path: Path) -> None:
     if room in ("__init__", "__main__"):
         return
     wrong = []
-    for line, module in imports_of(path.read_text(), package_of(path)):
+    for line, module in imports_in(path):
         parts = module.split(".")
         if parts[0] != "sidecar" or len(parts) < 2 or parts[1] not in RANK_OF:
             continue
@@ -122,7 +135,7 @@ def test_data_path_knows_no_configuration(path: Path) -> None:
     """What serves requests imports neither the configuration nor what only reading it or a terminal needs."""
     wrong = [
         f"{path.relative_to(ROOT.parent)}:{line}: {module}"
-        for line, module in imports_of(path.read_text(), package_of(path))
+        for line, module in imports_in(path)
         if any(is_within(module, banned) for banned in NOT_ON_DATA_PATH)
     ]
     assert not wrong
@@ -135,7 +148,7 @@ def test_only_the_control_plane_imports_what_is_its_own(path: Path) -> None:
         return
     wrong = [
         f"{path.relative_to(ROOT.parent)}:{line}: {module}"
-        for line, module in imports_of(path.read_text(), package_of(path))
+        for line, module in imports_in(path)
         if any(is_within(module, banned) for banned in CONTROL_PLANE_ONLY)
     ]
     assert not wrong
@@ -148,7 +161,7 @@ def imported_modules() -> dict[str, set[str]]:
     }
     graph: dict[str, set[str]] = {}
     for name, path in names.items():
-        found = {module for _, module in imports_of(path.read_text(), package_of(path)) if module in names}
+        found = {module for _, module in imports_in(path) if module in names}
         # Of `from a.b import c` where `a.b.c` is a module, the package `a.b` is only the way to it: a docstring.
         graph[name] = {module for module in found if names[module].stem != "__init__"} - {name}
     return graph
@@ -201,7 +214,7 @@ def test_unit_tests_stand_where_their_subjects_do() -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py" and path.parent != ROOT])
 def test_door_of_a_room_is_a_docstring(path: Path) -> None:
     """A room's `__init__.py` says what the room is for and holds no code."""
-    body = ast.parse(path.read_text()).body
+    body = tree_of(path).body
     assert len(body) == 1
     assert isinstance(body[0], ast.Expr)
     assert isinstance(body[0].value, ast.Constant)
@@ -211,7 +224,7 @@ def test_door_of_a_room_is_a_docstring(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py" and path.parent != ROOT])
 def test_door_of_a_room_says_who_passes(path: Path) -> None:
     """It says what enters, what leaves, and who may come in."""
-    words = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").lower().split())
+    words = " ".join((ast.get_docstring(tree_of(path)) or "").lower().split())
     assert all(any(form in words for form in forms) for forms in (("enter",), ("leave",), ("come in", "comes in")))
 
 
@@ -224,4 +237,4 @@ def test_file_is_one_subject_long(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_first_statement_is_a_docstring(path: Path) -> None:
     """Every module says in its first line what it is."""
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert ast.get_docstring(tree_of(path))
