@@ -610,4 +610,5 @@ def test_a_link_that_is_cancelled_leaves_nothing_behind() -> None:
         await it.until(lambda: not control._connections, "the end of all connections")
 
     with FakeControl() as control:
+        control.ping_period_s = 0.05  # its writing is how it notices
         run(main(control))
