@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.commands import sidecar_command
 from tests.support.process import Response, SidecarProcess, running_sidecar
 from tests.support.wait import eventually
 
@@ -60,7 +59,7 @@ def _wait_finds(sidecar: SidecarProcess) -> None:
             ["wait", "--timeout", "0", "--address", f"{host}:{sidecar.metrics_port}"],
             ["top", "--once", "--interval", "0.1", "--admin", f"{host}:{sidecar.admin_port}"],
         ):
-            result = subprocess.run([sys.executable, "-m", "sidecar", *command], capture_output=True, timeout=60)
+            result = sidecar_command(*command)
             assert result.returncode == 0, result.stderr
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,8 @@ import pytest
 
 from sidecar.link.messages import Absent, Config, Current, Endpoints, Left, Move, Ping
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Port, Refused, RefusedProblem, Running
-from tests.support.control import ROOT, SHOP, Control, Peer, encoded, running_control
+from tests.support.commands import sidecar_command
+from tests.support.control import SHOP, Control, Peer, encoded, running_control
 from tests.support.wait import eventually
 
 EMPTY = "e3b0c44298fc1c14"
@@ -492,8 +492,7 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
 
 def run_mesh(control: Control, *arguments: str) -> subprocess.CompletedProcess[str]:
     url = f"http://127.0.0.1:{control.port}"
-    program = [sys.executable, "-m", "sidecar", "mesh", *arguments, "--control", url]
-    return subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    return sidecar_command("mesh", *arguments, "--control", url)
 
 
 def test_commands_ask_the_control_plane(control: Control) -> None:

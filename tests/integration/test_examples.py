@@ -19,6 +19,7 @@ import yaml
 
 from sidecar.config.load import load_text
 from sidecar.config.model.root import Config
+from tests.support.commands import sidecar_command
 from tests.support.origin import Origin
 from tests.support.process import running_sidecar
 
@@ -53,12 +54,6 @@ def _healthcheck() -> list[str]:
     return command
 
 
-def _check(path: Path) -> subprocess.CompletedProcess[str]:
-    """`sidecar check` on a file."""
-    command = [sys.executable, "-m", "sidecar", "check", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
 def _need(tool: str) -> str:
     """The path of a tool; without it the test is skipped on a desk and fails in CI."""
     path = shutil.which(tool)
@@ -90,7 +85,7 @@ class TestSidecarFiles:
     @pytest.mark.parametrize("name", SIDECAR_FILES)
     def test_example_passes_the_check_command(self, name: str) -> None:
         """`sidecar check` finds nothing to complain about."""
-        result = _check(EXAMPLES / name)
+        result = sidecar_command("check", EXAMPLES / name)
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_full_example_uses_every_top_level_key(self) -> None:
@@ -199,7 +194,7 @@ class TestKubernetes:
         """The file inside the ConfigMap is a good one."""
         path = tmp_path / "sidecar.yaml"
         path.write_text(_kubernetes()["ConfigMap"]["data"]["sidecar.yaml"])
-        result = _check(path)
+        result = sidecar_command("check", path)
         assert (result.returncode, result.stderr) == (0, "")
 
     def test_sidecar_is_native_and_probed_on_the_metrics_port(self) -> None:

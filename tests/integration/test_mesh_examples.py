@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import yaml
 
 from sidecar.cli.commands import cli
+from tests.support.commands import sidecar_command
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "config" / "examples" / "mesh-deployed"
@@ -37,11 +36,6 @@ def _variables_of_run() -> set[str]:
     command = cli.get_command(click.Context(cli), "run")
     assert command is not None
     return {str(parameter.envvar) for parameter in command.params if parameter.envvar}
-
-
-def _check(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sidecar", "mesh", "check", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def _compose() -> dict[str, Any]:
@@ -75,7 +69,7 @@ def test_mesh_passes_the_check_command(tmp_path: Path) -> None:
     inside = tmp_path / "mesh.yaml"
     inside.write_text(_kubernetes()["ConfigMap", "mesh"]["data"]["mesh.yaml"])
     for path in (EXAMPLES / "mesh.yaml", inside):
-        result = _check(path)
+        result = sidecar_command("mesh", "check", path)
         assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.link.messages import Config
-from tests.support.control import ROOT, SHOP, Control, Peer, replica, running_control
+from tests.support.commands import sidecar_command
+from tests.support.control import SHOP, Control, Peer, replica, running_control
 from tests.support.etcd import etcd
 from tests.support.wait import eventually
 
@@ -19,9 +19,7 @@ SLOWEST = SHOP["storefront.yaml"].replace("catalog: {}", "catalog: {timeout: 99s
 
 def mesh(control: Control, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A command about the mesh, asked of this control plane."""
-    program = [sys.executable, "-m", "sidecar", "mesh", *map(str, arguments), "--control"]
-    url = f"http://127.0.0.1:{control.port}"
-    return subprocess.run([*program, url], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    return sidecar_command("mesh", *arguments, "--control", f"http://127.0.0.1:{control.port}")
 
 
 def write(folder: Path, files: Mapping[str, str]) -> Path:
