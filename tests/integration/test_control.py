@@ -481,13 +481,10 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     control = Control(tmp_path, SHOP)
     for files, code, said in (({}, 0, ""), ({"catalog.yaml": "service: catalog\nodd: 1\n"}, 1, "catalog.yaml:2:1")):
         control.write(files)
-        control.start("--check", is_ready=False)
-        assert control.process is not None
-        assert control.process.wait(60) == code, control.log()
-        assert said in control.log()
-    control.start("--check", "--mesh", str(tmp_path / "nowhere"), is_ready=False)
-    assert control.process is not None
-    assert control.process.wait(60) == 2
+        told = sidecar_command("control", *control.keeps, "--check")
+        assert told.returncode == code, told.stderr
+        assert said in told.stderr
+    assert sidecar_command("control", "--check", "--mesh", tmp_path / "nowhere").returncode == 2
 
 
 def run_mesh(control: Control, *arguments: str) -> subprocess.CompletedProcess[str]:
