@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.support.commands import sidecar_command
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
@@ -98,10 +96,7 @@ tests:
 """
     for text in (f"service: s\noutbound: {{}}\n{bad}\n", f"service: s\n{failing}"):
         file.write_text(text)
-        result = subprocess.run(
-            [sys.executable, "-m", "sidecar", "check", *option, str(file)],
-            env={**os.environ, **VARIABLES}, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        result = sidecar_command("check", *option, file, env=VARIABLES)
         assert result.returncode == 1
         assert SHOWN not in (result.stdout + result.stderr).lower()
         if option:
