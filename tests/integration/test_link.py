@@ -372,8 +372,9 @@ def test_reports_go_over_one_connection_that_is_kept() -> None:
         run(main(control, relay))
 
 
-def test_counts_arrive_once_whatever_becomes_of_answers() -> None:
+def test_counts_arrive_once_whatever_becomes_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal that will pass keeps them; they come with the first report that is taken."""
+    monkeypatch.setattr(reporter, "GAP_S", 0.05)
 
     async def main(control: FakeControl) -> None:
         process = FakeProcess(counted=[Edge("outbound", "b", "r", 3, {"UH": 3})])
