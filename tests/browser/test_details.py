@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, look_again
 from tests.support.mesh_fixture import Json, edge, history, instance, mesh, routes, service, shop
 
 CANARY = '["storefront","recommendations"]'
@@ -58,6 +58,7 @@ def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
     assert [row[0].splitlines()[0] for row in rows] == [f"recommendations-{n}" for n in (3, 0, 1, 2)]
     assert rows[0][1:] == ["9.0/s", "41 %", "820 ms\np50 40 ms"]
     page.routes = lambda caller, callee: {"routes": routes(caller, callee)["routes"]}
+    look_again(tab)
     tab.wait("document.querySelector('#panel section:last-child').innerText.includes('Not told by the control plane.')")
 
 
@@ -65,9 +66,11 @@ def test_call_tells_when_its_routes_cannot_be_had(open_mesh: Open) -> None:
     """An error of this one question is said where the answer would be; the rest stands."""
     tab, page = open_mesh(shop())
     page.routes = lambda caller, callee: {"routes": []}
+    look_again(tab)
     tab.click(".label.is-bad")
     tab.wait("document.getElementById('panel').innerText.includes('No route leads here.')")
     page.status = 500
+    look_again(tab)
     tab.wait("document.getElementById('panel').innerText.includes('The routes cannot be told now: it answers 500.')")
     assert tab.text("#panel-title") == "storefront → recommendations"
 
@@ -121,6 +124,7 @@ def test_halted_rollout_is_seen_and_announced(open_mesh: Open) -> None:
     assert tab.texts("[data-node=recommendations] .sub") == ["v1, beta · one"]
     assert tab.run("document.querySelector('[data-banner=halted]')") is None
     page.mesh = {**said, "rollouts": [halted]}
+    look_again(tab)
     tab.wait("document.getElementById('alarm').textContent !== ''")
     assert tab.text("#alarm") == "Rollout halted: recommendations, revision 13"
     assert tab.run("document.getElementById('alarm').getAttribute('role')") == "alert"
@@ -130,6 +134,7 @@ def test_halted_rollout_is_seen_and_announced(open_mesh: Open) -> None:
     assert tab.text("#panel-title") == "recommendations"
     assert "refused by recommendations-3" in tab.text(".rollout")
     page.mesh = {**said, "rollouts": [{**halted, "state": "done"}]}
+    look_again(tab)
     tab.wait("document.getElementById('alarm').textContent === 'No rollout is halted any more.'")
     assert tab.run("document.querySelector('[data-banner=halted]')") is None
 
@@ -168,6 +173,7 @@ def test_refused_edit_of_the_mesh_is_told_with_its_places(open_mesh: Open) -> No
     assert tab.texts("#panel .problems .place") == ["mesh/services/cart.yaml:3:1", "mesh/mesh.yaml:9:4"]
     assert "did you mean `payments`?" in tab.text("#panel .problems")
     page.mesh = {**said, "source": {"problems": [], "since": None}}
+    look_again(tab)
     tab.wait("document.querySelector('[data-banner=source]') === null")
 
 
@@ -219,6 +225,7 @@ def test_markup_in_names_is_text(open_mesh: Open) -> None:
     said["source"] = _hostile({"problems": [problem], "since": None})
     tab, page = open_mesh(said)
     page.routes = lambda caller, callee: _hostile(routes("a", "b"))
+    look_again(tab)
     tab.run("document.querySelector('.node.is-bad').focus()")
     tab.press("Enter")
     assert tab.text("#panel-title") == MARKUP + "recommendations"
@@ -272,6 +279,7 @@ def test_answer_of_another_release_is_read(open_mesh: Open) -> None:
     newer["rollouts"][0]["state"] = "pondering"
     newer["instances"][0]["state"] = "levitating"
     page.mesh = newer
+    look_again(tab)
     tab.wait("document.querySelectorAll('.node').length > 3")
     tab.press("Escape")
     assert "pondering" in tab.text("#panel")

@@ -1,10 +1,11 @@
 // The map: services as boxes, calls as lines between them; panned, zoomed, and walked through with the keyboard.
 //
 // One service of the map is in the order of the tabulator. Arrow keys go from service to service; `e` goes to its calls,
-// where up and down choose another, left and right lead to the caller and the callee.
+// where up and down choose another, left and right lead to the caller and the callee. With Shift, arrow keys move the map.
 
 import { h, patch } from "./dom.js";
 import { fit, latency, many, percent, rate } from "./format.js";
+import { hands } from "./hands.js";
 import { LABEL_H, LABEL_W } from "./labels.js";
 import { LABELLED, NODE_W, position } from "./layout.js";
 import { mark, WORDS } from "./marks.js";
@@ -15,6 +16,8 @@ const MARGIN = 24;
 const FAR = 0.62; // Smaller, a service has only its name.
 const LABELS_FROM = 0.45; // Smaller, nobody could read one.
 const ZOOM = [0.12, 2.5];
+const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const PAN_BY = 60; // Pixels, by Shift and an arrow key.
 // Letters keep their size between two of these, in which the map is zoomed out.
 const STEPS = Array.from({ length: 26 }, (_, i) => 0.92 ** i);
 
@@ -220,7 +223,7 @@ export class MeshMap {
   }
 
   hovered(id) {
-    if (this.hover === id || this.drag) return;
+    if (this.hover === id || this.hands.busy()) return;
     this.hover = id;
     this.draw();
   }
@@ -244,6 +247,13 @@ export class MeshMap {
 
   nodeKeys(event, id, open) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const way = event.shiftKey && PAN[event.key];
+    if (way) {
+      this.pan(way[0] * PAN_BY, way[1] * PAN_BY);
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     const order = this.order();
     const next = {
       ArrowRight: () => this.beside(id, 1),
@@ -338,7 +348,7 @@ export class MeshMap {
   }
 
   fit() {
-    this.touched = false;
+    this.touch(false);
     if (!this.drawn || !this.drawn.view.nodes.length) return;
     const [box, size] = [this.bounds(), this.size()];
     const k = Math.min(1.15, (size.w - 2 * MARGIN) / box.w, (size.h - 2 * MARGIN) / box.h);
@@ -361,6 +371,12 @@ export class MeshMap {
     if (again) this.draw();
   }
 
+  /** Whether a person has moved the window on the map: it is not fitted by itself any more. */
+  touch(touched) {
+    this.touched = touched;
+    this.svg.classList.toggle("is-whole", !touched);
+  }
+
   step(k) {
     return STEPS.find((one) => one <= k) || STEPS[STEPS.length - 1];
   }
@@ -370,12 +386,12 @@ export class MeshMap {
     const { w, h: height } = this.size();
     const { x: px, y: py } = point || { x: w / 2, y: height / 2 };
     const k = Math.min(ZOOM[1], Math.max(ZOOM[0], this.at.k * factor));
-    this.touched = true;
+    this.touch(true);
     this.move(px - ((px - this.at.x) * k) / this.at.k, py - ((py - this.at.y) * k) / this.at.k, k);
   }
 
   pan(dx, dy) {
-    this.touched = true;
+    this.touch(true);
     this.move(this.at.x + dx, this.at.y + dy, this.at.k);
   }
 
@@ -394,37 +410,7 @@ export class MeshMap {
 
   listen() {
     const { svg } = this;
-    svg.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        const box = svg.getBoundingClientRect();
-        this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), {
-          x: event.clientX - box.left,
-          y: event.clientY - box.top,
-        });
-      },
-      { passive: false },
-    );
-    svg.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) this.drag = { x: event.clientX, y: event.clientY, far: false };
-    });
-    svg.addEventListener("pointermove", (event) => {
-      if (!this.drag) return;
-      const [dx, dy] = [event.clientX - this.drag.x, event.clientY - this.drag.y];
-      // A hand that clicks moves a little.
-      if (!this.drag.far && Math.hypot(dx, dy) < 4) return;
-      if (!this.drag.far) svg.setPointerCapture(event.pointerId);
-      this.drag = { x: event.clientX, y: event.clientY, far: true };
-      svg.classList.add("is-dragged");
-      this.pan(dx, dy);
-    });
-    const end = () => {
-      this.drag = null;
-      svg.classList.remove("is-dragged");
-    };
-    svg.addEventListener("pointerup", end);
-    svg.addEventListener("pointercancel", end);
+    this.hands = hands(svg, this);
     let width = 0;
     new ResizeObserver(() => {
       // A banner takes a little of the height: no reason to move a map that is still all there.
