@@ -22,6 +22,8 @@ const MORE_MS = 5000;
 // While nobody answers: seldom enough for a control plane that just starts, often enough for a person who waits for it.
 const LOST_MS = 5000;
 
+const NARROW = matchMedia("(max-width: 640px)"); // As in map.css: a telephone that is held upright.
+
 const at = (id) => document.getElementById(id);
 
 const state = {
@@ -151,11 +153,13 @@ function render() {
   document.body.classList.toggle("is-lost", Boolean(state.error && mesh));
   if (state.table) patch(at("tables"), tables(view, found, page));
   if (view.nodes.length) {
-    memory = JSON.stringify([state.focus, state.grouped, [...state.open].sort()]);
+    const upright = NARROW.matches;
+    memory = JSON.stringify([upright, state.focus, state.grouped, [...state.open].sort()]);
     const made = layout(
       view.nodes.map((node) => node.id),
       view.edges.map((call) => [call.from, call.to]),
       layouts.get(memory) || null,
+      upright,
     );
     layouts.set(memory, made);
     map.render(view, made, { selection: state.selection, found, memory });
@@ -368,6 +372,7 @@ function recall() {
   askMore();
 }
 
+NARROW.addEventListener("change", render);
 window.addEventListener("hashchange", () => {
   recall();
   render();

@@ -14,8 +14,10 @@ import { waveOf } from "./rollouts.js";
 
 const MARGIN = 24;
 const FAR = 0.62; // Smaller, a service has only its name.
+const LEGIBLE = 6; // Letters of a name, with fewer of which it is none.
 const LABELS_FROM = 0.45; // Smaller, nobody could read one.
 const ZOOM = [0.12, 2.5];
+const PLATE = 4; // Of a label that hurts: what it is wider than its letters may be, at either side.
 const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const PAN_BY = 60; // Pixels, by Shift and an arrow key.
 // Letters keep their size between two of these, in which the map is zoomed out.
@@ -72,7 +74,7 @@ export class MeshMap {
       }
     }
     const far = this.at.k < FAR;
-    const roomy = made.gap >= LABEL_W * 0.7;
+    const roomy = made.upright ? made.gap >= LABEL_H : made.gap >= LABEL_W * 0.7;
     const shown = (call) => lit.has(call.key) || (!call.silent && (few || (roomy && !far && call.severity === "bad")));
     const labels = this.at.k < LABELS_FROM ? [] : view.edges.filter(shown);
     this.svg.dataset.zoom = far ? "far" : "near";
@@ -143,15 +145,16 @@ export class MeshMap {
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
     const under = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
-    // What needs no sign covers no more of the lines than its letters do.
-    const w = bad ? LABEL_W : Math.min(LABEL_W, under.length * 6.2 + 10);
+    // What needs no sign has no plate: its line goes on between what is above and below it.
     return h(
       "g",
       { key: call.key, class: words, at: [x - LABEL_W / 2, y - LABEL_H / 2], on },
-      h("rect", { class: "plate", x: (LABEL_W - w) / 2, width: w, height: LABEL_H, rx: 6 }),
-      bad ? mark(call.severity, 6, 3.5, 0.76) : null,
-      h("text", { class: "label-rate", x: LABEL_W / 2, y: 14.5 }, rate(call.rate)),
-      h("text", { class: "label-more", x: LABEL_W / 2, y: 28.5 }, under),
+      bad
+        ? h("rect", { class: "plate", x: -PLATE, width: LABEL_W + 2 * PLATE, height: LABEL_H, rx: 7 })
+        : h("rect", { class: "hit", width: LABEL_W, height: LABEL_H }),
+      bad ? mark(call.severity, 5, 4, 0.76) : null,
+      h("text", { class: "label-rate", x: LABEL_W / 2, y: bad ? 15 : 12.5 }, rate(call.rate)),
+      h("text", { class: "label-more", x: LABEL_W / 2, y: bad ? 29.5 : 31.5 }, under),
     );
   }
 
@@ -193,11 +196,13 @@ export class MeshMap {
       group ? h("rect", { class: "behind", x: 5, y: -5, width: NODE_W - 1, height: high, rx: 9 }) : null,
       h("rect", { class: "box", width: NODE_W, height: high, rx: 9 }),
       h("rect", { class: "bar", x: 0, y: 9, width: 4, height: high - 18, rx: 2 }),
-      h(
-        "text",
-        { class: "name", x: far ? NODE_W / 2 + 2 : 14, y: far ? high / 2 : low ? 24 : 23 },
-        fit(said.name, letters),
-      ),
+      letters < LEGIBLE
+        ? null
+        : h(
+            "text",
+            { class: "name", x: far ? NODE_W / 2 + 2 : 14, y: far ? high / 2 : low ? 24 : 23 },
+            fit(said.name, letters),
+          ),
       low ? null : h("text", { class: "sub", x: 14, y: 41 }, fit(said.sub, said.health ? 17 : 20)),
       h("text", { class: "health", x: NODE_W - 12, y: low ? 24 : 41 }, said.health),
       said.severity === "bad" || said.severity === "warn"
@@ -256,13 +261,13 @@ export class MeshMap {
     }
     const order = this.order();
     const next = {
-      ArrowRight: () => this.beside(id, 1),
-      ArrowLeft: () => this.beside(id, -1),
-      ArrowDown: () => this.below(id, 1),
-      ArrowUp: () => this.below(id, -1),
+      on: () => this.beside(id, 1),
+      back: () => this.beside(id, -1),
+      next: () => this.below(id, 1),
+      last: () => this.below(id, -1),
       Home: () => order[0],
       End: () => order[order.length - 1],
-    }[event.key];
+    }[this.way(event.key)];
     if (next) {
       const to = next();
       if (to) this.focus(to);
@@ -279,15 +284,23 @@ export class MeshMap {
     event.stopPropagation();
   }
 
+  /** Where an arrow key leads: `on` to callees, `back` to callers, to the `next` or the `last` of those side by side. */
+  way(key) {
+    const ways = { ArrowRight: "on", ArrowLeft: "back", ArrowDown: "next", ArrowUp: "last" };
+    const upright = { ArrowDown: "on", ArrowUp: "back", ArrowRight: "next", ArrowLeft: "last" };
+    return (this.drawn.made.upright ? upright : ways)[key] ?? key;
+  }
+
   edgeKeys(event, call) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const of = this.from === call.to ? call.to : call.from;
     const calls = this.callsOf(of);
     const index = calls.findIndex((other) => other.key === call.key);
-    if (event.key === "ArrowRight") this.focus(call.to);
-    else if (event.key === "ArrowLeft") this.focus(call.from);
-    else if (event.key === "ArrowDown") this.focusEdge(calls[(index + 1) % calls.length].key);
-    else if (event.key === "ArrowUp") this.focusEdge(calls[(index + calls.length - 1) % calls.length].key);
+    const way = this.way(event.key);
+    if (way === "on") this.focus(call.to);
+    else if (way === "back") this.focus(call.from);
+    else if (way === "next") this.focusEdge(calls[(index + 1) % calls.length].key);
+    else if (way === "last") this.focusEdge(calls[(index + calls.length - 1) % calls.length].key);
     else if (event.key === "Enter" || event.key === " ") this.on.select(call.of ? "group" : "edge", call);
     else return;
     event.preventDefault();
@@ -351,7 +364,7 @@ export class MeshMap {
     this.touch(false);
     if (!this.drawn || !this.drawn.view.nodes.length) return;
     const [box, size] = [this.bounds(), this.size()];
-    const k = Math.min(1.15, (size.w - 2 * MARGIN) / box.w, (size.h - 2 * MARGIN) / box.h);
+    const k = Math.min(1.25, (size.w - 2 * MARGIN) / box.w, (size.h - 2 * MARGIN) / box.h);
     this.move(size.w / 2 - (box.x + box.w / 2) * k, size.h / 2 - (box.y + box.h / 2) * k, k);
   }
 

@@ -211,7 +211,7 @@ export function overview(page) {
           { key: "well", class: "all-well" },
           sidecars
             ? sign("ok", "Every service and every call is well.")
-            : sign("idle", "No sidecar has reported yet: there is nothing to say."),
+            : sign("idle", "No sidecar has reported yet."),
         )
       : null,
     rollouts.length
