@@ -262,7 +262,7 @@ def test_groups_are_hops_where_no_name_has_a_namespace(open_mesh: Open) -> None:
 
 def test_two_fingers_zoom_where_they_are_and_one_moves(open_mesh: Open) -> None:
     """
-    Spread by half, the map is half as large again, around what the fingers hold; as they go together, it goes with them.
+    Spread by half, the map is half as large again, around what the fingers hold, and goes where they go.
     One finger moves it, a tap opens, and what was moved or pinched opens nothing.
     """
     tab, _ = open_mesh(shop())
