@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Open, look_again
-from tests.support.mesh_fixture import Json, edge, history, instance, mesh, routes, service, shop
+from tests.support.mesh_fixture import NOW, Json, edge, history, instance, mesh, routes, service, shop
 
 CANARY = '["storefront","recommendations"]'
 
@@ -283,3 +283,40 @@ def test_answer_of_another_release_is_read(open_mesh: Open) -> None:
     tab.wait("document.querySelectorAll('.node').length > 3")
     tab.press("Escape")
     assert "pondering" in tab.text("#panel")
+
+
+def test_rollouts_that_are_over_are_a_list(open_mesh: Open) -> None:
+    """What is under way, and what was just done, is drawn as it goes; two hundred that were done before are one line."""
+    said = shop()
+    done = {**said["rollouts"][1], "state": "done", "since": NOW - 4000}
+    said["rollouts"] += [{**done, "service": f"s{number:03}"} for number in range(200)]
+    said["rollouts"].append({**done, "service": "cart", "since": NOW - 20})
+    tab, _ = open_mesh(said)
+    assert tab.texts("#panel .rollout-name") == ["recommendations", "storefront", "cart"]
+    assert tab.text("#panel summary") == "201 of 201 services done"
+    assert not tab.run("document.querySelector('#panel .over').checkVisibility()")
+    tab.click("#panel summary")
+    assert tab.text("#panel .over li:nth-child(2)").split("\n") == ["s000", "revision 13, done 66 min ago"]
+
+
+def test_sidecars_of_no_service_are_told_and_few_of_them(open_mesh: Open) -> None:
+    """Of a service that the mesh has no file for: beside the map, which is the mesh's, and no more than can be read."""
+    said = shop()
+    said["instances"] += [instance(f"nobody-{number:02}", 0) for number in range(12)]
+    said["instances"].append(instance("left", 0, state="draining", connected=False))
+    tab, _ = open_mesh(said)
+    assert tab.run("document.querySelectorAll('.node').length") == 7
+    assert tab.texts("#panel .hurts .id") == [f"nobody-{number:02}" for number in range(10)]
+    assert "and 2 more" in tab.text("#panel")
+    assert "14 to look at" in tab.text(".health-sum")
+
+
+def test_service_tells_what_each_instance_answered(open_mesh: Open) -> None:
+    """Rate, success and p99 of the last minute beside the instance, and why some of it failed."""
+    tab, page = open_mesh(shop())
+    answered = {"id": "recommendations-3", "rate": 9.7, "requests": 582, "success": 0.41, "p50_s": 0.1, "p99_s": 0.82}
+    page.routes = lambda caller, callee: {"instances": [{**answered, "failures": {"UF": 201, "UT": 3}}]}
+    tab.click("[data-node=recommendations] .name")
+    tab.wait("document.getElementById('panel').innerText.includes('9.7/s · 41 % · p99 820 ms')")
+    assert "failed: UF 201, UT 3" in tab.text("#panel")
+    assert tab.text("#panel").count("no requests") == 3

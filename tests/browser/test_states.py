@@ -30,6 +30,8 @@ def test_mesh_without_instances_says_how_one_starts(serve: Open) -> None:
     assert "sidecar run --control URL --service NAME" in tab.text(".stage-line")
     told = tab.run("document.querySelector('[data-node=a]').getAttribute('aria-label')")
     assert told.endswith("0 of 0 instances healthy; at rest (no instance)")
+    assert tab.text(".health-sum") == "no sidecar yet"
+    assert tab.text(".all-well") == "No sidecar has reported yet."
 
 
 def test_lost_control_plane_keeps_what_was_known(open_mesh: Open) -> None:

@@ -109,7 +109,11 @@ function answers(one) {
   if (!one || !one.requests) return h("span", { class: "under" }, "no requests");
   const why = Object.entries(one.failures || {}).sort((a, b) => b[1] - a[1] || byName(a[0], b[0]));
   return [
-    h("span", { class: `under${one.success < WARN_SUCCESS ? " warn" : ""}` }, `${rate(one.rate)} · ${percent(one.success)} · p99 ${latency(one.p99_s)}`),
+    h(
+      "span",
+      { class: `under whole${one.success < WARN_SUCCESS ? " warn" : ""}` },
+      `${rate(one.rate)} · ${percent(one.success)} · p99 ${latency(one.p99_s)}`,
+    ),
     why.length
       ? h("span", { class: "under warn" }, `failed: ${why.map(([flag, times]) => `${flag} ${count(times)}`).join(", ")}`)
       : null,
@@ -142,6 +146,9 @@ function instanceTable(instances, now, answered) {
           {},
           sign(STATES[state] || "warn", state),
           instance.connected ? null : h("span", { class: "under" }, "stream lost"),
+          instance.last_seen
+            ? h("span", { class: "under whole" }, `seen ${span(now - instance.last_seen)} ago`)
+            : null,
           list(instance.problems).map((problem) =>
             h("span", { key: problem, class: "under warn" }, `not told to others: ${problem}`),
           ),
@@ -153,18 +160,17 @@ function instanceTable(instances, now, answered) {
           "span",
           {},
           `${config.revision ?? "–"}`,
-          h("span", { class: "under" }, config.hash ? short(config.hash) : "none"),
+          h("span", { class: "under whole" }, config.hash ? short(config.hash) : "none"),
           config.since ? h("span", { class: "under" }, `for ${span(now - config.since)}`) : null,
           behind ? h("span", { class: "under warn" }, `wanted: ${wanted.revision}`) : null,
           config.source && config.source !== "pushed"
             ? h("span", { class: "under" }, `from ${String(config.source).replace("_", " ")}`)
             : null,
         ),
-        instance.last_seen ? h("span", { class: "whole" }, span(now - instance.last_seen)) : "–",
       ],
     };
   });
-  return table("Instances", ["instance", "state", "revision", "seen, ago"], rows);
+  return table("Instances", ["instance", "state", "revision"], rows);
 }
 
 function callList(key, title, calls, end, on) {

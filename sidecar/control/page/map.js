@@ -17,6 +17,7 @@ const FAR = 0.62; // Smaller, a service has only its name.
 const LEGIBLE = 6; // Letters of a name, with fewer of which it is none.
 const LABELS_FROM = 0.45; // Smaller, nobody could read one.
 const ZOOM = [0.12, 2.5];
+const LETTER = 6.2; // Pixels of one in a label.
 const PLATE = 4; // Of a label that hurts: what it is wider than its letters may be, at either side.
 const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const PAN_BY = 60; // Pixels, by Shift and an arrow key.
@@ -144,17 +145,21 @@ export class MeshMap {
     const bad = call.severity === "bad" || call.severity === "warn";
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
-    const under = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
-    // What needs no sign has no plate: its line goes on between what is above and below it.
+    const line1 = rate(call.rate);
+    const line2 = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
+    // What needs no sign has a plate for each line of letters: the call's own line goes on between them.
     return h(
       "g",
       { key: call.key, class: words, at: [x - LABEL_W / 2, y - LABEL_H / 2], on },
       bad
         ? h("rect", { class: "plate", x: -PLATE, width: LABEL_W + 2 * PLATE, height: LABEL_H, rx: 7 })
-        : h("rect", { class: "hit", width: LABEL_W, height: LABEL_H }),
+        : [line1, line2].map((text, i) => {
+            const w = text.length * LETTER + 8;
+            return h("rect", { class: "plate", x: (LABEL_W - w) / 2, y: i * 20, width: w, height: 16, rx: 5 });
+          }),
       bad ? mark(call.severity, 5, 4, 0.76) : null,
-      h("text", { class: "label-rate", x: LABEL_W / 2, y: bad ? 15 : 12.5 }, rate(call.rate)),
-      h("text", { class: "label-more", x: LABEL_W / 2, y: bad ? 29.5 : 31.5 }, under),
+      h("text", { class: "label-rate", x: LABEL_W / 2, y: bad ? 15 : 12.5 }, line1),
+      h("text", { class: "label-more", x: LABEL_W / 2, y: bad ? 29.5 : 31.5 }, line2),
     );
   }
 
@@ -458,9 +463,9 @@ function wave(rollout) {
   if (!rollout || ["done", "superseded", "waiting"].includes(rollout.state)) return "";
   if (rollout.state === "halted") return "halted";
   const waves = Array.isArray(rollout.waves) ? rollout.waves : [];
-  return rollout.part === "routes" && waves.length
-    ? String(waves[waveOf(rollout.wave, waves)] ?? "")
-    : String(rollout.part);
+  if (rollout.part !== "routes" || !waves.length) return String(rollout.part);
+  const at = String(waves[waveOf(rollout.wave, waves)] ?? "");
+  return at === "one" ? "wave 1" : at;
 }
 
 function ofService(one) {
