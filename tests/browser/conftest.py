@@ -54,6 +54,7 @@ def serve(shared: Tab) -> Iterator[Callable[[Json], tuple[Tab, MeshPage]]]:
         for page in pages:
             shared.run("0")  # What was said before is noted by then.
             assert [one for one in shared.problems if not one.startswith("Failed to load resource")] == []
+            shared.send("Page.navigate", url="about:blank")  # It asks no more.
             assert [url for url in shared.requests if not url.startswith((page.url, "data:", "about:"))] == []
 
 

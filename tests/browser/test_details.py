@@ -286,7 +286,7 @@ def test_answer_of_another_release_is_read(open_mesh: Open) -> None:
 
 
 def test_rollouts_that_are_over_are_a_list(open_mesh: Open) -> None:
-    """What is under way, and what was just done, is drawn as it goes; two hundred that were done before are one line."""
+    """What is under way, and what was just done, is drawn as it goes; what was done before is one line."""
     said = shop()
     done = {**said["rollouts"][1], "state": "done", "since": NOW - 4000}
     said["rollouts"] += [{**done, "service": f"s{number:03}"} for number in range(200)]

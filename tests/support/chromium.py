@@ -190,7 +190,8 @@ class Chromium:
         """A page, until leaving."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/json/version", timeout=30) as answer:
             url = json.load(answer)["webSocketDebuggerUrl"]
-        with connect(url, max_size=None, compression=None, open_timeout=30) as socket:
+        # No pings: a tab that a test leaves alone for long reads nothing, and so hears no answer to one.
+        with connect(url, max_size=None, compression=None, open_timeout=30, ping_interval=None) as socket:
             tab = Tab(socket)
             try:
                 yield tab
