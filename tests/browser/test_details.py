@@ -121,7 +121,7 @@ def test_halted_rollout_is_seen_and_announced(open_mesh: Open) -> None:
     halted = said["rollouts"][0]
     tab, page = open_mesh({**said, "rollouts": [{**halted, "state": "rolling", "why": "", "refused": []}]})
     assert tab.text("#alarm") == ""
-    assert tab.texts("[data-node=recommendations] .sub") == ["v1, beta · one"]
+    assert tab.texts("[data-node=recommendations] .sub") == ["v1, beta · wave 1"]
     assert tab.run("document.querySelector('[data-banner=halted]')") is None
     page.mesh = {**said, "rollouts": [halted]}
     look_again(tab)
