@@ -1,5 +1,6 @@
 """
-What people see: the JSON of `/v1/mesh`, `/v1/history` and `/v1/routes`. *On the loop; reads, and changes nothing.*
+What people see: the JSON of `/v1/mesh`, `/v1/history`, `/v1/routes` and `/v1/instances`. *On the loop; reads, and
+changes nothing.*
 
 What came from a report is data here as everywhere: names and texts are passed on as they are, bounded by the reader of
 reports, for whoever shows them to escape.
@@ -93,11 +94,11 @@ def with_shares(plane: Plane, caller: str, callee: str, routes: list[dict[str, A
         for side in route["to"]:
             here = counts.get((route["name"], side["upstream"]), 0)
             side["share"] = round(here / total, _ROUND) if total else None
-    return {"routes": routes, "instances": _slowest(plane, callee)}
+    return {"routes": routes, "instances": answered(plane, callee)[:_SLOWEST]}
 
 
-def _slowest(plane: Plane, service: str) -> list[dict[str, Any]]:
-    """As they counted it themselves, whoever asked."""
+def answered(plane: Plane, service: str) -> list[dict[str, Any]]:
+    """`GET /v1/instances`: what each instance answered in the last minute, by its own count; the slowest first."""
     rows: list[dict[str, Any]] = []
     for instance, tally in plane.edges.of_instances(service).items():
         member = plane.fleet.get(instance)
@@ -111,9 +112,10 @@ def _slowest(plane: Plane, service: str) -> list[dict[str, Any]]:
                 "success": _rounded(tally.success),
                 "p50_s": _rounded(tally.quantile(0.5)),
                 "p99_s": _rounded(tally.quantile(0.99)),
+                "failures": dict(tally.failures),
             }
         )
-    return sorted(rows, key=lambda row: -(row["p99_s"] or 0.0))[:_SLOWEST]
+    return sorted(rows, key=lambda row: -(row["p99_s"] or 0.0))
 
 
 def _instance(plane: Plane, member: Member) -> dict[str, Any]:
@@ -218,7 +220,9 @@ def _services(plane: Plane, instances: list[dict[str, Any]]) -> list[dict[str, A
     judged = plane.rollouts.judged
     by_service: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in instances:
-        by_service[one["service"]].append(one)
+        # Who said goodbye is missed by nobody: a deployment is no illness.
+        if one["state"] != "draining":
+            by_service[one["service"]].append(one)
     if judged is not None:
         known = {name: (facts.kind, facts.hosts, facts.callees) for name, facts in judged.services.items()}
     else:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Open
-from tests.support.mesh_fixture import Json, edge, history, instance, mesh, routes, service, shop
+from tests.browser.conftest import Open, look_again
+from tests.support.mesh_fixture import NOW, Json, edge, history, instance, mesh, routes, service, shop
 
 CANARY = '["storefront","recommendations"]'
 
@@ -58,6 +58,7 @@ def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
     assert [row[0].splitlines()[0] for row in rows] == [f"recommendations-{n}" for n in (3, 0, 1, 2)]
     assert rows[0][1:] == ["9.0/s", "41 %", "820 ms\np50 40 ms"]
     page.routes = lambda caller, callee: {"routes": routes(caller, callee)["routes"]}
+    look_again(tab)
     tab.wait("document.querySelector('#panel section:last-child').innerText.includes('Not told by the control plane.')")
 
 
@@ -65,9 +66,11 @@ def test_call_tells_when_its_routes_cannot_be_had(open_mesh: Open) -> None:
     """An error of this one question is said where the answer would be; the rest stands."""
     tab, page = open_mesh(shop())
     page.routes = lambda caller, callee: {"routes": []}
+    look_again(tab)
     tab.click(".label.is-bad")
     tab.wait("document.getElementById('panel').innerText.includes('No route leads here.')")
     page.status = 500
+    look_again(tab)
     tab.wait("document.getElementById('panel').innerText.includes('The routes cannot be told now: it answers 500.')")
     assert tab.text("#panel-title") == "storefront → recommendations"
 
@@ -118,9 +121,10 @@ def test_halted_rollout_is_seen_and_announced(open_mesh: Open) -> None:
     halted = said["rollouts"][0]
     tab, page = open_mesh({**said, "rollouts": [{**halted, "state": "rolling", "why": "", "refused": []}]})
     assert tab.text("#alarm") == ""
-    assert tab.texts("[data-node=recommendations] .sub") == ["v1, beta · one"]
+    assert tab.texts("[data-node=recommendations] .sub") == ["v1, beta · wave 1"]
     assert tab.run("document.querySelector('[data-banner=halted]')") is None
     page.mesh = {**said, "rollouts": [halted]}
+    look_again(tab)
     tab.wait("document.getElementById('alarm').textContent !== ''")
     assert tab.text("#alarm") == "Rollout halted: recommendations, revision 13"
     assert tab.run("document.getElementById('alarm').getAttribute('role')") == "alert"
@@ -130,6 +134,7 @@ def test_halted_rollout_is_seen_and_announced(open_mesh: Open) -> None:
     assert tab.text("#panel-title") == "recommendations"
     assert "refused by recommendations-3" in tab.text(".rollout")
     page.mesh = {**said, "rollouts": [{**halted, "state": "done"}]}
+    look_again(tab)
     tab.wait("document.getElementById('alarm').textContent === 'No rollout is halted any more.'")
     assert tab.run("document.querySelector('[data-banner=halted]')") is None
 
@@ -168,6 +173,7 @@ def test_refused_edit_of_the_mesh_is_told_with_its_places(open_mesh: Open) -> No
     assert tab.texts("#panel .problems .place") == ["mesh/services/cart.yaml:3:1", "mesh/mesh.yaml:9:4"]
     assert "did you mean `payments`?" in tab.text("#panel .problems")
     page.mesh = {**said, "source": {"problems": [], "since": None}}
+    look_again(tab)
     tab.wait("document.querySelector('[data-banner=source]') === null")
 
 
@@ -219,6 +225,7 @@ def test_markup_in_names_is_text(open_mesh: Open) -> None:
     said["source"] = _hostile({"problems": [problem], "since": None})
     tab, page = open_mesh(said)
     page.routes = lambda caller, callee: _hostile(routes("a", "b"))
+    look_again(tab)
     tab.run("document.querySelector('.node.is-bad').focus()")
     tab.press("Enter")
     assert tab.text("#panel-title") == MARKUP + "recommendations"
@@ -272,6 +279,44 @@ def test_answer_of_another_release_is_read(open_mesh: Open) -> None:
     newer["rollouts"][0]["state"] = "pondering"
     newer["instances"][0]["state"] = "levitating"
     page.mesh = newer
+    look_again(tab)
     tab.wait("document.querySelectorAll('.node').length > 3")
     tab.press("Escape")
     assert "pondering" in tab.text("#panel")
+
+
+def test_rollouts_that_are_over_are_a_list(open_mesh: Open) -> None:
+    """What is under way, and what was just done, is drawn as it goes; what was done before is one line."""
+    said = shop()
+    done = {**said["rollouts"][1], "state": "done", "since": NOW - 4000}
+    said["rollouts"] += [{**done, "service": f"s{number:03}"} for number in range(200)]
+    said["rollouts"].append({**done, "service": "cart", "since": NOW - 20})
+    tab, _ = open_mesh(said)
+    assert tab.texts("#panel .rollout-name") == ["recommendations", "storefront", "cart"]
+    assert tab.text("#panel summary") == "201 of 201 services done"
+    assert not tab.run("document.querySelector('#panel .over').checkVisibility()")
+    tab.click("#panel summary")
+    assert tab.text("#panel .over li:nth-child(2)").split("\n") == ["s000", "revision 13, done 66 min ago"]
+
+
+def test_sidecars_of_no_service_are_told_and_few_of_them(open_mesh: Open) -> None:
+    """Of a service that the mesh has no file for: beside the map, which is the mesh's, and no more than can be read."""
+    said = shop()
+    said["instances"] += [instance(f"nobody-{number:02}", 0) for number in range(12)]
+    said["instances"].append(instance("left", 0, state="draining", connected=False))
+    tab, _ = open_mesh(said)
+    assert tab.run("document.querySelectorAll('.node').length") == 7
+    assert tab.texts("#panel .hurts .id") == [f"nobody-{number:02}" for number in range(10)]
+    assert "and 2 more" in tab.text("#panel")
+    assert "14 to look at" in tab.text(".health-sum")
+
+
+def test_service_tells_what_each_instance_answered(open_mesh: Open) -> None:
+    """Rate, success and p99 of the last minute beside the instance, and why some of it failed."""
+    tab, page = open_mesh(shop())
+    answered = {"id": "recommendations-3", "rate": 9.7, "requests": 582, "success": 0.41, "p50_s": 0.1, "p99_s": 0.82}
+    page.routes = lambda caller, callee: {"instances": [{**answered, "failures": {"UF": 201, "UT": 3}}]}
+    tab.click("[data-node=recommendations] .name")
+    tab.wait("document.getElementById('panel').innerText.includes('9.7/s · 41 % · p99 820 ms')")
+    assert "failed: UF 201, UT 3" in tab.text("#panel")
+    assert tab.text("#panel").count("no requests") == 3

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tests.browser.conftest import Open
+import pytest
+
+from tests.browser.conftest import Open, look_again
 from tests.support.chromium import Tab
 from tests.support.mesh_fixture import edge, generated, mesh, service, shop
+from tests.support.wait import eventually
 
 PLACES = """Object.fromEntries([...document.querySelectorAll('.node')].map((one) => {
   const {x, y, width, height} = one.querySelector('.box').getBoundingClientRect();
@@ -87,6 +90,7 @@ def test_nothing_moves_as_numbers_change(open_mesh: Open) -> None:
     changed["edges"].reverse()
     changed["services"].reverse()
     page.mesh = changed
+    look_again(tab)
     tab.wait("document.querySelector('[data-node=catalog] .health').textContent === '0/3'")
     assert tab.texts("[data-node=catalog] .sub") == ["v1, v2, v3"]
     assert places(tab) == before
@@ -99,6 +103,7 @@ def test_call_that_rests_stays_where_it_was(open_mesh: Open) -> None:
     tab, page = open_mesh(shop())
     before = places(tab)
     page.mesh = {**page.mesh, "edges": page.mesh["edges"][:2], "revision": 14}
+    look_again(tab)
     tab.wait("document.querySelector('.brand').textContent.includes('revision 14')")
     assert places(tab) == before
     assert len(tab.texts(".edge")) == 10
@@ -253,6 +258,85 @@ def test_groups_are_hops_where_no_name_has_a_namespace(open_mesh: Open) -> None:
     tab.click("[data-check=grouped]")
     tab.wait("document.querySelectorAll('.of-group').length === 4")
     assert sorted(tab.texts(".of-group .name")) == ["1 hop", "2 hops", "3 hops", "entry"]
+
+
+def test_two_fingers_zoom_where_they_are_and_one_moves(open_mesh: Open) -> None:
+    """
+    Spread by half, the map is half as large again, around what the fingers hold, and goes where they go.
+    One finger moves it, a tap opens, and what was moved or pinched opens nothing.
+    """
+    tab, _ = open_mesh(shop())
+    tab.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+    x, y, width, height = places(tab)["search"]
+    x, y = x + width / 2, y + height / 2
+    fingers = [((x - reach, y), (x + reach, y)) for reach in (40, 45, 55, 60)]
+    tab.touch(*fingers)
+    wide = places(tab)["search"]
+    assert wide[2] / width == pytest.approx(1.5, rel=0.02)
+    assert (wide[0] + wide[2] / 2, wide[1] + wide[3] / 2) == pytest.approx((x, y), abs=3)
+    tab.touch(*(((a - 0, b + 9 * n), (c, d + 9 * n)) for n, ((a, b), (c, d)) in enumerate(reversed(fingers))))
+    assert places(tab)["search"] == pytest.approx((x - width / 2, y - height / 2 + 27, width, height), abs=4)
+    tab.touch(((x, y),), ((x - 20, y + 5),), ((x - 60, y + 40),))
+    assert places(tab)["search"][:2] == pytest.approx((x - width / 2 - 60, y - height / 2 + 67), abs=4)
+    assert tab.text("#panel-title") == "What needs a look"
+    x, y, width, height = places(tab)["catalog"]
+
+    def tapped() -> bool:
+        # A tap that a busy machine makes long is none.
+        tab.touch(((x + width / 2, y + height / 2),))
+        return tab.text("#panel-title") == "catalog"
+
+    eventually(tapped, "a tap")
+
+
+def test_finger_scrolls_the_page_over_a_map_that_is_all_there(open_mesh: Open) -> None:
+    """On a phone the map does not hold whoever wants to get past it; larger than its window, it moves itself."""
+    tab, _ = open_mesh(shop())
+    tab.size(390, 844)
+    tab.wait("document.documentElement.clientWidth === 390")
+    tab.press("0")
+    ask = "getComputedStyle(document.getElementById('map')).touchAction"
+    assert tab.run(ask) == "pan-y"
+    tab.press("+")
+    assert tab.run(ask) == "none"
+    tab.press("0")
+    assert tab.run(ask) == "pan-y"
+
+
+def test_map_of_a_narrow_window_stands_upright(open_mesh: Open) -> None:
+    """Callers above callees, names to be read, keys by where things are; wide again, all is where it was."""
+    tab, page = open_mesh(shop())
+    wide = places(tab)
+    tab.size(390, 844)
+    tab.wait("document.querySelector('[data-node=gateway] .box').getBoundingClientRect().top"
+             " < document.querySelector('[data-node=storefront] .box').getBoundingClientRect().top - 40")  # fmt: skip
+    tab.press("0")
+    narrow = places(tab)
+    calls = {(row["from"], row["to"]) for row in page.mesh["edges"]}
+    assert [(a, b) for a, b in calls if narrow[a][1] + narrow[a][3] > narrow[b][1]] == []
+    assert all(x >= 0 and x + width <= 390 and width > 110 for x, _, width, _ in narrow.values())
+    assert "recommendations" in tab.texts(".node .name")
+    tab.run("document.querySelector('[data-node=gateway]').focus()")
+    tab.press("ArrowDown")
+    assert focused(tab) == "storefront"
+    tab.press("ArrowDown", "ArrowRight")
+    assert narrow[focused(tab)][1] == narrow["cart"][1]
+    tab.size(1440, 900)
+    tab.wait("document.documentElement.clientWidth === 1440")
+    tab.press("0")
+    assert places(tab) == wide
+
+
+def test_keys_move_the_map(open_mesh: Open) -> None:
+    """Shift and an arrow key: as a drag, for who has no pointer; the focus stays where it is."""
+    tab, _ = open_mesh(shop())
+    tab.run("document.querySelector('[data-node=search]').focus()")
+    before = places(tab)["search"]
+    tab.press("Shift+ArrowLeft", "Shift+ArrowUp", "Shift+ArrowUp")
+    assert places(tab)["search"][:2] == pytest.approx((before[0] + 60, before[1] + 120), abs=1)
+    assert tab.run("document.activeElement.dataset.node") == "search"
+    tab.press("0")
+    assert places(tab)["search"] == before
 
 
 def test_map_is_zoomed_and_moved(open_mesh: Open) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, look_again
 from tests.support.mesh_fixture import edge, mesh, service, shop
 
 TOKEN = "s3cret.token-1"
@@ -17,6 +17,7 @@ def test_mesh_without_services_says_what_to_do(serve: Open) -> None:
     tab.wait("document.querySelector('.says') !== null")
     tab.wait("document.querySelector('.says h2').textContent === 'This mesh has no services yet'")
     page.mesh = mesh([service("storefront", 0)], [], [])
+    look_again(tab)
     tab.wait("document.querySelectorAll('.node').length === 1")
     assert tab.run("document.querySelector('.says')") is None
 
@@ -29,12 +30,15 @@ def test_mesh_without_instances_says_how_one_starts(serve: Open) -> None:
     assert "sidecar run --control URL --service NAME" in tab.text(".stage-line")
     told = tab.run("document.querySelector('[data-node=a]').getAttribute('aria-label')")
     assert told.endswith("0 of 0 instances healthy; at rest (no instance)")
+    assert tab.text(".health-sum") == "no sidecar yet"
+    assert tab.text(".all-well") == "No sidecar has reported yet."
 
 
 def test_lost_control_plane_keeps_what_was_known(open_mesh: Open) -> None:
     """An error: all that was shown stays, marked, with since when; an alert says it; it goes when answers come."""
     tab, page = open_mesh(shop())
     page.status = 503
+    look_again(tab)
     tab.wait("document.querySelector('[data-banner=lost]') !== null")
     said = tab.text("[data-banner=lost]")
     assert "The control plane has not answered since " in said
@@ -46,6 +50,7 @@ def test_lost_control_plane_keeps_what_was_known(open_mesh: Open) -> None:
     tab.click("[data-node=cart] .name")
     assert tab.text("#panel-title") == "cart"
     page.status = 200
+    look_again(tab)
     tab.wait("document.querySelector('[data-banner=lost]') === null")
     assert tab.text("#alarm") == "The control plane answers again."
 
@@ -57,6 +62,7 @@ def test_control_plane_that_never_answered_is_told_apart_from_an_empty_mesh(serv
     tab.open(page.url)
     tab.wait("document.querySelector('.says h2')?.textContent === 'The control plane does not answer'")
     page.status = 200
+    look_again(tab)
     tab.wait("document.querySelectorAll('.node').length === 7")
 
 
@@ -95,6 +101,7 @@ def test_token_that_is_taken_back_leaves_what_was_known(serve: Open) -> None:
     tab.open(page.url)
     tab.wait("document.querySelectorAll('.node').length === 7")
     page.token = TOKEN
+    look_again(tab)
     tab.wait("document.getElementById('ask').open")
     tab.press("Escape")
     tab.wait("!document.getElementById('ask').open")

@@ -77,6 +77,9 @@ def test_registered_instance_reaches_its_callers_and_its_goodbye_is_answered(con
         caller.report()
         callee.wait_for(Left)
         assert control.instance("callee")["state"] == "draining"
+        # Nobody misses it: a service whose instances are replaced is not ill meanwhile.
+        catalog = next(one for one in control.shown()["services"] if one["name"] == "catalog")
+        assert (catalog["instances"], catalog["healthy"]) == (0, 0)
 
 
 def test_goodbye_that_concerns_nobody_is_answered_at_once(control: Control) -> None:
@@ -210,6 +213,9 @@ def test_routes_say_where_they_are_written_and_how_they_fall(control: Control) -
             ("recommendations.beta", 5, 0.25),
         ]
         assert control.get("/v1/routes?from=storefront").status == 400
+        (answered,) = control.get("/v1/instances?service=recommendations").json()["instances"]
+        assert (answered["id"], answered["requests"], answered["success"], answered["failures"]) == ("slow", 6, 1, {})
+        assert control.get("/v1/instances").status == 400
 
 
 def test_flood_of_reports_is_bounded_by_instance(control: Control) -> None:

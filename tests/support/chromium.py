@@ -82,6 +82,16 @@ class Tab:
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 
+    def reset(self) -> None:
+        """An empty page in a window as it was at first; what the last page said is forgotten."""
+        self.send("Page.navigate", url="about:blank")
+        self.send("Emulation.setTouchEmulationEnabled", enabled=False)
+        self.prefer()
+        self.size(1440, 900)
+        self.run("0")
+        self.problems.clear()
+        self.requests.clear()
+
     def close(self) -> None:
         """End the page and forget its profile."""
         self._session = ""
@@ -130,6 +140,13 @@ class Tab:
             button = "none" if kind == "mouseMoved" else "left"
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
 
+    def touch(self, *moves: tuple[tuple[float, float], ...]) -> None:
+        """Fingers: where they come down, where they are after each move; in the end all go up."""
+        for number, fingers in enumerate(moves):
+            points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(fingers)]
+            self.send("Input.dispatchTouchEvent", type="touchMove" if number else "touchStart", touchPoints=points)
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def press(self, *keys: str) -> None:
         """Key strokes, as of a keyboard; `Shift+Tab` holds Shift."""
         for key in keys:
@@ -173,7 +190,8 @@ class Chromium:
         """A page, until leaving."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/json/version", timeout=30) as answer:
             url = json.load(answer)["webSocketDebuggerUrl"]
-        with connect(url, max_size=None, compression=None, open_timeout=30) as socket:
+        # No pings: a tab that a test leaves alone for long reads nothing, and so hears no answer to one.
+        with connect(url, max_size=None, compression=None, open_timeout=30, ping_interval=None) as socket:
             tab = Tab(socket)
             try:
                 yield tab

@@ -66,6 +66,8 @@ def serving(mesh: Json) -> Iterator[MeshPage]:
                 self._json(200, page.mesh)
             elif path == "/v1/history":
                 self._json(200, history(page.mesh))
+            elif path == "/v1/instances":
+                self._json(200, {"instances": page.routes("", query["service"]).get("instances", [])})
             elif path == "/v1/routes":
                 self._json(200, page.routes(query["from"], query["to"]))
             else:

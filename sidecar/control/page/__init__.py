@@ -7,5 +7,6 @@ in, by `files.page_file`; there is no build step, and what lies here is what the
 
 The modules: `app.js` (asks, keeps, shows), `client.js` (questions), `model.js` (what hurts), `layout.js`, `paths.js`
 and `labels.js` (where things stand); `map.js`, `tables.js`, `details.js`, `rollouts.js`, `timeline.js` and `frame.js`
-(what is drawn); `parts.js`, `marks.js`, `format.js`; and `dom.js`, by which alone anything gets into the document.
+(what is drawn); `hands.js` (wheel, drag and fingers); `parts.js`, `marks.js`, `format.js`; and `dom.js`, by which alone
+anything gets into the document.
 """

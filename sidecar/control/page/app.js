@@ -1,7 +1,8 @@
 // The page: asks, keeps what it knew, and shows it.
 //
 // One state, and one function that makes the whole page of it; `dom.js` changes what differs. What it asks: the mesh
-// every two seconds, the hour's history every fifteen, the routes of the chosen call every five; nothing while the page is hidden.
+// every two seconds, the hour's history every fifteen, the routes of the chosen call, or the instances of the chosen
+// service, every five; nothing while the page is hidden.
 
 import { Unauthorized, ask, isToken, setToken, token } from "./client.js";
 import { callsDetails, edgeDetails, serviceDetails } from "./details.js";
@@ -17,8 +18,11 @@ import { banners, note, tools, top } from "./frame.js";
 
 const MESH_MS = 2000;
 const HISTORY_MS = 15000;
-const ROUTES_MS = 5000;
-const SLOWEST_MS = 15000;
+const MORE_MS = 5000;
+// While nobody answers: seldom enough for a control plane that just starts, often enough for a person who waits for it.
+const LOST_MS = 5000;
+
+const NARROW = matchMedia("(max-width: 640px)"); // As in map.css: a telephone that is held upright.
 
 const at = (id) => document.getElementById(id);
 
@@ -26,8 +30,7 @@ const state = {
   mesh: null,
   history: null,
   reasons: null,
-  routes: null,
-  routesOf: null,
+  more: null, // What was asked of the chosen service or call beside the mesh, {of, said}.
   error: null, // {why, since (this machine's clock, seconds)}: the control plane does not answer
   unauthorized: null,
   answered: null,
@@ -119,7 +122,7 @@ function choose(selection) {
     selection && state.selection && selection.kind === state.selection.kind && selection.id === state.selection.id;
   state.selection = selection;
   state.minute = null;
-  if (selection && selection.kind === "edge") askRoutes();
+  askMore();
   remember();
   render();
   if (!selection) return;
@@ -150,11 +153,13 @@ function render() {
   document.body.classList.toggle("is-lost", Boolean(state.error && mesh));
   if (state.table) patch(at("tables"), tables(view, found, page));
   if (view.nodes.length) {
-    memory = JSON.stringify([state.focus, state.grouped, [...state.open].sort()]);
+    const upright = NARROW.matches;
+    memory = JSON.stringify([upright, state.focus, state.grouped, [...state.open].sort()]);
     const made = layout(
       view.nodes.map((node) => node.id),
       view.edges.map((call) => [call.from, call.to]),
       layouts.get(memory) || null,
+      upright,
     );
     layouts.set(memory, made);
     map.render(view, made, { selection: state.selection, found, memory });
@@ -171,9 +176,10 @@ function panel(page, view) {
   const { selection } = state;
   if (selection) {
     const service = selection.kind === "service" ? model.services.get(selection.id) : null;
-    if (service) return serviceDetails(service, page);
+    const said = state.more && state.more.of === selection.id ? state.more.said : null;
+    if (service) return serviceDetails(service, { ...page, answered: said });
     const edge = selection.kind === "edge" ? model.edges.get(selection.id) : null;
-    if (edge) return edgeDetails(edge, { ...page, routes: state.routesOf === selection.id ? state.routes : null });
+    if (edge) return edgeDetails(edge, { ...page, routes: said });
     const calls = selection.kind === "calls" ? view.edges.find((call) => call.key === selection.id) : null;
     if (calls && calls.of) return callsDetails(calls, page);
   }
@@ -251,25 +257,30 @@ async function poll() {
     failures += 1;
   }
   render();
-  if (state.unauthorized === null) timer = setTimeout(poll, Math.min(SLOWEST_MS, MESH_MS * 2 ** Math.min(failures, 3)));
+  if (state.unauthorized === null) timer = setTimeout(poll, failures > 1 ? LOST_MS : MESH_MS);
 }
 
-let routesTimer = null;
+let moreTimer = null;
 
-async function askRoutes() {
-  clearTimeout(routesTimer);
+async function askMore() {
+  clearTimeout(moreTimer);
   const { selection } = state;
-  if (!selection || selection.kind !== "edge" || document.hidden) return;
-  const [from, to] = JSON.parse(selection.id);
-  let routes;
+  if (!selection || selection.kind === "calls" || document.hidden) return;
+  let said;
   try {
-    routes = await ask(`v1/routes?from=${encodeURIComponent(from)}&to=${encodeURIComponent(to)}`);
+    said = await ask(questionOf(selection));
   } catch (error) {
-    routes = { error: error.message };
+    said = { error: error.message };
   }
   if (state.selection !== selection) return;
-  set({ routes, routesOf: selection.id });
-  routesTimer = setTimeout(askRoutes, ROUTES_MS);
+  set({ more: { of: selection.id, said } });
+  moreTimer = setTimeout(askMore, MORE_MS);
+}
+
+function questionOf({ kind, id }) {
+  if (kind === "service") return `v1/instances?service=${encodeURIComponent(id)}`;
+  const [from, to] = JSON.parse(id);
+  return `v1/routes?from=${encodeURIComponent(from)}&to=${encodeURIComponent(to)}`;
 }
 
 function askForToken() {
@@ -297,7 +308,7 @@ at("ask-later").addEventListener("click", () => at("ask").close());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   poll();
-  askRoutes();
+  askMore();
 });
 
 // --- keys and address
@@ -358,9 +369,10 @@ function recall() {
   } catch {
     return; // An address that somebody mistyped chooses nothing.
   }
-  askRoutes();
+  askMore();
 }
 
+NARROW.addEventListener("change", render);
 window.addEventListener("hashchange", () => {
   recall();
   render();

@@ -3,15 +3,18 @@
 import { h } from "./dom.js";
 import { count, latency, many, octets, percent, rate, short, span } from "./format.js";
 import { sign } from "./marks.js";
+import { WARN_SUCCESS } from "./model.js";
 import { bar, button, facts, link, problems, section, table } from "./parts.js";
 import { rolloutCard } from "./rollouts.js";
 
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const SLOWEST = 5;
+const list = (value) => (Array.isArray(value) ? value : []);
 
 /**
  * @param one a service of the model
- * @param page {model, mesh, now (seconds since 1970, the control plane's), focus, on}
+ * @param page {model, mesh, now (seconds since 1970, the control plane's), focus, on, answered (the answer of
+ *   `/v1/instances` for this service, null while it is asked for, or {error})}
  */
 export function serviceDetails(one, page) {
   const { model, on } = page;
@@ -20,6 +23,9 @@ export function serviceDetails(one, page) {
   const out = calls.filter((call) => call.from === one.name);
   const instances = [...(model.instances.get(one.name) || [])].sort((a, b) => byName(String(a.id), String(b.id)));
   const refused = instances.filter((instance) => instance.refused);
+  const answered = new Map(
+    (page.answered && Array.isArray(page.answered.instances) ? page.answered.instances : []).map((one) => [one.id, one]),
+  );
   return [
     heading("service", one.name || "unknown callers", on, one.severity, one.why.join("; ")),
     h(
@@ -55,7 +61,7 @@ export function serviceDetails(one, page) {
     ),
     one.rollout ? section("rollout", "Rollout", rolloutCard(one.rollout, page)) : null,
     refused.length ? section("refused", "Refused configuration", refusals(refused)) : null,
-    instances.length ? section("instances", "Instances", instanceTable(instances, page.now)) : null,
+    instances.length ? section("instances", "Instances", instanceTable(instances, page.now, answered)) : null,
     one.kind === "mesh" && !instances.length
       ? section("none", "Instances", h("p", { class: "empty" }, "No sidecar has reported for this service."))
       : null,
@@ -98,7 +104,23 @@ function refusals(instances) {
 
 const STATES = { healthy: "ok", starting: "idle", draining: "idle", stale: "warn", unhealthy: "bad" };
 
-function instanceTable(instances, now) {
+/** What an instance answered in the last minute, and why some of it failed. */
+function answers(one) {
+  if (!one || !one.requests) return h("span", { class: "under" }, "no requests");
+  const why = Object.entries(one.failures || {}).sort((a, b) => b[1] - a[1] || byName(a[0], b[0]));
+  return [
+    h(
+      "span",
+      { class: `under whole${one.success < WARN_SUCCESS ? " warn" : ""}` },
+      `${rate(one.rate)} · ${percent(one.success)} · p99 ${latency(one.p99_s)}`,
+    ),
+    why.length
+      ? h("span", { class: "under warn" }, `failed: ${why.map(([flag, times]) => `${flag} ${count(times)}`).join(", ")}`)
+      : null,
+  ];
+}
+
+function instanceTable(instances, now, answered) {
   const rows = instances.map((instance) => {
     const config = instance.config || {};
     const wanted = instance.wanted || {};
@@ -117,12 +139,19 @@ function instanceTable(instances, now) {
             { class: "under" },
             [instance.version, instance.zone, instance.address].filter(Boolean).join(" · "),
           ),
+          answers(answered.get(instance.id)),
         ),
         h(
           "span",
           {},
           sign(STATES[state] || "warn", state),
           instance.connected ? null : h("span", { class: "under" }, "stream lost"),
+          instance.last_seen
+            ? h("span", { class: "under whole" }, `seen ${span(now - instance.last_seen)} ago`)
+            : null,
+          list(instance.problems).map((problem) =>
+            h("span", { key: problem, class: "under warn" }, `not told to others: ${problem}`),
+          ),
           instance.endpoints_behind
             ? h("span", { class: "under" }, `${many(instance.endpoints_behind, "list")} of endpoints behind`)
             : null,
@@ -131,18 +160,17 @@ function instanceTable(instances, now) {
           "span",
           {},
           `${config.revision ?? "–"}`,
-          h("span", { class: "under" }, config.hash ? short(config.hash) : "none"),
+          h("span", { class: "under whole" }, config.hash ? short(config.hash) : "none"),
           config.since ? h("span", { class: "under" }, `for ${span(now - config.since)}`) : null,
           behind ? h("span", { class: "under warn" }, `wanted: ${wanted.revision}`) : null,
           config.source && config.source !== "pushed"
             ? h("span", { class: "under" }, `from ${String(config.source).replace("_", " ")}`)
             : null,
         ),
-        instance.last_seen ? h("span", { class: "whole" }, span(now - instance.last_seen)) : "–",
       ],
     };
   });
-  return table("Instances", ["instance", "state", "revision", "seen, ago"], rows);
+  return table("Instances", ["instance", "state", "revision"], rows);
 }
 
 function callList(key, title, calls, end, on) {

@@ -17,12 +17,14 @@ export function top(page) {
   );
   if (!model) return [name];
   const services = [...model.services.values()].filter((one) => one.kind === "mesh");
-  const instances = list(mesh.instances).length;
+  const instances = [...model.instances.values()].reduce((sum, some) => sum + some.length, 0);
   const calls = [...model.edges.values()];
   const bad =
     calls.filter((call) => call.severity === "bad").length + services.filter((one) => one.severity === "bad").length;
   const warn =
-    calls.filter((call) => call.severity === "warn").length + services.filter((one) => one.severity === "warn").length;
+    calls.filter((call) => call.severity === "warn").length +
+    services.filter((one) => one.severity === "warn").length +
+    model.strangers.length;
   const total = calls.reduce((sum, call) => sum + call.rate, 0);
   return [
     name,
@@ -43,7 +45,7 @@ export function top(page) {
       { key: "health", class: "health-sum" },
       bad ? sign("bad", many(bad, "thing hurts", "things hurt")) : null,
       warn ? sign("warn", `${warn} to look at`) : null,
-      !bad && !warn && services.length ? sign("ok", "all well") : null,
+      bad || warn || !services.length ? null : instances ? sign("ok", "all well") : sign("idle", "no sidecar yet"),
     ),
     h(
       "p",

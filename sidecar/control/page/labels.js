@@ -4,7 +4,7 @@
 import { LABELLED } from "./layout.js";
 
 export const LABEL_W = 106;
-export const LABEL_H = 34;
+export const LABEL_H = 36;
 const BOX_COST = 4; // Of a square pixel of a service or another label that is covered.
 const LINE_COST = 60; // Of a point of another call's line.
 const CELL = 160;

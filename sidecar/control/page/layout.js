@@ -1,4 +1,5 @@
-// Where the services stand: callers left, callees right. Pure, and a function of names alone: no number moves anything.
+// Where the services stand: callers left, callees right; in an upright window callers above, callees below. Pure, and a
+// function of names alone: no number moves anything. A column is what stands side by side in the direction of calls.
 //
 // A layout that exists is kept. When services or calls come and go, whoever can stay stays: a service that left leaves
 // its place free, a new one takes the free place nearest to its neighbours, and a service moves only when a new call
@@ -9,19 +10,25 @@
 //   places   name -> {tier, col, row}; rows may be halves; two of one column are at least a row apart
 //   columns  tier -> the columns that it has, from left to right
 //   back     keys of the calls that are drawn backwards
-//   gap      the space between columns, `row` from a row to the next, `high` a service's height, `clear` what a line
-//            keeps from a service that it passes: pixels
+//   upright  whether callers are above
+//   long     a service's length in the direction of calls, `broad` across; `gap` the space between columns, `row` from a
+//            row to the next, `high` a service's height, `clear` what a line keeps from a service that it passes: pixels
 
 export const NODE_W = 158;
 export const LABELLED = 24; // Calls, up to which each has a label, and columns leave room for it.
 const DENSE = 60; // Services, from which on they are drawn low and near.
 // `clear`: between a line and a service that it passes. `row` is the least, and grows to `most` where there is space.
 const SPACING = {
-  labelled: { gap: 150, row: 96, most: 250, high: 54, clear: 24 },
+  labelled: { gap: 128, row: 98, most: 250, high: 54, clear: 25 },
   plain: { gap: 84, row: 80, most: 150, high: 54, clear: 9 },
   dense: { gap: 46, row: 62, most: 62, high: 38, clear: 9 },
 };
-const ASPECT = 1.55; // Of the drawing, about that of the space that it gets.
+const UPRIGHT = {
+  labelled: { gap: 94, row: 182, most: 240, high: 54, clear: 24 },
+  plain: { gap: 60, row: 176, most: 200, high: 54, clear: 9 },
+  dense: { gap: 40, row: 172, most: 172, high: 38, clear: 7 },
+};
+const ASPECT = 1.55; // Of the drawing, its length to its breadth: about that of the space that it gets.
 const SWEEPS = 8;
 
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
@@ -32,8 +39,9 @@ export const edgeKey = (from, to) => JSON.stringify([from, to]);
  * @param names of services
  * @param edges [[caller, callee], ...]; of unknown names are ignored
  * @param previous a layout to keep, or null
+ * @param upright whether callers are above; of `previous` the same
  */
-export function layout(names, edges, previous) {
+export function layout(names, edges, previous, upright = false) {
   const nodes = [...new Set(names)].sort(byName);
   const known = new Set(nodes);
   const unique = new Map();
@@ -44,7 +52,7 @@ export function layout(names, edges, previous) {
   const signature = JSON.stringify([nodes, calls]);
   if (previous && previous.signature === signature) return previous;
   const kept = previous && nodes.some((name) => previous.places.has(name));
-  const result = kept ? adapt(nodes, calls, previous) : fresh(nodes, calls);
+  const result = kept ? adapt(nodes, calls, previous) : fresh(nodes, calls, upright);
   result.signature = signature;
   result.calls = new Set(unique.keys());
   return result;
@@ -53,10 +61,11 @@ export function layout(names, edges, previous) {
 /** The left upper corner of a service, in pixels. */
 export function position(made, name) {
   const { col, row } = made.places.get(name);
-  return { x: col * (NODE_W + made.gap), y: row * made.row };
+  const [along, across] = [col * (made.long + made.gap), row * made.row];
+  return made.upright ? { x: across, y: along } : { x: along, y: across };
 }
 
-function fresh(nodes, calls) {
+function fresh(nodes, calls, upright) {
   const { tiers, back } = tiersOf(nodes, calls);
   const touched = new Set(calls.filter(([from, to]) => from !== to).flat());
   const loose = nodes.filter((name) => !touched.has(name));
@@ -66,11 +75,12 @@ function fresh(nodes, calls) {
     tiers,
     back,
   );
-  const spacing = SPACING[nodes.length > DENSE ? "dense" : calls.length > LABELLED ? "plain" : "labelled"];
-  const made = { places: new Map(), columns: [], back, ...spacing };
+  const spacing = (upright ? UPRIGHT : SPACING)[nodes.length > DENSE ? "dense" : calls.length > LABELLED ? "plain" : "labelled"];
+  const sides = upright ? { long: spacing.high, broad: NODE_W } : { long: NODE_W, broad: spacing.high };
+  const made = { places: new Map(), columns: [], back, upright, ...sides, ...spacing };
   const height = rowsFor(
     order.map((tier) => tier.length),
-    spacing,
+    made,
   );
   let columns = 0;
   order.forEach((tier) => {
@@ -90,16 +100,16 @@ function fresh(nodes, calls) {
   align(order, calls, made, back);
   placeLoose(loose, made);
   const rows = Math.max(0, ...[...made.places.values()].map((place) => place.row)) + 1;
-  const room = (made.columns.flat().length * (NODE_W + made.gap)) / ASPECT / rows;
+  const room = (made.columns.flat().length * (made.long + made.gap)) / ASPECT / rows;
   made.row = Math.round(Math.max(made.row, Math.min(made.most, room)));
   return made;
 }
 
 /** How many rows a column may have, for the drawing to fill the space that it gets. */
-function rowsFor(sizes, { gap, row }) {
+function rowsFor(sizes, { long, gap, row }) {
   for (let rows = 8; ; rows += 1) {
     const columns = sizes.reduce((sum, size) => sum + Math.ceil(size / rows), 0);
-    if (columns * (NODE_W + gap) <= ASPECT * rows * row || rows >= Math.max(...sizes, 0)) return rows;
+    if (columns * (long + gap) <= ASPECT * rows * row || rows >= Math.max(...sizes, 0)) return rows;
   }
 }
 
@@ -249,11 +259,8 @@ function adapt(nodes, calls, previous) {
     places,
     columns: previous.columns.map((cols) => [...cols]),
     back: new Set(),
-    gap: previous.gap,
-    row: previous.row,
-    high: previous.high,
-    clear: previous.clear,
   };
+  for (const name of ["upright", "long", "broad", "gap", "row", "high", "clear"]) made[name] = previous[name];
   const touched = new Set(calls.filter(([from, to]) => from !== to).flat());
   // Who had no call stood apart, and takes a place among the others with the first one.
   for (const name of nodes) if (places.has(name) && places.get(name).loose && touched.has(name)) places.delete(name);

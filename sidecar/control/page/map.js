@@ -1,10 +1,11 @@
 // The map: services as boxes, calls as lines between them; panned, zoomed, and walked through with the keyboard.
 //
 // One service of the map is in the order of the tabulator. Arrow keys go from service to service; `e` goes to its calls,
-// where up and down choose another, left and right lead to the caller and the callee.
+// where up and down choose another, left and right lead to the caller and the callee. With Shift, arrow keys move the map.
 
 import { h, patch } from "./dom.js";
 import { fit, latency, many, percent, rate } from "./format.js";
+import { hands } from "./hands.js";
 import { LABEL_H, LABEL_W } from "./labels.js";
 import { LABELLED, NODE_W, position } from "./layout.js";
 import { mark, WORDS } from "./marks.js";
@@ -13,8 +14,13 @@ import { waveOf } from "./rollouts.js";
 
 const MARGIN = 24;
 const FAR = 0.62; // Smaller, a service has only its name.
+const LEGIBLE = 6; // Letters of a name, with fewer of which it is none.
 const LABELS_FROM = 0.45; // Smaller, nobody could read one.
 const ZOOM = [0.12, 2.5];
+const LETTER = 6.2; // Pixels of one in a label.
+const PLATE = 4; // Of a label that hurts: what it is wider than its letters may be, at either side.
+const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const PAN_BY = 60; // Pixels, by Shift and an arrow key.
 // Letters keep their size between two of these, in which the map is zoomed out.
 const STEPS = Array.from({ length: 26 }, (_, i) => 0.92 ** i);
 
@@ -69,7 +75,7 @@ export class MeshMap {
       }
     }
     const far = this.at.k < FAR;
-    const roomy = made.gap >= LABEL_W * 0.7;
+    const roomy = made.upright ? made.gap >= LABEL_H : made.gap >= LABEL_W * 0.7;
     const shown = (call) => lit.has(call.key) || (!call.silent && (few || (roomy && !far && call.severity === "bad")));
     const labels = this.at.k < LABELS_FROM ? [] : view.edges.filter(shown);
     this.svg.dataset.zoom = far ? "far" : "near";
@@ -139,16 +145,21 @@ export class MeshMap {
     const bad = call.severity === "bad" || call.severity === "warn";
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
-    const under = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
-    // What needs no sign covers no more of the lines than its letters do.
-    const w = bad ? LABEL_W : Math.min(LABEL_W, under.length * 6.2 + 10);
+    const line1 = rate(call.rate);
+    const line2 = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
+    // What needs no sign has a plate for each line of letters: the call's own line goes on between them.
     return h(
       "g",
       { key: call.key, class: words, at: [x - LABEL_W / 2, y - LABEL_H / 2], on },
-      h("rect", { class: "plate", x: (LABEL_W - w) / 2, width: w, height: LABEL_H, rx: 6 }),
-      bad ? mark(call.severity, 6, 3.5, 0.76) : null,
-      h("text", { class: "label-rate", x: LABEL_W / 2, y: 14.5 }, rate(call.rate)),
-      h("text", { class: "label-more", x: LABEL_W / 2, y: 28.5 }, under),
+      bad
+        ? h("rect", { class: "plate", x: -PLATE, width: LABEL_W + 2 * PLATE, height: LABEL_H, rx: 7 })
+        : [line1, line2].map((text, i) => {
+            const w = text.length * LETTER + 8;
+            return h("rect", { class: "plate", x: (LABEL_W - w) / 2, y: i * 20, width: w, height: 16, rx: 5 });
+          }),
+      bad ? mark(call.severity, 5, 4, 0.76) : null,
+      h("text", { class: "label-rate", x: LABEL_W / 2, y: bad ? 15 : 12.5 }, line1),
+      h("text", { class: "label-more", x: LABEL_W / 2, y: bad ? 29.5 : 31.5 }, line2),
     );
   }
 
@@ -190,11 +201,13 @@ export class MeshMap {
       group ? h("rect", { class: "behind", x: 5, y: -5, width: NODE_W - 1, height: high, rx: 9 }) : null,
       h("rect", { class: "box", width: NODE_W, height: high, rx: 9 }),
       h("rect", { class: "bar", x: 0, y: 9, width: 4, height: high - 18, rx: 2 }),
-      h(
-        "text",
-        { class: "name", x: far ? NODE_W / 2 + 2 : 14, y: far ? high / 2 : low ? 24 : 23 },
-        fit(said.name, letters),
-      ),
+      letters < LEGIBLE
+        ? null
+        : h(
+            "text",
+            { class: "name", x: far ? NODE_W / 2 + 2 : 14, y: far ? high / 2 : low ? 24 : 23 },
+            fit(said.name, letters),
+          ),
       low ? null : h("text", { class: "sub", x: 14, y: 41 }, fit(said.sub, said.health ? 17 : 20)),
       h("text", { class: "health", x: NODE_W - 12, y: low ? 24 : 41 }, said.health),
       said.severity === "bad" || said.severity === "warn"
@@ -220,7 +233,7 @@ export class MeshMap {
   }
 
   hovered(id) {
-    if (this.hover === id || this.drag) return;
+    if (this.hover === id || this.hands.busy()) return;
     this.hover = id;
     this.draw();
   }
@@ -244,15 +257,22 @@ export class MeshMap {
 
   nodeKeys(event, id, open) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const way = event.shiftKey && PAN[event.key];
+    if (way) {
+      this.pan(way[0] * PAN_BY, way[1] * PAN_BY);
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     const order = this.order();
     const next = {
-      ArrowRight: () => this.beside(id, 1),
-      ArrowLeft: () => this.beside(id, -1),
-      ArrowDown: () => this.below(id, 1),
-      ArrowUp: () => this.below(id, -1),
+      on: () => this.beside(id, 1),
+      back: () => this.beside(id, -1),
+      next: () => this.below(id, 1),
+      last: () => this.below(id, -1),
       Home: () => order[0],
       End: () => order[order.length - 1],
-    }[event.key];
+    }[this.way(event.key)];
     if (next) {
       const to = next();
       if (to) this.focus(to);
@@ -269,15 +289,23 @@ export class MeshMap {
     event.stopPropagation();
   }
 
+  /** Where an arrow key leads: `on` to callees, `back` to callers, to the `next` or the `last` of those side by side. */
+  way(key) {
+    const ways = { ArrowRight: "on", ArrowLeft: "back", ArrowDown: "next", ArrowUp: "last" };
+    const upright = { ArrowDown: "on", ArrowUp: "back", ArrowRight: "next", ArrowLeft: "last" };
+    return (this.drawn.made.upright ? upright : ways)[key] ?? key;
+  }
+
   edgeKeys(event, call) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const of = this.from === call.to ? call.to : call.from;
     const calls = this.callsOf(of);
     const index = calls.findIndex((other) => other.key === call.key);
-    if (event.key === "ArrowRight") this.focus(call.to);
-    else if (event.key === "ArrowLeft") this.focus(call.from);
-    else if (event.key === "ArrowDown") this.focusEdge(calls[(index + 1) % calls.length].key);
-    else if (event.key === "ArrowUp") this.focusEdge(calls[(index + calls.length - 1) % calls.length].key);
+    const way = this.way(event.key);
+    if (way === "on") this.focus(call.to);
+    else if (way === "back") this.focus(call.from);
+    else if (way === "next") this.focusEdge(calls[(index + 1) % calls.length].key);
+    else if (way === "last") this.focusEdge(calls[(index + calls.length - 1) % calls.length].key);
     else if (event.key === "Enter" || event.key === " ") this.on.select(call.of ? "group" : "edge", call);
     else return;
     event.preventDefault();
@@ -338,10 +366,10 @@ export class MeshMap {
   }
 
   fit() {
-    this.touched = false;
+    this.touch(false);
     if (!this.drawn || !this.drawn.view.nodes.length) return;
     const [box, size] = [this.bounds(), this.size()];
-    const k = Math.min(1.15, (size.w - 2 * MARGIN) / box.w, (size.h - 2 * MARGIN) / box.h);
+    const k = Math.min(1.25, (size.w - 2 * MARGIN) / box.w, (size.h - 2 * MARGIN) / box.h);
     this.move(size.w / 2 - (box.x + box.w / 2) * k, size.h / 2 - (box.y + box.h / 2) * k, k);
   }
 
@@ -361,6 +389,12 @@ export class MeshMap {
     if (again) this.draw();
   }
 
+  /** Whether a person has moved the window on the map: it is not fitted by itself any more. */
+  touch(touched) {
+    this.touched = touched;
+    this.svg.classList.toggle("is-whole", !touched);
+  }
+
   step(k) {
     return STEPS.find((one) => one <= k) || STEPS[STEPS.length - 1];
   }
@@ -370,12 +404,12 @@ export class MeshMap {
     const { w, h: height } = this.size();
     const { x: px, y: py } = point || { x: w / 2, y: height / 2 };
     const k = Math.min(ZOOM[1], Math.max(ZOOM[0], this.at.k * factor));
-    this.touched = true;
+    this.touch(true);
     this.move(px - ((px - this.at.x) * k) / this.at.k, py - ((py - this.at.y) * k) / this.at.k, k);
   }
 
   pan(dx, dy) {
-    this.touched = true;
+    this.touch(true);
     this.move(this.at.x + dx, this.at.y + dy, this.at.k);
   }
 
@@ -394,37 +428,7 @@ export class MeshMap {
 
   listen() {
     const { svg } = this;
-    svg.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        const box = svg.getBoundingClientRect();
-        this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), {
-          x: event.clientX - box.left,
-          y: event.clientY - box.top,
-        });
-      },
-      { passive: false },
-    );
-    svg.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) this.drag = { x: event.clientX, y: event.clientY, far: false };
-    });
-    svg.addEventListener("pointermove", (event) => {
-      if (!this.drag) return;
-      const [dx, dy] = [event.clientX - this.drag.x, event.clientY - this.drag.y];
-      // A hand that clicks moves a little.
-      if (!this.drag.far && Math.hypot(dx, dy) < 4) return;
-      if (!this.drag.far) svg.setPointerCapture(event.pointerId);
-      this.drag = { x: event.clientX, y: event.clientY, far: true };
-      svg.classList.add("is-dragged");
-      this.pan(dx, dy);
-    });
-    const end = () => {
-      this.drag = null;
-      svg.classList.remove("is-dragged");
-    };
-    svg.addEventListener("pointerup", end);
-    svg.addEventListener("pointercancel", end);
+    this.hands = hands(svg, this);
     let width = 0;
     new ResizeObserver(() => {
       // A banner takes a little of the height: no reason to move a map that is still all there.
@@ -459,9 +463,9 @@ function wave(rollout) {
   if (!rollout || ["done", "superseded", "waiting"].includes(rollout.state)) return "";
   if (rollout.state === "halted") return "halted";
   const waves = Array.isArray(rollout.waves) ? rollout.waves : [];
-  return rollout.part === "routes" && waves.length
-    ? String(waves[waveOf(rollout.wave, waves)] ?? "")
-    : String(rollout.part);
+  if (rollout.part !== "routes" || !waves.length) return String(rollout.part);
+  const at = String(waves[waveOf(rollout.wave, waves)] ?? "");
+  return at === "one" ? "wave 1" : at;
 }
 
 function ofService(one) {

@@ -27,7 +27,8 @@ export const worse = (a, b) => (RANK[a] >= RANK[b] ? a : b);
  * @param mesh the answer of `/v1/mesh`
  * @param history the answer of `/v1/history`, or null
  * @param seen keys of calls that were seen since the page was opened; grows, so that a call that rests stays in its place
- * @returns services by name, calls by key, instances by service
+ * @returns services by name, calls by key, instances by service, and strangers: services that a sidecar says to be of, and
+ *   the mesh has no file for; they are not on the map, which is the mesh's
  */
 export function modelOf(mesh, history, seen) {
   const services = new Map();
@@ -60,7 +61,7 @@ export function modelOf(mesh, history, seen) {
     }
   }
   const instances = new Map();
-  for (const instance of list(mesh.instances)) {
+  for (const instance of list(mesh.instances).filter((one) => !isGone(one))) {
     const name = String(instance.service);
     if (!instances.has(name)) instances.set(name, []);
     instances.get(name).push(instance);
@@ -69,8 +70,12 @@ export function modelOf(mesh, history, seen) {
     const of = services.get(String(rollout.service));
     if (of) addRollout(of, rollout);
   }
-  return { services, edges, instances };
+  const strangers = [...instances.keys()].filter((name) => !mine.has(name)).sort(byName);
+  return { services, edges, instances, strangers };
 }
+
+/** It said goodbye and ended: a control plane remembers it for a while, and nobody misses it. */
+export const isGone = (instance) => instance.state === "draining" && !instance.connected;
 
 function service(said) {
   const kind = said.kind === "external" || said.kind === "unknown" ? said.kind : "mesh";

@@ -1,5 +1,7 @@
 // How a call is drawn between two services: around those that stand between, and with a label where there is room.
 // Pure, and a function of the layout alone.
+//
+// All of it is reckoned as if calls led to the right, and turned in the end where they lead down.
 
 import { placeLabels } from "./labels.js";
 import { NODE_W, edgeKey, position } from "./layout.js";
@@ -14,12 +16,13 @@ const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
  * @returns key -> {d (the line), tip (its arrow's head), label: {x, y} (its middle), back (drawn backwards)}
  */
 export function paths(made, edges) {
-  const { high } = made;
-  const boxes = new Map([...made.places.keys()].map((name) => [name, position(made, name)]));
+  const { broad, upright } = made;
+  const turned = ({ x, y }) => (upright ? { x: y, y: x } : { x, y });
+  const boxes = new Map([...made.places.keys()].map((name) => [name, turned(position(made, name))]));
   const columns = new Map();
   for (const [name, place] of made.places) {
     if (!columns.has(place.col)) columns.set(place.col, []);
-    columns.get(place.col).push(boxes.get(name).y + high / 2);
+    columns.get(place.col).push(boxes.get(name).y + broad / 2);
   }
   for (const middles of columns.values()) middles.sort((a, b) => a - b);
   const ports = portsOf(edges, made, boxes);
@@ -29,11 +32,23 @@ export function paths(made, edges) {
   for (const [from, to] of sorted) {
     const key = edgeKey(from, to);
     const forward = made.places.get(from).col < made.places.get(to).col;
-    drawn.set(key, forward ? along(from, to, made, boxes, columns, ports, passed) : around(from, to, made, boxes));
+    const line = forward ? along(from, to, made, boxes, columns, ports, passed) : around(from, to, made, boxes);
+    drawn.set(key, {
+      d: line.steps.map(([step, ...points]) => step + points.map((point) => at(turned(point))).join(" ")).join(""),
+      tip: tip(turned(line.tip.at), upright ? TURNED[line.tip.way] : line.tip.way),
+      spots: line.spots.map(turned),
+      trace: line.trace.map(turned),
+      back: !forward,
+    });
   }
   placeLabels(
     drawn,
-    [...boxes.values()].map(({ x, y }) => ({ x: x + NODE_W / 2, y: y + high / 2, w: NODE_W, h: high })),
+    [...boxes.values()].map(turned).map(({ x, y }) => ({
+      x: x + NODE_W / 2,
+      y: y + made.high / 2,
+      w: NODE_W,
+      h: made.high,
+    })),
   );
   return drawn;
 }
@@ -54,7 +69,7 @@ function portsOf(edges, made, boxes) {
   const ports = new Map();
   for (const [end, others] of sides) {
     others.sort((a, b) => boxes.get(a).y - boxes.get(b).y || boxes.get(a).x - boxes.get(b).x || byName(a, b));
-    const room = Math.min(made.high - 18, (others.length - 1) * 10);
+    const room = Math.min(made.broad - 18, (others.length - 1) * (made.upright ? 20 : 10));
     others.forEach((other, i) => {
       ports.set(`${end}\u0000${other}`, others.length > 1 ? (i / (others.length - 1) - 0.5) * room : 0);
     });
@@ -64,39 +79,39 @@ function portsOf(edges, made, boxes) {
 
 function along(from, to, made, boxes, columns, ports, passed) {
   const start = {
-    x: boxes.get(from).x + NODE_W,
-    y: boxes.get(from).y + made.high / 2 + ports.get(`>${from}\u0000${to}`),
+    x: boxes.get(from).x + made.long,
+    y: boxes.get(from).y + made.broad / 2 + ports.get(`>${from}\u0000${to}`),
   };
-  const end = { x: boxes.get(to).x - 7, y: boxes.get(to).y + made.high / 2 + ports.get(`<${to}\u0000${from}`) };
+  const end = { x: boxes.get(to).x - 7, y: boxes.get(to).y + made.broad / 2 + ports.get(`<${to}\u0000${from}`) };
   const points = [start];
   for (let col = made.places.get(from).col + 1; col < made.places.get(to).col; col += 1) {
-    const x = col * (NODE_W + made.gap);
+    const x = col * (made.long + made.gap);
     const last = points[points.length - 1];
-    const straight = last.y + ((end.y - last.y) * (x + NODE_W / 2 - last.x)) / (end.x - last.x);
+    const straight = last.y + ((end.y - last.y) * (x + made.long / 2 - last.x)) / (end.x - last.x);
     if (!passed.has(col)) passed.set(col, []);
-    const y = passing(straight, columns.get(col) || [], made.high / 2 + made.clear, passed.get(col));
+    const y = passing(straight, columns.get(col) || [], made.broad / 2 + made.clear, passed.get(col));
     passed.get(col).push(y);
-    points.push({ x, y }, { x: x + NODE_W, y });
+    points.push({ x, y }, { x: x + made.long, y });
   }
   points.push(end);
-  let d = `M${at(start)}`;
+  const steps = [["M", start]];
   const spots = [];
   const trace = [];
   for (let i = 1; i < points.length; i += 1) {
     const [a, b] = [points[i - 1], points[i]];
     if (a.y === b.y) {
-      d += `L${at(b)}`;
+      steps.push(["L", b]);
       spots.push({ x: Math.round((a.x + b.x) / 2), y: Math.round(a.y) });
       for (const t of TRACE) trace.push({ x: a.x + (b.x - a.x) * t, y: a.y });
       continue;
     }
     const bend = Math.min((b.x - a.x) / 2, 120);
     const curve = [a, { x: a.x + bend, y: a.y }, { x: b.x - bend, y: b.y }, b];
-    d += `C${at(curve[1])} ${at(curve[2])} ${at(b)}`;
+    steps.push(["C", curve[1], curve[2], b]);
     for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]) spots.push(on(curve, t));
     for (const t of TRACE) trace.push(on(curve, t));
   }
-  return { d, tip: `M${at(end)}m0,-4.5l7,4.5l-7,4.5z`, spots, trace, back: false };
+  return { steps, tip: { at: end, way: "right" }, spots, trace };
 }
 
 /**
@@ -120,29 +135,44 @@ function passing(y, middles, away, passed) {
 function around(from, to, made, boxes) {
   const [a, b] = [boxes.get(from), boxes.get(to)];
   if (from === to) {
-    const [x, y] = [a.x + NODE_W / 2, a.y];
+    const [x, y] = [a.x + made.long / 2, a.y];
     const curve = [
       { x: x + 22, y },
       { x: x + 46, y: y - 34 },
       { x: x - 46, y: y - 34 },
       { x: x - 22, y: y - 7 },
     ];
-    const d = `M${at(curve[0])}C${at(curve[1])} ${at(curve[2])} ${at(curve[3])}`;
-    return { d, tip: `M${at(curve[3])}m-4.5,0l4.5,7l4.5,-7z`, spots: [{ x, y: y - 26 }], trace: [], back: true };
+    const steps = [
+      ["M", curve[0]],
+      ["C", ...curve.slice(1)],
+    ];
+    return { steps, tip: { at: curve[3], way: "down" }, spots: [{ x, y: y - 26 }], trace: [] };
   }
-  const start = { x: a.x + NODE_W * 0.4, y: a.y + made.high };
-  const end = { x: b.x + NODE_W * 0.6, y: b.y + made.high + 7 };
-  const dip = Math.max(start.y, end.y) + Math.max(26, (made.row - made.high) * 0.8);
+  const start = { x: a.x + made.long * 0.4, y: a.y + made.broad };
+  const end = { x: b.x + made.long * 0.6, y: b.y + made.broad + 7 };
+  const dip = Math.max(start.y, end.y) + Math.max(26, (made.row - made.broad) * 0.8);
   const curve = [start, { x: start.x, y: dip }, { x: end.x, y: dip }, end];
-  const d = `M${at(start)}C${at(curve[1])} ${at(curve[2])} ${at(end)}`;
   return {
-    d,
-    tip: `M${at(end)}m-4.5,0l4.5,-7l4.5,7z`,
+    steps: [
+      ["M", start],
+      ["C", ...curve.slice(1)],
+    ],
+    tip: { at: end, way: "up" },
     spots: [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => on(curve, t)),
     trace: TRACE.map((t) => on(curve, t)),
-    back: true,
   };
 }
+
+const TIPS = {
+  right: "m0,-4.5l7,4.5l-7,4.5z",
+  down: "m-4.5,0l4.5,7l4.5,-7z",
+  up: "m-4.5,0l4.5,-7l4.5,7z",
+  left: "m0,-4.5l-7,4.5l7,4.5z",
+};
+const TURNED = { right: "down", down: "right", up: "left" };
+
+/** The head of an arrow that begins there. */
+const tip = (point, way) => `M${at(point)}${TIPS[way]}`;
 
 const at = ({ x, y }) => `${Math.round(x * 10) / 10},${Math.round(y * 10) / 10}`;
 

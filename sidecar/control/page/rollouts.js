@@ -23,6 +23,10 @@ const STATES = {
 // What needs a person comes first, what is over comes last; within these by name, so that nothing jumps.
 const ORDER = ["halted", "thin", "rolling", "holding", "waiting", "done", "superseded"];
 const REPLICA_LOST_S = 15;
+// What was just done is shown as it was rolled out; what was done before is a line of a list.
+const LATELY_S = 60;
+const LATELY_MOST = 3;
+const STRANGERS_MOST = 10; // Whoever may report may invent names.
 
 const list = (value) => (Array.isArray(value) ? value : []);
 
@@ -113,8 +117,14 @@ export function overview(page) {
   const source = list(mesh.source && mesh.source.problems);
   const doubt = mesh.doubt || {};
   const failing = list(mesh.discovery).filter((one) => one.error || one.stale);
-  const lost = list(mesh.replicas).filter((one) => !(Number(one.seen_s) <= REPLICA_LOST_S));
-  const rollouts = sortedRollouts(mesh);
+  const lost = list(mesh.replicas).filter((one) => one.seen === false || !(Number(one.seen_s) <= REPLICA_LOST_S));
+  const over = (one) => one.state === "done" || one.state === "superseded";
+  const rollouts = sortedRollouts(mesh).filter((one) => !over(one));
+  const done = sortedRollouts(mesh).filter(over);
+  const lately = done.filter((one) => one.state === "done" && page.now - one.since < LATELY_S);
+  if (lately.length <= LATELY_MOST) rollouts.push(...lately);
+  const { strangers } = model;
+  const sidecars = [...model.instances.values()].some((some) => some.length);
   return [
     h(
       "header",
@@ -170,8 +180,39 @@ export function overview(page) {
           ),
         )
       : null,
-    !hurt.length && !ill.length && !source.length && model.services.size
-      ? h("p", { key: "well", class: "all-well" }, sign("ok", "Every service and every call is well."))
+    strangers.length
+      ? section(
+          "strangers",
+          "Sidecars of no service",
+          h("p", {}, "They say that they are of a service that the mesh has no file for, and get none."),
+          h(
+            "ul",
+            { class: "hurts" },
+            strangers
+              .slice(0, STRANGERS_MOST)
+              .map((name) =>
+                h(
+                  "li",
+                  { key: name },
+                  sign("warn", ""),
+                  h("span", { class: "id" }, name),
+                  h("span", { class: "why" }, many(model.instances.get(name).length, "instance")),
+                ),
+              ),
+          ),
+          strangers.length > STRANGERS_MOST
+            ? h("p", { class: "hint" }, `and ${strangers.length - STRANGERS_MOST} more`)
+            : null,
+        )
+      : null,
+    !hurt.length && !ill.length && !source.length && !strangers.length && model.services.size
+      ? h(
+          "p",
+          { key: "well", class: "all-well" },
+          sidecars
+            ? sign("ok", "Every service and every call is well.")
+            : sign("idle", "No sidecar has reported yet."),
+        )
       : null,
     rollouts.length
       ? section(
@@ -187,6 +228,29 @@ export function overview(page) {
                 link(String(rollout.service), () => on.service(String(rollout.service))),
               ),
               rolloutCard(rollout, page),
+            ),
+          ),
+        )
+      : null,
+    done.length
+      ? section(
+          "done",
+          rollouts.length ? "Rollouts that are over" : "Rollouts",
+          h(
+            "details",
+            {},
+            h("summary", {}, sign("ok", `${done.filter((one) => one.state === "done").length} of ${many(done.length, "service")} done`)),
+            h(
+              "ul",
+              { class: "over" },
+              done.map((one) =>
+                h(
+                  "li",
+                  { key: `${one.service} ${one.revision}` },
+                  link(String(one.service), () => on.service(String(one.service))),
+                  h("span", { class: "why" }, `revision ${one.revision}, ${one.state}${one.since ? ` ${span(page.now - one.since)} ago` : ""}`),
+                ),
+              ),
             ),
           ),
         )
@@ -232,6 +296,7 @@ export function overview(page) {
         ["engine", mesh.engine],
         ["runs for", mesh.started ? span(page.now - mesh.started) : null],
         ["mesh", `revision ${mesh.revision ?? "–"} (${short(mesh.hash) || "none"})`],
+        ["pinned", mesh.pinned ? `to revision ${mesh.pinned}, until the directory changes` : null],
         [
           "replicas",
           list(mesh.replicas).length
@@ -247,7 +312,7 @@ export function overview(page) {
                       ? h(
                           "span",
                           { class: "warn" },
-                          Number.isFinite(one.seen_s) ? ` not seen for ${span(one.seen_s)}` : " not seen",
+                          `${Number.isFinite(one.seen_s) ? ` not seen for ${span(one.seen_s)}` : " not seen"}${one.error ? `: ${one.error}` : ""}`,
                         )
                       : null,
                   ),

@@ -121,7 +121,8 @@ function chart(kind, title, made, field, here, tell) {
     .map(
       (run) =>
         run.map((i, n) => `${n ? "L" : "M"}${x(i).toFixed(1)},${y(values[i]).toFixed(1)}`).join("") +
-        (run.length === 1 ? "h0.1" : ""),
+        // A minute alone is a dash, not a point that nobody sees.
+        (run.length === 1 ? "h-5" : ""),
     )
     .join("");
   const area = runs

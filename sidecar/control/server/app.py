@@ -91,6 +91,13 @@ class Desk:
             return problem(503, str(error))
         return _json(shown.with_shares(self._plane, caller, callee, routes))
 
+    async def instances(self, request: web.Request) -> web.Response:
+        """`GET /v1/instances`."""
+        service = request.query.get("service", "")
+        if not service:
+            raise FleetError(400, "expected `service`")
+        return _json({"instances": shown.answered(self._plane, service)})
+
     async def page(self, request: web.Request) -> web.Response:
         """`GET /` and what the page is made of."""
         found = page_file(request.path, request.headers.get("if-none-match", ""))
@@ -115,6 +122,7 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.get("/v1/summary", desk.summary),
             web.get("/v1/history", desk.history),
             web.get("/v1/routes", desk.routes),
+            web.get("/v1/instances", desk.instances),
             web.post("/v1/push", changes.push),
             web.post("/v1/diff", changes.diff),
             web.post("/v1/rollback", changes.rollback),
