@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.control.plane import Plane
+from sidecar.control.storing import EVERY
 from sidecar.process_log import losses
 
 
@@ -86,7 +87,7 @@ class _State(Collector):
         yield _gauge("revision", "Number of the wanted revision; 0 before there is one.", plane.rollouts.revision)
         follower = plane.follower
         is_good = not follower.problems and not follower.trouble
-        yield _gauge("source_ok", "1 if the mesh's source can be read and is in force, 0 if not.", float(is_good))
+        yield _gauge("source_ok", "1 if the mesh's files can be read and are good, 0 if not.", float(is_good))
         yield _counter("source_refusals", "Contents of the mesh that had problems.", follower.refusals)
         halted = sum(service.state == "halted" for service in plane.rollouts.record.services.values())
         rolling = sum(service.state == "rolling" for service in plane.rollouts.record.services.values())
@@ -111,7 +112,11 @@ class _State(Collector):
         yield _gauge("endpoints_plain", "Endpoints of Kubernetes without a registered sidecar, dialled in clear.",
                      sum(status.plain for status in origins))  # fmt: skip
         yield _gauge("registrations", "Instances that are registered.", len(plane.registry))
-        yield _gauge("registrations_waiting", "Writes that the engine has not taken yet.", plane.registering.waiting)
+        yield _gauge("registrations_waiting", "Instances of which the engine has not written the newest yet.",
+                     plane.registering.waiting)  # fmt: skip
+        owed = {one.what for one in plane.not_stored()}
+        yield _labelled("store_failing", "1 for what the engine did not take when it was tried last.", "what",
+                        {what: int(what in owed) for what in EVERY})  # fmt: skip
         yield _gauge("goodbyes_waiting", "Goodbyes that not everybody has applied yet.", len(plane.goodbyes))
         yield _counter("pushes", "Files that sidecars were to be told.", plane.hub.pushes)
         yield _counter("reports_limited", "Reports turned away for being too many.", plane.fleet.limited)

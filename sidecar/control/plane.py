@@ -38,6 +38,7 @@ from sidecar.control.revision.follower import Follower
 from sidecar.control.revision.pushes import Pushes
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.rollout.view import Instance, View
+from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Left, Watch
 from sidecar.link.report import Refused, Report
 from sidecar.process_log import event
@@ -105,9 +106,10 @@ class Plane:
             self.registry, self.doubt, {**own_discoverers(), **engine.discoverers}, self._on_origins, clock
         )
         self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
-        self.follower = Follower(engine, self.compiler, self.rollouts, self.view, now_s)
+        self._storing = Storing(now_s)
+        self.follower = Follower(engine, self.compiler, self.rollouts, self._storing, self.view, now_s)
         self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.view)
-        self.registering = Registering(self.registry, engine.registrations, settings.replica, now_s)
+        self.registering = Registering(self.registry, engine.registrations, self._storing, settings.replica, now_s)
         self.goodbyes = Goodbyes()
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
@@ -167,7 +169,15 @@ class Plane:
             return ""
         if self.follower.trouble:
             return self.follower.trouble
+        for one in self.not_stored():
+            if one.what == "revision":
+                return f"what is wanted could not be written: {one.error}"
         return "the mesh's files have problems" if self.follower.problems else "the mesh's files are not read yet"
+
+    def not_stored(self) -> tuple[NotStored, ...]:
+        """What the engine does not take just now. It is in memory, is served from there, and is tried again."""
+        found = (self.registering.not_stored if what == "registrations" else self._storing.get(what) for what in EVERY)
+        return tuple(one for one in found if one is not None)
 
     # --- streams and reports --------------------------------------------------------------------------------------
 
@@ -432,7 +442,10 @@ class Plane:
             try:
                 await self.rollouts.advance(self.view())
             except EngineError as error:
+                self._storing.failed("rollouts", error)
                 logger.error(event("rollout_not_advanced", error=error))
+            else:
+                self._storing.written("rollouts")
 
     async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:

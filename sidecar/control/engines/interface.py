@@ -167,11 +167,31 @@ class RegistrationChange:
     is_snapshot: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """
+    Registrations that an engine took, but could not write yet.
+
+    Attributes:
+        count: Of instances.
+        error: Why, in one line.
+        since_s: Since the Unix epoch, when a write failed first.
+    """
+
+    count: int
+    error: str
+    since_s: float
+
+
 class Registrations(Protocol):
     """
     All registrations, those of other replicas included. There is no refreshing: an entry is as fresh as its holder is
     (`Replicas`), and its `lost_s` says otherwise; so a quiet mesh writes nothing.
     """
+
+    @property
+    def unwritten(self) -> Unwritten | None:
+        """Of an engine that writes later than it takes: what it owes since a write failed. None: nothing."""
 
     async def put(self, registration: Registration) -> None:
         """Write one; the newest write of an instance wins. Raises `Unavailable`; the caller tries again."""

@@ -22,6 +22,7 @@ from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.revision.worker import Judged, Rejected
 from sidecar.control.rollout.view import Instance, View
+from sidecar.control.storing import NotStored, Storing
 from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.mesh.source import read_directory
 
@@ -336,7 +337,8 @@ def test_follower_refuses_as_a_whole_and_tries_again_what_failed(monkeypatch: py
                     raise fails.pop()
                 return await super().judge(files)
 
-        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Failing(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
 
         async def told(change: Content | Trouble, until: Callable[[], bool]) -> None:
@@ -377,7 +379,8 @@ def test_newer_content_ends_the_tries_of_one_that_fails(monkeypatch: pytest.Monk
                     raise CompilerError("it died")
                 return await super().judge(files)
 
-        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Failing(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
 
         async def told(version: str, files: Mapping[str, bytes], until: Callable[[], bool]) -> None:
@@ -410,7 +413,8 @@ def test_trouble_of_the_source_outlives_what_was_told_before_it() -> None:
                 await judges.wait()
                 return await super().judge(files)
 
-        follower = Follower(world.engine, Slow(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Slow(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
         source.queue.put_nowait(Content(FILES, "1"))
         source.queue.put_nowait(Trouble("it is away"))
@@ -437,7 +441,8 @@ def test_source_that_ends_by_a_fault_ends_the_follower() -> None:
         world = World()
         await world.open()
         world.engine.mesh = Broken()  # type: ignore[assignment]
-        follower = Follower(world.engine, Here(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Here(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         with pytest.raises(ExceptionGroup):
             await follower.run()
 
@@ -564,6 +569,41 @@ def test_files_that_cannot_be_let_go_hold_up_nothing(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(world.engine.files, "retain", away)
         assert await world.rollouts.propose(judged(EDIT), NOBODY)
         assert (world.rollouts.revision, world.changes) == (2, before + 1)
+
+    run(test)
+
+
+def test_good_content_that_cannot_be_stored_is_no_fault_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told is that it could not be written, why and since when; it is in force as soon as it can be."""
+    monkeypatch.setattr(follower_module, "RETRY_S", 0.0)
+
+    async def test() -> None:
+        world, source = World(), Source()
+        await world.open()
+        world.engine.mesh = source  # type: ignore[assignment]
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Here(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
+        task = asyncio.create_task(follower.run())
+        swap, is_full = world.engine.record.swap, True
+
+        async def full(value: bytes, expected: str) -> str:
+            if is_full:
+                raise Unavailable("record.json: no space left on device")
+            return await swap(value, expected)
+
+        monkeypatch.setattr(world.engine.record, "swap", full)
+        source.queue.put_nowait(Content(FILES, "1"))
+        while storing.get("revision") is None:
+            await asyncio.sleep(0.001)
+        world.now_s += 5.0
+        await asyncio.sleep(0.01)
+        assert storing.get("revision") == NotStored("revision", "record.json: no space left on device", 1000.0)
+        assert (follower.shown(), follower.since_s, world.rollouts.revision) == ([], None, 0)
+        is_full = False
+        await follower.first.wait()
+        assert (storing.get("revision"), world.rollouts.revision) == (None, 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     run(test)
 
