@@ -27,6 +27,7 @@ from sidecar.control.engines.disk import lock, read_whole, set_aside, write_whol
 from sidecar.control.engines.interface import (
     Conflict,
     Discoverer,
+    Gone,
     Registration,
     RegistrationChange,
     Replica,
@@ -42,6 +43,8 @@ from sidecar.process_log import event
 logger = logging.getLogger(__name__)
 
 WRITE_PERIOD_S: Final = 1.0
+LOOK_PERIOD_S: Final = 5.0
+"""How often the record is looked for on the disk."""
 _MAX_REGISTRATIONS: Final = 100_000
 
 
@@ -275,8 +278,8 @@ class _Record:
             self._has_changed.set()
             return self._known.version
 
-    async def watch(self) -> AsyncIterator[Versioned | Trouble]:
-        """Every version that is not overtaken by the next before it could be told."""
+    async def watch(self) -> AsyncIterator[Versioned | Gone | Trouble]:
+        """Every version that is not overtaken by the next before it could be told; that somebody deleted the file."""
         told = None
         while True:
             self._has_changed.clear()
@@ -284,7 +287,19 @@ class _Record:
                 told = self._known
                 yield told
                 continue
-            await self._has_changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_PERIOD_S if self._path is not None else None):
+                    await self._has_changed.wait()
+            if await self._is_gone():
+                told = None
+                yield Gone()
+
+    async def _is_gone(self) -> bool:
+        async with self._one_at_a_time:
+            if self._path is None or self._known is None or await asyncio.to_thread(self._path.exists):
+                return False
+            self._known = None
+            return True
 
 
 class _OnlyMover:

@@ -218,6 +218,11 @@ class Versioned:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Somebody deleted what was stored, behind our backs: it may be written anew, over the version of none."""
+
+
 class Record(Protocol):
     """The one record of the mesh's revision and its rollouts (`control.rollout` says what is in it)."""
 
@@ -236,8 +241,8 @@ class Record(Protocol):
             Conflict, Unavailable: As the rules above say.
         """
 
-    def watch(self) -> AsyncIterator[Versioned | Trouble]:
-        """What stands in it, if anything, then each change."""
+    def watch(self) -> AsyncIterator[Versioned | Gone | Trouble]:
+        """What stands in it, if anything, then each change; `Gone` if what was told does not stand there any more."""
 
 
 class Mover(Protocol):

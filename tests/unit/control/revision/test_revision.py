@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.control.engines import files as files_module
 from sidecar.control.engines.files import FilesEngine
-from sidecar.control.engines.interface import Content, Trouble, Unavailable, Versioned
+from sidecar.control.engines.interface import Content, EngineError, Trouble, Unavailable, Versioned
 from sidecar.control.revision import follower as follower_module
 from sidecar.control.revision import rollouts as rollouts_module
 from sidecar.control.revision import worker
@@ -33,6 +34,7 @@ FILES = {
     "c.yaml": b"service: c\napp: 127.0.0.1:8080\ncalls: {}\n",
     "out.yaml": b"service: out\nendpoints: [10.9.9.9:443]\ncallers: []\n",
 }
+WAVES = {**FILES, "mesh.yaml": b"mesh: shop\nrollout: {waves: [one, 100%], hold: 1h}\n"}
 EDIT = {**FILES, "b.yaml": FILES["b.yaml"] + b"timeout: 3s\n"}
 NOBODY = View()
 
@@ -285,6 +287,85 @@ def test_record_and_files_are_taken_up_after_a_restart(tmp_path: Path) -> None:
         assert "no service" in again.rollouts.wanted("x", "i", LANGUAGE)[1]
         assert not await again.rollouts.propose(first, NOBODY)
         await again.engine.close()
+
+    run(test)
+
+
+def test_record_that_was_deleted_is_written_anew_and_nobody_is_told_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a rollout, with its files: numbers and hashes go on, and a restart finds them."""
+    monkeypatch.setattr(files_module, "LOOK_PERIOD_S", 0.01)
+
+    async def test() -> None:
+        world = World(tmp_path)
+        await world.open()
+        await world.rollouts.propose(judged(WAVES), NOBODY)
+        everyone = [("a", f"a-{number}") for number in range(4)]
+        await world.accept(*everyone)
+        second = judged({**EDIT, **WAVES, "b.yaml": EDIT["b.yaml"]})
+        before = [Instance(id_, service, world.hash(service, id_)) for service, id_ in everyone]
+        await world.rollouts.propose(second, View.of(before, mover="control"))
+        wanted = [world.rollouts.wanted(*one, LANGUAGE) for one in everyone]
+        assert [row["state"] for row in world.rollouts.rows(NOBODY) if row["service"] == "a"] != ["done"]
+        following = asyncio.create_task(world.rollouts.follow())
+        (tmp_path / "record.json").unlink()
+        for path in (tmp_path / "files").iterdir():
+            path.unlink()
+        while world.rollouts._version:
+            await asyncio.sleep(0.001)
+        changes = world.changes
+        await world.rollouts.advance(View.of(before, mover="control"))
+        assert world.changes == changes + 1
+        assert [world.rollouts.wanted(*one, LANGUAGE) for one in everyone] == wanted
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await world.engine.close()
+        again = World(tmp_path)
+        await again.open()
+        assert again.rollouts.record == world.rollouts.record
+        assert [again.rollouts.wanted(*one, LANGUAGE) for one in everyone] == wanted
+        await again.engine.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_edit", [True, False])
+def test_record_that_is_missed_at_a_write_is_written_anew(is_edit: bool) -> None:
+    """Before any watch told of it; the write that met it is done, or done with the next look."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        world.engine.record._known = None
+        if is_edit:
+            assert await world.rollouts.propose(judged(EDIT), NOBODY)
+        else:
+            await world.rollouts.hurry(NOBODY)
+            await world.accept(("b", "b-1"))
+        assert world.rollouts.revision == 1 + is_edit
+        found = await world.engine.record.read()
+        assert found is not None
+        assert json.loads(found.value) == json.loads(json.dumps(world.rollouts.record.to_json()))
+
+    run(test)
+
+
+def test_record_that_was_spoilt_is_told_and_ends_nothing() -> None:
+    """And once somebody has removed it, it is written anew."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        world.engine.record._known = Versioned(b"[", "x")
+        with pytest.raises(EngineError, match="is not JSON"):
+            await world.rollouts.propose(judged(EDIT), NOBODY)
+        assert world.rollouts.revision == 1
+        world.engine.record._known = None
+        assert await world.rollouts.propose(judged(EDIT), NOBODY)
+        assert world.rollouts.revision == 2
 
     run(test)
 
