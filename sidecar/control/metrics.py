@@ -84,7 +84,8 @@ class _State(Collector):
                 "release": __version__, "engine": plane.engine.name, "mesh": name, "replica": plane.settings.replica,
             },
         )  # fmt: skip
-        yield _gauge("revision", "Number of the wanted revision; 0 before there is one.", plane.rollouts.revision)
+        yield _gauge("mesh_revision", "Number of the wanted revision; 0 before there is one.",
+                     plane.rollouts.revision)  # fmt: skip
         follower = plane.follower
         is_good = not follower.problems and not follower.trouble
         yield _gauge("source_ok", "1 if the mesh's files can be read and are good, 0 if not.", float(is_good))
