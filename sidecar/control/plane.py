@@ -41,6 +41,7 @@ from sidecar.control.rollout.view import Instance, View
 from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Left, Watch
 from sidecar.link.report import Refused, Report
+from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -188,6 +189,11 @@ class Plane:
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
+        if member.is_outdated:
+            logger.warning(
+                event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
+                      language=watch.language, needed=LANGUAGE)
+            )  # fmt: skip
         self._heard(member)
         return stream
 
@@ -358,6 +364,7 @@ class Plane:
                     service=member.service,
                     hash=hash_,
                     refused_hash=report.refused.hash if report is not None and report.refused is not None else "",
+                    is_outdated=member.is_outdated,
                     is_connected=member.is_connected,
                     is_stale=self.doubt.is_stale(doubt_key(member.id)),
                     is_draining=member.is_draining,

@@ -160,12 +160,15 @@ class _Registrations:
         self._known: dict[str, Registration] = {}
         self._writing: asyncio.Task[None] | None = None
         self._changed: set[str] = set()
+        self._in_hand: set[str] = set()
         self._failed: tuple[str, float] | None = None
 
     @property
     def unwritten(self) -> Unwritten | None:
         """What the copy on disk lacks since it could not be written."""
-        return Unwritten(len(self._changed), *self._failed) if self._failed is not None else None
+        if self._failed is None:
+            return None
+        return Unwritten(len(self._changed | self._in_hand), *self._failed)
 
     async def open(self) -> None:
         assert self._path is not None
@@ -222,18 +225,20 @@ class _Registrations:
     async def _write(self) -> None:
         if self._path is None:
             return
-        changed, self._changed = self._changed, set()
+        self._in_hand, self._changed = self._changed, set()
         known = list(self._known.values())
         try:
             await asyncio.to_thread(_write_registrations, self._path, known)
         except OSError as error:
             # The copy is for a restart: what runs goes on, and it is tried again until there is room.
-            self._changed |= changed
+            self._changed |= self._in_hand
             why = f"{self._path}: {(error.strerror or str(error)).lower()}"
             if self._failed is None or self._failed[0] != why:
                 logger.error(event("registrations_not_written", waiting=len(self._changed), error=why))
             self._failed = (why, self._failed[1] if self._failed is not None else time.time())
             return
+        finally:
+            self._in_hand = set()
         if self._failed is not None:
             self._failed = None
             logger.info(event("registrations_written", file=self._path))

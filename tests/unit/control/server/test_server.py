@@ -18,18 +18,23 @@ from aiohttp import web
 
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.cli.mesh import status
+from sidecar.control import fleet
+from sidecar.control import shown as shown_module
 from sidecar.control.engines import files
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane
-from sidecar.control.revision import follower, worker
+from sidecar.control.replicas import summary
+from sidecar.control.revision import follower, rollouts, worker
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.server import watch as watch_module
 from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.token import TokenError, Tokens, read_tokens
 from sidecar.control.server.watch import Watching
+from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.mesh.source import read_directory
+from sidecar.telemetry.metrics import catalogue
 
 MESH = "mesh: m\nservices:\n  a: {app: '127.0.0.1:8080', calls: {b: {}}}\n  b: {app: '127.0.0.1:8080', calls: {}}\n"
 
@@ -202,7 +207,7 @@ def test_poll_waits_for_a_change_and_answers_with_it(tmp_path: Path) -> None:
 
 
 def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
-    """And every one that is there is documented."""
+    """And every one that is there is documented; none of them is told by sidecars in another sense."""
 
     async def test(world: World) -> None:
         async with world.watch() as answer:
@@ -215,6 +220,37 @@ def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
         for name in found:
             short = name.removeprefix("sidecar_control_")
             assert f"`{short}" in page, name
+        sidecars = {one.name for one in vars(catalogue).values() if isinstance(one, catalogue.Metric)}
+        assert any(name.startswith("sidecar_control_") for name in sidecars)
+        assert not found & {name.removesuffix("_total") for name in sidecars} | found & sidecars
+
+    run(test, tmp_path)
+
+
+def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream stays open; status, metric and the rollouts' view know of it; what it runs stays as it is."""
+    why = f"this sidecar knows language {LANGUAGE}, and the mesh needs {LANGUAGE + 1}: update it"
+    monkeypatch.setattr(rollouts, "LANGUAGE", LANGUAGE + 1)
+    monkeypatch.setattr(fleet, "LANGUAGE", LANGUAGE + 1)
+
+    async def test(world: World) -> None:
+        async with world.watch("old", language=str(LANGUAGE)) as old:
+            assert json.loads(await old.content.readline()) == {"type": "none", "why": why}
+            async with world.watch("new", language=str(LANGUAGE + 1)) as new:
+                assert json.loads(await new.content.readline())["type"] == "config"
+                async with world.session.get("/v1/mesh") as answer:
+                    shown = await answer.json()
+                rows = {one["id"]: (one["wanted"] is not None, one["none"]) for one in shown["instances"]}
+                assert rows == {"old": (False, why), "new": (True, "")}
+                assert f"a/old gets no file: {why}" in status.written(shown)
+                async with world.session.get("/ops/metrics") as scrape:
+                    assert "sidecar_control_instances_outdated 1.0" in await scrape.text()
+                seen = {one.id: one.is_outdated for one in world.plane.instances()}
+                assert seen == {"old": True, "new": False}
+                told = summary.read_summary(json.dumps(shown_module.summary(world.plane)).encode(), 0.0)
+                assert {one.id: one.is_outdated for one in told.instances} == seen
 
     run(test, tmp_path)
 
