@@ -155,10 +155,12 @@ class _Reader:
                 message = f"expected a mapping, found {describe(root)}"
                 self._problems.append(Problem(root.file, root.line, root.column, "", message))
         root, problems = merge(pushed, local, options)
-        self._problems += problems
+        self._problems += (one for one in problems if one.severity != "warning")
         loaded = self.judge(source, root, is_whole=is_whole)
+        left_out = [one.without(self._secrets) for one in problems if one.severity == "warning"]
         own = shape(merge(None, local, options)[0], CONFIG).config if is_whole else loaded.config
-        return replace(loaded, config=_with_delay(loaded.config, root, is_pod=_IN_POD in self._env), own=own)
+        delayed = _with_delay(loaded.config, root, is_pod=_IN_POD in self._env)
+        return replace(loaded, config=delayed, own=own, warnings=tuple(sorted((*left_out, *loaded.warnings))))
 
     def judge(self, source: Source, root: Node, *, is_whole: bool = True) -> Loaded:
         """The configuration of a tree."""

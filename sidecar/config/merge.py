@@ -56,6 +56,9 @@ OPTIONS: Final[MappingLike[str, tuple[str, ...]]] = {
 _SHORT: Final = {"control": "addresses", "service": "name"}
 """What a scalar in the place of one of these sections is."""
 
+_KNOWN_BY: Final = {"inbound": "name", "outbound": "host"}
+"""By which key a listener of a section is known to others: callers know a port's name, an app the dependency's port."""
+
 DEFAULT: Final = "default with `control`"
 """In the place of a file: nobody has written it."""
 
@@ -69,7 +72,8 @@ def merge(
     pushed: Node | None, local: Node | None, options: MappingLike[str, str | SequenceLike[str]]
 ) -> tuple[Mapping, list[Problem]]:
     """
-    One tree of all three, and the keys that are where they do not belong, which the tree does not have.
+    One tree of all three, and the keys that are where they do not belong, which the tree does not have; with a warning
+    for each listener that the pushed file has and the local list of listeners, which replaces its, leaves out.
 
     Args:
         pushed: The root of what was pushed; None before anything was.
@@ -127,7 +131,40 @@ def _replace_within(
                 else:
                     problems.append(_misplaced(last_key, f"{at}.{last_name}"))
         else:
+            if inner_name == "listen" and inner_name in section.entries:
+                problems += _left_out(name, inner_key, inner, section.entries[inner_name][1])
             section.entries[inner_name] = (inner_key, inner)
+
+
+def _left_out(section: str, key: Scalar, local: Node, pushed: Node) -> Iterable[Problem]:
+    """Listeners that somebody counts on, and that the local list silently ended."""
+    known_by = _KNOWN_BY[section]
+    kept = _listeners(local, known_by).keys()
+    for known, listener in _listeners(pushed, known_by).items():
+        if known in kept:
+            continue
+        message = (
+            f"replaces the pushed list of listeners, so nothing listens for `{known}`, which the pushed file has at"
+            f" {listener.file}:{listener.line}:{listener.column}"
+        )
+        hint = f"if it is wanted on this machine, add `{{address: ..., {known_by}: {_flow(known)}}}` here"
+        yield Problem(key.file, key.line, key.column, f"{section}.listen", message, hint, "warning")
+
+
+def _listeners(listen: Node, known_by: str) -> dict[str, Node]:
+    """What `listen` says, one or many, by what each is known by; a port without a name is called `http`."""
+    found: dict[str, Node] = {}
+    for one in listen.items if isinstance(listen, Sequence) else (listen,):
+        entry = one.entries.get(known_by) if isinstance(one, Mapping) else None
+        if entry is not None and isinstance(entry[1], Scalar):
+            found.setdefault(entry[1].text.lower(), one)
+        elif known_by == "name":
+            found.setdefault("http", one)
+    return found
+
+
+def _flow(word: str) -> str:
+    return f'"{word}"' if ":" in word else word
 
 
 def _own_section(parent: Mapping, name: str, key: Scalar) -> Mapping:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.control.plane import Plane
+from sidecar.control.storing import EVERY
 from sidecar.process_log import losses
 
 
@@ -83,10 +84,11 @@ class _State(Collector):
                 "release": __version__, "engine": plane.engine.name, "mesh": name, "replica": plane.settings.replica,
             },
         )  # fmt: skip
-        yield _gauge("revision", "Number of the wanted revision; 0 before there is one.", plane.rollouts.revision)
+        yield _gauge("mesh_revision", "Number of the wanted revision; 0 before there is one.",
+                     plane.rollouts.revision)  # fmt: skip
         follower = plane.follower
         is_good = not follower.problems and not follower.trouble
-        yield _gauge("source_ok", "1 if the mesh's source can be read and is in force, 0 if not.", float(is_good))
+        yield _gauge("source_ok", "1 if the mesh's files can be read and are good, 0 if not.", float(is_good))
         yield _counter("source_refusals", "Contents of the mesh that had problems.", follower.refusals)
         halted = sum(service.state == "halted" for service in plane.rollouts.record.services.values())
         rolling = sum(service.state == "rolling" for service in plane.rollouts.record.services.values())
@@ -100,6 +102,9 @@ class _State(Collector):
         yield _gauge("instances", "Sidecars that are remembered.", len(plane.fleet))
         refused = sum(one.report is not None and one.report.refused is not None for one in plane.fleet)
         yield _gauge("instances_refused", "Sidecars that refused the last file they were told.", refused)
+        outdated = sum(one.is_outdated for one in plane.fleet)
+        yield _gauge("instances_outdated", "Sidecars whose language is older than the mesh needs: they get no file.",
+                     outdated)  # fmt: skip
         yield _labelled("endpoints_doubt", "Registrations and discovered endpoints by whether they are doubted.",
                         "state", {"fresh": plane.doubt.fresh, "stale": plane.doubt.stale})  # fmt: skip
         yield _gauge("removing", "1 while those who are long gone are removed, 0 while too many are doubted.",
@@ -111,7 +116,11 @@ class _State(Collector):
         yield _gauge("endpoints_plain", "Endpoints of Kubernetes without a registered sidecar, dialled in clear.",
                      sum(status.plain for status in origins))  # fmt: skip
         yield _gauge("registrations", "Instances that are registered.", len(plane.registry))
-        yield _gauge("registrations_waiting", "Writes that the engine has not taken yet.", plane.registering.waiting)
+        yield _gauge("registrations_waiting", "Instances of which the engine has not written the newest yet.",
+                     plane.registering.waiting)  # fmt: skip
+        owed = {one.what for one in plane.not_stored()}
+        yield _labelled("store_failing", "1 for what the engine did not take when it was tried last.", "what",
+                        {what: int(what in owed) for what in EVERY})  # fmt: skip
         yield _gauge("goodbyes_waiting", "Goodbyes that not everybody has applied yet.", len(plane.goodbyes))
         yield _counter("pushes", "Files that sidecars were to be told.", plane.hub.pushes)
         yield _counter("reports_limited", "Reports turned away for being too many.", plane.fleet.limited)

@@ -38,8 +38,10 @@ from sidecar.control.revision.follower import Follower
 from sidecar.control.revision.pushes import Pushes
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.rollout.view import Instance, View
+from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Left, Watch
 from sidecar.link.report import Refused, Report
+from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -105,9 +107,10 @@ class Plane:
             self.registry, self.doubt, {**own_discoverers(), **engine.discoverers}, self._on_origins, clock
         )
         self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
-        self.follower = Follower(engine, self.compiler, self.rollouts, self.view, now_s)
+        self._storing = Storing(now_s)
+        self.follower = Follower(engine, self.compiler, self.rollouts, self._storing, self.view, now_s)
         self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.view)
-        self.registering = Registering(self.registry, engine.registrations, settings.replica, now_s)
+        self.registering = Registering(self.registry, engine.registrations, self._storing, settings.replica, now_s)
         self.goodbyes = Goodbyes()
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
@@ -167,7 +170,15 @@ class Plane:
             return ""
         if self.follower.trouble:
             return self.follower.trouble
+        for one in self.not_stored():
+            if one.what == "revision":
+                return f"what is wanted could not be written: {one.error}"
         return "the mesh's files have problems" if self.follower.problems else "the mesh's files are not read yet"
+
+    def not_stored(self) -> tuple[NotStored, ...]:
+        """What the engine does not take just now. It is in memory, is served from there, and is tried again."""
+        found = (self.registering.not_stored if what == "registrations" else self._storing.get(what) for what in EVERY)
+        return tuple(one for one in found if one is not None)
 
     # --- streams and reports --------------------------------------------------------------------------------------
 
@@ -178,6 +189,11 @@ class Plane:
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
+        if member.is_outdated:
+            logger.warning(
+                event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
+                      language=watch.language, needed=LANGUAGE)
+            )  # fmt: skip
         self._heard(member)
         return stream
 
@@ -348,6 +364,7 @@ class Plane:
                     service=member.service,
                     hash=hash_,
                     refused_hash=report.refused.hash if report is not None and report.refused is not None else "",
+                    is_outdated=member.is_outdated,
                     is_connected=member.is_connected,
                     is_stale=self.doubt.is_stale(doubt_key(member.id)),
                     is_draining=member.is_draining,
@@ -432,7 +449,10 @@ class Plane:
             try:
                 await self.rollouts.advance(self.view())
             except EngineError as error:
+                self._storing.failed("rollouts", error)
                 logger.error(event("rollout_not_advanced", error=error))
+            else:
+                self._storing.written("rollouts")
 
     async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:

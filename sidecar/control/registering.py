@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from sidecar.control.addresses import usable_ports
 from sidecar.control.discovery.registry import Registry
 from sidecar.control.engines.interface import EngineError, Registration, Registrations
 from sidecar.control.fleet import Member
+from sidecar.control.storing import NotStored, Storing
 from sidecar.link.report import Report
 from sidecar.process_log import event
 
@@ -27,12 +29,16 @@ class Registering:
         registry: What is known, here and now.
         store: The engine's; what it has not taken yet waits, the newest of each instance.
         replica: Name of this one.
+        storing: Told what the engine does not take.
         now_s: Since the Unix epoch.
     """
 
-    def __init__(self, registry: Registry, store: Registrations, replica: str, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self, registry: Registry, store: Registrations, storing: Storing, replica: str, now_s: Callable[[], float]
+    ) -> None:
         self._registry = registry
         self._store = store
+        self._storing = storing
         self._replica = replica
         self._now_s = now_s
         self._waiting: dict[str, Registration | None] = {}
@@ -40,8 +46,17 @@ class Registering:
 
     @property
     def waiting(self) -> int:
-        """Writes that the engine has not taken yet."""
-        return len(self._waiting)
+        """Instances of which the engine has not written the newest yet."""
+        unwritten = self._store.unwritten
+        return len(self._waiting) + (unwritten.count if unwritten is not None else 0)
+
+    @property
+    def not_stored(self) -> NotStored | None:
+        """Why some wait; None while they are written as they come."""
+        unwritten, failed = self._store.unwritten, self._storing.get("registrations")
+        if unwritten is not None:
+            return NotStored("registrations", unwritten.error, unwritten.since_s, self.waiting)
+        return replace(failed, waiting=self.waiting) if failed is not None else None
 
     def reported(self, member: Member, report: Report, peer_is_local: bool) -> None:
         """An instance says how it is; its goodbye is `left`."""
@@ -89,8 +104,11 @@ class Registering:
                     await self._send(instance, registration)
                 except EngineError as error:
                     self._waiting.setdefault(instance, registration)
+                    self._storing.failed("registrations", error)
                     logger.error(event("registration_not_stored", waiting=len(self._waiting), error=error))
                     await asyncio.sleep(RETRY_S)
+                else:
+                    self._storing.written("registrations")
 
     async def finish(self) -> None:
         """Write what waits, as far as the engine lets it."""

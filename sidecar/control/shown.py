@@ -51,7 +51,15 @@ def mesh(plane: Plane) -> dict[str, Any]:
             }
             for one in plane.replicas
         ],
-        "source": {"problems": plane.follower.shown(), "since": plane.follower.since_s},
+        "source": {
+            "problems": plane.follower.shown(),
+            "since": plane.follower.since_s,
+            "refused": bool(plane.follower.problems),
+        },
+        "store": [
+            {"what": one.what, "error": one.error, "since": one.since_s, "waiting": one.waiting}
+            for one in plane.not_stored()
+        ],
         "services": _services(plane, instances),
         "instances": sorted(instances, key=lambda one: (one["service"], one["id"])),
         "edges": [_edge(key, tally) for key, tally in sorted(window.items()) if key.direction == "outbound"],

@@ -1,5 +1,6 @@
 """
-Where a request would go, decided by the code that decides on live ones, and whether it is admitted there. *Cold, pure.*
+Where a request would go, decided by the code that decides on live ones, whether it is admitted there, and what is done
+with it there. *Cold, pure.*
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
+from sidecar.mesh.arrival import Arrival, arrival, match_texts
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import compile_service
 from sidecar.mesh.hosts import authority_of, find_host, hosts_of
 from sidecar.mesh.mesh import Mark, Mesh
 from sidecar.mesh.verify import tried
-from sidecar.redact import HIDDEN, is_sensitive
 from sidecar.routing.actions import Forward
-from sidecar.routing.match import Match
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Explanation:
         timeout_s: For the whole exchange; None: no limit.
         admissions: Of each service that it may go to, or would go to if the caller's sidecars were told of it.
         note: What else there is to say; may be empty.
+        arrivals: What the sidecars of those services do with it; without those that have no sidecars.
     """
 
     caller: str
@@ -82,11 +83,13 @@ class Explanation:
     timeout_s: float | None
     admissions: tuple[Admission, ...]
     note: str = ""
+    arrivals: tuple[Arrival, ...] = ()
 
     @property
     def is_answered(self) -> bool:
-        """Whether the request reaches who may answer it: sent on and, where the mesh knows it, admitted."""
-        return self.status is None and all(one.is_admitted for one in self.admissions)
+        """Whether the request reaches who may answer it: sent on and, where the mesh knows it, admitted and sent on."""
+        is_passed = all(one.status is None for one in self.arrivals)
+        return self.status is None and is_passed and all(one.is_admitted for one in self.admissions)
 
 
 def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") -> Explanation:
@@ -99,7 +102,7 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
         version: Of the caller's app.
 
     Raises:
-        ConfigError: There is no such caller, its compiled file is not good, or this is no request.
+        ConfigError: There is no such caller, its compiled file or a callee's is not good, or this is no request.
     """
     compiled = compile_service(mesh, caller, version)
     _, plan = tried(compiled)
@@ -112,7 +115,7 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
     if isinstance(found, Reason):
         return Explanation(caller, "", None, (), (), found.status, None, untold, note)
     origin = compiled.origin_of_route(found.name)
-    match = tuple(_match_text(one) for one in found.matches)
+    match = match_texts(found)
     action = found.action
     if not isinstance(action, Forward):
         return Explanation(caller, found.name, origin, match, (), action.status, None, ())
@@ -124,9 +127,15 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
     )
     services = dict.fromkeys(name for one in destinations if (name := one.upstream.partition(".")[0]) in mesh.placed)
     admissions = tuple(_admission(mesh, caller, name) for name in services)
+    arrivals = [
+        arrival(mesh, plan, request, action, target, compiled.discovers[target.name])
+        for target in action.targets
+        if target.weight > 0 and target.name in compiled.discovers
+    ]
     return Explanation(
-        caller, found.name, origin, match, destinations, None, action.timeout_s, admissions or untold, note
-    )
+        caller, found.name, origin, match, destinations, None, action.timeout_s, admissions or untold, note,
+        tuple(dict.fromkeys(one for one in arrivals if one is not None)),
+    )  # fmt: skip
 
 
 def _untold(
@@ -142,15 +151,6 @@ def _untold(
     admission = _admission(mesh, caller, owner)
     why = f"`calls` of `{caller}` does not name it" if admission.is_admitted else "it does not admit them"
     return (admission,), f"that is a host of `{owner}`, of which its sidecars are not told: {why}"
-
-
-def _match_text(match: Match) -> str:
-    """What a route asks of requests; values of secrets are not shown."""
-    shown = []
-    for condition in match.parts():
-        name = condition.part.partition(" ")[2]
-        shown.append(f"{condition.part} {HIDDEN if name and is_sensitive(name) else condition.text}")
-    return ", ".join(shown)
 
 
 def _found_by(upstream: str, discovers: Mapping[str, EndpointsOrigin]) -> str:

@@ -19,6 +19,7 @@ from sidecar.control.engines.interface import (
     Content,
     Engine,
     EngineError,
+    Gone,
     Registration,
     RegistrationChange,
     Replica,
@@ -406,6 +407,27 @@ class TestRegistrations:
 
 class TestRecord:
     """One key, by compare-and-swap."""
+
+    def test_record_that_somebody_deletes_is_told_and_written_anew(self, one: Cluster, prefix: str) -> None:
+        """Over the version of none; what another has written meanwhile stays."""
+
+        async def test() -> None:
+            async with Engines() as engines:
+                engine = await engines.open(one.url + prefix)
+                stream = engine.record.watch()
+                version = await engine.record.swap(b"1", "")
+                assert await anext(stream) == Versioned(b"1", version)
+                one.members[0].delete(f"{prefix}record")
+                assert await anext(stream) == Gone()
+                assert await engine.record.read() is None
+                with pytest.raises(Conflict):
+                    await engine.record.swap(b"2", version)
+                assert Versioned(b"2", await engine.record.swap(b"2", "")) == await anext(stream)
+                with pytest.raises(Conflict):
+                    await engine.record.swap(b"3", "")
+                await stream.aclose()
+
+        run(test)
 
     def test_swaps_by_many_lose_nothing(self, one: Cluster, prefix: str) -> None:
         """Eight that count to ten each end at eighty, and a watcher sees numbers that only rise."""

@@ -17,6 +17,7 @@ from sidecar.control.engines.interface import (
     Content,
     Engine,
     EngineError,
+    Gone,
     Registration,
     RegistrationChange,
     Replica,
@@ -445,6 +446,35 @@ class TestRecord:
                 (won,) = [n for n, result in enumerate(results) if isinstance(result, str)]
                 assert await one.record.read() == Versioned(b"%d" % won, str(results[won]))
                 assert (await find(stream, Versioned)).value == b"%d" % won
+                await stream.aclose()
+
+        run(test)
+
+    def test_record_that_somebody_deletes_or_empties_is_told_and_written_anew(
+        self, api: FakeKubernetes, engines: Engines
+    ) -> None:
+        """Over the version of none; what another has written meanwhile stays."""
+
+        async def test() -> None:
+            async with engines:
+                engine = await engines.open(api)
+                stream = engine.record.watch()
+                version = await engine.record.swap(b"1", "")
+                assert await find(stream, Versioned) == Versioned(b"1", version)
+                api.delete("ConfigMap", "sidecar-mesh.record")
+                assert await find(stream, Gone) == Gone()
+                assert await engine.record.read() is None
+                with pytest.raises(Conflict):
+                    await engine.record.swap(b"2", version)
+                version = await engine.record.swap(b"2", "")
+                assert await find(stream, Versioned) == Versioned(b"2", version)
+                api.apply("ConfigMap", "sidecar-mesh.record", {})
+                assert await find(stream, Gone) == Gone()
+                assert await engine.record.read() is None
+                version = await engine.record.swap(b"3", "")
+                assert await find(stream, Versioned) == Versioned(b"3", version)
+                with pytest.raises(Conflict):
+                    await engine.record.swap(b"4", "")
                 await stream.aclose()
 
         run(test)

@@ -13,11 +13,29 @@ import pytest
 import yaml
 
 from sidecar.cli.commands import cli
+from sidecar.mesh.compile.service import compile_service
+from sidecar.mesh.read import read_mesh
 from tests.support.commands import sidecar_command
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "config" / "examples" / "mesh-deployed"
 SERVICES = ("storefront", "recommendations")
+CLUSTERS = ("kubernetes.yaml", "kubernetes-engine.yaml")
+API_OF = {
+    "v1": {"ConfigMap", "PersistentVolumeClaim", "Service", "ServiceAccount"},
+    "apps/v1": {"Deployment"},
+    "networking.k8s.io/v1": {"NetworkPolicy"},
+    "policy/v1": {"PodDisruptionBudget"},
+    "rbac.authorization.k8s.io/v1": {"Role", "RoleBinding"},
+}
+POD_KEYS = {
+    "affinity", "automountServiceAccountToken", "containers", "initContainers", "securityContext", "serviceAccountName",
+    "terminationGracePeriodSeconds", "volumes",
+}  # fmt: skip
+CONTAINER_KEYS = {
+    "args", "env", "image", "imagePullPolicy", "livenessProbe", "name", "ports", "readinessProbe", "resources",
+    "restartPolicy", "securityContext", "startupProbe", "volumeMounts",
+}  # fmt: skip
 PROXIED = {"HTTP_PROXY": "http://127.0.0.1:15001", "http_proxy": "http://127.0.0.1:15001"}
 ECS = ("control", *SERVICES)
 
@@ -43,10 +61,16 @@ def _compose() -> dict[str, Any]:
     return document
 
 
-def _kubernetes() -> dict[tuple[str, str], Any]:
+def _kubernetes(file: str = "kubernetes.yaml") -> dict[tuple[str, str], Any]:
     """Its documents by kind and name."""
-    documents = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
+    documents = yaml.safe_load_all((EXAMPLES / file).read_text())
     return {(one["kind"], one["metadata"]["name"]): one for one in documents}
+
+
+def _mesh_files(documents: Mapping[tuple[str, str], Any]) -> dict[str, bytes]:
+    """The mesh inside of its ConfigMaps."""
+    maps = [one for (kind, _), one in documents.items() if kind == "ConfigMap"]
+    return {key: text.encode() for one in maps for key, text in one["data"].items()}
 
 
 def _task(name: str) -> dict[str, Any]:
@@ -61,14 +85,18 @@ def _port(address: str) -> int:
 def test_every_file_is_known_to_a_test() -> None:
     """A file that is added without a test that reads it is found."""
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file()}
-    assert files == {"mesh.yaml", "compose.yaml", "kubernetes.yaml", *(f"ecs/{name}.json" for name in ECS)}
+    assert files == {"mesh.yaml", "compose.yaml", *CLUSTERS, *(f"ecs/{name}.json" for name in ECS)}
 
 
 def test_mesh_passes_the_check_command(tmp_path: Path) -> None:
-    """The file for Compose and the one inside of the ConfigMap."""
-    inside = tmp_path / "mesh.yaml"
-    inside.write_text(_kubernetes()["ConfigMap", "mesh"]["data"]["mesh.yaml"])
-    for path in (EXAMPLES / "mesh.yaml", inside):
+    """The file for Compose and those inside of ConfigMaps."""
+    paths = [EXAMPLES / "mesh.yaml"]
+    for name in CLUSTERS:
+        paths.append(tmp_path / name)
+        paths[-1].mkdir()
+        for key, text in _mesh_files(_kubernetes(name)).items():
+            (paths[-1] / key).write_bytes(text)
+    for path in paths:
         result = sidecar_command("mesh", "check", path)
         assert (result.returncode, result.stderr) == (0, "")
 
@@ -112,7 +140,7 @@ class TestCompose:
 
 
 class TestKubernetes:
-    """`kubernetes.yaml`."""
+    """`kubernetes.yaml`, and what holds for `kubernetes-engine.yaml` as well."""
 
     def test_control_plane_reads_the_config_map(self) -> None:
         """Options are known; mesh, token and state are mounted; its Service and probes lead to what it listens on."""
@@ -135,10 +163,11 @@ class TestKubernetes:
         assert service["ports"][0]["targetPort"] == "control"
         assert not any("subPath" in mount for mount in container["volumeMounts"])
 
+    @pytest.mark.parametrize("file", CLUSTERS)
     @pytest.mark.parametrize("name", SERVICES)
-    def test_sidecar_of_a_service_follows_the_control_plane(self, name: str) -> None:
+    def test_sidecar_of_a_service_follows_the_control_plane(self, name: str, file: str) -> None:
         """A native sidecar, by variables that `run` knows, with a place for what it knew last, and the least rights."""
-        documents = _kubernetes()
+        documents = _kubernetes(file)
         template = documents["Deployment", name]["spec"]["template"]
         (sidecar,) = template["spec"]["initContainers"]
         environment: Mapping[str, Any] = {one["name"]: one.get("value") for one in sidecar["env"]}
@@ -150,7 +179,7 @@ class TestKubernetes:
         assert environment["SIDECAR_SERVICE"] == name
         assert environment["SIDECAR_CONTROL_TOKEN_FILE"] == f"{mounts['token']}/token"
         assert mounts["state"] == "/var/lib/sidecar"
-        assert name in yaml.safe_load(documents["ConfigMap", "mesh"]["data"]["mesh.yaml"])["services"]
+        assert name in read_mesh(_mesh_files(documents)).services
         assert sidecar["restartPolicy"] == "Always"
         probes = [sidecar[probe]["httpGet"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
         assert [probe["path"] for probe in probes] == ["/ready", "/ready", "/live"]
@@ -163,16 +192,104 @@ class TestKubernetes:
             template["metadata"]["labels"].items()
         )
 
-    def test_only_the_mesh_reaches_the_control_plane(self) -> None:
+    @pytest.mark.parametrize("file", CLUSTERS)
+    def test_only_the_mesh_reaches_the_control_plane(self, file: str) -> None:
         """The policy selects the control plane, and lets in pods that have the label which the services' pods have."""
-        documents = _kubernetes()
+        documents = _kubernetes(file)
         policy = documents["NetworkPolicy", "control"]["spec"]
         labels = documents["Deployment", "control"]["spec"]["template"]["metadata"]["labels"]
         assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-        (admitted,) = policy["ingress"][0]["from"]
+        admitted, *_ = policy["ingress"][0]["from"]
         for name in SERVICES:
             pod = documents["Deployment", name]["spec"]["template"]["metadata"]["labels"]
             assert admitted["podSelector"]["matchLabels"].items() <= pod.items()
+
+    @pytest.mark.parametrize("file", CLUSTERS)
+    def test_documents_are_of_known_kinds_and_lead_to_each_other(self, file: str) -> None:
+        """Of every pod: keys that there are, volumes, named ports, selectors, resources, and the least rights."""
+        documents = _kubernetes(file)
+        for (kind, name), one in documents.items():
+            assert kind in API_OF[one["apiVersion"]], (kind, name)
+            if kind != "Deployment":
+                continue
+            template = one["spec"]["template"]
+            pod = template["spec"]
+            assert pod.keys() <= POD_KEYS
+            assert one["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+            volumes = {volume["name"] for volume in pod.get("volumes", ())}
+            for container in (*pod.get("initContainers", ()), *pod["containers"]):
+                assert container.keys() <= CONTAINER_KEYS
+                assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes
+                ports = {port["name"] for port in container.get("ports", ())}
+                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                    asked = container.get(probe, {})
+                    assert all(asked[how]["port"] in ports for how in ("httpGet", "tcpSocket") if how in asked)
+                if container["name"] != "app":
+                    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+                    assert container["resources"].keys() == {"requests", "limits"}
+            service = documents.get(("Service", name), {"spec": {"selector": {}, "ports": []}})["spec"]
+            named = {port["name"] for part in (*pod.get("initContainers", ()), *pod["containers"])
+                     for port in part.get("ports", ())}  # fmt: skip
+            assert service["selector"].items() <= template["metadata"]["labels"].items()
+            assert {port["targetPort"] for port in service["ports"]} <= named
+            assert (int(template["metadata"]["annotations"]["prometheus.io/port"])) in {
+                port["containerPort"] for part in (*pod.get("initContainers", ()), *pod["containers"])
+                for port in part.get("ports", ())
+            }  # fmt: skip
+
+
+class TestKubernetesEngine:
+    """`kubernetes-engine.yaml`."""
+
+    FILE = "kubernetes-engine.yaml"
+
+    def test_control_planes_keep_everything_in_the_api(self) -> None:
+        """No disk; each has its pod's name and an address at which the others reach it; they do not go all at once."""
+        documents = _kubernetes(self.FILE)
+        deployment = documents["Deployment", "control"]["spec"]
+        pod = deployment["template"]["spec"]
+        (container,) = pod["containers"]
+        options = _options(container["args"])
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        fields = {one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+        assert (options["engine"], options["mesh"], options["state"]) == ("kubernetes", "", "")
+        assert fields == {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
+        assert (options["replica"], options["advertise"]) == ("$(POD_NAME)", f"http://$(POD_IP):{ports['control']}")
+        assert (ports["control"], ports["ops"]) == (_port(options["listen"]), _port(options["ops_listen"]))
+        assert deployment["replicas"] >= 2
+        (spread,) = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert spread["podAffinityTerm"]["labelSelector"] == deployment["selector"]
+        for name in ("control", *SERVICES):
+            budget = documents["PodDisruptionBudget", name]["spec"]
+            assert budget == {"maxUnavailable": 1, "selector": documents["Deployment", name]["spec"]["selector"]}
+        peers = documents["NetworkPolicy", "control"]["spec"]["ingress"][0]["from"]
+        assert {"podSelector": deployment["selector"]} in peers
+
+    def test_it_may_do_what_the_documentation_says_and_no_more(self) -> None:
+        """The Role is the documented one but for Services, of which this mesh names no port by number."""
+        documents = _kubernetes(self.FILE)
+        page = (ROOT / "docs" / "mesh-engines.md").read_text()
+        (block,) = [one for one in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Role\n" in one]
+        role, _ = yaml.safe_load_all(block)
+        documented = [rule for rule in role["rules"] if rule["resources"] != ["services"]]
+        assert documents["Role", "sidecar-control"]["rules"] == documented
+        binding = documents["RoleBinding", "sidecar-control"]
+        account = documents["Deployment", "control"]["spec"]["template"]["spec"]["serviceAccountName"]
+        assert binding["roleRef"]["name"] == "sidecar-control"
+        # The API refuses a ServiceAccount without its namespace here, which is that of the commands on top.
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "shop"}]
+        assert ("ServiceAccount", account) in documents
+
+    def test_mesh_is_what_the_label_says_and_its_endpoints_are_those_of_a_service_that_is_there(self) -> None:
+        """Every ConfigMap has the label that the option names; the Service and its port are of this file."""
+        documents = _kubernetes(self.FILE)
+        (container,) = documents["Deployment", "control"]["spec"]["template"]["spec"]["containers"]
+        label = {"sidecar.mesh/mesh": _options(container["args"])["kubernetes_mesh"]}
+        assert all(one["metadata"]["labels"] == label for (kind, _), one in documents.items() if kind == "ConfigMap")
+        origin = compile_service(read_mesh(_mesh_files(documents)), "storefront").discovers["recommendations.all"]
+        assert origin.kind == "kubernetes"
+        ports = documents["Service", str(origin.values["service"])]["spec"]["ports"]
+        assert origin.values["port"] in {port["name"] for port in ports}
 
 
 class TestEcs:

@@ -81,14 +81,14 @@ def test_every_query_of_the_dashboard_answers_with_data(prometheus: Prometheus, 
 def test_a_new_revision_is_an_annotation(scraped: Scraped) -> None:
     """For a minute, where the newest was scraped before; the first one that is scraped is none."""
     [query] = [one for one in QUERIES if one.id == REVISION]
-    scraped.prometheus.wait_for_data("sidecar_control_revision and on (job, instance) sidecar_control_info > 0")
+    scraped.prometheus.wait_for_data("sidecar_control_mesh_revision > 0")
     scraped.control.write({"payments.yaml": "service: payments\nendpoints: [10.9.9.9:443]\n"})
     scraped.prometheus.wait_for_data(as_grafana_sends(DASHBOARD, str(query.values[1])))
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("job", "control"), ("sidecars", "sidecar")])
 def test_every_variable_of_the_dashboard_tells_the_two_apart(prometheus: Prometheus, name: str, wanted: str) -> None:
-    """Control planes are offered as such, and sidecars as sidecars, although both have `sidecar_control_revision`."""
+    """Control planes are offered as such, and sidecars as sidecars."""
     variable = next(one for one in DASHBOARD["templating"]["list"] if one["name"] == name)
     found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
     assert found is not None

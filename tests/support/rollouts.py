@@ -51,6 +51,7 @@ class Sidecar:
     refused: str = ""
     is_connected: bool = True
     is_stale: bool = False
+    is_outdated: bool = False
     is_draining: bool = False
     periods: list[Period] = field(default_factory=list)
     revisions: list[int] = field(default_factory=list)
@@ -152,6 +153,7 @@ class Mesh:
                     one.refused,
                     is_connected=one.is_connected,
                     is_stale=one.is_stale,
+                    is_outdated=one.is_outdated,
                     is_draining=one.is_draining,
                     connected_s=one.connected_s,
                     periods=tuple(one.periods),

@@ -1,4 +1,4 @@
-"""`sidecar mesh explain`: where a request would go, and whether it is admitted there. *Cold.*"""
+"""`sidecar mesh explain`: where a request would go, whether it is admitted, and what is done with it there. *Cold.*"""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sidecar.cli.mesh.reading import as_json_option, directory, mesh_of, path_of
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
 from sidecar.mesh import explain as explaining
+from sidecar.mesh.arrival import Arrival
 from sidecar.mesh.mesh import Mark
 
 NOT_ANSWERED = 3
@@ -37,11 +38,12 @@ def explain(
     as_json: bool,
 ) -> None:
     """
-    Say where a request of a service would go in the mesh in DIRECTORY, and whether it is admitted there.
+    Say where a request of a service would go in the mesh in DIRECTORY, whether it is admitted there, and what the
+    sidecars there do with it.
 
-    It is decided by the code that decides on live traffic, on the file that the service's sidecars get. The exit code
-    is 0 when the request is sent on and whoever it may go to admits the caller, 3 when the caller's sidecar answers it
-    itself or it is not admitted, 1 when the mesh has problems.
+    It is decided by the code that decides on live traffic, on the files that the sidecars of both services get. The
+    exit code is 0 when the request is sent on and whoever it may go to admits the caller and sends it to the app, 3
+    when a sidecar answers it itself or it is not admitted, 1 when the mesh has problems.
     """
     if len(request) > 2:
         raise click.UsageError(f"expected [METHOD] URL, found {len(request)} words")
@@ -109,6 +111,23 @@ def _lines(directory: str, found: explaining.Explanation) -> Iterable[str]:
     for admission in found.admissions:
         word = "admits" if admission.is_admitted else "does not admit"
         yield f"{admission.service}: {word} {found.caller}: {admission.why}{_where(directory, admission.origin)}"
+    for arrival in found.arrivals:
+        yield from _arrival(directory, arrival)
+
+
+def _arrival(directory: str, one: Arrival) -> Iterable[str]:
+    where = f"{one.service}, port {one.port}"
+    yield f"{where}: route {one.route}{_where(directory, one.origin)}" if one.route else f"{where}: no route"
+    for match in one.match:
+        yield f"  match  {match}"
+    if one.status is not None:
+        yield f"  its sidecar answers {one.status}"
+    for upstream in one.to:
+        yield f"  to     {upstream}"
+    if one.timeout_s is not None:
+        yield f"  timeout {one.timeout_s:g}s"
+    for limit in one.limits:
+        yield f"  {limit}"
 
 
 def _where(directory: str, mark: Mark | None) -> str:

@@ -61,13 +61,26 @@ def _problems(shown: dict[str, Any], now_s: float) -> list[str]:
     problems = shown["source"]["problems"]
     if problems:
         since = shown["source"]["since"]
-        head = "the mesh's files are refused" + (f", since {age(now_s - since)}" if since else "") + ":"
+        # A control plane of an older release does not say which.
+        what = "refused" if shown["source"].get("refused", True) else "not read"
+        head = f"the mesh's files are {what}" + (f", since {age(now_s - since)}" if since else "") + ":"
         blocks.append("\n".join([head, *(f"  {_problem(one)}" for one in problems)]))
+    for one in shown.get("store", ()):
+        blocks.append(printable(f"not written, since {age(now_s - one['since'])}: {_unwritten(one)}: {one['error']}"))
     failing = [one for one in shown["discovery"] if one["error"]]
     if failing:
         lines = [printable(f"  {one['name']} ({one['kind']}): {one['error']}") for one in failing]
         blocks.append("\n".join(["sources of endpoints that fail; what they said last holds:", *lines]))
     return blocks
+
+
+def _unwritten(one: dict[str, Any]) -> str:
+    kept = {
+        "registrations": f"{one['waiting']} registrations, which are served from memory",
+        "revision": "the last edit of the mesh's files, so what was wanted before stays wanted",
+        "rollouts": "the rollouts' next step, so they stay where they are",
+    }
+    return kept.get(one["what"], str(one["what"]))
 
 
 def _problem(one: dict[str, Any]) -> str:

@@ -27,11 +27,13 @@ from sidecar.control.engines.disk import lock, read_whole, set_aside, write_whol
 from sidecar.control.engines.interface import (
     Conflict,
     Discoverer,
+    Gone,
     Registration,
     RegistrationChange,
     Replica,
     Trouble,
     Unavailable,
+    Unwritten,
     Versioned,
 )
 from sidecar.control.engines.registration_text import read_registration, registration_values
@@ -41,6 +43,8 @@ from sidecar.process_log import event
 logger = logging.getLogger(__name__)
 
 WRITE_PERIOD_S: Final = 1.0
+LOOK_PERIOD_S: Final = 5.0
+"""How often the record is looked for on the disk."""
 _MAX_REGISTRATIONS: Final = 100_000
 
 
@@ -155,7 +159,16 @@ class _Registrations:
         self._has_copy = False
         self._known: dict[str, Registration] = {}
         self._writing: asyncio.Task[None] | None = None
-        self._is_dirty = False
+        self._changed: set[str] = set()
+        self._in_hand: set[str] = set()
+        self._failed: tuple[str, float] | None = None
+
+    @property
+    def unwritten(self) -> Unwritten | None:
+        """What the copy on disk lacks since it could not be written."""
+        if self._failed is None:
+            return None
+        return Unwritten(len(self._changed | self._in_hand), *self._failed)
 
     async def open(self) -> None:
         assert self._path is not None
@@ -178,12 +191,12 @@ class _Registrations:
         """Remember it; the copy on disk follows within a second."""
         if self._known.get(registration.instance) != registration:
             self._known[registration.instance] = registration
-            self._changed()
+            self._change(registration.instance)
 
     async def remove(self, instance: str) -> None:
         """Forget it."""
         if self._known.pop(instance, None) is not None:
-            self._changed()
+            self._change(instance)
 
     async def watch(self) -> AsyncIterator[RegistrationChange | Trouble]:
         """What was on disk at the start, if anything was: after that nobody else changes anything."""
@@ -196,29 +209,39 @@ class _Registrations:
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
-        if self._is_dirty:
+        if self._changed:
             await self._write()
 
-    def _changed(self) -> None:
-        self._is_dirty = True
+    def _change(self, instance: str) -> None:
+        self._changed.add(instance)
         if self._path is not None and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write_soon())
 
     async def _write_soon(self) -> None:
-        while self._is_dirty:
+        while self._changed:
             await asyncio.sleep(WRITE_PERIOD_S)
             await self._write()
 
     async def _write(self) -> None:
         if self._path is None:
             return
-        self._is_dirty = False
+        self._in_hand, self._changed = self._changed, set()
         known = list(self._known.values())
         try:
             await asyncio.to_thread(_write_registrations, self._path, known)
         except OSError as error:
-            # The copy is for a restart; what runs goes on, and the next change tries again.
-            logger.error(event("registrations_not_written", file=self._path, error=error.strerror or error))
+            # The copy is for a restart: what runs goes on, and it is tried again until there is room.
+            self._changed |= self._in_hand
+            why = f"{self._path}: {(error.strerror or str(error)).lower()}"
+            if self._failed is None or self._failed[0] != why:
+                logger.error(event("registrations_not_written", waiting=len(self._changed), error=why))
+            self._failed = (why, self._failed[1] if self._failed is not None else time.time())
+            return
+        finally:
+            self._in_hand = set()
+        if self._failed is not None:
+            self._failed = None
+            logger.info(event("registrations_written", file=self._path))
 
 
 def _write_registrations(path: Path, known: Collection[Registration]) -> None:
@@ -260,8 +283,8 @@ class _Record:
             self._has_changed.set()
             return self._known.version
 
-    async def watch(self) -> AsyncIterator[Versioned | Trouble]:
-        """Every version that is not overtaken by the next before it could be told."""
+    async def watch(self) -> AsyncIterator[Versioned | Gone | Trouble]:
+        """Every version that is not overtaken by the next before it could be told; that somebody deleted the file."""
         told = None
         while True:
             self._has_changed.clear()
@@ -269,7 +292,19 @@ class _Record:
                 told = self._known
                 yield told
                 continue
-            await self._has_changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_PERIOD_S if self._path is not None else None):
+                    await self._has_changed.wait()
+            if await self._is_gone():
+                told = None
+                yield Gone()
+
+    async def _is_gone(self) -> bool:
+        async with self._one_at_a_time:
+            if self._path is None or self._known is None or await asyncio.to_thread(self._path.exists):
+                return False
+            self._known = None
+            return True
 
 
 class _OnlyMover:

@@ -167,11 +167,31 @@ class RegistrationChange:
     is_snapshot: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """
+    Registrations that an engine took, but could not write yet.
+
+    Attributes:
+        count: Of instances.
+        error: Why, in one line.
+        since_s: Since the Unix epoch, when a write failed first.
+    """
+
+    count: int
+    error: str
+    since_s: float
+
+
 class Registrations(Protocol):
     """
     All registrations, those of other replicas included. There is no refreshing: an entry is as fresh as its holder is
     (`Replicas`), and its `lost_s` says otherwise; so a quiet mesh writes nothing.
     """
+
+    @property
+    def unwritten(self) -> Unwritten | None:
+        """Of an engine that writes later than it takes: what it owes since a write failed. None: nothing."""
 
     async def put(self, registration: Registration) -> None:
         """Write one; the newest write of an instance wins. Raises `Unavailable`; the caller tries again."""
@@ -198,6 +218,11 @@ class Versioned:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Somebody deleted what was stored, behind our backs: it may be written anew, over the version of none."""
+
+
 class Record(Protocol):
     """The one record of the mesh's revision and its rollouts (`control.rollout` says what is in it)."""
 
@@ -216,8 +241,8 @@ class Record(Protocol):
             Conflict, Unavailable: As the rules above say.
         """
 
-    def watch(self) -> AsyncIterator[Versioned | Trouble]:
-        """What stands in it, if anything, then each change."""
+    def watch(self) -> AsyncIterator[Versioned | Gone | Trouble]:
+        """What stands in it, if anything, then each change; `Gone` if what was told does not stand there any more."""
 
 
 class Mover(Protocol):

@@ -92,6 +92,13 @@ export function banners(page) {
           page.selection ? button("Show", on.close) : null,
         )
       : null,
+    ...list(mesh && mesh.store).map((one) =>
+      banner(
+        `store-${one.what}`,
+        "bad",
+        `The control plane cannot write its ${one.what}: ${one.error}. Sidecars are served from its memory; it is tried again.`,
+      ),
+    ),
     doubt.removing === false
       ? banner(
           "doubt",

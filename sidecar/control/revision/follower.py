@@ -2,8 +2,9 @@
 From the mesh's source to the wanted revision: judged as a whole, refused as a whole. *On the loop.*
 
 A content with problems changes nothing: the wanted revision stays, and the problems are kept for people to see. What
-fails for another reason (the compiling process ended, the disk is full) is tried again, until the source tells another
-content: the newest is what is wanted.
+fails for another reason is tried again, until the source tells another content (the newest is what is wanted), and told
+as what it is: the compiling process that ended as trouble of the source, a full disk as what could not be stored, for
+nothing is wrong with the files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.revision.worker import ProblemTold, Rejected
 from sidecar.control.rollout.view import View
+from sidecar.control.storing import Storing
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ _LOGGED: Final = 20
 class Follower:
     """
     Args:
+        storing: Told when a content that is good could not be made the wanted one.
         view: Gives the mesh as it is now.
         now_s: Since the Unix epoch.
 
@@ -48,6 +51,7 @@ class Follower:
         engine: Engine,
         compiler: Compiler,
         rollouts: Rollouts,
+        storing: Storing,
         view: Callable[[], View],
         now_s: Callable[[], float],
     ) -> None:
@@ -63,6 +67,7 @@ class Follower:
         self._engine = engine
         self._compiler = compiler
         self._rollouts = rollouts
+        self._storing = storing
         self._view = view
         self._now_s = now_s
 
@@ -135,23 +140,29 @@ class Follower:
         while True:
             try:
                 judged = await self._compiler.judge(content.files)
-                if isinstance(judged, Rejected):
-                    self._refuse(judged.problems)
-                    return True
-                is_wanted = partial(self._engine.mesh.is_wanted, content.version)
-                is_new = await self._rollouts.propose(judged, self._view(), is_wanted)
-            except (CompilerError, EngineError) as error:
+            except CompilerError as error:
                 self._on_trouble("work", str(error))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_S):
-                        while self._newest is content:
-                            await self._turn.wait()
+                if await self._is_overtaken(content):
                     return False
                 continue
+            if isinstance(judged, Rejected):
+                self._storing.written("revision")
+                self._refuse(judged.problems)
+                return True
+            was_wrong = bool(self.problems)
+            self.problems = ()
+            self._on_trouble("work", "")
+            is_wanted = partial(self._engine.mesh.is_wanted, content.version)
+            try:
+                is_new = await self._rollouts.propose(judged, self._view(), is_wanted)
+            except EngineError as error:
+                self._storing.failed("revision", error)
+                logger.error(event("revision_not_stored", error=error))
+                if await self._is_overtaken(content):
+                    return False
+                continue
+            self._storing.written("revision")
             break
-        was_wrong = bool(self.problems)
-        self.problems = ()
-        self._on_trouble("work", "")
         for warning in judged.warnings:
             logger.warning(event("mesh_warning", **_place(warning)))
         if is_new or was_wrong:
@@ -162,6 +173,15 @@ class Follower:
                 )
             )  # fmt: skip
         return True
+
+    async def _is_overtaken(self, content: Content) -> bool:
+        """Wait before the next try; whether the source has told another content meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_S):
+                while self._newest is content:
+                    await self._turn.wait()
+            return True
+        return False
 
     def _refuse(self, problems: tuple[ProblemTold, ...]) -> None:
         self.refusals += 1

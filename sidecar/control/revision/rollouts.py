@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-from sidecar.control.engines.interface import Conflict, Engine, EngineError, Unavailable, Versioned
+from sidecar.control.engines.interface import Conflict, Engine, EngineError, Gone, Unavailable, Versioned
 from sidecar.control.revision.compiled import CompiledFile, Origin
 from sidecar.control.revision.targets import Wanted
 from sidecar.control.revision.trees import render, tree_of
@@ -133,6 +133,10 @@ class Rollouts:
     async def follow(self) -> None:
         """Take over what other replicas write; ends only by being cancelled."""
         async for change in self._engine.record.watch():
+            if isinstance(change, Gone):
+                async with self._one_at_a_time:
+                    self._lost()
+                continue
             if not isinstance(change, Versioned):
                 logger.warning(event("record_not_followed", error=change.error or "over"))
                 continue
@@ -247,8 +251,10 @@ class Rollouts:
             return
         async with self._one_at_a_time:
             step = await asyncio.to_thread(advance, self.record, view, self._now_s())
-            if step.record is self.record:
+            if step.record is self.record and self._version:
                 return
+            if not self._version:
+                await self._keep(step.record)
             try:
                 await self._write(step.record, step.events)
             except Conflict:
@@ -270,9 +276,7 @@ class Rollouts:
                 made = self._made(proposal.record, proposal.made)
                 step = await asyncio.to_thread(advance, proposal.record, view, self._now_s())
                 self._files |= made
-                named = proposal.record.hashes()
-                kept = {hash_: file.to_octets() for hash_, file in self._files.items() if hash_ in named}
-                await self._engine.files.keep(kept)
+                await self._keep(proposal.record)
                 try:
                     await self._write(step.record, (*proposal.events, *step.events))
                 except Conflict:
@@ -288,6 +292,12 @@ class Rollouts:
                 raise Unavailable("another control plane writes the record all the time")
         self._on_change()
 
+    async def _keep(self, record: Record) -> None:
+        """Store the files that a record names, before it is written."""
+        named = record.hashes()
+        kept = {hash_: file.to_octets() for hash_, file in self._files.items() if hash_ in named}
+        await self._engine.files.keep(kept)
+
     async def _write(self, record: Record, events: tuple[Event, ...]) -> None:
         value = json.dumps(record.to_json(), separators=(",", ":")).encode()
         self._version = await self._engine.record.swap(value, self._version)
@@ -299,8 +309,24 @@ class Rollouts:
 
     async def _read(self) -> None:
         found = await self._engine.record.read()
-        if found is not None and found.version != self._version:
+        if found is None:
+            self._lost()
+            return
+        if found.version == self._version:
+            return
+        try:
             await self._take(found, _parsed(found))
+        except RecordError as error:
+            raise EngineError(str(error)) from None
+
+    def _lost(self) -> None:
+        """
+        Somebody deleted the record. What is wanted is what was: it is written anew with the next step, which the
+        replica that moves rollouts takes within a second, and no sidecar is told anything.
+        """
+        if self._version:
+            logger.warning(event("record_gone", revision=self.record.revision))
+        self._version = ""
 
     async def _take(self, found: Versioned, record: Record) -> None:
         """Make a stored record ours, with the files that it names."""

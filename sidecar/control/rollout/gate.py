@@ -58,8 +58,8 @@ def counting(service: Service, instances: Sequence[Instance]) -> list[Instance]:
 
 
 def is_odd(service: Service, instance: Instance) -> bool:
-    """Whether it refused the revision before, too."""
-    return instance.refused_before or instance.id in (service.odd or ())
+    """Whether it refused the revision before, too, or can be given none: a rollout says nothing about it."""
+    return instance.refused_before or instance.is_outdated or instance.id in (service.odd or ())
 
 
 def blindness(view: View, instances: Sequence[Instance]) -> str:

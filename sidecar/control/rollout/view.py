@@ -39,6 +39,7 @@ class Instance:
         refused_hash: Of the file that it last refused, or that made it crash, until it accepts another.
         refused_before: Whether it is known to have refused the revision before; what its `refused_hash` says of
             this when a rollout begins need not be repeated here.
+        is_outdated: Whether it knows an older language than the mesh's files need, so that it gets none of them.
         is_connected: Whether it has a stream with one of the replicas.
         is_stale: Whether it has vanished without a goodbye, and may return.
         is_draining: Whether it said goodbye.
@@ -51,6 +52,7 @@ class Instance:
     hash: str = NO_FILE
     refused_hash: str = NO_FILE
     refused_before: bool = False
+    is_outdated: bool = False
     is_connected: bool = True
     is_stale: bool = False
     is_draining: bool = False

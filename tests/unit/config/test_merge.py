@@ -47,6 +47,46 @@ def test_a_local_key_replaces_the_pushed_value_and_is_not_merged() -> None:
     assert (config.inbound.listen[0].address, config.inbound.app) == ("127.0.0.1:7", "127.0.0.1:8080")
 
 
+LISTENS = """service: shop
+inbound:
+  app: "127.0.0.1:8080"
+  listen: ["0.0.0.0:15000", {address: "0.0.0.0:15100", name: grpc, app: "127.0.0.1:9090"}]
+outbound:
+  listen:
+    - 127.0.0.1:15001
+    - {address: "127.0.0.1:9101", host: payments}
+    - {address: "127.0.0.1:9102", host: "Search:9090"}
+"""
+
+
+def test_listeners_that_a_local_list_leaves_out_are_told_with_both_places() -> None:
+    """A port that an app or its callers count on does not vanish without a word."""
+    local = LOCAL + "outbound: {listen: ['127.0.0.1:1', {address: '127.0.0.1:2', host: search:9090}]}\n"
+    loaded = load(LISTENS, local + "inbound: {listen: '0.0.0.0:25000'}\n")
+    assert [one.address for one in loaded.config.outbound.listen] == ["127.0.0.1:1", "127.0.0.1:2"]
+    assert [str(one) for one in loaded.warnings] == [
+        "local:2:12: warning: outbound.listen: replaces the pushed list of listeners, so nothing listens for"
+        " `payments`, which the pushed file has at pushed:8:7; if it is wanted on this machine, add"
+        " `{address: ..., host: payments}` here",
+        "local:3:11: warning: inbound.listen: replaces the pushed list of listeners, so nothing listens for `grpc`,"
+        " which the pushed file has at pushed:4:29; if it is wanted on this machine, add `{address: ..., name: grpc}`"
+        " here",
+    ]
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        "outbound: {listen: [{address: '127.0.0.1:1', host: PAYMENTS}, {address: '127.0.0.1:2', host: 'search:9090'}]}",
+        "inbound: {listen: [{address: '0.0.0.0:1', name: http}, {address: '0.0.0.0:2', name: grpc}]}",
+        "inbound: {app: '127.0.0.1:1'}",
+    ],
+)
+def test_local_list_that_has_every_pushed_listener_is_no_conflict(local: str) -> None:
+    """They are told apart by what others know them by, not by their addresses."""
+    assert load(LISTENS, LOCAL + local).warnings == ()
+
+
 def test_of_metrics_only_the_address_is_the_machines() -> None:
     """What other meshes' names are shown is pushed."""
     metrics = load(PUSHED, LOCAL + "telemetry: {metrics: {listen: '127.0.0.1:9'}}\n").config.telemetry.metrics

@@ -80,6 +80,40 @@ def test_nothing_is_removed_while_less_than_most_are_fresh(clock: Clock) -> None
     assert doubt.is_removing
 
 
+@pytest.mark.parametrize(
+    ("all_of_them", "lost", "are_removed"),
+    [
+        (1, 1, False),
+        (2, 1, False), (2, 2, False),
+        (3, 1, False), (3, 2, False), (3, 3, False),
+        (4, 1, False), (4, 2, False),
+        (5, 1, True), (5, 2, False), (5, 5, False),
+        (6, 1, True), (9, 1, True), (9, 2, False), (10, 2, True),
+    ],
+)  # fmt: skip
+def test_small_meshes_remove_nothing_by_doubt_before_they_are_five(
+    clock: Clock, all_of_them: int, lost: int, are_removed: bool
+) -> None:
+    """
+    80 % of all, as it is written: of fewer than five one is more than a fifth. Nothing is used of it but where no
+    fresh one is left; it goes when it returns and says goodbye, or when others make it one of five.
+    """
+    doubt: Doubt[str] = Doubt(clock)
+    keys = many(doubt, all_of_them)
+    for key in keys[:lost]:
+        doubt.lost(key)
+    clock.now_s += 30
+    assert doubt.sweep().stale == tuple(keys[:lost])
+    fresh = keys[lost:]
+    assert usable([Candidate(key, doubt.is_stale(key)) for key in keys]) == (fresh or keys)
+    clock.now_s += 570
+    swept = doubt.sweep()
+    assert (len(swept.removed), swept.kept, doubt.is_removing) == ((lost, 0, True) if are_removed else (0, lost, False))
+    for number in range(5 * lost - all_of_them):
+        doubt.heard(f"new{number}")
+    assert doubt.sweep().removed == (() if are_removed else tuple(keys[:lost]))
+
+
 def test_one_that_returns_is_fresh_and_its_time_begins_anew(clock: Clock) -> None:
     """A loss that ended counts for nothing at the next."""
     doubt: Doubt[str] = Doubt(clock)

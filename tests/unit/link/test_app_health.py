@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.link.app_health import AppHealth
+from sidecar.link.app_health import CONNECT_SPEC, AppHealth
 from sidecar.net.address import parse_address
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.health.checks import HealthSpec
@@ -151,6 +151,44 @@ def test_real_ports_are_connected_to_or_asked(spec: HealthSpec | None) -> None:
         assert health.state == "healthy"
         assert requests == ([] if spec is None else [b"GET /ready HTTP/1.1\r\n"])
         await health.stop()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("spec", [None, HealthSpec(path="/ready", interval_s=0.05, timeout_s=0.05)])
+def test_an_app_that_hangs_is_seen_by_asking_it_and_not_by_connecting(spec: HealthSpec | None) -> None:
+    """The kernel accepts for it; only the answer is the app's."""
+
+    async def main() -> None:
+        is_hanging = False
+        release = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if is_hanging:
+                await release.wait()
+            elif await reader.readline():
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = parse_address(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        states: asyncio.Queue[str] = asyncio.Queue()
+        health = AppHealth(states.put_nowait)
+        async with asyncio.timeout(30):
+            health.update({"http": address}, spec)
+            assert await states.get() == "healthy"
+            is_hanging = True
+            if spec is None:
+                for _ in range(3):
+                    assert await health._check(CONNECT_SPEC, health._endpoints["http"]) == ""
+                assert (health.state, health.ports()["http"].problem) == ("healthy", "")
+            else:
+                assert await states.get() == "unhealthy"
+                assert health.ports()["http"].problem == "no answer within 0.05 s"
+        await health.stop()
+        release.set()
         server.close()
         await server.wait_closed()
 

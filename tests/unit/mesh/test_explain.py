@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
+from sidecar.mesh.arrival import Arrival
 from sidecar.mesh.explain import Admission, Destination, Explanation, explain
 from sidecar.mesh.mesh import Mark
 from tests.support.meshes import mesh
@@ -58,6 +59,8 @@ def test_a_request_is_explained_from_the_caller_to_who_admits_it() -> None:
         None,
         1.0,
         (Admission("back", True, "its `callers` are front", Mark("back.yaml", 3, 1)),),
+        "",
+        (Arrival("back", "http", "app", Mark("back.yaml", 2, 1), (), ("app",), None, None),),
     )
     assert found.is_answered
 
@@ -66,6 +69,68 @@ def test_a_route_that_answers_itself_reaches_nobody() -> None:
     """Its status is what the app sees."""
     found = explained("http://back/gone")
     assert (found.route, found.status, found.destinations, found.is_answered) == ("back.gone", 410, (), False)
+
+
+IN = """
+=== front.yaml
+service: front
+calls:
+  back:
+    routes: [{match: {path: /old}, rewrite: {path: /new}, request_headers: {set: {x-tier: gold}}, to: back}]
+=== back.yaml
+service: back
+ports: {http: 'h:1', admin: 'h:2'}
+circuit_breaker: {max_requests: 7}
+inbound:
+  circuit_breaker: {max_requests: 9}
+  rate_limit: {requests: 5, per: 2s}
+  routes:
+  - {match: {path: /secret}, respond: {status: 403}}
+  - name: gold
+    match: {path: /new, headers: {x-tier: gold, authorization: token}}
+    timeout: 3s
+    rate_limit: {requests: 1, key: {header: x-user}}
+  - {name: teapot, match: {path: /new}, respond: {status: 418}}
+"""
+
+
+def arrived(url: str, **headers: str) -> Explanation:
+    """What becomes of a GET of `front`."""
+    request = {"url": url, "headers": headers}
+    test = RoutingTest.model_validate({"name": "t", "request": request, "expect": {"status": 200}})
+    return explain(mesh(IN), "front", test)
+
+
+def test_the_called_services_own_routes_are_run_on_what_the_caller_sends() -> None:
+    """After the caller's rewrites and edits: with limits and timeout of the route that it takes there."""
+    found = arrived("http://back/old", Authorization="token")
+    assert found.arrivals == (
+        Arrival(
+            "back", "http", "gold", Mark("back.yaml", 9, 5), found.arrivals[0].match, ("app",), None, 3.0,
+            (
+                "rate_limit: 1 in 1s, burst 1, by header x-user", "rate_limit: 5 in 2s, burst 5",
+                "circuit_breaker: max_requests 9",
+            ),
+        ),
+    )  # fmt: skip
+    assert "token" not in str(found.arrivals[0].match)
+    assert '"gold"' in str(found.arrivals[0].match)
+    assert found.is_answered
+
+
+def test_a_called_service_whose_sidecar_answers_itself_is_told() -> None:
+    """Nobody else answers then."""
+    found = arrived("http://back/old")
+    (one,) = found.arrivals
+    assert (one.route, one.status, one.to, found.is_answered) == ("teapot", 418, (), False)
+    (one,) = arrived("http://back/secret").arrivals
+    assert (one.route, one.origin, one.status) == ("routes[0]", Mark("back.yaml", 8, 5), 403)
+
+
+def test_a_further_port_is_judged_as_that_port() -> None:
+    """Each goes to its own app."""
+    (one,) = arrived("http://back:2/").arrivals
+    assert (one.port, one.route, one.to, one.origin) == ("admin", "app.admin", ("app.admin",), Mark("back.yaml", 2, 1))
 
 
 def test_a_callee_that_does_not_admit_is_told() -> None:

@@ -9,7 +9,7 @@ from sidecar.control.engines.etcd import wire
 from sidecar.control.engines.etcd.changes import Changes, Events
 from sidecar.control.engines.etcd.client import Client
 from sidecar.control.engines.etcd.wire import MAX_VALUE_BYTES
-from sidecar.control.engines.interface import Conflict, Trouble, Unavailable, Versioned
+from sidecar.control.engines.interface import Conflict, Gone, Trouble, Unavailable, Versioned
 
 
 class EtcdRecord:
@@ -39,7 +39,7 @@ class EtcdRecord:
             raise Conflict(f"expected version {expected or 'none'}, found another")
         return str(wire.revision(answer))
 
-    async def watch(self) -> AsyncGenerator[Versioned | Trouble, None]:
+    async def watch(self) -> AsyncGenerator[Versioned | Gone | Trouble, None]:
         """Each version that is not overtaken before it could be told."""
         async with aclosing(Changes(self._client, self._key, is_prefix=False).follow()) as changes:
             told = ""
@@ -47,7 +47,11 @@ class EtcdRecord:
                 if isinstance(change, Trouble):
                     yield change
                     continue
-                for one in (change.put if isinstance(change, Events) else change.found)[-1:]:
+                found = change.put if isinstance(change, Events) else change.found
+                if not found and told:
+                    told = ""
+                    yield Gone()
+                for one in found[-1:]:
                     # Listed again, it may be what it was.
                     if str(one.mod_revision) != told:
                         told = str(one.mod_revision)

@@ -32,6 +32,9 @@ class EtcdRegistrations:
         client: Asks.
     """
 
+    unwritten = None
+    """What was taken is written."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._prefix = client.prefix + b"registrations/"

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
-from sidecar.control.engines.interface import Conflict, Trouble, Unavailable, Versioned
+from sidecar.control.engines.interface import Conflict, Gone, Trouble, Unavailable, Versioned
 from sidecar.control.engines.kubernetes import wire
 from sidecar.control.engines.kubernetes.changes import Changes, Events
 from sidecar.control.engines.kubernetes.client import Client
@@ -81,11 +81,17 @@ class KubernetesRecord:
         return read_back(found) if found is not None else None
 
     async def swap(self, value: bytes, expected: str) -> str:
-        """Create it, or replace the version that it has."""
+        """Create it, or replace the version that it has; one that was emptied by hand counts for none."""
         fields = await asyncio.to_thread(written, value)
         try:
             if not expected:
-                return wire.version_of(await self._client.create(CONFIG_MAPS, {"metadata": self._metadata()} | fields))
+                emptied = await self._client.get(CONFIG_MAPS, self._name)
+                if emptied is None:
+                    created = {"metadata": self._metadata()} | fields
+                    return wire.version_of(await self._client.create(CONFIG_MAPS, created))
+                if read_back(emptied) is not None:
+                    raise Conflict("expected none, found one")
+                expected = wire.version_of(emptied)
             metadata = self._metadata() | {"resourceVersion": expected}
             return wire.version_of(await self._client.replace(CONFIG_MAPS, {"metadata": metadata} | fields))
         except ApiError as error:
@@ -93,7 +99,7 @@ class KubernetesRecord:
                 raise Conflict(f"expected version {expected or 'none'}, found another") from None
             raise
 
-    async def watch(self) -> AsyncGenerator[Versioned | Trouble, None]:
+    async def watch(self) -> AsyncGenerator[Versioned | Gone | Trouble, None]:
         """Each version that is not overtaken before it could be told."""
         told = ""
         async with aclosing(Changes(self._client, CONFIG_MAPS, name=self._name).follow()) as changes:
@@ -101,18 +107,19 @@ class KubernetesRecord:
                 if isinstance(change, Trouble):
                     yield change
                     continue
-                for one in (change.put if isinstance(change, Events) else change.found)[-1:]:
+                found = change.put if isinstance(change, Events) else change.found
+                if not found and told:
+                    told = ""
+                    yield Gone()
+                for one in found[-1:]:
                     # Listed again, it may be what it was.
                     if wire.version_of(one) == told:
                         continue
                     told = wire.version_of(one)
                     try:
-                        found = read_back(one)
+                        yield read_back(one) or Gone()
                     except ApiError as error:
                         yield Trouble(str(error))
-                        continue
-                    if found is not None:
-                        yield found
 
     def _metadata(self) -> dict[str, Any]:
         return {"name": self._name, "labels": {"app.kubernetes.io/managed-by": "sidecar"}}

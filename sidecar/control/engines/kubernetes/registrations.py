@@ -44,6 +44,9 @@ class KubernetesRegistrations:
         client: Asks.
     """
 
+    unwritten = None
+    """What was taken is written."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._mark = client.named("registrations")

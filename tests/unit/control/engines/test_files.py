@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -255,6 +256,36 @@ def test_disk_that_fails_is_told_and_the_record_stays(tmp_path: Path) -> None:
         found = await one.record.read()
         assert found is not None
         assert found.value == b"a"
+        await one.close()
+
+    run(test)
+
+
+def test_registrations_on_a_full_disk_are_owed_and_written_when_there_is_room(tmp_path: Path) -> None:
+    """How many wait, why and since when; then all of them are there, without another change."""
+    state, copy = tmp_path / "state", tmp_path / "state" / "registrations.json"
+
+    async def test() -> None:
+        one = engine(tmp_path, state)
+        await one.open()
+        assert one.registrations.unwritten is None
+        copy.mkdir()
+        (copy / "full").touch()
+        for name in ("a-1", "a-2", "a-1"):
+            await one.registrations.put(Registration("a", name, weight=float(len(name))))
+        while (owed := one.registrations.unwritten) is None:
+            await asyncio.sleep(0.001)
+        await one.registrations.put(Registration("a", "a-3"))
+        assert (owed.count, owed.error.partition(": ")[0]) == (2, str(copy))
+        while (later := one.registrations.unwritten) is None or later.count != 3:
+            await asyncio.sleep(0.001)
+        assert later.since_s == owed.since_s
+        (copy / "full").unlink()
+        copy.rmdir()
+        while one.registrations.unwritten is not None:
+            await asyncio.sleep(0.001)
+        written = json.loads(copy.read_bytes())["registrations"]
+        assert [each["instance"] for each in written] == ["a-1", "a-2", "a-3"]
         await one.close()
 
     run(test)

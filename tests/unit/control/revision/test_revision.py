@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.control.engines import files as files_module
 from sidecar.control.engines.files import FilesEngine
-from sidecar.control.engines.interface import Content, Trouble, Unavailable, Versioned
+from sidecar.control.engines.interface import Content, EngineError, Trouble, Unavailable, Versioned
 from sidecar.control.revision import follower as follower_module
 from sidecar.control.revision import rollouts as rollouts_module
 from sidecar.control.revision import worker
@@ -22,6 +23,7 @@ from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.revision.worker import Judged, Rejected
 from sidecar.control.rollout.view import Instance, View
+from sidecar.control.storing import NotStored, Storing
 from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.mesh.source import read_directory
 
@@ -32,6 +34,7 @@ FILES = {
     "c.yaml": b"service: c\napp: 127.0.0.1:8080\ncalls: {}\n",
     "out.yaml": b"service: out\nendpoints: [10.9.9.9:443]\ncallers: []\n",
 }
+WAVES = {**FILES, "mesh.yaml": b"mesh: shop\nrollout: {waves: [one, 100%], hold: 1h}\n"}
 EDIT = {**FILES, "b.yaml": FILES["b.yaml"] + b"timeout: 3s\n"}
 NOBODY = View()
 
@@ -288,6 +291,85 @@ def test_record_and_files_are_taken_up_after_a_restart(tmp_path: Path) -> None:
     run(test)
 
 
+def test_record_that_was_deleted_is_written_anew_and_nobody_is_told_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a rollout, with its files: numbers and hashes go on, and a restart finds them."""
+    monkeypatch.setattr(files_module, "LOOK_PERIOD_S", 0.01)
+
+    async def test() -> None:
+        world = World(tmp_path)
+        await world.open()
+        await world.rollouts.propose(judged(WAVES), NOBODY)
+        everyone = [("a", f"a-{number}") for number in range(4)]
+        await world.accept(*everyone)
+        second = judged({**EDIT, **WAVES, "b.yaml": EDIT["b.yaml"]})
+        before = [Instance(id_, service, world.hash(service, id_)) for service, id_ in everyone]
+        await world.rollouts.propose(second, View.of(before, mover="control"))
+        wanted = [world.rollouts.wanted(*one, LANGUAGE) for one in everyone]
+        assert [row["state"] for row in world.rollouts.rows(NOBODY) if row["service"] == "a"] != ["done"]
+        following = asyncio.create_task(world.rollouts.follow())
+        (tmp_path / "record.json").unlink()
+        for path in (tmp_path / "files").iterdir():
+            path.unlink()
+        while world.rollouts._version:
+            await asyncio.sleep(0.001)
+        changes = world.changes
+        await world.rollouts.advance(View.of(before, mover="control"))
+        assert world.changes == changes + 1
+        assert [world.rollouts.wanted(*one, LANGUAGE) for one in everyone] == wanted
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await world.engine.close()
+        again = World(tmp_path)
+        await again.open()
+        assert again.rollouts.record == world.rollouts.record
+        assert [again.rollouts.wanted(*one, LANGUAGE) for one in everyone] == wanted
+        await again.engine.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_edit", [True, False])
+def test_record_that_is_missed_at_a_write_is_written_anew(is_edit: bool) -> None:
+    """Before any watch told of it; the write that met it is done, or done with the next look."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        world.engine.record._known = None
+        if is_edit:
+            assert await world.rollouts.propose(judged(EDIT), NOBODY)
+        else:
+            await world.rollouts.hurry(NOBODY)
+            await world.accept(("b", "b-1"))
+        assert world.rollouts.revision == 1 + is_edit
+        found = await world.engine.record.read()
+        assert found is not None
+        assert json.loads(found.value) == json.loads(json.dumps(world.rollouts.record.to_json()))
+
+    run(test)
+
+
+def test_record_that_was_spoilt_is_told_and_ends_nothing() -> None:
+    """And once somebody has removed it, it is written anew."""
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged(FILES), NOBODY)
+        world.engine.record._known = Versioned(b"[", "x")
+        with pytest.raises(EngineError, match="is not JSON"):
+            await world.rollouts.propose(judged(EDIT), NOBODY)
+        assert world.rollouts.revision == 1
+        world.engine.record._known = None
+        assert await world.rollouts.propose(judged(EDIT), NOBODY)
+        assert world.rollouts.revision == 2
+
+    run(test)
+
+
 def test_files_that_nothing_names_are_let_go(tmp_path: Path) -> None:
     """The last revisions are kept, not all."""
 
@@ -336,7 +418,8 @@ def test_follower_refuses_as_a_whole_and_tries_again_what_failed(monkeypatch: py
                     raise fails.pop()
                 return await super().judge(files)
 
-        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Failing(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
 
         async def told(change: Content | Trouble, until: Callable[[], bool]) -> None:
@@ -377,7 +460,8 @@ def test_newer_content_ends_the_tries_of_one_that_fails(monkeypatch: pytest.Monk
                     raise CompilerError("it died")
                 return await super().judge(files)
 
-        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Failing(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
 
         async def told(version: str, files: Mapping[str, bytes], until: Callable[[], bool]) -> None:
@@ -410,7 +494,8 @@ def test_trouble_of_the_source_outlives_what_was_told_before_it() -> None:
                 await judges.wait()
                 return await super().judge(files)
 
-        follower = Follower(world.engine, Slow(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Slow(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
         source.queue.put_nowait(Content(FILES, "1"))
         source.queue.put_nowait(Trouble("it is away"))
@@ -437,7 +522,8 @@ def test_source_that_ends_by_a_fault_ends_the_follower() -> None:
         world = World()
         await world.open()
         world.engine.mesh = Broken()  # type: ignore[assignment]
-        follower = Follower(world.engine, Here(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Here(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         with pytest.raises(ExceptionGroup):
             await follower.run()
 
@@ -564,6 +650,41 @@ def test_files_that_cannot_be_let_go_hold_up_nothing(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(world.engine.files, "retain", away)
         assert await world.rollouts.propose(judged(EDIT), NOBODY)
         assert (world.rollouts.revision, world.changes) == (2, before + 1)
+
+    run(test)
+
+
+def test_good_content_that_cannot_be_stored_is_no_fault_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told is that it could not be written, why and since when; it is in force as soon as it can be."""
+    monkeypatch.setattr(follower_module, "RETRY_S", 0.0)
+
+    async def test() -> None:
+        world, source = World(), Source()
+        await world.open()
+        world.engine.mesh = source  # type: ignore[assignment]
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Here(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
+        task = asyncio.create_task(follower.run())
+        swap, is_full = world.engine.record.swap, True
+
+        async def full(value: bytes, expected: str) -> str:
+            if is_full:
+                raise Unavailable("record.json: no space left on device")
+            return await swap(value, expected)
+
+        monkeypatch.setattr(world.engine.record, "swap", full)
+        source.queue.put_nowait(Content(FILES, "1"))
+        while storing.get("revision") is None:
+            await asyncio.sleep(0.001)
+        world.now_s += 5.0
+        await asyncio.sleep(0.01)
+        assert storing.get("revision") == NotStored("revision", "record.json: no space left on device", 1000.0)
+        assert (follower.shown(), follower.since_s, world.rollouts.revision) == ([], None, 0)
+        is_full = False
+        await follower.first.wait()
+        assert (storing.get("revision"), world.rollouts.revision) == (None, 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     run(test)
 

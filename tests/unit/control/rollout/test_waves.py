@@ -282,6 +282,18 @@ def test_odd_instance_never_blocks() -> None:
     assert mesh.status("shop")["ignored"] == [odd.id]
 
 
+def test_instance_that_is_too_old_for_any_file_never_blocks() -> None:
+    """It is given none: no wave waits for it, and it is listed."""
+    mesh = settled(CALM, shop=10)
+    old = min(mesh.sidecars.values(), key=lambda one: place_of(one.id))
+    old.is_outdated = True
+    old.judges = lambda wanted: "hang"
+    mesh.push(shop=NEW)
+    mesh.until_done()
+    assert len(mesh.running("shop", NEW)) == 9
+    assert mesh.status("shop")["ignored"] == [old.id]
+
+
 def test_only_instance_counts_even_if_it_refused_before() -> None:
     """Else a second bad file would be called done."""
     mesh = settled(CALM, shop=1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,17 +17,24 @@ import pytest
 from aiohttp import web
 
 from sidecar.admin.hosts import AllowedHosts
+from sidecar.cli.mesh import status
+from sidecar.control import fleet
+from sidecar.control import shown as shown_module
+from sidecar.control.engines import files
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane
-from sidecar.control.revision import worker
+from sidecar.control.replicas import summary
+from sidecar.control.revision import follower, rollouts, worker
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.server import watch as watch_module
 from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.token import TokenError, Tokens, read_tokens
 from sidecar.control.server.watch import Watching
+from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.mesh.source import read_directory
+from sidecar.telemetry.metrics import catalogue
 
 MESH = "mesh: m\nservices:\n  a: {app: '127.0.0.1:8080', calls: {b: {}}}\n  b: {app: '127.0.0.1:8080', calls: {}}\n"
 
@@ -50,9 +59,9 @@ class World:
         return self.session.get("/v1/watch", params=query)
 
 
-def run(test: Callable[[World], Awaitable[None]], tmp_path: Path, **options: Any) -> None:
+def run(test: Callable[[World], Awaitable[None]], tmp_path: Path, state: Path | None = None, **options: Any) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60), serving(tmp_path, **options) as world:
+        async with asyncio.timeout(60), serving(tmp_path, state, **options) as world:
             await test(world)
 
     worker._known = worker._Known()
@@ -60,9 +69,10 @@ def run(test: Callable[[World], Awaitable[None]], tmp_path: Path, **options: Any
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, **options: Any) -> AsyncIterator[World]:
+async def serving(tmp_path: Path, state: Path | None, **options: Any) -> AsyncIterator[World]:
     (tmp_path / "mesh.yaml").write_text(MESH)
-    plane, counts = Plane(FilesEngine(str(tmp_path), read_directory, None)), Counts()
+    engine = FilesEngine(str(tmp_path), read_directory, str(state) if state is not None else None)
+    plane, counts = Plane(engine), Counts()
     plane.follower._compiler = plane.compiler = Here()
     access = Access(None, AllowedHosts("127.0.0.1:0"), AccessLog(None), counts)
     app = control_app(plane, Watching(plane, counts, **options), access)
@@ -197,7 +207,7 @@ def test_poll_waits_for_a_change_and_answers_with_it(tmp_path: Path) -> None:
 
 
 def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
-    """And every one that is there is documented."""
+    """And every one that is there is documented; none of them is told by sidecars in another sense."""
 
     async def test(world: World) -> None:
         async with world.watch() as answer:
@@ -210,8 +220,105 @@ def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
         for name in found:
             short = name.removeprefix("sidecar_control_")
             assert f"`{short}" in page, name
+        sidecars = {one.name for one in vars(catalogue).values() if isinstance(one, catalogue.Metric)}
+        assert any(name.startswith("sidecar_control_") for name in sidecars)
+        assert not found & {name.removesuffix("_total") for name in sidecars} | found & sidecars
 
     run(test, tmp_path)
+
+
+def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream stays open; status, metric and the rollouts' view know of it; what it runs stays as it is."""
+    why = f"this sidecar knows language {LANGUAGE}, and the mesh needs {LANGUAGE + 1}: update it"
+    monkeypatch.setattr(rollouts, "LANGUAGE", LANGUAGE + 1)
+    monkeypatch.setattr(fleet, "LANGUAGE", LANGUAGE + 1)
+
+    async def test(world: World) -> None:
+        async with world.watch("old", language=str(LANGUAGE)) as old:
+            assert json.loads(await old.content.readline()) == {"type": "none", "why": why}
+            async with world.watch("new", language=str(LANGUAGE + 1)) as new:
+                assert json.loads(await new.content.readline())["type"] == "config"
+                async with world.session.get("/v1/mesh") as answer:
+                    shown = await answer.json()
+                rows = {one["id"]: (one["wanted"] is not None, one["none"]) for one in shown["instances"]}
+                assert rows == {"old": (False, why), "new": (True, "")}
+                assert f"a/old gets no file: {why}" in status.written(shown)
+                async with world.session.get("/ops/metrics") as scrape:
+                    assert "sidecar_control_instances_outdated 1.0" in await scrape.text()
+                seen = {one.id: one.is_outdated for one in world.plane.instances()}
+                assert seen == {"old": True, "new": False}
+                told = summary.read_summary(json.dumps(shown_module.summary(world.plane)).encode(), 0.0)
+                assert {one.id: one.is_outdated for one in told.instances} == seen
+
+    run(test, tmp_path)
+
+
+def test_full_disk_is_told_as_that_and_everything_is_served_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be written, why and since when, and no word of refusal; all is written when there is room."""
+    mesh, state, is_full = tmp_path / "mesh", tmp_path / "state", False
+    mesh.mkdir()
+    write = files.write_whole
+
+    def write_whole(path: Path, content: bytes) -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_whole", write_whole)
+    monkeypatch.setattr(files, "WRITE_PERIOD_S", 0.01)
+    monkeypatch.setattr(follower, "RETRY_S", 0.01)
+
+    async def test(world: World) -> None:
+        nonlocal is_full
+
+        async def owed(number: int) -> dict[str, Any]:
+            while len(shown := (await (await world.session.get("/v1/mesh")).json())["store"]) != number:
+                await asyncio.sleep(0.02)
+            async with world.session.get("/v1/mesh") as answer:
+                found: dict[str, Any] = await answer.json()
+            return found if len(found["store"]) == len(shown) else await owed(number)
+
+        async def metrics() -> str:
+            async with world.session.get("/ops/metrics") as scrape:
+                return await scrape.text()
+
+        assert (await owed(0))["revision"] == 1
+        is_full = True
+        report: Mapping[str, Any] = {
+            "service": "b", "instance": "b-1", "seq": 1, "health": "healthy",
+            "ports": {"http": {"address": "127.0.0.1:4000"}},
+        }  # fmt: skip
+        async with world.session.post("/v1/report", json=report) as told:
+            assert told.status == 200
+        (mesh / "mesh.yaml").write_text(MESH.replace("mesh: m\n", "mesh: m\ndefaults: {timeout: 3s}\n"))
+        shown = await owed(2)
+        room = "no space left on device"
+        assert {(one["what"], one["waiting"]) for one in shown["store"]} == {("registrations", 1), ("revision", None)}
+        assert all(one["error"].startswith(str(state)) and one["error"].endswith(room) for one in shown["store"])
+        assert all(0.0 <= shown["time"] - one["since"] < 60.0 for one in shown["store"])
+        assert shown["source"] == {"problems": [], "since": None, "refused": False}
+        assert (shown["revision"], [one["registered"] for one in shown["instances"]]) == (1, [True])
+        text = status.written(shown)
+        assert "refused" not in text
+        assert f"1 registrations, which are served from memory: {state / 'registrations.json'}: {room}" in text
+        assert "the last edit of the mesh's files, so what was wanted before stays wanted" in text
+        figures = await metrics()
+        assert "sidecar_control_registrations_waiting 1.0" in figures
+        assert "sidecar_control_source_ok 1.0" in figures
+        assert 'sidecar_control_store_failing{what="revision"} 1.0' in figures
+        async with world.watch() as answer:
+            assert json.loads(await answer.content.readline())["type"] == "config"
+            assert json.loads(await answer.content.readline())["added"][0]["address"] == "127.0.0.1:4000"
+        is_full = False
+        assert (await owed(0))["revision"] == 2
+        assert "b-1" in (state / "registrations.json").read_text()
+        assert 'sidecar_control_store_failing{what="revision"} 0.0' in await metrics()
+
+    run(test, mesh, state)
 
 
 def test_token_files(tmp_path: Path) -> None:

@@ -204,9 +204,13 @@ def test_listen_gives_a_dependency_a_port() -> None:
 
 def test_inbound_is_what_the_service_says_of_its_own_sidecars() -> None:
     """The app, and rules as in a file of one sidecar."""
-    text = f"{FRONT}inbound: {{rate_limit: {{requests: 5}}, routes: [{{match: {{path: /x}}, respond: {{status: 404}}}}]}}\n"
+    text = (
+        f"{FRONT}inbound: {{rate_limit: {{requests: 5}}, routes: [{{match: {{path: /x}}, respond: {{status: 404}}}}],"
+        " health_check: {path: /healthz, interval: 2s}}\n"
+    )
     assert values(text)["inbound"] == {
         "app": "127.0.0.1:80",
+        "health_check": {"path": "/healthz", "interval": "2s"},
         "rate_limit": {"requests": 5},
         "routes": [{"match": {"path": "/x"}, "respond": {"status": 404}}],
     }
