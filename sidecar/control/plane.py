@@ -23,15 +23,17 @@ from sidecar.control.discovery.discovery import RETURN_S, Discovery
 from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key
 from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
-from sidecar.control.edges import EdgeKey, Edges, Tally
+from sidecar.control.edges import Edges
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
 from sidecar.control.fleet import SILENT_S, Fleet, Member
 from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
 from sidecar.control.push.stream import Stream
 from sidecar.control.registering import Registering
+from sidecar.control.replicas.differences import Teller
 from sidecar.control.replicas.peers import Peers
-from sidecar.control.replicas.summary import joined_edges, joined_instances
+from sidecar.control.replicas.summary import joined_instances
+from sidecar.control.replicas.whole import Whole
 from sidecar.control.revision.compiled import Origin
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
@@ -112,6 +114,8 @@ class Plane:
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
         self.peers = Peers(settings.replica, settings.token, clock, now_s)
+        self.teller = Teller()
+        self.whole = Whole(self.peers, self.edges, self.asks, clock, now_s)
         self.removed = 0
         self.is_draining = False
         self.broken = asyncio.Event()
@@ -376,10 +380,6 @@ class Plane:
                 seen[name] = Instance(name, registration.service, is_connected=False, is_stale=is_stale)
         return View.of(seen.values(), (*self.unseen, *self.peers.unseen), self.settings.replica)
 
-    def window(self) -> dict[EdgeKey, Tally]:
-        """What the sidecars of all replicas counted in the last minute."""
-        return joined_edges((self.edges.window(), *(one.edges for one in self.peers.summaries)))
-
     def tick(self) -> None:
         """What passes with time; about once a second."""
         now_s = self.clock()
@@ -395,6 +395,7 @@ class Plane:
             self._swept_s = now_s
             self.fleet.sweep()
             self.edges.sweep()
+            self.whole.hours.sweep()
 
     def _judge(self) -> None:
         was_removing = self.doubt.is_removing
