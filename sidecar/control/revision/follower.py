@@ -25,6 +25,7 @@ from sidecar.process_log import event
 logger = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0
+"""At most, after something failed; the first time a tenth of it: one call that was lost shall not make a push late."""
 _LOGGED: Final = 20
 """Problems of one content that the log shows; `/v1/mesh` has all."""
 
@@ -132,6 +133,7 @@ class Follower:
 
     async def _take(self, content: Content) -> bool:
         """Judge a content and want it, or refuse it; whether it came to that before the source told another one."""
+        pause_s = RETRY_S / 10
         while True:
             try:
                 judged = await self._compiler.judge(content.files)
@@ -143,10 +145,11 @@ class Follower:
             except (CompilerError, EngineError) as error:
                 self._on_trouble("work", str(error))
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_S):
+                    async with asyncio.timeout(pause_s):
                         while self._newest is content:
                             await self._turn.wait()
                     return False
+                pause_s = min(RETRY_S, 2 * pause_s)
                 continue
             break
         was_wrong = bool(self.problems)
