@@ -124,6 +124,7 @@ class Plane:
         self._tasks: list[asyncio.Task[None]] = []
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
+        self._to_confirm = asyncio.Event()
         self._returning: set[str] = set()
         self._swept_s = clock()
 
@@ -146,6 +147,7 @@ class Plane:
             "mesh": self.follower.run(),
             "announce": self._announce_forever(),
             "replicas": self.peers.run(self._step_soon.set),
+            "confirming": self._confirm_forever(),
             "tick": self._tick_forever(),
             "steps": self._step_forever(),
         }
@@ -182,6 +184,8 @@ class Plane:
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
+        if stream.doubt():
+            self._to_confirm.set()
         self._heard(member)
         return stream
 
@@ -434,6 +438,29 @@ class Plane:
                 await self.rollouts.advance(self.view())
             except EngineError as error:
                 logger.error(event("rollout_not_advanced", error=error))
+
+    async def _confirm_forever(self) -> None:
+        """
+        Read the record before a sidecar that came with another file is told one: this replica may have been cut off
+        from the engine, and know less than the one that it comes from. Without the engine it keeps what it has.
+        """
+        error_before = ""
+        while True:
+            await self._to_confirm.wait()
+            self._to_confirm.clear()
+            streams = [stream for stream in self.hub if not stream.is_sure]
+            try:
+                await self.rollouts.confirm()
+            except EngineError as error:
+                if str(error) != error_before:
+                    error_before = str(error)
+                    logger.warning(event("record_not_confirmed", sidecars=len(streams), error=error))
+                await asyncio.sleep(TICK_S)
+                self._to_confirm.set()
+                continue
+            error_before = ""
+            for stream in streams:
+                stream.assure()
 
     async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:
