@@ -76,6 +76,14 @@ def test_summary_is_told_as_what_has_changed() -> None:
         assert by_id(quick.summary) == by_id(summary) == by_id(hear(Heard(), told(summary, 0.0), 0.0).summary)
 
 
+def test_summary_of_a_later_release_is_read_as_far_as_it_is_known() -> None:
+    """At every depth."""
+    said = json.loads(told(SUMMARY, 100.0))
+    for one in (said, *said["changed"], *(one["instance"] for one in said["changed"])):
+        one["later"] = {"deep": [1, None]}
+    assert by_id(hear(Heard(), json.dumps(said).encode(), 100.0).summary) == by_id(SUMMARY)
+
+
 def by_id(summary: Summary) -> object:
     return (
         {one.id: one for one in summary.instances},
