@@ -27,7 +27,7 @@ SILENT_S: Final = 35.0
 REPORTS_PER_SECOND: Final = 5.0
 REPORTS_AT_ONCE: Final = 20.0
 MAX_RECENT: Final = 64
-"""Periods that are kept as they came: what may come in ten seconds and more, in which other replicas ask several times."""
+"""Periods that are kept as they came: those of ten seconds and more, in which other replicas ask several times."""
 
 
 class FleetError(Exception):

@@ -6,8 +6,8 @@ A summary from one replica to another as the difference from what was told last.
     teller   started again, or N is not one of its numbers: all of it
 
 One number for all askers: each sidecar has the number at which it changed last, so who was told an older one gets what
-is missing, and nothing is kept for an asker. Of what a sidecar counted only the new periods are told, and the asker notes
-them as the teller did; all of them where it may have missed some.
+is missing, and nothing is kept for an asker. Of what a sidecar counted only the new periods are told, which the asker
+notes as the teller did; all of them where it may have missed some.
 
 Clocks of machines are not compared: times are told as the teller has them, with its time of now, and the asker takes
 the difference of both clocks from them. Where that moves, a clock was set, and all is asked for anew.

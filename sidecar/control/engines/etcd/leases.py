@@ -143,7 +143,8 @@ class EtcdMover:
         found = wire.key_values(await self._client.call("/v3/kv/range", wire.range_of(self._key)))
         if found:
             # Given up because etcd did not answer in time, it may still be ours, and then nobody else can have it.
-            if self._lease.id and found[0].lease == self._lease.id and await self._lease.keep() and await self._is_held():
+            is_ours = bool(self._lease.id) and found[0].lease == self._lease.id
+            if is_ours and await self._lease.keep() and await self._is_held():
                 self._won()
             return
         if not self._lease.is_alive:

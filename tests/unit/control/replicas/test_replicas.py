@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from sidecar.control.edges import EdgeKey, Tally
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Replica
+from sidecar.control.fleet import REPORTS_AT_ONCE, Fleet
 from sidecar.control.plane import Plane, Settings
 from sidecar.control.replicas import peers as peers_module
 from sidecar.control.replicas.differences import Heard, Teller, hear
@@ -20,7 +22,7 @@ from sidecar.control.replicas.summary import Summary, joined_instances, joined_r
 from sidecar.control.replicas.tallies import joined, read_edges, tally_rows
 from sidecar.control.rollout.view import Instance, Period
 from sidecar.link.fields import MessageError
-from sidecar.link.report import LATENCY_BOUNDS_S
+from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Report
 from sidecar.mesh.source import read_directory
 
 ZEROS = [0] * (len(LATENCY_BOUNDS_S) + 1)
@@ -37,7 +39,9 @@ SUMMARY = Summary(
 
 
 def told(summary: Summary, now_s: float, teller: Teller | None = None, since: str = "") -> bytes:
-    return json.dumps((teller or Teller()).tell(summary, {one.id: one.periods for one in summary.instances}, since, now_s)).encode()
+    return json.dumps(
+        (teller or Teller()).tell(summary, {one.id: one.periods for one in summary.instances}, since, now_s)
+    ).encode()
 
 
 def test_summary_is_read_on_ones_own_clock() -> None:
@@ -90,6 +94,34 @@ def by_id(summary: Summary) -> object:
         {row["id"]: row for row in summary.rows},
         summary.unseen,
     )
+
+
+def test_periods_that_were_joined_are_joined_alike() -> None:
+    """There as here: reports that come often are joined, and who asks seldom is told all where it missed some."""
+    fleet, wall = Fleet(lambda: 0.0, lambda: wall[0]), [1000.0]
+    teller = Teller()
+    often = seldom = Heard()
+    for step in range(400):
+        wall[0] += 0.3 if step % 100 < 50 else 10.0
+        fleet.reported(Report("s", "i", step, edges=(Edge("outbound", "u", "r", step),)), "peer")
+        member = fleet.get("i")
+        assert member is not None
+        member.allowance = REPORTS_AT_ONCE
+        summary = Summary((Instance("i", "s", connected_s=1.0, periods=tuple(member.periods)),))
+        for name, every in (("often", 3), ("seldom", 90)):
+            if step % every == 0:
+                heard = often if name == "often" else seldom
+                said = teller.tell(summary, {"i": member.recent}, heard.at, 0.0)
+                if name == "often" and step:
+                    assert len(said["changed"][0]["periods"]) == 3
+                heard = hear(heard, json.dumps(said).encode(), 0.0)
+                # Of neighbours of one length, others may be joined: times are rounded on the way.
+                periods = heard.summary.instances[0].periods
+                assert len(periods) == len(member.periods)
+                assert sum(one.requests for one in periods) == sum(one.requests for one in member.periods)
+                assert all(one.end_s <= other.start_s + 0.002 for one, other in pairwise(periods))
+                often, seldom = (heard, seldom) if name == "often" else (often, heard)
+    assert len(often.summary.instances[0].periods) == 64
 
 
 def test_difference_from_something_else_is_not_taken() -> None:

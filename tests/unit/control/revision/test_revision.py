@@ -579,7 +579,7 @@ def test_what_failed_once_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -
     pauses: list[float] = []
 
     async def test() -> None:
-        world, source, sleep = World(), Source(), asyncio.sleep
+        world, source, timeout = World(), Source(), asyncio.timeout
         await world.open()
         world.engine.mesh = source  # type: ignore[assignment]
 
@@ -589,16 +589,16 @@ def test_what_failed_once_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -
                     raise CompilerError("no answer in time")
                 return await super().judge(files)
 
-        async def pause(seconds: float) -> None:
+        def pause(seconds: float) -> asyncio.Timeout:
             pauses.append(seconds)
-            await sleep(0)
+            return timeout(0)
 
-        monkeypatch.setattr(follower_module.asyncio, "sleep", pause)
+        monkeypatch.setattr(follower_module.asyncio, "timeout", pause)
         follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
         source.queue.put_nowait(Content(FILES, "1"))
         while world.rollouts.revision != 1:
-            await sleep(0.001)
+            await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         monkeypatch.undo()
