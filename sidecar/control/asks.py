@@ -20,6 +20,12 @@ class AskError(Exception):
     """There is no answer; the text says why."""
 
 
+class NotHereError(AskError):
+    """No such instance is connected."""
+
+    STATUS: Final = 404
+
+
 class Asks:
     """All that wait for an answer."""
 
@@ -32,11 +38,12 @@ class Asks:
         What a sidecar answers.
 
         Raises:
-            AskError: It has no stream here, does not know such questions, cannot answer, or does not in time.
+            NotHereError: It has no stream here.
+            AskError: It does not know such questions, cannot answer, or does not in time.
         """
         stream = self._hub.get(instance)
         if stream is None:
-            raise AskError("no such instance is connected to this control plane")
+            raise NotHereError("no such instance is connected to this control plane")
         # Not to be guessed: who knows it may answer in the sidecar's name.
         id_ = secrets.token_urlsafe(12)
         if len(self._open) >= MAX_OPEN or not stream.say(Ask(id_, kind, body)):

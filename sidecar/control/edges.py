@@ -8,7 +8,7 @@ name that would be one too many is counted as such and left out.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
@@ -180,13 +180,13 @@ class Edges:
                     pair = self._hour[key.caller, key.callee] = _Ring(HISTORY_MINUTES)
                 pair.at(int(now_s) // 60).add(edge)
 
-    def window(self) -> dict[EdgeKey, Tally]:
-        """Sums of the last minute, of the edges that had anything in it."""
+    def window(self, direction: str = "") -> dict[EdgeKey, Tally]:
+        """Sums of the last minute, of the edges that had anything in it; of one direction, or of both."""
         slot = int(self._now_s()) // SLOT_S
         found: dict[EdgeKey, Tally] = {}
         for key, ring in self._recent.items():
             ring.drop(slot)
-            if len(ring):
+            if len(ring) and direction in ("", key.direction):
                 total = found[key] = Tally()
                 for _, tally in ring:
                     total.merge(tally)
@@ -214,19 +214,17 @@ class Edges:
             ring = self._instances[service, instance] = _Ring(SLOTS)
         ring.at(int(self._now_s()) // SLOT_S).add(edge)
 
-    def history(self, minutes: int) -> tuple[list[int], Mapping[tuple[str, str], list[Tally]]]:
-        """The beginnings of the last so many minutes since the Unix epoch, and the sums of each by pair of services."""
-        minutes = max(1, min(minutes, HISTORY_MINUTES))
-        last = int(self._now_s()) // 60
-        first = last - minutes + 1
-        found: dict[tuple[str, str], list[Tally]] = {}
+    def minutes(self, first: int, last: int) -> dict[tuple[str, str], dict[int, Tally]]:
+        """
+        What each pair of services counted in these minutes since the Unix epoch, both included; those that had nothing
+        are left out. Tallies of minutes that are over do not change any more.
+        """
+        found: dict[tuple[str, str], dict[int, Tally]] = {}
         for pair, ring in self._hour.items():
-            if any(minute >= first for minute, _ in ring):
-                row = found[pair] = [Tally() for _ in range(minutes)]
-                for minute, tally in ring:
-                    if minute >= first:
-                        row[minute - first] = tally
-        return [minute * 60 for minute in range(first, last + 1)], found
+            row = {minute: tally for minute, tally in ring if first <= minute <= last}
+            if row:
+                found[pair] = row
+        return found
 
     def sweep(self) -> None:
         """Forget edges that had nothing for as long as they are shown; to be called about once a minute."""

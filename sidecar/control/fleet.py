@@ -8,6 +8,7 @@ gone are forgotten.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -26,6 +27,8 @@ SILENT_S: Final = 35.0
 """Without a report, though its stream is open: three periods. Then it is lost, whatever the socket says."""
 REPORTS_PER_SECOND: Final = 5.0
 REPORTS_AT_ONCE: Final = 20.0
+MAX_RECENT: Final = 64
+"""Periods that are kept as they came: those of ten seconds and more, in which other replicas ask several times."""
 
 
 class FleetError(Exception):
@@ -56,7 +59,8 @@ class Member:
         heard_s: The same by the monotonic clock; of its stream or a report.
         connected_s: When its stream began, since the Unix epoch; 0 while it has none.
         reported_s: When its last report came, since the Unix epoch.
-        periods: What it counted in its last reports.
+        periods: What it counted in its last reports, joined where they are many.
+        recent: The last of them as they came.
         peer: Where it comes from.
     """
 
@@ -75,6 +79,7 @@ class Member:
     reported_s: float = 0.0
     is_draining: bool = False
     periods: list[Period] = field(default_factory=list)
+    recent: deque[Period] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
     peer: str = ""
     allowance: float = REPORTS_AT_ONCE
     allowance_s: float = 0.0
@@ -155,7 +160,9 @@ class Fleet:
             start_s = member.reported_s
             requests = sum(edge.requests for edge in report.edges)
             failures = sum(min(edge.requests, _failed(edge.failures, edge.statuses)) for edge in report.edges)
-            member.periods = noted(member.periods, Period(start_s, now_s, requests, failures))
+            period = Period(start_s, now_s, requests, failures)
+            member.periods = noted(member.periods, period)
+            member.recent.append(period)
         member.report = replace(report, edges=())
         member.version, member.zone = report.version, report.zone
         member.language, member.release = report.language, report.release

@@ -23,15 +23,17 @@ from sidecar.control.discovery.discovery import RETURN_S, Discovery
 from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key
 from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
-from sidecar.control.edges import EdgeKey, Edges, Tally
+from sidecar.control.edges import Edges
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
 from sidecar.control.fleet import SILENT_S, Fleet, Member
 from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
 from sidecar.control.push.stream import Stream
 from sidecar.control.registering import Registering
+from sidecar.control.replicas.differences import Teller
 from sidecar.control.replicas.peers import Peers
-from sidecar.control.replicas.summary import joined_edges, joined_instances
+from sidecar.control.replicas.summary import joined_instances
+from sidecar.control.replicas.whole import Whole
 from sidecar.control.revision.compiled import Origin
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
@@ -115,6 +117,8 @@ class Plane:
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
         self.peers = Peers(settings.replica, settings.token, clock, now_s)
+        self.teller = Teller()
+        self.whole = Whole(self.peers, self.edges, self.asks, clock, now_s)
         self.removed = 0
         self.is_draining = False
         self.broken = asyncio.Event()
@@ -123,6 +127,7 @@ class Plane:
         self._tasks: list[asyncio.Task[None]] = []
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
+        self._to_confirm = asyncio.Event()
         self._returning: set[str] = set()
         self._swept_s = clock()
 
@@ -145,6 +150,7 @@ class Plane:
             "mesh": self.follower.run(),
             "announce": self._announce_forever(),
             "replicas": self.peers.run(self._step_soon.set),
+            "confirming": self._confirm_forever(),
             "tick": self._tick_forever(),
             "steps": self._step_forever(),
         }
@@ -194,6 +200,8 @@ class Plane:
                 event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
                       language=watch.language, needed=LANGUAGE)
             )  # fmt: skip
+        if stream.doubt():
+            self._to_confirm.set()
         self._heard(member)
         return stream
 
@@ -393,10 +401,6 @@ class Plane:
                 seen[name] = Instance(name, registration.service, is_connected=False, is_stale=is_stale)
         return View.of(seen.values(), (*self.unseen, *self.peers.unseen), self.settings.replica)
 
-    def window(self) -> dict[EdgeKey, Tally]:
-        """What the sidecars of all replicas counted in the last minute."""
-        return joined_edges((self.edges.window(), *(one.edges for one in self.peers.summaries)))
-
     def tick(self) -> None:
         """What passes with time; about once a second."""
         now_s = self.clock()
@@ -412,6 +416,7 @@ class Plane:
             self._swept_s = now_s
             self.fleet.sweep()
             self.edges.sweep()
+            self.whole.hours.sweep()
 
     def _judge(self) -> None:
         was_removing = self.doubt.is_removing
@@ -453,6 +458,29 @@ class Plane:
                 logger.error(event("rollout_not_advanced", error=error))
             else:
                 self._storing.written("rollouts")
+
+    async def _confirm_forever(self) -> None:
+        """
+        Read the record before a sidecar that came with another file is told one: this replica may have been cut off
+        from the engine, and know less than the one that it comes from. Without the engine it keeps what it has.
+        """
+        error_before = ""
+        while True:
+            await self._to_confirm.wait()
+            self._to_confirm.clear()
+            streams = [stream for stream in self.hub if not stream.is_sure]
+            try:
+                await self.rollouts.confirm()
+            except EngineError as error:
+                if str(error) != error_before:
+                    error_before = str(error)
+                    logger.warning(event("record_not_confirmed", sidecars=len(streams), error=error))
+                await asyncio.sleep(TICK_S)
+                self._to_confirm.set()
+                continue
+            error_before = ""
+            for stream in streams:
+                stream.assure()
 
     async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -1,6 +1,5 @@
 """
-What people see: the JSON of `/v1/mesh`, `/v1/history`, `/v1/routes` and `/v1/instances`. *On the loop; reads, and
-changes nothing.*
+What people see: the JSON of `/v1/mesh`, `/v1/routes` and `/v1/instances`; what replicas tell each other. *On the loop.*
 
 What came from a report is data here as everywhere: names and texts are passed on as they are, bounded by the reader of
 reports, for whoever shows them to escape.
@@ -9,6 +8,7 @@ reports, for whoever shows them to escape.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sidecar import __version__
@@ -16,21 +16,27 @@ from sidecar.control.discovery.registry import doubt_key
 from sidecar.control.edges import WINDOW_S, EdgeKey, Tally
 from sidecar.control.fleet import Member
 from sidecar.control.plane import Plane
-from sidecar.control.replicas.summary import Summary, joined_rows, summary_values
+from sidecar.control.replicas.summary import Summary, joined_rows
 from sidecar.control.revision.compiled import Origin
 
 _ROUND: Final = 6
-_SLOWEST: Final = 20
+SLOWEST: Final = 20
+"""Instances that are shown with the routes of a call."""
 
 
-def mesh(plane: Plane) -> dict[str, Any]:
-    """`GET /v1/mesh`."""
+def mesh(plane: Plane, window: Mapping[EdgeKey, Tally], lacks: Mapping[str, str]) -> dict[str, Any]:
+    """
+    `GET /v1/mesh`.
+
+    Args:
+        window: What all sidecars counted of their calls in the last minute.
+        lacks: Replicas that it lacks, and why.
+    """
     rollouts, judged = plane.rollouts, plane.rollouts.judged
     now_s = plane.now_s()
     own = [_instance(plane, member) for member in plane.fleet]
     heard = joined_rows((own, *(one.rows for one in plane.peers.summaries)))
     instances = [*map(dict, heard.values()), *_not_heard(plane, set(heard))]
-    window = plane.window()
     doubt = plane.doubt
     return {
         "mesh": judged.name if judged is not None else "",
@@ -62,59 +68,53 @@ def mesh(plane: Plane) -> dict[str, Any]:
         ],
         "services": _services(plane, instances),
         "instances": sorted(instances, key=lambda one: (one["service"], one["id"])),
-        "edges": [_edge(key, tally) for key, tally in sorted(window.items()) if key.direction == "outbound"],
+        "edges": [_edge(key, tally) for key, tally in sorted(window.items())],
         "discovery": _discovery(plane),
         "doubt": {"fresh": doubt.fresh, "stale": doubt.stale, "removing": doubt.is_removing},
         "rollouts": rollouts.rows(plane.view()),
+        **missing(lacks),
     }
 
 
-def summary(plane: Plane) -> dict[str, Any]:
-    """`GET /v1/summary`: what this replica knows at first hand, for the others."""
+def missing(lacks: Mapping[str, str]) -> dict[str, Any]:
+    """The part of an answer that says which replicas are missing in it."""
+    return {"missing": [{"replica": name, "why": why} for name, why in sorted(lacks.items())]}
+
+
+def summary(plane: Plane, since: str) -> dict[str, Any]:
+    """`GET /v1/here/summary`: what this replica knows at first hand of sidecars, as difference from `since`."""
     rows = tuple(_instance(plane, member) for member in plane.fleet)
-    return summary_values(Summary(tuple(plane.instances()), rows, plane.edges.window(), plane.unseen), plane.now_s())
+    told = Summary(tuple(plane.instances()), rows, plane.unseen)
+    return plane.teller.tell(told, {member.id: member.recent for member in plane.fleet}, since, plane.now_s())
 
 
-def history(plane: Plane, minutes: int) -> dict[str, Any]:
-    """`GET /v1/history`."""
-    beginnings, rows = plane.edges.history(minutes)
-    edges = [
-        {
-            "from": caller,
-            "to": callee,
-            "requests": [tally.requests for tally in row],
-            "failures": [tally.failed for tally in row],
-            "p99_s": [_rounded(tally.quantile(0.99)) for tally in row],
-        }
-        for (caller, callee), row in sorted(rows.items())
-    ]
-    return {"minutes": beginnings, "edges": edges}
-
-
-def with_shares(plane: Plane, caller: str, callee: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
-    """`GET /v1/routes`: routes with how requests fell in the last minute, and the callee's slowest instances."""
+def with_shares(
+    caller: str, callee: str, routes: list[dict[str, Any]], window: Mapping[EdgeKey, Tally]
+) -> dict[str, Any]:
+    """`GET /v1/routes`: routes with how requests fell in the last minute."""
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for key, tally in plane.window().items():
-        if (key.caller, key.callee, key.direction) == (caller, callee, "outbound"):
+    for key, tally in window.items():
+        if (key.caller, key.callee) == (caller, callee):
             counts[key.route, key.upstream] += tally.requests
     for route in routes:
         total = sum(number for (name, _), number in counts.items() if name == route["name"])
         for side in route["to"]:
             here = counts.get((route["name"], side["upstream"]), 0)
             side["share"] = round(here / total, _ROUND) if total else None
-    return {"routes": routes, "instances": answered(plane, callee)[:_SLOWEST]}
+    return {"routes": routes}
 
 
-def answered(plane: Plane, service: str) -> list[dict[str, Any]]:
-    """`GET /v1/instances`: what each instance answered in the last minute, by its own count; the slowest first."""
+def answered(plane: Plane, counted: Mapping[str, Tally]) -> list[dict[str, Any]]:
+    """`GET /v1/instances`: what instances answered in the last minute, by their own count; the slowest first."""
+    named: dict[str, Any] = {row["id"]: row for one in plane.peers.summaries for row in one.rows}
     rows: list[dict[str, Any]] = []
-    for instance, tally in plane.edges.of_instances(service).items():
-        member = plane.fleet.get(instance)
+    for instance, tally in counted.items():
+        member, row = plane.fleet.get(instance), named.get(instance, {})
         rows.append(
             {
                 "id": instance,
-                "version": member.version if member is not None else "",
-                "zone": member.zone if member is not None else "",
+                "version": member.version if member is not None else row.get("version", ""),
+                "zone": member.zone if member is not None else row.get("zone", ""),
                 "rate": round(tally.requests / WINDOW_S, _ROUND),
                 "requests": tally.requests,
                 "success": _rounded(tally.success),

@@ -266,7 +266,7 @@ class Replica:
 
     Attributes:
         name: No other has it.
-        address: URL at which the others reach its `/v1/summary`; empty if it is alone.
+        address: URL at which the others reach its `/v1/here/...`; empty if it is alone.
         seen_s: Since the Unix epoch, when it last announced itself, by the engine's order of events, not by its clock.
     """
 

@@ -46,6 +46,8 @@ class Stream:
         due_s: From when on a configuration may be told.
         in_force: Versions of endpoints that its sidecar reported, by upstream.
         follows: Origins of the endpoints that it is told, by upstream.
+        is_sure: Whether what is wanted of it is known to be the newest. Until then it keeps the file that it has, which
+            another replica may have told it that knew of a newer revision.
         is_over: Whether it is to end; `moves` whether the sidecar is told to go elsewhere.
     """
 
@@ -57,6 +59,7 @@ class Stream:
         self.due_s = opened_s
         self.in_force: dict[str, str] = dict(watch.endpoints)
         self.follows: dict[str, Origin] = {}
+        self.is_sure = True
         self.is_over = False
         self.moves = False
         self.wake = asyncio.Event()
@@ -82,6 +85,16 @@ class Stream:
     def aim(self, goal: Wanted | None, absent: str, due_s: float) -> None:
         """What is wanted of it from now on."""
         self.goal, self.absent, self.due_s = goal, absent, due_s
+        self.wake.set()
+
+    def doubt(self) -> bool:
+        """Let it keep what it has until `assure`, if it came with another file than is wanted; whether that is so."""
+        self.is_sure = not self._has or (self.goal is not None and self.goal.hash == self._has)
+        return not self.is_sure
+
+    def assure(self) -> None:
+        """What is wanted of it is the newest."""
+        self.is_sure = True
         self.wake.set()
 
     def say(self, line: Line) -> bool:
@@ -131,7 +144,7 @@ class Stream:
 
     def waits_s(self, now_s: float) -> float | None:
         """Seconds until there may be something to say; None if only a change can bring that."""
-        if self.goal is None or self.goal == self._told:
+        if self.goal is None or self.goal == self._told or not self.is_sure:
             return None
         until_s = max(self.due_s, self._outstanding_s + ANSWER_S if self._outstanding else 0.0)
         return max(0.0, until_s - now_s)
@@ -153,6 +166,8 @@ class Stream:
 
     def _configuration(self, now_s: float, known: CompiledByHash) -> list[bytes]:
         goal = self.goal
+        if not self.is_sure and (goal is None or goal.hash != self._has):
+            return []
         if goal is None:
             if self.absent and self.absent != self._told_absent:
                 self._told_absent = self.absent

@@ -27,6 +27,7 @@ from sidecar.process_log import event
 logger = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0
+"""At most, after something failed; the first time a tenth of it: one call that was lost shall not make a push late."""
 _LOGGED: Final = 20
 """Problems of one content that the log shows; `/v1/mesh` has all."""
 
@@ -137,13 +138,15 @@ class Follower:
 
     async def _take(self, content: Content) -> bool:
         """Judge a content and want it, or refuse it; whether it came to that before the source told another one."""
+        pause_s = RETRY_S / 10
         while True:
             try:
                 judged = await self._compiler.judge(content.files)
             except CompilerError as error:
                 self._on_trouble("work", str(error))
-                if await self._is_overtaken(content):
+                if await self._is_overtaken(content, pause_s):
                     return False
+                pause_s = min(RETRY_S, 2 * pause_s)
                 continue
             if isinstance(judged, Rejected):
                 self._storing.written("revision")
@@ -158,8 +161,9 @@ class Follower:
             except EngineError as error:
                 self._storing.failed("revision", error)
                 logger.error(event("revision_not_stored", error=error))
-                if await self._is_overtaken(content):
+                if await self._is_overtaken(content, pause_s):
                     return False
+                pause_s = min(RETRY_S, 2 * pause_s)
                 continue
             self._storing.written("revision")
             break
@@ -174,10 +178,10 @@ class Follower:
             )  # fmt: skip
         return True
 
-    async def _is_overtaken(self, content: Content) -> bool:
+    async def _is_overtaken(self, content: Content, pause_s: float) -> bool:
         """Wait before the next try; whether the source has told another content meanwhile."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_S):
+            async with asyncio.timeout(pause_s):
                 while self._newest is content:
                     await self._turn.wait()
             return True

@@ -167,6 +167,19 @@ class Rollouts:
                 return False
             return True
 
+    async def confirm(self) -> None:
+        """
+        Know the record as it is now, whatever the watch has brought.
+
+        Raises:
+            EngineError: It cannot be read.
+        """
+        async with self._one_at_a_time:
+            try:
+                await self._read()
+            except RecordError as error:
+                raise EngineError(str(error)) from None
+
     async def propose(self, judged: Judged, view: View, is_wanted: Callable[[], Awaitable[bool]] | None = None) -> bool:
         """
         Make this the wanted revision; whether it is another one than before.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -18,8 +17,9 @@ from sidecar.control.page.files import page_file
 from sidecar.control.plane import Plane
 from sidecar.control.revision.compiler import CompilerError
 from sidecar.control.server.access import Access, peer_of, problem
-from sidecar.control.server.bodies import read_body
+from sidecar.control.server.bodies import as_json, read_body
 from sidecar.control.server.changes import Changes
+from sidecar.control.server.here import Here
 from sidecar.control.server.watch import Watching
 from sidecar.link.fields import MessageError, decode
 from sidecar.link.report import MAX_REPORT_BYTES, Report, read_report
@@ -60,25 +60,23 @@ class Desk:
         said = decode(await read_body(request))
         body = {key: value for key, value in said.all().items() if key not in ("instance", "id", "type")}
         try:
-            answer = await self._plane.asks.ask(said.text("instance"), said.text("kind"), body)
+            answer = await self._plane.whole.ask(said.text("instance"), said.text("kind"), body)
         except AskError as error:
             return problem(502, str(error))
         return web.json_response({"answer": answer})
 
     async def mesh(self, request: web.Request) -> web.Response:
         """`GET /v1/mesh`."""
-        return _json(shown.mesh(self._plane))
-
-    async def summary(self, request: web.Request) -> web.Response:
-        """`GET /v1/summary`, which other replicas ask for."""
-        return _json(shown.summary(self._plane))
+        window, missing = await self._plane.whole.window()
+        return as_json(shown.mesh(self._plane, window, missing))
 
     async def history(self, request: web.Request) -> web.Response:
         """`GET /v1/history`."""
         minutes = request.query.get("minutes", str(HISTORY_MINUTES))
         if not (minutes.isascii() and minutes.isdigit() and len(minutes) < 6):
             raise FleetError(400, "minutes: expected a number")
-        return _json(shown.history(self._plane, int(minutes)))
+        told, missing = await self._plane.whole.history(int(minutes))
+        return await asyncio.to_thread(as_json, told | shown.missing(missing))
 
     async def routes(self, request: web.Request) -> web.Response:
         """`GET /v1/routes`."""
@@ -89,14 +87,19 @@ class Desk:
             routes = await self._plane.compiler.routes(caller, callee)
         except CompilerError as error:
             return problem(503, str(error))
-        return _json(shown.with_shares(self._plane, caller, callee, routes))
+        whole = self._plane.whole
+        (window, lacks), (counted, lacks_too) = await asyncio.gather(whole.window(), whole.of_instances(callee))
+        told = shown.with_shares(caller, callee, routes, window)
+        told["instances"] = shown.answered(self._plane, counted)[: shown.SLOWEST]
+        return as_json(told | shown.missing(lacks | lacks_too))
 
     async def instances(self, request: web.Request) -> web.Response:
         """`GET /v1/instances`."""
         service = request.query.get("service", "")
         if not service:
             raise FleetError(400, "expected `service`")
-        return _json({"instances": shown.answered(self._plane, service)})
+        counted, missing = await self._plane.whole.of_instances(service)
+        return as_json({"instances": shown.answered(self._plane, counted)} | shown.missing(missing))
 
     async def page(self, request: web.Request) -> web.Response:
         """`GET /` and what the page is made of."""
@@ -111,7 +114,7 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
     """What 15010 serves."""
     app = web.Application(middlewares=[access.middleware], client_max_size=MAX_REPORT_BYTES)
     app.on_response_prepare.append(_name_server)
-    desk, changes = Desk(plane), Changes(plane)
+    desk, changes, here = Desk(plane), Changes(plane), Here(plane)
     app.add_routes(
         [
             web.get("/v1/watch", watching.watch, allow_head=False),
@@ -119,7 +122,6 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.post("/v1/answer", desk.answer),
             web.post("/v1/ask", desk.ask),
             web.get("/v1/mesh", desk.mesh),
-            web.get("/v1/summary", desk.summary),
             web.get("/v1/history", desk.history),
             web.get("/v1/routes", desk.routes),
             web.get("/v1/instances", desk.instances),
@@ -127,6 +129,11 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.post("/v1/diff", changes.diff),
             web.post("/v1/rollback", changes.rollback),
             web.post("/v1/hurry", changes.hurry),
+            web.get("/v1/here/summary", here.summary),
+            web.get("/v1/here/edges", here.edges),
+            web.get("/v1/here/instances", here.instances),
+            web.get("/v1/here/history", here.history),
+            web.post("/v1/here/ask", here.ask),
             web.get("/", desk.page),
             web.get("/page/{name}", desk.page),
         ]
@@ -153,9 +160,3 @@ def ops_app(plane: Plane, metrics: Metrics) -> web.Application:
 
 async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["server"] = "sidecar"  # whose version nobody needs to know who is not let in
-
-
-def _json(value: Any) -> web.Response:
-    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-    return web.Response(body=body, headers={"content-type": "application/json", "cache-control": "no-store",
-                                            "x-content-type-options": "nosniff"})  # fmt: skip

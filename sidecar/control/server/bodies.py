@@ -144,3 +144,10 @@ def _check_name(name: str, before: int) -> None:
         raise MessageError(f"files: expected names relative to the mesh's directory, found {name[:60]!r}")
     if before >= MAX_FILES:
         raise MessageError(f"files: expected at most {MAX_FILES}")
+
+
+def as_json(value: Any) -> web.Response:
+    """An answer that is not to be kept, nor taken for anything but JSON."""
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    return web.Response(body=body, headers={"content-type": "application/json", "cache-control": "no-store",
+                                            "x-content-type-options": "nosniff"})  # fmt: skip

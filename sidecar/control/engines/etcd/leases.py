@@ -140,7 +140,12 @@ class EtcdMover:
             elif not await self._is_held():
                 self._lose("its key was taken away")
             return
-        if wire.key_values(await self._client.call("/v3/kv/range", wire.range_of(self._key))):
+        found = wire.key_values(await self._client.call("/v3/kv/range", wire.range_of(self._key)))
+        if found:
+            # Given up because etcd did not answer in time, it may still be ours, and then nobody else can have it.
+            is_ours = bool(self._lease.id) and found[0].lease == self._lease.id
+            if is_ours and await self._lease.keep() and await self._is_held():
+                self._won()
             return
         if not self._lease.is_alive:
             await self._lease.grant()
@@ -155,12 +160,15 @@ class EtcdMover:
             raise
         # A repeated try finds the key of the first one.
         if has_won or await self._is_held():
-            self._has_key = True
-            logger.info(event("mover_won", replica=self._name))
+            self._won()
 
     async def _is_held(self) -> bool:
         found = wire.key_values(await self._client.call("/v3/kv/range", wire.range_of(self._key)))
         return bool(found) and found[0].lease == self._lease.id
+
+    def _won(self) -> None:
+        self._has_key = True
+        logger.info(event("mover_won", replica=self._name))
 
     def _lose(self, why: str) -> None:
         self._has_key = False

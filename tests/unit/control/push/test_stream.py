@@ -320,3 +320,34 @@ class TestGoodbyes:
         self.begin(world, goodbyes, stream)
         goodbyes.forget("gone")
         assert goodbyes.applied(world.hub, world.now_s + PATIENCE_S) == []
+
+
+def test_who_comes_with_another_file_keeps_it_until_what_is_wanted_is_known_to_be_the_newest() -> None:
+    """Another replica may have told it that knew of a newer revision; who has none, or what is wanted, has no doubt."""
+    world = World()
+    for config in ("", "h1"):
+        assert not world.hub.open(Watch("s", f"i-{config}", config=config)).doubt()
+    stream = world.hub.open(Watch("s", "newer", config="h2"))
+    assert stream.doubt()
+    assert world.hub.take(stream) == []
+    assert stream.waits_s(world.now_s) is None
+    world.now_s += 3600
+    world.aim("h0")
+    assert world.hub.take(stream) == []
+    # What comes to be wanted is what it has: that is told, there is no way back in it.
+    world.file("h2", {"catalog": CATALOG})
+    world.aim("h2")
+    assert isinstance(read_line(world.hub.take(stream)[0]), Current)
+    world.file("h3", {})
+    world.aim("h3")
+    world.now_s += 3600
+    assert not [line for line in map(read_line, world.hub.take(stream)) if isinstance(line, Config)]
+    stream.assure()
+    assert [line.hash for line in map(read_line, world.hub.take(stream)) if isinstance(line, Config)] == ["h3"]
+    gone = world.hub.open(Watch("nobody", "gone", config="h2"))
+    world.absent = "the mesh has no service `nobody`"
+    world.hub.targets_changed()
+    assert gone.doubt()
+    assert world.hub.take(gone) == []
+    gone.assure()
+    assert isinstance(read_line(world.hub.take(gone)[0]), Absent)

@@ -695,6 +695,39 @@ def _die() -> None:
     os._exit(3)
 
 
+def test_what_failed_once_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call that was lost makes a push late by half a second; what goes on failing is tried less often."""
+    pauses: list[float] = []
+
+    async def test() -> None:
+        world, source, timeout = World(), Source(), asyncio.timeout
+        await world.open()
+        world.engine.mesh = source  # type: ignore[assignment]
+
+        class Failing(Here):
+            async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
+                if len(pauses) < 6:
+                    raise CompilerError("no answer in time")
+                return await super().judge(files)
+
+        def pause(seconds: float) -> asyncio.Timeout:
+            pauses.append(seconds)
+            return timeout(0)
+
+        monkeypatch.setattr(follower_module.asyncio, "timeout", pause)
+        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        task = asyncio.create_task(follower.run())
+        source.queue.put_nowait(Content(FILES, "1"))
+        while world.rollouts.revision != 1:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        monkeypatch.undo()
+
+    run(test)
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
 def test_compiling_process_that_dies_is_told_and_started_anew() -> None:
     """With the result of one that knows nothing."""
 

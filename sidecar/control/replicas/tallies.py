@@ -1,0 +1,89 @@
+"""
+What sidecars counted, from one replica to another when somebody asks for it. *Pure.*
+
+Rows of names and sums; of a histogram only what is not zero, as index and count: most of it is. Sums of several
+replicas are those of all, since each sidecar reports to one of them at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from sidecar.control.edges import MAX_EDGES, MAX_REASONS, EdgeKey, Tally
+from sidecar.link.fields import MAX_TEXT_CHARS, MessageError, decode
+from sidecar.link.report import LATENCY_BOUNDS_S
+
+_BUCKETS: Final = len(LATENCY_BOUNDS_S) + 1
+_SUMS: Final = 4
+_K = TypeVar("_K")
+
+
+def tally_rows(tallies: Iterable[tuple[tuple[str, ...], Tally]]) -> list[list[Any]]:
+    """For JSON: names, then what was counted."""
+    return [[*key, *_values(tally)] for key, tally in tallies]
+
+
+def read_tallies(raw: bytes, names: int, limit: int = MAX_EDGES) -> list[tuple[tuple[str, ...], Tally]]:
+    """
+    `{"rows": [...]}` of `tally_rows`.
+
+    Args:
+        names: How many each row begins with.
+        limit: Of rows.
+
+    Raises:
+        MessageError: It is not of this form.
+    """
+    rows = decode(raw).all().get("rows")
+    if not isinstance(rows, list) or len(rows) > limit:
+        raise MessageError(f"rows: expected a list of at most {limit}")
+    return [_read(row, names) for row in rows]
+
+
+def read_edges(raw: bytes) -> dict[EdgeKey, Tally]:
+    """Of all outbound edges, by what `EdgeKey` begins with. Raises MessageError."""
+    return {EdgeKey(*key): tally for key, tally in read_tallies(raw, 4)}
+
+
+def joined(parts: Iterable[Mapping[_K, Tally]]) -> dict[_K, Tally]:
+    """Sums of all."""
+    found: dict[_K, Tally] = {}
+    for part in parts:
+        for key, tally in part.items():
+            if key not in found:
+                found[key] = Tally()
+            found[key].merge(tally)
+    return found
+
+
+def _values(tally: Tally) -> list[Any]:
+    latency = [number for pair in enumerate(tally.latency) if pair[1] for number in pair]
+    sums = [tally.requests, tally.request_bytes, tally.response_bytes, tally.errors]
+    return [*sums, dict(tally.failures), latency]
+
+
+def _read(row: object, names: int) -> tuple[tuple[str, ...], Tally]:
+    if not isinstance(row, list) or len(row) != names + _SUMS + 2:
+        raise MessageError(f"rows: expected lists of {names + _SUMS + 2}")
+    key, sums, (reasons, pairs) = tuple(row[:names]), row[names : names + _SUMS], row[names + _SUMS :]
+    if not all(isinstance(name, str) and len(name) <= MAX_TEXT_CHARS for name in key):
+        raise MessageError(f"rows: expected {names} names of at most {MAX_TEXT_CHARS} characters")
+    if not isinstance(reasons, dict) or len(reasons) > MAX_REASONS:
+        raise MessageError(f"rows: expected at most {MAX_REASONS} failures by their reasons")
+    if not isinstance(pairs, list) or len(pairs) % 2 or len(pairs) > 2 * _BUCKETS:
+        raise MessageError("rows: expected pairs of index and count")
+    if not all(_is_count(number) for part in (sums, reasons.values(), pairs) for number in part):
+        raise MessageError("rows: expected integers from 0 to 2^53")
+    latency = [0] * _BUCKETS
+    for index, count in zip(pairs[::2], pairs[1::2], strict=True):
+        if index >= _BUCKETS:
+            raise MessageError(f"rows: expected {_BUCKETS} counts of latency")
+        latency[index] += count
+    requests, request_bytes, response_bytes, errors = sums
+    return key, Tally(requests, request_bytes, response_bytes, Counter(reasons), errors, latency)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 1 << 53
