@@ -9,13 +9,14 @@ started anew knows nothing, and compiles everything: the result is the same.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import multiprocessing
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.control.revision.compiled import CompiledFile, Origin, Source
@@ -34,6 +35,11 @@ ProblemTold = dict[str, Any]
 
 MAX_REMEMBERED: Final = 4
 """Compiled files of one service: of the last revisions, for problems that their sidecars report."""
+
+_YOUNG_OBJECTS: Final = 20_000
+"""How many are made before the collector looks for cycles among them: judging makes trees, which have none."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ _known = _Known()
 def begin(niceness: int) -> None:
     """The first thing in the new process: who serves streams goes first, and this one ends with it."""
     lower_thread(niceness)
+    gc.set_threshold(_YOUNG_OBJECTS)
+    gc.freeze()
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
 
@@ -125,6 +133,20 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(0)
+
+
+def answer(function: Callable[..., _T], *arguments: Any) -> _T:
+    """
+    One of the questions below, asked in the new process.
+
+    What is remembered of it lies apart from then on, so that the garbage collector does not look through the whole mesh
+    for an edit of one service. It is all trees: what is let go later goes without the collector.
+    """
+    try:
+        return function(*arguments)
+    finally:
+        gc.collect()
+        gc.freeze()
 
 
 def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
@@ -187,7 +209,7 @@ def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
                 compiled.pop(name, None)
             else:
                 compiled[name] = compile_service(mesh, name)
-        problems = verify(mesh, concerned)
+        problems = verify(mesh, concerned, compiled)
     except ConfigError as error:
         return Rejected(told(error.problems))
     if problems:
