@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 from sidecar.control.engines.interface import Conflict, Engine, EngineError, Unavailable, Versioned
-from sidecar.control.revision.compiled import CompiledFile, Origin
+from sidecar.control.revision.compiled import CompiledFile, Octets, Origin
 from sidecar.control.revision.targets import Wanted
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.revision.worker import Judged
@@ -271,8 +271,8 @@ class Rollouts:
                 step = await asyncio.to_thread(advance, proposal.record, view, self._now_s())
                 self._files |= made
                 named = proposal.record.hashes()
-                kept = {hash_: file.to_octets() for hash_, file in self._files.items() if hash_ in named}
-                await self._engine.files.keep(kept)
+                kept = {hash_: file for hash_, file in self._files.items() if hash_ in named}
+                await self._engine.files.keep(Octets(kept))
                 try:
                     await self._write(step.record, (*proposal.events, *step.events))
                 except Conflict:
