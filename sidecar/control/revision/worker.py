@@ -25,7 +25,7 @@ from sidecar.loader.low_priority import lower_thread
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.diff import Told, diff_told
-from sidecar.mesh.mesh import Mesh, canonical, digest
+from sidecar.mesh.mesh import Mesh, digest
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.verify import verify
 from sidecar.redact import HIDDEN, is_sensitive
@@ -200,7 +200,7 @@ class _Read:
 def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
     try:
         mesh = read_mesh(files, _known.mesh)
-        services = {name: digest(canonical(placed.node)) for name, placed in mesh.placed.items()}
+        services = {name: digest(placed.values) for name, placed in mesh.placed.items()}
         root = _root_digest(mesh)
         concerned = _concerned(mesh, services, root)
         compiled = dict(_known.compiled)
@@ -208,7 +208,7 @@ def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
             if mesh.placed[name].service.is_outside:
                 compiled.pop(name, None)
             else:
-                compiled[name] = compile_service(mesh, name)
+                compiled[name] = compile_service(mesh, name, previous=_known.compiled.get(name))
         problems = verify(mesh, concerned, compiled)
     except ConfigError as error:
         return Rejected(told(error.problems))
@@ -267,9 +267,7 @@ def told(problems: Iterable[Problem]) -> tuple[ProblemTold, ...]:
 
 
 def _root_digest(mesh: Mesh) -> str:
-    whole = canonical(mesh.document.root)
-    assert isinstance(whole, dict)
-    return digest({key: value for key, value in whole.items() if key != "services"})
+    return digest({key: value for key, value in mesh.document.values.items() if key != "services"})
 
 
 def _concerned(mesh: Mesh, services: Mapping[str, str], root: str) -> list[str]:
