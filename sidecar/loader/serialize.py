@@ -8,9 +8,9 @@ for who reads it.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from itertools import islice
 from typing import Any, Final
@@ -70,7 +70,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
             discovers=tuple(sorted(_discovered(config))),
             control=_control(loaded.own),
         ).to_frame(),
-        make_frame(Kind.SHAPES, _pickled(_shapes())),
+        _shapes_frame(tuple(_below(Model))),
         make_frame(Kind.SETTINGS, _pickled(config)),
     ]
     frames += (make_frame(Kind.UPSTREAMS, piece) for piece in _pieces(list(config.upstreams.items()), _as_it_is))
@@ -191,7 +191,13 @@ def _routes_of(side: str, first: int, routes: Sequence[Any]) -> object:
 # --- shapes ----------------------------------------------------------------------------------------------------
 
 
-def _shapes() -> list[tuple[str, tuple[str, ...], bytes, bool]]:
+@lru_cache(maxsize=1)
+def _shapes_frame(models: tuple[type[Model], ...]) -> bytes:
+    """The frame of these; who judges many files makes it once."""
+    return make_frame(Kind.SHAPES, _pickled(_shapes(models)))
+
+
+def _shapes(models: Iterable[type[Model]]) -> list[tuple[str, tuple[str, ...], bytes, bool]]:
     """Every model: its full name, its settings, their defaults, whether it is one value; after those that it needs."""
     found: dict[type[Model], tuple[str, tuple[str, ...], bytes, bool]] = {}
 
@@ -203,7 +209,7 @@ def _shapes() -> list[tuple[str, tuple[str, ...], bytes, bool]]:
         name = f"{model.__module__}.{model.__qualname__}"
         found[model] = name, tuple(model.model_fields), _pickled(defaults), model.is_one_value
 
-    for model in _below(Model):
+    for model in models:
         if model not in found:
             add(model)
     return list(found.values())

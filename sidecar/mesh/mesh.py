@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sidecar.config.problems import Problem
 from sidecar.config.yaml.document import Mapping as MappingNode
@@ -33,12 +33,14 @@ class Document:
         raw: Its bytes.
         root: Its tree.
         model: What it says.
+        values: Of the tree, in canonical form.
     """
 
     name: str
     raw: bytes = field(repr=False)
     root: Node = field(repr=False)
     model: MeshFile | ServiceFile = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,14 @@ class Placed:
     at: tuple[str, ...]
     node: MappingNode
     named: Node
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What its tree says, in canonical form."""
+        found = self.document.values
+        for key in self.at:
+            found = found[key]
+        return found if isinstance(found, dict) else {}
 
     def place(self, *location: int | str, at_key: bool = False) -> Place:
         """The place of a location of its models, or the nearest to it."""

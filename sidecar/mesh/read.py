@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from sidecar.config.check import Report
 from sidecar.config.problems import ConfigError, Problem
@@ -99,7 +99,7 @@ class _Reading:
         if shaped.config is None or ("service",) in shaped.blamed:
             self._unread.add(stem)
         else:
-            self._take(Document(name, raw, root, shaped.config), report)
+            self._take(Document(name, raw, root, shaped.config, _values(root)), report)
 
     def _report(self, root: Node, blamed: list[tuple[int | str, ...]]) -> Report:
         self._reports.append(Report(root, blamed))
@@ -165,14 +165,14 @@ def _mapping(node: Node) -> MappingNode:
     return node if isinstance(node, MappingNode) else MappingNode(node.line, node.column)
 
 
+def _values(root: Node) -> Mapping[str, Any]:
+    values = canonical(root)
+    return values if isinstance(values, dict) else {}
+
+
 def _hash(document: Document, placed: Mapping[str, Placed]) -> str:
-    own = canonical(document.root)
-    assert isinstance(own, dict)
-    own.pop("services", None)
-    services: dict[str, object] = {}
-    for name, one in placed.items():
-        values = canonical(one.node)
-        assert isinstance(values, dict)
-        values.pop("service", None)
-        services[name] = values
+    own = {key: value for key, value in document.values.items() if key != "services"}
+    services = {
+        name: {key: value for key, value in one.values.items() if key != "service"} for name, one in placed.items()
+    }
     return digest({"mesh": own, "services": services})

@@ -7,7 +7,7 @@ are wrong, and that is told once; where it fails only for a caller, a route of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -28,13 +28,16 @@ _WRONG_TEST: Final = "the test is wrong, or a route is"
 _SHOWN_CALLERS: Final = 2
 
 
-def verify(mesh: Mesh, services: Iterable[str] | None = None) -> list[Problem]:
+def verify(
+    mesh: Mesh, services: Iterable[str] | None = None, files: Mapping[str, Compiled] | None = None
+) -> list[Problem]:
     """
     Load and compile the files of services, and run their tests.
 
     Args:
         mesh: That `read_mesh` accepted.
         services: Those that are looked at; all without it. A change of one concerns its callers, too.
+        files: What was compiled of this mesh already, by service.
 
     Returns:
         The problems, each once, in the order of the files; empty for a mesh that every sidecar would take.
@@ -48,7 +51,8 @@ def verify(mesh: Mesh, services: Iterable[str] | None = None) -> list[Problem]:
     everyones = set(found)
     for placed in wanted:
         if not placed.service.is_outside:
-            for problem in _of_caller(mesh, placed):
+            compiled = files[placed.name] if files is not None else compile_service(mesh, placed.name)
+            for problem in _of_caller(mesh, placed, compiled):
                 found.setdefault(problem, []).append(placed)
     return sorted(
         problem if problem in everyones else _with_callers(problem, callers) for problem, callers in found.items()
@@ -92,8 +96,7 @@ def _of_stranger(mesh: Mesh, placed: Placed) -> set[Problem]:
     return {_failed(compiled, loaded, one) for one in failures(loaded, plan)}
 
 
-def _of_caller(mesh: Mesh, placed: Placed) -> set[Problem]:
-    compiled = compile_service(mesh, placed.name)
+def _of_caller(mesh: Mesh, placed: Placed, compiled: Compiled) -> set[Problem]:
     try:
         loaded, plan = tried(compiled)
     except ConfigError as error:

@@ -16,9 +16,11 @@ from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import make_source
 from sidecar.config.yaml.document import Node, parse, plain
 from sidecar.config.yaml.scalars import Spelled
+from sidecar.control.revision import worker
+from sidecar.control.revision.worker import Rejected
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
-from sidecar.mesh.compile.service import compile_service
+from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical
 from sidecar.mesh.compile.write import Written, write
 from sidecar.mesh.mesh import Mark, Mesh
@@ -386,6 +388,61 @@ def test_every_value_of_a_compiled_file_leads_back_to_a_mesh_file(files: dict[st
             source = raw[told.file].decode().split("\n")[told.line - 1]
             assert source[told.column - 1] not in " :,"
             assert told.path or (told.line, told.column) == (1, 1)
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> list[dict[str, bytes]]:
+    """Contents of a mesh one after the other, each with some files of its own; some of them have tests that fail."""
+    variants = draw(st.lists(meshes(), min_size=2, max_size=3))
+    for files in variants:
+        for name in draw(st.lists(st.sampled_from(sorted(set(files) - {"mesh.yaml"})), max_size=2, unique=True)):
+            to = draw(st.sampled_from(["a", "v", "a.v"]))
+            files[name]["tests"] = [{"name": "t", "request": {"url": "http://a/a"}, "expect": {"to": to}}]
+    steps = [variants[0]]
+    for _ in range(draw(st.integers(1, 4))):
+        source = draw(st.sampled_from(variants))
+        taken = draw(st.lists(st.sampled_from(sorted({*source, *steps[-1]})), min_size=1, max_size=2, unique=True))
+        after = {name: tree for name, tree in steps[-1].items() if name not in taken or name in source}
+        steps.append({**after, **{name: source[name] for name in taken if name in source}})
+    return [{name: json.dumps(tree, indent=1).encode() for name, tree in step.items()} for step in steps]
+
+
+def everything(one: Compiled) -> object:
+    """All that is said of a compiled file, the places of its values included."""
+    written = Written()
+    write(one.root, "", written)
+    return one.text, one.hash, one.discovers, one.callees, one.promises, written.places
+
+
+@settings(max_examples=40, deadline=None)
+@given(edits())
+def test_what_is_taken_from_an_earlier_mesh_is_what_would_be_made(steps: list[dict[str, bytes]]) -> None:
+    """After any edits, of any file: the compiled files, where each value comes from, and the problems."""
+    previous, known = None, dict[str, Compiled]()
+    remembered, worker._known = worker._known, worker._Known()
+    try:
+        for files in steps:
+            judged, worker_now = worker.judge(files), worker._known
+            worker._known = worker._Known()
+            anew = worker.judge(files)
+            assert type(judged) is type(anew)
+            if isinstance(judged, Rejected) or isinstance(anew, Rejected):
+                assert judged == anew
+            else:
+                assert (judged.hash, judged.files, judged.services) == (anew.hash, anew.files, anew.services)
+            worker._known = worker_now
+            try:
+                mesh, fresh = read_mesh(files, previous), read_mesh(files)
+            except ConfigError:
+                continue
+            assert (mesh.hash, mesh.warnings) == (fresh.hash, fresh.warnings)
+            for name in mesh.services:
+                now = compile_service(mesh, name, previous=known.get(name))
+                assert everything(now) == everything(compile_service(fresh, name))
+                known[name] = now
+            previous = mesh
+    finally:
+        worker._known = remembered
 
 
 def test_the_generator_makes_what_it_is_meant_to() -> None:

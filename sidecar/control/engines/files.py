@@ -113,12 +113,12 @@ class _Files:
     async def keep(self, files: Mapping[str, bytes]) -> None:
         """Store each, unless it is there."""
         if self._folder is None:
-            self._memory |= files
+            self._memory |= {key: files[key] for key in files.keys() - self._memory.keys()}
             return
-        for key, content in files.items():
-            path = self._folder / _plain(key)
-            if not await asyncio.to_thread(path.exists):
-                await _write(path, content)
+        there = await asyncio.to_thread(self._names)
+        for key in files:
+            if _plain(key) not in there:
+                await _write(self._folder / _plain(key), files[key])
 
     async def fetch(self, key: str) -> bytes | None:
         """One of them."""
@@ -139,6 +139,13 @@ class _Files:
             await asyncio.to_thread(self._remove_others, wanted)
         except OSError as error:
             raise Unavailable(f"{self._folder}: {(error.strerror or str(error)).lower()}") from None
+
+    def _names(self) -> set[str]:
+        assert self._folder is not None
+        try:
+            return {path.name for path in self._folder.iterdir()}
+        except OSError:
+            return set()  # writing says what is wrong
 
     def _remove_others(self, wanted: Collection[str]) -> None:
         assert self._folder is not None

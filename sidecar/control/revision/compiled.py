@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -102,6 +102,27 @@ class CompiledFile:
             fields.table("discovers", MAX_UPSTREAMS, _origin),
             tuple(fields.texts("callees", MAX_UPSTREAMS)),
         )
+
+
+class Octets(Mapping[str, bytes]):
+    """
+    Compiled files as an engine keeps them, by hash; each is written when it is asked for, for most are kept already.
+
+    Args:
+        files: By hash.
+    """
+
+    def __init__(self, files: Mapping[str, CompiledFile]) -> None:
+        self._files = files
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._files[key].to_octets()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def _origin(discovers: Fields, name: str) -> Origin:

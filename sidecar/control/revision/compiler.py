@@ -71,7 +71,7 @@ class Compiler:
             self._pool = ProcessPoolExecutor(1, context, worker.begin, (background_niceness(),))
         pool = self._pool
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(pool, worker.answer, function, *arguments)
         except BrokenProcessPool:
             if self._pool is pool:
                 self._pool = None

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 from sidecar.control.engines.interface import Conflict, Engine, EngineError, Gone, Unavailable, Versioned
-from sidecar.control.revision.compiled import CompiledFile, Origin
+from sidecar.control.revision.compiled import CompiledFile, Octets, Origin
 from sidecar.control.revision.targets import Wanted
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.revision.worker import Judged
@@ -308,8 +308,8 @@ class Rollouts:
     async def _keep(self, record: Record) -> None:
         """Store the files that a record names, before it is written."""
         named = record.hashes()
-        kept = {hash_: file.to_octets() for hash_, file in self._files.items() if hash_ in named}
-        await self._engine.files.keep(kept)
+        kept = {hash_: file for hash_, file in self._files.items() if hash_ in named}
+        await self._engine.files.keep(Octets(kept))
 
     async def _write(self, record: Record, events: tuple[Event, ...]) -> None:
         value = json.dumps(record.to_json(), separators=(",", ":")).encode()

@@ -21,7 +21,7 @@ _NOTE = "# The step between two revisions: what widens comes first, what narrows
 
 def tree_of(text: str) -> Any:
     """The values of a compiled file."""
-    node = yaml.compose(text, Loader=yaml.CSafeLoader)
+    node = yaml.compose(text, Loader=yaml.CBaseLoader)  # tags are not asked for: what a scalar is, `_value` says
     return _value(node) if node is not None else {}
 
 
@@ -49,7 +49,7 @@ def _canonical(value: Any) -> Any:
     return [str(value)] if isinstance(value, Spelled) else value
 
 
-class _Writer(yaml.SafeDumper):
+class _Writer(yaml.CSafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Every value is written out where it stands."""
         return True

@@ -9,13 +9,14 @@ started anew knows nothing, and compiles everything: the result is the same.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import multiprocessing
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.control.revision.compiled import CompiledFile, Origin, Source
@@ -24,7 +25,7 @@ from sidecar.loader.low_priority import lower_thread
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.diff import Told, diff_told
-from sidecar.mesh.mesh import Mesh, canonical, digest
+from sidecar.mesh.mesh import Mesh, digest
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.verify import verify
 from sidecar.redact import HIDDEN, is_sensitive
@@ -34,6 +35,11 @@ ProblemTold = dict[str, Any]
 
 MAX_REMEMBERED: Final = 4
 """Compiled files of one service: of the last revisions, for problems that their sidecars report."""
+
+_YOUNG_OBJECTS: Final = 20_000
+"""How many are made before the collector looks for cycles among them: judging makes trees, which have none."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ _known = _Known()
 def begin(niceness: int) -> None:
     """The first thing in the new process: who serves streams goes first, and this one ends with it."""
     lower_thread(niceness)
+    gc.set_threshold(_YOUNG_OBJECTS)
+    gc.freeze()
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
 
@@ -125,6 +133,20 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(0)
+
+
+def answer(function: Callable[..., _T], *arguments: Any) -> _T:
+    """
+    One of the questions below, asked in the new process.
+
+    What is remembered of it lies apart from then on, so that the garbage collector does not look through the whole mesh
+    for an edit of one service. It is all trees: what is let go later goes without the collector.
+    """
+    try:
+        return function(*arguments)
+    finally:
+        gc.collect()
+        gc.freeze()
 
 
 def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
@@ -178,7 +200,7 @@ class _Read:
 def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
     try:
         mesh = read_mesh(files, _known.mesh)
-        services = {name: digest(canonical(placed.node)) for name, placed in mesh.placed.items()}
+        services = {name: digest(placed.values) for name, placed in mesh.placed.items()}
         root = _root_digest(mesh)
         concerned = _concerned(mesh, services, root)
         compiled = dict(_known.compiled)
@@ -186,8 +208,8 @@ def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
             if mesh.placed[name].service.is_outside:
                 compiled.pop(name, None)
             else:
-                compiled[name] = compile_service(mesh, name)
-        problems = verify(mesh, concerned)
+                compiled[name] = compile_service(mesh, name, previous=_known.compiled.get(name))
+        problems = verify(mesh, concerned, compiled)
     except ConfigError as error:
         return Rejected(told(error.problems))
     if problems:
@@ -245,9 +267,7 @@ def told(problems: Iterable[Problem]) -> tuple[ProblemTold, ...]:
 
 
 def _root_digest(mesh: Mesh) -> str:
-    whole = canonical(mesh.document.root)
-    assert isinstance(whole, dict)
-    return digest({key: value for key, value in whole.items() if key != "services"})
+    return digest({key: value for key, value in mesh.document.values.items() if key != "services"})
 
 
 def _concerned(mesh: Mesh, services: Mapping[str, str], root: str) -> list[str]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final
 
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.yaml.document import Mapping as MappingNode
 from sidecar.config.yaml.document import Node, Sequence, join_path
 from sidecar.config.yaml.places import locate
+from sidecar.mesh.compile.calls import CallPart, call_part
 from sidecar.mesh.compile.inbound import inbound_of
 from sidecar.mesh.compile.origins import EndpointsOrigin
-from sidecar.mesh.compile.routes import CallRoutes
 from sidecar.mesh.compile.tests import tests_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copied
-from sidecar.mesh.compile.upstreams import put_upstream
+from sidecar.mesh.compile.upstreams import Upstream, upstream_of
 from sidecar.mesh.compile.write import Written, write
 from sidecar.mesh.hosts import has_port, in_order
 from sidecar.mesh.mesh import Document, Mark, Mesh, digest
@@ -45,6 +46,7 @@ class Compiled:
         callees: Services that it can call, by name.
         root: The values, each with its place in the mesh's files.
         promises: Of each test of the file: whose it is, and what it is called there.
+        calls: By callee, what the file has for calling it.
     """
 
     service: str
@@ -54,6 +56,7 @@ class Compiled:
     callees: tuple[str, ...]
     root: Table = field(repr=False, compare=False)
     promises: tuple[tuple[str, str], ...]
+    calls: Mapping[str, CallPart] = field(repr=False, compare=False)
     _title: str = field(repr=False, compare=False)
     _documents: Mapping[str, Document] = field(repr=False, compare=False)
 
@@ -87,7 +90,9 @@ def routes_of(root: Table) -> list[Table]:
     return [item for item in items if isinstance(item, Table)]
 
 
-def compile_service(mesh: Mesh, service: str, version: str = "", language: int = LANGUAGE) -> Compiled:
+def compile_service(
+    mesh: Mesh, service: str, version: str = "", language: int = LANGUAGE, previous: Compiled | None = None
+) -> Compiled:
     """
     Compile the file of a service's sidecars.
 
@@ -96,6 +101,8 @@ def compile_service(mesh: Mesh, service: str, version: str = "", language: int =
         service: A service of the mesh with sidecars.
         version: The app's, which telemetry tells; empty: none.
         language: What the sidecars know.
+        previous: The same service's of an earlier mesh; what it has for calls of which nobody says anything else now is
+            taken from it, with the same result.
 
     Raises:
         ConfigError: There is no such service, it stands outside of the mesh, or the mesh needs a newer language.
@@ -111,15 +118,17 @@ def compile_service(mesh: Mesh, service: str, version: str = "", language: int =
         mark = placed.mark()
         message = f"`{service}` is outside of the mesh: it has no sidecars"
         raise ConfigError([Problem(mark.file, mark.line, mark.column, "", message)])
-    return _compiled(mesh, service, version, mesh.callees(service))
+    return _compiled(mesh, service, version, mesh.callees(service), previous.calls if previous is not None else {})
 
 
 def compile_stranger(mesh: Mesh, callee: str) -> Compiled:
     """The file of who calls one service and says nothing of its own: what a producer's tests hold for."""
-    return _compiled(mesh, "", "", (callee,))
+    return _compiled(mesh, "", "", (callee,), {})
 
 
-def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) -> Compiled:
+def _compiled(
+    mesh: Mesh, service: str, version: str, callees: tuple[str, ...], known: Mapping[str, CallPart]
+) -> Compiled:
     top = Mark(mesh.document.name, 1, 1)
     placed = mesh.placed.get(service)
     named = placed.mark() if placed is not None else top
@@ -134,14 +143,18 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
     outbound, upstreams = Table(named), Table(named)
     discovers: dict[str, EndpointsOrigin] = {}
     groups: list[tuple[list[str], list[Value]]] = []
+    made: dict[str, Upstream] = {}
     used: dict[str, tuple[str, str, str]] = {}
-    for callee in callees:
-        call = CallRoutes(mesh, service, callee, callees)
-        groups += call.routes()
-        used |= call.used
+    calls = {callee: call_part(mesh, service, callee, callees, known.get(callee)) for callee in callees}
+    for call in calls.values():
+        groups += call.groups
+        made |= call.upstreams
     tests, promises = tests_of(mesh, placed, callees, used)
-    for name, (callee, instance, port) in sorted(used.items()):
-        put_upstream(upstreams, discovers, mesh, service, name, callee, instance, port)
+    made |= {name: upstream_of(mesh, service, name, *whose) for name, whose in used.items() if name not in made}
+    for name, upstream in sorted(made.items(), key=itemgetter(0)):
+        upstreams.put(name, upstream.table)
+        if upstream.origin is not None:
+            discovers[name] = upstream.origin
     _put_listen(outbound, mesh, service, callees, named)
     outbound.say("unmatched", mesh.unmatched, mesh.mark("unmatched"))
     order, _ = in_order([hosts for hosts, _ in groups])
@@ -155,7 +168,7 @@ def _compiled(mesh: Mesh, service: str, version: str, callees: tuple[str, ...]) 
         root.put("tests", tests)
     title = _TITLE.format(mesh.name, service, f" {version}" if version and version.isprintable() else "")
     text, hash_ = write(root, title), digest(canonical(root))
-    return Compiled(service, text, hash_, discovers, callees, root, promises, title, mesh.documents)
+    return Compiled(service, text, hash_, discovers, callees, root, promises, calls, title, mesh.documents)
 
 
 def _service(name: str, version: str, mark: Mark) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sidecar.mesh.compile.origins import EndpointsOrigin, origin_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, copied
@@ -11,21 +12,27 @@ from sidecar.mesh.hosts import hosts_by_port
 from sidecar.mesh.mesh import Mark, Mesh, Placed
 
 
-def put_upstream(
-    upstreams: Table,
-    discovers: dict[str, EndpointsOrigin],
-    mesh: Mesh,
-    caller: str,
-    name: str,
-    callee: str,
-    instance: str,
-    port: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Upstream:
     """
-    Write one upstream.
+    One upstream of a file.
+
+    Attributes:
+        service: Whose instances it has.
+        table: What the file says of it.
+        origin: Where its endpoints come from, if it is discovered.
+    """
+
+    service: str
+    table: Table
+    origin: EndpointsOrigin | None
+
+
+def upstream_of(mesh: Mesh, caller: str, name: str, callee: str, instance: str, port: str) -> Upstream:
+    """
+    Make one upstream.
 
     Args:
-        discovers: Takes where its endpoints come from, if it is discovered.
         name: Of the upstream.
         callee: The service that it is for.
         instance: Which of its instances; empty: all.
@@ -38,9 +45,9 @@ def put_upstream(
     hosts = [] if instance else hosts_by_port(callee, placed.service)[port]
     if hosts != [name]:
         upstream.put("hosts", _hosts(placed, hosts, mark))
-    _put_source(upstream, discovers, placed, name, instance, port)
+    origin = _put_source(upstream, placed, name, instance, port)
     put_policy(upstream, sources(mesh, caller, callee), mark)
-    upstreams.put(name, upstream)
+    return Upstream(callee, upstream, origin)
 
 
 def _hosts(placed: Placed, hosts: Sequence[str], mark: Mark) -> Value:
@@ -49,11 +56,9 @@ def _hosts(placed: Placed, hosts: Sequence[str], mark: Mark) -> Value:
     return Items(mark, [Text(host, marks.get(host, mark)) for host in hosts])
 
 
-def _put_source(
-    upstream: Table, discovers: dict[str, EndpointsOrigin], placed: Placed, name: str, instance: str, port: str
-) -> None:
+def _put_source(upstream: Table, placed: Placed, name: str, instance: str, port: str) -> EndpointsOrigin | None:
     """
-    Say where the endpoints are.
+    Say where the endpoints are; returns where they come from if they are discovered.
 
     What is outside of the mesh, and instances by DNS or addresses of it, need nobody to tell them: they are found
     without the control plane.
@@ -69,7 +74,7 @@ def _put_source(
     if at:
         node = placed.place(*at).node
         upstream.put(at[-1], copied(node, placed.document.name), placed.mark(*at, at_key=True))
-        return
-    discovers[name] = origin_of(placed.name, service, instance, port)
+        return None
     mark = placed.mark(*(("instances", instance) if instance else ()), at_key=True)
     upstream.say("discover", name, mark)
+    return origin_of(placed.name, service, instance, port)

@@ -7,6 +7,7 @@ What is written is read again by `config.yaml`, which has the same values (a pro
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from sidecar.config.yaml.document import join_path
@@ -160,8 +161,12 @@ def _flowed(value: Value) -> str:
 
 def _scalar(text: str, *, in_flow: bool, is_spelled: bool = False) -> str:
     """A scalar that is read as this text again, and as a word unless `is_spelled`."""
-    if is_spelled:
-        return text
+    return text if is_spelled else _word(text, in_flow)
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str, in_flow: bool) -> str:
+    """The same words come in many files, and several times in each."""
     is_plain = _PLAIN.fullmatch(text) or (not in_flow and _PLAIN_IN_BLOCK.fullmatch(text))
     if is_plain and type(resolve_plain(text)) is str:
         return text

@@ -42,6 +42,8 @@ def _check_producer(scope: Scope) -> None:
 
 def _check_callers(scope: Scope, others: Others) -> None:
     """Names of a caller's routes share one list: its file has them all."""
+    if not any(call.routes for call in (scope.service.calls or {}).values()):
+        return
     own = callees(scope.name, {**others.services, scope.name: scope.service}, others.access)
     elsewhere = {
         name

@@ -85,7 +85,7 @@ class EtcdFiles:
         """Write those that are not there, and say of the others that they are needed."""
         there = await self._kept()
         since = self._client.revision_since(FRESH_S)
-        new = {key: content for key, content in files.items() if key not in there}
+        new = {key: files[key] for key in files if key not in there}
         packed = await asyncio.to_thread(_pack_all, new)
         puts: list[dict[str, bytes]] = []
         for key, parts in packed.items():

@@ -57,7 +57,7 @@ class KubernetesFiles:
     async def keep(self, files: Mapping[str, bytes]) -> None:
         """Write those that are not there, and say of the others that they are needed."""
         since_s = self._clock() - FRESH_S
-        asked = {key: content for key, content in files.items() if self._needed_s.get(key, -FRESH_S) < since_s}
+        asked = {key: files[key] for key in files if self._needed_s.get(key, -FRESH_S) < since_s}
         there = {wire.name_of(one) for one in await self._names()} if asked else set()
         await each([partial(self._keep, key, content, self._name(key) in there) for key, content in asked.items()])
 

@@ -471,6 +471,23 @@ class TestTranslate:
         assert made.origin_of_route("x") is None
 
 
+def test_what_nobody_says_anything_else_of_is_taken_from_the_file_before() -> None:
+    """Not so of a callee that is edited, nor of a route that leads to one; and the result is the same."""
+    other = "=== other.yaml\nservice: other\napp: 127.0.0.1:80\n"
+    third = "=== third.yaml\nservice: third\napp: 127.0.0.1:80\n"
+    front = f"{FRONT}calls: {{third: {{}}, other: {{}}, back: {{routes: [{{to: other}}]}}}}\n"
+    before = mesh(f"{front}{BACK}{other}{third}")
+    first = compile_service(before, "front")
+    after = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}{BACK}{other}timeout: 3s\n{third}"), before)
+    second = compile_service(after, "front", previous=first)
+    assert second == compile_service(after, "front")
+    assert second.text != first.text
+    assert [name for name in second.callees if second.calls[name] is first.calls[name]] == ["third"]
+    defaults = read_mesh({**{name: one.raw for name, one in after.documents.items()}, "mesh.yaml": b"mesh: x\n"}, after)
+    third_file = compile_service(defaults, "front", previous=second)
+    assert not [name for name in second.callees if third_file.calls[name] is second.calls[name]]
+
+
 def test_files_are_split_as_written() -> None:
     """The support of these tests."""
     assert files("=== a\nx\n\n=== b\ny\n") == {"a": b"x\n\n", "b": b"y\n"}
