@@ -715,7 +715,8 @@ def test_what_failed_once_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -
             return timeout(0)
 
         monkeypatch.setattr(follower_module.asyncio, "timeout", pause)
-        follower = Follower(world.engine, Failing(), world.rollouts, lambda: NOBODY, lambda: world.now_s)
+        storing = Storing(lambda: world.now_s)
+        follower = Follower(world.engine, Failing(), world.rollouts, storing, lambda: NOBODY, lambda: world.now_s)
         task = asyncio.create_task(follower.run())
         source.queue.put_nowait(Content(FILES, "1"))
         while world.rollouts.revision != 1:

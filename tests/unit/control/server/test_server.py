@@ -24,7 +24,7 @@ from sidecar.control.engines import files
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane
-from sidecar.control.replicas import summary
+from sidecar.control.replicas.differences import Heard, hear
 from sidecar.control.revision import follower, rollouts, worker
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.server import watch as watch_module
@@ -249,8 +249,8 @@ def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_n
                     assert "sidecar_control_instances_outdated 1.0" in await scrape.text()
                 seen = {one.id: one.is_outdated for one in world.plane.instances()}
                 assert seen == {"old": True, "new": False}
-                told = summary.read_summary(json.dumps(shown_module.summary(world.plane)).encode(), 0.0)
-                assert {one.id: one.is_outdated for one in told.instances} == seen
+                told = hear(Heard(), json.dumps(shown_module.summary(world.plane, "")).encode(), 0.0)
+                assert {one.id: one.is_outdated for one in told.summary.instances} == seen
 
     run(test, tmp_path)
 
