@@ -168,8 +168,11 @@ class Fleet:
 
     def silent(self) -> list[Member]:
         """Those with a stream that have reported before and do not any more."""
-        until_s = self._clock() - SILENT_S
-        return [one for one in self._members.values() if one.is_connected and one.report and one.heard_s < until_s]
+        return [one for one in self._members.values() if self.is_silent(one)]
+
+    def is_silent(self, member: Member) -> bool:
+        """Whether it has a stream, has reported before, and does not any more."""
+        return member.is_connected and member.report is not None and self._clock() - member.heard_s > SILENT_S
 
     def sweep(self) -> None:
         """Forget those that are gone for long; to be called now and then."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -322,14 +322,22 @@ class Plane:
             if isinstance(change, Trouble):
                 logger.warning(event("registrations_not_followed", error=change.error or "over"))
                 continue
-            if not self.registry.has_copy:
+            is_first = not self.registry.has_copy
+            if is_first:
                 self._returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
                 logger.info(event("registrations_known", instances=len(change.put)))
             self.registry.apply(change, self.settings.replica)
-            # Those who were here before the copy was read are no strangers.
-            for stream in self.hub:
-                self.doubt.heard(doubt_key(stream.watch.instance))
-            self.discovery.surely()
+            # Those who were here before the copy was read are no strangers; and that another replica lost one may be
+            # written later than that it came here.
+            self._hear_ours(None if is_first or change.is_snapshot else [one.instance for one in change.put])
+            if is_first:
+                self.discovery.surely()
+
+    def _hear_ours(self, instances: Iterable[str] | None = None) -> None:
+        """Of these, or of all, those that are connected here and not silent are heard of, whatever others say."""
+        for member in self.fleet if instances is None else filter(None, map(self.fleet.get, instances)):
+            if member.is_connected and not self.fleet.is_silent(member):
+                self._heard(member)
 
     async def _announce(self) -> None:
         ours = Replica(self.settings.replica, self.settings.address, __version__, self.now_s())

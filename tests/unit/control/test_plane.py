@@ -1,0 +1,146 @@
+"""The control plane without its sockets: what its parts do together. Clocks, the engine's news and replicas are held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.control.discovery.registry import doubt_key
+from sidecar.control.doubt import STALE_AFTER_S
+from sidecar.control.engines.files import FilesEngine
+from sidecar.control.engines.interface import Registration, RegistrationChange, Replica, Trouble
+from sidecar.control.fleet import SILENT_S
+from sidecar.control.plane import Plane, Settings
+from sidecar.control.revision import worker
+from sidecar.control.revision.compiler import Compiler
+from sidecar.link.messages import Watch
+from sidecar.link.report import Port, Report
+from sidecar.mesh.source import read_directory
+
+MESH = "mesh: m\nservices:\n  a: {app: '127.0.0.1:8080', calls: {b: {}}}\n  b: {app: '127.0.0.1:8080', calls: {}}\n"
+
+
+class Here(Compiler):
+    """Compiles in this process."""
+
+    async def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+class World:
+    """Replica `me`, whose engine says what the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "mesh.yaml").write_text(MESH)
+        self.now_s = 0.0
+        self.others: list[str] = []
+        self.news: asyncio.Queue[RegistrationChange | Trouble] = asyncio.Queue()
+        self.written: list[Registration | str] = []
+        engine = FilesEngine(str(folder), read_directory, None)
+        engine.registrations = engine.replicas = self  # type: ignore[assignment]
+        self.plane = Plane(engine, Settings("me", is_now=True), lambda: self.now_s, lambda: 1e9 + self.now_s)
+        self.plane.follower._compiler = self.plane.compiler = Here()
+        self.seq = 0
+
+    async def put(self, registration: Registration) -> None:
+        self.written.append(registration)
+
+    async def remove(self, instance: str) -> None:
+        self.written.append(instance)
+
+    async def watch(self) -> AsyncIterator[RegistrationChange | Trouble]:
+        while True:
+            yield await self.news.get()
+
+    async def close(self) -> None:
+        pass
+
+    async def announce(self, replica: Replica) -> None:
+        pass
+
+    async def list(self) -> tuple[Replica, ...]:
+        return tuple(Replica(name) for name in ("me", *self.others))
+
+    async def leave(self, name: str) -> None:
+        pass
+
+    async def say(self, *put: Registration, is_snapshot: bool = False) -> None:
+        self.news.put_nowait(RegistrationChange(put, is_snapshot=is_snapshot))
+        await settle()
+
+    async def replicas(self, *others: str) -> None:
+        self.others = list(others)
+        await self.plane._announce()
+
+    def pass_s(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now_s += 1
+            self.plane.tick()
+
+    def report(self, service: str, instance: str, **more: Any) -> dict[str, Any]:
+        self.seq += 1
+        ports = {"http": Port("10.0.0.9:15000")}
+        report = Report(service, instance, self.seq, health="healthy", ports=ports)
+        return self.plane.reported(replace(report, **more), "10.0.0.9", False)
+
+    def is_stale(self, instance: str) -> bool:
+        return self.plane.doubt.is_stale(doubt_key(instance))
+
+
+async def settle() -> None:
+    """Let what is due happen; endpoints are gathered for 50 ms."""
+    await asyncio.sleep(0.1)
+
+
+def run(folder: Path, test: Callable[[World], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        world = World(folder)
+        async with asyncio.timeout(60):
+            await world.plane.open()
+            try:
+                await world.plane.follower.first.wait()
+                await test(world)
+            finally:
+                await world.plane.close()
+
+    worker._known = worker._Known()
+    asyncio.run(bounded())
+
+
+def of(holder: str, instance: str, **more: Any) -> Registration:
+    return Registration("b", instance, ports={"http": Port(f"10.0.1.{instance}:15000")}, holder=holder, **more)
+
+
+def test_doubt_is_not_reset_by_news_of_others(tmp_path: Path) -> None:
+    """One that is frozen becomes stale whatever is written meanwhile; one that never registered is not counted."""
+
+    async def test(world: World) -> None:
+        stream = world.plane.opened(Watch("a", "visitor"), "10.0.0.1")
+        world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        world.report("b", "1")
+        for version in range(int((SILENT_S + STALE_AFTER_S) / 5) + 1):
+            await world.say(of("other", "2", version=str(version)))
+            world.pass_s(5)
+        assert world.is_stale("1")
+        assert world.plane.doubt.fresh + world.plane.doubt.stale == 2
+        world.plane.closed(stream, "gone")
+
+    run(tmp_path, test)
+
+
+def test_one_that_is_heard_here_is_not_lost_because_another_replica_says_so_late(tmp_path: Path) -> None:
+    """It came here; that the other lost it was written after that."""
+
+    async def test(world: World) -> None:
+        world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        world.report("b", "1")
+        await world.say(of("other", "1", lost_s=1.0))
+        world.pass_s(int(STALE_AFTER_S))
+        assert not world.is_stale("1")
+
+    run(tmp_path, test)
