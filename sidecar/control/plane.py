@@ -348,6 +348,8 @@ class Plane:
             logger.warning(event("replicas_not_known", error=error))
         else:
             self.peers.use(self.replicas)
+            if self.registry.living([one.name for one in self.replicas], self.settings.replica):
+                self._hear_ours()
 
     async def _announce_forever(self) -> None:
         while True:
@@ -433,6 +435,10 @@ class Plane:
             logger.warning(event("removed", source=name or "registered", what=rest))
             if not name:
                 self.registering.left(rest)
+        for name, rest in swept.stale:
+            if not name:
+                # One that did not return to us after a restart: other replicas believe that we hold it.
+                self.registering.lost(rest)
         if was_removing and not self.doubt.is_removing:
             logger.error(
                 event("removal_suspended", fresh=self.doubt.fresh, stale=self.doubt.stale,

@@ -1,4 +1,4 @@
-"""The control plane without its sockets: what its parts do together. Clocks, the engine's news and replicas are held."""
+"""The control plane without its sockets: what its parts do together. Clocks and all that the engine says are held."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sidecar.control.discovery.registry import doubt_key
-from sidecar.control.doubt import STALE_AFTER_S
+from sidecar.control.doubt import REMOVE_AFTER_S, STALE_AFTER_S
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Registration, RegistrationChange, Replica, Trouble
 from sidecar.control.fleet import SILENT_S
 from sidecar.control.plane import Plane, Settings
 from sidecar.control.revision import worker
 from sidecar.control.revision.compiler import Compiler
+from sidecar.control.rollout.gate import blindness
 from sidecar.link.messages import Watch
 from sidecar.link.report import Port, Report
 from sidecar.mesh.source import read_directory
@@ -142,5 +141,57 @@ def test_one_that_is_heard_here_is_not_lost_because_another_replica_says_so_late
         await world.say(of("other", "1", lost_s=1.0))
         world.pass_s(int(STALE_AFTER_S))
         assert not world.is_stale("1")
+
+    run(tmp_path, test)
+
+
+def test_what_died_with_its_replica_ends_for_rollouts_too(tmp_path: Path) -> None:
+    """Gates wait while more than half of a service are gone with it, and go on when they are removed."""
+
+    async def test(world: World) -> None:
+        await world.replicas("other")
+        for number in range(1, 13):
+            world.plane.opened(Watch("a", f"a{number}"), "10.0.0.9")
+        gone = [of("other", str(number)) for number in (2, 3)]
+        await world.say(is_snapshot=True)
+        await world.say(*gone)
+        world.plane.opened(Watch("b", "1"), "10.0.0.9")
+
+        def report() -> None:
+            for number in range(1, 13):
+                world.report("a", f"a{number}")
+            world.report("b", "1")
+
+        def blind() -> str:
+            view = world.plane.view()
+            return blindness(replace(view, unseen=()), view.by_service()["b"])
+
+        report()
+        await world.replicas()
+        for _ in range(int(REMOVE_AFTER_S) // 10 - 1):
+            world.pass_s(10)
+            report()
+        assert blind() == "only 1 of 3 instances are connected"
+        world.pass_s(10)
+        report()
+        assert [one.instance for one in world.plane.registry if one.service == "b"] == ["1"]
+        assert blind() == ""
+
+    run(tmp_path, test)
+
+
+def test_one_that_does_not_return_to_its_replica_after_a_restart_is_told_to_the_others(tmp_path: Path) -> None:
+    """They believe that it is fresh as long as its holder lives, which is us."""
+
+    async def test(world: World) -> None:
+        await world.say(of("me", "1"), is_snapshot=True)
+        world.pass_s(int(STALE_AFTER_S) - 1)
+        await settle()
+        assert world.written == []
+        world.pass_s(1)
+        await settle()
+        (lost,) = world.written
+        assert isinstance(lost, Registration)
+        assert lost.lost_s is not None
 
     run(tmp_path, test)
