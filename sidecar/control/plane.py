@@ -120,6 +120,7 @@ class Plane:
         self.broken = asyncio.Event()
         self._opened_s = clock()
         self._had_time = False
+        self._not_alone_s = clock()
         self._tasks: list[asyncio.Task[None]] = []
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
@@ -189,6 +190,7 @@ class Plane:
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
+        self.goodbyes.opened(watch.instance)
         if member.is_outdated:
             logger.warning(
                 event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
@@ -204,6 +206,8 @@ class Plane:
             return
         if why:
             logger.info(event("stream_closed", service=watch.service, instance=watch.instance, reason=why))
+        else:
+            self.goodbyes.answered(stream, self.clock())
         self.fleet.closed(watch.instance)
         self.registering.lost(watch.instance)
         self._returning.discard(watch.instance)
@@ -245,24 +249,33 @@ class Plane:
     def _on_goodbye(self, member: Member) -> dict[str, Any]:
         known = self.registering.left(member.id)
         if known is None:
-            return {} if member.id in self.goodbyes else {"left": True}
+            is_applied = member.id not in self.goodbyes
+            return {"left": True} if is_applied and self._sees_all_callers() else {}
         logger.info(event("goodbye", service=known.service, instance=known.instance))
         addresses = [port.address for port in known.ports.values()]
+        streams = {one for origin in self.hub.origins_of(known.service) for one in self.hub.following(origin)}
         others = [
             (stream, upstream, views)
-            for origin in self.hub.origins_of(known.service)
-            if (views := self.discovery.views(origin)) is not None
-            for stream in self.hub.following(origin)
-            for upstream, followed in stream.follows.items()
-            if followed == origin
+            for stream in (*streams, *self.goodbyes.between(self.clock()))
+            for upstream, origin in stream.follows.items()
+            if origin.service == known.service and (views := self.discovery.views(origin)) is not None
         ]
-        return {"left": True} if self.goodbyes.begin(member.id, addresses, others, self.clock()) else {}
+        is_applied = self.goodbyes.begin(member.id, addresses, others, self.clock())
+        return {"left": True} if is_applied and self._sees_all_callers() else {}
 
     def _tell_left(self) -> None:
         for instance in self.goodbyes.applied(self.hub, self.clock()):
             stream = self.hub.get(instance)
-            if stream is not None:
+            if stream is not None and self._sees_all_callers():
                 stream.say(Left())
+
+    def _sees_all_callers(self) -> bool:
+        """
+        Whether nobody sends requests to an instance but those whose streams are here. Callers at other replicas, and
+        those that have not come here since a start or another one's end, may not have heard of a goodbye: it then takes
+        its whole delay.
+        """
+        return self.clock() - self._not_alone_s >= RETURN_S
 
     def _heard(self, member: Member) -> None:
         known = self.registry.get(member.id)
@@ -345,8 +358,11 @@ class Plane:
             await self.engine.replicas.announce(ours)
             self.replicas = await self.engine.replicas.list()
         except EngineError as error:
+            self._not_alone_s = self.clock()
             logger.warning(event("replicas_not_known", error=error))
         else:
+            if [one.name for one in self.replicas] != [self.settings.replica]:
+                self._not_alone_s = self.clock()
             self.peers.use(self.replicas)
             if self.registry.living([one.name for one in self.replicas], self.settings.replica):
                 self._hear_ours()

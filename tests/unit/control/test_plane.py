@@ -8,16 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from sidecar.control.discovery.discovery import RETURN_S
 from sidecar.control.discovery.registry import doubt_key
 from sidecar.control.doubt import REMOVE_AFTER_S, STALE_AFTER_S
 from sidecar.control.engines.files import FilesEngine
-from sidecar.control.engines.interface import Registration, RegistrationChange, Replica, Trouble
+from sidecar.control.engines.interface import Registration, RegistrationChange, Replica, Trouble, Unavailable
 from sidecar.control.fleet import SILENT_S
 from sidecar.control.plane import Plane, Settings
+from sidecar.control.push.goodbyes import BETWEEN_POLLS_S
+from sidecar.control.push.stream import Stream
 from sidecar.control.revision import worker
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.rollout.gate import blindness
-from sidecar.link.messages import Watch
+from sidecar.link.messages import Left, Watch, endpoints_version, read_line
 from sidecar.link.report import Port, Report
 from sidecar.mesh.source import read_directory
 
@@ -38,6 +43,7 @@ class World:
         (folder / "mesh.yaml").write_text(MESH)
         self.now_s = 0.0
         self.others: list[str] = []
+        self.is_broken = False
         self.news: asyncio.Queue[RegistrationChange | Trouble] = asyncio.Queue()
         self.written: list[Registration | str] = []
         engine = FilesEngine(str(folder), read_directory, None)
@@ -60,7 +66,8 @@ class World:
         pass
 
     async def announce(self, replica: Replica) -> None:
-        pass
+        if self.is_broken:
+            raise Unavailable("no quorum")
 
     async def list(self) -> tuple[Replica, ...]:
         return tuple(Replica(name) for name in ("me", *self.others))
@@ -72,8 +79,8 @@ class World:
         self.news.put_nowait(RegistrationChange(put, is_snapshot=is_snapshot))
         await settle()
 
-    async def replicas(self, *others: str) -> None:
-        self.others = list(others)
+    async def replicas(self, *others: str, broken: bool = False) -> None:
+        self.others, self.is_broken = list(others), broken
         await self.plane._announce()
 
     def pass_s(self, seconds: int) -> None:
@@ -195,3 +202,92 @@ def test_one_that_does_not_return_to_its_replica_after_a_restart_is_told_to_the_
         assert lost.lost_s is not None
 
     run(tmp_path, test)
+
+
+def test_goodbye_is_answered_when_all_callers_have_applied_it(tmp_path: Path) -> None:
+    """At once where nobody was told of it; else by its stream, when the last caller has reported a set without it."""
+
+    async def test(world: World) -> None:
+        world.pass_s(int(RETURN_S))
+        world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        world.report("b", "1")
+        assert world.report("b", "1", is_goodbye=True) == {"left": True}
+        caller = world.plane.opened(Watch("a", "caller"), "10.0.0.1")
+        world.plane.hub.take(caller)
+        callee = world.plane.opened(Watch("b", "2"), "10.0.0.9")
+        world.report("b", "2")
+        await settle()
+        world.plane.hub.take(caller)
+        assert world.report("b", "2", is_goodbye=True) == {}
+        await settle()
+        world.plane.hub.take(caller)
+        assert not lefts(world, callee)
+        world.report("a", "caller", endpoints={"b": endpoints_version([])})
+        assert lefts(world, callee)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("why", ["a start", "another replica", "one that went", "silence"])
+def test_goodbye_takes_its_delay_where_callers_may_be_that_are_not_seen(tmp_path: Path, why: str) -> None:
+    """Those who have not come here since a start, those of other replicas and of one that went: a guess is no fact."""
+
+    async def test(world: World) -> None:
+        if why != "a start":
+            world.pass_s(2 * int(RETURN_S))
+            await world.replicas("other", broken=why == "silence")
+        if why == "one that went":
+            await world.replicas()
+            world.pass_s(int(RETURN_S) - 1)
+        callee = world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        world.report("b", "1")
+        caller = world.plane.opened(Watch("a", "caller"), "10.0.0.1")
+        world.plane.hub.take(caller)
+        for _ in range(2):
+            assert world.report("b", "1", is_goodbye=True) == {}
+        await settle()
+        world.plane.hub.take(caller)
+        world.report("a", "caller", endpoints={"b": endpoints_version([])})
+        assert not lefts(world, callee)
+
+    run(tmp_path, test)
+
+
+def test_caller_that_polls_is_waited_for_between_two_polls(tmp_path: Path) -> None:
+    """It sends requests meanwhile: until it polls with a set without the one that goes, or does not poll any more."""
+
+    async def test(world: World) -> None:
+        world.pass_s(int(RETURN_S))
+        for name in ("1", "2"):
+            world.plane.opened(Watch("b", name), "10.0.0.9")
+            world.report("b", name, ports={"http": Port(f"10.0.0.{name}:15000")})
+        await settle()
+
+        def poll(endpoints: str = "") -> str:
+            stream = world.plane.opened(Watch("a", "caller", endpoints={"b": endpoints}), "10.0.0.1")
+            world.plane.hub.take(stream)
+            world.plane.closed(stream, "")
+            told = stream.knows("b")
+            assert told is not None
+            return told.version
+
+        both = poll()
+        assert world.report("b", "1", is_goodbye=True) == {}
+        await settle()
+        for name in ("1", "2"):
+            assert not lefts(world, world.plane.hub.get(name))
+        without = poll(both)
+        assert without != both
+        assert not lefts(world, world.plane.hub.get("1"))
+        poll(without)
+        assert lefts(world, world.plane.hub.get("1"))
+        assert world.report("b", "2", is_goodbye=True) == {}
+        world.pass_s(int(BETWEEN_POLLS_S))
+        assert lefts(world, world.plane.hub.get("2"))
+
+    run(tmp_path, test)
+
+
+def lefts(world: World, stream: Stream | None) -> bool:
+    assert stream is not None
+    return any(isinstance(read_line(raw), Left) for raw in world.plane.hub.take(stream))
