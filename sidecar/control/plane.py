@@ -25,7 +25,7 @@ from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
 from sidecar.control.edges import EdgeKey, Edges, Tally
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
-from sidecar.control.fleet import SILENT_S, Fleet, Member
+from sidecar.control.fleet import SILENT_S, Fleet, FleetError, Member
 from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
 from sidecar.control.push.stream import Stream
@@ -185,6 +185,7 @@ class Plane:
 
     def opened(self, watch: Watch, peer: str) -> Stream:
         """A stream begins. Raises FleetError."""
+        self._check_name(watch.instance, watch.service)
         member = self.fleet.opened(watch, peer)
         older = self.hub.get(watch.instance)
         if older is not None:
@@ -221,6 +222,7 @@ class Plane:
             peer: Its address, for people.
             peer_is_local: Whether that is loopback.
         """
+        self._check_name(report.instance, report.service)
         before = self.fleet.get(report.instance)
         last = before.report if before is not None else None
         member, is_new = self.fleet.reported(report, peer)
@@ -245,6 +247,12 @@ class Plane:
             answer = {"problems": list(member.problems)} if member.problems else {}
         self._tell_left()
         return answer
+
+    def _check_name(self, instance: str, service: str) -> None:
+        """The fleet knows whose a name is here; the registrations, whose it was before a start, or is elsewhere."""
+        known = self.registry.get(instance)
+        if known is not None and known.service != service and not self.doubt.is_stale(doubt_key(instance)):
+            raise FleetError.of_another(instance)
 
     def _on_goodbye(self, member: Member) -> dict[str, Any]:
         known = self.registering.left(member.id)

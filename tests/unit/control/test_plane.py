@@ -15,7 +15,7 @@ from sidecar.control.discovery.registry import doubt_key
 from sidecar.control.doubt import REMOVE_AFTER_S, STALE_AFTER_S
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Registration, RegistrationChange, Replica, Trouble, Unavailable
-from sidecar.control.fleet import SILENT_S
+from sidecar.control.fleet import SILENT_S, FleetError
 from sidecar.control.plane import Plane, Settings
 from sidecar.control.push.goodbyes import BETWEEN_POLLS_S
 from sidecar.control.push.stream import Stream
@@ -284,6 +284,29 @@ def test_caller_that_polls_is_waited_for_between_two_polls(tmp_path: Path) -> No
         assert world.report("b", "2", is_goodbye=True) == {}
         world.pass_s(int(BETWEEN_POLLS_S))
         assert lefts(world, world.plane.hub.get("2"))
+
+    run(tmp_path, test)
+
+
+def test_name_of_a_registered_instance_is_nobody_elses(tmp_path: Path) -> None:
+    """Also if it is connected to another replica, or was before a start: until it is stale."""
+
+    async def test(world: World) -> None:
+        await world.replicas("other")
+        await world.say(of("other", "theirs"), of("me", "before"), is_snapshot=True)
+        for name in ("theirs", "before"):
+            with pytest.raises(FleetError, match="another service") as refused:
+                world.plane.opened(Watch("a", name), "10.0.0.9")
+            assert refused.value.status == 403
+            for is_goodbye in (False, True):
+                with pytest.raises(FleetError, match="another service"):
+                    world.report("a", name, is_goodbye=is_goodbye)
+            world.plane.opened(Watch("b", name), "10.0.0.9")
+            world.plane.closed(world.plane.opened(Watch("b", name), "10.0.0.9"), "gone")
+        assert {one.service for one in world.plane.registry} == {"b"}
+        world.pass_s(int(SILENT_S))
+        assert world.report("a", "before") == {}
+        assert {one.instance: one.service for one in world.plane.registry} == {"theirs": "b", "before": "a"}
 
     run(tmp_path, test)
 
