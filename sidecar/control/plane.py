@@ -351,6 +351,7 @@ class Plane:
             # Those who were here before the copy was read are no strangers; and that another replica lost one may be
             # written later than that it came here.
             self._hear_ours(None if is_first or change.is_snapshot else [one.instance for one in change.put])
+            self.registering.restore(change, lambda instance: self.hub.get(instance) is not None)
             if is_first:
                 self.discovery.surely()
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from sidecar.control.addresses import usable_ports
 from sidecar.control.discovery.registry import Registry
-from sidecar.control.engines.interface import EngineError, Registration, Registrations
+from sidecar.control.engines.interface import EngineError, Registration, RegistrationChange, Registrations
 from sidecar.control.fleet import Member
 from sidecar.control.storing import NotStored, Storing
 from sidecar.link.report import Report
@@ -92,6 +92,15 @@ class Registering:
         self._registry.lost(instance)
         if known.lost_s is None:
             self._put(_lost(known, self._now_s()))
+
+    def restore(self, change: RegistrationChange, is_here: Callable[[str], bool]) -> None:
+        """What the engine does not have any more, though we hold it and it `is_here`, is written again."""
+        missing = set(change.vanished)
+        if change.is_snapshot:
+            missing |= {one.instance for one in self._registry} - {one.instance for one in change.put}
+        for known in filter(None, map(self._registry.get, missing)):
+            if known.holder == self._replica and is_here(known.instance):
+                self._write(known.instance, known)
 
     async def run(self) -> None:
         """Write what waits; ends only by being cancelled, but for the write under way, which `finish` waits for."""

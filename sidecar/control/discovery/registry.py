@@ -130,10 +130,12 @@ class Registry:
             self.put(registration, is_heard=is_held or not change.is_snapshot)
             if not is_held:
                 self._doubt.lost(doubt_key(registration.instance))
+        vanished = set(change.vanished)
         if change.is_snapshot and not is_first:
-            for instance, known in tuple(self._known.items()):
-                if instance not in named and known.holder != ours:
-                    self._doubt.lost(doubt_key(instance))
+            vanished |= self._known.keys() - named
+        for known in filter(None, map(self._known.get, vanished)):
+            if known.holder != ours:
+                self._doubt.lost(doubt_key(known.instance))
 
     def living(self, replicas: Collection[str], ours: str) -> bool:
         """

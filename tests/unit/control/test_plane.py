@@ -311,6 +311,34 @@ def test_name_of_a_registered_instance_is_nobody_elses(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("as_list", [False, True])
+def test_registrations_that_vanish_from_the_engine_are_doubted_and_ours_written_again(
+    tmp_path: Path, *, as_list: bool
+) -> None:
+    """Nobody said goodbye: who is here stays, and is told to the others; who is elsewhere is lost until it is."""
+
+    async def test(world: World) -> None:
+        await world.replicas("other")
+        await world.say(of("other", "2"), of("other", "3"), is_snapshot=True)
+        world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        world.report("b", "1")
+        await settle()
+        world.written.clear()
+        if as_list:
+            await world.say(is_snapshot=True)
+        else:
+            world.news.put_nowait(RegistrationChange(vanished=("1", "2", "3")))
+            await settle()
+        assert [getattr(one, "instance", one) for one in world.written] == ["1"]
+        await world.say(of("other", "2"))
+        for _ in range(int(STALE_AFTER_S) // 10):
+            world.pass_s(10)
+            world.report("b", "1")
+        assert [name for name in "123" if world.is_stale(name)] == ["3"]
+
+    run(tmp_path, test)
+
+
 def lefts(world: World, stream: Stream | None) -> bool:
     assert stream is not None
     return any(isinstance(read_line(raw), Left) for raw in world.plane.hub.take(stream))
