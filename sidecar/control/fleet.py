@@ -2,8 +2,8 @@
 Every sidecar that this replica hears from: what it said last, within bounds. *On the loop; clocks are given.*
 
 A sidecar is one by its instance's name. Whoever says that it is an instance which belongs to another service is
-refused, as long as that one is there. Names come from outside: how many are remembered is bounded, and those that are
-gone are forgotten.
+refused, as long as that one is there (the plane looks at those that are registered elsewhere, too). Names come from
+outside: how many are remembered is bounded, and those that are gone are forgotten.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ class FleetError(Exception):
         super().__init__(text)
         self.status = status
         self.retry_after_s = retry_after_s
+
+    @classmethod
+    def of_another(cls, instance: str) -> FleetError:
+        """Somebody says that it is an instance which belongs to another service."""
+        return cls(403, f"the instance `{instance[:100]}` belongs to another service")
 
 
 @dataclass(slots=True)
@@ -175,8 +180,11 @@ class Fleet:
 
     def silent(self) -> list[Member]:
         """Those with a stream that have reported before and do not any more."""
-        until_s = self._clock() - SILENT_S
-        return [one for one in self._members.values() if one.is_connected and one.report and one.heard_s < until_s]
+        return [one for one in self._members.values() if self.is_silent(one)]
+
+    def is_silent(self, member: Member) -> bool:
+        """Whether it has a stream, has reported before, and does not any more."""
+        return member.is_connected and member.report is not None and self._clock() - member.heard_s > SILENT_S
 
     def sweep(self) -> None:
         """Forget those that are gone for long; to be called now and then."""
@@ -189,7 +197,7 @@ class Fleet:
         member = self._members.get(instance)
         if member is not None and member.service != service:
             if member.is_connected or self._clock() - member.heard_s < SILENT_S:
-                raise FleetError(403, f"the instance `{instance[:100]}` belongs to another service")
+                raise FleetError.of_another(instance)
             del self._members[instance]
             member = None
         if member is None:

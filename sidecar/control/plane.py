@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +25,7 @@ from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
 from sidecar.control.edges import Edges
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
-from sidecar.control.fleet import SILENT_S, Fleet, Member
+from sidecar.control.fleet import SILENT_S, Fleet, FleetError, Member
 from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
 from sidecar.control.push.stream import Stream
@@ -124,6 +124,7 @@ class Plane:
         self.broken = asyncio.Event()
         self._opened_s = clock()
         self._had_time = False
+        self._not_alone_s = clock()
         self._tasks: list[asyncio.Task[None]] = []
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
@@ -190,11 +191,13 @@ class Plane:
 
     def opened(self, watch: Watch, peer: str) -> Stream:
         """A stream begins. Raises FleetError."""
+        self._check_name(watch.instance, watch.service)
         member = self.fleet.opened(watch, peer)
         older = self.hub.get(watch.instance)
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
+        self.goodbyes.opened(watch.instance)
         if member.is_outdated:
             logger.warning(
                 event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
@@ -212,6 +215,8 @@ class Plane:
             return
         if why:
             logger.info(event("stream_closed", service=watch.service, instance=watch.instance, reason=why))
+        else:
+            self.goodbyes.answered(stream, self.clock())
         self.fleet.closed(watch.instance)
         self.registering.lost(watch.instance)
         self._returning.discard(watch.instance)
@@ -225,6 +230,7 @@ class Plane:
             peer: Its address, for people.
             peer_is_local: Whether that is loopback.
         """
+        self._check_name(report.instance, report.service)
         before = self.fleet.get(report.instance)
         last = before.report if before is not None else None
         member, is_new = self.fleet.reported(report, peer)
@@ -250,27 +256,42 @@ class Plane:
         self._tell_left()
         return answer
 
+    def _check_name(self, instance: str, service: str) -> None:
+        """The fleet knows whose a name is here; the registrations, whose it was before a start, or is elsewhere."""
+        known = self.registry.get(instance)
+        if known is not None and known.service != service and not self.doubt.is_stale(doubt_key(instance)):
+            raise FleetError.of_another(instance)
+
     def _on_goodbye(self, member: Member) -> dict[str, Any]:
         known = self.registering.left(member.id)
         if known is None:
-            return {} if member.id in self.goodbyes else {"left": True}
+            is_applied = member.id not in self.goodbyes
+            return {"left": True} if is_applied and self._sees_all_callers() else {}
         logger.info(event("goodbye", service=known.service, instance=known.instance))
         addresses = [port.address for port in known.ports.values()]
+        streams = {one for origin in self.hub.origins_of(known.service) for one in self.hub.following(origin)}
         others = [
             (stream, upstream, views)
-            for origin in self.hub.origins_of(known.service)
-            if (views := self.discovery.views(origin)) is not None
-            for stream in self.hub.following(origin)
-            for upstream, followed in stream.follows.items()
-            if followed == origin
+            for stream in (*streams, *self.goodbyes.between(self.clock()))
+            for upstream, origin in stream.follows.items()
+            if origin.service == known.service and (views := self.discovery.views(origin)) is not None
         ]
-        return {"left": True} if self.goodbyes.begin(member.id, addresses, others, self.clock()) else {}
+        is_applied = self.goodbyes.begin(member.id, addresses, others, self.clock())
+        return {"left": True} if is_applied and self._sees_all_callers() else {}
 
     def _tell_left(self) -> None:
         for instance in self.goodbyes.applied(self.hub, self.clock()):
             stream = self.hub.get(instance)
-            if stream is not None:
+            if stream is not None and self._sees_all_callers():
                 stream.say(Left())
+
+    def _sees_all_callers(self) -> bool:
+        """
+        Whether nobody sends requests to an instance but those whose streams are here. Callers at other replicas, and
+        those that have not come here since a start or another one's end, may not have heard of a goodbye: it then takes
+        its whole delay.
+        """
+        return self.clock() - self._not_alone_s >= RETURN_S
 
     def _heard(self, member: Member) -> None:
         known = self.registry.get(member.id)
@@ -330,14 +351,23 @@ class Plane:
             if isinstance(change, Trouble):
                 logger.warning(event("registrations_not_followed", error=change.error or "over"))
                 continue
-            if not self.registry.has_copy:
+            is_first = not self.registry.has_copy
+            if is_first:
                 self._returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
                 logger.info(event("registrations_known", instances=len(change.put)))
             self.registry.apply(change, self.settings.replica)
-            # Those who were here before the copy was read are no strangers.
-            for stream in self.hub:
-                self.doubt.heard(doubt_key(stream.watch.instance))
-            self.discovery.surely()
+            # Those who were here before the copy was read are no strangers; and that another replica lost one may be
+            # written later than that it came here.
+            self._hear_ours(None if is_first or change.is_snapshot else [one.instance for one in change.put])
+            self.registering.restore(change, lambda instance: self.hub.get(instance) is not None)
+            if is_first:
+                self.discovery.surely()
+
+    def _hear_ours(self, instances: Iterable[str] | None = None) -> None:
+        """Of these, or of all, those that are connected here and not silent are heard of, whatever others say."""
+        for member in self.fleet if instances is None else filter(None, map(self.fleet.get, instances)):
+            if member.is_connected and not self.fleet.is_silent(member):
+                self._heard(member)
 
     async def _announce(self) -> None:
         ours = Replica(self.settings.replica, self.settings.address, __version__, self.now_s())
@@ -345,9 +375,14 @@ class Plane:
             await self.engine.replicas.announce(ours)
             self.replicas = await self.engine.replicas.list()
         except EngineError as error:
+            self._not_alone_s = self.clock()
             logger.warning(event("replicas_not_known", error=error))
         else:
+            if [one.name for one in self.replicas] != [self.settings.replica]:
+                self._not_alone_s = self.clock()
             self.peers.use(self.replicas)
+            if self.registry.living([one.name for one in self.replicas], self.settings.replica):
+                self._hear_ours()
 
     async def _announce_forever(self) -> None:
         while True:
@@ -430,6 +465,10 @@ class Plane:
             logger.warning(event("removed", source=name or "registered", what=rest))
             if not name:
                 self.registering.left(rest)
+        for name, rest in swept.stale:
+            if not name:
+                # One that did not return to us after a restart: other replicas believe that we hold it.
+                self.registering.lost(rest)
         if was_removing and not self.doubt.is_removing:
             logger.error(
                 event("removal_suspended", fresh=self.doubt.fresh, stale=self.doubt.stale,

@@ -12,7 +12,7 @@ from typing import Final
 
 from sidecar.control.addresses import usable_ports
 from sidecar.control.discovery.registry import Registry
-from sidecar.control.engines.interface import EngineError, Registration, Registrations
+from sidecar.control.engines.interface import EngineError, Registration, RegistrationChange, Registrations
 from sidecar.control.fleet import Member
 from sidecar.control.storing import NotStored, Storing
 from sidecar.link.report import Report
@@ -42,6 +42,7 @@ class Registering:
         self._replica = replica
         self._now_s = now_s
         self._waiting: dict[str, Registration | None] = {}
+        self._writing: asyncio.Task[None] | None = None
         self._has_work = asyncio.Event()
 
     @property
@@ -92,18 +93,25 @@ class Registering:
         if known.lost_s is None:
             self._put(_lost(known, self._now_s()))
 
+    def restore(self, change: RegistrationChange, is_here: Callable[[str], bool]) -> None:
+        """What the engine does not have any more, though we hold it and it `is_here`, is written again."""
+        missing = set(change.vanished)
+        if change.is_snapshot:
+            missing |= {one.instance for one in self._registry} - {one.instance for one in change.put}
+        for known in filter(None, map(self._registry.get, missing)):
+            if known.holder == self._replica and is_here(known.instance):
+                self._write(known.instance, known)
+
     async def run(self) -> None:
-        """Write what waits; ends only by being cancelled."""
+        """Write what waits; ends only by being cancelled, but for the write under way, which `finish` waits for."""
         while True:
             await self._has_work.wait()
             self._has_work.clear()
             while self._waiting:
-                instance = next(iter(self._waiting))
-                registration = self._waiting.pop(instance)
+                self._writing = asyncio.create_task(self._write_next())
                 try:
-                    await self._send(instance, registration)
+                    await asyncio.shield(self._writing)
                 except EngineError as error:
-                    self._waiting.setdefault(instance, registration)
                     self._storing.failed("registrations", error)
                     logger.error(event("registration_not_stored", waiting=len(self._waiting), error=error))
                     await asyncio.sleep(RETRY_S)
@@ -111,20 +119,29 @@ class Registering:
                     self._storing.written("registrations")
 
     async def finish(self) -> None:
-        """Write what waits, as far as the engine lets it."""
-        while self._waiting:
-            instance, registration = self._waiting.popitem()
-            try:
-                await self._send(instance, registration)
-            except EngineError as error:
-                logger.error(event("registration_not_stored", instance=instance, error=error))
-                return
+        """
+        Write what waits, as far as the engine lets it; what is under way first, lest it arrives behind what is newer.
+        """
+        try:
+            if self._writing is not None and not self._writing.done():
+                await self._writing
+            while self._waiting:
+                await self._write_next()
+        except EngineError as error:
+            logger.error(event("registration_not_stored", waiting=len(self._waiting), error=error))
 
-    async def _send(self, instance: str, registration: Registration | None) -> None:
-        if registration is None:
-            await self._store.remove(instance)
-        else:
-            await self._store.put(registration)
+    async def _write_next(self) -> None:
+        instance = next(iter(self._waiting))
+        registration = self._waiting.pop(instance)
+        try:
+            if registration is None:
+                await self._store.remove(instance)
+            else:
+                await self._store.put(registration)
+        except EngineError:
+            # It waits again, unless there is something newer of it.
+            self._waiting.setdefault(instance, registration)
+            raise
 
     def _put(self, registration: Registration) -> None:
         if self._registry.put(registration):

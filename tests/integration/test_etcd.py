@@ -300,6 +300,25 @@ class TestRegistrations:
 
         run(test)
 
+    def test_registrations_that_somebody_deletes_at_once_have_not_said_goodbye(self, one: Cluster, prefix: str) -> None:
+        """They vanished; that there were any is written again with the next one."""
+
+        async def test() -> None:
+            async with Engines() as engines:
+                engine = await engines.open(one.url + prefix)
+                for name in ("a", "b", "c"):
+                    await engine.registrations.put(registration(name))
+                stream = engine.registrations.watch()
+                assert (await change(stream)).is_snapshot
+                one.members[0].delete_all(f"{prefix}registrations/")
+                assert await change(stream) == RegistrationChange(vanished=("a", "b", "c"))
+                await engine.registrations.put(registration("a"))
+                assert await change(stream) == RegistrationChange((registration("a"),))
+                assert len(one.members[0].keys(f"{prefix}registrations/")) == 2
+                await stream.aclose()
+
+        run(test)
+
     def test_goodbye_while_the_watch_was_cut_is_still_one(self, one: Cluster, prefix: str) -> None:
         """The watch goes on where it ended; nothing is listed again."""
 

@@ -125,10 +125,13 @@ class Member:
         """Delete a key; the store's revision after it."""
         return int(self.ask("/v3/kv/deleterange", {"key": written(key.encode())})["header"]["revision"])
 
+    def delete_all(self, prefix: str) -> None:
+        """Delete every key that begins so, as `etcdctl del --prefix` does."""
+        self.ask("/v3/kv/deleterange", _beginning(prefix))
+
     def keys(self, prefix: str) -> dict[str, Mapping[str, Any]]:
         """All keys that begin so, as etcd describes them."""
-        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        found = self.ask("/v3/kv/range", {"key": written(prefix.encode()), "range_end": written(end.encode())})
+        found = self.ask("/v3/kv/range", _beginning(prefix))
         return {octets(one, "key").decode(): one for one in found.get("kvs", [])}
 
     def compact(self) -> None:
@@ -268,3 +271,8 @@ class Relay:
             writer.write(piece)
             await writer.drain()
         writer.transport.abort()
+
+
+def _beginning(prefix: str) -> dict[str, str]:
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return {"key": written(prefix.encode()), "range_end": written(end.encode())}

@@ -111,7 +111,8 @@ class Discovery:
             self._joined.pop(origin, None)
             self._departed.pop(origin, None)
             self._by_service[origin.service].discard(origin)
-        for origin in wanted - self._views.keys():
+        new = wanted - self._views.keys()
+        for origin in new:
             self._views[origin] = Views()
             self._by_service[origin.service].add(origin)
         sources = {source for origin in wanted for source in origin.sources if source.kind != "registered"}
@@ -120,9 +121,8 @@ class Discovery:
         for source in sources - self._followed.keys():
             followed = self._followed[source] = _Followed(source)
             followed.task = asyncio.create_task(self._follow(source, followed), name=f"discover {followed.name}")
-        for origin in wanted:
-            if self._views[origin].current is None:
-                self._compute(origin)
+        for origin in new:
+            self._compute(origin)
 
     def views(self, origin: Origin) -> Views | None:
         """Of an origin that is in use."""
@@ -196,7 +196,10 @@ class Discovery:
             # Twice at one address, by two sources: registrations come first and know best.
             if known is None:
                 entries[entry.address] = entry
-        return self._views[origin].set(entries.values(), is_sure=self._is_sure(origin))
+        views = self._views[origin]
+        if not entries and views.current is None and not self._has_answers(origin):
+            return False  # nobody has said yet that there is nothing
+        return views.set(entries.values(), is_sure=self._is_sure(origin))
 
     def _note_departures(self, origin: Origin) -> None:
         if not any(source.kind in JOINED for source in origin.sources):
@@ -210,21 +213,20 @@ class Discovery:
             del departed[host]
         self._joined[origin] = hosts
 
+    def _has_answers(self, origin: Origin) -> bool:
+        """Whether each source of it that is followed has said once what there is."""
+        return all(source.kind == "registered" or self._followed[source].was_heard for source in origin.sources)
+
     def _is_sure(self, origin: Origin) -> bool:
         """
         Whether what is known of an origin is all there is. Of registrations it is if there was a copy of them; else
         when everyone had the time to return and somebody did: that nobody is there at all is nothing that one knows.
         """
-        for source in origin.sources:
-            if source.kind == "registered":
-                if self._registry.has_copy:
-                    continue
-                has_waited = self._clock() - self._started_s >= RETURN_S
-                if not (has_waited and self._registry.was_ever(origin.service)):
-                    return False
-            elif not self._followed[source].was_heard:
+        if any(source.kind == "registered" for source in origin.sources) and not self._registry.has_copy:
+            has_waited = self._clock() - self._started_s >= RETURN_S
+            if not (has_waited and self._registry.was_ever(origin.service)):
                 return False
-        return True
+        return self._has_answers(origin)
 
     def _candidates(self, origin: Origin) -> Iterator[tuple[Candidate[EndpointEntry], bool]]:
         """Each with whether it is one without a registration where there could be one."""

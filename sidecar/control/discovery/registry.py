@@ -3,6 +3,9 @@ Who is registered: what sidecars say of themselves here and at other replicas. *
 
 An instance is registered when its app was healthy once; from then on its health decides only how it is used. It leaves
 by a goodbye, or when doubt ends (`control.doubt`). Whoever wants to know of changes is told the service.
+
+An entry of another replica is as fresh as that one is: while it lives it says itself whom it lost (`lost_s`); when it
+is gone, all that it held is lost since then, until it is heard of elsewhere.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ class Registry:
         self._known: dict[str, Registration] = {}
         self._by_service: defaultdict[str, dict[str, Registration]] = defaultdict(dict)
         self._ever: set[str] = set()
+        self._living: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -67,11 +71,11 @@ class Registry:
         """Whether an instance of this service was known in this process's life: that there is none now is knowledge."""
         return service in self._ever
 
-    def put(self, registration: Registration) -> bool:
-        """It is so; whether that is a change. Its sidecar was heard of, here or by another replica."""
+    def put(self, registration: Registration, *, is_heard: bool = True) -> bool:
+        """It is so; whether that is a change. Its sidecar `is_heard` of, here or by another replica, or it is lost."""
         instance = registration.instance
         known = self._known.get(instance)
-        if registration.lost_s is None:
+        if registration.lost_s is None and is_heard:
             was_stale = self._doubt.heard(doubt_key(instance))
         else:
             was_stale = False
@@ -120,14 +124,32 @@ class Registry:
             known = self._known.get(registration.instance)
             if known is not None and known.holder == ours and registration.holder == ours:
                 continue
-            self.put(registration)
-            if is_first:
-                # Heard of before this process began: it is lost since now until it returns.
+            # What we held before this process began is lost since now until it returns; so is what nobody holds.
+            is_held = not is_first if registration.holder == ours else registration.holder in self._living
+            # A change was written just now; what a list has may be as old as its holder.
+            self.put(registration, is_heard=is_held or not change.is_snapshot)
+            if not is_held:
                 self._doubt.lost(doubt_key(registration.instance))
+        vanished = set(change.vanished)
         if change.is_snapshot and not is_first:
-            for instance, known in tuple(self._known.items()):
-                if instance not in named and known.holder != ours:
-                    self._doubt.lost(doubt_key(instance))
+            vanished |= self._known.keys() - named
+        for known in filter(None, map(self._known.get, vanished)):
+            if known.holder != ours:
+                self._doubt.lost(doubt_key(known.instance))
+
+    def living(self, replicas: Collection[str], ours: str) -> bool:
+        """
+        These replicas live, by name; whether that is news. What those held that are gone is lost since now, what those
+        hold that have come is heard of.
+        """
+        before, self._living = self._living, frozenset(replicas)
+        came, gone = self._living - before - {ours}, before - self._living - {ours}
+        for instance, known in tuple(self._known.items()) if came or gone else ():
+            if known.holder in gone:
+                self._doubt.lost(doubt_key(instance))
+            elif known.holder in came and known.lost_s is None and self._doubt.heard(doubt_key(instance)):
+                self._on_change(known.service)
+        return bool(came or gone)
 
     def _drop(self, known: Registration) -> None:
         del self._known[known.instance]

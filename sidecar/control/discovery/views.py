@@ -59,7 +59,7 @@ class Views:
     Attributes:
         current: None until it was set; an empty set is one.
         is_sure: Whether it is all there is. Until then it is for those who know nothing: after a restart without a copy
-            of what was, somebody who knows more is not told less.
+            of what was, or before a source has answered, somebody who knows more is not told less.
     """
 
     __slots__ = ("_past", "current", "is_sure")

@@ -169,6 +169,7 @@ class _Registrations:
         self._changed: set[str] = set()
         self._in_hand: set[str] = set()
         self._failed: tuple[str, float] | None = None
+        self._closing = asyncio.Event()
 
     @property
     def unwritten(self) -> Unwritten | None:
@@ -212,10 +213,10 @@ class _Registrations:
         await _forever()
 
     async def close(self) -> None:
-        """Write the last of it."""
+        """Write the last of it, after what is being written: a thread is not cancelled with who waits for it."""
+        self._closing.set()
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+            await self._writing
         if self._changed:
             await self._write()
 
@@ -225,8 +226,10 @@ class _Registrations:
             self._writing = asyncio.create_task(self._write_soon())
 
     async def _write_soon(self) -> None:
-        while self._changed:
-            await asyncio.sleep(WRITE_PERIOD_S)
+        while self._changed and not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_PERIOD_S):
+                    await self._closing.wait()
             await self._write()
 
     async def _write(self) -> None:

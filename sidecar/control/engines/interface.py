@@ -158,12 +158,13 @@ class RegistrationChange:
     Attributes:
         put: New, or other than before.
         left: Names of instances that said goodbye, or that `remove` was called for. A fact.
-        is_snapshot: `put` is all there is. An instance that was known and is not in it has vanished without a word,
-            which is for doubt to judge; it is no goodbye.
+        vanished: Names of instances whose entries are gone, but not by a goodbye or `remove`: for doubt to judge.
+        is_snapshot: `put` is all there is. An instance that was known and is not in it has vanished, too.
     """
 
     put: tuple[Registration, ...] = ()
     left: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
     is_snapshot: bool = False
 
 

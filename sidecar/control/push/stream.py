@@ -21,13 +21,15 @@ from typing import Final
 from sidecar.control.discovery.views import View, Views
 from sidecar.control.revision.compiled import CompiledFile, Origin
 from sidecar.control.revision.targets import Wanted
-from sidecar.link.messages import Absent, Config, Current, Line, Move, Watch, write_line
+from sidecar.link.messages import Absent, Config, Current, Line, Move, Watch, endpoints_version, write_line
 
 ANSWER_S: Final = 30.0
 """In which a configuration is accepted or refused; then a newer one is told all the same."""
 
 MAX_SAID: Final = 64
 """Lines that wait and cannot be worked out again: questions, above all."""
+
+_NOBODY: Final = endpoints_version(())
 
 CompiledByHash = Callable[[str], CompiledFile | None]
 ViewsOf = Callable[[Origin], Views | None]
@@ -70,6 +72,7 @@ class Stream:
         self._outstanding = ""
         self._outstanding_s = 0.0
         self._views: dict[str, View] = {}
+        self._told_of: dict[str, Views] = {}
         self._was_told: set[str] = set()
         self._dirty: set[str] = set()
         self._said: list[Line] = []
@@ -139,7 +142,7 @@ class Stream:
         self._dirty |= {name for name, origin in follows.items() if self.follows.get(name) != origin}
         self._dirty &= follows.keys()
         for name in self._views.keys() - follows.keys():
-            del self._views[name]
+            del self._views[name], self._told_of[name]
         self.follows = follows
 
     def waits_s(self, now_s: float) -> float | None:
@@ -201,11 +204,20 @@ class Stream:
                 # a while may have kept it or not, and is told everything.
                 said = "" if upstream in self._was_told else self.watch.endpoints.get(upstream, "")
                 base = views.of(said) if said else None
-                if said and base is None and not views.is_sure:
-                    continue  # it knows more than we do, as far as we know
+                is_of_another = base is None
+            else:
+                is_of_another = self._told_of[upstream] is not views
+            if is_of_another and not views.is_sure and self._holds(upstream, base):
+                continue  # it knows more than we do, as far as we know
             self._dirty.discard(upstream)
             self._was_told.add(upstream)
             if base is not views.current:
                 lines.append(views.current.line(upstream, base))
-            self._views[upstream] = views.current
+            self._views[upstream], self._told_of[upstream] = views.current, views
         return lines
+
+    def _holds(self, upstream: str, told: View | None) -> bool:
+        """Whether its sidecar may have endpoints of an upstream, from wherever they came."""
+        if told is not None and told.entries:
+            return True
+        return self.in_force.get(upstream, _NOBODY) not in ("", _NOBODY)

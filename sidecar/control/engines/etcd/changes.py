@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -48,10 +49,12 @@ class Events:
     Attributes:
         put: As they are now.
         deleted: As they were before.
+        at_once: Keys of those that were deleted by one operation with others of them: no control plane does that.
     """
 
     put: tuple[KeyValue, ...]
     deleted: tuple[KeyValue, ...]
+    at_once: frozenset[bytes] = frozenset()
 
 
 class ListAgain(Exception):  # noqa: N818 - no error: the order to do so
@@ -115,6 +118,7 @@ class Track:
             raise EtcdError(str(message.get("cancel_reason") or "the watch was cancelled"), wire.UNKNOWN)
         put: dict[bytes, KeyValue] = {}
         deleted: dict[bytes, KeyValue] = {}
+        deleted_at: dict[bytes, int] = {}
         for one in wire.parts(message, "events"):
             pair = wire.read_key_value(wire.part(one, "kv"))
             # What a watch brings twice, after it was opened again, is old.
@@ -125,11 +129,15 @@ class Track:
                 put.pop(pair.key, None)
                 before = self._known.pop(pair.key, None)
                 if before is not None:
-                    deleted[pair.key] = before
+                    deleted[pair.key], deleted_at[pair.key] = before, pair.mod_revision
             else:
                 deleted.pop(pair.key, None)
                 put[pair.key] = self._known[pair.key] = pair
-        return Events(tuple(put.values()), tuple(deleted.values())) if put or deleted else None
+        if not (put or deleted):
+            return None
+        operations = Counter(deleted_at.values())
+        at_once = frozenset(key for key in deleted if operations[deleted_at[key]] > 1)
+        return Events(tuple(put.values()), tuple(deleted.values()), at_once)
 
     def checked(self, seen: Seen) -> bool:
         """

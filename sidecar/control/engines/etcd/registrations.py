@@ -1,6 +1,7 @@
 """
 Registrations in etcd, one key each, without a lease: what is gone is deleted by who knows it, never by time. A deletion
-that a watch brings is a goodbye; what is missing after the keys had to be listed again is not.
+that a watch brings is a goodbye, for a control plane deletes one key at a time; what goes together with others, and
+what is missing after the keys had to be listed again, is not.
 
 That somebody has ever registered is a key of its own, the bare prefix, by which a mesh without registrations is told
 apart from an etcd that is new, or was emptied.
@@ -66,10 +67,16 @@ class EtcdRegistrations:
                     if change.found:
                         yield RegistrationChange(self._read(change.found), is_snapshot=True)
                 else:
+                    if any(one.key == self._prefix for one in change.deleted):
+                        self._has_begun = False
                     put = self._read(change.put)
-                    left = tuple(self._instance(one) for one in change.deleted if one.key != self._prefix)
-                    if put or left:
-                        yield RegistrationChange(put, left)
+                    gone = [one for one in change.deleted if one.key != self._prefix]
+                    left = tuple(self._instance(one) for one in gone if one.key not in change.at_once)
+                    vanished = tuple(self._instance(one) for one in gone if one.key in change.at_once)
+                    if vanished:
+                        logger.error(event("registrations_deleted_at_once", instances=len(vanished)))
+                    if put or gone:
+                        yield RegistrationChange(put, left, vanished)
 
     def _key(self, instance: str) -> bytes:
         return self._prefix + instance.encode()

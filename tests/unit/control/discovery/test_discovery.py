@@ -285,7 +285,7 @@ def test_source_that_shrinks_without_a_word_is_doubted_and_with_one_is_believed(
         world = World(etcd=source)
         origin = Origin("a", "http", (Source.of("etcd", {"key": "/a/"}),))
         world.discovery.use([origin])
-        assert world.addresses(origin) == []
+        assert world.addresses(origin) is None
         assert not world.is_sure(origin)
         await settle()
         await source.tell("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")
@@ -302,6 +302,35 @@ def test_source_that_shrinks_without_a_word_is_doubted_and_with_one_is_believed(
         world.sweep()
         await settle()
         assert world.addresses(origin) == ["10.0.0.1:80", "10.0.0.2:80"], "all are stale: all are used"
+        await world.discovery.close()
+
+    run(test)
+
+
+def test_source_that_has_not_answered_yet_has_not_said_that_there_is_nothing() -> None:
+    """Nothing is told of it until it answers, empty or not; what other sources say is for those who know nothing."""
+
+    async def test() -> None:
+        source = Told()
+        world = World(etcd=source)
+        known(world)
+        origin = Origin("a", "http", (Source.of("etcd", {"key": "/a/"}),))
+        both = Origin("a", "http", (Source.of("registered", {}), Source.of("etcd", {"key": "/a/"})))
+        world.discovery.use([origin, both])
+        source.queue.put_nowait(Trouble("no quorum"))
+        await settle()
+        world.discovery.use([origin, both])
+        assert (world.addresses(origin), world.addresses(both)) == (None, None)
+        world.registry.put(instance("1"))
+        await settle()
+        assert world.addresses(both) == ["10.0.0.1:15000"]
+        assert not world.is_sure(both)
+        world.changes.clear()
+        await source.tell()
+        assert (world.addresses(origin), world.addresses(both)) == ([], ["10.0.0.1:15000"])
+        assert set(world.changes) == {origin, both}
+        assert world.is_sure(origin)
+        assert world.is_sure(both)
         await world.discovery.close()
 
     run(test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ import pytest
 
 from sidecar.config.source import SourceError
 from sidecar.control.engines import directory, files
+from sidecar.control.engines.disk import write_whole
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import (
     Conflict,
@@ -207,6 +209,39 @@ def test_registrations_and_files_outlive_the_process(tmp_path: Path) -> None:
 
     run(first)
     run(second)
+
+
+def test_registrations_are_written_one_after_the_other_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being written when the engine closes goes on in its thread; two would write the same file aside."""
+    begun, may_go_on, overlaps = threading.Event(), threading.Event(), []
+    one_at_a_time = threading.Lock()
+
+    def slow(path: Path, content: bytes) -> None:
+        overlaps.append(not one_at_a_time.acquire(blocking=False))
+        begun.set()
+        assert may_go_on.wait(WAIT_S)
+        write_whole(path, content)
+        if not overlaps[-1]:
+            one_at_a_time.release()
+
+    monkeypatch.setattr(files, "write_whole", slow)
+
+    async def test() -> None:
+        one = engine(tmp_path, tmp_path / "state")
+        await one.open()
+        await one.registrations.put(Registration("a", "a-1"))
+        assert await asyncio.to_thread(begun.wait, WAIT_S)
+        await one.registrations.put(Registration("a", "a-2"))
+        closing = asyncio.create_task(one.close())
+        await asyncio.sleep(0.05)
+        may_go_on.set()
+        await closing
+
+    run(test)
+    assert overlaps == [False, False]
+    assert b"a-2" in (tmp_path / "state" / "registrations.json").read_bytes()
 
 
 def test_damaged_copy_is_set_aside(tmp_path: Path) -> None:

@@ -209,6 +209,58 @@ def test_one_that_knows_more_is_not_told_less_before_it_is_sure(world: World) ->
     assert world.lines(stream) == [Endpoints("catalog", endpoints_version([ONE]), "", (ONE,))]
 
 
+def test_edit_to_a_source_that_has_not_answered_empties_nothing(world: World) -> None:
+    """
+    The same upstream, found elsewhere from now on: who holds endpoints by its name keeps them for as long as nobody
+    knows what is there, also in a new stream; then the difference is told, or everything.
+    """
+    stream = world.open(config="h1", catalog=endpoints_version([ONE]))
+    world.lines(stream)
+    elsewhere = Origin("catalog", "http", (Source.of("kubernetes", {}),))
+    world.views[elsewhere] = Views()
+    world.file("h2", {"catalog": elsewhere})
+    world.aim("h2")
+    for entries in ((), (TWO,), ()):
+        world.endpoints(elsewhere, *entries, is_sure=False)
+        assert [line for line in world.lines(stream) if isinstance(line, Endpoints)] == []
+    world.hub.on_report(stream, "h2", "", {"catalog": endpoints_version([ONE])})
+    assert world.lines(stream) == []
+    later = world.open("later", "h2", catalog=endpoints_version([ONE]))
+    assert world.lines(later) == [Current(2, "h2")]
+    world.endpoints(elsewhere, TWO)
+    assert world.lines(stream) == [
+        Endpoints("catalog", endpoints_version([TWO]), endpoints_version([ONE]), (TWO,), (ONE.address,))
+    ]
+    assert world.lines(later) == [Endpoints("catalog", endpoints_version([TWO]), "", (TWO,))]
+
+
+def test_source_that_is_followed_anew_empties_nothing(world: World) -> None:
+    """An edit, and back: the origin is the same, but what is known of it begins anew."""
+    stream = world.open()
+    world.lines(stream)
+    world.views[CATALOG] = Views()
+    world.endpoints(CATALOG, is_sure=False)
+    assert world.lines(stream) == []
+    world.endpoints(CATALOG, ONE, TWO)
+    assert [line.added for line in world.lines(stream) if isinstance(line, Endpoints)] == [(TWO,)]
+
+
+def test_who_holds_nothing_is_told_what_is_known_before_it_is_sure(world: World) -> None:
+    """Also if it was told an empty set from elsewhere; and then what changes, goodbyes included."""
+    world.endpoints(CATALOG)
+    stream = world.open()
+    world.lines(stream)
+    elsewhere = Origin("catalog", "http", (Source.of("dns", {}),))
+    world.views[elsewhere] = Views()
+    world.endpoints(elsewhere, ONE, is_sure=False)
+    world.file("h2", {"catalog": elsewhere})
+    world.hub.on_report(stream, "h1", "", {"catalog": endpoints_version([])})
+    world.aim("h2")
+    assert [line.added for line in world.lines(stream) if isinstance(line, Endpoints)] == [(ONE,)]
+    world.endpoints(elsewhere, is_sure=False)
+    assert [line.removed for line in world.lines(stream) if isinstance(line, Endpoints)] == [(ONE.address,)]
+
+
 def test_slow_reader_gets_one_line_for_many_changes(world: World) -> None:
     """Nothing is queued: what it missed in between it never needs."""
     stream = world.open()

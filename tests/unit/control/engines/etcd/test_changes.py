@@ -48,6 +48,16 @@ def test_events_say_what_is_other_and_what_was_deleted() -> None:
     assert known.revision == 15
 
 
+def test_keys_that_one_operation_deleted_are_told_apart() -> None:
+    """`etcdctl del --prefix`: one revision; and one that was there again since is not among them."""
+    known = track(*(pair(key, 3) for key in "abcd"))
+    found = known.heard(message(deleted("a", 11), *(deleted(key, 12) for key in "bcd"), put("d", 13)))
+    assert found is not None
+    assert {one.key for one in found.deleted} == {b"a", b"b", b"c"}
+    assert found.at_once == {b"b", b"c"}
+    assert known.heard(message(deleted("d", 14))) == Events((), (pair("d", 13),))
+
+
 def test_what_is_brought_twice_is_old() -> None:
     """A watch that begins too early changes nothing back."""
     known = track(pair("a", 3))
