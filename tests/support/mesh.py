@@ -60,7 +60,8 @@ class Member(SidecarProcess):
         self.service = service
         self.id = id_
         self._arguments = (
-            *(part for one in url.split() for part in ("--control", one)), "--service", service, "--version", version, "--instance", id_,
+            *(part for one in url.split() for part in ("--control", one)),
+            "--service", service, "--version", version, "--instance", id_,
             "--state-dir", str(directory / id_ / "state"),
         )  # fmt: skip
 
@@ -149,9 +150,9 @@ class MeshOfProcesses:
         member.begin()
         return member
 
-    def wait_settled(self, revision: int = 0) -> None:
+    def wait_settled(self, revision: int = 0, timeout_s: float = SETTLE_S) -> None:
         """Until all that run have what is wanted, of this revision or a later one, and know of each other."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + timeout_s
         while unsettled := self._unsettled(revision):
             assert time.monotonic() < deadline, unsettled
             time.sleep(0.2)

@@ -58,8 +58,16 @@ class MeshOnEtcd(MeshOfProcesses):
 
     def push(self, files: Mapping[str, str]) -> int:
         """Change some of the mesh's files by the replica that is asked; the number of the revision that follows."""
+        revision = self.try_push(files)
+        assert revision, self.control.log()
+        return revision
+
+    def try_push(self, files: Mapping[str, str]) -> int:
+        """As `push`; 0 where the engine does not answer."""
         wanted = self.files | files
         answer = self.control.post("/v1/push", json.dumps({"files": wanted}).encode(), content_type="application/json")
+        if answer.status == 503:
+            return 0
         assert answer.status == 200, answer.text
         self.files = wanted
         return int(answer.json()["revision"])
@@ -87,7 +95,9 @@ class MeshOnEtcd(MeshOfProcesses):
             return octets(held, "value").decode() if held is not None else ""
 
         name = eventually(named, "a mover")
-        return next(one for one in self.replicas if one.directory.name == name)
+        found = [one for one in self.replicas if one.directory.name == name]
+        assert found, (name, self.keys())
+        return found[0]
 
     def expire(self, replica: Control) -> None:
         """Let the leases of a replica that is dead end now, as etcd does some seconds later."""
@@ -107,10 +117,11 @@ class MeshOnEtcd(MeshOfProcesses):
 
 
 @contextlib.contextmanager
-def mesh_on_etcd(directory: Path, files: Mapping[str, str], *, members: int = 3, count: int = 2) -> Iterator[MeshOnEtcd]:
+def mesh_on_etcd(
+    directory: Path, files: Mapping[str, str], *, members: int = 3, count: int = 2
+) -> Iterator[MeshOnEtcd]:
     """
-    Control planes that are ready, with these files pushed, and whatever joins them; on leaving all that runs must end in
-    order.
+    Control planes that are ready, with these files pushed, and whatever joins them; on leaving all must end in order.
 
     Args:
         files: Of the mesh, by name; `mesh.yaml` is there if nothing else is said, and denies what nobody knows.
