@@ -197,7 +197,7 @@ def test_engine_and_replicas_are_lost_and_return(tmp_path: Path) -> None:
 
 
 def test_instances_are_replaced_under_posts(tmp_path: Path) -> None:
-    """One after the other for SOAK_MESH_SECONDS under SOAK_MESH_RATE POSTs a second: each reaches one app, once."""
+    """One after the other for half of SOAK_MESH_SECONDS under SOAK_MESH_RATE POSTs a second: each arrives once."""
     files = {"front.yaml": "service: front\ncalls: {back: {}}\n", **back(1)}
     with ExitStack() as stack:
         apps = [App(f"app-{number}", tmp_path, free_port()) for number in range(3)]
@@ -211,7 +211,7 @@ def test_instances_are_replaced_under_posts(tmp_path: Path) -> None:
         front.wait_knows("back", *members)
         replaced = 0
         with Steady(front.outbound_port, "back", RATE) as load:
-            until_s = time.monotonic() + SECONDS
+            until_s = time.monotonic() + SECONDS / 2
             while time.monotonic() < until_s:
                 app = apps[(replaced + 2) % 3]
                 members.append(mesh.join("back", app.port))

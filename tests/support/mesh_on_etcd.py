@@ -24,7 +24,6 @@ from tests.support.etcd import Member as EtcdMember
 from tests.support.mesh import MeshOfProcesses
 from tests.support.wait import eventually
 
-PREFIX = "/sidecar/shop/"
 TAKEN_S = 60.0
 
 
@@ -38,11 +37,13 @@ class MeshOnEtcd(MeshOfProcesses):
 
     def __init__(self, directory: Path, cluster: Cluster, count: int) -> None:
         self.cluster = cluster
+        # A control plane that outlived another run may ask at ports that are ours now; it must not meet these.
+        self._prefix = f"/sidecar/shop-{os.urandom(4).hex()}/"
         self.replicas = [Control(directory / f"control-{number}", {}) for number in range(count)]
         self.files: dict[str, str] = {}
         for number, one in enumerate(self.replicas):
             one.keeps = [
-                "--engine", cluster.url + PREFIX.rstrip("/"), "--name", f"control-{number}", "--spread", "0s",
+                "--engine", cluster.url + self._prefix.rstrip("/"), "--name", f"control-{number}", "--spread", "0s",
                 "--advertise", f"http://127.0.0.1:{one.port}",
             ]  # fmt: skip
         super().__init__(directory, self.replicas[0])
@@ -80,8 +81,8 @@ class MeshOnEtcd(MeshOfProcesses):
     def keys(self, prefix: str = "") -> dict[str, Mapping[str, Any]]:
         """What is in etcd below the mesh's prefix, by what follows it."""
         member = next(one for one in self.cluster.members if one.is_running)
-        found = member.keys(PREFIX + prefix)
-        return {name.removeprefix(PREFIX): one for name, one in found.items()}
+        found = member.keys(self._prefix + prefix)
+        return {name.removeprefix(self._prefix): one for name, one in found.items()}
 
     def registrations(self) -> set[str]:
         """Instances that are registered in etcd."""
@@ -96,7 +97,7 @@ class MeshOnEtcd(MeshOfProcesses):
 
         name = eventually(named, "a mover")
         found = [one for one in self.replicas if one.directory.name == name]
-        assert found, (name, self.keys())
+        assert found, name
         return found[0]
 
     def expire(self, replica: Control) -> None:
