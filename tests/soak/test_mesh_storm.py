@@ -100,6 +100,7 @@ def shop(directory: Path, relayed: bool = False) -> Iterator[tuple[Shop, list[Re
         made = Shop(mesh, front, backs)
         made.settle(1)
         yield made, relays
+        mesh.end()  # while there are relays, so that goodbyes are heard
 
 
 def test_everything_is_killed_one_at_a_time(tmp_path: Path) -> None:
