@@ -363,8 +363,11 @@ class Plane:
         if not self._returning:
             return ()
         # Who talks to another replica is seen there, and need not return here.
-        elsewhere = {one.id for summary in self.peers.summaries for one in summary.instances if one.is_connected}
-        return ("a restart",) if self._returning - elsewhere else ()
+        return ("a restart",) if self._returning - self._elsewhere() else ()
+
+    def _elsewhere(self) -> set[str]:
+        """Instances that have a stream at another replica."""
+        return {one.id for summary in self.peers.summaries for one in summary.instances if one.is_connected}
 
     def view(self) -> View:
         """The mesh as the rollout machine sees it: what all replicas hear, and who is registered besides."""
@@ -398,6 +401,9 @@ class Plane:
 
     def _judge(self) -> None:
         was_removing = self.doubt.is_removing
+        if self.replicas:
+            names = {one.name for one in self.replicas}
+            self.registry.heard_elsewhere(self.settings.replica, self._elsewhere(), names)
         swept = self.doubt.sweep()
         for name, rest in swept.stale:
             logger.warning(event("stale", source=name or "registered", what=rest))

@@ -122,12 +122,31 @@ class Registry:
                 continue
             self.put(registration)
             if is_first:
-                # Heard of before this process began: it is lost since now until it returns.
+                # Heard of before this process began: it is lost since now until it returns, here or elsewhere.
                 self._doubt.lost(doubt_key(registration.instance))
         if change.is_snapshot and not is_first:
             for instance, known in tuple(self._known.items()):
                 if instance not in named and known.holder != ours:
                     self._doubt.lost(doubt_key(instance))
+
+    def heard_elsewhere(self, ours: str, instances: Collection[str], replicas: Collection[str]) -> None:
+        """
+        How those are whose streams other replicas hold. The engine is told of changes only, so it is silent of who is
+        well, and of whoever was held by a replica that was killed.
+
+        Args:
+            ours: Name of this replica, which judges its own.
+            instances: That have a stream at another replica, as that one says.
+            replicas: Names of all that are announced; a holder that is not among them is gone.
+        """
+        for instance, known in tuple(self._known.items()):
+            if known.holder in ("", ours) or known.lost_s is not None:
+                continue
+            if instance in instances:
+                if self._doubt.heard(doubt_key(instance)):
+                    self._on_change(known.service)
+            elif known.holder not in replicas:
+                self._doubt.lost(doubt_key(instance))
 
     def _drop(self, known: Registration) -> None:
         del self._known[known.instance]

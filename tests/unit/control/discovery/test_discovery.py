@@ -507,3 +507,53 @@ def test_what_other_replicas_say_does_not_overrule_what_is_heard_here() -> None:
         await world.discovery.close()
 
     run(test)
+
+
+def test_who_is_at_another_replica_is_there_after_a_restart_of_this_one() -> None:
+    """The engine says nothing more of who is well, so the other replica is asked; its own goodbyes and losses count."""
+
+    async def test() -> None:
+        world = World()
+        world.discovery.use([ALL])
+        one, two, three = (
+            Registration("a", name, ports={"http": Port(f"10.0.0.{name}:15000")}, holder="other", lost_s=lost_s)
+            for name, lost_s in (("1", None), ("2", None), ("3", 7.0))
+        )
+        known(world, one, two, three)
+        await settle()
+        for _ in range(int(STALE_AFTER_S)):
+            world.registry.heard_elsewhere("r", {"1", "3"}, {"r", "other"})
+            world.now_s += 1
+            world.sweep()
+        await settle()
+        assert [world.doubt.is_stale(doubt_key(name)) for name in ("1", "2", "3")] == [False, True, True]
+        assert world.addresses(ALL) == ["10.0.0.1:15000"]
+        world.registry.heard_elsewhere("r", {"1", "2"}, {"r", "other"})
+        await settle()
+        assert world.addresses(ALL) == ["10.0.0.1:15000", "10.0.0.2:15000"]
+        await world.discovery.close()
+
+    run(test)
+
+
+def test_whoever_is_lost_with_its_replica_is_doubted() -> None:
+    """A replica that was killed has written nothing of those whose streams it held."""
+
+    async def test() -> None:
+        world = World()
+        known(world)
+        for name in ("1", "2"):
+            theirs = Registration("a", name, ports={"http": Port(f"10.0.0.{name}:15000")}, holder="other")
+            world.registry.apply(RegistrationChange((theirs,)), "r")
+        world.registry.put(instance("3"))
+        world.registry.heard_elsewhere("r", set(), {"r", "other"})
+        world.now_s += STALE_AFTER_S
+        world.sweep()
+        assert world.doubt.stale == 0, "it is announced, and only does not answer"
+        world.registry.heard_elsewhere("r", {"2"}, {"r", "third"})
+        world.now_s += STALE_AFTER_S
+        world.sweep()
+        assert [world.doubt.is_stale(doubt_key(name)) for name in ("1", "2", "3")] == [True, False, False]
+        await world.discovery.close()
+
+    run(test)
