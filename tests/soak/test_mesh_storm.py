@@ -26,7 +26,7 @@ SEED = os.environ.get("SOAK_SEED", "1")
 RATE = float(os.environ.get("SOAK_MESH_RATE", "1000"))
 CUT_S = float(os.environ.get("SOAK_MESH_CUT_SECONDS", "300"))
 GOOD_S = 35.0
-"""After as long a file that runs is surely kept for the next start."""
+"""After as long a file that runs is surely kept for the next start, and whoever is not heard of is in doubt."""
 BESIDE_RATE = 150
 """Requests a second beside faults which are not about the rate; every third is a POST."""
 
@@ -192,9 +192,12 @@ def test_engine_and_replicas_are_lost_and_return(tmp_path: Path) -> None:
                 mover.stop(signal.SIGKILL)
                 made.settle(revision)
                 assert made.editions() == {str(edition)}
+                before = len(mover.log())
                 mover.start()
                 mesh.ask(mover)
                 made.settle()
+                time.sleep(GOOD_S)
+                assert "stale" not in mover.log()[before:], "they are at the other one"
         print(f"\n{edition} editions")  # noqa: T201
         made.judge(load, "engine and replicas")
 
