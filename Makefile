@@ -68,6 +68,17 @@ SOAK_SEED ?= $(shell date +%s)
 soak: $(READY)  ## storm a sidecar for SOAK_SECONDS (600) and say what came of it: docs/soak.md
 	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
 
+# Four parts: kills and the loss of the engine take SOAK_MESH_SECONDS each, replacements half of that, the cut its own time.
+SOAK_MESH_SECONDS ?= 300
+SOAK_MESH_CUT_SECONDS ?= 300
+SOAK_MESH_RATE ?= 1000
+
+.PHONY: soak-mesh
+soak-mesh: $(READY)  ## kill, cut and replace all parts of a mesh under load for some 20 minutes: docs/soak.md
+	@SOAK_MESH_SECONDS=$(SOAK_MESH_SECONDS) SOAK_MESH_CUT_SECONDS=$(SOAK_MESH_CUT_SECONDS) \
+		SOAK_MESH_RATE=$(SOAK_MESH_RATE) SOAK_SEED=$(SOAK_SEED) \
+		$(BIN)/python -m pytest tests/soak/test_mesh_storm.py -s $(PYTEST_ARGS)
+
 .PHONY: check lint types locks
 check: lint types locks  ## lint, format, types, and lock files in step with pyproject.toml (with -k: all that is wrong)
 

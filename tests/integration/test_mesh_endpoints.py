@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 
 import pytest
 
@@ -12,7 +14,7 @@ from tests.support.origin import Origin
 from tests.support.relay import Relay
 from tests.support.wait import eventually, free_port
 
-SERVICES = ("few", "rolling", "ill", "late", "steady")
+SERVICES = ("many", "rolling", "ill", "late", "steady")
 FILES = {
     "front.yaml": f"service: front\ncalls: {{{', '.join(f'{name}: {{}}' for name in SERVICES)}}}\n",
     **{f"{name}.yaml": f"service: {name}\napp: 127.0.0.1:8080\ncalls: {{}}\n" for name in SERVICES},
@@ -63,17 +65,26 @@ def apps(shop: Shop) -> Iterator[list[Origin]]:
             shop.mesh.kill(shop.front)
 
 
-def test_scale_down_loses_nothing(shop: Shop, apps: list[Origin]) -> None:
-    """3 to 1, and 1 to 0: goodbyes are applied before a connection is refused, and only then there is nobody."""
-    one, *others = shop.join("few", *apps)
-    with Load(shop.front, "few") as load:
-        load.wait_until(lambda seen: len(seen) == 3, "answers of all")
-        shop.mesh.scale_down(*others)
-        shop.front.wait_knows("few", one)
-        assert load.wait_for().keys() == {"200 one"}
-        shop.mesh.scale_down(one)
-        load.wait_until(lambda seen: seen.keys() == {"503 UH"}, "nobody")
+def test_scale_down_loses_nothing_and_is_applied_within_a_second(shop: Shop) -> None:
+    """10 to 1 at once, then to 0: the caller lets go before a connection is refused, and only then there is nobody."""
+    with ExitStack() as stack:
+        apps = [stack.enter_context(Origin(f"app-{number}")) for number in range(10)]
+        try:
+            one, *others = shop.join("many", *apps, check="interval: 5s, timeout: 5s, healthy_threshold: 1")
+            with Load(shop.front, "many") as load:
+                load.wait_until(lambda seen: len(seen) >= 8, "answers of nearly all")
+                shop.mesh.scale_down(*others)
+                shop.front.wait_knows("many", one)
+                assert load.wait_for().keys() == {"200 app-0"}
+                shop.mesh.scale_down(one)
+                load.wait_until(lambda seen: seen.keys() == {"503 UH"}, "nobody")
+        finally:
+            shop.mesh.kill(shop.front)
     assert load.phases == [["200", "503 UH"]] * 2, load.answers
+    arrived = [asked for app in apps for asked in app.requests if asked[1] != "/"]
+    assert len(arrived) == len(set(arrived)) == sum(count for said, count in load.answers.items() if said != "503 UH")
+    took_s = [_applied_after_s(shop.front, "many", member) for member in (one, *others)]
+    assert max(took_s) < 1.0, took_s
 
 
 def test_instances_are_replaced_one_after_the_other_under_posts(shop: Shop, apps: list[Origin]) -> None:
@@ -163,6 +174,16 @@ def test_cut_from_the_control_plane_changes_nothing(shop: Shop, apps: list[Origi
     assert _sent(shop) == sent
     assert [member.generation() for member in everyone] == generations
     assert control.shown()["revision"] == revision
+
+
+def _applied_after_s(caller: Member, upstream: str, member: Member) -> float:
+    """Seconds from the beginning of a drain to the caller's letting go of it, by the logs of the two."""
+    change = rf"^(\S+) .*endpoints_changed upstream={upstream} .*removed=\S*{re.escape(member.address)}\b"
+    began = re.search(r"^(\S+) .*drain_started", member.stderr(), re.MULTILINE)
+    applied = re.findall(change, caller.stderr(), re.MULTILINE)
+    assert began is not None, member.stderr()
+    assert applied, caller.stderr()
+    return (datetime.fromisoformat(applied[-1]) - datetime.fromisoformat(began[1])).total_seconds()
 
 
 def _sent(shop: Shop) -> tuple[float, float]:

@@ -43,7 +43,7 @@ drain: {{timeout: 60s, delay: 50s}}
 INBOUND = 'inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{app}", health_check: {{{check}}}}}\n'
 METRICS = 'metrics: {listen: "127.0.0.1:${METRICS_PORT}"}, '
 CHECK = "interval: 100ms, timeout: 1s, healthy_threshold: 1"
-"""Of the app, quicker than by default; a connection."""
+"""Of the app, quicker than by default."""
 
 
 class Member(SidecarProcess):
@@ -60,7 +60,8 @@ class Member(SidecarProcess):
         self.service = service
         self.id = id_
         self._arguments = (
-            "--control", url, "--service", service, "--version", version, "--instance", id_,
+            *(part for one in url.split() for part in ("--control", one)),
+            "--service", service, "--version", version, "--instance", id_,
             "--state-dir", str(directory / id_ / "state"),
         )  # fmt: skip
 
@@ -139,7 +140,7 @@ class MeshOfProcesses:
         Args:
             app: Port of its app; 0 for none.
             check: What its local file says of `inbound.health_check`.
-            url: Of the control plane, if not the direct one.
+            url: Of the control plane, if not the direct one; several are parted by spaces.
             metrics: What its local file says of them, within `telemetry`; empty to leave them to the mesh.
         """
         id_ = next(name for n in itertools.count(1) if (name := f"{service}-{n}") not in self.members)
@@ -149,9 +150,9 @@ class MeshOfProcesses:
         member.begin()
         return member
 
-    def wait_settled(self, revision: int = 0) -> None:
+    def wait_settled(self, revision: int = 0, timeout_s: float = SETTLE_S) -> None:
         """Until all that run have what is wanted, of this revision or a later one, and know of each other."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + timeout_s
         while unsettled := self._unsettled(revision):
             assert time.monotonic() < deadline, unsettled
             time.sleep(0.2)
