@@ -183,7 +183,8 @@ class Sidecar:
                     raise ValueError("endpoints do not fit")
                 self.versions[line.upstream] = line.version
                 self._on_seen(self, "endpoints", line.upstream)
-                self._due.set()
+                if line.is_awaited:
+                    self._due.set()
 
     async def _report(self) -> None:
         reader: asyncio.StreamReader | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import Final, NamedTuple, TypeVar
 
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge
@@ -62,8 +63,8 @@ class Tally:
         for reason, number in edge.failures.items():
             if reason in self.failures or len(self.failures) < MAX_REASONS:
                 self.failures[reason] += number
-        for index, number in enumerate(edge.latency):
-            self.latency[index] += number
+        if edge.latency:
+            self.latency = list(map(add, self.latency, edge.latency))
 
     def merge(self, other: Tally) -> None:
         """Another time's, or another edge's."""
@@ -72,7 +73,7 @@ class Tally:
         self.response_bytes += other.response_bytes
         self.errors += other.errors
         self.failures.update(other.failures)
-        self.latency = [mine + its for mine, its in zip(self.latency, other.latency, strict=True)]
+        self.latency = list(map(add, self.latency, other.latency))
 
     @property
     def failed(self) -> int:

@@ -220,7 +220,7 @@ def _behind(plane: Plane, member: Member) -> int:
     for upstream, origin in stream.follows.items():
         views = plane.discovery.views(origin)
         if views is not None and views.current is not None:
-            behind += stream.in_force.get(upstream, "") != views.current.version
+            behind += stream.is_behind(upstream, views.current, plane.clock())
     return behind
 
 

@@ -135,7 +135,8 @@ class Hearing:
             return f"what it said of the endpoints of {change.upstream} does not fit to what is known"
         with _guarded("on_endpoints"):
             self._receiver.on_endpoints(change.upstream, change.version, found)
-        self._reporter.changed()
+        if change.is_awaited:
+            self._reporter.changed()
         return ""
 
     # --- how it stands -----------------------------------------------------------------------------------------

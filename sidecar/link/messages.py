@@ -91,6 +91,7 @@ class Endpoints:
         base: The version that this applies to; empty for a snapshot, which replaces all.
         added: New ones, and those with another weight or zone.
         removed: Their addresses.
+        is_awaited: Somebody waits until it is in force: report it soon, and not with the next report.
     """
 
     upstream: str
@@ -98,6 +99,7 @@ class Endpoints:
     base: str = ""
     added: tuple[EndpointEntry, ...] = ()
     removed: tuple[str, ...] = ()
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +156,11 @@ def _shown(line: Line) -> dict[str, object]:
                 {"address": one.address, "weight": one.weight, "zone": one.zone, "tls": one.is_tls}
                 for one in line.added
             ]
-            return {
+            shown: dict[str, object] = {
                 "type": "endpoints", "upstream": line.upstream, "version": line.version,
                 "from": line.base or None, "added": added, "removed": list(line.removed),
             }  # fmt: skip
+            return {**shown, "awaited": True} if line.is_awaited else shown
         case Ping():
             return {"type": "ping", "revision": line.revision}
         case Left():
@@ -211,7 +214,8 @@ def _line(fields: Fields) -> Line | None:
             added = tuple(_entry(one) for one in fields.objects("added", MAX_ENDPOINTS))
             removed = tuple(fields.texts("removed", MAX_ENDPOINTS))
             base = fields.text("from", "")
-            return Endpoints(fields.text("upstream"), fields.text("version"), base, added, removed)
+            upstream, version = fields.text("upstream"), fields.text("version")
+            return Endpoints(upstream, version, base, added, removed, fields.flag("awaited", False))
         case "ping":
             return Ping(fields.integer("revision"))
         case "left":

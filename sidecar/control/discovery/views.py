@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sidecar.link.messages import EndpointEntry, Endpoints, endpoints_version, write_line
@@ -30,14 +31,15 @@ class View:
     def __init__(self, entries: Iterable[EndpointEntry]) -> None:
         self.entries: Mapping[str, EndpointEntry] = {one.address: one for one in entries}
         self.version = endpoints_version(self.entries.values())
-        self._lines: dict[tuple[str, str], bytes] = {}
+        self._lines: dict[tuple[str, str, bool], bytes] = {}
 
-    def line(self, upstream: str, base: View | None) -> bytes:
-        """The line that makes this view out of another, or out of nothing."""
-        key = upstream, base.version if base is not None else ""
+    def line(self, upstream: str, base: View | None, *, is_awaited: bool = False) -> bytes:
+        """The line that makes this view out of another, or out of nothing; `is_awaited` as `Endpoints` says."""
+        key = upstream, base.version if base is not None else "", is_awaited
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = write_line(change(upstream, base, self))
+            told = replace(change(upstream, base, self), is_awaited=is_awaited)
+            line = self._lines[key] = write_line(told)
         return line
 
     def let_go(self) -> None:

@@ -22,9 +22,13 @@ from sidecar.control.discovery.views import View, Views
 from sidecar.control.revision.compiled import CompiledFile, Origin
 from sidecar.control.revision.targets import Wanted
 from sidecar.link.messages import Absent, Config, Current, Line, Move, Watch, endpoints_version, write_line
+from sidecar.link.report import REPORT_PERIOD_S
 
 ANSWER_S: Final = 30.0
 """In which a configuration is accepted or refused; then a newer one is told all the same."""
+
+CONFIRMED_S: Final = REPORT_PERIOD_S + 2.0
+"""In which endpoints that were told are reported as in force, where nobody waits for it."""
 
 MAX_SAID: Final = 64
 """Lines that wait and cannot be worked out again: questions, above all."""
@@ -73,6 +77,8 @@ class Stream:
         self._outstanding_s = 0.0
         self._views: dict[str, View] = {}
         self._told_of: dict[str, Views] = {}
+        self._told_s: dict[str, float] = {}
+        self._awaited: set[str] = set()
         self._was_told: set[str] = set()
         self._dirty: set[str] = set()
         self._said: list[Line] = []
@@ -121,6 +127,10 @@ class Stream:
                 self._dirty.add(upstream)
         self.wake.set()
 
+    def hurry(self, upstream: str) -> None:
+        """Somebody waits until it has the next endpoints of this upstream in force."""
+        self._awaited.add(upstream)
+
     def on_report(self, running: str, refused: str, endpoints: Mapping[str, str]) -> bool:
         """What its sidecar has now; whether it may be concerned by other endpoints than before."""
         self.in_force = dict(endpoints)
@@ -142,7 +152,8 @@ class Stream:
         self._dirty |= {name for name, origin in follows.items() if self.follows.get(name) != origin}
         self._dirty &= follows.keys()
         for name in self._views.keys() - follows.keys():
-            del self._views[name], self._told_of[name]
+            del self._views[name], self._told_of[name], self._told_s[name]
+        self._awaited &= follows.keys()
         self.follows = follows
 
     def waits_s(self, now_s: float) -> float | None:
@@ -158,7 +169,7 @@ class Stream:
         lines = [write_line(line) for line in self._said]
         self._said.clear()
         lines += self._configuration(now_s, known)
-        lines += self._endpoints(views)
+        lines += self._endpoints(now_s, views)
         if self.is_over and self.moves:
             lines.append(write_line(Move()))
         return lines
@@ -166,6 +177,12 @@ class Stream:
     def knows(self, upstream: str) -> View | None:
         """What it was told of an upstream's endpoints."""
         return self._views.get(upstream)
+
+    def is_behind(self, upstream: str, current: View, now_s: float) -> bool:
+        """Whether its sidecar should have said by now that it has these endpoints of an upstream, and has not."""
+        if self.in_force.get(upstream, "") == current.version:
+            return False
+        return self._views.get(upstream) is not current or now_s - self._told_s[upstream] > CONFIRMED_S
 
     def _configuration(self, now_s: float, known: CompiledByHash) -> list[bytes]:
         goal = self.goal
@@ -192,7 +209,7 @@ class Stream:
         self.follow(known)
         return [write_line(Config(goal.revision, goal.hash, file.text))]
 
-    def _endpoints(self, views_of: ViewsOf) -> list[bytes]:
+    def _endpoints(self, now_s: float, views_of: ViewsOf) -> list[bytes]:
         lines = []
         for upstream in sorted(self._dirty):
             views = views_of(self.follows[upstream])
@@ -212,8 +229,10 @@ class Stream:
             self._dirty.discard(upstream)
             self._was_told.add(upstream)
             if base is not views.current:
-                lines.append(views.current.line(upstream, base))
+                lines.append(views.current.line(upstream, base, is_awaited=upstream in self._awaited))
+                self._awaited.discard(upstream)
             self._views[upstream], self._told_of[upstream] = views.current, views
+            self._told_s[upstream] = now_s
         return lines
 
     def _holds(self, upstream: str, told: View | None) -> bool:

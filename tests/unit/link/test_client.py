@@ -399,6 +399,19 @@ class TestReports:
         assert 3 <= len(times) <= 5
         assert all(after - before >= 0.99 for before, after in pairwise(times))
 
+    def test_endpoints_are_reported_at_once_only_where_somebody_waits(self) -> None:
+        """A change that concerns a thousand sidecars would cost a thousand reports more."""
+        entries = [EndpointEntry(f"10.0.0.{number}:80") for number in (1, 2)]
+        versions = [endpoints_version(entries[:number]) for number in (1, 2)]
+        lines = [(when, Ping(1)) for when in range(0, 60, 5)]
+        told = Endpoints("b", versions[0], "", (entries[0],))
+        awaited = Endpoints("b", versions[1], versions[0], (entries[1],), is_awaited=True)
+        held = Held(answering(sorted([*lines, (3.0, told), (12.0, awaited)], key=lambda one: one[0])))
+        held.run(19)
+        at = {dict(report.endpoints).get("b", ""): when for when, report in reversed(held.transport.reports)}
+        assert at[versions[0]] >= 8.9
+        assert 12 <= at[versions[1]] < 12.2
+
     def test_edges_are_kept_until_they_are_delivered(self) -> None:
         """A report that may have arrived is repeated under its number; what was counted meanwhile has the next."""
         edge = Edge("outbound", "b", "r", 3, {"UH": 1}, {"2xx": 2, "5xx": 1}, (1,) * 15, 10, 20)
