@@ -124,7 +124,8 @@ class Plane:
         self.broken = asyncio.Event()
         self._opened_s = clock()
         self._had_time = False
-        self._not_alone_s = clock()
+        self._from_before: set[str] = set()
+        self._not_alone_s = -RETURN_S
         self._tasks: list[asyncio.Task[None]] = []
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
@@ -192,6 +193,7 @@ class Plane:
     def opened(self, watch: Watch, peer: str) -> Stream:
         """A stream begins. Raises FleetError."""
         self._check_name(watch.instance, watch.service)
+        self._note_before(watch.instance, has_file=bool(watch.config))
         member = self.fleet.opened(watch, peer)
         older = self.hub.get(watch.instance)
         if older is not None:
@@ -231,6 +233,7 @@ class Plane:
             peer_is_local: Whether that is loopback.
         """
         self._check_name(report.instance, report.service)
+        self._note_before(report.instance, has_file=bool(report.running.hash))
         before = self.fleet.get(report.instance)
         last = before.report if before is not None else None
         member, is_new = self.fleet.reported(report, peer)
@@ -265,8 +268,8 @@ class Plane:
     def _on_goodbye(self, member: Member) -> dict[str, Any]:
         known = self.registering.left(member.id)
         if known is None:
-            is_applied = member.id not in self.goodbyes
-            return {"left": True} if is_applied and self._sees_all_callers() else {}
+            is_applied = member.id not in self.goodbyes and self._sees_callers_of(member.id)
+            return {"left": True} if is_applied else {}
         logger.info(event("goodbye", service=known.service, instance=known.instance))
         addresses = [port.address for port in known.ports.values()]
         streams = {one for origin in self.hub.origins_of(known.service) for one in self.hub.following(origin)}
@@ -276,22 +279,30 @@ class Plane:
             for upstream, origin in stream.follows.items()
             if origin.service == known.service and (views := self.discovery.views(origin)) is not None
         ]
-        is_applied = self.goodbyes.begin(member.id, addresses, others, self.clock())
-        return {"left": True} if is_applied and self._sees_all_callers() else {}
+        all_seen = self._sees_callers_of(member.id)
+        is_applied = self.goodbyes.begin(member.id, addresses, others, self.clock(), all_seen=all_seen)
+        return {"left": True} if is_applied else {}
 
     def _tell_left(self) -> None:
-        for instance in self.goodbyes.applied(self.hub, self.clock()):
+        for instance in self.goodbyes.applied(self.hub, self.clock(), self._sees_callers_of):
             stream = self.hub.get(instance)
-            if stream is not None and self._sees_all_callers():
+            if stream is not None:
                 stream.say(Left())
 
-    def _sees_all_callers(self) -> bool:
+    def _sees_callers_of(self, instance: str) -> bool:
         """
-        Whether nobody sends requests to an instance but those whose streams are here. Callers at other replicas, and
-        those that have not come here since a start or another one's end, may not have heard of a goodbye: it then takes
-        its whole delay.
+        Whether nobody sends it requests but those whose streams are here. Callers at other replicas, those that have
+        not come here since another one ended, and, of one that was there before the start, those that have not returned
+        may not have heard of its goodbye: it takes its delay, or as long as they have to come.
         """
-        return self.clock() - self._not_alone_s >= RETURN_S
+        if self.clock() - self._not_alone_s < RETURN_S:
+            return False
+        return self._had_time or instance not in self._from_before
+
+    def _note_before(self, instance: str, *, has_file: bool) -> None:
+        """One that comes with a file was told it before the start, unless it was here already."""
+        if has_file and not self._had_time and self.fleet.get(instance) is None:
+            self._from_before.add(instance)
 
     def _heard(self, member: Member) -> None:
         known = self.registry.get(member.id)
@@ -354,6 +365,8 @@ class Plane:
             is_first = not self.registry.has_copy
             if is_first:
                 self._returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
+                if not self._had_time:
+                    self._from_before |= {one.instance for one in change.put}
                 logger.info(event("registrations_known", instances=len(change.put)))
             self.registry.apply(change, self.settings.replica)
             # Those who were here before the copy was read are no strangers; and that another replica lost one may be
@@ -444,6 +457,7 @@ class Plane:
         if not self._had_time and now_s - self._opened_s >= RETURN_S:
             self._had_time = True
             self._returning.clear()
+            self._from_before.clear()
             self.discovery.surely()
         self._judge()
         self._tell_left()

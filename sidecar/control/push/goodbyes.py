@@ -8,7 +8,7 @@ gone between two polls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,19 +46,26 @@ class Goodbyes:
         return instance in self._waiting
 
     def begin(
-        self, instance: str, addresses: Iterable[str], others: Iterable[tuple[Stream, str, Views]], now_s: float
+        self,
+        instance: str,
+        addresses: Iterable[str],
+        others: Iterable[tuple[Stream, str, Views]],
+        now_s: float,
+        *,
+        all_seen: bool = True,
     ) -> bool:
         """
         It left; whether that is applied already, because nobody was told of it.
 
         Args:
             others: Streams that follow an upstream with it, each with the upstream's name and its views.
+            all_seen: Whether these are all who may know of it.
         """
         if instance in self._waiting:
             return False
         waiting = _Waiting(frozenset(addresses), now_s + PATIENCE_S)
         waiting.others = [one for one in others if one[0].watch.instance != instance and _has(*one, waiting.addresses)]
-        if not waiting.others:
+        if all_seen and not waiting.others:
             return True
         self._waiting[instance] = waiting
         if len(waiting.others) <= FEW:
@@ -85,8 +92,10 @@ class Goodbyes:
         """It is gone, or has returned."""
         self._waiting.pop(instance, None)
 
-    def applied(self, open_streams: Iterable[Stream], now_s: float) -> list[str]:
-        """Those whose goodbye everybody has applied; they wait no more."""
+    def applied(
+        self, open_streams: Iterable[Stream], now_s: float, all_seen: Callable[[str], bool] = lambda instance: True
+    ) -> list[str]:
+        """Those whose goodbye everybody has applied, if all are seen who may know of them; they wait no more."""
         while self._between:
             first, (_, until_s) = next(iter(self._between.items()))
             if now_s < until_s:
@@ -98,9 +107,12 @@ class Goodbyes:
         done = []
         for instance, waiting in tuple(self._waiting.items()):
             waiting.others = [one for one in _now(waiting.others, newest) if _has(*one, waiting.addresses)]
-            if not waiting.others or now_s >= waiting.until_s:
+            is_late = now_s >= waiting.until_s
+            is_seen = all_seen(instance)
+            if is_late or (is_seen and not waiting.others):
                 del self._waiting[instance]
-                done.append(instance)
+                if is_seen:
+                    done.append(instance)
         return done
 
 

@@ -239,7 +239,7 @@ def test_goodbye_takes_its_delay_where_callers_may_be_that_are_not_seen(tmp_path
         if why == "one that went":
             await world.replicas()
             world.pass_s(int(RETURN_S) - 1)
-        callee = world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        callee = world.plane.opened(Watch("b", "1", config="before"), "10.0.0.9")
         world.report("b", "1")
         caller = world.plane.opened(Watch("a", "caller"), "10.0.0.1")
         world.plane.hub.take(caller)
@@ -249,6 +249,23 @@ def test_goodbye_takes_its_delay_where_callers_may_be_that_are_not_seen(tmp_path
         world.plane.hub.take(caller)
         world.report("a", "caller", endpoints={"b": endpoints_version([])})
         assert not lefts(world, callee)
+        await world.replicas()
+        world.pass_s(int(RETURN_S))
+        assert lefts(world, callee), "all had the time to come here"
+
+    run(tmp_path, test)
+
+
+def test_one_that_nobody_can_know_from_before_the_start_is_answered_at_once(tmp_path: Path) -> None:
+    """It came without a file, and is not among those that were registered: all that know of it have streams here."""
+
+    async def test(world: World) -> None:
+        await world.say(of("me", "before"), is_snapshot=True)
+        for name, left in (("new", {"left": True}), ("before", {})):
+            world.plane.opened(Watch("b", name), "10.0.0.9")
+            world.plane.opened(Watch("b", name, config="told here"), "10.0.0.9")
+            world.report("b", name)
+            assert world.report("b", name, is_goodbye=True) == left
 
     run(tmp_path, test)
 

@@ -391,6 +391,17 @@ class TestGoodbyes:
         self.begin(world, goodbyes, stream)
         assert goodbyes.applied(world.hub, world.now_s + PATIENCE_S) == ["gone"]
 
+    def test_nobody_is_told_that_all_have_where_not_all_are_seen(self, world: World) -> None:
+        """Not even when patience ends; and at once when they are seen in time."""
+        goodbyes = Goodbyes()
+        for name, is_seen in (("one", False), ("two", True)):
+            assert not goodbyes.begin(name, [ONE.address], [], world.now_s, all_seen=False)
+            assert goodbyes.applied(world.hub, world.now_s, lambda _: False) == []
+            later_s = world.now_s + (1 if is_seen else PATIENCE_S)
+            found = goodbyes.applied(world.hub, later_s, {name: is_seen}.__getitem__)
+            assert found == ([name] if is_seen else [])
+            assert len(goodbyes) == 0
+
     def test_return_ends_the_wait(self, world: World) -> None:
         """It is there again."""
         goodbyes, stream = Goodbyes(), world.open()
