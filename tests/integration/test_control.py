@@ -60,8 +60,8 @@ def test_service_that_is_not_in_the_mesh_gets_none(control: Control) -> None:
             assert not peer.is_over
 
 
-def test_registered_instance_and_its_goodbye_reach_its_callers(control: Control) -> None:
-    """As a delta, to those who have the upstream; so soon after a start nobody is told `left`: who else was there?"""
+def test_registered_instance_reaches_its_callers_and_its_goodbye_is_answered(control: Control) -> None:
+    """As a delta, to those who have the upstream; `left` comes when all of them have applied the goodbye."""
     with Peer(control, "storefront", "caller") as caller, Peer(control, "catalog", "callee") as callee:
         eventually(lambda: caller.knows("catalog") == set(), "no endpoint")
         assert caller.report().json() == {}
@@ -75,12 +75,18 @@ def test_registered_instance_and_its_goodbye_reach_its_callers(control: Control)
         eventually(lambda: caller.knows("catalog") == set(), "the goodbye")
         assert not [line for line in callee.lines if isinstance(line, Left)]
         caller.report()
-        assert callee.report(is_goodbye=True).json() == {}
-        assert not [line for line in callee.lines if isinstance(line, Left)]
+        callee.wait_for(Left)
         assert control.instance("callee")["state"] == "draining"
         # Nobody misses it: a service whose instances are replaced is not ill meanwhile.
         catalog = next(one for one in control.shown()["services"] if one["name"] == "catalog")
         assert (catalog["instances"], catalog["healthy"]) == (0, 0)
+
+
+def test_goodbye_that_concerns_nobody_is_answered_at_once(control: Control) -> None:
+    """In the answer to the report."""
+    with Peer(control, "storefront", "alone") as peer:
+        peer.report(ports=http_port(4002))
+        assert peer.report(is_goodbye=True).json() == {"left": True}
 
 
 def test_labels_decide_the_subset(control: Control) -> None:
