@@ -37,11 +37,12 @@ LOCAL = """\
 {inbound}outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
 admin: {{listen: "127.0.0.1:${{ADMIN_PORT}}"}}
 telemetry: {{{metrics}access_log: {{path: /dev/null}}}}
-drain: {{timeout: 60s, delay: 50s}}
+drain: {{timeout: 60s, delay: {delay}}}
 """
-"""The delay is far longer than anybody waits: a drain that is over sooner was told `left`."""
 INBOUND = 'inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{app}", health_check: {{{check}}}}}\n'
 METRICS = 'metrics: {listen: "127.0.0.1:${METRICS_PORT}"}, '
+DELAY = "50s"
+"""Of a drain: far longer than anybody waits, so that one that is over sooner was told `left`."""
 CHECK = "interval: 100ms, timeout: 1s, healthy_threshold: 1"
 """Of the app, quicker than by default."""
 
@@ -70,10 +71,10 @@ class Member(SidecarProcess):
         """By which others reach its app."""
         return f"127.0.0.1:{self.inbound_port}"
 
-    def write_local(self, app: int, check: str, metrics: str = METRICS) -> None:
+    def write_local(self, app: int, check: str, metrics: str = METRICS, delay: str = DELAY) -> None:
         """The file of this machine; `app` 0 for none."""
         inbound = INBOUND.format(app=app, check=check) if app else ""
-        self.config.write_text(LOCAL.format(inbound=inbound, metrics=metrics))
+        self.config.write_text(LOCAL.format(inbound=inbound, metrics=metrics, delay=delay))
 
     def begin(self) -> None:
         """Start it, again if it has ended; does not wait."""
@@ -117,7 +118,10 @@ class MeshOfProcesses:
     Attributes:
         control: The control plane.
         members: By instance.
+        delay: Of their drains.
     """
+
+    delay = DELAY
 
     def __init__(self, directory: Path, control: Control) -> None:
         self.control = control
@@ -146,7 +150,7 @@ class MeshOfProcesses:
         id_ = next(name for n in itertools.count(1) if (name := f"{service}-{n}") not in self.members)
         url = url or f"http://127.0.0.1:{self.control.port}"
         member = self.members[id_] = Member(self._directory, url, service, id_, version)
-        member.write_local(app, check, metrics)
+        member.write_local(app, check, metrics, self.delay)
         member.begin()
         return member
 

@@ -35,6 +35,9 @@ class MeshOnEtcd(MeshOfProcesses):
         files: Of the mesh, as they were pushed last.
     """
 
+    delay = "3s"
+    """As by default: with other replicas nobody is told `left`."""
+
     def __init__(self, directory: Path, cluster: Cluster, count: int) -> None:
         self.cluster = cluster
         # A control plane that outlived another run may ask at ports that are ours now; it must not meet these.
