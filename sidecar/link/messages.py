@@ -99,7 +99,7 @@ class Endpoints:
     base: str = ""
     added: tuple[EndpointEntry, ...] = ()
     removed: tuple[str, ...] = ()
-    is_awaited: bool = False
+    is_awaited: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

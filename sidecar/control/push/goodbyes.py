@@ -20,9 +20,6 @@ PATIENCE_S: Final = 60.0
 BETWEEN_POLLS_S: Final = 35.0
 """In which one that polls polls again; else it is gone: as long as one with a stream may be silent."""
 _MAX_BETWEEN: Final = 10_000
-FEW: Final = 100
-"""Callers that are asked to report at once that they have applied it. More would come all together and cost more than
-the rest of the drain's delay; they report when their next report is due."""
 
 
 @dataclass(slots=True)
@@ -68,9 +65,6 @@ class Goodbyes:
         if all_seen and not waiting.others:
             return True
         self._waiting[instance] = waiting
-        if len(waiting.others) <= FEW:
-            for stream, upstream, _ in waiting.others:
-                stream.hurry(upstream)
         return False
 
     def answered(self, stream: Stream, now_s: float) -> None:

@@ -18,6 +18,10 @@ SPREAD_S: Final = 5.0
 FEW: Final = 10
 """A push that concerns no more than these is told at once: their compilers are not felt, and people are waiting."""
 
+AWAITED: Final = 50
+"""Sidecars that are told of an origin, up to which each reports at once what it has in force, so that drains are short
+and people see it. More would come all together: a report costs more than the line that it answers."""
+
 
 class Hub:
     """
@@ -86,7 +90,7 @@ class Hub:
     def take(self, stream: Stream) -> list[bytes]:
         """The lines that are to be written to it now."""
         before = dict(stream.follows)
-        lines = stream.take(self._clock(), self._known, self._views)
+        lines = stream.take(self._clock(), self._known, self._views, self._is_awaited)
         if stream.follows != before:
             self._refollow(stream, before)
         return lines
@@ -121,6 +125,9 @@ class Hub:
         for origin in origins:
             for stream in self._by_origin.get(origin, ()):
                 stream.spoil(origin)
+
+    def _is_awaited(self, origin: Origin) -> bool:
+        return len(self._by_origin.get(origin, ())) <= AWAITED
 
     def following(self, origin: Origin) -> Collection[Stream]:
         """Streams that are told the endpoints of this origin."""

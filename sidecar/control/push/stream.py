@@ -77,8 +77,7 @@ class Stream:
         self._outstanding_s = 0.0
         self._views: dict[str, View] = {}
         self._told_of: dict[str, Views] = {}
-        self._told_s: dict[str, float] = {}
-        self._awaited: set[str] = set()
+        self._due_back_s: dict[str, float] = {}
         self._was_told: set[str] = set()
         self._dirty: set[str] = set()
         self._said: list[Line] = []
@@ -127,10 +126,6 @@ class Stream:
                 self._dirty.add(upstream)
         self.wake.set()
 
-    def hurry(self, upstream: str) -> None:
-        """Somebody waits until it has the next endpoints of this upstream in force."""
-        self._awaited.add(upstream)
-
     def on_report(self, running: str, refused: str, endpoints: Mapping[str, str]) -> bool:
         """What its sidecar has now; whether it may be concerned by other endpoints than before."""
         self.in_force = dict(endpoints)
@@ -152,8 +147,7 @@ class Stream:
         self._dirty |= {name for name, origin in follows.items() if self.follows.get(name) != origin}
         self._dirty &= follows.keys()
         for name in self._views.keys() - follows.keys():
-            del self._views[name], self._told_of[name], self._told_s[name]
-        self._awaited &= follows.keys()
+            del self._views[name], self._told_of[name], self._due_back_s[name]
         self.follows = follows
 
     def waits_s(self, now_s: float) -> float | None:
@@ -163,13 +157,20 @@ class Stream:
         until_s = max(self.due_s, self._outstanding_s + ANSWER_S if self._outstanding else 0.0)
         return max(0.0, until_s - now_s)
 
-    def take(self, now_s: float, known: CompiledByHash, views: ViewsOf) -> list[bytes]:
-        """The lines that are to be written now, each with its end; they count as told."""
+    def take(
+        self, now_s: float, known: CompiledByHash, views: ViewsOf, is_awaited: Callable[[Origin], bool] = lambda _: True
+    ) -> list[bytes]:
+        """
+        The lines that are to be written now, each with its end; they count as told.
+
+        Args:
+            is_awaited: Whether endpoints of an origin are to be reported as soon as they are in force.
+        """
         self.wake.clear()
         lines = [write_line(line) for line in self._said]
         self._said.clear()
         lines += self._configuration(now_s, known)
-        lines += self._endpoints(now_s, views)
+        lines += self._endpoints(now_s, views, is_awaited)
         if self.is_over and self.moves:
             lines.append(write_line(Move()))
         return lines
@@ -182,7 +183,7 @@ class Stream:
         """Whether its sidecar should have said by now that it has these endpoints of an upstream, and has not."""
         if self.in_force.get(upstream, "") == current.version:
             return False
-        return self._views.get(upstream) is not current or now_s - self._told_s[upstream] > CONFIRMED_S
+        return self._views.get(upstream) is not current or now_s >= self._due_back_s[upstream]
 
     def _configuration(self, now_s: float, known: CompiledByHash) -> list[bytes]:
         goal = self.goal
@@ -209,7 +210,7 @@ class Stream:
         self.follow(known)
         return [write_line(Config(goal.revision, goal.hash, file.text))]
 
-    def _endpoints(self, now_s: float, views_of: ViewsOf) -> list[bytes]:
+    def _endpoints(self, now_s: float, views_of: ViewsOf, is_awaited: Callable[[Origin], bool]) -> list[bytes]:
         lines = []
         for upstream in sorted(self._dirty):
             views = views_of(self.follows[upstream])
@@ -229,10 +230,12 @@ class Stream:
             self._dirty.discard(upstream)
             self._was_told.add(upstream)
             if base is not views.current:
-                lines.append(views.current.line(upstream, base, is_awaited=upstream in self._awaited))
-                self._awaited.discard(upstream)
+                is_soon = is_awaited(self.follows[upstream])
+                lines.append(views.current.line(upstream, base, is_awaited=is_soon))
+                self._due_back_s[upstream] = now_s if is_soon else now_s + CONFIRMED_S
+            else:
+                self._due_back_s[upstream] = now_s + CONFIRMED_S
             self._views[upstream], self._told_of[upstream] = views.current, views
-            self._told_s[upstream] = now_s
         return lines
 
     def _holds(self, upstream: str, told: View | None) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from sidecar.control.discovery.views import Views
+from sidecar.control.discovery.views import View, Views
 from sidecar.control.push import hub as hub_module
-from sidecar.control.push.goodbyes import FEW, PATIENCE_S, Goodbyes
-from sidecar.control.push.hub import Hub
+from sidecar.control.push.goodbyes import PATIENCE_S, Goodbyes
+from sidecar.control.push.hub import AWAITED, Hub
 from sidecar.control.push.stream import ANSWER_S, CONFIRMED_S, MAX_SAID, Stream
 from sidecar.control.revision.compiled import CompiledFile, Origin, Source
 from sidecar.control.revision.targets import Wanted
@@ -261,6 +261,27 @@ def test_who_holds_nothing_is_told_what_is_known_before_it_is_sure(world: World)
     assert [line.removed for line in world.lines(stream) if isinstance(line, Endpoints)] == [(ONE.address,)]
 
 
+def test_few_are_asked_to_report_endpoints_at_once(world: World) -> None:
+    """Many say it when their next report is due; until then nobody takes them for behind."""
+    streams = [world.open(f"i{number}", "h1", catalog=endpoints_version([ONE])) for number in range(AWAITED)]
+    for stream in streams:
+        world.lines(stream)
+    world.endpoints(CATALOG, TWO)
+    few, current = streams[0], world.views[CATALOG].current
+    assert current is not None
+    (told,) = (line for line in world.lines(few) if isinstance(line, Endpoints))
+    assert told.is_awaited
+    assert few.is_behind("catalog", current, world.now_s)
+    world.hub.on_report(few, "h1", "", {"catalog": current.version})
+    assert not few.is_behind("catalog", current, world.now_s)
+    one_more = world.open("one more", "h1", catalog=endpoints_version([ONE]))
+    (told,) = (line for line in world.lines(one_more) if isinstance(line, Endpoints))
+    assert not told.is_awaited
+    assert one_more.is_behind("catalog", View([ONE, TWO]), world.now_s), "what it was not told yet"
+    assert not one_more.is_behind("catalog", current, world.now_s)
+    assert one_more.is_behind("catalog", current, world.now_s + CONFIRMED_S)
+
+
 def test_slow_reader_gets_one_line_for_many_changes(world: World) -> None:
     """Nothing is queued: what it missed in between it never needs."""
     stream = world.open()
@@ -348,32 +369,6 @@ class TestGoodbyes:
         world.hub.on_report(stream, "h1", "", {"catalog": endpoints_version([])})
         assert goodbyes.applied(world.hub, world.now_s) == ["gone"]
         assert len(goodbyes) == 0
-
-    def test_few_callers_are_asked_to_say_so_at_once(self, world: World) -> None:
-        """Only by the line that takes it away; many say it when their next report is due."""
-        for count, is_awaited in ((FEW, True), (FEW + 1, False)):
-            streams = [world.open(f"{count}-{number}") for number in range(count)]
-            for stream in streams:
-                world.lines(stream)
-            self.begin(world, Goodbyes(), *streams)
-            (told,) = world.lines(streams[0])
-            assert isinstance(told, Endpoints)
-            assert (told.removed, told.is_awaited) == ((ONE.address,), is_awaited)
-            world.endpoints(CATALOG, ONE)
-            (told,) = world.lines(streams[0])
-            assert isinstance(told, Endpoints)
-            assert not told.is_awaited
-
-    def test_endpoints_that_were_told_are_behind_when_a_report_should_have_come(self, world: World) -> None:
-        """Or when they could not be told."""
-        stream, current = world.open(), world.views[CATALOG].current
-        assert current is not None
-        assert stream.is_behind("catalog", current, world.now_s)
-        world.lines(stream)
-        assert not stream.is_behind("catalog", current, world.now_s + CONFIRMED_S)
-        assert stream.is_behind("catalog", current, world.now_s + CONFIRMED_S + 1)
-        world.hub.on_report(stream, "h1", "", {"catalog": current.version})
-        assert not stream.is_behind("catalog", current, world.now_s + CONFIRMED_S + 1)
 
     def test_one_that_is_gone_itself_is_not_waited_for(self, world: World) -> None:
         """Nor one that never had it."""
