@@ -26,6 +26,7 @@ from sidecar import build
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.config.source import SourceError
 from sidecar.control.addresses import is_loopback
+from sidecar.control.collector import keep_aside
 from sidecar.control.engines.etcd.engine import EtcdEngine
 from sidecar.control.engines.etcd.settings import is_etcd_url, read_settings
 from sidecar.control.engines.files import FilesEngine
@@ -189,6 +190,7 @@ async def _run(options: Options) -> int:
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     loop.add_signal_handler(signal.SIGINT, hasten)
     following = asyncio.create_task(tokens.follow()) if tokens is not None else None
+    collecting = asyncio.create_task(keep_aside())
     try:
         await plane.open()
         await runner.setup()
@@ -214,6 +216,7 @@ async def _run(options: Options) -> int:
     except EngineError as error:
         raise StartError(str(error)) from None
     finally:
+        collecting.cancel()
         if following is not None:
             following.cancel()
         await runner.cleanup()

@@ -54,7 +54,7 @@ class Hub:
         self._spread_s = spread_s
         self._shuffle = shuffle
         self._streams: dict[str, Stream] = {}
-        self._by_origin: defaultdict[Origin, set[Stream]] = defaultdict(set)
+        self._by_origin: defaultdict[Origin, dict[Stream, tuple[str, ...]]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -123,8 +123,8 @@ class Hub:
     def origins_changed(self, origins: Collection[Origin]) -> None:
         """Their endpoints are others."""
         for origin in origins:
-            for stream in self._by_origin.get(origin, ()):
-                stream.spoil(origin)
+            for stream, upstreams in self._by_origin.get(origin, {}).items():
+                stream.spoil(upstreams)
 
     def _is_awaited(self, origin: Origin) -> bool:
         return len(self._by_origin.get(origin, ())) <= AWAITED
@@ -147,15 +147,17 @@ class Hub:
         self._refollow(stream, before)
 
     def _refollow(self, stream: Stream, before: dict[str, Origin]) -> None:
-        now = set(stream.follows.values())
-        for origin in set(before.values()) - now:
+        now: defaultdict[Origin, list[str]] = defaultdict(list)
+        for upstream, origin in stream.follows.items():
+            now[origin].append(upstream)
+        for origin in set(before.values()) - now.keys():
             self._unfollow(origin, stream)
-        for origin in now:
-            self._by_origin[origin].add(stream)
+        for origin, upstreams in now.items():
+            self._by_origin[origin][stream] = tuple(upstreams)
 
     def _unfollow(self, origin: Origin, stream: Stream) -> None:
         streams = self._by_origin.get(origin)
         if streams is not None:
-            streams.discard(stream)
+            streams.pop(stream, None)
             if not streams:
                 del self._by_origin[origin]

@@ -15,7 +15,7 @@ old one in force, also of who comes back and names as its own the file that it r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from sidecar.control.discovery.views import View, Views
@@ -119,11 +119,9 @@ class Stream:
         self.moves = self.moves or moves
         self.wake.set()
 
-    def spoil(self, origin: Origin) -> None:
-        """The endpoints of an origin changed."""
-        for upstream, followed in self.follows.items():
-            if followed == origin:
-                self._dirty.add(upstream)
+    def spoil(self, upstreams: Iterable[str]) -> None:
+        """The endpoints of these changed."""
+        self._dirty.update(upstreams)
         self.wake.set()
 
     def on_report(self, running: str, refused: str, endpoints: Mapping[str, str]) -> bool:

@@ -31,6 +31,8 @@ from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line
 LIFE_S: Final = 1800.0
 """Of a stream, more or less a fifth: so that streams spread over replicas that come and go."""
 WRITE_S: Final = 30.0
+NO_WAIT_BYTES: Final = 16 * 1024
+"""That are written without a look at the clock: a quarter of what a transport takes before it lets anybody wait."""
 MAX_STREAMS: Final = 10_000
 MAX_STREAMS_PER_PEER: Final = 2_000
 """From one address that is not loopback: a node's sidecars, or all behind a balancer that hides them."""
@@ -88,7 +90,7 @@ class Watching:
             _tell_the_kernel(request)
             await response.prepare(request)
             request[STREAMING] = response.status
-            why = await self._write(response, stream)
+            why = await self._write(response, stream, request.transport)
             return response
         except asyncio.CancelledError:
             why = "closed by the sidecar"
@@ -102,34 +104,40 @@ class Watching:
                 del self._by_peer[peer]
             self._plane.closed(stream, why)
 
-    async def _write(self, response: web.StreamResponse, stream: Stream) -> str:
+    async def _write(self, response: web.StreamResponse, stream: Stream, transport: asyncio.Transport | None) -> str:
         """Until the stream ends; why it does."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + self._life_s * (0.8 + 0.4 * self._chance())
         ping_s = 0.0
-        while True:
-            now_s = loop.time()
-            if now_s >= end_s:
-                stream.end(moves=True)
-            lines = self._plane.hub.take(stream)
-            if now_s >= ping_s:
-                # The first comes at once: who asks knows that the stream stands, and the revision.
-                lines.append(write_line(Ping(self._plane.rollouts.revision)))
-                ping_s = now_s + self._ping_s
-            if lines:
-                self._count(lines)
-                try:
-                    async with asyncio.timeout(WRITE_S):
-                        await response.write(b"".join(lines))
-                except TimeoutError:
-                    return "it does not read"
-            if stream.is_over:
-                with suppress(ConnectionError):
-                    await response.write_eof()
-                return "moved" if stream.moves else "replaced"
-            wait_s = min(ping_s, end_s) - loop.time()
-            due_s = stream.waits_s(self._plane.clock())
-            await _woken(stream, wait_s if due_s is None else min(wait_s, due_s))
+        with _Alarm(loop, stream.wake) as alarm:
+            while True:
+                now_s = loop.time()
+                if now_s >= end_s:
+                    stream.end(moves=True)
+                lines = self._plane.hub.take(stream)
+                if now_s >= ping_s:
+                    # The first comes at once: who asks knows that the stream stands, and the revision.
+                    lines.append(write_line(Ping(self._plane.rollouts.revision)))
+                    ping_s = now_s + self._ping_s
+                if lines:
+                    self._count(lines)
+                    octets = b"".join(lines)
+                    try:
+                        if _has_room(transport, len(octets)):
+                            await response.write(octets)
+                        else:
+                            async with asyncio.timeout(WRITE_S):
+                                await response.write(octets)
+                    except TimeoutError:
+                        return "it does not read"
+                if stream.is_over:
+                    with suppress(ConnectionError):
+                        await response.write_eof()
+                    return "moved" if stream.moves else "replaced"
+                due_s = stream.waits_s(self._plane.clock())
+                next_s = min(ping_s, end_s)
+                alarm.at(next_s if due_s is None else min(next_s, loop.time() + due_s))
+                await stream.wake.wait()
 
     async def _poll(self, request: web.Request, watch: Watch, peer: str) -> web.StreamResponse:
         written = _WAIT.fullmatch(request.query["wait"])
@@ -189,6 +197,45 @@ class Watching:
             kind = next((kind for start, kind in _TYPES if line.startswith(start)), "other")
             self._counts.lines[kind] += 1
             self._counts.written[kind] += len(line)
+
+
+class _Alarm:
+    """
+    Sets an event at a time. One timer serves a stream for as long as it is not to ring earlier: a change that concerns
+    a thousand of them would start and stop a thousand.
+    """
+
+    __slots__ = ("_at_s", "_event", "_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+        self._loop = loop
+        self._event = event
+        self._at_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> _Alarm:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def at(self, when_s: float) -> None:
+        """Ring at this time, or a little before: whoever is woken looks what there is to do."""
+        if self._timer is not None:
+            if self._at_s <= when_s:
+                return
+            self._timer.cancel()
+        self._at_s, self._timer = when_s, self._loop.call_at(when_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._event.set()
+
+
+def _has_room(transport: asyncio.Transport | None, octets: int) -> bool:
+    """Whether so many can be written without waiting for who reads them."""
+    return transport is not None and transport.get_write_buffer_size() + octets <= NO_WAIT_BYTES
 
 
 async def _woken(stream: Stream, within_s: float) -> None:

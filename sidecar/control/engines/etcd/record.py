@@ -1,15 +1,47 @@
-"""The rollout record in etcd: one key, written if it still has the revision that reading it gave."""
+"""
+The rollout record in etcd: one key, written if it still has the revision that reading it gave.
+
+etcd takes 1.5 MB in one, and keeps each version until it is compacted. So what is long is packed by zlib; what is
+short can be read by people, with `etcdctl get`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Final
 
 from sidecar.control.engines.etcd import wire
 from sidecar.control.engines.etcd.changes import Changes, Events
 from sidecar.control.engines.etcd.client import Client
-from sidecar.control.engines.etcd.wire import MAX_VALUE_BYTES
+from sidecar.control.engines.etcd.wire import MAX_VALUE_BYTES, KeyValue
 from sidecar.control.engines.interface import Conflict, Gone, Trouble, Unavailable, Versioned
+
+LEGIBLE_BYTES: Final = 128 * 1024
+MAX_UNPACKED_BYTES: Final = 64 * 1024 * 1024
+
+
+def written(value: bytes) -> bytes:
+    """What stands in the key for this record. Raises Unavailable: it is too long."""
+    packed = value if len(value) <= LEGIBLE_BYTES else zlib.compress(value, 6)
+    if len(packed) > MAX_VALUE_BYTES:
+        raise Unavailable(f"the record takes {len(packed)} octets, and etcd at most {MAX_VALUE_BYTES} in one value")
+    return packed
+
+
+def read_back(one: KeyValue) -> Versioned:
+    """The record that stands in the key; what is none is given as it is, for its reader to refuse."""
+    value = one.value
+    if value and not value.startswith(b"{"):
+        reader = zlib.decompressobj()
+        try:
+            found = reader.decompress(value, MAX_UNPACKED_BYTES)
+        except zlib.error:
+            found = b""
+        value = found if reader.eof else value
+    return Versioned(value, str(one.mod_revision))
 
 
 class EtcdRecord:
@@ -27,13 +59,12 @@ class EtcdRecord:
     async def read(self) -> Versioned | None:
         """By a linearizable read: no member answers it that may have missed a write."""
         found = wire.key_values(await self._client.call("/v3/kv/range", wire.range_of(self._key)))
-        return Versioned(found[0].value, str(found[0].mod_revision)) if found else None
+        return await asyncio.to_thread(read_back, found[0]) if found else None
 
     async def swap(self, value: bytes, expected: str) -> str:
         """In one transaction, that is not tried at another member where it may have been done."""
-        if len(value) > MAX_VALUE_BYTES:
-            raise Unavailable(f"the record takes {len(value)} octets, and etcd at most {MAX_VALUE_BYTES} in one value")
-        body = wire.transaction([wire.is_at(self._key, int(expected or 0))], puts=[wire.put(self._key, value)])
+        packed = await asyncio.to_thread(written, value)
+        body = wire.transaction([wire.is_at(self._key, int(expected or 0))], puts=[wire.put(self._key, packed)])
         answer = await self._client.call("/v3/kv/txn", body, is_repeatable=False)
         if not wire.has_succeeded(answer):
             raise Conflict(f"expected version {expected or 'none'}, found another")
@@ -55,4 +86,4 @@ class EtcdRecord:
                     # Listed again, it may be what it was.
                     if str(one.mod_revision) != told:
                         told = str(one.mod_revision)
-                        yield Versioned(one.value, told)
+                        yield await asyncio.to_thread(read_back, one)
