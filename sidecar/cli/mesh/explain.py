@@ -93,14 +93,7 @@ def _pair(written: str, separator: str, option: str, form: str) -> tuple[str, st
 
 
 def _lines(directory: str, found: explaining.Explanation) -> Iterable[str]:
-    if found.route:
-        yield f"{found.caller}: route {found.route}{_where(directory, found.origin)}"
-    else:
-        yield f"{found.caller}: no route"
-    for match in found.match:
-        yield f"  match  {match}"
-    if found.status is not None:
-        yield f"  its sidecar answers {found.status}"
+    yield from _decision(directory, found.caller, found)
     for one in found.destinations:
         by = f"  ({one.discover})" if one.discover else ""
         yield f"  to     {one.upstream}  {one.share:.4g}" + by if one.share < 1 else f"  to     {one.upstream}{by}"
@@ -115,13 +108,17 @@ def _lines(directory: str, found: explaining.Explanation) -> Iterable[str]:
         yield from _arrival(directory, arrival)
 
 
-def _arrival(directory: str, one: Arrival) -> Iterable[str]:
-    where = f"{one.service}, port {one.port}"
-    yield f"{where}: route {one.route}{_where(directory, one.origin)}" if one.route else f"{where}: no route"
+def _decision(directory: str, who: str, one: explaining.Explanation | Arrival) -> Iterable[str]:
+    """Which route was taken, at the caller or at the callee, and whether its sidecar answers itself."""
+    yield f"{who}: route {one.route}{_where(directory, one.origin)}" if one.route else f"{who}: no route"
     for match in one.match:
         yield f"  match  {match}"
     if one.status is not None:
         yield f"  its sidecar answers {one.status}"
+
+
+def _arrival(directory: str, one: Arrival) -> Iterable[str]:
+    yield from _decision(directory, f"{one.service}, port {one.port}", one)
     for upstream in one.to:
         yield f"  to     {upstream}"
     if one.timeout_s is not None:

@@ -156,7 +156,7 @@ class Stream:
         return max(0.0, until_s - now_s)
 
     def take(
-        self, now_s: float, known: CompiledByHash, views: ViewsOf, is_awaited: Callable[[Origin], bool] = lambda _: True
+        self, now_s: float, known: CompiledByHash, views: ViewsOf, is_awaited: Callable[[Origin], bool]
     ) -> list[bytes]:
         """
         The lines that are to be written now, each with its end; they count as told.
