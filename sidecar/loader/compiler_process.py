@@ -172,10 +172,16 @@ class _Compiler:
         """There is another request; False if it has left, or died, or says what nobody asked for."""
         if self._leaving is not None:
             self._leaving.cancel()
-        if not self._is_closed and not select.select([self._child.stdout], (), (), 0)[0]:
+        if not self._is_closed and not self._has_said_something():
             return True
         self.close()
         return False
+
+    def _has_said_something(self) -> bool:
+        # Not `select`, which knows no descriptor above 1023: with so many connections, it may be one of those.
+        poll = select.poll()
+        poll.register(self._child.stdout, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """End it, whatever it does; may come twice."""

@@ -209,11 +209,11 @@ class Storm:
                 - name: shaky-{self._generation % 3}
                   match: {{host: shaky}}
                   to: {{shaky: {100 - chance.randint(0, 10)}, spare: {chance.randint(0, 10)}}}
-                  timeout: 3s
+                  timeout: 8s
                   retry:
                     attempts: 3
                     on: [5xx, refused, timeout]
-                    per_try_timeout: 500ms
+                    per_try_timeout: 1500ms
                     backoff: {{base: 5ms, max: 50ms}}
                   mirror: {{to: shadow, percent: 20%}}
             upstreams:

@@ -167,7 +167,10 @@ class SidecarProcess:
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Wait for the end; returns the exit code."""
         assert self.process is not None
-        return self.process.wait(timeout_s)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the sidecar did not end within {timeout_s} s:\n{self.stderr()[-5000:]}") from None
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """SIGTERM, then wait for the end; returns the exit code."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -273,6 +275,33 @@ def test_no_descriptor_and_no_process_is_left_behind(
     for child in children:
         with pytest.raises(ChildProcessError):
             os.waitpid(child.pid, os.WNOHANG)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Numbers above 1023 may be had, as in a sidecar with a thousand connections."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2048), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_descriptors_have_numbers_above_1023(path: Path, env: dict[str, str]) -> None:
+    """`select` refuses them; the second load asks the first one's compiler."""
+    started = []
+
+    def high(env: Mapping[str, str], niceness: int | None) -> Child:
+        child = spawn_compiler(env, niceness)
+        moved = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 1500) for one in (child.stdin, child.stdout)]
+        os.close(child.stdin)
+        os.close(child.stdout)
+        started.append(Child(child.pid, *moved))
+        return started[-1]
+
+    answers = run(CompilerProcess(str(path), env, spawn=high), times=2)
+    assert [kind_of(frames[-1]) for frames in answers] == [Kind.END, Kind.END]
+    assert len(started) == 1
 
 
 def test_what_another_thread_opens_meanwhile_is_left_alone(path: Path, env: dict[str, str]) -> None:
