@@ -183,8 +183,17 @@ def can_be_called(service: Service) -> bool:
 
 def digest(canonical: object) -> str:
     """The hash of values in their canonical form."""
-    text = json.dumps(canonical, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARS]
+    return digest_of_octets(octets_of(canonical))
+
+
+def octets_of(canonical: object) -> bytes:
+    """Values in their canonical form, as JSON."""
+    return json.dumps(canonical, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def digest_of_octets(octets: bytes) -> str:
+    """The hash of what `octets_of` gave."""
+    return hashlib.sha256(octets).hexdigest()[:HASH_CHARS]
 
 
 def canonical(node: Node) -> object:

@@ -17,13 +17,14 @@ from sidecar.config.source import make_source
 from sidecar.config.yaml.document import Node, parse, plain
 from sidecar.config.yaml.scalars import Spelled
 from sidecar.control.revision import worker
+from sidecar.control.revision.trees import render, tree_of, tree_of_values
 from sidecar.control.revision.worker import Rejected
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical
 from sidecar.mesh.compile.write import Written, write
-from sidecar.mesh.mesh import Mark, Mesh
+from sidecar.mesh.mesh import Mark, Mesh, octets_of
 from sidecar.mesh.mesh import canonical as canonical_of_node
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.schema import mesh_schema
@@ -144,6 +145,15 @@ def test_what_is_written_is_read_again(root: Table, has_note: bool) -> None:
     places = {(line, column) for found in written.places.values() for line, column, _ in found}
     assert nodes_of(read) - 1 <= sum(len(found) for found in written.places.values())
     assert all(len(text.split("\n")[line - 1]) >= column for line, column in places)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(KEYS.filter(lambda key: key != "<<"), VALUES, min_size=1, max_size=4).map(tables))
+def test_tree_of_values_is_tree_of_text(root: Table) -> None:
+    """Those who cut and join compiled files need not read YAML for it; numbers are numbers in both."""
+    tree = tree_of_values(octets_of(canonical(root)))
+    assert tree == tree_of(write(root, "title"))
+    assert render(tree) == render(tree_of(write(root, "title")))
 
 
 # --- a naive reading -----------------------------------------------------------------------------------------------

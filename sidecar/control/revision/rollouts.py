@@ -17,7 +17,7 @@ from typing import Any, Final
 from sidecar.control.engines.interface import Conflict, Engine, EngineError, Gone, Unavailable, Versioned
 from sidecar.control.revision.compiled import CompiledFile, Octets, Origin
 from sidecar.control.revision.targets import Wanted
-from sidecar.control.revision.trees import render, tree_of
+from sidecar.control.revision.trees import render, tree_of, tree_of_values
 from sidecar.control.revision.worker import Judged
 from sidecar.control.rollout.mover import advance, target_of
 from sidecar.control.rollout.proposal import Event, Made, Proposal, RolloutError, hurry, propose, rollback
@@ -72,6 +72,8 @@ class Rollouts:
         self._is_now = is_now
         self._version = ""
         self._files: dict[str, CompiledFile] = {}
+        self._values: dict[str, bytes] = {}
+        """Of those that were compiled in this process's life, for whoever wants their trees."""
         self._one_at_a_time = asyncio.Lock()
         self._is_open = False
 
@@ -194,6 +196,7 @@ class Rollouts:
         fresh = {one.hash: one for one in judged.compiled}
         # Of a good content everything is known: what is not new was there before, unless this process is new.
         self._files |= fresh
+        self._values |= judged.values
         callees = {name: facts.callees for name, facts in judged.services.items()}
         files = {name: File(hash_, callees.get(name, ())) for name, hash_ in judged.files.items()}
         said = judged.rollout
@@ -295,15 +298,14 @@ class Rollouts:
                 except Conflict:
                     await self._read()
                     continue
+                self._on_change()
                 try:
                     await self._engine.files.retain(self._forget())
                 except EngineError as error:
                     # They are in nobody's way; the next change tries again.
                     logger.warning(event("files_not_let_go", error=error))
-                break
-            else:
-                raise Unavailable("another control plane writes the record all the time")
-        self._on_change()
+                return
+            raise Unavailable("another control plane writes the record all the time")
 
     async def _keep(self, record: Record) -> None:
         """Store the files that a record names, before it is written."""
@@ -366,9 +368,12 @@ class Rollouts:
             needed |= set(self.judged.files.values())
         for hash_ in self._files.keys() - needed:
             del self._files[hash_]
+            self._values.pop(hash_, None)
         return needed
 
     def _tree(self, hash_: str) -> Any:
+        if hash_ in self._values:
+            return tree_of_values(self._values[hash_])
         file = self._files.get(hash_)
         return tree_of(file.text) if file is not None else None
 

@@ -25,6 +25,11 @@ def tree_of(text: str) -> Any:
     return _value(node) if node is not None else {}
 
 
+def tree_of_values(octets: bytes) -> Any:
+    """The same tree from the values in canonical form (`mesh.compile.Compiled.values`), some forty times faster."""
+    return _escaped(json.loads(octets))
+
+
 def render(tree: Any) -> Rendered:
     """A file in between, as sidecars get it; equal trees have equal hashes."""
     text = _NOTE + yaml.dump(tree, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=1_000_000)
@@ -39,6 +44,17 @@ def _value(node: yaml.Node) -> Any:
         return [_value(item) for item in node.value]
     assert isinstance(node, yaml.ScalarNode)
     return resolve_plain(node.value) if not node.style and node.value else node.value
+
+
+def _escaped(value: Any) -> Any:
+    """As `write` spells it: what looks like a variable is none."""
+    if isinstance(value, dict):
+        return {key.replace("${", "$${"): _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        if len(value) == 2 and value[0] is None:
+            return resolve_plain(value[1])
+        return [_escaped(inner) for inner in value]
+    return value.replace("${", "$${")
 
 
 def _canonical(value: Any) -> Any:

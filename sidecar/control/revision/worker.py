@@ -67,6 +67,7 @@ class Judged:
         services: All of them.
         files: Hash of the compiled file of each that has sidecars.
         compiled: Those files that were not there before.
+        values: Of these, by hash, as `Compiled.values` has them.
         rollout: `rollout:` of mesh.yaml, by the names of `control.rollout.rules.Rules`; None if it says nothing of it.
     """
 
@@ -75,6 +76,7 @@ class Judged:
     services: Mapping[str, ServiceFacts]
     files: Mapping[str, str]
     compiled: tuple[CompiledFile, ...]
+    values: Mapping[str, bytes] = field(repr=False, compare=False)
     rollout: Mapping[str, Any] | None = None
     warnings: tuple[ProblemTold, ...] = ()
 
@@ -155,11 +157,11 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
     if isinstance(read, Rejected):
         return read
     mesh, compiled = read.mesh, read.compiled
-    new = tuple(
-        _file(one)
+    new = [
+        one
         for name, one in compiled.items()
         if name not in _known.compiled or _known.compiled[name].hash != one.hash
-    )
+    ]
     _known.mesh, _known.root, _known.services, _known.compiled = mesh, read.root, read.services, compiled
     _remember(compiled)
     return Judged(
@@ -167,7 +169,8 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
         hash=mesh.hash,
         services={name: _facts(mesh, name, compiled.get(name)) for name in mesh.placed},
         files={name: one.hash for name, one in compiled.items()},
-        compiled=new,
+        compiled=tuple(_file(one) for one in new),
+        values={one.hash: one.values for one in new},
         rollout=_rollout(mesh),
         warnings=told(mesh.warnings),
     )

@@ -24,7 +24,7 @@ from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copi
 from sidecar.mesh.compile.upstreams import Upstream, upstream_of
 from sidecar.mesh.compile.write import Written, write
 from sidecar.mesh.hosts import has_port, in_order
-from sidecar.mesh.mesh import Document, Mark, Mesh, digest
+from sidecar.mesh.mesh import Document, Mark, Mesh, digest_of_octets, octets_of
 
 LANGUAGE: Final = 1
 """The newest language of compiled files; a sidecar says which it knows."""
@@ -42,6 +42,7 @@ class Compiled:
         service: Whose.
         text: YAML, with comments that say where each part comes from.
         hash: Of the values, without comments: what is pushed is equal if this is.
+        values: In canonical form, as JSON: who wants them need not read the text again.
         discovers: Where the endpoints of each `discover: NAME` come from, by that name.
         callees: Services that it can call, by name.
         root: The values, each with its place in the mesh's files.
@@ -54,6 +55,7 @@ class Compiled:
     hash: str
     discovers: Mapping[str, EndpointsOrigin]
     callees: tuple[str, ...]
+    values: bytes = field(repr=False, compare=False)
     root: Table = field(repr=False, compare=False)
     promises: tuple[tuple[str, str], ...]
     calls: Mapping[str, CallPart] = field(repr=False, compare=False)
@@ -167,8 +169,9 @@ def _compiled(
     if tests.items:
         root.put("tests", tests)
     title = _TITLE.format(mesh.name, service, f" {version}" if version and version.isprintable() else "")
-    text, hash_ = write(root, title), digest(canonical(root))
-    return Compiled(service, text, hash_, discovers, callees, root, promises, calls, title, mesh.documents)
+    text, values = write(root, title), octets_of(canonical(root))
+    hash_ = digest_of_octets(values)
+    return Compiled(service, text, hash_, discovers, callees, values, root, promises, calls, title, mesh.documents)
 
 
 def _service(name: str, version: str, mark: Mark) -> Value:
