@@ -27,8 +27,12 @@ def look(path: str) -> tuple[Fingerprint, bool]:
     """
     resolved = os.path.realpath(path)
     found = os.stat(resolved)
-    seen = (resolved, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return seen, stat.S_ISREG(found.st_mode)
+    return fingerprint(resolved, found), stat.S_ISREG(found.st_mode)
+
+
+def fingerprint(resolved: str, found: os.stat_result) -> Fingerprint:
+    """Of what `stat` found at a path without links."""
+    return resolved, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def is_settled(seen: Fingerprint, now_ns: int) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 from sidecar.config.source import SourceError
 from sidecar.control.engines.interface import Content, Trouble, Unsupported
-from sidecar.files import Fingerprint, is_settled, look
+from sidecar.files import Fingerprint, fingerprint, is_settled, look
 
 PERIOD_S: Final = 0.25
 
@@ -123,12 +123,19 @@ def _fingerprints(path: str) -> tuple[Fingerprint, ...]:
     """Of everything below the path that is not hidden; which of it is the mesh's the reader knows."""
     if not os.path.isdir(path):
         return (look(path)[0],)
+    # Links are resolved once for the folder, and for an entry only where it is one: this is done four times a second.
     found: list[Fingerprint] = []
-    for folder, folders, names in os.walk(path, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += (look(os.path.join(folder, name))[0] for name in sorted(names) if not name.startswith("."))
+    waiting = [os.path.realpath(path)]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(folder) as entries:
+            here = sorted((one for one in entries if not one.name.startswith(".")), key=lambda one: one.name)
+        for entry in here:
+            if entry.is_dir():
+                if not entry.is_symlink():
+                    waiting.append(entry.path)
+            elif entry.is_symlink():
+                found.append(look(entry.path)[0])
+            else:
+                found.append(fingerprint(entry.path, entry.stat()))
     return tuple(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
