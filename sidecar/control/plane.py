@@ -25,21 +25,20 @@ from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
 from sidecar.control.edges import Edges
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
-from sidecar.control.fleet import SILENT_S, Fleet, FleetError, Member
+from sidecar.control.fleet import Fleet, FleetError, Member
 from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
 from sidecar.control.push.stream import Stream
 from sidecar.control.registering import Registering
 from sidecar.control.replicas.differences import Teller
 from sidecar.control.replicas.peers import Peers
-from sidecar.control.replicas.summary import joined_instances
 from sidecar.control.replicas.whole import Whole
 from sidecar.control.revision.compiled import Origin
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
 from sidecar.control.revision.pushes import Pushes
 from sidecar.control.revision.rollouts import Rollouts
-from sidecar.control.rollout.view import Instance, View
+from sidecar.control.sight import Sight
 from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Left, Watch
 from sidecar.link.report import Refused, Report
@@ -112,13 +111,14 @@ class Plane:
         )
         self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
         self._storing = Storing(now_s)
-        self.follower = Follower(engine, self.compiler, self.rollouts, self._storing, self.view, now_s)
-        self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.view)
+        self.peers = Peers(settings.replica, settings.token, clock, now_s)
+        self.sight = Sight(self.fleet, self.registry, self.doubt, self.peers, settings.replica, clock)
+        self.follower = Follower(engine, self.compiler, self.rollouts, self._storing, self.sight.view, now_s)
+        self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.sight.view)
         self.registering = Registering(self.registry, engine.registrations, self._storing, settings.replica, now_s)
         self.goodbyes = Goodbyes()
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
-        self.peers = Peers(settings.replica, settings.token, clock, now_s)
         self.teller = Teller()
         self.whole = Whole(self.peers, self.edges, self.asks, clock, now_s)
         self.removed = 0
@@ -132,7 +132,6 @@ class Plane:
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
         self._to_confirm = asyncio.Event()
-        self._returning: set[str] = set()
         self._swept_s = clock()
 
     async def open(self) -> None:
@@ -223,7 +222,7 @@ class Plane:
             self.goodbyes.answered(stream, self.clock())
         self.fleet.closed(watch.instance)
         self.registering.lost(watch.instance)
-        self._returning.discard(watch.instance)
+        self.sight.returning.discard(watch.instance)
         self._tell_left()
 
     def reported(self, report: Report, peer: str, peer_is_local: bool) -> dict[str, Any]:
@@ -253,7 +252,7 @@ class Plane:
         else:
             self.goodbyes.forget(member.id)
             self.registering.reported(member, report, peer_is_local)
-            self._returning.discard(member.id)
+            self.sight.returning.discard(member.id)
             if stream is None:
                 # It lives, but holds no stream: it has as long from now as one whose stream is lost.
                 self.registering.lost(member.id)
@@ -366,7 +365,8 @@ class Plane:
                 continue
             is_first = not self.registry.has_copy
             if is_first:
-                self._returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
+                connected = {stream.watch.instance for stream in self.hub}
+                self.sight.returning = {one.instance for one in change.put} - connected
                 if not self._had_time:
                     self._from_before |= {one.instance for one in change.put}
                 logger.info(event("registrations_known", instances=len(change.put)))
@@ -406,51 +406,6 @@ class Plane:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    def instances(self) -> list[Instance]:
-        """Sidecars that this replica hears from, as the rollout machine sees them."""
-        seen: list[Instance] = []
-        for member in self.fleet:
-            is_registered = self.registry.get(member.id) is not None
-            is_lately = self.clock() - member.heard_s < SILENT_S
-            if not (member.is_connected or is_registered) or (member.is_draining and not is_lately):
-                continue
-            report = member.report
-            hash_ = report.running.hash if report is not None else ""
-            seen.append(
-                Instance(
-                    id=member.id,
-                    service=member.service,
-                    hash=hash_,
-                    refused_hash=report.refused.hash if report is not None and report.refused is not None else "",
-                    is_outdated=member.is_outdated,
-                    is_connected=member.is_connected,
-                    is_stale=self.doubt.is_stale(doubt_key(member.id)),
-                    is_draining=member.is_draining,
-                    connected_s=member.connected_s,
-                    periods=tuple(member.periods),
-                )
-            )
-        return seen
-
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """Why this replica has not heard yet from all that it should."""
-        if not self._returning:
-            return ()
-        # Who talks to another replica is seen there, and need not return here.
-        elsewhere = {one.id for summary in self.peers.summaries for one in summary.instances if one.is_connected}
-        return ("a restart",) if self._returning - elsewhere else ()
-
-    def view(self) -> View:
-        """The mesh as the rollout machine sees it: what all replicas hear, and who is registered besides."""
-        seen = joined_instances((self.instances(), *(one.instances for one in self.peers.summaries)))
-        for registration in self.registry:
-            name = registration.instance
-            if name not in seen:
-                is_stale = self.doubt.is_stale(doubt_key(name))
-                seen[name] = Instance(name, registration.service, is_connected=False, is_stale=is_stale)
-        return View.of(seen.values(), (*self.unseen, *self.peers.unseen), self.settings.replica)
-
     def tick(self) -> None:
         """What passes with time; about once a second."""
         now_s = self.clock()
@@ -458,7 +413,7 @@ class Plane:
             self.registering.lost(member.id)
         if not self._had_time and now_s - self._opened_s >= RETURN_S:
             self._had_time = True
-            self._returning.clear()
+            self.sight.returning.clear()
             self._from_before.clear()
             self.discovery.surely()
         self._judge()
@@ -509,7 +464,7 @@ class Plane:
             self._step_soon.clear()
             began_s = self.clock()
             try:
-                await self.rollouts.advance(self.view())
+                await self.rollouts.advance(self.sight.view())
             except EngineError as error:
                 self._storing.failed("rollouts", error)
                 logger.error(event("rollout_not_advanced", error=error))

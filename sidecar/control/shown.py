@@ -71,7 +71,7 @@ def mesh(plane: Plane, window: Mapping[EdgeKey, Tally], lacks: Mapping[str, str]
         "edges": [_edge(key, tally) for key, tally in sorted(window.items())],
         "discovery": _discovery(plane),
         "doubt": {"fresh": doubt.fresh, "stale": doubt.stale, "removing": doubt.is_removing},
-        "rollouts": rollouts.rows(plane.view()),
+        "rollouts": rollouts.rows(plane.sight.view()),
         **missing(lacks),
     }
 
@@ -84,7 +84,7 @@ def missing(lacks: Mapping[str, str]) -> dict[str, Any]:
 def summary(plane: Plane, since: str) -> dict[str, Any]:
     """`GET /v1/here/summary`: what this replica knows at first hand of sidecars, as difference from `since`."""
     rows = tuple(_instance(plane, member) for member in plane.fleet)
-    told = Summary(tuple(plane.instances()), rows, plane.unseen)
+    told = Summary(tuple(plane.sight.instances()), rows, plane.sight.unseen)
     return plane.teller.tell(told, {member.id: member.recent for member in plane.fleet}, since, plane.now_s())
 
 

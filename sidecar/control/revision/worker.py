@@ -158,9 +158,7 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
         return read
     mesh, compiled = read.mesh, read.compiled
     new = [
-        one
-        for name, one in compiled.items()
-        if name not in _known.compiled or _known.compiled[name].hash != one.hash
+        one for name, one in compiled.items() if name not in _known.compiled or _known.compiled[name].hash != one.hash
     ]
     _known.mesh, _known.root, _known.services, _known.compiled = mesh, read.root, read.services, compiled
     _remember(compiled)

@@ -66,7 +66,7 @@ class Changes:
             rollouts = self._plane.rollouts
             logger.info(event("rollback_asked", revision=number, now=is_now, peer=peer_of(request)))
             before = {name: one.hash for name, one in rollouts.told().items()}
-            await rollouts.rollback(number, self._plane.view(), is_now=is_now)
+            await rollouts.rollback(number, self._plane.sight.view(), is_now=is_now)
             after = {name: one.hash for name, one in rollouts.told().items()}
             changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
             return web.json_response({"revision": rollouts.revision, "pinned": rollouts.pinned, "services": changed})
@@ -80,7 +80,7 @@ class Changes:
 
         async def act() -> web.Response:
             logger.info(event("hurry_asked", services=",".join(services or ()) or None, peer=peer_of(request)))
-            hurried = await self._plane.rollouts.hurry(self._plane.view(), services)
+            hurried = await self._plane.rollouts.hurry(self._plane.sight.view(), services)
             return web.json_response({"revision": self._plane.rollouts.revision, "services": list(hurried)})
 
         return await self._whole(act)

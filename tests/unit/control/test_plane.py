@@ -170,7 +170,7 @@ def test_what_died_with_its_replica_ends_for_rollouts_too(tmp_path: Path) -> Non
             world.report("b", "1")
 
         def blind() -> str:
-            view = world.plane.view()
+            view = world.plane.sight.view()
             return blindness(replace(view, unseen=()), view.by_service()["b"])
 
         report()

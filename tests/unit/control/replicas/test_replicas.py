@@ -208,12 +208,12 @@ def test_who_talks_to_another_replica_need_not_return_to_this_one(tmp_path: Path
     async def test() -> None:
         plane = Plane(FilesEngine(str(tmp_path), read_directory, None), Settings("me"))
         plane.peers.use((Replica("me"), Replica("other")))
-        plane._returning = {"i", "gone"}
+        plane.sight.returning = {"i", "gone"}
         plane.peers._known["other"] = peers_module._Known(Heard("", SUMMARY), plane.clock())
-        assert plane.unseen == ("a restart",)
-        plane._returning = {"i"}
-        assert plane.unseen == ()
-        assert [one.id for one in plane.view().instances if one.is_connected] == ["i"]
-        assert plane.view().unseen == ("other: a restart",)
+        assert plane.sight.unseen == ("a restart",)
+        plane.sight.returning = {"i"}
+        assert plane.sight.unseen == ()
+        assert [one.id for one in plane.sight.view().instances if one.is_connected] == ["i"]
+        assert plane.sight.view().unseen == ("other: a restart",)
 
     asyncio.run(test())

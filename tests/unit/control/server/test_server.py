@@ -247,7 +247,7 @@ def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_n
                 assert f"a/old gets no file: {why}" in status.written(shown)
                 async with world.session.get("/ops/metrics") as scrape:
                     assert "sidecar_control_instances_outdated 1.0" in await scrape.text()
-                seen = {one.id: one.is_outdated for one in world.plane.instances()}
+                seen = {one.id: one.is_outdated for one in world.plane.sight.instances()}
                 assert seen == {"old": True, "new": False}
                 told = hear(Heard(), json.dumps(shown_module.summary(world.plane, "")).encode(), 0.0)
                 assert {one.id: one.is_outdated for one in told.summary.instances} == seen
