@@ -1,4 +1,4 @@
-"""What the rollout machine sees of the sidecars of this replica: always what holds now, made anew only where it is new."""
+"""What the rollout machine sees of the sidecars of this replica: what holds now, made anew only where it is new."""
 
 from __future__ import annotations
 
