@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.control.rollout.listeners import Tree
-from sidecar.control.rollout.mover import Step, advance, target_of
+from sidecar.control.rollout.mover import Step, Target, advance, target_of
 from sidecar.control.rollout.proposal import Event, Proposal, Rendered, Wanted, hurry, propose, rollback
 from sidecar.control.rollout.record import EVERYONE, File, Record, Service, place_of
 from sidecar.control.rollout.rules import Rules
@@ -171,14 +171,18 @@ class Mesh:
             step = advance(self.record, view, self.now_s)
             again = advance(step.record, view, self.now_s)
             assert again.record is step.record, "a second look took a step"
-            assert again.targets == step.targets
             assert not again.events
             assert self.swap(self.record, step.record)
             self.events += step.events
-            for name, target in step.targets.items():
-                if self.sidecars[name].is_connected:
-                    self.sidecars[name].take(target.hash, target.revision)
+            for one in self.sidecars.values():
+                if one.is_connected:
+                    target = self.target(one.id)
+                    one.take(target.hash, target.revision)
         return step
+
+    def target(self, name: str) -> Target:
+        """What a sidecar should run."""
+        return target_of(self.record, self.sidecars[name].service, name)
 
     def pass_time(
         self, seconds: float, traffic: Mapping[str, tuple[int, int]] | None = None, *, step_s: float = 5.0

@@ -76,12 +76,10 @@ class Step:
 
     Attributes:
         record: To be written by compare-and-swap on `version`; the same object if there was no step to take.
-        targets: What each instance of the view should run by that record, by id. To be sent once it is written.
         events: For the log, once it is written.
     """
 
     record: Record
-    targets: Mapping[str, Target]
     events: tuple[Event, ...] = ()
 
 
@@ -112,9 +110,8 @@ def advance(record: Record, view: View, now_s: float) -> Step:
                 moved = sorted(services)  # what it gave way to may be anyone's
     after = replace(after, services=services)
     if after == record:
-        return Step(record, targets(record, view))
-    after = replace(after, version=record.version + 1)
-    return Step(after, targets(after, view), tuple(events))
+        return Step(record)
+    return Step(replace(after, version=record.version + 1), tuple(events))
 
 
 def target_of(record: Record, service: str, instance: str) -> Target:
@@ -124,11 +121,6 @@ def target_of(record: Record, service: str, instance: str) -> Target:
         return Target(NO_FILE, record.revision)
     place = place_of(instance)
     return Target(found.assigned(place), found.revision_at(place))
-
-
-def targets(record: Record, view: View) -> dict[str, Target]:
-    """What everyone in the view should run."""
-    return {one.id: target_of(record, one.service, one.id) for one in view.instances}
 
 
 def blocked_by(name: str, services: Mapping[str, Service]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from sidecar.control.rollout.mover import advance, target_of
 from sidecar.control.rollout.record import EVERYONE, Record, RecordError, place_of
 from sidecar.control.rollout.rules import Rules
-from tests.support.rollouts import Mesh, settled, tree
+from tests.support.rollouts import Mesh, render, settled, tree
 
 NEW = tree("new")
 CALM = Rules(worse_by=None)
@@ -230,12 +230,14 @@ def test_widening_does_not_wait_for_who_is_unseen() -> None:
 
 
 def test_any_replica_answers_by_the_record_alone() -> None:
-    """What the mover gives is what the record says of an instance that it has never seen."""
+    """What those who are seen get in a wave is what one with the same name gets who has just come."""
     mesh = settled(CALM, shop=10)
     mesh.push(shop=NEW)
-    step = mesh.look()
-    for name, target in step.targets.items():
-        assert target_of(mesh.record, "shop", name) == target
+    mesh.look()
+    new = mesh.running("shop", NEW)
+    assert 0 < len(new) < 10
+    read = Record.from_json(json.loads(json.dumps(mesh.record.to_json())))
+    assert [name for name in mesh.sidecars if target_of(read, "shop", name).hash == render(NEW).hash] == new
     assert target_of(mesh.record, "nothing", "x").hash == ""
 
 

@@ -186,14 +186,14 @@ def test_service_that_goes_keeps_its_file_until_nobody_calls_it() -> None:
     mesh.until_done()
     mesh.callees["shop"] = ()
     mesh.push(shop=NEW, search=None)
-    step = mesh.look(2)
+    mesh.look(2)
     assert mesh.status("search")["why"] == "shop, which called it, has not changed its routes yet"
-    assert {step.targets[f"search-{number}"].hash for number in (0, 1)} == {render(OLD).hash}
+    assert {mesh.target(f"search-{number}").hash for number in (0, 1)} == {render(OLD).hash}
     mesh.until_done()
     assert "search" not in mesh.record.services
-    step = mesh.look()
-    assert step.targets["search-0"].hash == ""
-    assert step.targets["search-0"].revision == mesh.record.revision
+    mesh.look()
+    assert mesh.target("search-0").hash == ""
+    assert mesh.target("search-0").revision == mesh.record.revision
 
 
 def test_three_revisions_before_are_kept_with_their_files() -> None:
