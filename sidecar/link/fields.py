@@ -7,7 +7,7 @@ A field that is not known is not looked at, so that both sides of a stream may b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, Final, TypeVar
 
@@ -50,13 +50,16 @@ class Fields:
     Args:
         values: As they came.
         at: Where in the message, for refusals.
+        within: Of the objects in a list: in which object, under which name, and the how manyth from 0. Nearly nobody
+            asks where a value was, and a report has hundreds.
     """
 
-    __slots__ = ("_at", "_values")
+    __slots__ = ("_at", "_values", "_within")
 
-    def __init__(self, values: Mapping[str, Any], at: str = "") -> None:
+    def __init__(self, values: Mapping[str, Any], at: str = "", within: tuple[Fields, str, int] | None = None) -> None:
         self._values = values
         self._at = at
+        self._within = within
 
     def all(self) -> Mapping[str, Any]:
         """Every field as it came."""
@@ -106,18 +109,18 @@ class Fields:
     def objects(self, name: str, limit: int) -> list[Fields]:
         """A list of at most `limit` objects; empty where it is absent."""
         found: list[Fields] = []
-        for at, item in self._items(name, limit):
+        for index, item in enumerate(self._items(name, limit)):
             if not isinstance(item, dict):
-                raise refusal(at, "an object", item)
-            found.append(Fields(item, at))
+                raise refusal(self._path(name, index), "an object", item)
+            found.append(Fields(item, within=(self, name, index)))
         return found
 
     def texts(self, name: str, limit: int) -> list[str]:
         """A list of at most `limit` strings; empty where it is absent."""
         found: list[str] = []
-        for at, item in self._items(name, limit):
+        for index, item in enumerate(self._items(name, limit)):
             if not isinstance(item, str) or len(item) > MAX_TEXT_CHARS:
-                raise refusal(at, f"a string of at most {MAX_TEXT_CHARS} characters", item)
+                raise refusal(self._path(name, index), f"a string of at most {MAX_TEXT_CHARS} characters", item)
             found.append(item)
         return found
 
@@ -130,9 +133,9 @@ class Fields:
             if min(numbers) >= 0 and max(numbers) <= 1 << 53:
                 return list(numbers)
         found: list[int] = []
-        for at, item in self._items(name, limit):
+        for index, item in enumerate(self._items(name, limit)):
             if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= 1 << 53:
-                raise refusal(at, "an integer from 0 to 2^53", item)
+                raise refusal(self._path(name, index), "an integer from 0 to 2^53", item)
             found.append(item)
         return found
 
@@ -148,14 +151,31 @@ class Fields:
                 raise refusal(self._path(name), f"names of at most {MAX_TEXT_CHARS} characters", key)
         return {key: read(inner, key) for key in inner._values}
 
-    def _items(self, name: str, limit: int) -> Iterator[tuple[str, object]]:
+    def words(self, name: str, limit: int) -> dict[str, str]:
+        """An object of at most `limit` strings; empty where it is absent."""
+        words = self._values.get(name)
+        if isinstance(words, dict) and 0 < len(words) <= limit and set(map(type, words.values())) == {str}:
+            longest = max(max(map(len, words)), max(map(len, words.values())))
+            if longest <= MAX_TEXT_CHARS:
+                return dict(words)
+        return self.table(name, limit, Fields.text)
+
+    def counts(self, name: str, limit: int) -> dict[str, int]:
+        """An object of at most `limit` integers that are not negative; empty where it is absent."""
+        counts = self._values.get(name)
+        if isinstance(counts, dict) and 0 < len(counts) <= limit and set(map(type, counts.values())) == {int}:
+            numbers = counts.values()
+            if min(numbers) >= 0 and max(numbers) <= 1 << 53 and max(map(len, counts)) <= MAX_TEXT_CHARS:
+                return dict(counts)
+        return self.table(name, limit, Fields.integer)
+
+    def _items(self, name: str, limit: int) -> list[object]:
         value = self._values.get(name, [])
         if not isinstance(value, list):
             raise refusal(self._path(name), "a list", value)
         if len(value) > limit:
             raise MessageError(f"{self._path(name)}: expected at most {limit} items, found {len(value)}")
-        for index, item in enumerate(value):
-            yield f"{self._path(name)}[{index}]", item
+        return value
 
     def _value(self, name: str, default: object) -> object:
         value = self._values.get(name, default)
@@ -165,8 +185,10 @@ class Fields:
             raise MessageError(f"{self._path(name)}: the field is missing")
         return value
 
-    def _path(self, name: str) -> str:
-        return f"{self._at}.{name}" if self._at else name
+    def _path(self, name: str, index: int | None = None) -> str:
+        at = self._at if self._within is None else self._within[0]._path(*self._within[1:])
+        path = f"{at}.{name}" if at else name
+        return path if index is None else f"{path}[{index}]"
 
 
 def refusal(at: str, wanted: str, found: object) -> MessageError:
