@@ -34,6 +34,8 @@ class Document:
         root: Its tree.
         model: What it says.
         values: Of the tree, in canonical form.
+        shared: What was made of this file alone and every compiled file has the same of, by what it is: one of each
+            for all callers, for as long as the file stays as it is.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Document:
     root: Node = field(repr=False)
     model: MeshFile | ServiceFile = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
+    shared: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

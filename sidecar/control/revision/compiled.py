@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,11 +22,20 @@ class Source:
 
     Attributes:
         kind: `registered`, `kubernetes`, `etcd`, `file`, `dns`, `endpoints`.
-        said: What the mesh's file says of it, as JSON with sorted keys: so that equal ones are equal and hashable.
+        said: What the mesh's file says of it, as JSON with sorted keys: so that equal ones are equal and hashable. It
+            may be long (a list of endpoints), and is in the file of every caller, so it is one object wherever it comes
+            from: in memory once, and compared by looking at it.
     """
 
     kind: str
     said: str = "null"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "said", sys.intern(self.said))
+
+    def __reduce__(self) -> tuple[type[Source], tuple[str, str]]:
+        # The way of dataclasses with slots passes `__post_init__` by.
+        return Source, (self.kind, self.said)
 
     @classmethod
     def of(cls, kind: str, values: object) -> Source:

@@ -157,6 +157,7 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
     if isinstance(read, Rejected):
         return read
     mesh, compiled = read.mesh, read.compiled
+    origins: dict[int, Origin] = {}
     new = [
         one for name, one in compiled.items() if name not in _known.compiled or _known.compiled[name].hash != one.hash
     ]
@@ -167,7 +168,7 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
         hash=mesh.hash,
         services={name: _facts(mesh, name, compiled.get(name)) for name in mesh.placed},
         files={name: one.hash for name, one in compiled.items()},
-        compiled=tuple(_file(one) for one in new),
+        compiled=tuple(_file(one, origins) for one in new),
         values={one.hash: one.values for one in new},
         rollout=_rollout(mesh),
         warnings=told(mesh.warnings),
@@ -298,11 +299,17 @@ def _remember(compiled: Mapping[str, Compiled]) -> None:
         del _known.past[name]
 
 
-def _file(compiled: Compiled) -> CompiledFile:
-    discovers = {
-        name: Origin(origin.service, origin.port, tuple(_sources(origin)))
-        for name, origin in compiled.discovers.items()
-    }
+def _file(compiled: Compiled, origins: dict[int, Origin]) -> CompiledFile:
+    """
+    As it is sent.
+
+    Args:
+        origins: What was made so far, by the identity of what it was made of: callers share that, and what is sent.
+    """
+    for origin in compiled.discovers.values():
+        if id(origin) not in origins:
+            origins[id(origin)] = Origin(origin.service, origin.port, tuple(_sources(origin)))
+    discovers = {name: origins[id(origin)] for name, origin in compiled.discovers.items()}
     return CompiledFile(compiled.service, compiled.hash, compiled.text, discovers, compiled.callees)
 
 

@@ -77,4 +77,13 @@ def _put_source(upstream: Table, placed: Placed, name: str, instance: str, port:
         return None
     mark = placed.mark(*(("instances", instance) if instance else ()), at_key=True)
     upstream.say("discover", name, mark)
-    return origin_of(placed.name, service, instance, port)
+    return _origin(placed, instance, port)
+
+
+def _origin(placed: Placed, instance: str, port: str) -> EndpointsOrigin:
+    """Callers share it: where a service lists its endpoints, they would be in memory once for each of them."""
+    key = ("origin", placed.name, instance, port)
+    found: EndpointsOrigin | None = placed.document.shared.get(key)
+    if found is None:
+        found = placed.document.shared[key] = origin_of(placed.name, placed.service, instance, port)
+    return found
