@@ -7,24 +7,23 @@ name that would be one too many is counted as such and left out.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from operator import add
-from typing import Final, NamedTuple, TypeVar
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from sidecar.control.counted import Packed, Span, Tally, numbers_of, summed
+from sidecar.link.report import Edge
 
 WINDOW_S: Final = 60
 SLOT_S: Final = 5
 SLOTS: Final = WINDOW_S // SLOT_S
 HISTORY_MINUTES: Final = 60
 MAX_EDGES: Final = 20_000
-MAX_REASONS: Final = 40
-"""Of failures of one edge; there are fewer (docs/errors.md), but a report may say anything."""
 
 
 _K = TypeVar("_K", bound=Hashable)
+Pair = tuple[str, str]
+"""Caller and callee; or a service and an instance of it."""
 
 
 class EdgeKey(NamedTuple):
@@ -42,100 +41,102 @@ class EdgeKey(NamedTuple):
     direction: str = "outbound"
 
 
-@dataclass(slots=True)
-class Tally:
-    """Sums over some time."""
+class _Known(Generic[_K]):
+    """Keys that were counted under: one object of each, however often it is said, and no more than `MAX_EDGES`."""
 
-    requests: int = 0
-    request_bytes: int = 0
-    response_bytes: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    errors: int = 0
-    """Answers of 5xx that the callee itself gave; together with failures, what did not succeed."""
-    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    __slots__ = ("_keys",)
 
-    def add(self, edge: Edge) -> None:
-        """What a report says."""
-        self.requests += edge.requests
-        self.request_bytes += edge.request_bytes
-        self.response_bytes += edge.response_bytes
-        self.errors += edge.statuses.get("5xx", 0)
-        for reason, number in edge.failures.items():
-            if reason in self.failures or len(self.failures) < MAX_REASONS:
-                self.failures[reason] += number
-        if edge.latency:
-            self.latency = list(map(add, self.latency, edge.latency))
+    def __init__(self) -> None:
+        self._keys: dict[_K, _K] = {}
 
-    def merge(self, other: Tally) -> None:
-        """Another time's, or another edge's."""
-        self.requests += other.requests
-        self.request_bytes += other.request_bytes
-        self.response_bytes += other.response_bytes
-        self.errors += other.errors
-        self.failures.update(other.failures)
-        self.latency = list(map(add, self.latency, other.latency))
+    def get(self, key: _K) -> _K | None:
+        """The one that is kept; None if there is no room for another."""
+        found = self._keys.get(key)
+        if found is None and len(self._keys) < MAX_EDGES:
+            found = self._keys[key] = key
+        return found
 
-    @property
-    def failed(self) -> int:
-        """
-        Requests that did not succeed: those that their caller's sidecar had to answer itself, most of them with 5xx, or
-        that the callee answered so; a request counts once, so the larger of both, and never more than all.
-        """
-        return min(self.requests, max(sum(self.failures.values()), self.errors))
-
-    @property
-    def success(self) -> float | None:
-        """Share of requests that succeeded; None if there was none."""
-        return 1 - self.failed / self.requests if self.requests else None
-
-    def quantile(self, share: float) -> float | None:
-        """Upper bound in seconds below which so many ended, between two bounds by proportion; None if none did."""
-        return quantile(self.latency, share)
+    def keep(self, wanted: Iterable[Iterable[_K]]) -> None:
+        """Forget all but these."""
+        self._keys = {key: key for keys in wanted for key in keys}
 
 
-def quantile(counts: Sequence[int], share: float) -> float | None:
-    """Of counts by `LATENCY_BOUNDS_S`, in seconds; what is beyond the last bound is told as that."""
-    total = sum(counts)
-    if not total:
-        return None
-    wanted = share * total
-    below = 0
-    for index, number in enumerate(counts):
-        if below + number >= wanted and number:
-            if index == len(LATENCY_BOUNDS_S):
-                break
-            low = LATENCY_BOUNDS_S[index - 1] if index else 0.0
-            return low + (LATENCY_BOUNDS_S[index] - low) * max(0.0, wanted - below) / number
-        below += number
-    return LATENCY_BOUNDS_S[-1]
+class _Recent(Generic[_K]):
+    """The last minute, in slots; what is older is let go when the next is written or read."""
 
+    __slots__ = ("_known", "_slots")
 
-class _Ring:
-    """Tallies of the last few slots of time; what is older is let go when the next is written or read."""
+    def __init__(self) -> None:
+        self._known: _Known[_K] = _Known()
+        self._slots: deque[tuple[int, Span[_K]]] = deque()
 
-    __slots__ = ("_length", "_slots")
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._slots: deque[tuple[int, Tally]] = deque()
-
-    def at(self, slot: int) -> Tally:
-        """The tally of this slot, which is not before the last."""
+    def add(self, slot: int, key: _K, numbers: int, failures: Mapping[str, int]) -> bool:
+        """Count in this slot, which is not before the last; whether there was room for its key."""
+        known = self._known.get(key)
+        if known is None:
+            return False
         if not self._slots or self._slots[-1][0] < slot:
-            self._slots.append((slot, Tally()))
-        self.drop(slot)
-        return self._slots[-1][1]
+            self._slots.append((slot, Span()))
+            self._drop(slot)
+        self._slots[-1][1].add(known, numbers, failures)
+        return True
 
-    def drop(self, slot: int) -> None:
-        """Let go what is too old for now."""
-        while self._slots and self._slots[0][0] <= slot - self._length:
+    def sums(self, slot: int, is_wanted: Callable[[_K], bool]) -> dict[_K, Tally]:
+        """Of the minute that ends in this slot, of the keys that are wanted."""
+        self._drop(slot)
+        return summed((span for _, span in self._slots), is_wanted)
+
+    def sweep(self, slot: int) -> None:
+        """Forget the keys that had nothing in the minute that ends in this slot."""
+        self._drop(slot)
+        self._known.keep(span.numbers for _, span in self._slots)
+
+    def _drop(self, slot: int) -> None:
+        while self._slots and self._slots[0][0] <= slot - SLOTS:
             self._slots.popleft()
 
-    def __iter__(self) -> Iterator[tuple[int, Tally]]:
-        return iter(self._slots)
 
-    def __len__(self) -> int:
-        return len(self._slots)
+class _Hour:
+    """The last hour, in minutes: the last as it is counted, those before it packed."""
+
+    __slots__ = ("_known", "_last", "_minute", "_over")
+
+    def __init__(self) -> None:
+        self._known: _Known[Pair] = _Known()
+        self._minute = 0
+        self._last: Span[Pair] = Span()
+        self._over: dict[int, Packed[Pair]] = {}
+
+    def add(self, minute: int, pair: Pair, numbers: int, failures: Mapping[str, int]) -> bool:
+        """Count in this minute, which is not before the last; whether there was room for the pair."""
+        known = self._known.get(pair)
+        if known is None:
+            return False
+        if self._minute < minute:
+            if self._last.numbers:
+                self._over[self._minute] = Packed(self._last)
+            self._minute, self._last = minute, Span()
+            self._drop(minute)
+        self._last.add(known, numbers, failures)
+        return True
+
+    def minutes(self, first: int, last: int) -> dict[int, Packed[Pair]]:
+        """Those that had anything, both included; the one that is counted in as it is now."""
+        found = {minute: packed for minute, packed in self._over.items() if first <= minute <= last}
+        if self._last.numbers and first <= self._minute <= last:
+            found[self._minute] = Packed(self._last)
+        return found
+
+    def sweep(self, minute: int) -> None:
+        """Forget what had nothing in the hour that ends in this minute."""
+        self._drop(minute)
+        if self._minute <= minute - HISTORY_MINUTES:
+            self._last = Span()
+        self._known.keep([*(packed.keys for packed in self._over.values()), self._last.numbers])
+
+    def _drop(self, minute: int) -> None:
+        for old in [one for one in self._over if one <= minute - HISTORY_MINUTES]:
+            del self._over[old]
 
 
 class Edges:
@@ -150,9 +151,9 @@ class Edges:
     def __init__(self, now_s: Callable[[], float]) -> None:
         self.left_out = 0
         self._now_s = now_s
-        self._recent: dict[EdgeKey, _Ring] = {}
-        self._hour: dict[tuple[str, str], _Ring] = {}
-        self._instances: dict[tuple[str, str], _Ring] = {}
+        self._recent: _Recent[EdgeKey] = _Recent()
+        self._instances: _Recent[Pair] = _Recent()
+        self._hour = _Hour()
 
     def add(self, service: str, instance: str, callee_of: Callable[[str], str], edges: Iterable[Edge]) -> None:
         """
@@ -161,82 +162,43 @@ class Edges:
         Args:
             callee_of: The service behind the name of an upstream.
         """
-        now_s = self._now_s()
+        now_s = int(self._now_s())
+        slot, minute = now_s // SLOT_S, now_s // 60
         for edge in edges:
+            numbers, failures = numbers_of(edge), edge.failures
             if edge.direction == "outbound":
-                key = EdgeKey(service, callee_of(edge.upstream), edge.upstream, edge.route)
+                pair = service, callee_of(edge.upstream)
+                key = EdgeKey(*pair, edge.upstream, edge.route)
+                has_room = self._recent.add(slot, key, numbers, failures)
+                has_room = has_room and self._hour.add(minute, pair, numbers, failures)
             else:
                 key = EdgeKey(edge.caller, service, edge.upstream, edge.route, "inbound")
-                self._count_instance(service, instance, edge)
-            ring = self._recent.get(key)
-            if ring is None:
-                if len(self._recent) >= MAX_EDGES:
-                    self.left_out += 1
-                    continue
-                ring = self._recent[key] = _Ring(SLOTS)
-            ring.at(int(now_s) // SLOT_S).add(edge)
-            if key.direction == "outbound":
-                pair = self._hour.get((key.caller, key.callee))
-                if pair is None:
-                    pair = self._hour[key.caller, key.callee] = _Ring(HISTORY_MINUTES)
-                pair.at(int(now_s) // 60).add(edge)
+                has_room = self._instances.add(slot, (service, instance), numbers, failures)
+                has_room = self._recent.add(slot, key, numbers, failures) and has_room
+            if not has_room:
+                self.left_out += 1
 
     def window(self, direction: str = "") -> dict[EdgeKey, Tally]:
         """Sums of the last minute, of the edges that had anything in it; of one direction, or of both."""
-        slot = int(self._now_s()) // SLOT_S
-        found: dict[EdgeKey, Tally] = {}
-        for key, ring in self._recent.items():
-            ring.drop(slot)
-            if len(ring) and direction in ("", key.direction):
-                total = found[key] = Tally()
-                for _, tally in ring:
-                    total.merge(tally)
-        return found
+        return self._recent.sums(self._slot(), lambda key: direction in ("", key.direction))
 
     def of_instances(self, service: str) -> dict[str, Tally]:
         """Sums of the last minute of what instances of a service answered, whoever asked, by the instance's name."""
-        slot = int(self._now_s()) // SLOT_S
-        found: dict[str, Tally] = {}
-        for (of, instance), ring in self._instances.items():
-            if of == service:
-                ring.drop(slot)
-                if len(ring):
-                    total = found[instance] = Tally()
-                    for _, tally in ring:
-                        total.merge(tally)
-        return found
+        found = self._instances.sums(self._slot(), lambda key: key[0] == service)
+        return {instance: tally for (_, instance), tally in found.items()}
 
-    def _count_instance(self, service: str, instance: str, edge: Edge) -> None:
-        ring = self._instances.get((service, instance))
-        if ring is None:
-            if len(self._instances) >= MAX_EDGES:
-                self.left_out += 1
-                return
-            ring = self._instances[service, instance] = _Ring(SLOTS)
-        ring.at(int(self._now_s()) // SLOT_S).add(edge)
-
-    def minutes(self, first: int, last: int) -> dict[tuple[str, str], dict[int, Tally]]:
+    def minutes(self, first: int, last: int) -> dict[int, Packed[Pair]]:
         """
         What each pair of services counted in these minutes since the Unix epoch, both included; those that had nothing
-        are left out. Tallies of minutes that are over do not change any more.
+        are left out. What is given does not change any more, and takes long to be read: that is for a thread.
         """
-        found: dict[tuple[str, str], dict[int, Tally]] = {}
-        for pair, ring in self._hour.items():
-            row = {minute: tally for minute, tally in ring if first <= minute <= last}
-            if row:
-                found[pair] = row
-        return found
+        return self._hour.minutes(first, last)
 
     def sweep(self) -> None:
         """Forget edges that had nothing for as long as they are shown; to be called about once a minute."""
-        now_s = int(self._now_s())
-        _sweep(self._recent, now_s // SLOT_S)
-        _sweep(self._hour, now_s // 60)
-        _sweep(self._instances, now_s // SLOT_S)
+        self._recent.sweep(self._slot())
+        self._instances.sweep(self._slot())
+        self._hour.sweep(int(self._now_s()) // 60)
 
-
-def _sweep(rings: dict[_K, _Ring], slot: int) -> None:
-    for key, ring in tuple(rings.items()):
-        ring.drop(slot)
-        if not len(ring):
-            del rings[key]
+    def _slot(self) -> int:
+        return int(self._now_s()) // SLOT_S

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 from sidecar.control import edges as module
-from sidecar.control.edges import EdgeKey, Edges, Tally, quantile
+from sidecar.control.edges import HISTORY_MINUTES, SLOT_S, SLOTS, EdgeKey, Edges, Pair
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge
 
 ZEROS = (0,) * (len(LATENCY_BOUNDS_S) + 1)
@@ -24,6 +29,29 @@ def service(upstream: str) -> str:
 
 def edge(requests: int = 10, **values: object) -> Edge:
     return Edge("outbound", "callee.v2", "callee.r", requests, **values)  # type: ignore[arg-type]
+
+
+def requests(edges: Edges, first: int, last: int) -> dict[Pair, dict[int, int]]:
+    """Of the hour, by pair and minute."""
+    found: dict[Pair, dict[int, int]] = {}
+    for minute, packed in edges.minutes(first, last).items():
+        for pair, tally in packed.tallies():
+            found.setdefault(pair, {})[minute] = tally.requests
+    return found
+
+
+def octets(root: object) -> int:
+    """What an object and all that only it leads to take in memory: no modules, no types."""
+    seen: set[int] = set()
+    left: list[Any] = [root]
+    total = 0
+    while left:
+        one = left.pop()
+        if id(one) not in seen and not isinstance(one, type | ModuleType | Wall):
+            seen.add(id(one))
+            total += sys.getsizeof(one)
+            left += gc.get_referents(one)
+    return total
 
 
 KEY = EdgeKey("caller", "callee", "callee.v2", "callee.r")
@@ -52,8 +80,7 @@ def test_history_has_minutes_of_an_hour_by_pair() -> None:
     wall.now_s += 120
     edges.add("caller", "c-1", service, [edge(7), Edge("outbound", "callee", "other", 3)])
     last = int(wall.now_s) // 60
-    row = edges.minutes(last - 4, last)["caller", "callee"]
-    assert {minute - last: tally.requests for minute, tally in row.items()} == {-2: 10, 0: 10}
+    assert requests(edges, last - 4, last) == {("caller", "callee"): {last - 2: 10, last: 10}}
     assert edges.minutes(last - 1, last - 1) == {}
     wall.now_s += 3600
     edges.sweep()
@@ -71,31 +98,50 @@ def test_edges_are_bounded_and_what_finds_no_room_is_counted(monkeypatch: pytest
     assert edges.window()["caller", "u0", "u0", "r", "outbound"].requests == 2  # type: ignore[index]
 
 
-def test_reasons_of_one_edge_are_bounded() -> None:
-    """A report may name any reason; only so many are kept."""
-    tally = Tally()
-    tally.add(edge(1000, failures={f"R{index}": 1 for index in range(100)}))
-    assert len(tally.failures) == module.MAX_REASONS
+def test_pairs_of_the_hour_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are new every minute do not fill the hour; those that are forgotten make room."""
+    monkeypatch.setattr(module, "MAX_EDGES", 3)
+    wall = Wall()
+    edges = Edges(wall)
+    for minute in range(5):
+        edges.add("caller", "c-1", service, [Edge("outbound", f"u{minute}", "r", 1)])
+        wall.now_s += 60
+        edges.sweep()
+    assert edges.left_out == 2
+    assert len(requests(edges, 0, 1 << 40)) == 3
+    wall.now_s += 3600
+    edges.sweep()
+    edges.add("caller", "c-1", service, [Edge("outbound", "u9", "r", 1)])
+    assert edges.left_out == 2
+    assert set(requests(edges, 0, 1 << 40)) == {("caller", "u9")}
 
 
-def test_success_counts_a_request_once() -> None:
-    """A failure that was answered 5xx is one failure."""
-    tally = Tally()
-    tally.add(edge(10, failures={"UH": 2}, statuses={"5xx": 3, "2xx": 7}))
-    assert tally.success == 0.7
-    assert Tally().success is None
-
-
-def test_quantile_lies_within_its_bucket() -> None:
-    """By proportion; what is beyond the last bound is told as that."""
-    counts = list(ZEROS)
-    assert quantile(counts, 0.5) is None
-    counts[2] = 100
-    low, high = LATENCY_BOUNDS_S[1:3]
-    assert quantile(counts, 0.5) == pytest.approx((low + high) / 2)
-    assert quantile(counts, 0.99) == pytest.approx(low + 0.99 * (high - low))
-    counts[-1] = 900
-    assert quantile(counts, 0.99) == LATENCY_BOUNDS_S[-1]
+def test_an_hour_takes_no_more_than_its_minutes() -> None:
+    """Of 20 services that call 5 each by two routes: after an hour it is full, and stays as it is."""
+    wall = Wall()
+    edges = Edges(wall)
+    sizes: list[int] = []
+    for step in range(2 * HISTORY_MINUTES * 60 // SLOT_S):
+        wall.now_s += SLOT_S
+        latency = tuple((step * index) % 997 for index in range(len(ZEROS)))
+        failures, statuses = {"UH": 1} if step % 3 else {}, {"5xx": step % 5}
+        said = [
+            Edge(
+                "outbound", f"s{callee}", route, 1000 + step, failures, statuses, latency,
+                10_000 + 7 * step, 50_000 + 11 * step,
+            )
+            for callee in range(5)
+            for route in ("a", "b")
+        ]  # fmt: skip
+        for caller in range(20):
+            edges.add(f"c{caller}", f"c{caller}-1", service, said)
+        if wall.now_s % 60 < SLOT_S:
+            edges.sweep()
+            sizes.append(octets(edges))
+    pairs, ways = 100, 200
+    # Some 30 octets of a minute that is packed; of a slot an integer of 170, and what a failure takes.
+    assert max(sizes) < 60 * pairs * HISTORY_MINUTES + 450 * ways * (SLOTS + 1)
+    assert max(sizes[HISTORY_MINUTES:]) < 1.05 * min(sizes[HISTORY_MINUTES:])
 
 
 def test_inbound_edges_stand_apart() -> None:

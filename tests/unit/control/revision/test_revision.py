@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,33 @@ def test_kept_file_comes_back_as_it_was() -> None:
     """With its origins."""
     for one in judged(FILES).compiled:
         assert CompiledFile.from_octets(one.to_octets()) == one
+
+
+def test_list_of_endpoints_is_in_memory_once_for_all_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it came: from the compiling process, of an earlier edit, or from an engine."""
+    listed = ", ".join(f"10.9.{one // 250}.{one % 250 + 1}:443" for one in range(500))
+    fixed = f"instances: {{fixed: {{endpoints: [{listed}]}}}}"
+    texts = {"listed": fixed, **{f"s{one}": "calls: {listed: {}}" for one in range(20)}}
+    files = {f"{name}.yaml": f"service: {name}\napp: 127.0.0.1:80\n{text}\n".encode() for name, text in texts.items()}
+    files["mesh.yaml"] = b"mesh: shop\n"
+    first = judged(files).compiled
+    sent = pickle.dumps(first)
+    assert len(sent) < 20 * len(listed)
+    edited = judged({**files, "s3.yaml": files["s3.yaml"] + b"timeout: 3s\n"}).compiled
+    monkeypatch.setattr(worker, "_known", worker._Known())
+    anew = judged(files).compiled
+    came = (*pickle.loads(sent), *pickle.loads(pickle.dumps(edited)), *anew)
+    kept = tuple(CompiledFile.from_octets(one.to_octets()) for one in first)
+    assert edited
+    assert kept == first
+    said = {
+        id(source.said)
+        for one in (*came, *kept)
+        for origin in one.discovers.values()
+        for source in origin.sources
+        if source.kind == "endpoints"
+    }
+    assert len(said) == 1
 
 
 def test_tree_keeps_spelling() -> None:

@@ -488,6 +488,20 @@ def test_what_nobody_says_anything_else_of_is_taken_from_the_file_before() -> No
     assert not [name for name in second.callees if third_file.calls[name] is second.calls[name]]
 
 
+def test_callers_share_where_the_endpoints_of_a_callee_come_from() -> None:
+    """It does not depend on the caller. After an edit of the callee it is another, after one of a caller the same."""
+    back = f"{BACK}instances: {{fixed: {{endpoints: [10.0.0.1:80]}}}}\n"
+    front, third = f"{FRONT}calls: {{back: {{}}}}\n", "=== third.yaml\nservice: third\napp: 127.0.0.1:80\n"
+    before = mesh(f"{front}{back}{third}")
+    first = compile_service(before, "front").discovers["back"]
+    assert compile_service(before, "third").discovers["back"] is first
+    caller = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}timeout: 3s\n{back}{third}"), before)
+    assert compile_service(caller, "front").discovers["back"] is first
+    moved = back.replace("10.0.0.1", "10.0.0.2")
+    callee = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}{moved}{third}"), before)
+    assert "10.0.0.2:80" in str(compile_service(callee, "front").discovers["back"])
+
+
 def test_files_are_split_as_written() -> None:
     """The support of these tests."""
     assert files("=== a\nx\n\n=== b\ny\n") == {"a": b"x\n\n", "b": b"y\n"}
