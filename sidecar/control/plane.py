@@ -244,7 +244,7 @@ class Plane:
         stream = self.hub.get(member.id)
         refused = report.refused.hash if report.refused is not None else ""
         if stream is not None:
-            self.hub.on_report(stream, report.running.hash, refused, dict(report.endpoints))
+            self.hub.on_report(stream, report.running.hash, refused, report.endpoints)
         if last is None or last.running.hash != report.running.hash or last.refused != report.refused:
             self._step_soon.set()
         if report.is_goodbye:

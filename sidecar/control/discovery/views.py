@@ -74,7 +74,9 @@ class Views:
     def set(self, entries: Iterable[EndpointEntry], *, is_sure: bool = True) -> bool:
         """These are the endpoints from now on; whether that is a change."""
         was_sure, self.is_sure = self.is_sure, is_sure
-        view = View(entries)
+        known = self.current.entries if self.current is not None else {}
+        # What is as it was is the same object: most of each of the versions that are remembered.
+        view = View(before if (before := known.get(one.address)) == one else one for one in entries)
         if self.current is not None and self.current.version == view.version:
             return is_sure and not was_sure
         if self.current is not None:

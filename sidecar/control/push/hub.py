@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from sidecar.control.push.stream import CompiledByHash, Stream, ViewsOf
@@ -89,13 +89,13 @@ class Hub:
 
     def take(self, stream: Stream) -> list[bytes]:
         """The lines that are to be written to it now."""
-        before = dict(stream.follows)
+        before = stream.follows
         lines = stream.take(self._clock(), self._known, self._views, self._is_awaited)
-        if stream.follows != before:
+        if stream.follows is not before and stream.follows != before:
             self._refollow(stream, before)
         return lines
 
-    def on_report(self, stream: Stream, running: str, refused: str, endpoints: dict[str, str]) -> None:
+    def on_report(self, stream: Stream, running: str, refused: str, endpoints: Mapping[str, str]) -> None:
         """What its sidecar has now."""
         if stream.on_report(running, refused, endpoints):
             self._follow(stream)
@@ -142,11 +142,12 @@ class Hub:
         return self._targets.wanted(watch.service, watch.instance, watch.language)
 
     def _follow(self, stream: Stream) -> None:
-        before = dict(stream.follows)
+        before = stream.follows
         stream.follow(self._known)
-        self._refollow(stream, before)
+        if stream.follows is not before:
+            self._refollow(stream, before)
 
-    def _refollow(self, stream: Stream, before: dict[str, Origin]) -> None:
+    def _refollow(self, stream: Stream, before: Mapping[str, Origin]) -> None:
         now: defaultdict[Origin, list[str]] = defaultdict(list)
         for upstream, origin in stream.follows.items():
             now[origin].append(upstream)

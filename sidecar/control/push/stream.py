@@ -51,7 +51,8 @@ class Stream:
         absent: Why there is no file for it, where that is so.
         due_s: From when on a configuration may be told.
         in_force: Versions of endpoints that its sidecar reported, by upstream.
-        follows: Origins of the endpoints that it is told, by upstream.
+        follows: Origins of the endpoints that it is told, by upstream: another object whenever it changes, and mostly
+            the file's own, which all who have the file share.
         is_sure: Whether what is wanted of it is known to be the newest. Until then it keeps the file that it has, which
             another replica may have told it that knew of a newer revision.
         is_over: Whether it is to end; `moves` whether the sidecar is told to go elsewhere.
@@ -63,8 +64,8 @@ class Stream:
         self.goal: Wanted | None = None
         self.absent = ""
         self.due_s = opened_s
-        self.in_force: dict[str, str] = dict(watch.endpoints)
-        self.follows: dict[str, Origin] = {}
+        self.in_force: Mapping[str, str] = watch.endpoints
+        self.follows: Mapping[str, Origin] = {}
         self.is_sure = True
         self.is_over = False
         self.moves = False
@@ -126,7 +127,7 @@ class Stream:
 
     def on_report(self, running: str, refused: str, endpoints: Mapping[str, str]) -> bool:
         """What its sidecar has now; whether it may be concerned by other endpoints than before."""
-        self.in_force = dict(endpoints)
+        self.in_force = endpoints
         is_other, self._runs = running != self._runs, running
         if not self._outstanding or self._outstanding not in (running, refused):
             return is_other
@@ -137,11 +138,13 @@ class Stream:
 
     def follow(self, known: CompiledByHash) -> None:
         """Know whose endpoints it is to be told: after what it has, or was told, changed."""
-        follows: dict[str, Origin] = {}
-        for hash_ in (self._has, self._runs, self._outstanding):
-            file = known(hash_) if hash_ else None
-            if file is not None:
-                follows |= file.discovers
+        hashes = dict.fromkeys((self._has, self._runs, self._outstanding))
+        files = [file for hash_ in hashes if hash_ and (file := known(hash_)) is not None]
+        follows: Mapping[str, Origin] = files[0].discovers if files else {}
+        for file in files[1:]:
+            follows = {**follows, **file.discovers}
+        if follows is self.follows:
+            return
         self._dirty |= {name for name, origin in follows.items() if self.follows.get(name) != origin}
         self._dirty &= follows.keys()
         for name in self._views.keys() - follows.keys():
@@ -210,6 +213,7 @@ class Stream:
 
     def _endpoints(self, now_s: float, views_of: ViewsOf, is_awaited: Callable[[Origin], bool]) -> list[bytes]:
         lines = []
+        confirmed_s = now_s + CONFIRMED_S
         for upstream in sorted(self._dirty):
             views = views_of(self.follows[upstream])
             if views is None or views.current is None:
@@ -226,14 +230,17 @@ class Stream:
             if is_of_another and not views.is_sure and self._holds(upstream, base):
                 continue  # it knows more than we do, as far as we know
             self._dirty.discard(upstream)
-            self._was_told.add(upstream)
+            if upstream in self.watch.endpoints:
+                self._was_told.add(upstream)
             if base is not views.current:
                 is_soon = is_awaited(self.follows[upstream])
                 lines.append(views.current.line(upstream, base, is_awaited=is_soon))
-                self._due_back_s[upstream] = now_s if is_soon else now_s + CONFIRMED_S
+                self._due_back_s[upstream] = now_s if is_soon else confirmed_s
             else:
-                self._due_back_s[upstream] = now_s + CONFIRMED_S
+                self._due_back_s[upstream] = confirmed_s
             self._views[upstream], self._told_of[upstream] = views.current, views
+        if not self._dirty:
+            self._dirty = set()  # one that had many keeps the room for them
         return lines
 
     def _holds(self, upstream: str, told: View | None) -> bool:
