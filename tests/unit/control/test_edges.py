@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-from types import ModuleType
-from typing import Any
-
 import pytest
 
 from sidecar.control import edges as module
 from sidecar.control.edges import HISTORY_MINUTES, SLOT_S, SLOTS, EdgeKey, Edges, Pair
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from tests.support.octets import octets
 
 ZEROS = (0,) * (len(LATENCY_BOUNDS_S) + 1)
 
@@ -38,20 +34,6 @@ def requests(edges: Edges, first: int, last: int) -> dict[Pair, dict[int, int]]:
         for pair, tally in packed.tallies():
             found.setdefault(pair, {})[minute] = tally.requests
     return found
-
-
-def octets(root: object) -> int:
-    """What an object and all that only it leads to take in memory: no modules, no types."""
-    seen: set[int] = set()
-    left: list[Any] = [root]
-    total = 0
-    while left:
-        one = left.pop()
-        if id(one) not in seen and not isinstance(one, type | ModuleType | Wall):
-            seen.add(id(one))
-            total += sys.getsizeof(one)
-            left += gc.get_referents(one)
-    return total
 
 
 KEY = EdgeKey("caller", "callee", "callee.v2", "callee.r")

@@ -26,6 +26,7 @@ from sidecar.link.messages import (
     endpoints_version,
     read_line,
 )
+from tests.support.octets import octets
 
 CATALOG = Origin("catalog", "http", (Source.of("registered", {}),))
 SEARCH = Origin("search", "http", (Source.of("registered", {}),))
@@ -85,6 +86,29 @@ def test_new_one_is_told_everything_once(world: World) -> None:
     assert config == Config(1, "h1", "file h1")
     assert endpoints == Endpoints("catalog", endpoints_version([ONE]), "", (ONE,))
     assert world.lines(stream) == []
+
+
+def test_sidecar_more_of_a_file_costs_little(world: World) -> None:
+    """Of 40 upstreams: what all who have the file have in common is in memory once."""
+    origins = {f"u{one}": Origin(f"u{one}", "http", (Source.of("registered", {}),)) for one in range(40)}
+    world.file("h1", origins)
+    world.views = {origin: Views() for origin in origins.values()}
+    world.hub = Hub(world, world.files.get, world.views.get, lambda: world.now_s, 5.0, lambda streams: None)
+    for origin in origins.values():
+        world.endpoints(origin, *(EndpointEntry(f"10.0.0.{one}:80") for one in range(50)))
+    version = endpoints_version(EndpointEntry(f"10.0.0.{one}:80") for one in range(50))
+
+    def join(instance: str) -> None:
+        stream = world.open(instance)
+        world.lines(stream)
+        world.hub.on_report(stream, "h1", "", dict.fromkeys(origins, version))
+
+    sizes = []
+    for many in (10, 20):
+        while len(world.hub) < many:
+            join(f"i{len(world.hub)}")
+        sizes.append(octets(world.hub))
+    assert (sizes[1] - sizes[0]) / 10 < 9_500
 
 
 def test_one_that_has_it_is_told_that_it_is_current(world: World) -> None:
