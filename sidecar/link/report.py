@@ -4,6 +4,7 @@ What a sidecar says to a control plane: how it is, what it runs or refused, and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -222,10 +223,15 @@ def read_report(raw: bytes) -> Report:
         is_goodbye=fields.flag("goodbye", False),
         running=_running(config) if config is not None else Running(),
         refused=_refused(refused) if refused is not None else None,
-        endpoints=fields.words("endpoints", MAX_UPSTREAMS),
+        endpoints=_one_of_each(fields.words("endpoints", MAX_UPSTREAMS)),
         edges=tuple(_edge(one) for one in fields.objects("edges", MAX_EDGES)),
         span_s=fields.number("span", 0.0),
     )
+
+
+def _one_of_each(versions: Mapping[str, str]) -> dict[str, str]:
+    """All who have the same endpoints say the same, and what they say last is kept."""
+    return {sys.intern(upstream): sys.intern(version) for upstream, version in versions.items()}
 
 
 def _port(ports: Fields, name: str) -> Port:
