@@ -39,10 +39,24 @@ class MeshFiles:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body, at most what the app allows. Raises FleetError."""
+    """
+    The body, at most what the app allows; once.
+
+    Not by `request.read`, which keeps it with the request, as aiohttp keeps the request until its connection brings
+    another: a thousand reports would be in memory for nothing.
+
+    Raises:
+        FleetError: It is too slow.
+        HTTPRequestEntityTooLarge: What it says.
+    """
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.read()
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > request.client_max_size:
+                    raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
+            return bytes(body)
     except TimeoutError:
         raise FleetError(408, f"expected the body within {BODY_S:g} s") from None
 
