@@ -19,11 +19,11 @@ from typing import Any, Final
 
 from sidecar import __version__
 from sidecar.control.asks import Asks
+from sidecar.control.calls.edges import Edges
 from sidecar.control.discovery.discovery import RETURN_S, Discovery
 from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key
 from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
-from sidecar.control.edges import Edges
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
 from sidecar.control.fleet import Fleet, FleetError, Member
 from sidecar.control.push.goodbyes import Goodbyes

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sidecar import __version__
-from sidecar.control.counted import Tally
+from sidecar.control.calls.counted import Tally
+from sidecar.control.calls.edges import WINDOW_S, EdgeKey
 from sidecar.control.discovery.registry import doubt_key
-from sidecar.control.edges import WINDOW_S, EdgeKey
 from sidecar.control.fleet import Member
 from sidecar.control.plane import Plane
 from sidecar.control.replicas.summary import Summary, joined_rows

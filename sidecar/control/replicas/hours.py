@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
-from sidecar.control.counted import Packed, Tally
-from sidecar.control.edges import HISTORY_MINUTES, MAX_EDGES, Edges, Pair
+from sidecar.control.calls.counted import Packed, Tally
+from sidecar.control.calls.edges import HISTORY_MINUTES, MAX_EDGES, Edges, Pair
 from sidecar.control.replicas.tallies import read_tallies
 from sidecar.link.fields import MessageError
 

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from sidecar.control.counted import MAX_REASONS, Tally
-from sidecar.control.edges import MAX_EDGES, EdgeKey
+from sidecar.control.calls.counted import MAX_REASONS, Tally
+from sidecar.control.calls.edges import MAX_EDGES, EdgeKey
 from sidecar.link.fields import MAX_TEXT_CHARS, MessageError, decode
 from sidecar.link.report import LATENCY_BOUNDS_S
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from sidecar.control.asks import TIMEOUT_S as ASK_S
 from sidecar.control.asks import AskError, Asks, NotHereError
-from sidecar.control.counted import Tally
-from sidecar.control.edges import SLOT_S, EdgeKey, Edges
+from sidecar.control.calls.counted import Tally
+from sidecar.control.calls.edges import SLOT_S, EdgeKey, Edges
 from sidecar.control.replicas.hours import Hours, Rows, read_rows
 from sidecar.control.replicas.peers import PeerError, Peers
 from sidecar.control.replicas.tallies import joined, read_edges, read_tallies

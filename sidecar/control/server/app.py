@@ -10,7 +10,7 @@ from aiohttp import web
 from sidecar.control import shown
 from sidecar.control.addresses import is_loopback
 from sidecar.control.asks import AskError
-from sidecar.control.edges import HISTORY_MINUTES
+from sidecar.control.calls.edges import HISTORY_MINUTES
 from sidecar.control.fleet import FleetError
 from sidecar.control.metrics import Metrics
 from sidecar.control.page.files import page_file

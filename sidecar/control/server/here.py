@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sidecar.control import shown
 from sidecar.control.asks import AskError, NotHereError
-from sidecar.control.counted import Tally
+from sidecar.control.calls.counted import Tally
 from sidecar.control.fleet import FleetError
 from sidecar.control.plane import Plane
 from sidecar.control.replicas.hours import AT_ONCE

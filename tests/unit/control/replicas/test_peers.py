@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from sidecar.control.asks import AskError, Asks, NotHereError
-from sidecar.control.counted import Tally
-from sidecar.control.edges import EdgeKey, Edges
+from sidecar.control.calls.counted import Tally
+from sidecar.control.calls.edges import EdgeKey, Edges
 from sidecar.control.engines.interface import Replica
 from sidecar.control.push.hub import Hub
 from sidecar.control.replicas import peers as peers_module

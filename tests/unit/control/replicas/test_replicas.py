@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.control.counted import Tally
-from sidecar.control.edges import EdgeKey
+from sidecar.control.calls.counted import Tally
+from sidecar.control.calls.edges import EdgeKey
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Replica
 from sidecar.control.fleet import REPORTS_AT_ONCE, Fleet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.control.counted import MAX_REASONS, Packed, Span, Tally, numbers_of, quantile, summed
+from sidecar.control.calls.counted import MAX_REASONS, Packed, Span, Tally, numbers_of, quantile, summed
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge
 
 ZEROS = (0,) * (len(LATENCY_BOUNDS_S) + 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.control import edges as module
-from sidecar.control.edges import HISTORY_MINUTES, SLOT_S, SLOTS, EdgeKey, Edges, Pair
+from sidecar.control.calls import edges as module
+from sidecar.control.calls.edges import HISTORY_MINUTES, SLOT_S, SLOTS, EdgeKey, Edges, Pair
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge
 from tests.support.octets import octets
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from sidecar.control.counted import Packed, Span, Tally, numbers_of, summed
+from sidecar.control.calls.counted import Packed, Span, Tally, numbers_of, summed
 from sidecar.link.report import Edge
 
 WINDOW_S: Final = 60
