@@ -111,6 +111,7 @@ def test_two_replicas_tell_the_same_and_survive_the_api(tmp_path: Path, cluster:
         assert len({control.shown()["hash"] for control in (one, two)}) == 1
         caller.wait_for(Config)
         callee.wait_for(Config)
+        caller.report()  # else its next file waits for its word on the first one
         eventually(lambda: caller.knows("catalog") == {"127.0.0.1:8080", "127.0.0.2:8080"}, "pods in clear")
         callee.report(ports={"http": Port("127.0.0.1:4001")})
         eventually(lambda: caller.knows("catalog") == {"127.0.0.1:4001", "127.0.0.2:8080"}, "its listener")

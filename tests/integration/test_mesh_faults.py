@@ -63,8 +63,11 @@ def test_kill_of_control_plane_and_sidecars_in_the_middle_of_an_edit(
     tmp_path: Path, origins: tuple[Origin, Origin]
 ) -> None:
     """Without its control plane everything is answered; whatever is killed, in the end all run what is wanted."""
-    files = {"mesh.yaml": MESH, "front.yaml": "service: front\ncalls: {back: {}}\n", **back(1)}
-    with running_mesh(tmp_path, files) as mesh:
+    # The first of the two is used again soon after it came back: else there is nobody when the second one is killed.
+    ejection = "{consecutive_connect_failures: 3, base_ejection_time: 1s}"
+    front_file = f"service: front\ncalls: {{back: {{outlier_detection: {ejection}}}}}\n"
+    with running_mesh(tmp_path, {"mesh.yaml": MESH, "front.yaml": front_file, **back(1)}) as mesh:
+        mesh.delay = "3s"  # as by default: a control plane that was just started tells nobody `left`
         front = mesh.join("front")
         first, second = (mesh.join("back", origin.port) for origin in origins)
         mesh.wait_settled(1)
