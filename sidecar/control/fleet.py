@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sidecar.control.revision.worker import ProblemTold
+from sidecar.control.revision.judged import ProblemTold
 from sidecar.control.rollout.statistics import noted
 from sidecar.control.rollout.view import Period
 from sidecar.link.messages import Watch
 from sidecar.link.report import Report
-from sidecar.mesh.compile.service import LANGUAGE
+from sidecar.mesh.told import LANGUAGE
 
 MAX_INSTANCES: Final = 20_000
 KEPT_S: Final = 600.0

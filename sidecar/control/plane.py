@@ -42,7 +42,7 @@ from sidecar.control.sight import Sight
 from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Left, Watch
 from sidecar.link.report import Refused, Report
-from sidecar.mesh.compile.service import LANGUAGE
+from sidecar.mesh.told import LANGUAGE
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane, Settings
 from sidecar.control.push.hub import SPREAD_S
 from sidecar.control.revision.compiler import Compiler
-from sidecar.control.revision.worker import ProblemTold, Rejected
+from sidecar.control.revision.judged import ProblemTold, Rejected
 from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.token import TokenError, Tokens

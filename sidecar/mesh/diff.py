@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidecar.config.yaml.document import parse_without_variables
-from sidecar.mesh.compile.service import LANGUAGE, Compiled, compile_service, routes_of
+from sidecar.mesh.compile.service import Compiled, compile_service, routes_of
 from sidecar.mesh.compile.tree import Table, Text, Value, canonical, copied
 from sidecar.mesh.mesh import Mark, Mesh
+from sidecar.mesh.told import LANGUAGE, Told
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 
@@ -59,14 +60,6 @@ class FileChange:
     old_hash: str
     new_hash: str
     parts: tuple[PartChange, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A file that a service's sidecars are to have: its hash and its text, empty where that is not kept any more."""
-
-    hash: str
-    text: str
 
 
 _Side = tuple[str, Callable[[], Table | None]]

@@ -17,8 +17,8 @@ from sidecar.config.source import make_source
 from sidecar.config.yaml.document import Node, parse, plain
 from sidecar.config.yaml.scalars import Spelled
 from sidecar.control.revision import worker
+from sidecar.control.revision.judged import Rejected
 from sidecar.control.revision.trees import render, tree_of, tree_of_values
-from sidecar.control.revision.worker import Rejected
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.mesh.compile.service import Compiled, compile_service

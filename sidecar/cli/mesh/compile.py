@@ -9,7 +9,8 @@ import click
 
 from sidecar.cli.mesh.reading import as_json_option, directory, mesh_of, refuse
 from sidecar.config.problems import ConfigError
-from sidecar.mesh.compile.service import LANGUAGE, compile_service
+from sidecar.mesh.compile.service import compile_service
+from sidecar.mesh.told import LANGUAGE
 
 
 @click.command("compile")

@@ -15,10 +15,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from sidecar.control.revision import worker
-from sidecar.control.revision.worker import Considered, Judged, ProblemTold, Rejected
+from sidecar.control.revision import questions
+from sidecar.control.revision.judged import Considered, Judged, ProblemTold, Rejected
 from sidecar.loader.low_priority import background_niceness
-from sidecar.mesh.diff import Told
+from sidecar.mesh.told import Told
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,19 @@ class Compiler:
 
     async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
         """Judge a content of the mesh. Raises CompilerError."""
-        return await self._ask(worker.judge, dict(files))
+        return await self._ask(questions.judge, dict(files))
 
     async def consider(self, files: Mapping[str, bytes], running: Mapping[str, Told]) -> Considered | Rejected:
         """As `worker.consider`. Raises CompilerError."""
-        return await self._ask(worker.consider, dict(files), dict(running))
+        return await self._ask(questions.consider, dict(files), dict(running))
 
     async def translate(self, service: str, hash_: str, problems: Sequence[ProblemTold]) -> tuple[ProblemTold, ...]:
         """Problems of a compiled file, at their places in the mesh's files. Raises CompilerError."""
-        return await self._ask(worker.translate, service, hash_, list(problems))
+        return await self._ask(questions.translate, service, hash_, list(problems))
 
     async def routes(self, caller: str, callee: str) -> list[dict[str, Any]]:
         """As `worker.routes`. Raises CompilerError."""
-        return await self._ask(worker.routes, caller, callee)
+        return await self._ask(questions.routes, caller, callee)
 
     async def close(self) -> None:
         """
@@ -68,10 +68,10 @@ class Compiler:
     async def _ask(self, function: Callable[..., _T], *arguments: Any) -> _T:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, context, worker.begin, (background_niceness(),))
+            self._pool = ProcessPoolExecutor(1, context, questions.begin, (background_niceness(),))
         pool = self._pool
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, worker.answer, function, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
         except BrokenProcessPool:
             if self._pool is pool:
                 self._pool = None

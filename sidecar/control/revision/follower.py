@@ -18,8 +18,8 @@ from typing import Final
 
 from sidecar.control.engines.interface import Content, Engine, EngineError, Trouble
 from sidecar.control.revision.compiler import Compiler, CompilerError
+from sidecar.control.revision.judged import ProblemTold, Rejected
 from sidecar.control.revision.rollouts import Rollouts
-from sidecar.control.revision.worker import ProblemTold, Rejected
 from sidecar.control.rollout.view import View
 from sidecar.control.storing import Storing
 from sidecar.process_log import event

@@ -17,8 +17,8 @@ from typing import Final
 from sidecar.control.engines.interface import Conflict, Engine, Unavailable
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.revision.follower import Follower
+from sidecar.control.revision.judged import Considered, Rejected
 from sidecar.control.revision.rollouts import Rollouts
-from sidecar.control.revision.worker import Considered, Rejected
 from sidecar.control.rollout.view import View
 from sidecar.process_log import event
 

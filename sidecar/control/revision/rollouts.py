@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from sidecar.control.engines.interface import Conflict, Engine, EngineError, Gone, Unavailable, Versioned
 from sidecar.control.revision.compiled import CompiledFile, Octets, Origin
+from sidecar.control.revision.judged import Judged
 from sidecar.control.revision.targets import Wanted
 from sidecar.control.revision.trees import render, tree_of, tree_of_values
-from sidecar.control.revision.worker import Judged
 from sidecar.control.rollout.mover import advance, target_of
 from sidecar.control.rollout.proposal import Event, Made, Proposal, RolloutError, hurry, propose, rollback
 from sidecar.control.rollout.proposal import Wanted as WantedFiles
@@ -27,8 +27,7 @@ from sidecar.control.rollout.rules import Rules
 from sidecar.control.rollout.status import rollouts
 from sidecar.control.rollout.view import NO_FILE, View
 from sidecar.link.fields import MessageError
-from sidecar.mesh.compile.service import LANGUAGE
-from sidecar.mesh.diff import Told
+from sidecar.mesh.told import LANGUAGE, Told
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)

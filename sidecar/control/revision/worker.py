@@ -20,18 +20,17 @@ from typing import Any, Final, TypeVar
 
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.control.revision.compiled import CompiledFile, Origin, Source
+from sidecar.control.revision.judged import Considered, Judged, ProblemTold, Rejected, ServiceFacts
 from sidecar.control.revision.trees import tree_of
 from sidecar.loader.low_priority import lower_thread
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
-from sidecar.mesh.diff import Told, diff_told
+from sidecar.mesh.diff import diff_told
 from sidecar.mesh.mesh import Mesh, digest
 from sidecar.mesh.read import read_mesh
+from sidecar.mesh.told import Told
 from sidecar.mesh.verify import verify
 from sidecar.redact import HIDDEN, is_sensitive
-
-ProblemTold = dict[str, Any]
-"""A `Problem` as `/v1/mesh` shows it."""
 
 MAX_REMEMBERED: Final = 4
 """Compiled files of one service: of the last revisions, for problems that their sidecars report."""
@@ -40,68 +39,6 @@ _YOUNG_OBJECTS: Final = 20_000
 """How many are made before the collector looks for cycles among them: judging makes trees, which have none."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceFacts:
-    """
-    What people see of a service.
-
-    Attributes:
-        kind: `mesh` or `external`.
-        callees: Whom it may call.
-    """
-
-    kind: str
-    hosts: tuple[str, ...]
-    callees: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """
-    A content that is good.
-
-    Attributes:
-        hash: Of its values.
-        services: All of them.
-        files: Hash of the compiled file of each that has sidecars.
-        compiled: Those files that were not there before.
-        values: Of these, by hash, as `Compiled.values` has them.
-        rollout: `rollout:` of mesh.yaml, by the names of `control.rollout.rules.Rules`; None if it says nothing of it.
-    """
-
-    name: str
-    hash: str
-    services: Mapping[str, ServiceFacts]
-    files: Mapping[str, str]
-    compiled: tuple[CompiledFile, ...]
-    values: Mapping[str, bytes] = field(repr=False, compare=False)
-    rollout: Mapping[str, Any] | None = None
-    warnings: tuple[ProblemTold, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A content that is not; nothing of it takes effect."""
-
-    problems: tuple[ProblemTold, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Considered:
-    """
-    What a good content would change; nothing of it is remembered.
-
-    Attributes:
-        hash: Of its values.
-        changes: Of the files that sidecars are to have: `mesh.diff.FileChange` as JSON has it.
-    """
-
-    name: str
-    hash: str
-    changes: tuple[dict[str, Any], ...]
-    warnings: tuple[ProblemTold, ...] = ()
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from aiohttp import web
 from sidecar.control.engines.interface import Conflict, EngineError, Unavailable, Unsupported
 from sidecar.control.plane import Plane
 from sidecar.control.revision.compiler import CompilerError
-from sidecar.control.revision.worker import Considered, Rejected
+from sidecar.control.revision.judged import Considered, Rejected
 from sidecar.control.rollout.proposal import RolloutError
 from sidecar.control.server.access import peer_of, problem
 from sidecar.control.server.bodies import read_body, read_files

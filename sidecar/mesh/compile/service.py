@@ -25,9 +25,7 @@ from sidecar.mesh.compile.upstreams import Upstream, upstream_of
 from sidecar.mesh.compile.write import Written, write
 from sidecar.mesh.hosts import has_port, in_order
 from sidecar.mesh.mesh import Document, Mark, Mesh, digest_of_octets, octets_of
-
-LANGUAGE: Final = 1
-"""The newest language of compiled files; a sidecar says which it knows."""
+from sidecar.mesh.told import LANGUAGE
 
 OUTBOUND_LISTEN: Final = "127.0.0.1:15001"
 _TITLE: Final = "The mesh `{}` compiled this for `{}`{}: edit its files, not this one."

@@ -7,8 +7,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar.mesh.compile.service import compile_service
-from sidecar.mesh.diff import Told, diff, diff_told
+from sidecar.mesh.diff import diff, diff_told
 from sidecar.mesh.names import Name, names_of
+from sidecar.mesh.told import Told
 from tests.support.meshes import mesh
 
 MESH = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,13 @@ from sidecar.control.revision import worker
 from sidecar.control.revision.compiled import CompiledFile
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
+from sidecar.control.revision.judged import Judged, Rejected
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.revision.trees import render, tree_of
-from sidecar.control.revision.worker import Judged, Rejected
 from sidecar.control.rollout.view import Instance, View
 from sidecar.control.storing import NotStored, Storing
-from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.mesh.source import read_directory
+from sidecar.mesh.told import LANGUAGE
 
 FILES = {
     "mesh.yaml": b"mesh: shop\n",
@@ -778,3 +780,11 @@ def test_compiling_process_that_dies_is_told_and_started_anew() -> None:
             await compiler.close()
 
     run(test)
+
+
+def test_process_that_serves_streams_leaves_language_and_models_to_the_one_that_compiles() -> None:
+    """They would be half of its start and of its memory."""
+    code = "import sys, sidecar.control.start; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "sidecar.control.revision.questions" in modules
+    assert not {"pydantic", "sidecar.control.revision.worker", "sidecar.mesh.read"} & set(modules)

@@ -32,8 +32,8 @@ from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.token import TokenError, Tokens, read_tokens
 from sidecar.control.server.watch import Watching
-from sidecar.mesh.compile.service import LANGUAGE
 from sidecar.mesh.source import read_directory
+from sidecar.mesh.told import LANGUAGE
 from sidecar.telemetry.metrics import catalogue
 
 MESH = "mesh: m\nservices:\n  a: {app: '127.0.0.1:8080', calls: {b: {}}}\n  b: {app: '127.0.0.1:8080', calls: {}}\n"

@@ -13,10 +13,11 @@ from sidecar.config.load import load_source, load_text
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import make_source
 from sidecar.mesh.compile.origins import EndpointsOrigin
-from sidecar.mesh.compile.service import LANGUAGE, Compiled, compile_service
+from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.mesh import Mark
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.source import read_directory
+from sidecar.mesh.told import LANGUAGE
 from tests.support.meshes import files, mesh
 
 EXAMPLE = pathlib.Path(__file__).parents[4] / "config" / "examples" / "mesh"
