@@ -80,6 +80,7 @@ def day(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     nobody = f"service: payments\nendpoints: [127.0.0.1:{refusing_port()}]\n"
     with ExitStack() as stack:
         mesh = stack.enter_context(running_mesh(tmp_path_factory.mktemp("mesh"), FILES | {"payments.yaml": nobody}))
+        mesh.delay = "3s"  # as by default: a control plane that was just started tells nobody `left`
         app = stack.enter_context(Origin("app"))
         front = mesh.join("storefront", app.port)
         back = [mesh.join("recommendations", app.port, version=version) for version in ("v1", "v1", "beta")]

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ SOLE_PORTS = (8080, 8081, 8082, 8090, 15010, 15014)
 FAMILIES = (250, 251, 252)
 """The first digits of each sidecar's four ports."""
 LAST_DIGITS = ("00", "01", "20", "90")
+PAUSE_S = 0.5
+"""Before a command is typed again: each is a process, and those that it asks about want the CPU to start."""
 
 
 class Shell:
@@ -155,7 +158,10 @@ def test_the_page_can_be_followed(shell: Shell, ports: dict[int, int]) -> None:
             def is_as_shown(command: str = command, wanted: list[str] = wanted) -> bool:
                 nonlocal printed
                 printed = shell.type(command)
-                return _shows(printed, wanted)
+                is_shown = _shows(printed, wanted)
+                if not is_shown:
+                    time.sleep(PAUSE_S)
+                return is_shown
 
             try:
                 eventually(is_as_shown, f"`{command}` to print what the page shows", 60)
