@@ -45,6 +45,8 @@ DELAY = "50s"
 """Of a drain: far longer than anybody waits, so that one that is over sooner was told `left`."""
 CHECK = "interval: 100ms, timeout: 1s, healthy_threshold: 1"
 """Of the app, quicker than by default."""
+PAUSE_S = 0.01
+"""Of a client of a load between two requests, so that whoever starts meanwhile has CPU."""
 
 
 class Member(SidecarProcess):
@@ -311,7 +313,7 @@ class Load:
                 self.answers[said] += 1
                 if self.phases[client][-1:] != [kind]:
                     self.phases[client].append(kind)
-            time.sleep(0.005)
+            time.sleep(PAUSE_S)
         connection.close()
 
 

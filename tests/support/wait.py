@@ -11,6 +11,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+FIRST_PAUSE_S = 0.01
+MOST_PAUSE_S = 0.03
+"""Between two questions: whoever is asked often wants the CPU for what is waited for."""
+
 _BLOCKS = tuple(range(start, start + 1000) for start in range(20000, 32000, 1000))
 """Of ports, below those that the kernel takes for outgoing connections (ip_local_port_range, from 32768)."""
 
@@ -26,13 +30,15 @@ def eventually(condition: Callable[[], T], what: str, timeout_s: float = 30.0) -
         AssertionError: It did not become true in time; the message says `what` was waited for.
     """
     deadline = time.monotonic() + timeout_s
+    pause_s = FIRST_PAUSE_S
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s} s in vain for {what}; last value {value!r}")
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(MOST_PAUSE_S, 1.2 * pause_s)
 
 
 def free_port() -> int:
