@@ -170,12 +170,14 @@ class Stage:
         self.traffic = Traffic(self.ports["storefront"].inbound, self._per_second, NoBook())
 
     async def end(self) -> dict[str, int]:
-        """End what runs, traffic first, callers before what they call, the control plane last; exit codes by name."""
+        """
+        End what runs, traffic first, the control plane last; exit codes by name. The sidecars at once: each serves on
+        until nobody calls it, or as long as that may take where no control plane says so, which is not to be added up.
+        """
         if hasattr(self, "traffic"):
             self.traffic.abandon()
-        codes: dict[str, int] = {}
-        for name, child in self.sidecars.items():
-            codes[f"{name}'s sidecar"] = await child.stop()
+        ended = await asyncio.gather(*(child.stop() for child in self.sidecars.values()))
+        codes = {f"{name}'s sidecar": code for name, code in zip(self.sidecars, ended, strict=True)}
         for name, child in self.apps.items():
             codes[name] = await child.stop()
         codes["control"] = await self.control.stop()
