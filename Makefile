@@ -52,12 +52,13 @@ $(READY):
 demo: $(READY)  ## run a mesh: a control plane, four services with traffic, a page to look at; Ctrl-C ends it
 	@$(BIN)/sidecar demo $(DEMO_ARGS)
 
-# Two at a time: half of the tests mostly wait for processes that they start. What may run beside what: tests/conftest.py.
+# Three at a time, also on two cores: most of the time is waited for processes that tests start, and for what is a matter of
+# seconds by its nature. What may run beside what: tests/conftest.py.
 # `make TEST_JOBS=0 test` runs all in one process, one after the other.
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 
 .PHONY: test
-test: $(READY)  ## run the tests, two at a time
+test: $(READY)  ## run the tests, three at a time
 	@$(BIN)/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
 
 # Another seed is another storm; the figures say which it was.

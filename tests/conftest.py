@@ -43,7 +43,7 @@ OTHERS = "tests"
 
 class Scheduling(LoadFileScheduling):
     """
-    What runs where, when pytest has several processes (`-n 2`): a file of `BESIDE` at a time in whichever is free, and
+    What runs where, when pytest has several processes (`-n 3`): a file of `BESIDE` at a time in whichever is free, and
     all others one after the other in the same process and in the same order as always, so that whatever one of these
     tests leaves behind in the interpreter is the same in every run.
 
