@@ -30,7 +30,7 @@ AWAY_S = 2.0
 """For how long the control plane is away."""
 MIN_SAMPLE = 50
 """Requests below which a split says nothing."""
-LOOK_S = 0.02
+LOOK_S = 0.05
 
 EDGES = {
     ("storefront", "recommendations"),
