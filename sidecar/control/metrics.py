@@ -121,7 +121,7 @@ class _State(Collector):
         owed = {one.what for one in plane.not_stored()}
         yield _labelled("store_failing", "1 for what the engine did not take when it was tried last.", "what",
                         {what: int(what in owed) for what in EVERY})  # fmt: skip
-        yield _gauge("goodbyes_waiting", "Goodbyes that not everybody has applied yet.", len(plane.goodbyes))
+        yield _gauge("goodbyes_waiting", "Goodbyes that not everybody has applied yet.", len(plane.leaving))
         yield _counter("pushes", "Files that sidecars were to be told.", plane.hub.pushes)
         yield _counter("reports_limited", "Reports turned away for being too many.", plane.fleet.limited)
         yield _counter("edges_left_out", "Edges of reports for which there was no room.", plane.edges.left_out)

@@ -26,8 +26,8 @@ from sidecar.control.discovery.sources import own_discoverers
 from sidecar.control.doubt import Doubt
 from sidecar.control.engines.interface import Engine, EngineError, Replica, Trouble
 from sidecar.control.fleet import Fleet, FleetError, Member
-from sidecar.control.push.goodbyes import Goodbyes
 from sidecar.control.push.hub import SPREAD_S, Hub
+from sidecar.control.push.leaving import Leaving
 from sidecar.control.push.stream import Stream
 from sidecar.control.registering import Registering
 from sidecar.control.replicas.differences import Teller
@@ -40,7 +40,7 @@ from sidecar.control.revision.pushes import Pushes
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.sight import Sight
 from sidecar.control.storing import EVERY, NotStored, Storing
-from sidecar.link.messages import Left, Watch
+from sidecar.link.messages import Watch
 from sidecar.link.report import Refused, Report
 from sidecar.mesh.told import LANGUAGE
 from sidecar.process_log import event
@@ -116,9 +116,12 @@ class Plane:
         self.follower = Follower(engine, self.compiler, self.rollouts, self._storing, self.sight.view, now_s)
         self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.sight.view)
         self.registering = Registering(self.registry, engine.registrations, self._storing, settings.replica, now_s)
-        self.goodbyes = Goodbyes()
         self.asks = Asks(self.hub)
         self.replicas: tuple[Replica, ...] = ()
+        self.leaving = Leaving(
+            settings.replica, self.hub, self.discovery, self.registry, self.peers, self.registering.is_written,
+            self._look, clock, now_s,
+        )  # fmt: skip
         self.teller = Teller()
         self.whole = Whole(self.peers, self.edges, self.asks, clock, now_s)
         self.removed = 0
@@ -126,8 +129,6 @@ class Plane:
         self.broken = asyncio.Event()
         self._opened_s = clock()
         self._had_time = False
-        self._from_before: set[str] = set()
-        self._not_alone_s = -RETURN_S
         self._tasks: list[asyncio.Task[None]] = []
         self._to_translate: set[asyncio.Task[None]] = set()
         self._step_soon = asyncio.Event()
@@ -152,7 +153,8 @@ class Plane:
             "mover": self.engine.mover.campaign(),
             "mesh": self.follower.run(),
             "announce": self._announce_forever(),
-            "replicas": self.peers.run(self._step_soon.set),
+            "replicas": self.peers.run(self._on_peer),
+            "leaving": self.leaving.run(),
             "confirming": self._confirm_forever(),
             "tick": self._tick_forever(),
             "steps": self._step_forever(),
@@ -200,7 +202,7 @@ class Plane:
         if older is not None:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
-        self.goodbyes.opened(watch.instance)
+        self.leaving.opened(stream)
         if member.is_outdated:
             logger.warning(
                 event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
@@ -218,12 +220,12 @@ class Plane:
             return
         if why:
             logger.info(event("stream_closed", service=watch.service, instance=watch.instance, reason=why))
-        else:
-            self.goodbyes.answered(stream, self.clock())
+        member = self.fleet.get(watch.instance)
+        self.leaving.closed(stream, is_poll=not why, is_leaving=member is not None and member.is_draining)
         self.fleet.closed(watch.instance)
         self.registering.lost(watch.instance)
         self.sight.returning.discard(watch.instance)
-        self._tell_left()
+        self.leaving.tell()
 
     def reported(self, report: Report, peer: str, peer_is_local: bool) -> dict[str, Any]:
         """
@@ -243,21 +245,22 @@ class Plane:
         self._on_refused(member, last.refused if last is not None else None, report.refused)
         stream = self.hub.get(member.id)
         refused = report.refused.hash if report.refused is not None else ""
+        self.leaving.reported(member.id)
         if stream is not None:
             self.hub.on_report(stream, report.running.hash, refused, report.endpoints)
         if last is None or last.running.hash != report.running.hash or last.refused != report.refused:
             self._step_soon.set()
         if report.is_goodbye:
-            answer = self._on_goodbye(member)
+            answer = self._on_goodbye(member, report)
         else:
-            self.goodbyes.forget(member.id)
+            self.leaving.forget(member.id)
             self.registering.reported(member, report, peer_is_local)
             self.sight.returning.discard(member.id)
             if stream is None:
                 # It lives, but holds no stream: it has as long from now as one whose stream is lost.
                 self.registering.lost(member.id)
             answer = {"problems": list(member.problems)} if member.problems else {}
-        self._tell_left()
+        self.leaving.tell()
         return answer
 
     def _check_name(self, instance: str, service: str) -> None:
@@ -266,44 +269,19 @@ class Plane:
         if known is not None and known.service != service and not self.doubt.is_stale(doubt_key(instance)):
             raise FleetError.of_another(instance)
 
-    def _on_goodbye(self, member: Member) -> dict[str, Any]:
+    def _on_goodbye(self, member: Member, report: Report) -> dict[str, Any]:
         known = self.registering.left(member.id)
-        if known is None:
-            is_applied = member.id not in self.goodbyes and self._sees_callers_of(member.id)
-            return {"left": True} if is_applied else {}
-        logger.info(event("goodbye", service=known.service, instance=known.instance))
-        addresses = [port.address for port in known.ports.values()]
-        streams = {one for origin in self.hub.origins_of(known.service) for one in self.hub.following(origin)}
-        others = [
-            (stream, upstream, views)
-            for stream in (*streams, *self.goodbyes.between(self.clock()))
-            for upstream, origin in stream.follows.items()
-            if origin.service == known.service and (views := self.discovery.views(origin)) is not None
-        ]
-        all_seen = self._sees_callers_of(member.id)
-        is_applied = self.goodbyes.begin(member.id, addresses, others, self.clock(), all_seen=all_seen)
+        if known is not None:
+            logger.info(event("goodbye", service=known.service, instance=known.instance))
+        # Another replica may have heard it before, or nobody was ever told of it.
+        ports = known.ports if known is not None else report.ports
+        is_applied = self.leaving.goodbye(member.id, member.service, (port.address for port in ports.values()))
         return {"left": True} if is_applied else {}
-
-    def _tell_left(self) -> None:
-        for instance in self.goodbyes.applied(self.hub, self.clock(), self._sees_callers_of):
-            stream = self.hub.get(instance)
-            if stream is not None:
-                stream.say(Left())
-
-    def _sees_callers_of(self, instance: str) -> bool:
-        """
-        Whether nobody sends it requests but those whose streams are here. Callers at other replicas, those that have
-        not come here since another one ended, and, of one that was there before the start, those that have not returned
-        may not have heard of its goodbye: it takes its delay, or as long as they have to come.
-        """
-        if self.clock() - self._not_alone_s < RETURN_S:
-            return False
-        return self._had_time or instance not in self._from_before
 
     def _note_before(self, instance: str, *, has_file: bool) -> None:
         """One that comes with a file was told it before the start, unless it was here already."""
         if has_file and not self._had_time and self.fleet.get(instance) is None:
-            self._from_before.add(instance)
+            self.leaving.known_before((instance,))
 
     def _heard(self, member: Member) -> None:
         known = self.registry.get(member.id)
@@ -365,10 +343,8 @@ class Plane:
                 continue
             is_first = not self.registry.has_copy
             if is_first:
-                connected = {stream.watch.instance for stream in self.hub}
-                self.sight.returning = {one.instance for one in change.put} - connected
-                if not self._had_time:
-                    self._from_before |= {one.instance for one in change.put}
+                self.sight.returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
+                self.leaving.known_before(one.instance for one in change.put)
                 logger.info(event("registrations_known", instances=len(change.put)))
             self.registry.apply(change, self.settings.replica)
             # Those who were here before the copy was read are no strangers; and that another replica lost one may be
@@ -388,16 +364,31 @@ class Plane:
         ours = Replica(self.settings.replica, self.settings.address, __version__, self.now_s())
         try:
             await self.engine.replicas.announce(ours)
-            self.replicas = await self.engine.replicas.list()
         except EngineError as error:
-            self._not_alone_s = self.clock()
+            self.leaving.looked(None)
             logger.warning(event("replicas_not_known", error=error))
         else:
-            if [one.name for one in self.replicas] != [self.settings.replica]:
-                self._not_alone_s = self.clock()
-            self.peers.use(self.replicas)
-            if self.registry.living([one.name for one in self.replicas], self.settings.replica):
-                self._hear_ours()
+            await self._look()
+
+    async def _look(self) -> bool:
+        """Know which replicas live; whether the engine has answered."""
+        try:
+            self.replicas = await self.engine.replicas.list()
+        except EngineError as error:
+            self.leaving.looked(None)
+            logger.warning(event("replicas_not_known", error=error))
+            return False
+        names = [one.name for one in self.replicas]
+        self.leaving.looked(names)
+        self.peers.use(self.replicas)
+        if self.registry.living(names, self.settings.replica):
+            self._hear_ours()
+        return True
+
+    def _on_peer(self) -> None:
+        """Another replica has told of its sidecars."""
+        self.leaving.heard()
+        self._step_soon.set()
 
     async def _announce_forever(self) -> None:
         while True:
@@ -414,10 +405,10 @@ class Plane:
         if not self._had_time and now_s - self._opened_s >= RETURN_S:
             self._had_time = True
             self.sight.returning.clear()
-            self._from_before.clear()
+            self.leaving.had_time()
             self.discovery.surely()
         self._judge()
-        self._tell_left()
+        self.leaving.sweep()
         if now_s - self._swept_s >= _SWEEP_S:
             self._swept_s = now_s
             self.fleet.sweep()

@@ -42,6 +42,7 @@ class Registering:
         self._replica = replica
         self._now_s = now_s
         self._waiting: dict[str, Registration | None] = {}
+        self._under_way = ""
         self._writing: asyncio.Task[None] | None = None
         self._has_work = asyncio.Event()
 
@@ -58,6 +59,10 @@ class Registering:
         if unwritten is not None:
             return NotStored("registrations", unwritten.error, unwritten.since_s, self.waiting)
         return replace(failed, waiting=self.waiting) if failed is not None else None
+
+    def is_written(self, instance: str) -> bool:
+        """Whether the engine has taken what was said last of it."""
+        return instance not in self._waiting and instance != self._under_way
 
     def reported(self, member: Member, report: Report, peer_is_local: bool) -> None:
         """An instance says how it is; its goodbye is `left`."""
@@ -133,6 +138,7 @@ class Registering:
     async def _write_next(self) -> None:
         instance = next(iter(self._waiting))
         registration = self._waiting.pop(instance)
+        self._under_way = instance
         try:
             if registration is None:
                 await self._store.remove(instance)
@@ -142,6 +148,8 @@ class Registering:
             # It waits again, unless there is something newer of it.
             self._waiting.setdefault(instance, registration)
             raise
+        finally:
+            self._under_way = ""
 
     def _put(self, registration: Registration) -> None:
         if self._registry.put(registration):

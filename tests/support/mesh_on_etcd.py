@@ -36,7 +36,7 @@ class MeshOnEtcd(MeshOfProcesses):
     """
 
     delay = "3s"
-    """As by default: with other replicas nobody is told `left`."""
+    """As by default: while a replica is away, or went just now, nobody is told `left`."""
 
     def __init__(self, directory: Path, cluster: Cluster, count: int) -> None:
         self.cluster = cluster

@@ -128,6 +128,10 @@ class Discovery:
         """Of an origin that is in use."""
         return self._views.get(origin)
 
+    def of_service(self, service: str) -> Iterator[tuple[Origin, Views]]:
+        """The origins of a service that are in use, with their views."""
+        return ((origin, self._views[origin]) for origin in self._by_service.get(service, ()))
+
     def service_changed(self, service: str) -> None:
         """Something changed in the registrations of this service."""
         self._spoil(self._by_service.get(service, ()))

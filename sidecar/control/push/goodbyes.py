@@ -3,7 +3,7 @@ Who said goodbye and waits until everybody has applied it. *Pure.*
 
 A sidecar in a drain goes on serving until it is told `left`: that nobody sends it requests any more. That is so when
 each sidecar which was told of it has reported a set of endpoints without it, or is gone itself. One that polls is not
-gone between two polls.
+gone between two polls, and one whose stream ended without a goodbye may be on its way back, here or to another replica.
 """
 
 from __future__ import annotations
@@ -19,32 +19,60 @@ PATIENCE_S: Final = 60.0
 """A drain is shorter (`drain.delay` is 10 s at most by default); who has not answered by then is not waited for."""
 BETWEEN_POLLS_S: Final = 35.0
 """In which one that polls polls again; else it is gone: as long as one with a stream may be silent."""
+RETURNS_S: Final = 10.0
+"""In which one whose stream ended is back, if it lives: it waits for 5 s at most between two tries."""
 _MAX_BETWEEN: Final = 10_000
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Goodbye:
+    """
+    One that waits.
+
+    Attributes:
+        service: Of who left.
+        addresses: Where it was reached.
+        is_applied: Whether it was found that everybody has applied it.
+    """
+
+    service: str
     addresses: frozenset[str]
     until_s: float
     others: list[tuple[Stream, str, Views]] = field(default_factory=list)
+    is_applied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Between:
+    stream: Stream
+    until_s: float
+    is_poll: bool
 
 
 class Goodbyes:
-    """All that wait, by instance."""
+    """All that wait, by instance; and who is between two streams or polls."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Waiting] = {}
-        self._between: dict[str, tuple[Stream, float]] = {}
+        self._waiting: dict[str, Goodbye] = {}
+        self._between: dict[str, _Between] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(not one.is_applied for one in self._waiting.values())
 
-    def __contains__(self, instance: str) -> bool:
-        return instance in self._waiting
+    def get(self, instance: str) -> Goodbye | None:
+        """The goodbye of an instance, if it waits."""
+        found = self._waiting.get(instance)
+        return found if found is not None and not found.is_applied else None
+
+    @property
+    def waiting(self) -> list[str]:
+        """Instances."""
+        return [instance for instance, one in self._waiting.items() if not one.is_applied]
 
     def begin(
         self,
         instance: str,
+        service: str,
         addresses: Iterable[str],
         others: Iterable[tuple[Stream, str, Views]],
         now_s: float,
@@ -52,35 +80,44 @@ class Goodbyes:
         all_seen: bool = True,
     ) -> bool:
         """
-        It left; whether that is applied already, because nobody was told of it.
+        It left; whether that is applied already: nobody was told of it, or it said so before and all have.
 
         Args:
             others: Streams that follow an upstream with it, each with the upstream's name and its views.
             all_seen: Whether these are all who may know of it.
         """
-        if instance in self._waiting:
-            return False
-        waiting = _Waiting(frozenset(addresses), now_s + PATIENCE_S)
-        waiting.others = [one for one in others if one[0].watch.instance != instance and _has(*one, waiting.addresses)]
-        if all_seen and not waiting.others:
+        known = self._waiting.get(instance)
+        if known is not None:
+            return known.is_applied
+        goodbye = Goodbye(service, frozenset(addresses), now_s + PATIENCE_S)
+        goodbye.others = [one for one in others if one[0].watch.instance != instance and has(*one, goodbye.addresses)]
+        if all_seen and not goodbye.others:
             return True
-        self._waiting[instance] = waiting
+        self._waiting[instance] = goodbye
         return False
 
-    def answered(self, stream: Stream, now_s: float) -> None:
-        """The poll that it was is answered: its sidecar goes on with what it knows, and polls again."""
-        self.opened(stream.watch.instance)
+    def ended(self, stream: Stream, now_s: float, *, is_poll: bool) -> None:
+        """Its stream ended, or a poll is answered: its sidecar goes on with what it knows, and is expected again."""
+        self._between.pop(stream.watch.instance, None)
         if len(self._between) < _MAX_BETWEEN:
-            # The last to be answered is the last to expire.
-            self._between[stream.watch.instance] = stream, now_s + BETWEEN_POLLS_S
+            until_s = now_s + (BETWEEN_POLLS_S if is_poll else RETURNS_S)
+            self._between[stream.watch.instance] = _Between(stream, until_s, is_poll)
 
-    def opened(self, instance: str) -> None:
-        """It polls again, or has a stream."""
-        self._between.pop(instance, None)
+    def returned(self, instance: str) -> bool:
+        """It has a stream, or polls, here or elsewhere; whether that follows a poll."""
+        found = self._between.pop(instance, None)
+        return found is not None and found.is_poll
 
     def between(self, now_s: float) -> Iterator[Stream]:
-        """The last polls of those that are expected to poll again."""
-        return (stream for stream, until_s in self._between.values() if now_s < until_s)
+        """The last streams and polls of those that are expected again."""
+        return (one.stream for one in self._between.values() if now_s < one.until_s)
+
+    def sweep(self, now_s: float) -> None:
+        """Let go of what is long over; to be called about once a second."""
+        for instance in [instance for instance, one in self._between.items() if one.until_s <= now_s]:
+            del self._between[instance]
+        for instance in [name for name, one in self._waiting.items() if one.is_applied and one.until_s <= now_s]:
+            del self._waiting[instance]
 
     def forget(self, instance: str) -> None:
         """It is gone, or has returned."""
@@ -90,23 +127,20 @@ class Goodbyes:
         self, open_streams: Iterable[Stream], now_s: float, all_seen: Callable[[str], bool] = lambda instance: True
     ) -> list[str]:
         """Those whose goodbye everybody has applied, if all are seen who may know of them; they wait no more."""
-        while self._between:
-            first, (_, until_s) = next(iter(self._between.items()))
-            if now_s < until_s:
-                break
-            del self._between[first]
-        if not self._waiting:
+        waiting = self.waiting
+        if not waiting:
             return []
         newest = {stream.watch.instance: stream for stream in (*self.between(now_s), *open_streams)}
         done = []
-        for instance, waiting in tuple(self._waiting.items()):
-            waiting.others = [one for one in _now(waiting.others, newest) if _has(*one, waiting.addresses)]
-            is_late = now_s >= waiting.until_s
-            is_seen = all_seen(instance)
-            if is_late or (is_seen and not waiting.others):
+        for instance in waiting:
+            one = self._waiting[instance]
+            one.others = [each for each in _now(one.others, newest) if has(*each, one.addresses)]
+            is_late = now_s >= one.until_s
+            if (is_late or not one.others) and all_seen(instance):
+                one.is_applied = True
+                done.append(instance)
+            elif is_late:
                 del self._waiting[instance]
-                if is_seen:
-                    done.append(instance)
         return done
 
 
@@ -120,7 +154,7 @@ def _now(
             yield now, upstream, views
 
 
-def _has(stream: Stream, upstream: str, views: Views, addresses: frozenset[str]) -> bool:
+def has(stream: Stream, upstream: str, views: Views, addresses: frozenset[str]) -> bool:
     """Whether, for all that is known, its sidecar still sends requests to one of these addresses."""
     told = stream.knows(upstream)
     if told is not None and not addresses.isdisjoint(told.entries):

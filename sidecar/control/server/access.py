@@ -30,7 +30,9 @@ STREAMING: Final = web.RequestKey("streaming", int)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-QUIET: Final = ("/v1/report", "/v1/here/summary", "/v1/here/edges", "/v1/here/instances", "/v1/here/history")
+QUIET: Final = (
+    "/v1/report", "/v1/here/summary", "/v1/here/goodbyes", "/v1/here/edges", "/v1/here/instances", "/v1/here/history",
+)  # fmt: skip
 """What sidecars and replicas say all the time; if it went well, nothing is written of it."""
 OPEN_TO_ALL: Final = ("/page/",)
 """Beginnings of paths that need no token: the page's own files, which know nothing; it asks for the token itself."""

@@ -133,6 +133,7 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.get("/v1/here/edges", here.edges),
             web.get("/v1/here/instances", here.instances),
             web.get("/v1/here/history", here.history),
+            web.post("/v1/here/goodbyes", here.goodbyes),
             web.post("/v1/here/ask", here.ask),
             web.get("/", desk.page),
             web.get("/page/{name}", desk.page),

@@ -52,6 +52,10 @@ class Here:
             lambda: _rows(((*pair, str(at)), tally) for at, packed in found.items() for pair, tally in packed.tallies())
         )
 
+    async def goodbyes(self, request: web.Request) -> web.Response:
+        """`POST /v1/here/goodbyes`: which of those that said goodbye nobody here sends requests to any more."""
+        return as_json(self._plane.leaving.answer(decode(await read_body(request))))
+
     async def ask(self, request: web.Request) -> web.Response:
         """`POST /v1/here/ask`: a question to a sidecar that is connected here; 404 if it is not."""
         said = decode(await read_body(request))

@@ -299,6 +299,7 @@ def test_caller_that_polls_is_waited_for_between_two_polls(tmp_path: Path) -> No
         poll(without)
         assert lefts(world, world.plane.hub.get("1"))
         assert world.report("b", "2", is_goodbye=True) == {}
+        await settle()
         world.pass_s(int(BETWEEN_POLLS_S))
         assert lefts(world, world.plane.hub.get("2"))
 

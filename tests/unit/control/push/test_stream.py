@@ -377,7 +377,7 @@ class TestGoodbyes:
 
     def begin(self, world: World, goodbyes: Goodbyes, *streams: Stream) -> bool:
         others = [(stream, "catalog", world.views[CATALOG]) for stream in streams]
-        done = goodbyes.begin("gone", [ONE.address], others, world.now_s)
+        done = goodbyes.begin("gone", "catalog", [ONE.address], others, world.now_s)
         world.endpoints(CATALOG)
         return done
 
@@ -414,7 +414,7 @@ class TestGoodbyes:
         """Not even when patience ends; and at once when they are seen in time."""
         goodbyes = Goodbyes()
         for name, is_seen in (("one", False), ("two", True)):
-            assert not goodbyes.begin(name, [ONE.address], [], world.now_s, all_seen=False)
+            assert not goodbyes.begin(name, "catalog", [ONE.address], [], world.now_s, all_seen=False)
             assert goodbyes.applied(world.hub, world.now_s, lambda _: False) == []
             later_s = world.now_s + (1 if is_seen else PATIENCE_S)
             found = goodbyes.applied(world.hub, later_s, {name: is_seen}.__getitem__)
