@@ -341,18 +341,23 @@ class Plane:
             if isinstance(change, Trouble):
                 logger.warning(event("registrations_not_followed", error=change.error or "over"))
                 continue
-            is_first = not self.registry.has_copy
-            if is_first:
-                self.sight.returning = {one.instance for one in change.put} - {stream.watch.instance for stream in self.hub}
-                self.leaving.known_before(one.instance for one in change.put)
-                logger.info(event("registrations_known", instances=len(change.put)))
+            had_copy = self.registry.has_copy
             self.registry.apply(change, self.settings.replica)
+            is_first = self.registry.has_copy and not had_copy
+            if is_first:
+                self._know_from_before({one.instance for one in change.put})
             # Those who were here before the copy was read are no strangers; and that another replica lost one may be
             # written later than that it came here.
             self._hear_ours(None if is_first or change.is_snapshot else [one.instance for one in change.put])
             self.registering.restore(change, lambda instance: self.hub.get(instance) is not None)
             if is_first:
                 self.discovery.surely()
+
+    def _know_from_before(self, instances: set[str]) -> None:
+        if not self._had_time:
+            self.sight.returning = instances - {stream.watch.instance for stream in self.hub}
+        self.leaving.known_before(instances)
+        logger.info(event("registrations_known", instances=len(instances)))
 
     def _hear_ours(self, instances: Iterable[str] | None = None) -> None:
         """Of these, or of all, those that are connected here and not silent are heard of, whatever others say."""

@@ -244,6 +244,35 @@ class TestChanges:
 
         run(test)
 
+    def test_namespace_that_lost_everything_says_nothing_of_anybody(
+        self, api: FakeKubernetes, engines: Engines
+    ) -> None:
+        """What was there has vanished, for doubt to judge and its replica to write again; then it is as before."""
+
+        async def test() -> None:
+            api.bookmark_s = 60.0
+            async with engines:
+                engine = await engines.open(api)
+                await engine.registrations.put(registration("a"))
+                stream = engine.registrations.watch()
+                await find(stream, RegistrationChange)
+                waiting = asyncio.ensure_future(anext(stream))
+                await until(lambda: api.watches)
+                names = [name for name in api.objects("ConfigMap") if ".regist" in name]
+                assert len(names) == 2
+                for name in names:
+                    api.lose("ConfigMap", name)
+                found = [await waiting]
+                while not isinstance(found[-1], RegistrationChange) or found[-1].is_snapshot:
+                    found.append(await anext(stream))
+                assert found[-1] == RegistrationChange(vanished=("a",))
+                await engine.registrations.put(registration("a"))
+                assert await find(stream, RegistrationChange) == RegistrationChange((registration("a"),))
+                assert sorted(name for name in api.objects("ConfigMap") if ".regist" in name) == sorted(names)
+                await stream.aclose()
+
+        run(test)
+
     def test_bookmark_of_a_quiet_watch_saves_the_list(self, api: FakeKubernetes, engines: Engines) -> None:
         """It is nearly empty, and tells how far the watch is: what is forgotten before that is not needed."""
 

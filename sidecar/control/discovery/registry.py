@@ -48,6 +48,7 @@ class Registry:
         self.has_copy = False
         self._doubt = doubt
         self._on_change = on_change
+        self._has_heard = False
         self._known: dict[str, Registration] = {}
         self._by_service: defaultdict[str, dict[str, Registration]] = defaultdict(dict)
         self._ever: set[str] = set()
@@ -110,12 +111,14 @@ class Registry:
 
     def apply(self, change: RegistrationChange, ours: str) -> None:
         """
-        What the engine says: at the first time what was known before this process began, later what other replicas say.
+        What the engine says: what was known before this process began, if it begins with all there is; then what other
+        replicas say. A store that has nothing to begin with, because it is new or has lost everything, is no copy.
 
         Args:
             ours: Name of this replica, which knows better of those whose streams it holds.
         """
-        is_first, self.has_copy = not self.has_copy, True
+        is_first, self._has_heard = not self._has_heard, True
+        self.has_copy = self.has_copy or (is_first and change.is_snapshot)
         for instance in change.left:
             self.remove(instance)
         named = set()
@@ -131,7 +134,7 @@ class Registry:
             if not is_held:
                 self._doubt.lost(doubt_key(registration.instance))
         vanished = set(change.vanished)
-        if change.is_snapshot and not is_first:
+        if change.is_snapshot:
             vanished |= self._known.keys() - named
         for known in filter(None, map(self._known.get, vanished)):
             if known.holder != ours:

@@ -22,7 +22,7 @@ from sidecar.control.push.stream import Stream
 from sidecar.control.revision import worker
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.rollout.gate import blindness
-from sidecar.link.messages import Left, Watch, endpoints_version, read_line
+from sidecar.link.messages import EndpointEntry, Endpoints, Left, Watch, endpoints_version, read_line
 from sidecar.link.report import Port, Report
 from sidecar.mesh.source import read_directory
 
@@ -353,6 +353,25 @@ def test_registrations_that_vanish_from_the_engine_are_doubted_and_ours_written_
             world.pass_s(10)
             world.report("b", "1")
         assert [name for name in "123" if world.is_stale(name)] == ["3"]
+
+    run(tmp_path, test)
+
+
+def test_caller_is_not_told_less_by_a_replica_that_began_with_an_empty_store(tmp_path: Path) -> None:
+    """Of a service one has come back, of whom it knows two: the other may be on its way."""
+
+    async def test(world: World) -> None:
+        known = [EndpointEntry("10.0.1.1:15000"), EndpointEntry("10.0.1.2:15000")]
+        caller = world.plane.opened(Watch("a", "caller", endpoints={"b": endpoints_version(known)}), "10.0.0.1")
+        world.plane.opened(Watch("b", "1"), "10.0.0.9")
+        world.report("b", "1")
+        await world.say(of("me", "1"))
+        await settle()
+        assert not [line for line in map(read_line, world.plane.hub.take(caller)) if isinstance(line, Endpoints)]
+        world.pass_s(int(RETURN_S))
+        await settle()
+        lines = [line for line in map(read_line, world.plane.hub.take(caller)) if isinstance(line, Endpoints)]
+        assert [entry.address for line in lines for entry in line.added] == ["10.0.0.9:15000"]
 
     run(tmp_path, test)
 

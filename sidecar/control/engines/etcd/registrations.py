@@ -4,7 +4,8 @@ that a watch brings is a goodbye, for a control plane deletes one key at a time;
 what is missing after the keys had to be listed again, is not.
 
 That somebody has ever registered is a key of its own, the bare prefix, by which a mesh without registrations is told
-apart from an etcd that is new, or was emptied.
+apart from an etcd that is new, or was emptied. One that lost everything while we followed it says nothing
+of anybody: what was there has vanished, and each replica writes what it holds again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class EtcdRegistrations:
         self._client = client
         self._prefix = client.prefix + b"registrations/"
         self._has_begun = False
+        self._there: set[str] = set()
 
     async def put(self, registration: Registration) -> None:
         """Write it; the first time with the key that says that somebody has."""
@@ -50,10 +52,12 @@ class EtcdRegistrations:
             puts = [wire.put(self._prefix, b""), write]
             await self._client.call("/v3/kv/txn", wire.transaction([], puts=puts))
             self._has_begun = True
+        self._there.add(registration.instance)
 
     async def remove(self, instance: str) -> None:
         """Delete it."""
         await self._client.call("/v3/kv/deleterange", wire.range_of(self._key(instance)))
+        self._there.discard(instance)
 
     async def watch(self) -> AsyncGenerator[RegistrationChange | Trouble, None]:
         """All, then changes; ours come back, too."""
@@ -64,11 +68,17 @@ class EtcdRegistrations:
                 elif isinstance(change, Snapshot):
                     # An etcd that is new, or was emptied: the next registration says so anew.
                     self._has_begun = any(one.key == self._prefix for one in change.found)
+                    were_there, self._there = self._there, set(map(self._instance, change.found)) - {""}
                     if change.found:
                         yield RegistrationChange(self._read(change.found), is_snapshot=True)
+                    elif were_there:
+                        logger.error(event("registrations_vanished", instances=len(were_there)))
+                        yield RegistrationChange(vanished=tuple(sorted(were_there)))
                 else:
                     if any(one.key == self._prefix for one in change.deleted):
                         self._has_begun = False
+                    self._there.update(map(self._instance, change.put))
+                    self._there.difference_update(map(self._instance, change.deleted))
                     put = self._read(change.put)
                     gone = [one for one in change.deleted if one.key != self._prefix]
                     left = tuple(self._instance(one) for one in gone if one.key not in change.at_once)

@@ -10,7 +10,8 @@ None has an owner or an end: Kubernetes would collect it with its pod, and of wh
 alone. What a watch brings as deleted is a goodbye; what is missing after all had to be listed again is not.
 
 That somebody has ever registered is a ConfigMap of its own, by which a mesh without registrations is told apart from a
-namespace that is new, or was emptied.
+namespace that is new, or was emptied. One that lost everything while we followed it says nothing of anybody: what was
+there has vanished, and each replica writes what it holds again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class KubernetesRegistrations:
         self._client = client
         self._mark = client.named("registrations")
         self._has_begun = False
-        self._there: set[str] = set()
+        self._there: dict[str, str] = {}
 
     async def put(self, registration: Registration) -> None:
         """Write it; after the first one, also that somebody has."""
@@ -59,7 +60,7 @@ class KubernetesRegistrations:
         values = self._object(name, {INSTANCE: registration.instance})
         values["data"] = {_DATA: encode(registration_values(registration)).decode()}
         await self._client.put(CONFIG_MAPS, values, is_there=name in self._there)
-        self._there.add(name)
+        self._there[name] = registration.instance
         if not self._has_begun:
             await self._client.put(CONFIG_MAPS, self._object(self._mark, {}), is_there=False)
             self._has_begun = True
@@ -68,7 +69,7 @@ class KubernetesRegistrations:
         """Delete it."""
         name = self._name(instance)
         await self._client.delete(CONFIG_MAPS, name)
-        self._there.discard(name)
+        self._there.pop(name, None)
 
     async def watch(self) -> AsyncGenerator[RegistrationChange | Trouble, None]:
         """All, then changes; ours come back, too."""
@@ -78,15 +79,19 @@ class KubernetesRegistrations:
                 if isinstance(change, Trouble):
                     yield change
                 elif isinstance(change, Snapshot):
-                    names = {wire.name_of(one) for one in change.found}
+                    names = {wire.name_of(one): _instance(one) for one in change.found}
                     # A namespace that is new, or was emptied: the next registration says so anew.
                     self._has_begun = self._mark in names
-                    self._there = names
+                    were_there, self._there = tuple(filter(None, self._there.values())), names
                     if change.found:
                         yield RegistrationChange(self._read(change.found), is_snapshot=True)
+                    elif were_there:
+                        logger.error(event("registrations_vanished", instances=len(were_there)))
+                        yield RegistrationChange(vanished=were_there)
                 else:
-                    self._there |= {wire.name_of(one) for one in change.put}
-                    self._there -= {wire.name_of(one) for one in change.deleted}
+                    self._there |= {wire.name_of(one): _instance(one) for one in change.put}
+                    for one in change.deleted:
+                        self._there.pop(wire.name_of(one), None)
                     put = self._read(change.put)
                     left = tuple(filter(None, map(_instance, change.deleted)))
                     if put or left:

@@ -101,3 +101,14 @@ def test_what_a_list_does_not_have_any_more_is_lost_though_its_holder_lives(worl
     world.apply(*held("a", "1"), is_snapshot=True)
     world.living("a", "b", "c")
     assert world.stale_after(STALE_AFTER_S) == {"2"}
+
+
+def test_store_that_begins_with_nothing_is_no_copy_of_what_was_before(world: World) -> None:
+    """It is new, or lost everything: what is written into it since then says nothing of who has not come yet."""
+    world.apply(*held("a", "1"))
+    assert not world.registry.has_copy
+    world.living("a", "b")
+    world.apply(*held("a", "1", "2"), is_snapshot=True)
+    assert not world.registry.has_copy
+    world.apply(*held("a", "2"), is_snapshot=True)
+    assert world.stale_after(STALE_AFTER_S) == {"1"}, "who is missing in a later list is doubted all the same"

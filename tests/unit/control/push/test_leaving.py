@@ -224,6 +224,8 @@ def run(names: str, test: Callable[[Mesh, Caller], Awaitable[None]]) -> None:
     async def bounded() -> None:
         mesh = Mesh(*names)
         first = mesh.at[names[0]]
+        for one in mesh.at.values():
+            one.registry.apply(RegistrationChange(is_snapshot=True), one.name)
         mesh.register("before", "10.0.0.3:80", "a")
         mesh.register("gone", GONE, "a")
         mesh.register("kept", KEPT, "a")
@@ -314,6 +316,23 @@ def test_others_are_listed_anew_once_the_removal_is_written() -> None:
         assert (a.looks, c.asked > 0) == (1, True)
         assert not gone.read().has_left
         c.leaving.had_time()
+        await settle()
+        assert gone.read().has_left
+
+    run("ab", test)
+
+
+def test_replica_that_began_without_knowing_who_was_there_before_knows_of_nobody() -> None:
+    """Its callers of before may be on their way, and know whom it never heard of; for as long as they may take."""
+
+    async def test(mesh: Mesh, gone: Caller) -> None:
+        a = mesh.at["a"]
+        new = mesh.join("c")
+        assert not a.leave("gone")
+        mesh.at["b"].removed("gone")
+        await settle()
+        assert not gone.read().has_left
+        new.leaving.had_time()
         await settle()
         assert gone.read().has_left
 
