@@ -376,6 +376,36 @@ def test_caller_is_not_told_less_by_a_replica_that_began_with_an_empty_store(tmp
     run(tmp_path, test)
 
 
+def test_small_mesh_whose_instances_all_changed_their_names_keeps_the_old_ones_until_somebody_deletes_them(
+    tmp_path: Path,
+) -> None:
+    """Half of all are stale, and stay so; what is deleted in the engine alone is a goodbye, and all is well again."""
+
+    async def test(world: World) -> None:
+        await world.say(*(of("gone", name) for name in "123"), is_snapshot=True)
+        for name in "456":
+            world.plane.opened(Watch("b", name), "10.0.0.9")
+        for _ in range(2 * int(REMOVE_AFTER_S) // 10):
+            for name in "456":
+                world.report("b", name, ports={"http": Port(f"10.0.1.{name}:15000")})
+            world.pass_s(10)
+        await settle()
+        assert [name for name in "123456" if world.is_stale(name)] == ["1", "2", "3"]
+        assert not world.plane.doubt.is_removing
+        caller = world.plane.opened(Watch("a", "caller"), "10.0.0.1")
+        world.plane.hub.take(caller)
+        told = caller.knows("b")
+        assert told is not None
+        assert set(told.entries) == {f"10.0.1.{name}:15000" for name in "456"}
+        for name in "123":
+            world.news.put_nowait(RegistrationChange(left=(name,)))
+        await settle()
+        world.pass_s(1)
+        assert (world.plane.doubt.stale, world.plane.doubt.is_removing) == (0, True)
+
+    run(tmp_path, test)
+
+
 def lefts(world: World, stream: Stream | None) -> bool:
     assert stream is not None
     return any(isinstance(read_line(raw), Left) for raw in world.plane.hub.take(stream))
