@@ -18,7 +18,6 @@ from sidecar.control.rollout.statistics import noted
 from sidecar.control.rollout.view import Period
 from sidecar.link.messages import Watch
 from sidecar.link.report import Report
-from sidecar.mesh.told import LANGUAGE
 
 MAX_INSTANCES: Final = 20_000
 KEPT_S: Final = 600.0
@@ -93,11 +92,6 @@ class Member:
     def is_connected(self) -> bool:
         """Whether it has a stream."""
         return self.connected_s > 0
-
-    @property
-    def is_outdated(self) -> bool:
-        """Whether it knows an older language than the mesh's files need, so that it gets none of them."""
-        return self.language < LANGUAGE
 
 
 class Fleet:

@@ -102,7 +102,7 @@ class _State(Collector):
         yield _gauge("instances", "Sidecars that are remembered.", len(plane.fleet))
         refused = sum(one.report is not None and one.report.refused is not None for one in plane.fleet)
         yield _gauge("instances_refused", "Sidecars that refused the last file they were told.", refused)
-        outdated = sum(one.is_outdated for one in plane.fleet)
+        outdated = sum(plane.rollouts.is_outdated(one.service, one.language) for one in plane.fleet)
         yield _gauge("instances_outdated", "Sidecars whose language is older than the mesh needs: they get no file.",
                      outdated)  # fmt: skip
         yield _labelled("endpoints_doubt", "Registrations and discovered endpoints by whether they are doubted.",

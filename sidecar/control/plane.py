@@ -42,7 +42,6 @@ from sidecar.control.sight import Sight
 from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Watch
 from sidecar.link.report import Refused, Report
-from sidecar.mesh.told import LANGUAGE
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -112,7 +111,9 @@ class Plane:
         self.hub = Hub(self.rollouts, self.rollouts.known, self.discovery.views, clock, settings.spread_s)
         self._storing = Storing(now_s)
         self.peers = Peers(settings.replica, settings.token, clock, now_s)
-        self.sight = Sight(self.fleet, self.registry, self.doubt, self.peers, settings.replica, clock)
+        self.sight = Sight(
+            self.fleet, self.registry, self.doubt, self.peers, settings.replica, self.rollouts.is_outdated, clock
+        )
         self.follower = Follower(engine, self.compiler, self.rollouts, self._storing, self.sight.view, now_s)
         self.pushes = Pushes(engine, self.compiler, self.rollouts, self.follower, self.sight.view)
         self.registering = Registering(self.registry, engine.registrations, self._storing, settings.replica, now_s)
@@ -203,10 +204,10 @@ class Plane:
             logger.info(event("stream_replaced", service=watch.service, instance=watch.instance, peer=peer))
         stream = self.hub.open(watch, member.report.running.hash if member.report is not None else "")
         self.leaving.opened(stream)
-        if member.is_outdated:
+        if self.rollouts.is_outdated(member.service, member.language):
             logger.warning(
                 event("sidecar_outdated", service=watch.service, instance=watch.instance, release=watch.release,
-                      language=watch.language, needed=LANGUAGE)
+                      language=watch.language, needed=self.rollouts.needs(watch.service))
             )  # fmt: skip
         if stream.doubt():
             self._to_confirm.set()

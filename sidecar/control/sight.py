@@ -30,6 +30,7 @@ class Sight:
     """
     Args:
         replica: Name of this one.
+        is_outdated: Whether who knows this language is told none of the newest files of a service.
         clock: Seconds, monotonic.
 
     Attributes:
@@ -43,6 +44,7 @@ class Sight:
         doubt: Doubt[DoubtKey],
         peers: Peers,
         replica: str,
+        is_outdated: Callable[[str, int], bool],
         clock: Callable[[], float],
     ) -> None:
         self.returning: set[str] = set()
@@ -51,6 +53,7 @@ class Sight:
         self._doubt = doubt
         self._peers = peers
         self._replica = replica
+        self._is_outdated = is_outdated
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
 
@@ -63,9 +66,10 @@ class Sight:
             if not (member.is_connected or is_registered) or (member.is_draining and not is_lately):
                 continue
             is_stale = self._doubt.is_stale(doubt_key(member.id))
+            is_outdated = self._is_outdated(member.service, member.language)
             known = before.get(member.id)
-            if known is None or not _is_same(known, member, is_stale):
-                known = _Seen(member.report, _instance(member, is_stale))
+            if known is None or not _is_same(known, member, is_stale, is_outdated):
+                known = _Seen(member.report, _instance(member, is_stale, is_outdated))
             self._seen[member.id] = known
         return [one.instance for one in self._seen.values()]
 
@@ -89,23 +93,23 @@ class Sight:
         return View.of(seen.values(), (*self.unseen, *self._peers.unseen), self._replica)
 
 
-def _is_same(known: _Seen, member: Member, is_stale: bool) -> bool:
+def _is_same(known: _Seen, member: Member, is_stale: bool, is_outdated: bool) -> bool:
     """A report is another object each time, and what comes of it is changed with it; the rest is compared."""
     one = known.instance
     return known.report is member.report and (
         (one.service, one.is_outdated, one.is_stale, one.is_draining, one.connected_s)
-        == (member.service, member.is_outdated, is_stale, member.is_draining, member.connected_s)
+        == (member.service, is_outdated, is_stale, member.is_draining, member.connected_s)
     )
 
 
-def _instance(member: Member, is_stale: bool) -> Instance:
+def _instance(member: Member, is_stale: bool, is_outdated: bool) -> Instance:
     report = member.report
     return Instance(
         id=member.id,
         service=member.service,
         hash=report.running.hash if report is not None else NO_FILE,
         refused_hash=report.refused.hash if report is not None and report.refused is not None else NO_FILE,
-        is_outdated=member.is_outdated,
+        is_outdated=is_outdated,
         is_connected=member.is_connected,
         is_stale=is_stale,
         is_draining=member.is_draining,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LANGUAGE: Final = 1
-"""The newest language of compiled files; a sidecar says which it knows."""
+"""The newest language of compiled files; a sidecar says which it knows, a file needs what `compile.language` says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class CompiledFile:
         hash: Of the values of the text.
         discovers: By the name in `discover`.
         callees: Services that it calls.
+        language: That a sidecar has to know to read it.
     """
 
     service: str
@@ -79,6 +80,7 @@ class CompiledFile:
     text: str
     discovers: Mapping[str, Origin] = field(default_factory=dict)
     callees: tuple[str, ...] = ()
+    language: int = 1
 
     def to_octets(self) -> bytes:
         """To be kept by an engine."""
@@ -92,7 +94,7 @@ class CompiledFile:
         }
         values = {
             "service": self.service, "hash": self.hash, "file": self.text, "discovers": discovers,
-            "callees": list(self.callees),
+            "callees": list(self.callees), "language": self.language,
         }  # fmt: skip
         return json.dumps(values, separators=(",", ":")).encode()
 
@@ -111,6 +113,7 @@ class CompiledFile:
             fields.text("file", limit=MAX_FILE_BYTES),
             fields.table("discovers", MAX_UPSTREAMS, _origin),
             tuple(fields.texts("callees", MAX_UPSTREAMS)),
+            fields.integer("language", 1),
         )
 
 

@@ -92,8 +92,6 @@ class Rollouts:
 
     def wanted(self, service: str, instance: str, language: int) -> tuple[Wanted | None, str]:
         """As `Targets` says."""
-        if language < LANGUAGE:
-            return None, f"this sidecar knows language {language}, and the mesh needs {LANGUAGE}: update it"
         facts = self.judged.services.get(service) if self.judged is not None else None
         if facts is not None and facts.kind == "external":
             return None, f"`{service}` is outside of the mesh: it has no sidecars"
@@ -101,9 +99,22 @@ class Rollouts:
         if target.hash == NO_FILE:
             is_known = self.record.revision > 0
             return None, f"the mesh has no service `{service}`" if is_known and facts is None else ""
-        if target.hash not in self._files:
+        file = self._files.get(target.hash)
+        if file is None:
             return None, ""
+        if language < file.language:
+            return None, f"this sidecar knows language {language}, and the mesh needs {file.language}: update it"
         return Wanted(target.revision, target.hash), ""
+
+    def needs(self, service: str) -> int:
+        """The language that sidecars of a service have to know for all files that some of them are to have."""
+        found = self.record.services.get(service)
+        files = (self._files.get(hash_) for hash_ in (found.hashes() if found is not None else ()))
+        return max((file.language for file in files if file is not None), default=0)
+
+    def is_outdated(self, service: str, language: int) -> bool:
+        """Whether who knows this language is told none of the files of its service that need a newer one."""
+        return language < LANGUAGE and language < self.needs(service)
 
     def origins(self) -> set[Origin]:
         """Of all endpoints that somebody is to be told."""
@@ -382,6 +393,7 @@ class Rollouts:
         for name, service in record.services.items():
             hashes = set(service.hashes())
             discovers: dict[str, Origin] = {}
+            language = max((self._files[hash_].language for hash_ in hashes if hash_ in self._files), default=1)
             for hash_ in (*hashes - {service.wanted}, service.wanted):
                 if hash_ in self._files:
                     discovers |= self._files[hash_].discovers
@@ -389,7 +401,7 @@ class Rollouts:
                 upstreams = made[hash_].tree.get("upstreams", {})
                 named = {str(one["discover"]) for one in upstreams.values() if isinstance(one.get("discover"), str)}
                 here = {key: origin for key, origin in discovers.items() if key in named}
-                found[hash_] = CompiledFile(name, hash_, made[hash_].text, here, service.callees)
+                found[hash_] = CompiledFile(name, hash_, made[hash_].text, here, service.callees, language)
         return found
 
 

@@ -247,7 +247,7 @@ def _file(compiled: Compiled, origins: dict[int, Origin]) -> CompiledFile:
         if id(origin) not in origins:
             origins[id(origin)] = Origin(origin.service, origin.port, tuple(_sources(origin)))
     discovers = {name: origins[id(origin)] for name, origin in compiled.discovers.items()}
-    return CompiledFile(compiled.service, compiled.hash, compiled.text, discovers, compiled.callees)
+    return CompiledFile(compiled.service, compiled.hash, compiled.text, discovers, compiled.callees, compiled.language)
 
 
 def _sources(origin: EndpointsOrigin) -> Iterable[Source]:

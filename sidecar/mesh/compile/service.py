@@ -18,6 +18,7 @@ from sidecar.config.yaml.document import Node, Sequence, join_path
 from sidecar.config.yaml.places import locate
 from sidecar.mesh.compile.calls import CallPart, call_part
 from sidecar.mesh.compile.inbound import inbound_of
+from sidecar.mesh.compile.language import needed
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.tests import tests_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copied
@@ -43,6 +44,7 @@ class Compiled:
         values: In canonical form, as JSON: who wants them need not read the text again.
         discovers: Where the endpoints of each `discover: NAME` come from, by that name.
         callees: Services that it can call, by name.
+        language: That a sidecar has to know to read it.
         root: The values, each with its place in the mesh's files.
         promises: Of each test of the file: whose it is, and what it is called there.
         calls: By callee, what the file has for calling it.
@@ -53,6 +55,7 @@ class Compiled:
     hash: str
     discovers: Mapping[str, EndpointsOrigin]
     callees: tuple[str, ...]
+    language: int
     values: bytes = field(repr=False, compare=False)
     root: Table = field(repr=False, compare=False)
     promises: tuple[tuple[str, str], ...]
@@ -105,11 +108,8 @@ def compile_service(
             taken from it, with the same result.
 
     Raises:
-        ConfigError: There is no such service, it stands outside of the mesh, or the mesh needs a newer language.
+        ConfigError: There is no such service, it stands outside of the mesh, or its file needs a newer language.
     """
-    if language < LANGUAGE:
-        message = f"the sidecars of `{service}` know language {language}, and this mesh needs {LANGUAGE}"
-        raise ConfigError([Problem(mesh.document.name, 1, 1, "", message, "update them, or wait with this change")])
     placed = mesh.placed.get(service)
     if placed is None:
         message = f"the mesh has no service `{service}`"
@@ -118,7 +118,12 @@ def compile_service(
         mark = placed.mark()
         message = f"`{service}` is outside of the mesh: it has no sidecars"
         raise ConfigError([Problem(mark.file, mark.line, mark.column, "", message)])
-    return _compiled(mesh, service, version, mesh.callees(service), previous.calls if previous is not None else {})
+    known = previous.calls if previous is not None else {}
+    compiled = _compiled(mesh, service, version, mesh.callees(service), known)
+    if language < compiled.language:
+        message = f"the sidecars of `{service}` know language {language}, and this mesh needs {compiled.language}"
+        raise ConfigError([Problem(mesh.document.name, 1, 1, "", message, "update them, or wait with this change")])
+    return compiled
 
 
 def compile_stranger(mesh: Mesh, callee: str) -> Compiled:
@@ -168,8 +173,10 @@ def _compiled(
         root.put("tests", tests)
     title = _TITLE.format(mesh.name, service, f" {version}" if version and version.isprintable() else "")
     text, values = write(root, title), octets_of(canonical(root))
-    hash_ = digest_of_octets(values)
-    return Compiled(service, text, hash_, discovers, callees, values, root, promises, calls, title, mesh.documents)
+    hash_, language = digest_of_octets(values), needed(root)
+    return Compiled(
+        service, text, hash_, discovers, callees, language, values, root, promises, calls, title, mesh.documents
+    )
 
 
 def _service(name: str, version: str, mark: Mark) -> Value:

@@ -25,7 +25,7 @@ class World:
         self.fleet = Fleet(self.clock, self.clock)
         registry = Registry(self.doubt, lambda service: None)
         peers = Peers("me", str, self.clock, self.clock)
-        self.sight = Sight(self.fleet, registry, self.doubt, peers, "me", self.clock)
+        self.sight = Sight(self.fleet, registry, self.doubt, peers, "me", lambda _, known: known < 1, self.clock)
         self.seq = 0
         for name in ("i", "other"):
             self.fleet.opened(Watch("s", name), "10.0.0.9")

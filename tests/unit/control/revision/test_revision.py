@@ -27,6 +27,7 @@ from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.rollout.view import Instance, View
 from sidecar.control.storing import NotStored, Storing
+from sidecar.mesh.compile import language
 from sidecar.mesh.source import read_directory
 from sidecar.mesh.told import LANGUAGE
 
@@ -226,6 +227,29 @@ def test_first_revision_is_everyones_at_once() -> None:
         assert "language" in world.rollouts.wanted("a", "i", LANGUAGE - 1)[1]
         assert {origin.service for origin in world.rollouts.origins()} == {"b", "c"}
         assert world.changes == 1
+
+    run(test)
+
+
+def test_sidecar_gets_the_files_that_it_can_read_also_of_a_newer_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has what an older one would refuse needs a newer one; the others do not, and say so after a restart."""
+    before = LANGUAGE - 1
+    monkeypatch.setattr(language, "FIRST", before)
+    monkeypatch.setattr(language, "SINCE", {("outbound", "routes", "*", "timeout"): LANGUAGE})
+
+    async def test() -> None:
+        world = World()
+        await world.open()
+        await world.rollouts.propose(judged({**FILES, "b.yaml": FILES["b.yaml"] + b"timeout: 7s\n"}), NOBODY)
+        assert {name: world.rollouts.needs(name) for name in "abc"} == {"a": LANGUAGE, "b": before, "c": before}
+        why = f"this sidecar knows language {before}, and the mesh needs {LANGUAGE}: update it"
+        assert world.rollouts.wanted("a", "i", before) == (None, why)
+        assert all(world.rollouts.wanted(name, "i", before)[0] is not None for name in "bc")
+        assert [name for name in "abc" if world.rollouts.is_outdated(name, before)] == ["a"]
+        assert not any(world.rollouts.is_outdated(name, LANGUAGE) for name in "abc")
+        kept = world.rollouts.known(world.hash("a"))
+        assert kept is not None
+        assert CompiledFile.from_octets(kept.to_octets()).language == LANGUAGE
 
     run(test)
 

@@ -18,14 +18,13 @@ from aiohttp import web
 
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.cli.mesh import status
-from sidecar.control import fleet
 from sidecar.control import shown as shown_module
 from sidecar.control.engines import files
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.metrics import Counts, Metrics
 from sidecar.control.plane import Plane
 from sidecar.control.replicas.differences import Heard, hear
-from sidecar.control.revision import follower, rollouts, worker
+from sidecar.control.revision import follower, worker
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.server import watch as watch_module
 from sidecar.control.server.access import Access, AccessLog
@@ -227,18 +226,14 @@ def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
     run(test, tmp_path)
 
 
-def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_nobody(tmp_path: Path) -> None:
     """Its stream stays open; status, metric and the rollouts' view know of it; what it runs stays as it is."""
-    why = f"this sidecar knows language {LANGUAGE}, and the mesh needs {LANGUAGE + 1}: update it"
-    monkeypatch.setattr(rollouts, "LANGUAGE", LANGUAGE + 1)
-    monkeypatch.setattr(fleet, "LANGUAGE", LANGUAGE + 1)
+    why = f"this sidecar knows language {LANGUAGE - 1}, and the mesh needs {LANGUAGE}: update it"
 
     async def test(world: World) -> None:
-        async with world.watch("old", language=str(LANGUAGE)) as old:
+        async with world.watch("old", language=str(LANGUAGE - 1)) as old:
             assert json.loads(await old.content.readline()) == {"type": "none", "why": why}
-            async with world.watch("new", language=str(LANGUAGE + 1)) as new:
+            async with world.watch("new", language=str(LANGUAGE)) as new:
                 assert json.loads(await new.content.readline())["type"] == "config"
                 async with world.session.get("/v1/mesh") as answer:
                     shown = await answer.json()

@@ -1,0 +1,34 @@
+"""
+Which language a compiled file needs: that of the newest key that stands in it. *Cold, pure.*
+
+So a mesh that says nothing new goes on to compile for sidecars of older releases, and who says it in one service's file
+needs new sidecars only where that file, or what callers get of it, has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sidecar.mesh.compile.tree import Items, Table, Value
+
+FIRST: Final = 1
+SINCE: Mapping[tuple[str, ...], int] = {}
+"""Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
+`*` is any key, or any item. Whoever raises `LANGUAGE` says here what is new."""
+
+
+def needed(root: Value) -> int:
+    """The oldest language in which this file can be read."""
+    return max((language for path, language in SINCE.items() if _stands(root, path)), default=FIRST)
+
+
+def _stands(value: Value, path: tuple[str, ...]) -> bool:
+    if not path:
+        return True
+    inner: Iterable[Value] = ()
+    if isinstance(value, Table):
+        inner = (below for key, (_, below) in value.entries.items() if path[0] in ("*", key))
+    elif isinstance(value, Items) and path[0] == "*":
+        inner = value.items
+    return any(_stands(one, path[1:]) for one in inner)
