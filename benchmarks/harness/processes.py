@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PORTS = range(12_000, 20_000)
+_ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 
 
 class StartError(Exception):
@@ -85,15 +89,18 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; all are held together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """
+    Ports that nobody listens on, each given once by this process. They are below those that the kernel gives to
+    connections, one of which would sit on the port of a sidecar that is about to listen.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("0.0.0.0", port))
+            found.append(port)
+    return found
 
 
 def get(port: int, path: str, headers: dict[str, str], timeout_s: float = 5.0) -> tuple[int, dict[str, str], bytes]:

@@ -349,7 +349,7 @@ def test_bad_edit_is_refused_as_a_whole_and_the_good_ones_before_it_stay(tmp_pat
         assert shown["source"]["since"]
         assert control.metric("sidecar_control_source_ok") == 0
         assert control.is_ready()
-        assert "mesh_refused" in control.log()
+        eventually(lambda: "mesh_refused" in control.log(), "a line of it")
         # A comment more is no revision; nothing is pushed.
         control.write({"catalog.yaml": "# a note\n" + SHOP["catalog.yaml"], "storefront.yaml": SHOP["storefront.yaml"]})
         eventually(lambda: not control.shown()["source"]["problems"], "the end of the problems")
@@ -479,7 +479,7 @@ def test_address_that_is_not_loopback_needs_a_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("some-token-0123456789")
     arguments = ("--listen", f"0.0.0.0:{control.port}", "--token-file", str(tmp_path / "token"))
     with running_control(tmp_path, SHOP, *arguments) as control:
-        assert "unprotected=" in control.log()
+        eventually(lambda: "unprotected=" in control.log(), "a line of it")
 
 
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:

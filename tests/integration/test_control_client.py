@@ -282,7 +282,7 @@ def test_a_file_that_ends_the_process_again_and_again_is_not_taken_again(member:
     report = member.reported("crashed", lambda one: one.refused is not None)
     assert report.refused is not None
     assert (report.refused.hash, report.refused.has_crashed, report.running.source) == (hash_of(4), True, "")
-    assert "last_good_crashed" in member.sidecar.stderr()
+    eventually(lambda: "last_good_crashed" in member.sidecar.stderr(), "a line of it")
     member.push(5)
     member.wait_revision(5)
 

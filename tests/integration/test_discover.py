@@ -76,7 +76,7 @@ def test_a_file_that_is_not_there_yet_delays_the_start_for_two_seconds_at_most(t
     path = tmp_path / "endpoints.json"
     with Origin("late") as late, running_sidecar(tmp_path, config(path)) as sidecar:
         assert sidecar.outbound("/", host="web").status == 503
-        assert "discovery_waits upstream=web" in sidecar.stderr()
+        eventually(lambda: "discovery_waits upstream=web" in sidecar.stderr(), "a line of it")
         write(path, {"targets": [f"127.0.0.1:{late.port}"]})
         eventually(lambda: sidecar.outbound("/", host="web").text == "late", "the file to be read")
 
@@ -104,6 +104,7 @@ def test_a_side_of_a_split_gets_its_share_when_it_first_has_an_endpoint(tmp_path
                 return response.text if response.status == 200 else str(response.status)
 
             assert {side(user) for user in range(30)} == {"stable"}
+            eventually(lambda: sidecar.stderr().count("split_side_without_endpoints") >= workers, "a line of each")
             assert sidecar.stderr().count("split_side_without_endpoints") == workers
             assert "split_side_without_endpoints route=canary upstream=beta" in sidecar.stderr()
             shown = sidecar.admin("/routes").json()["outbound"]["routes"][0]["to"]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.mesh import Load, MeshOfProcesses, running_mesh
 from tests.support.origin import Origin
+from tests.support.wait import eventually
 
 FILES = {
     "mesh.yaml": "mesh: shop\nunmatched: deny\nrollout: {waves: [one, 100%], hold: 0s, thin: {after: 500ms}}\n",
@@ -68,7 +69,7 @@ def test_subset_without_instances_gets_no_share_until_there_is_one(shop: Shop) -
         load.wait_for()
         mesh.edit({"parted.yaml": FILES["parted.yaml"] + PARTS})
         assert load.wait_for(100).keys() == {"200 one"}
-        assert "split_side_without_endpoints" in front.stderr()
+        eventually(lambda: "split_side_without_endpoints" in front.stderr(), "a line of it")
         second = mesh.join("parted", shop.two.port, version="v2")
         load.wait_until(lambda seen: seen.keys() == {"200 one", "200 two"}, "both sides")
         assert all(phases == ["200"] for phases in load.phases), load.answers

@@ -126,7 +126,7 @@ def test_the_mover_sees_what_happens_at_the_other_replica(tmp_path: Path, monkey
             first.report(running=Running(old, 1, 1.0, "pushed"), refused=refused)
             eventually(lambda: rollout(one)["state"] == rollout(two)["state"] == "halted", "the halt")
             assert rollout(one)["refused"] == [first.instance]
-            assert "rollout_halted" in one.log()
+            eventually(lambda: "rollout_halted" in one.log(), "a line of it")
             assert "rollout_halted" not in two.log()
             row = one.instance(first.instance)
             assert row["refused"]["problems"][0]["message"] == "it does not suit me"
