@@ -14,6 +14,9 @@ from typing import Any, Final, TypeVar
 MAX_TEXT_CHARS: Final = 1024
 """Of a name, an address or a sentence, unless a reader says otherwise."""
 
+MAX_INTEGER: Final = 1 << 53
+"""As far as all JSON readers agree (RFC 8259, 6)."""
+
 _SHOWN_CHARS: Final = 60
 _T = TypeVar("_T")
 
@@ -73,9 +76,9 @@ class Fields:
         return value
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """An integer of 0 to 2^53, which is as far as all JSON readers agree (RFC 8259, 6)."""
+        """An integer of 0 to 2^53."""
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1 << 53:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INTEGER:
             raise refusal(self._path(name), "an integer from 0 to 2^53", value)
         return value
 
@@ -130,11 +133,11 @@ class Fields:
         # Nearly every report has hundreds of them, and nearly every one is as it should be.
         if isinstance(items, list) and 0 < len(items) <= limit and set(map(type, items)) == {int}:
             numbers: list[int] = items
-            if min(numbers) >= 0 and max(numbers) <= 1 << 53:
+            if min(numbers) >= 0 and max(numbers) <= MAX_INTEGER:
                 return list(numbers)
         found: list[int] = []
         for index, item in enumerate(self._items(name, limit)):
-            if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= 1 << 53:
+            if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= MAX_INTEGER:
                 raise refusal(self._path(name, index), "an integer from 0 to 2^53", item)
             found.append(item)
         return found
@@ -163,9 +166,11 @@ class Fields:
     def counts(self, name: str, limit: int) -> dict[str, int]:
         """An object of at most `limit` integers that are not negative; empty where it is absent."""
         counts = self._values.get(name)
+        if counts == {}:
+            return {}
         if isinstance(counts, dict) and 0 < len(counts) <= limit and set(map(type, counts.values())) == {int}:
             numbers = counts.values()
-            if min(numbers) >= 0 and max(numbers) <= 1 << 53 and max(map(len, counts)) <= MAX_TEXT_CHARS:
+            if min(numbers) >= 0 and max(numbers) <= MAX_INTEGER and max(map(len, counts)) <= MAX_TEXT_CHARS:
                 return dict(counts)
         return self.table(name, limit, Fields.integer)
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, get_args
 
-from sidecar.link.fields import MAX_TEXT_CHARS, Fields, decode, encode, refusal
+from sidecar.link.fields import MAX_INTEGER, MAX_TEXT_CHARS, Fields, decode, encode, refusal
 from sidecar.link.messages import MAX_UPSTREAMS
 from sidecar.telemetry.metrics.catalogue import DURATION_BUCKETS_S
 
@@ -94,8 +96,10 @@ class Refused:
     has_crashed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class Edge(NamedTuple):
     """
     What was counted on one way of requests since the last report that arrived.
 
@@ -114,8 +118,8 @@ class Edge:
     upstream: str
     route: str
     requests: int
-    failures: Mapping[str, int] = field(default_factory=dict)
-    statuses: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = _NONE
+    statuses: Mapping[str, int] = _NONE
     latency: tuple[int, ...] = ()
     request_bytes: int = 0
     response_bytes: int = 0
@@ -257,17 +261,35 @@ def _refused(fields: Fields) -> Refused:
     return Refused(fields.text("hash", ""), fields.integer("revision", 0), problems, fields.flag("crashed", False))
 
 
+_PLAIN: Final = itemgetter("direction", "upstream", "route", "requests", "request_bytes", "response_bytes", "from")
+_PLAIN_TYPES: Final = (str, str, str, int, int, int, str)
+
+
 def _edge(fields: Fields) -> Edge:
     latency = tuple(fields.integers("latency", _MAX_BOUNDS + 1))
     if len(latency) != len(LATENCY_BOUNDS_S) + 1:
         latency = ()  # by the bounds of another release: all else of the report counts
+    failures, statuses = fields.counts("failures", _MAX_KINDS), fields.counts("statuses", _MAX_KINDS)
+    # A mesh says thousands of them a second, and nearly every one is as it should be.
+    try:
+        plain = _PLAIN(fields.all())
+    except KeyError:
+        plain = ()
+    if tuple(map(type, plain)) == _PLAIN_TYPES:
+        direction, upstream, route, requests, request_bytes, response_bytes, caller = plain
+        is_short = max(len(direction), len(upstream), len(route), len(caller)) <= MAX_TEXT_CHARS
+        numbers = requests, request_bytes, response_bytes
+        if is_short and min(numbers) >= 0 and max(numbers) <= MAX_INTEGER:
+            return Edge(
+                direction, upstream, route, requests, failures, statuses, latency, request_bytes, response_bytes, caller
+            )
     return Edge(
         direction=fields.text("direction", "outbound"),
         upstream=fields.text("upstream", ""),
         route=fields.text("route", ""),
         requests=fields.integer("requests", 0),
-        failures=fields.counts("failures", _MAX_KINDS),
-        statuses=fields.counts("statuses", _MAX_KINDS),
+        failures=failures,
+        statuses=statuses,
         latency=latency,
         request_bytes=fields.integer("request_bytes", 0),
         response_bytes=fields.integer("response_bytes", 0),
