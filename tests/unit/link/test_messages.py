@@ -117,6 +117,40 @@ def test_a_report_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"direction": 7}, "direction: expected a string of at most 1024 characters, found 7"),
+        ({"upstream": "u" * 1025}, "upstream: expected a string of at most 1024 characters"),
+        ({"from": []}, "from: expected a string"),
+        ({"requests": -1}, "requests: expected an integer from 0 to 2^53, found -1"),
+        ({"requests": True}, "requests: expected an integer from 0 to 2^53, found true"),
+        ({"request_bytes": 1.0}, "request_bytes: expected an integer"),
+        ({"response_bytes": (1 << 53) + 1}, "response_bytes: expected an integer"),
+        ({"statuses": {"2xx": -1}}, "statuses.2xx: expected an integer"),
+        ({"failures": {"f" * 1025: 1}}, "failures: expected names of at most 1024 characters"),
+        ({"failures": {str(n): 1 for n in range(201)}}, "failures: expected at most 200 entries, found 201"),
+    ],
+)
+def test_an_edge_that_is_wrong_is_refused_with_its_place(change: dict[str, object], said: str) -> None:
+    """Most are read as they came, all in one; what is not as it should be is found nevertheless."""
+    report = json.loads(write_report(REPORT))
+    report["edges"] = [report["edges"][0], report["edges"][0] | change]
+    with pytest.raises(MessageError) as caught:
+        read_report(json.dumps(report).encode())
+    assert str(caught.value).startswith(f"edges[1].{said}")
+
+
+def test_what_an_edge_does_not_say_is_as_if_nothing_was_counted() -> None:
+    """A release before a field was there; integers as large as all JSON readers agree on are read."""
+    report = json.loads(write_report(REPORT))
+    report["edges"] = [{"upstream": "u", "requests": 1 << 53, "statuses": None}, {"failures": {}, "from": None}]
+    assert read_report(json.dumps(report).encode()).edges == (
+        Edge("outbound", "u", "", 1 << 53),
+        Edge("outbound", "", "", 0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
         ({"service": None}, "service: the field is missing"),
         ({"health": "great"}, "health: expected starting or healthy or unhealthy"),
         ({"ports": {"http": None}}, "http.address: the field is missing"),
@@ -137,7 +171,7 @@ def test_latencies_by_other_bounds_are_left_out() -> None:
     """A sidecar of another release is not refused for them."""
     report = json.loads(write_report(REPORT))
     report["edges"][0]["latency"] = [1] * 25
-    assert read_report(json.dumps(report).encode()).edges == (replace(EDGE, latency=()),)
+    assert read_report(json.dumps(report).encode()).edges == (EDGE._replace(latency=()),)
 
 
 def test_a_watch_is_read_as_it_was_asked() -> None:
