@@ -121,7 +121,7 @@ class Plane:
         self.replicas: tuple[Replica, ...] = ()
         self.leaving = Leaving(
             settings.replica, self.hub, self.discovery, self.registry, self.peers, self.registering.is_written,
-            self._look, clock, now_s,
+            self._look, clock, now_s, is_alone=engine.name == "files",
         )  # fmt: skip
         self.teller = Teller()
         self.whole = Whole(self.peers, self.edges, self.asks, clock, now_s)

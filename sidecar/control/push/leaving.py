@@ -65,6 +65,8 @@ class Leaving:
         look: Lists the replicas anew, whom `peers` and `looked` are told; whether the engine answered.
         clock: Seconds, monotonic.
         now_s: Since the Unix epoch.
+        is_alone: Whether there can be no other replica. Otherwise one may have begun a moment ago, of which nobody here
+            has heard, and nothing is applied before they were listed.
     """
 
     def __init__(
@@ -78,8 +80,11 @@ class Leaving:
         look: Callable[[], Awaitable[bool]],
         clock: Callable[[], float],
         now_s: Callable[[], float],
+        *,
+        is_alone: bool,
     ) -> None:
         self._name = name
+        self._is_alone = is_alone
         self._hub = hub
         self._discovery = discovery
         self._registry = registry
@@ -173,7 +178,7 @@ class Leaving:
             for upstream, origin in stream.follows.items()
             if origin in origins
         ]
-        all_seen = self._sees_all() and self._was_not_before(instance) and not self._others
+        all_seen = self._sees_all() and self._was_not_before(instance) and self._has_no_others
         now_s = self._clock()
         if self._goodbyes.begin(instance, service, addresses, others, now_s, all_seen=all_seen):
             return True
@@ -198,6 +203,11 @@ class Leaving:
 
     # --- who has applied what -------------------------------------------------------------------------------------
 
+    @property
+    def _has_no_others(self) -> bool:
+        """Whether there is and can be no other replica."""
+        return self._is_alone and not self._others
+
     def _sees_all(self) -> bool:
         """Whether no caller may be on its way here from a replica that went."""
         return self._clock() - self._went_s >= RETURN_S
@@ -210,7 +220,7 @@ class Leaving:
         """Of one that waits, whether all others have it that may know of it but those which were there at first."""
         if not (self._sees_all() and self._was_not_before(instance)):
             return False
-        if self._others and instance not in self._confirmed:
+        if not self._has_no_others and instance not in (self._confirmed if self._others else self._listed):
             return False
         left = self._left(instance)
         return left is not None and not self._is_held(left, self._strays())
@@ -286,7 +296,7 @@ class Leaving:
 
     def _to_ask(self) -> list[_Left]:
         """Those that wait for the others, and are here to be told."""
-        if not self._others:
+        if self._has_no_others:
             return []
         here = (instance for instance in self._goodbyes.waiting if self._hub.get(instance) is not None)
         return [left for left in map(self._left, here) if left is not None]

@@ -100,7 +100,7 @@ class At:
         self.hub = Hub(self, FILES.get, self.discovery.views, self.clock, 0.0)
         self.leaving = Leaving(
             name, self.hub, self.discovery, self.registry, self, lambda instance: self.has_written,  # type: ignore[arg-type]
-            self.look, self.clock, self.clock,
+            self.look, self.clock, self.clock, is_alone=False,
         )  # fmt: skip
         self.discovery.use([CATALOG])
 
@@ -320,6 +320,46 @@ def test_others_are_listed_anew_once_the_removal_is_written() -> None:
         assert gone.read().has_left
 
     run("ab", test)
+
+
+def test_one_that_thinks_that_it_is_alone_looks_before_it_says_so() -> None:
+    """Another replica may have begun since it looked last, and have callers by now."""
+
+    async def test(mesh: Mesh, gone: Caller) -> None:
+        a = mesh.at["a"]
+        b = mesh.join("b")
+        b.registry.apply(RegistrationChange(is_snapshot=True), "b")
+        mesh.register("gone", GONE, "a")
+        b.leaving.had_time()
+        b.discovery.surely()
+        there = Caller("there").open(b)
+        await settle()
+        there.read().report()
+        assert GONE in (there.uses or ())
+        assert not a.leave("gone")
+        await settle()
+        assert a.looks
+        assert not gone.read().has_left
+        b.removed("gone")
+        await settle()
+        there.read().report()
+        await settle()
+        assert gone.read().has_left
+
+    run("a", test)
+
+
+def test_one_that_is_alone_says_so_once_it_has_looked() -> None:
+    """Nobody else has to be asked."""
+
+    async def test(mesh: Mesh, gone: Caller) -> None:
+        a = mesh.at["a"]
+        assert not a.leave("gone")
+        await settle()
+        assert a.looks == 1
+        assert gone.read().has_left
+
+    run("a", test)
 
 
 def test_replica_that_began_without_knowing_who_was_there_before_knows_of_nobody() -> None:
