@@ -133,10 +133,6 @@ class Hub:
         """Streams that are told the endpoints of this origin."""
         return self._by_origin.get(origin, ())
 
-    def origins_of(self, service: str) -> list[Origin]:
-        """Followed origins of a service's endpoints."""
-        return [origin for origin, streams in self._by_origin.items() if origin.service == service and streams]
-
     def _aim_of(self, stream: Stream) -> tuple[Wanted | None, str]:
         watch = stream.watch
         return self._targets.wanted(watch.service, watch.instance, watch.language)

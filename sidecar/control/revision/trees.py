@@ -26,7 +26,7 @@ def tree_of(text: str) -> Any:
 
 
 def tree_of_values(octets: bytes) -> Any:
-    """The same tree from the values in canonical form (`mesh.compile.Compiled.values`), some forty times faster."""
+    """The same tree from the values in canonical form (`mesh.compile.Compiled.values`), some six times faster."""
     return _escaped(json.loads(octets))
 
 
