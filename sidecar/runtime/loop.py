@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import uvloop
 
+from sidecar.net.reserve import Reserve
 from sidecar.runtime.threads import DaemonExecutor, leave
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,12 @@ def run_in_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(_on_unhandled)
         runner.get_loop().set_default_executor(DaemonExecutor())
-        return runner.run(main())
+        reserve = Reserve(runner.get_loop())
+        reserve.start()
+        try:
+            return runner.run(main())
+        finally:
+            reserve.stop()
 
 
 def run_and_leave(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:

@@ -62,6 +62,13 @@ def has_room(sidecar: StormSidecar) -> bool:
         return False
 
 
+def share_of_a_second(sidecar: StormSidecar) -> float:
+    """The part of a second, or of what a busy machine makes of it, in which the sidecar computes."""
+    cpu_s, began_s = sidecar.cpu_s(), time.monotonic()
+    time.sleep(1.0)
+    return (sidecar.cpu_s() - cpu_s) / (time.monotonic() - began_s)
+
+
 def test_descriptors_exhausted(sidecar: StormSidecar) -> None:
     """
     While a crowd holds every descriptor, clients that are connected are served as before, those that need a new
@@ -92,9 +99,8 @@ def test_descriptors_exhausted(sidecar: StormSidecar) -> None:
         status, body = ask(clients[0], "c0", "cold")
         said = json.loads(body)
         assert (status, said["flag"], said["error"]) == (503, "UO", "local_exhaustion")
-        cpu, since = sidecar.cpu_s(), time.monotonic()
-        eventually(lambda: time.monotonic() - since > 1.0, "a second to pass")
-        assert sidecar.cpu_s() - cpu < 0.3
+        # One that spins never rests; one that is served late has something to do for a while.
+        eventually(lambda: share_of_a_second(sidecar) < 0.3, "the sidecar to rest")
 
         # Nobody waits in vain: a stranger is served, or told by a closed connection.
         served = 0
