@@ -19,10 +19,12 @@ ROOT = Path(__file__).parent.parent / "sidecar"
 RANKS = (
     ("errors", "clock", "build", "redact", "terminal", "files"),
     ("process_log",),
-    ("message",),
+    ("message", "peer"),
     ("exchange",),
     ("http1", "net", "config"),
-    ("routing", "upstream", "security", "filters", "telemetry"),
+    ("routing", "upstream", "filters", "telemetry"),
+    # Rules ask of a request what routes ask.
+    ("security",),
     ("proxy", "admin"),
     ("compile",),
     ("link",),

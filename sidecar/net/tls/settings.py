@@ -1,0 +1,140 @@
+"""What a configuration says about TLS: paths and names, never a key. *Cold, pure; parts of a plan.*"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MinVersion = Literal["1.2", "1.3"]
+
+SYSTEM = "system"
+"""In place of a file of roots: those that the machine trusts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """
+    A certificate and its key, both in PEM.
+
+    Attributes:
+        certificate: Path: the leaf first, then who signed it, up to and without the root.
+        key: Path; may be the same file.
+    """
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRule:
+    """
+    What a strict listener takes in clear all the same; a request must meet all that is named.
+
+    Attributes:
+        methods: Empty: any.
+        paths: Exact, in the normal form that routes see; empty: any.
+        networks: Of who connects, such as `10.0.0.0/8`; empty: any.
+    """
+
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MeshTls:
+    """
+    A listener's: mutual TLS with the workload's own identity.
+
+    Attributes:
+        mode: `permissive` takes what comes in clear, too, told by the first octet; `strict` only what `clear` names.
+        clear: Rules of which one must hold.
+    """
+
+    mode: Literal["permissive", "strict"]
+    clear: tuple[ClearRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideTls:
+    """
+    A listener's: TLS for clients outside, with certificates of its own.
+
+    Attributes:
+        pairs: The one whose names match what the client asks for (RFC 6066, 3) is shown, else the first.
+        client_trust: Path of the roots that clients' certificates must chain to; empty: none is asked for.
+        min_version: Older ones are refused.
+    """
+
+    pairs: tuple[Pair, ...]
+    client_trust: str = ""
+    min_version: MinVersion = "1.3"
+
+
+ListenerTls = MeshTls | OutsideTls
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadTls:
+    """
+    An upstream's: mutual TLS between sidecars.
+
+    Attributes:
+        identities: SPIFFE IDs of which the server must have one. Endpoints that are discovered say themselves whether
+            they are spoken to by TLS; all others are.
+    """
+
+    identities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """
+    An upstream's: TLS to servers outside.
+
+    Attributes:
+        server_name: What the server's certificate must be for, and is asked for by SNI; empty: the endpoint's host.
+        trust: Path of roots, or `SYSTEM`.
+        pair: Shown if the server asks for one; None: none.
+        min_version: Older ones are refused.
+        is_verified: False only where the file says so, loudly.
+    """
+
+    server_name: str = ""
+    trust: str = SYSTEM
+    pair: Pair | None = None
+    min_version: MinVersion = "1.3"
+    is_verified: bool = True
+
+
+UpstreamTls = WorkloadTls | ServerTls
+
+
+@dataclass(frozen=True, slots=True)
+class FilesIdentity:
+    """Certificates that others write: cert-manager, Vault's agent, spiffe-helper. `trust` is the path of the roots."""
+
+    pair: Pair
+    trust: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadApiIdentity:
+    """SPIRE's agent, or another that speaks the SPIFFE Workload API, at this address (`unix:///path`)."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlIdentity:
+    """
+    The control plane signs.
+
+    Attributes:
+        keep: Whether key and leaf stay on disk for the next start: `memory` only on a file system in memory.
+    """
+
+    keep: Literal["memory", "always", "never"] = "memory"
+
+
+IdentitySource = FilesIdentity | WorkloadApiIdentity | ControlIdentity
