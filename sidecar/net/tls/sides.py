@@ -1,0 +1,103 @@
+"""
+How a listener and an upstream speak TLS now: what a handshake reads, and a rotation replaces. *Read once a connection.*
+
+A rotation makes new contexts, since tickets of an old context outlive a change of whom it trusts; connections that
+there are live on. `security.identity` writes here, `proxy` reads.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+from typing import Final
+
+MAX_SESSIONS: Final = 256
+"""Of one upstream: sessions that may be taken up again, one an endpoint, some 3 KiB each."""
+
+MESH_HTTP: Final = "sidecar-http/1.1"
+"""Between sidecars (ALPN); any other TLS on a permissive port is the app's own."""
+OUTSIDE_HTTP: Final = "http/1.1"
+
+
+class ServerSide:
+    """
+    One for a listener; `None` in its place is a listener in clear.
+
+    Attributes:
+        context: Shown to clients from now on; None while there is nothing to show, and who comes by TLS is refused.
+        why_none: What is missing then, for the log.
+        is_mesh: Clients are sidecars: ALPN must be ours, and a client has an identity of the trust domain.
+        takes_clear: What does not begin as TLS is taken as it is: `permissive`, or `strict` with exceptions.
+        is_strict: In clear only what `clear` names; a head in clear must be judged.
+        trust_domain: Of identities that are accepted; empty where `is_mesh` is false.
+        version: Counts the contexts.
+    """
+
+    __slots__ = ("context", "is_mesh", "is_strict", "takes_clear", "trust_domain", "version", "why_none")
+
+    def __init__(self, *, is_mesh: bool, takes_clear: bool = False, is_strict: bool = False) -> None:
+        self.context: ssl.SSLContext | None = None
+        self.why_none = "no certificate yet"
+        self.is_mesh = is_mesh
+        self.takes_clear = takes_clear
+        self.is_strict = is_strict
+        self.trust_domain = ""
+        self.version = 0
+
+    def replace(self, context: ssl.SSLContext, trust_domain: str = "") -> None:
+        """Show this from the next handshake on."""
+        self.context = context
+        self.trust_domain = trust_domain
+        self.version += 1
+
+
+class ClientSide:
+    """
+    One for an upstream; `None` in its place is an upstream in clear.
+
+    Attributes:
+        context: Used from the next connection on; None while there is none, and no connection can be made.
+        why_none: What is missing then, for the log.
+        server_name: Asked for, and what the certificate must be for; empty: the endpoint's host.
+        identities: SPIFFE IDs of which the server must have one; empty for servers outside, which are known by name.
+        version: Counts the contexts. A pooled connection keeps the one it was made with.
+    """
+
+    __slots__ = ("_sessions", "context", "identities", "server_name", "version", "why_none")
+
+    def __init__(self, *, identities: frozenset[str] = frozenset(), server_name: str = "") -> None:
+        self.context: ssl.SSLContext | None = None
+        self.why_none = "no certificate yet"
+        self.identities = identities
+        self.server_name = server_name
+        self.version = 0
+        self._sessions: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+
+    @property
+    def is_mesh(self) -> bool:
+        """Whether the server is a sidecar."""
+        return bool(self.identities)
+
+    def replace(self, context: ssl.SSLContext) -> None:
+        """Use this from the next connection on. Sessions do not cross."""
+        self.context = context
+        self.version += 1
+        self._sessions.clear()
+
+    def session_of(self, endpoint: str) -> ssl.SSLSession | None:
+        """One that can be taken up again with the endpoint of this label."""
+        return self._sessions.get(endpoint)
+
+    def keep_session(self, endpoint: str, session: ssl.SSLSession, version: int) -> None:
+        """A session for the next connection; one that a context of before has made is of no use."""
+        if version != self.version:
+            return
+        sessions = self._sessions
+        sessions[endpoint] = session
+        sessions.move_to_end(endpoint)
+        if len(sessions) > MAX_SESSIONS:
+            sessions.popitem(last=False)
+
+    def forget_session(self, endpoint: str) -> None:
+        """A handshake that took it up has failed."""
+        self._sessions.pop(endpoint, None)
