@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from sidecar.errors import Reason
 from sidecar.net.address import Address, UnixAddress, is_ip_address
+from sidecar.net.tls.sides import ClientSide
 from sidecar.upstream.limits.breaker import Breaker
 from sidecar.upstream.limits.retry_budget import RetryBudget
 from sidecar.upstream.stats import ClusterStats
@@ -83,6 +84,7 @@ class ClusterState:
         server_address: As in the spec.
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
+        tls: How those of its endpoints that are spoken to by TLS are, or None; `security` keeps it up to date.
         observer: `Cluster.report`, if anything wants to know how attempts end, else None.
         observes_from: Statuses of answers that it must be told of: from this on. 0 for all, `failing.TELLING_STATUS`
             for those out of the ordinary, which spares a request the time of telling, `NO_STATUS` for none.
@@ -100,6 +102,7 @@ class ClusterState:
         "observes_from",
         "server_address",
         "stats",
+        "tls",
     )
 
     def __init__(self, name: str) -> None:
@@ -110,6 +113,7 @@ class ClusterState:
         self.idle_timeout_s = 0.0
         self.max_age_s = inf
         self.server_address = ""
+        self.tls: ClientSide | None = None
         self.breaker: Breaker | None = None
         self.budget: RetryBudget | None = None
         self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
@@ -145,6 +149,7 @@ class Endpoint:
             number for every reason, because it is asked for each request.
         epoch: Times that its name has moved.
         is_removed: The address left the cluster: what is in flight ends, no connection is kept afterwards.
+        is_tls: It is spoken to by TLS; never in clear then, whatever becomes of `cluster.tls`.
         share: Weight with which it is chosen now: less than `weight` in a slow start or in another zone.
         zone: Where it is, as in the file; empty if nowhere in particular.
         joined_at: Loop time at which it came (back) while others were in service; -inf for from the start.
@@ -181,6 +186,7 @@ class Endpoint:
         "is_on_probation",
         "is_probed",
         "is_removed",
+        "is_tls",
         "joined_at",
         "label",
         "latency_at",
@@ -217,6 +223,7 @@ class Endpoint:
         self.objections = 0
         self.epoch = 0
         self.is_removed = False
+        self.is_tls = False
         self.share = weight
         self.zone = ""
         self.joined_at = -inf
