@@ -11,7 +11,7 @@ from sidecar.security.identity.certificates.facts import Facts, authorities
 from sidecar.security.identity.certificates.trouble import Code, TroubleError
 
 # What OpenSSL calls it (`SSLError.reason`), and what it is to us.
-_NOT_OF_THE_KEY: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"})
+_NOT_OF_THE_KEY: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 _TOO_WEAK: Final = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"})
 
 
