@@ -88,6 +88,11 @@ class Identity:
         """All that is kept, the workload's own first."""
         return (*((self.workload,) if self.source is not None else ()), *self._outside.values())
 
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """Names of the upstreams whose servers nobody verifies, because a file says so."""
+        return tuple(sorted({name for name, settings in self._clients if _is_unverified(settings)}))
+
     # --- what a plan says --------------------------------------------------------------------------------------
 
     def configure(self, source: IdentitySource | None, trust_domain: str = "") -> None:
@@ -142,6 +147,8 @@ class Identity:
                 # Whom they call makes no other context.
                 self._kept_for(replace(settings, server_name="")).add_client(key, side)
             self._clients[key] = side
+            if _is_unverified(settings):
+                logger.warning(event("upstream_not_verified", upstream=name, hint="name its roots by `trust`"))
         return side
 
     def keep_only(self, listeners: Iterable[Listening], upstreams: Iterable[Calling]) -> None:
@@ -255,6 +262,10 @@ class Identity:
 
     def _now_s(self) -> float:
         return self._now_ns() / 1e9
+
+
+def _is_unverified(settings: UpstreamTls) -> bool:
+    return isinstance(settings, ServerTls) and not settings.is_verified
 
 
 def _of_files(source: FilesIdentity, trust_domain: str, contents: Contents, now_s: float, _: bool) -> Made:

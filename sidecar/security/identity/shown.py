@@ -87,6 +87,7 @@ def certs(identity: Identity, now_s: float) -> dict[str, object]:
         "identity": _identity(identity, now_s),
         "listeners": [_outside(kept, now_s) for kept in identity.kept if kept.purpose == "listener"],
         "upstreams": [_outside(kept, now_s) for kept in identity.kept if kept.purpose == "upstream"],
+        "unverified_upstreams": list(identity.unverified),
     }
 
 

@@ -107,6 +107,13 @@ def read_credentials(material: Material, now_s: float, trust_domain: str = "") -
             f"{pair.at}: the certificate of {pair.leaf.name} is for {only} only, and a workload is both; have "
             f"{pair.leaf.issuer} sign it with the extended key usages serverAuth and clientAuth",
         )
+    if pair.is_authority:
+        # X509-SVID, 4.1: "Leaf certificates MUST set the cA field to false."
+        raise TroubleError(
+            "wrong_purpose",
+            f"{pair.at}: the certificate of {pair.leaf.name} is an authority's, and a workload's may sign nothing; put "
+            "one that it has signed in its place",
+        )
     identity = _identity(pair)
     found = trust_domain_of(identity)
     if trust_domain and found != trust_domain:

@@ -24,6 +24,7 @@ class KeyPair:
         leaf: What it says.
         authorities: What those of the chain that may sign say, in its order.
         is_for_servers, is_for_clients: What the leaf may be used for.
+        is_authority: It may sign others, too: what is signed by itself often may.
         at: Where the certificate is from.
     """
 
@@ -33,6 +34,7 @@ class KeyPair:
     authorities: tuple[Facts, ...]
     is_for_servers: bool
     is_for_clients: bool
+    is_authority: bool
     at: str
 
     def show_by(self, context: ssl.SSLContext) -> None:
@@ -55,19 +57,21 @@ def read_pair(certificate: bytes, key: bytes, certificate_at: str, key_at: str) 
     chain = pem.certificates(certificate, certificate_at)
     key_pem = pem.private_key(key, key_at)
     signers = authorities(chain, certificate_at)
-    _fit(chain, key_pem, certificate_at, key_at)
-    leaf, is_for_servers, is_for_clients = _use(chain[0], key_pem, certificate_at)
+    try:
+        leaf, is_for_servers, is_for_clients = _use(chain, key_pem, certificate_at)
+    except ssl.SSLError as error:
+        raise _misfit(error.reason or "", chain, key_pem, certificate_at, key_at) from None
     above = tuple(signers[der] for der in chain[1:] if der in signers)
-    return KeyPair(chain, key_pem, leaf, above, is_for_servers, is_for_clients, certificate_at)
+    return KeyPair(chain, key_pem, leaf, above, is_for_servers, is_for_clients, chain[0] in signers, certificate_at)
 
 
-def _use(der: bytes, key_pem: bytes, at: str) -> tuple[Facts, bool, bool]:
-    """What the leaf says, and whether it is for servers and for clients."""
+def _use(chain: tuple[bytes, ...], key_pem: bytes, at: str) -> tuple[Facts, bool, bool]:
+    """What the leaf says, and whether it is for servers and for clients; `ssl.SSLError` if it does not fit its key."""
     refused = proof.RefusedError(0, "")
     for is_server, is_client in ((True, True), (True, False), (False, True)):
         try:
             # Believed for itself, so that nothing but its use is in question.
-            leaf = proof.prove((der,), key_pem, (der,), is_server=is_server, is_client=is_client)
+            leaf = proof.prove(chain, key_pem, chain[:1], is_server=is_server, is_client=is_client)
         except proof.RefusedError as error:
             refused = error
         else:
@@ -80,39 +84,33 @@ def _use(der: bytes, key_pem: bytes, at: str) -> tuple[Facts, bool, bool]:
     )
 
 
-def _fit(chain: tuple[bytes, ...], key_pem: bytes, certificate_at: str, key_at: str) -> None:
-    why = _why_not(chain, key_pem)
-    if why in _NOT_OF_THE_KEY:
+def _misfit(reason: str, chain: tuple[bytes, ...], key_pem: bytes, certificate_at: str, key_at: str) -> TroubleError:
+    """About what OpenSSL does not load, for this reason of its."""
+    if reason in _NOT_OF_THE_KEY:
         for number, der in enumerate(chain[1:], 2):
-            if not _why_not((der,), key_pem):
-                raise TroubleError(
+            if _fits(der, key_pem):
+                return TroubleError(
                     "key_mismatch",
                     f"{certificate_at}: the key in {key_at} belongs to certificate {number} in this file; "
                     "the leaf must come first, then who signed it",
                 )
-        raise TroubleError(
+        return TroubleError(
             "key_mismatch",
             f"{key_at}: this key does not belong to the certificate in {certificate_at}; if both are being replaced, "
             "the other one is still to come",
         )
-    if why in _TOO_WEAK:
-        raise TroubleError(
+    if reason in _TOO_WEAK:
+        return TroubleError(
             "too_weak",
-            f"{certificate_at}: too weak for TLS today ({_words(why)}); have it signed by SHA-256 or better, with "
-            "keys of at least 2048 bits (RSA) or 224 (EC)",
+            f"{certificate_at}: too weak for TLS today ({reason.replace('_', ' ').lower()}); have it signed by SHA-256 "
+            "or better, with keys of at least 2048 bits (RSA) or 224 (EC)",
         )
-    if why:
-        raise TroubleError("malformed", f"{key_at}: expected a private key in PEM, got one that cannot be read")
+    return TroubleError("malformed", f"{key_at}: expected a private key in PEM, got one that cannot be read")
 
 
-def _why_not(chain: tuple[bytes, ...], key_pem: bytes) -> str:
-    """OpenSSL's name of why a context does not take them; empty if it does."""
+def _fits(der: bytes, key_pem: bytes) -> bool:
     try:
-        proof.show(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), chain, key_pem)
-    except ssl.SSLError as error:
-        return error.reason or "unknown"
-    return ""
-
-
-def _words(reason: str) -> str:
-    return reason.replace("_", " ").lower()
+        proof.show(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), (der,), key_pem)
+    except ssl.SSLError:
+        return False
+    return True

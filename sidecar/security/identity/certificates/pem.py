@@ -18,7 +18,8 @@ MAX_CERTIFICATES: Final = 1000
 """In one file; the roots of a machine are some 150."""
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
-_BEGIN: Final = re.compile(rb"-----BEGIN ")
+_EDGE: Final = re.compile(rb"^-----(?:BEGIN|END) ", re.MULTILINE)
+_FIRST_EDGE: Final = b"-----BEGIN "
 _CERTIFICATE: Final = b"CERTIFICATE"
 _KEY: Final = b"PRIVATE KEY"
 
@@ -77,11 +78,21 @@ def text_of(certificates: Iterable[bytes]) -> bytes:
 
 def _blocks(content: bytes, path: str) -> list[re.Match[bytes]]:
     blocks = list(_BLOCK.finditer(content))
-    if len(blocks) != len(_BEGIN.findall(content)):
-        ends = {match.start() for match in blocks}
-        cut = next(match.start() for match in _BEGIN.finditer(content) if match.start() not in ends)
-        at = content.count(b"\n", 0, cut) + 1
-        raise TroubleError(
-            "half_written", f"{path}:{at}: a block begins here and does not end; the file is being written, or was cut"
-        )
+    spans = iter([*((match.start(), match.end()) for match in blocks), (len(content), len(content))])
+    start, end = next(spans)
+    for edge in _EDGE.finditer(content):
+        while edge.start() >= end:
+            start, end = next(spans)
+        if edge.start() < start:
+            raise _half_written(content, edge.start(), path)
+    last_line = content.rpartition(b"\n")[2]
+    if last_line and _FIRST_EDGE.startswith(last_line):
+        raise _half_written(content, len(content), path)
     return blocks
+
+
+def _half_written(content: bytes, at: int, path: str) -> TroubleError:
+    line = content.count(b"\n", 0, at) + 1
+    return TroubleError(
+        "half_written", f"{path}:{line}: here a block is cut; the file is being written, or was not written to its end"
+    )

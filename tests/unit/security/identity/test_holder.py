@@ -442,12 +442,14 @@ class TestOutside:
         assert (one.server_name, other.server_name) == ("a.example", "b.example")
         assert [shown["of"] for shown in certs(world.identity, NOW)["upstreams"]] == [["a", "b", "c"]]  # type: ignore[attr-defined]
 
-    def test_a_machine_without_roots_says_so(self, world: World) -> None:
+    def test_a_machine_without_roots_says_so(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
         """A container from scratch; what is not verified needs none."""
         world.identity.client_side("a", ServerTls())
         unverified = world.identity.client_side("b", ServerTls(is_verified=False))
         assert ["no file of roots" in one.text for one in world.settle()] == [True]
         assert unverified.version == 1
+        assert world.identity.unverified == ("b",)
+        assert "upstream_not_verified" in lines(caplog)
         assert world.identity.why_not_ready() is None
 
     @pytest.mark.parametrize("is_server", [True, False])

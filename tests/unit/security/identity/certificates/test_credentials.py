@@ -241,6 +241,11 @@ class TestWhatIsWrongWithChains:
         """One that signs code."""
         assert refused(ISSUER.leaf(uris=[STOREFRONT], uses=[FOR_CODE])).code == "wrong_purpose"
 
+    def test_an_authority_is_no_workload(self) -> None:
+        """X509-SVID, 4.1: it may sign others."""
+        wrong = refused(certificate=ISSUER.pem, key=key_pem_of(ISSUER.key))
+        assert wrong.code == "wrong_purpose"
+
     @pytest.mark.parametrize(
         ("identities", "code"),
         [
