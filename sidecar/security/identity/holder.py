@@ -37,7 +37,7 @@ from sidecar.security.identity.certificates.credentials import Credentials, Mate
 from sidecar.security.identity.certificates.roots import machine_roots
 from sidecar.security.identity.certificates.trouble import Trouble
 from sidecar.security.identity.followed_files import FollowedFiles
-from sidecar.security.identity.kept import Kept, Outcome
+from sidecar.security.identity.kept import Counts, Kept, Outcome
 from sidecar.security.identity.making import Contents, Made
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,12 @@ class Identity:
     Attributes:
         workload: What is kept for the mesh's listeners and upstreams; without a source there is nothing.
         source: Where it comes from; None while no plan says it.
+        rotations: How often something took the place of another, and how often it was not let.
     """
 
     def __init__(self, now_ns: Callable[[], int] = time.time_ns, machine_trust: str | None = None) -> None:
-        self.workload = Kept("identity", _nothing, None)
+        self.rotations: Counts = {}
+        self.workload = Kept("identity", _nothing, None, self.rotations)
         self.source: IdentitySource | None = None
         self._now_ns = now_ns
         self._machine_trust = machine_roots() if machine_trust is None else machine_trust
@@ -168,10 +170,11 @@ class Identity:
             if isinstance(settings, OutsideTls):
                 maker = partial(making.make_listener, settings)
                 paths, is_old = making.listener_paths(settings), settings.min_version == "1.2"
-                kept = Kept("listener", maker, FollowedFiles(paths), is_renewed_daily=is_old)
+                kept = Kept("listener", maker, FollowedFiles(paths), self.rotations, is_renewed_daily=is_old)
             else:
                 here = self._with_machine_trust(settings)
-                kept = Kept("upstream", partial(making.make_upstream, here), FollowedFiles(making.upstream_paths(here)))
+                files = FollowedFiles(making.upstream_paths(here))
+                kept = Kept("upstream", partial(making.make_upstream, here), files, self.rotations)
             self._outside[settings] = kept
         return kept
 

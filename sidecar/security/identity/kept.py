@@ -20,6 +20,8 @@ from sidecar.security.identity.making import Held, Made
 logger = logging.getLogger(__name__)
 
 Purpose = Literal["identity", "listener", "upstream"]
+Counts = dict[tuple[str, str], int]
+"""What came to replace something, by purpose and outcome: `replaced` or `refused`."""
 Maker = Callable[[Mapping[str, bytes], float, bool], Made]
 """Of what the files hold, at this time, and whether nothing is held yet; in a thread."""
 
@@ -50,6 +52,7 @@ class Kept:
         purpose: For whom.
         maker: Makes what is held of what the files hold.
         files: Followed; None where a source hands over what there is.
+        counts: Counted up; it outlives this.
         is_renewed_daily: Contexts are made anew each day, though nothing has changed: keys of tickets of TLS 1.2 would
             open what was recorded for as long as they are kept (RFC 9325, 4.4).
 
@@ -63,6 +66,7 @@ class Kept:
     """
 
     __slots__ = (
+        "_counts",
         "_is_due",
         "_is_same",
         "_judged",
@@ -85,7 +89,12 @@ class Kept:
     )
 
     def __init__(
-        self, purpose: Purpose, maker: Maker, files: FollowedFiles | None, is_renewed_daily: bool = False
+        self,
+        purpose: Purpose,
+        maker: Maker,
+        files: FollowedFiles | None,
+        counts: Counts,
+        is_renewed_daily: bool = False,
     ) -> None:
         self.purpose = purpose
         self.maker = maker
@@ -100,6 +109,7 @@ class Kept:
         self.refused = 0
         self.servers: dict[tuple[str, object], ServerSide] = {}
         self.clients: dict[tuple[str, object], ClientSide] = {}
+        self._counts = counts
         self._told: dict[str, Told] = {}
         self._told_trouble = _FINE
         self._is_due = False
@@ -108,11 +118,11 @@ class Kept:
         self._refreshed_at_s = 0.0
 
     @property
-    def names(self) -> str:
-        """Of whom it is for, for lines and pages."""
+    def names(self) -> tuple[str, ...]:
+        """Of the listeners or upstreams that it is for; one, which is empty, for the identity."""
         if self.purpose == "identity":
-            return ""
-        return ", ".join(sorted({name for name, _ in (*self.servers, *self.clients)}))
+            return ("",)
+        return tuple(sorted({name for name, _ in (*self.servers, *self.clients)}))
 
     # --- in a thread -------------------------------------------------------------------------------------------
 
@@ -173,6 +183,7 @@ class Kept:
             self._replace(outcome.made, now_s)
         elif outcome.trouble is not None and (self.trouble is None or self.trouble.text != outcome.trouble.text):
             self.refused += 1
+            self._count("refused")
         self._is_same = False
         self._set_trouble(outcome.trouble, now_s)
 
@@ -196,7 +207,9 @@ class Kept:
         """Why listeners cannot serve, or None."""
         if self.purpose == "upstream":
             return None
-        what = "no identity" if self.purpose == "identity" else f"no certificate for the listener {self.names}"
+        what = (
+            "no identity" if self.purpose == "identity" else f"no certificate for the listener {', '.join(self.names)}"
+        )
         if self.made is None:
             return f"{what} yet" + (f": {self.trouble.text}" if self.trouble is not None else "")
         ended = next((one for one in self.made.certificates if one.life(now_s) == "expired"), None)
@@ -221,6 +234,10 @@ class Kept:
 
     # ---
 
+    def _count(self, outcome: str) -> None:
+        key = self.purpose, outcome
+        self._counts[key] = self._counts.get(key, 0) + 1
+
     def _again(self) -> None:
         self._is_due = True
         if self.files is not None:
@@ -236,7 +253,9 @@ class Kept:
             _give_client(client, made)
         if self._is_same:
             return
-        self.replaced += 0 if is_first else 1
+        if not is_first:
+            self.replaced += 1
+            self._count("replaced")
         leaf = next((one for one in made.certificates if one.which == "leaf"), None)
         name = "certificate_loaded" if is_first else "certificate_replaced"
         if leaf is None:
@@ -276,8 +295,7 @@ class Kept:
         self._log(logging.ERROR, "certificate_refused", code=self.trouble.code, problem=self.trouble.text, held=holds)
 
     def _log(self, level: int, name: str, **values: object) -> None:
-        names = self.names or None
-        logger.log(level, event(name, purpose=self.purpose, of=names, **values))
+        logger.log(level, event(name, purpose=self.purpose, of=", ".join(self.names) or None, **values))
 
 
 def _give_server(side: ServerSide, made: Made) -> None:

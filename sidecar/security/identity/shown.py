@@ -1,65 +1,19 @@
-"""What is held and how it is: for `/certs`, for metrics, and for the report to a control plane. *Pure, cold.*"""
+"""What is held and how it is: for `/certs`, and for the report to a control plane. *Pure, cold.*"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from sidecar.net.tls.settings import ControlIdentity, FilesIdentity, IdentitySource, WorkloadApiIdentity
 from sidecar.security.identity.certificates.facts import Facts
 from sidecar.security.identity.certificates.trouble import Trouble, moment
 from sidecar.security.identity.certificates.validity import DAY_S, Life
 from sidecar.security.identity.holder import Identity
-from sidecar.security.identity.kept import Kept, Purpose
-from sidecar.security.identity.making import Held, Which
+from sidecar.security.identity.kept import Kept
+from sidecar.security.identity.making import Held
 
 MAX_ROOTS_SHOWN = 20
 """Of one bundle; those of a machine are some 150."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """
-    A row of `sidecar_certificate_expiry_timestamp_seconds`.
-
-    Attributes:
-        which: `leaf`, `issuer` or `root`.
-        purpose: `identity`, `listener` or `upstream`.
-        of: Names of listeners or upstreams, as the configuration has them; empty for the identity.
-        certificate: Whose, as people would call it.
-        not_after_s: Since the Unix epoch.
-    """
-
-    which: Which
-    purpose: Purpose
-    of: str
-    certificate: str
-    not_after_s: float
-
-
-def expiries(identity: Identity) -> Iterator[Expiry]:
-    """Of all certificates whose end is looked at."""
-    for kept in identity.kept:
-        for one in kept.made.certificates if kept.made is not None else ():
-            yield Expiry(one.which, kept.purpose, kept.names, one.facts.name, one.facts.not_after_s)
-
-
-def rotations(identity: Identity) -> dict[tuple[Purpose, str], int]:
-    """Numbers of `sidecar_identity_rotations_total`, by purpose and by outcome: `replaced` or `refused`."""
-    found: dict[tuple[Purpose, str], int] = {}
-    for kept in identity.kept:
-        for outcome, number in (("replaced", kept.replaced), ("refused", kept.refused)):
-            key = kept.purpose, outcome
-            found[key] = found.get(key, 0) + number
-    return found
-
-
-def troubles(identity: Identity) -> dict[Purpose, int]:
-    """Numbers of `sidecar_certificate_troubles`: of how many of each purpose what came last could not be used."""
-    found: dict[Purpose, int] = {}
-    for kept in identity.kept:
-        found[kept.purpose] = found.get(kept.purpose, 0) + (kept.trouble is not None)
-    return found
 
 
 def status(identity: Identity, now_s: float) -> dict[str, object] | None:
@@ -113,7 +67,7 @@ def _identity(identity: Identity, now_s: float) -> dict[str, object] | None:
 def _outside(kept: Kept, now_s: float) -> dict[str, object]:
     held = kept.made.certificates if kept.made is not None else ()
     return {
-        "of": sorted({name for name, _ in (*kept.servers, *kept.clients)}),
+        "of": list(kept.names),
         "files": list(kept.files.paths) if kept.files is not None else [],
         **_state(kept, now_s),
         "certificates": [{"which": one.which, "file": one.at, **_certificate(one.facts)} for one in held],

@@ -25,7 +25,8 @@ from sidecar.security.identity import holder as holder_module
 from sidecar.security.identity.certificates.credentials import Material
 from sidecar.security.identity.certificates.trouble import Trouble
 from sidecar.security.identity.holder import Identity
-from sidecar.security.identity.shown import certs, expiries, rotations, status, troubles
+from sidecar.security.identity.numbers import expiries, rotations, troubles
+from sidecar.security.identity.shown import certs, status
 from tests.support.certificates import DAY, FOR_CLIENTS, FOR_SERVERS, HOUR, NOW, Authority, Leaf
 
 STOREFRONT = "spiffe://shop/storefront"
@@ -171,7 +172,7 @@ class TestFilesOfAWorkload:
         mesh.look(5)
         assert (server.version, mesh.identity.credentials) == (1, held)
         assert lines(caplog, logging.WARNING) == ["certificate_refused"]
-        assert (troubles(mesh.identity), rotations(mesh.identity)["identity", "refused"]) == ({"identity": 1}, 1)
+        assert (troubles(mesh.identity), rotations(mesh.identity)["identity", "refused"]) == ({("identity",): 1}, 1)
         assert certs(mesh.identity, mesh.now_s)["identity"]["last_error"]["code"] == code  # type: ignore[index]
         assert status(mesh.identity, mesh.now_s)["trouble"]["code"] == code  # type: ignore[index]
         assert mesh.identity.why_not_ready() is None
@@ -236,11 +237,10 @@ class TestFilesOfAWorkload:
 
     def test_ends_of_leaf_issuer_and_root_are_numbers(self, mesh: World) -> None:
         """For metrics, by what they are."""
-        found = {(one.which, one.certificate): one.not_after_s for one in expiries(mesh.identity)}
-        assert found == {
-            ("leaf", STOREFRONT): NOW + 7 * DAY,
-            ("issuer", "CN=shop issuer"): NOW + 90 * DAY,
-            ("root", "CN=shop root"): NOW + 3650 * DAY,
+        assert expiries(mesh.identity) == {
+            ("identity", "", "leaf"): NOW + 7 * DAY,
+            ("identity", "", "issuer"): NOW + 90 * DAY,
+            ("identity", "", "root"): NOW + 3650 * DAY,
         }
 
     def test_the_trust_domain_that_is_wanted_must_be_it(self, world: World) -> None:
@@ -426,7 +426,7 @@ class TestOutside:
         caplog.clear()
         world.look(5, after_s=DAY / 4)
         assert (old.version, new.version) == (2, 1)
-        assert rotations(world.identity)["listener", "replaced"] == 0
+        assert rotations(world.identity) == {}
         assert lines(caplog) == []
 
     def test_upstreams_of_equal_trust_share_a_context_and_nothing_else(self, world: World) -> None:
@@ -441,6 +441,21 @@ class TestOutside:
         assert len({id(side) for side in (one, other, same)}) == 3
         assert (one.server_name, other.server_name) == ("a.example", "b.example")
         assert [shown["of"] for shown in certs(world.identity, NOW)["upstreams"]] == [["a", "b", "c"]]  # type: ignore[attr-defined]
+
+    def test_of_several_certificates_of_a_listener_the_first_end_is_a_number(self, world: World) -> None:
+        """One series for each listener, whatever it shows; what it counted stays when it goes."""
+        for name, days in (("a", 40), ("b", 20)):
+            ROOT.leaf([f"{name}.example"], ends=NOW + days * DAY).write(world.folder, f"{name}.crt", f"{name}.key")
+        settings = OutsideTls((world.pair("a"), world.pair("b")))
+        for name in ("web", "other"):
+            world.identity.server_side(name, settings)
+        world.settle()
+        end = NOW + 20 * DAY
+        assert expiries(world.identity) == {("listener", "web", "leaf"): end, ("listener", "other", "leaf"): end}
+        ROOT.leaf(["a.example"]).write(world.folder, "a.crt", "a.key")
+        world.look(2)
+        world.identity.keep_only([], [])
+        assert (expiries(world.identity), rotations(world.identity)) == ({}, {("listener", "replaced"): 1})
 
     def test_a_machine_without_roots_says_so(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
         """A container from scratch; what is not verified needs none."""
