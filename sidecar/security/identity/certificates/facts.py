@@ -6,22 +6,10 @@ import hashlib
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from sidecar.net.tls.certificates import distinguished_name
 from sidecar.security.identity.certificates.trouble import TroubleError, moment
-
-# RFC 4514, 3: the short names of a string representation; others stand as OpenSSL calls them.
-_SHORT_NAMES: Final = {
-    "commonName": "CN",
-    "localityName": "L",
-    "stateOrProvinceName": "ST",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "countryName": "C",
-    "streetAddress": "STREET",
-    "domainComponent": "DC",
-    "userId": "UID",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +77,3 @@ def authorities(certificates: Iterable[bytes], path: str) -> dict[bytes, Facts]:
             raise TroubleError("malformed", f"{path}: certificate {number} in this file is not in DER") from None
     shown = zip(store.get_ca_certs(binary_form=True), store.get_ca_certs(), strict=True)
     return {der: facts_of(one, der) for der, one in shown}
-
-
-def distinguished_name(name: Iterable[Iterable[tuple[str, str]]]) -> str:
-    """A name as `ssl` gives it, in the form of RFC 4514: `CN=client,O=Example`, the last part first."""
-    parts = ["+".join(f"{_SHORT_NAMES.get(kind, kind)}={_escaped(value)}" for kind, value in part) for part in name]
-    return ",".join(reversed(parts))
-
-
-def _escaped(value: str) -> str:
-    """RFC 4514, 2.4."""
-    text = "".join("\\" + one if one in '"+,;<>\\' else "\\00" if one == "\0" else one for one in value)
-    if text.endswith(" "):
-        text = text[:-1] + "\\ "
-    return "\\" + text if text.startswith((" ", "#")) else text

@@ -1,19 +1,13 @@
-"""SPIFFE IDs (SPIFFE-ID, 2): the name of a workload, such as `spiffe://shop/storefront`. *Pure, cold.*"""
+"""Whose a certificate is, and why it is nobody's. *Pure, cold.*"""
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
+from sidecar.net.tls.spiffe import MAX_BYTES, PATH, SCHEME, TRUST_DOMAIN, is_workload
 from sidecar.security.identity.certificates.trouble import TroubleError
 
-SCHEME: Final = "spiffe://"
-MAX_ID_BYTES: Final = 2048
-"""SPIFFE-ID, 2.3."""
-
-# SPIFFE-ID, 2.1 and 2.2: nothing is encoded, nothing is empty, and neither `.` nor `..` is a segment.
-_TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
-_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
+_MAX_SHOWN: Final = 200
 
 
 def trust_domain_of(identity: str) -> str:
@@ -24,20 +18,20 @@ def trust_domain_of(identity: str) -> str:
         TroubleError: `bad_identity`, without saying where it was found.
     """
     name, slash, path = identity.removeprefix(SCHEME).partition("/")
+    if is_workload(identity):
+        return name
     if not identity.startswith(SCHEME):
         why = f"it does not begin with {SCHEME}"
-    elif len(identity.encode()) > MAX_ID_BYTES:
-        why = f"it is longer than {MAX_ID_BYTES} bytes"
-    elif not _TRUST_DOMAIN.fullmatch(name):
+    elif not TRUST_DOMAIN.fullmatch(name):
         why = "its trust domain is not of lower-case letters, digits, dots, hyphens and underscores"
     elif not slash:
-        # X509-SVID, 5.2: "its SPIFFE ID has a non-root path component".
         why = "it names a trust domain and no workload in it"
-    elif not _PATH.fullmatch(slash + path):
+    elif not PATH.fullmatch(slash + path):
         why = "its path is not of segments of letters, digits, dots, hyphens and underscores"
     else:
-        return name
-    raise TroubleError("bad_identity", f"expected a SPIFFE ID like spiffe://shop/storefront, got {identity!r}: {why}")
+        why = f"it is longer than {MAX_BYTES} bytes"
+    shown = identity if len(identity) <= _MAX_SHOWN else identity[:_MAX_SHOWN] + "..."
+    raise TroubleError("bad_identity", f"expected a SPIFFE ID like spiffe://shop/storefront, got {shown!r}: {why}")
 
 
 def identity_of(uris: tuple[str, ...]) -> str:

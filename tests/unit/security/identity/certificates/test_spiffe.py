@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.net.tls.spiffe import is_workload
 from sidecar.security.identity.certificates.spiffe import identity_of, trust_domain_of
 from sidecar.security.identity.certificates.trouble import TroubleError
 
@@ -18,6 +19,7 @@ from sidecar.security.identity.certificates.trouble import TroubleError
 )
 def test_a_workload_is_of_a_trust_domain(identity: str, trust_domain: str) -> None:
     """What stands between the slashes."""
+    assert is_workload(identity)
     assert trust_domain_of(identity) == trust_domain
 
 
@@ -33,6 +35,7 @@ def test_a_workload_is_of_a_trust_domain(identity: str, trust_domain: str) -> No
 )  # fmt: skip
 def test_what_only_looks_so_is_nobody(identity: str) -> None:
     """Nothing is encoded, empty, upper case in the domain, or a way up."""
+    assert not is_workload(identity)
     with pytest.raises(TroubleError) as caught:
         trust_domain_of(identity)
     assert caught.value.trouble.code == "bad_identity"
