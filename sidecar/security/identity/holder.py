@@ -228,10 +228,7 @@ class Identity:
         """Follow, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_PERIOD_S)
-            try:
-                await self.look()
-            except Exception:  # a fault of ours; what is held must not stay for ever because of it
-                logger.exception(event("certificates_look_failed"))
+            await self.look()
 
     def why_not_ready(self) -> str | None:
         """Why no traffic should come, in one line, or None when it should."""
@@ -241,7 +238,7 @@ class Identity:
     async def _look_at(self, kept: Kept) -> None:
         running = self._slow.pop(kept, None)
         if running is not None and running.done():
-            kept.take(running.result(), self._now_s())
+            self._take(kept, running)
             running = None
         if running is None:
             if len(self._slow) >= MAX_SLOW:
@@ -254,14 +251,21 @@ class Identity:
             except asyncio.CancelledError:
                 self._slow[kept] = running  # what it comes to is not lost
                 raise
-        now_s = self._now_s()
         if running.done():
-            kept.take(running.result(), now_s)
+            self._take(kept, running)
         else:
             self._slow[kept] = running
             where = ", ".join(kept.files.paths) if kept.files is not None else "what was handed over"
-            kept.fail("hangs", f"{where}: not read within {SLOW_S:g} s; the file system or the machine is slow", now_s)
-        kept.tell(now_s)
+            why = f"{where}: not read within {SLOW_S:g} s; the file system or the machine is slow"
+            kept.fail("hangs", why, self._now_s())
+        kept.tell(self._now_s())
+
+    def _take(self, kept: Kept, over: asyncio.Future[Outcome | None]) -> None:
+        try:
+            kept.take(over.result(), self._now_s())
+        except Exception:  # a fault of ours, which must not keep others from being looked at
+            logger.exception(event("certificates_look_failed", purpose=kept.purpose))
+            kept.fail("source_failed", "a fault of the sidecar: see the process log", self._now_s())
 
     def _now_s(self) -> float:
         return self._now_ns() / 1e9

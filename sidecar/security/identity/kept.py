@@ -7,6 +7,7 @@ One for all that is made of the same files: the workload's own identity has one,
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
@@ -124,6 +125,10 @@ class Kept:
             return ("",)
         return tuple(sorted({name for name, _ in (*self.servers, *self.clients)}))
 
+    @property
+    def _shown_names(self) -> str:
+        return ", ".join(self.names)
+
     # --- in a thread -------------------------------------------------------------------------------------------
 
     def look(self, now_s: float, now_ns: int) -> Outcome | None:
@@ -142,6 +147,10 @@ class Kept:
             return Outcome(made := self.maker(contents, now_s, self.made is None), made.trouble)
         except TroubleError as error:
             return Outcome(None, error.trouble)
+        except (ssl.SSLError, ValueError) as error:
+            # Of what is in a certificate and we do not look at: names that are no text, say.
+            where = ", ".join(self.files.paths) if self.files is not None else "what was handed over"
+            return Outcome(None, Trouble("malformed", f"{where}: OpenSSL cannot use this: {error}"))
         except OSError as error:
             # No descriptor left, most likely: what there is has not been judged.
             self._again()
@@ -159,6 +168,7 @@ class Kept:
     def wait(self) -> None:
         """Nothing is followed, and nothing tried until `follow`."""
         self.files, self.retry_at_s, self._is_due = None, None, False
+        self.trouble = self._judged = None
 
     def begin(self, now_s: float) -> None:
         """Before a look: what may be different by now though no file is."""
@@ -196,26 +206,35 @@ class Kept:
         self.servers[key] = side
         if self.made is not None:
             _give_server(side, self.made)
+        elif self.trouble is not None:
+            side.why_none = self.trouble.text
 
     def add_client(self, key: tuple[str, object], side: ClientSide) -> None:
         """An upstream that is to use what is held."""
         self.clients[key] = side
         if self.made is not None:
             _give_client(side, self.made)
+        elif self.trouble is not None:
+            side.why_none = self.trouble.text
 
     def why_not_ready(self, now_s: float) -> str | None:
-        """Why listeners cannot serve, or None."""
+        """
+        Why listeners cannot serve, or None.
+
+        An identity that has ended makes a process unready only if none of its listeners takes anything in clear: no
+        outage of who signs may turn away those who never needed it.
+        """
         if self.purpose == "upstream":
             return None
-        what = (
-            "no identity" if self.purpose == "identity" else f"no certificate for the listener {', '.join(self.names)}"
-        )
+        what = "no identity" if self.purpose == "identity" else f"no certificate for the listener {self._shown_names}"
         if self.made is None:
             return f"{what} yet" + (f": {self.trouble.text}" if self.trouble is not None else "")
         ended = next((one for one in self.made.certificates if one.life(now_s) == "expired"), None)
-        if self.purpose == "identity" and ended is not None:
-            return f"{what} any more: {ended.facts.name} ended at {moment(ended.facts.not_after_s)}"
-        return None
+        if self.purpose == "listener" or ended is None or not self.servers:
+            return None
+        if any(side.takes_clear for side in self.servers.values()):
+            return None
+        return f"{what} any more: {ended.facts.name} ended at {moment(ended.facts.not_after_s)}"
 
     def tell(self, now_s: float) -> None:
         """Lines about what ends and what is wrong: at each change, and once a day."""
@@ -295,7 +314,7 @@ class Kept:
         self._log(logging.ERROR, "certificate_refused", code=self.trouble.code, problem=self.trouble.text, held=holds)
 
     def _log(self, level: int, name: str, **values: object) -> None:
-        logger.log(level, event(name, purpose=self.purpose, of=", ".join(self.names) or None, **values))
+        logger.log(level, event(name, purpose=self.purpose, of=self._shown_names or None, **values))
 
 
 def _give_server(side: ServerSide, made: Made) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,7 +221,7 @@ class TestFilesOfAWorkload:
         self, mesh: World, caplog: pytest.LogCaptureFixture
     ) -> None:
         """At each change and once a day; when it is over the process is not ready, and goes on."""
-        server = mesh.identity.server_side("in", MESH)
+        server = mesh.identity.server_side("in", MeshTls("strict"))
         mesh.look(19, after_s=DAY / 4)  # 4.75 days after it began: two thirds of seven days are over
         assert lines(caplog) == ["certificate_renewal_overdue"]
         mesh.look(2, after_s=DAY / 4)
@@ -234,6 +235,24 @@ class TestFilesOfAWorkload:
         mesh.write(ISSUER.workload(STOREFRONT, begins=mesh.now_s, ends=mesh.now_s + 7 * DAY))
         mesh.look(2)
         assert mesh.identity.why_not_ready() is None
+
+    def test_an_identity_that_has_ended_turns_nobody_away_who_never_needed_it(self, mesh: World) -> None:
+        """As long as a listener takes what comes in clear the process is ready."""
+        mesh.identity.server_side("in", MeshTls("strict"))
+        mesh.identity.server_side("other", MESH)
+        mesh.look(after_s=8 * DAY)
+        assert certs(mesh.identity, mesh.now_s)["identity"]["life"] == "expired"  # type: ignore[index]
+        assert mesh.identity.why_not_ready() is None
+
+    def test_names_that_are_no_text_are_told(self, mesh: World) -> None:
+        """What is inside a certificate is somebody else's; here a URI that is not UTF-8."""
+        leaf = ISSUER.workload(STOREFRONT)
+        der = ssl.PEM_cert_to_DER_cert(leaf.pem.decode()).replace(b"storefront", b"storefr\xff\xfet")
+        leaf.write(mesh.folder)
+        (mesh.folder / "tls.crt").write_text(ssl.DER_cert_to_PEM_cert(der))
+        mesh.look(2)
+        assert mesh.trouble is not None
+        assert mesh.trouble.code == "malformed"
 
     def test_ends_of_leaf_issuer_and_root_are_numbers(self, mesh: World) -> None:
         """For metrics, by what they are."""
@@ -347,6 +366,7 @@ class TestHandedOver:
         """By who asked it."""
         world.identity.configure(ControlIdentity())
         world.identity.source_failed("no control plane answers; the last one said: 503")
+        assert world.identity.server_side("in", MESH).why_none == "no control plane answers; the last one said: 503"
         assert lines(caplog) == ["certificate_refused"]
         assert world.identity.why_not_ready() == "no identity yet: no control plane answers; the last one said: 503"
         world.look(2)
