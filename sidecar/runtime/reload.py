@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+EXPIRY_PERIOD_S = 5.0
+"""Between two looks for connections whose clients' certificates end."""
+
 DNS_TIMEOUT_S = 2.0
 """What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""
 
@@ -117,6 +120,7 @@ class Reloader(ConfigLoader):
             if self.live is None:
                 # Handlers need it; nothing is open yet, so nobody can reach it before the swap below.
                 self.live = Live(plan, self._telemetry, self._timers, self._loop, self._registry.names, SplicePipe())
+                self._timers.every(EXPIRY_PERIOD_S, self.live.expire)
             change = await self.listeners.open(draft.listeners)
             if self._is_closed:
                 change.abandon()

@@ -134,12 +134,12 @@ class ClientConnection(BatchingWriter):
         """In the place of another, a client that was admitted is spoken with over this; `serve` or `refuse` follows."""
         self.secured, self._opened_ns = secured, opened_ns
         self._meet(transport)
-        self._live.replace(opening, self)
+        self._live.replace(opening, self, inf if secured is None else secured.not_after_s)
 
     def _meet(self, transport: asyncio.BaseTransport) -> None:
         self.attach(transport)
-        self._peer, direction = peer_of(transport.get_extra_info("peername")), self.listener_state.listener.direction
-        self._forwarded = forwarded_lines(self._peer, direction, is_tls=self.secured is not None)
+        state, self._peer = self.listener_state, peer_of(transport.get_extra_info("peername"))
+        self._forwarded = forwarded_lines(self._peer, state.listener.direction, self.secured, state.identity)
 
     def serve(self) -> None:
         """Await the first request."""
@@ -322,7 +322,7 @@ class ClientConnection(BatchingWriter):
             self._splice_large(course)
 
     def _make_course(self) -> Course:
-        writer = self._writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
+        self._writer = writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
         course = self._course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded)
         self._live.warm.add(self)
         return course

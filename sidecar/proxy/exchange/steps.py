@@ -27,7 +27,7 @@ from sidecar.upstream.passthrough import Passthrough
 
 # A chain of calls through this many sidecars is a request that runs in a circle.
 _MAX_HOPS: Final = 64
-_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE
+_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE | Kind.CLIENT_CERT
 _REWRITTEN: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO | Kind.MAX_FORWARDS
 
 
@@ -80,6 +80,8 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
         return errors.LOOP
     if kinds & Kind.UNDERSCORE and side.drops_underscored:
         head.fields = without_underscored(head.fields)
+    if kinds & Kind.CLIENT_CERT and side.owns_client_cert:
+        head.fields = [field for field in head.fields if not field.kind & Kind.CLIENT_CERT]
     if kinds & Kind.MAX_FORWARDS:
         try:
             left = hops_left(head)
