@@ -136,6 +136,7 @@ class Endpoint:
         unix_path: Path of the socket, or None for TCP.
         label: `host:port`, `[v6]:port` or `unix:/path`, as logs, spans and metrics show it; unique in its cluster.
         weight: Share of the traffic relative to the other endpoints; 0 gets none.
+        is_tls: Whether it is spoken to by TLS; it never changes, so that its pool has connections of one kind.
         active: Exchanges in flight, kept by the proxy.
         idle: Connections without an exchange; a stack, newest last.
         connecting: Connects under way, kept by the pool.
@@ -181,6 +182,7 @@ class Endpoint:
         "is_on_probation",
         "is_probed",
         "is_removed",
+        "is_tls",
         "joined_at",
         "label",
         "latency_at",
@@ -197,8 +199,9 @@ class Endpoint:
         "zone",
     )
 
-    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0) -> None:
+    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0, is_tls: bool = False) -> None:
         self.cluster = cluster
+        self.is_tls = is_tls
         if isinstance(address, UnixAddress):
             self.host, self.port = "", 0
             self.is_named = False
@@ -258,6 +261,20 @@ class Endpoint:
         self.is_removed = True
         self.objections |= Objection.REMOVED
         self.close_idle(reason)
+
+    def succeed(self, before: Endpoint) -> None:
+        """
+        Take the place of an endpoint of the same address that is spoken to in another way. It is the same server, so
+        what is known of that holds; connections and what runs on them stay with the other, which ends.
+        """
+        self.objections |= before.objections & Objection.CONTESTED
+        self.joined_at = before.joined_at
+        self.health, self.health_streak = before.health, before.health_streak
+        self.ejected_until, self.ejections = before.ejected_until, before.ejections
+        self.is_on_probation = before.is_on_probation
+        self.failing = before.failing
+        self.latency_s, self.latency_at = before.latency_s, before.latency_at
+        before.remove("endpoint_switched")
 
     def move(self) -> None:
         """The host is a name that leads elsewhere now: keep no connection to where it led."""
