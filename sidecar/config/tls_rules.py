@@ -157,7 +157,7 @@ def _check_upstream(
 def _check_identities(
     tls: UpstreamTls, identities: list[str], at: At, config: Config, report: Reporter, *, is_to_run: bool
 ) -> None:
-    for key in tls.model_fields:
+    for key in UpstreamTls.model_fields:
         if key != "identities" and key in tls.model_fields_set:
             hint = "a sidecar is known by its SPIFFE ID alone, and what we show it and believe is said by `identity`"
             report((*at, key), f"`{key}` has no effect beside `identities`", f"remove it: {hint}", at_key=True)
