@@ -7,6 +7,7 @@ A reload assigns `Live.plan`; an exchange reads it once, when it begins.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final, Protocol
 
 from sidecar import clock, errors
@@ -16,6 +17,8 @@ from sidecar.net.descriptors import Descriptors
 from sidecar.net.flow import Outbox, Splicer
 from sidecar.net.names import Names
 from sidecar.net.timers import Timers
+from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.sides import ServerSide
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
 from sidecar.proxy.server.dialer import Dialer
@@ -49,13 +52,15 @@ class ListenerState:
     Attributes:
         listener: Replaced by a reload that changed what the listener stands for but not its address.
         is_draining: Its connections close after the exchange they are in.
+        tls: How clients are spoken to by TLS, or None: in clear.
     """
 
-    __slots__ = ("is_draining", "listener")
+    __slots__ = ("is_draining", "listener", "tls")
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.is_draining = False
+        self.tls: ServerSide | None = None
 
 
 class ClientConnection(Protocol):
@@ -141,7 +146,18 @@ class Live:
         self.outbox = Outbox(loop, splicer)
         self.warm = WarmConnections()
         self.descriptors = descriptors = Descriptors()
-        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names, descriptors)
+        self.handshakes = Handshakes(loop)
+        self.dialer: Dialling = Dialer(
+            loop,
+            timers,
+            self.outbox,
+            telemetry.connected,
+            names,
+            descriptors,
+            self.handshakes,
+            partial(telemetry.secured, is_client=False),
+            partial(telemetry.not_secured, is_client=False),
+        )
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
         """Clients' connections, indexed by `Direction`."""
 

@@ -7,7 +7,7 @@ import logging
 
 from sidecar.compile.listener_spec import ListenerSpec
 from sidecar.process_log import event
-from sidecar.proxy.client.http1 import protocol_factory
+from sidecar.proxy.client.opening import protocol_factory
 from sidecar.proxy.live import ClientConnection, ListenerState, Live
 
 logger = logging.getLogger(__name__)

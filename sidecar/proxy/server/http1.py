@@ -23,6 +23,7 @@ from sidecar.message import Framing, ResponseHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter, Outbox
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timed, Timers
+from sidecar.net.tls.failures import explain, is_tls
 from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
@@ -461,8 +462,12 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         elif state == State.HEAD:
             if exc is not None:
                 self.endpoint.cluster.stats.resets += 1
-            reason = errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED
-            sink.on_upstream_lost(reason, str(exc or ""), is_untouched)
+            reason, detail = errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED, str(exc or "")
+            if self._sealed is not None and is_tls(exc) and self.requests == 1:
+                # In TLS 1.3 a server says what it thinks of our certificate when we have sent the request already; it
+                # has not read it.
+                reason, detail = explain(exc, is_client=False)
+            sink.on_upstream_lost(reason, detail, is_untouched)
         else:
             sink.on_upstream_lost(errors.RESPONSE_CUT, str(exc or ""), False)
 

@@ -215,6 +215,14 @@ DOWNSTREAM_OPENED = Metric(
     "sidecar_downstream_connections_opened_total", "counter", "", ("direction",),
     "Connections of clients that were accepted",
 )  # fmt: skip
+TLS_HANDSHAKES = Metric(
+    "sidecar_tls_handshakes_total", "counter", "", ("side", "version", "resumed"),
+    "Handshakes that are over; side is that of the peer, client or server",
+)  # fmt: skip
+TLS_HANDSHAKE_FAILURES = Metric(
+    "sidecar_tls_handshake_failures_total", "counter", "", ("side", "reason"),
+    "Handshakes that failed, by the reason of the table",
+)  # fmt: skip
 DOWNSTREAM_CLOSED = Metric(
     "sidecar_downstream_connections_closed_total", "counter", "", ("direction",),
     "Connections of clients that are closed again",
