@@ -18,8 +18,10 @@ from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.compile.matches import key_of
 from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
 from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, app_of
+from sidecar.compile.security.tls import listener_tls, upstream_tls
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
+from sidecar.net.tls.settings import ListenerTls
 from sidecar.proxy.plan import Limits, Listener, Plan, Side, make_listener
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
@@ -122,6 +124,7 @@ class Compiler:
             drain_timeout_s=config.drain.timeout,
             drain_delay_s=config.drain.delay,
             awaiting=tuple(awaiting),
+            identity=draft.header.identity,
         )
 
     def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:
@@ -229,9 +232,15 @@ def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
         apps = {APP: config.inbound.app} if config.inbound.app is not None else {}
         apps |= _apps_of_listeners(header)
         clusters += (ClusterSpec(name, ((address, 1.0),), breaker=breaker) for name, address in apps.items())
+    listeners: list[ListenerSpec] = []
+    for wanted in header.listeners:
+        try:
+            listeners.append(_listener(wanted, config))
+        except ValueError as error:
+            problems.append(CompileError(("inbound", "tls", "clear"), str(error)))
     if problems:
         raise RefusedError(problems)
-    return Draft(header, written, tuple(clusters), hosts, tuple(_listener(wanted) for wanted in header.listeners))
+    return Draft(header, written, tuple(clusters), hosts, tuple(listeners))
 
 
 class RefusedError(Exception):
@@ -283,14 +292,17 @@ def _limits(limits: model.Limits) -> Limits:
     )
 
 
-def _listener(wanted: WantedListener) -> ListenerSpec:
+def _listener(wanted: WantedListener, config: model.Config) -> ListenerSpec:
     role = Role(wanted.role)
     listener: Listener | None = None
     if role in (Role.INBOUND, Role.OUTBOUND):
         direction = Direction.INBOUND if role is Role.INBOUND else Direction.OUTBOUND
         side = direction.label if wanted.app is None else app_of(wanted.name)
         host = wanted.host.encode() if wanted.host is not None else None
-        listener = make_listener(direction, wanted.address, side, host)
+        tls: ListenerTls | None = None
+        if role is Role.INBOUND and config.inbound is not None:
+            tls = listener_tls(config.inbound, int(wanted.location[2]), has_identity=config.identity is not None)
+        listener = make_listener(direction, wanted.address, side, host, tls)
     return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts)
 
 
@@ -330,4 +342,5 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
         slow_start_s=upstream.slow_start or 0.0,
         zone=zone,
         zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
+        tls=upstream_tls(upstream),
     )

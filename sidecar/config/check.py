@@ -17,6 +17,7 @@ from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, U
 from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import At, Reporter, check_key_source, check_rate_limit, check_route
+from sidecar.config.tls_rules import check_tls
 from sidecar.config.values.addresses import split_address
 from sidecar.config.yaml.document import Node
 from sidecar.config.yaml.places import Location, locate, place_of_key
@@ -59,17 +60,19 @@ class Report:
         found.append(Problem(mark.file, mark.line, mark.column, place.path, said, advice, severity))
 
 
-def check(config: Config, report: Report, *, is_whole: bool = True) -> None:
+def check(config: Config, report: Report, *, is_whole: bool = True, is_to_run: bool = False) -> None:
     """
     Apply every rule to what could be understood of a file.
 
     Args:
         is_whole: It is no local file, which says only what concerns the machine.
+        is_to_run: It is about to be put in force here, and nothing will be added to it.
     """
     _check_sides(config, report, is_whole)
     _check_listeners(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(name, upstream, config, report)
+    check_tls(config, report, is_to_run=is_to_run)
     _check_hosts(config, report)
     upstreams = frozenset(config.upstreams)
     for side, routes in _routes(config):

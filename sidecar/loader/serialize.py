@@ -18,6 +18,7 @@ from typing import Any, Final
 from pydantic_core import PydanticUndefined
 
 from sidecar.compile.frames import MAX_WARNINGS, ControlSettings, Header, Kind, WantedListener, make_frame
+from sidecar.compile.security.tls import identity_source, mode_of
 from sidecar.config.load import Loaded
 from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
@@ -69,6 +70,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
             local_files=tuple(local_files),
             discovers=tuple(sorted(_discovered(config))),
             control=_control(loaded.own),
+            identity=identity_source(config.identity),
         ).to_frame(),
         _shapes_frame(tuple(_below(Model))),
         make_frame(Kind.SETTINGS, _pickled(config)),
@@ -124,7 +126,9 @@ def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
             location = (name, "listen", index, "address")
             wanted = _wanted(loaded, name, spec.address, location, host.decode() if host is not None else None)
             if isinstance(spec, InboundListen):
-                wanted = replace(wanted, name=spec.name or "", app=spec.app)
+                assert config.inbound is not None
+                tls = mode_of(config.inbound, index, has_identity=config.identity is not None)
+                wanted = replace(wanted, name=spec.name or "", app=spec.app, tls=tls)
             found.append(wanted)
     hosts = tuple(config.admin.hosts)
     for role, at, addresses in (

@@ -7,6 +7,7 @@ in `check.py`. The JSON Schema is generated from these models, so a description 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
@@ -35,6 +36,18 @@ from sidecar.config.model.routes import (
     Sticky,
 )
 from sidecar.config.model.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
+from sidecar.config.model.tls import (
+    CertificatePair,
+    ClearRule,
+    Identity,
+    IdentityFiles,
+    IdentitySetting,
+    IdentitySource,
+    InboundTls,
+    InboundTlsSetting,
+    ListenerTls,
+    UpstreamTls,
+)
 from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
     AuthorityPattern,
@@ -63,7 +76,9 @@ from sidecar.config.values.words import (
 __all__ = [
     "AccessLog",
     "Admin",
+    "CertificatePair",
     "CircuitBreaker",
+    "ClearRule",
     "Config",
     "Control",
     "Destination",
@@ -76,12 +91,17 @@ __all__ = [
     "Hash",
     "HeaderEdits",
     "HealthCheck",
+    "Identity",
+    "IdentityFiles",
+    "IdentitySource",
     "Inbound",
     "InboundListen",
     "InboundRules",
+    "InboundTls",
     "KeySource",
     "Limits",
     "ListenSpec",
+    "ListenerTls",
     "LogWhen",
     "Match",
     "Metrics",
@@ -105,6 +125,7 @@ __all__ = [
     "Traces",
     "Upstream",
     "UpstreamPolicy",
+    "UpstreamTls",
     "ValueMatch",
 ]
 
@@ -133,6 +154,11 @@ class Forwarded(Model):
 class InboundRules(Model):
     """What is done with requests to the app."""
 
+    tls: InboundTlsSetting | None = setting(
+        None,
+        "TLS between sidecars at listeners without a `tls`: `permissive`, `strict`, `off`, or `{mode, clear}`; default:"
+        " `permissive` with `identity`, else `off`.",
+    )
     circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("inbound.circuit_breaker")] = setting(
         None, "How much may be under way at the app."
     )
@@ -263,6 +289,8 @@ class UpstreamPolicy(Model):
 class Upstream(UpstreamPolicy):
     """Servers that are interchangeable: exactly one of `endpoints`, `dns` and `discover`."""
 
+    not_yet: ClassVar[frozenset[str]] = frozenset()
+
     hosts: Annotated[list[AuthorityPattern], OneOrMany(may_be_empty=True)] | None = setting(
         None,
         "Hosts by which the app calls it, with or without a port, tried after all routes; default: its own name;"
@@ -274,6 +302,9 @@ class Upstream(UpstreamPolicy):
     dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
     discover: Annotated[Discover, Short("name", "a name, or a mapping `{file: PATH}`")] | None = setting(
         None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
+    )
+    tls: UpstreamTls | None = setting(
+        None, "TLS to its servers: `{}` for all defaults, or to sidecars `{identities: [...]}`; default: in clear."
     )
 
 
@@ -363,10 +394,13 @@ class RoutingTest(Model):
     expect: Expectation = setting(..., "Where it goes.")
 
 
+_TLS_ELSEWHERE = "who we are is `identity`; `tls` is a key of `inbound`, of a listener and of an upstream"
+
+
 class Config(Model):
     """The whole file."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
+    hints: ClassVar[Mapping[str, str]] = {"tls": _TLS_ELSEWHERE}
 
     service: Annotated[Service, Short("name", "a name, or a mapping `{name, version, namespace}`")] = setting(
         ..., "Who this app is, in telemetry."
@@ -376,6 +410,9 @@ class Config(Model):
     upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
     zone: Annotated[FreeName | None, Unsupported("zone")] = setting(
         None, "Where this sidecar is, such as `eu-west-1a`."
+    )
+    identity: IdentitySetting | None = setting(
+        None, "Who this sidecar is to others, for TLS between sidecars: `control`, or a mapping `{from, ...}`."
     )
     workers: Annotated[Workers, Unsupported("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
     via: Annotated[Literal["on", "off"], choice("on", "off")] = setting(
