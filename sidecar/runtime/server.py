@@ -41,6 +41,7 @@ from sidecar.upstream.registry import Registry
 if TYPE_CHECKING:
     from sidecar.link.report import Edge
     from sidecar.runtime.mesh.control import Control
+    from sidecar.security.identity.holder import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Sidecar(Process):
         reloader: The file and everything that it made.
         endpoint_sink: Hears of discovered names.
         app_watch: The app as others see it.
+        identity: Certificates; None where no configuration has asked for TLS yet.
     """
 
     reloader: Reloader
@@ -98,6 +100,7 @@ class Sidecar(Process):
         self.reloader = Reloader(
             path, env, source, loop, self.telemetry, self.registry, self._timers, self._handler_for
         )
+        self.identity: Identity | None = None
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None

@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Final
 
+from sidecar.net.tls.spiffe import is_workload
 from sidecar.peer import Peer
 
 MAX_KNOWN: Final = 1024
 """Certificates whose content is remembered: reading one costs 20 us."""
 
-_SPIFFE: Final = "spiffe://"
 _SHORT: Final = {
     "commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU", "countryName": "C",
     "localityName": "L", "stateOrProvinceName": "ST", "domainComponent": "DC", "userId": "UID",
     "streetAddress": "STREET",
 }  # fmt: skip
 """RFC 4514, 3."""
-_ESCAPED: Final = str.maketrans({one: "\\" + one for one in '\\",+;<>='})
-
+_ESCAPED: Final = str.maketrans({**{one: "\\" + one for one in '\\",+;<>='}, "\0": "\\00"})
 
 _Content = tuple[str, str, str, tuple[str, ...], tuple[str, ...], float, str]
 """What `Peer` has of a certificate, in its order."""
@@ -28,7 +28,7 @@ _Content = tuple[str, str, str, tuple[str, ...], tuple[str, ...], float, str]
 _known: OrderedDict[bytes, _Content] = OrderedDict()
 
 
-def distinguished_name(parts: tuple[tuple[tuple[str, str], ...], ...]) -> str:
+def distinguished_name(parts: Sequence[Sequence[tuple[str, str]]]) -> str:
     """
     A name in the form of RFC 4514, the most particular part first.
 
@@ -36,9 +36,16 @@ def distinguished_name(parts: tuple[tuple[tuple[str, str], ...], ...]) -> str:
         parts: As `ssl.SSLObject.getpeercert` gives a subject or an issuer.
     """
     return ",".join(
-        "+".join(f"{_SHORT.get(kind, kind)}={value.translate(_ESCAPED)}" for kind, value in part)
-        for part in reversed(parts)
+        "+".join(f"{_SHORT.get(kind, kind)}={_escaped(value)}" for kind, value in part) for part in reversed(parts)
     )
+
+
+def _escaped(value: str) -> str:
+    """RFC 4514, 2.4: also what stands first or last and would be taken for something else."""
+    text = value.translate(_ESCAPED)
+    if text.endswith(" "):
+        text = text[:-1] + "\\ "
+    return "\\" + text if text.startswith((" ", "#")) else text
 
 
 def spiffe_id(uris: tuple[str, ...]) -> str:
@@ -47,7 +54,7 @@ def spiffe_id(uris: tuple[str, ...]) -> str:
 
     "An X.509 SVID MUST contain exactly one URI SAN" (SPIFFE X.509-SVID, 2), and one with more is nobody's.
     """
-    return uris[0] if len(uris) == 1 and uris[0].startswith(_SPIFFE) else ""
+    return uris[0] if len(uris) == 1 and is_workload(uris[0]) else ""
 
 
 def _content(der: bytes, said: dict[str, Any]) -> _Content:

@@ -279,6 +279,24 @@ CONTROL_REFUSED = Metric(
     merge="own",
 )  # fmt: skip
 
+CERTIFICATE_EXPIRY = Metric(
+    "sidecar_certificate_expiry_timestamp_seconds", "gauge", "s", ("purpose", "name", "which"),
+    "When a certificate that is held ends, in seconds since the Unix epoch; of several the one that ends first",
+    merge="min",
+)  # fmt: skip
+CERTIFICATE_ROTATIONS = Metric(
+    "sidecar_identity_rotations_total", "counter", "", ("purpose", "outcome"),
+    "Certificates that came to replace others: replaced, or refused because they could not be used",
+)  # fmt: skip
+CERTIFICATE_TROUBLES = Metric(
+    "sidecar_certificate_troubles", "gauge", "", ("purpose",),
+    "Of how many sources of certificates what came last cannot be used; what is held goes on", merge="max",
+)  # fmt: skip
+UPSTREAM_UNVERIFIED = Metric(
+    "sidecar_upstream_tls_unverified", "gauge", "", ("upstream",),
+    "1 for an upstream spoken to by TLS whose servers nobody verifies, because the configuration says so", merge="max",
+)  # fmt: skip
+
 SPANS_EXPORTED = Metric(
     "sidecar_spans_exported_total", "counter", "", (), "Spans that the collector accepted",
 )  # fmt: skip

@@ -65,6 +65,9 @@ def _lines() -> Iterator[str]:
         " tunnel ended |",
         "| `reason` of `..._ejections_total` | `consecutive_5xx`, `consecutive_gateway_errors`,"
         " `consecutive_connect_failures`, `success_rate`, `latency` and the like |",
+        "| `purpose` | `identity`: of the workload; `listener`, `upstream`: of one for outside, whose configured name"
+        " is in `name` |",
+        "| `which` | `leaf`: what is shown; `issuer`: who signed it, without the root; `root`: where its chain ends |",
         "| `limit` | `connections`, `pending`, `requests`, `retries` |",
         "",
         "A label that is empty is, to Prometheus, absent.",

@@ -59,6 +59,7 @@ class Scrape:
     Attributes:
         compat: Other meshes' metrics, or None.
         control: What is known of the control plane; None if none is followed.
+        certificates: Gives the series of certificates; None where no configuration has asked for TLS.
 
     Args:
         connections: Open client connections by direction, at any moment.
@@ -88,6 +89,7 @@ class Scrape:
         self._active = active
         self.compat: Compat | None = None
         self.control: ControlNumbers | None = None
+        self.certificates: Callable[[], Iterator[Section]] | None = None
 
     @property
     def resource(self) -> Mapping[str, str]:
@@ -126,6 +128,8 @@ class Scrape:
         yield from self._configuration.sections()
         if self.control is not None:
             yield from self.control.sections()
+        if self.certificates is not None:
+            yield from self.certificates()
         yield from self._told_and_lost()
         yield from self_metrics.process_log_losses()
         yield from self_metrics.workers(1, 1, {})
