@@ -6,7 +6,7 @@ It knows no wire. A client's connection *has* courses, one after another (HTTP/1
 tells them what the client does, and is told what to send (`interfaces`). Upstream a course has a `Forwarder`, and once
 the exchange has become a tunnel, a `Tunnel`.
 
-    begin: find the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
+    begin: may it pass -> the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
 
 Whatever ends an exchange goes through `_end`, once; the call before it writes, the call behind it gives the client's
 side back to its connection.
@@ -26,12 +26,13 @@ from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
+from sidecar.peer import Peer
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copy
 from sidecar.proxy.exchange.replies import explain
-from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
+from sidecar.proxy.exchange.steps import ByAuthority, find_route, judge, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan, Side
@@ -50,6 +51,7 @@ class Course(Requester, TunnelOwner):
         writer: The client's side, as far as something is sent.
         peer: Who the client is: address and port.
         forwarded: Lines that say so, for requests that do not say so themselves.
+        identified: Who it is by TLS, or None.
 
     Attributes:
         exchange: The record; None while no exchange is running.
@@ -66,6 +68,7 @@ class Course(Requester, TunnelOwner):
         "_forwarder",
         "_has_client_left",
         "_has_response",
+        "_identified",
         "_is_client_blocked",
         "_is_delivering",
         "_is_request_complete",
@@ -91,6 +94,7 @@ class Course(Requester, TunnelOwner):
         writer: ResponseWriter,
         peer: tuple[str, int],
         forwarded: bytes,
+        identified: Peer | None = None,
     ) -> None:
         self._live = live
         self._listener_state = listener_state
@@ -98,6 +102,7 @@ class Course(Requester, TunnelOwner):
         self._writer = writer
         self._peer = peer
         self._forwarded = forwarded
+        self._identified = identified
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.expires_at = inf
@@ -124,7 +129,9 @@ class Course(Requester, TunnelOwner):
         live, listener = self._live, self._listener_state.listener
         plan = live.plan
         side = plan.side_of[listener.side]
-        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        exchange = self.exchange = Exchange(
+            listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
+        )
         self._has_response = self._is_client_blocked = False
         self._is_request_complete = is_complete
         self.expires_at = inf
@@ -140,6 +147,9 @@ class Course(Requester, TunnelOwner):
             exchange.retry_after_s = 1.0
             self.fail(errors.OVERLOADED, "limits.max_loop_lag")
             return
+        if side.authorization is not None and not judge(side.authorization, side, listener, exchange, head):
+            self.fail(errors.AUTHORIZATION_DENIED, exchange.detail)
+            return
         found = find_route(side, head, exchange.peer[0])
         if isinstance(found, Reason):
             self.fail(found, "")
@@ -152,7 +162,9 @@ class Course(Requester, TunnelOwner):
         """Open the record of a request, or of what should have been one; `fail` or `on_client_lost` follows."""
         live, listener = self._live, self._listener_state.listener
         side = live.plan.side_of[listener.side]
-        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        exchange = self.exchange = Exchange(
+            listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
+        )
         exchange.raw_line = raw_line
         self._has_response = self._is_client_blocked = self._is_request_complete = False
         self.expires_at = inf

@@ -17,11 +17,13 @@ from sidecar.http1.framing import without_underscored
 from sidecar.http1.grammar import GrammarError, field_of, make_field
 from sidecar.http1.max_forwards import answer_here, hops_left, one_hop_fewer
 from sidecar.message import Field, Kind, RequestHead
+from sidecar.net.tls.settings import MeshTls
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
 from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import DEFAULT_PORT
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.passthrough import Passthrough
 
@@ -51,6 +53,27 @@ def name_client(trusted: ClientAddress, exchange: Exchange, head: RequestHead) -
     client = trusted.of(exchange.peer, head)
     if client != exchange.peer:
         exchange.direct_peer, exchange.peer = exchange.peer, client
+
+
+def judge(authorization: Authorization, side: Side, listener: Listener, exchange: Exchange, head: RequestHead) -> bool:
+    """
+    Whether the rules let a request pass; the exchange has the decision, and what is to be told of a refusal.
+
+    What they see is what routes see: fields that are dropped before a route is chosen are gone before.
+    """
+    if head.kinds & Kind.UNDERSCORE and side.drops_underscored:
+        head.fields = without_underscored(head.fields)
+    decision = authorization.decide(exchange.client, exchange.peer[0], head, is_permissive(listener))
+    exchange.decision = decision
+    if decision.outcome != "allowed":
+        exchange.detail = authorization.explain(decision, exchange.client, exchange.peer[0], head)
+    return decision.is_allowed
+
+
+def is_permissive(listener: Listener) -> bool:
+    """Whether a listener takes who has no identity for the time being, beside who has one."""
+    tls = listener.tls
+    return isinstance(tls, MeshTls) and tls.mode == "permissive"
 
 
 def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
