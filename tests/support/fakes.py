@@ -31,7 +31,7 @@ import h11
 
 from sidecar import errors
 from sidecar.errors import Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import Timers
 from sidecar.proxy.client.http1 import ClientConnection, protocol_factory
@@ -540,6 +540,9 @@ class NotingTelemetry:
             self.begun.append(exchange)  # by itself
         self.inner.record(exchange)
         self.recorded.append(exchange)
+
+    def judged(self, exchange: Exchange, decision: Decision) -> None:
+        self.inner.judged(exchange, decision)
 
     def connection_opened(self, direction: Direction) -> None:
         self.inner.connection_opened(direction)

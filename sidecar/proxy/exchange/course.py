@@ -18,6 +18,7 @@ import asyncio
 from functools import partial
 from math import inf
 from random import random
+from typing import Final
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
@@ -35,9 +36,11 @@ from sidecar.proxy.exchange.replies import explain
 from sidecar.proxy.exchange.steps import ByAuthority, find_route, judge, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.plan import Plan, Side
+from sidecar.proxy.plan import Listener, Plan, Side
 from sidecar.routing.actions import Forward, HeaderEdits, Route
 from sidecar.upstream.retry import NO_POLICY
+
+_UPGRADE: Final = Kind.UPGRADE
 
 
 class Course(Requester, TunnelOwner):
@@ -126,7 +129,8 @@ class Course(Requester, TunnelOwner):
 
     def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """Open the record of a request, and take it through the rooms with what there is of its body."""
-        live, listener = self._live, self._listener_state.listener
+        live = self._live
+        listener = self._listener_state.listener
         plan = live.plan
         side = plan.side_of[listener.side]
         exchange = self.exchange = Exchange(
@@ -147,14 +151,19 @@ class Course(Requester, TunnelOwner):
             exchange.retry_after_s = 1.0
             self.fail(errors.OVERLOADED, "limits.max_loop_lag")
             return
-        if side.authorization is not None and not judge(side.authorization, side, listener, exchange, head):
-            self.fail(errors.AUTHORIZATION_DENIED, exchange.detail)
-            return
+        if side.authorization is not None:
+            decision = judge(side.authorization, side, listener, exchange, head)
+            live.telemetry.judged(exchange, decision)
+            if not decision.is_allowed:
+                self.fail(errors.AUTHORIZATION_DENIED, exchange.detail)
+                return
         found = find_route(side, head, exchange.peer[0])
         if isinstance(found, Reason):
             self.fail(found, "")
         elif type(found.action) is Forward:
-            self._forward(plan, side, exchange, head, found, found.action, added, payload, is_complete, trailers)
+            self._forward(
+                live, listener, plan, side, exchange, head, found, found.action, added, payload, is_complete, trailers
+            )
         else:
             self._answer(found)
 
@@ -272,6 +281,8 @@ class Course(Requester, TunnelOwner):
 
     def _forward(
         self,
+        live: Live,
+        listener: Listener,
         plan: Plan,
         side: Side,
         exchange: Exchange,
@@ -284,7 +295,6 @@ class Course(Requester, TunnelOwner):
         trailers: list[bytes],
     ) -> None:
         """Send the request on, or answer it as its route's rate limit or fault says."""
-        live, listener = self._live, self._listener_state.listener
         now = live.timers.time()
         if action.rate_limit is not None:
             exchange.scope = route.scope
@@ -303,7 +313,7 @@ class Course(Requester, TunnelOwner):
                 self._inject(abort_status)
                 return
         self._response_edits = target.response_edits
-        self._upgrade = offered(head, action.upgrades) if head.kinds & Kind.UPGRADE else b""
+        self._upgrade = offered(head, action.upgrades) if head.kinds & _UPGRADE else b""
         try:
             request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
         except ProtocolError as error:
@@ -508,7 +518,8 @@ class Course(Requester, TunnelOwner):
 
     def _end(self, reason: Reason | None, detail: str = "") -> None:
         """The exchange is over: free what it holds and record it, once."""
-        exchange, forwarder = self.exchange, self._forwarder
+        exchange = self.exchange
+        forwarder = self._forwarder
         assert exchange is not None
         if self._copy is not None:
             self._copy.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")

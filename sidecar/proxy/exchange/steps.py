@@ -10,7 +10,7 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import VIA
 from sidecar.http1.framing import without_underscored
@@ -29,6 +29,7 @@ from sidecar.upstream.passthrough import Passthrough
 
 # A chain of calls through this many sidecars is a request that runs in a circle.
 _MAX_HOPS: Final = 64
+_HOST: Final = Kind.HOST
 _UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE
 _REWRITTEN: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO | Kind.MAX_FORWARDS
 
@@ -55,9 +56,11 @@ def name_client(trusted: ClientAddress, exchange: Exchange, head: RequestHead) -
         exchange.direct_peer, exchange.peer = exchange.peer, client
 
 
-def judge(authorization: Authorization, side: Side, listener: Listener, exchange: Exchange, head: RequestHead) -> bool:
+def judge(
+    authorization: Authorization, side: Side, listener: Listener, exchange: Exchange, head: RequestHead
+) -> Decision:
     """
-    Whether the rules let a request pass; the exchange has the decision, and what is to be told of a refusal.
+    Whether the rules let a request pass, which the exchange then has, and what is to be told of a refusal.
 
     What they see is what routes see: fields that are dropped before a route is chosen are gone before.
     """
@@ -67,7 +70,7 @@ def judge(authorization: Authorization, side: Side, listener: Listener, exchange
     exchange.decision = decision
     if decision.outcome != "allowed":
         exchange.detail = authorization.explain(decision, exchange.client, exchange.peer[0], head)
-    return decision.is_allowed
+    return decision
 
 
 def is_permissive(listener: Listener) -> bool:
@@ -138,7 +141,8 @@ def request_to_send(
     Raises:
         ProtocolError: `REWRITE_INVALID`.
     """
-    fields, via = head.fields, VIA
+    fields = head.fields
+    via = VIA
     if head.kinds & _REWRITTEN:
         fields, forwarded = _forwarded(one_hop_fewer(head, fields), forwarded)
     edits = target.request_edits
@@ -155,7 +159,7 @@ def request_to_send(
         # "the proxy MUST ignore the received Host header field (if any) and instead replace it with the host
         # information of the request-target" (RFC 9112, 3.2.2).
         host = head.host if head.port is None else b"%b:%d" % (head.host, head.port)
-    elif not head.kinds & Kind.HOST:
+    elif not head.kinds & _HOST:
         host = target.name.encode()  # HTTP/1.0 need not name one, HTTP/1.1 must
     path = head.path
     if action.rewrite is not None:
