@@ -57,7 +57,7 @@ def name_client(trusted: ClientAddress, exchange: Exchange, head: RequestHead) -
 
 
 def judge(
-    authorization: Authorization, side: Side, listener: Listener, exchange: Exchange, head: RequestHead
+    authorization: Authorization, side: Side, listener: Listener | None, exchange: Exchange, head: RequestHead
 ) -> Decision:
     """
     Whether the rules let a request pass, which the exchange then has, and what is to be told of a refusal.
@@ -73,9 +73,9 @@ def judge(
     return decision
 
 
-def is_permissive(listener: Listener) -> bool:
+def is_permissive(listener: Listener | None) -> bool:
     """Whether a listener takes who has no identity for the time being, beside who has one."""
-    tls = listener.tls
+    tls = listener.tls if listener is not None else None
     return isinstance(tls, MeshTls) and tls.mode == "permissive"
 
 

@@ -8,6 +8,8 @@ The decision: the first rule that matches, else the default, and who passes all 
     none, `default: deny`, and `callers`       who has no identity, while the listener is permissive: allowed, and
                                                counted, unless `unidentified: deny`; else denied by `callers`
 
+A request that a server may read otherwise than we do is judged by those readings, too (`readings`).
+
 Audit turns `denied` into `audit_denied`, which passes: all of it with `mode: audit` of the whole; what the default
 refuses where the rule `callers` is in audit; and of a rule that denies and is in audit, that only: what it matches is
 then decided by the rules behind it as if it were not there.
@@ -23,11 +25,13 @@ from sidecar.message import RequestHead
 from sidecar.peer import Peer
 from sidecar.security.authorization.index import RuleIndex, build_index
 from sidecar.security.authorization.nearest import explain, who_asked
+from sidecar.security.authorization.readings import Readings
 from sidecar.security.authorization.rules import CALLERS, DEFAULT, Clause, Rule
 
 _ALLOWED: Final = "allowed"
 _DENIED: Final = "denied"
 _AUDIT_DENIED: Final = "audit_denied"
+_GRAVITY: Final = {_ALLOWED: 0, _AUDIT_DENIED: 1, _DENIED: 2}
 
 
 class Authorization:
@@ -42,7 +46,7 @@ class Authorization:
     """
 
     __slots__ = (
-        "_enforced", "_everything", "_unidentified", "_unmatched", "admits_unidentified", "is_audit",
+        "_enforced", "_everything", "_readings", "_unidentified", "_unmatched", "admits_unidentified", "is_audit",
         "is_default_allow", "rules",
     )  # fmt: skip
 
@@ -63,6 +67,7 @@ class Authorization:
         self.admits_unidentified = unidentified is not None
         self._everything = everything
         self._enforced = enforced
+        self._readings = Readings(rules)
         self._unmatched = unmatched
         self._unidentified = unidentified
 
@@ -80,6 +85,17 @@ class Authorization:
             is_permissive: Whether the listener also takes who has no identity, for the time being.
         """
         identity = client.identity if client is not None else ""
+        decision = self._decide(identity, ip, head, is_permissive)
+        if decision.outcome != _DENIED:
+            for reading in self._readings.of(head):
+                other = self._decide(identity, ip, reading.head, is_permissive)
+                is_by_rule = other is not self._unmatched
+                if (is_by_rule or reading.climbs) and _GRAVITY[other.outcome] > _GRAVITY[decision.outcome]:
+                    decision = other
+        return decision
+
+    def _decide(self, identity: str, ip: str, head: RequestHead, is_permissive: bool) -> Decision:
+        """By one reading of the request."""
         rule = self._everything.first(identity, ip, head)
         if rule is None:
             return self._without_rule(identity, is_permissive)
@@ -95,6 +111,8 @@ class Authorization:
         identity = client.identity if client is not None else ""
         if decision is not self._unmatched:
             return f"{who_asked(identity, ip)} is denied by `{decision.rule}`"
+        # Where it was refused because a server may read it otherwise, it is that reading which differs.
+        head = next((reading.head for reading in self._readings.of(head) if reading.climbs), head)
         return explain(self.rules, self._everything.candidates(identity, ip), identity, ip, head)
 
     def dismantle(self) -> Iterator[None]:
