@@ -2,7 +2,7 @@
 What differed for who was refused: the rule that came nearest, and which of its questions said no. *Pure.*
 
 Only asked for a request that was refused, and bounded: whoever sends many of these must not make each expensive.
-Values of headers, cookies and parameters are never shown, nor what is expected of them: they may be secrets.
+Values of headers, cookies, parameters and paths are never shown, nor what is expected of them: they may be secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from sidecar.security.authorization.rules import Candidate, Rule
 _MAX_EXAMINED: Final = 16
 """Clauses that are looked at, first of those that are about the client; each takes some microseconds."""
 
-_SHOWN: Final = ("host", "path", "methods")
+_SHOWN: Final = ("host", "methods")
+"""Of a path, too, somebody may have made a password: `/hooks/${HOOK_TOKEN}`."""
 
 
 def explain(rules: Sequence[Rule], candidates: Iterable[Candidate], identity: str, ip: str, head: RequestHead) -> str:
