@@ -96,7 +96,7 @@ def _check_source(source: Source, at: At, report: Reporter, trust_domain: str | 
 def _report_nameless(service: str, at: At, report: Reporter) -> None:
     message = f"`{service}` is the name of a service, and this file does not say of which trust domain"
     hint = f"write `identity: {{trust_domain: ...}}`, or the whole ID, such as `spiffe://shop/{service}`"
-    report(at, message, hint)
+    report(at, message, "for Unix sockets write `{networks: unix}`" if service == "unix" else hint)
 
 
 def trust_domain_of(config: Config) -> str | None:

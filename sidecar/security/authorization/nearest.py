@@ -47,8 +47,8 @@ def who_asked(identity: str, ip: str) -> str:
 def _nearest(
     rules: Sequence[Rule], candidates: Iterable[Candidate], head: RequestHead
 ) -> tuple[Rule, list[str]] | None:
-    """The rule that allows of which the fewest questions say no; of several the first in order."""
-    best: tuple[int, int] | None = None
+    """The rule that allows of which the fewest questions say no; of several one that is not for anyone, the first."""
+    best: tuple[int, bool, int] | None = None
     found: tuple[Rule, list[str]] | None = None
     left = _MAX_EXAMINED
     seen: set[int] = set()
@@ -56,7 +56,7 @@ def _nearest(
     def consider(rule: Rule, differences: list[str]) -> None:
         nonlocal best, found, left
         left -= 1
-        rank = (len(differences), rule.order)
+        rank = (len(differences), any(clause.sources.is_anyone for clause in rule.clauses[:1]), rule.order)
         if best is None or rank < best:
             best, found = rank, (rule, differences)
 
