@@ -188,7 +188,7 @@ def test_a_test_says_what_the_rules_say_also_in_audit() -> None:
 
 def test_a_file_without_rules_has_no_answer() -> None:
     """Which a test that expects one is told."""
-    with pytest.raises(ConfigError, match="found no `inbound.authorization`"):
+    with pytest.raises(ConfigError, match=r"found no `inbound\.authorization`"):
         frames_of(
             "service: s\ninbound: {app: 'h:1'}\n"
             "tests: [{name: t, request: {url: 'http://x/'}, expect: {authorization: allowed}}]\n"
