@@ -55,6 +55,7 @@ class Authorization:
         rules: tuple[Rule, ...],
         everything: RuleIndex,
         enforced: RuleIndex | None,
+        readings: Readings,
         unmatched: Decision,
         unidentified: Decision | None,
         *,
@@ -67,7 +68,7 @@ class Authorization:
         self.admits_unidentified = unidentified is not None
         self._everything = everything
         self._enforced = enforced
-        self._readings = Readings(rules)
+        self._readings = readings
         self._unmatched = unmatched
         self._unidentified = unidentified
 
@@ -170,6 +171,7 @@ def make_authorization(
         scope: What telemetry counts decisions in.
     """
     rules: list[Rule] = []
+    readings = Readings()
     callers: RuleSpec | None = None
     for order, spec in enumerate(specs):
         outcome = _ALLOWED
@@ -178,7 +180,9 @@ def make_authorization(
         elif spec.name == CALLERS:
             callers = spec
         decision = Decision(outcome, spec.name, spec.position, scope)
-        rules.append(Rule(order, spec.name, spec.is_allow, spec.is_audit, spec.clauses, spec.position, decision))
+        rule = Rule(order, spec.name, spec.is_allow, spec.is_audit, spec.clauses, spec.position, decision)
+        readings.learn(rule)
+        rules.append(rule)
         yield
     everything = yield from build_index(rules)
     enforced: RuleIndex | None = None
@@ -195,6 +199,6 @@ def make_authorization(
         if callers is not None and admits_unidentified:
             unidentified = Decision(_ALLOWED, name, position, scope, is_unidentified=True)
     return Authorization(
-        tuple(rules), everything, enforced, unmatched, unidentified,
+        tuple(rules), everything, enforced, readings, unmatched, unidentified,
         is_default_allow=is_default_allow, is_audit=is_audit,
     )  # fmt: skip

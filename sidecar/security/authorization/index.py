@@ -29,13 +29,15 @@ class RuleIndex:
 
     __slots__ = ("_all", "_by_client", "_by_identity", "_networks", "_patterns", "_shelves")
 
-    def __init__(self, shelves: dict[str, _Tables], patterns: Patterns, networks: Networks | None) -> None:
+    def __init__(
+        self, shelves: dict[str, _Tables], everything: list[Table[Candidate]], patterns: Patterns, networks: Networks
+    ) -> None:
         self._shelves = shelves
+        self._all = everything
         self._patterns = patterns
-        self._networks = networks
+        self._networks: Networks | None = None if networks.is_empty else networks
         self._by_identity: dict[str, _Tables] = {}
         self._by_client: dict[tuple[str, Sequence[str]], _Tables] = {}
-        self._all = list({table: None for tables in shelves.values() for table in tables})
 
     def first(self, identity: str, ip: str, head: RequestHead) -> Rule | None:
         """
@@ -102,15 +104,23 @@ def build_index(rules: Sequence[Rule]) -> Generator[None, None, RuleIndex]:
         yield
     holders: dict[str, list[Sources]] = {}
     tables: dict[Sources, Table[Candidate]] = {}
+    everything: list[Table[Candidate]] = []
+    patterns, networks = Patterns(), Networks()
     for sources, candidates in groups.items():
         builder: TableBuilder[Candidate] = TableBuilder()
         for candidate in candidates:
             builder.add(candidate)
             yield
-        tables[sources] = builder.table()
+        tables[sources] = table = builder.table()
+        everything.append(table)
         for word in sources.parts():
             holders.setdefault(word, []).append(sources)
-        yield
+            yield
+        for pattern in sources.patterns:
+            patterns.add(pattern)
+        for network in sources.networks:
+            networks.add(network)
+            yield
     shelves: dict[str, _Tables] = {}
     for word, some in holders.items():
         if len(some) <= MAX_TABLES:
@@ -121,10 +131,10 @@ def build_index(rules: Sequence[Rule]) -> Generator[None, None, RuleIndex]:
         for candidate in sorted([one for sources in some for one in groups[sources]], key=_order_of):
             merged.add(candidate)
             yield
-        shelves[word] = (merged.table(),)
-    patterns = Patterns({pattern for sources in groups for pattern in sources.patterns})
-    networks = {network for sources in groups for network in sources.networks}
-    return RuleIndex(shelves, patterns, Networks(networks) if networks else None)
+        table = merged.table()
+        everything.append(table)
+        shelves[word] = (table,)
+    return RuleIndex(shelves, everything, patterns, networks)
 
 
 def _order_of(candidate: Candidate) -> int:

@@ -14,7 +14,7 @@ So an ordinary request costs a look at its path; names that occur twice are look
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sidecar.message import Field, Kind, RequestHead
@@ -46,28 +46,29 @@ _NONE: Final[Sequence[Reading]] = ()
 
 
 class Readings:
-    """
-    Knows which parts of a request the rules look at.
-
-    Args:
-        rules: All.
-    """
+    """Knows which parts of a request the rules look at."""
 
     __slots__ = ("_asks_path", "_cookies", "_has_names", "_headers", "_params")
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self) -> None:
         self._asks_path = False
-        names: dict[str, set[str]] = {"header": set(), "cookie": set(), "query": set()}
-        for rule in rules:
-            for clause in rule.clauses:
-                self._asks_path = self._asks_path or clause.match.path is not None
-                for condition in clause.match.conditions if not rule.is_allow else ():
-                    part, _, name = condition.part.partition(" ")
-                    if part in names:
-                        names[part].add(name)
-        self._headers = tuple(name.encode() for name in sorted(names["header"]))
-        self._cookies = tuple(name.encode() for name in sorted(names["cookie"]))
-        self._params = tuple(name.encode() for name in sorted(names["query"]))
+        self._has_names = False
+        self._headers: dict[bytes, None] = {}
+        self._cookies: dict[bytes, None] = {}
+        self._params: dict[bytes, None] = {}
+
+    def learn(self, rule: Rule) -> None:
+        """One more rule; before the first question."""
+        for clause in rule.clauses:
+            self._asks_path = self._asks_path or clause.match.path is not None
+            for condition in clause.match.conditions if not rule.is_allow else ():
+                part, _, name = condition.part.partition(" ")
+                if part == "header":
+                    self._headers[name.encode()] = None
+                elif part == "cookie":
+                    self._cookies[name.encode()] = None
+                elif part == "query":
+                    self._params[name.encode()] = None
         self._has_names = bool(self._headers or self._cookies or self._params)
 
     def of(self, head: RequestHead) -> Sequence[Reading]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidecar.exchange import Decision
-from sidecar.message import RequestHead
 from sidecar.routing.match import Match
 from sidecar.security.authorization.sources import Sources
 
@@ -53,10 +52,6 @@ class Rule:
     clauses: tuple[Clause, ...]
     position: str
     decision: Decision
-
-    def is_match(self, identity: str, ip: str, head: RequestHead) -> bool:
-        """Whether a request matches it, asked question by question; the index asks fewer."""
-        return any(clause.sources.admits(identity, ip) and clause.match.matches(head) for clause in self.clauses)
 
 
 class Candidate:

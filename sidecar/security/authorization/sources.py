@@ -48,14 +48,6 @@ class Sources:
         words = [AUTHENTICATED] if self.is_authenticated else []
         return (*words, *sorted(self.identities), *sorted(self.patterns), *sorted(self.networks))
 
-    def admits(self, identity: str, ip: str) -> bool:
-        """Whether a client is among them, asked part by part; the index asks fewer."""
-        if self.is_anyone or (self.is_authenticated and identity != "") or identity in self.identities:
-            return True
-        if any(pattern_matches(pattern, identity) for pattern in self.patterns):
-            return True
-        return bool(self.networks) and bool(Networks(self.networks).around(ip))
-
 
 def make_sources(words: Iterable[str]) -> Sources:
     """
@@ -97,21 +89,20 @@ def pattern_matches(pattern: str, identity: str) -> bool:
 class Patterns:
     """
     Finds the patterns that an identity matches, at a cost that does not grow with those that end in their only `*`.
-
-    Args:
-        patterns: Of SPIFFE IDs.
     """
 
     __slots__ = ("_others", "_prefixes")
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self._prefixes: dict[str, str] = {}
-        self._others: list[str] = []
-        for pattern in patterns:
-            if pattern.endswith("/*") and pattern.count("*") == 1:
-                self._prefixes[pattern[:-1]] = pattern
-            else:
-                self._others.append(pattern)
+        self._others: dict[str, None] = {}
+
+    def add(self, pattern: str) -> None:
+        """One more; one that is there is no other."""
+        if pattern.endswith("/*") and pattern.count("*") == 1:
+            self._prefixes[pattern[:-1]] = pattern
+        else:
+            self._others[pattern] = None
 
     def matching(self, identity: str) -> list[str]:
         """All that match."""
@@ -130,27 +121,33 @@ class Networks:
     """
     Finds the networks around an address, by a look-up for each length of prefix that there is.
 
-    Args:
-        networks: `10.0.0.0/8`, or `unix`.
-
-    Raises:
-        ValueError: One is none.
+    Attributes:
+        is_empty: There are none.
     """
 
-    __slots__ = ("_by_length", "_has_unix", "_known")
+    __slots__ = ("_by_length", "_has_unix", "_known", "is_empty")
 
-    def __init__(self, networks: Iterable[str]) -> None:
+    def __init__(self) -> None:
+        self.is_empty = True
         self._has_unix = False
         self._by_length: dict[tuple[int, int], dict[int, str]] = {}
         self._known: dict[str, tuple[str, ...]] = {}
-        for text in networks:
-            if text == UNIX:
-                self._has_unix = True
-                continue
-            network = ip_network(text)
-            shift = network.max_prefixlen - network.prefixlen
-            prefixes = self._by_length.setdefault((network.version, shift), {})
-            prefixes[int(network.network_address) >> shift] = str(network)
+
+    def add(self, text: str) -> None:
+        """
+        One more: `10.0.0.0/8`, or `unix`; before the first question.
+
+        Raises:
+            ValueError: It is none.
+        """
+        self.is_empty = False
+        if text == UNIX:
+            self._has_unix = True
+            return
+        network = ip_network(text)
+        shift = network.max_prefixlen - network.prefixlen
+        prefixes = self._by_length.setdefault((network.version, shift), {})
+        prefixes[int(network.network_address) >> shift] = str(network)
 
     def around(self, ip: str) -> Sequence[str]:
         """Those that hold this address, as `str(ip_network)` writes them; IPv4 that IPv6 has mapped is IPv4."""
