@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar import clock, errors
-from sidecar.exchange import Direction, Try
+from sidecar.exchange import Decision, Direction, Try
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.control import ControlNumbers
 from sidecar.telemetry.metrics.exposition import Format
@@ -98,6 +98,7 @@ def busy() -> Told:
         exchange.retry_skipped = "budget"
         telemetry.record(exchange)
         telemetry.record(over(None, direction=direction, status=400, reason=errors.BAD_REQUEST))
+    telemetry.judged(exchange, Decision("allowed", 'a "rule"', "", scope))
     control = telemetry.numbers.control = ControlNumbers()
     control.connected(True, 7)
     control.in_force(7, "pushed", 1_700_000_000.0)
