@@ -12,14 +12,11 @@ from itertools import islice
 from typing import Final
 
 from sidecar.message import RequestHead
-from sidecar.routing.match import Match
+from sidecar.routing.match import Match, host_matches
 from sidecar.security.authorization.rules import Candidate, Rule
 
 _MAX_EXAMINED: Final = 16
 """Clauses that are looked at, first of those that are about the client; each takes some microseconds."""
-
-_SHOWN: Final = ("host", "methods")
-"""Of a path, too, somebody may have made a password: `/hooks/${HOOK_TOKEN}`."""
 
 
 def explain(rules: Sequence[Rule], candidates: Iterable[Candidate], identity: str, ip: str, head: RequestHead) -> str:
@@ -56,7 +53,7 @@ def _nearest(
     def consider(rule: Rule, differences: list[str]) -> None:
         nonlocal best, found, left
         left -= 1
-        rank = (len(differences), any(clause.sources.is_anyone for clause in rule.clauses[:1]), rule.order)
+        rank = (len(differences), rule.clauses[0].sources.is_anyone, rule.order)
         if best is None or rank < best:
             best, found = rank, (rule, differences)
 
@@ -74,8 +71,13 @@ def _nearest(
 
 def _differences(match: Match, head: RequestHead) -> list[str]:
     found = []
-    for condition in match.parts():
+    if match.hosts and not any(host_matches(host, head) for host in match.hosts):
+        found.append(f"host: expected {' or '.join(host.decode() for host in match.hosts)}")
+    if match.path is not None and not match.path.test(head.path):
+        # Somebody may have made a password of it: `/hooks/${HOOK_TOKEN}`.
+        found.append("path differs")
+    for condition in match.conditions:
         if not condition.test(head):
-            is_shown = condition.part in _SHOWN
-            found.append(f"{condition.part}: expected {condition.text}" if is_shown else f"{condition.part} differs")
+            is_shown = condition.part == "methods"
+            found.append(f"methods: expected {condition.text}" if is_shown else f"{condition.part} differs")
     return found
