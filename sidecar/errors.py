@@ -275,6 +275,11 @@ RATE_LIMITED = Reason(
     "rate_limited", _P, Phase.ROUTE, False, 429, "RL", "http_request_denied",
     "the client sends more requests than the rate limit allows", "the route's rate_limit",
 )  # fmt: skip
+AUTHORIZATION_DENIED = Reason(
+    "authorization_denied", _P, Phase.ROUTE, False, 403, "UAEX", "http_request_denied",
+    "the rules of this service do not allow the request",
+    "inbound.authorization; the log line says which rule, who asked, and what differed",
+)  # fmt: skip
 FAULT_INJECTED = Reason(
     "fault_injected", _P, Phase.ROUTE, False, 503, "FI", "proxy_internal_response",
     "the route's fault.abort answered this request on purpose", "the route's fault",

@@ -5,7 +5,7 @@ A configuration on its way to the data path: a sequence of frames, plain bytes e
     compiler process --frames--> supervisor --the same--> each worker  a supervisor keeps and forwards them verbatim
 
     frames = header, problem*, end                                               a file that is refused
-           | header, shapes, settings, upstreams*, routes*, test*, lines*, end   a file that is good
+           | header, shapes, settings, upstreams*, routes*, rules*, test*, lines*, end   a file that is good
 
 The header is small and JSON: whether the file is good, its digest, what to listen on, how many workers. Reading it
 needs nothing of the data path and builds nothing. All other frames are `deserialize`'s business; long lists are cut, so
@@ -41,6 +41,7 @@ class Kind(IntEnum):
     TESTS = 7
     LINES = 8
     END = 9
+    RULES = 10
 
 
 class FrameError(Exception):

@@ -18,6 +18,7 @@ from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.compile.matches import key_of
 from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
 from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, app_of
+from sidecar.compile.security.authorization import compile_authorization
 from sidecar.compile.security.tls import listener_tls, upstream_tls
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
@@ -28,6 +29,7 @@ from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import Table, TableBuilder
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.discovery.endpoint_set import Source
@@ -97,16 +99,17 @@ class Compiler:
         apps = list(_apps_of_listeners(draft.header))
         # Where each listener has an app of its own, the first is what pages and tests show of the direction.
         common = apps[0] if apps and not has_app and len(apps) == _inbound_listeners(draft.header) else APP
+        rules = yield from compile_authorization(draft.written, self._scope, problems)
         sides: list[Side] = []
         awaiting: list[Route] = []
         for direction in Direction:
             routes = self._routes(direction, common, draft, clusters, addresses, awaiting)
-            sides.append((yield from self._side(direction, draft, routes, problems)))
+            sides.append((yield from self._side(direction, draft, routes, rules, problems)))
         own: dict[str, Side] = {common: sides[Direction.INBOUND]} if common != APP else {}
         for app in apps:
             if app not in own and not problems:
                 routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses, awaiting)
-                own[app] = yield from self._side(Direction.INBOUND, draft, routes, problems)
+                own[app] = yield from self._side(Direction.INBOUND, draft, routes, rules, problems)
         if problems:
             raise RefusedError(problems)
         inbound, outbound = sides
@@ -165,11 +168,12 @@ class Compiler:
         direction: Direction,
         draft: Draft,
         routes: RouteCompiler,
+        rules: Authorization | None,
         problems: list[CompileError],
     ) -> Steps[Side]:
         config, written = draft.written.settings, draft.written
         side = config.inbound if direction is Direction.INBOUND else config.outbound
-        builder = TableBuilder()
+        builder: TableBuilder[Route] = TableBuilder()
         for frame in written.pieces(Kind.ROUTES):
             label, first, some = written.shapes.load(frame)
             yield
@@ -196,9 +200,18 @@ class Compiler:
                 passthrough = self._passthrough = self._passthrough or Passthrough()
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
         unrouted = self._scope(direction, "", "", "")
-        clients = _client_address(config.inbound) if direction is Direction.INBOUND else None
-        drops = config.limits.headers_with_underscores == "drop"
-        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted, clients, drops)
+        is_inbound = direction is Direction.INBOUND
+        return Side(
+            direction,
+            builder.table(),
+            fallback,
+            passthrough,
+            passthrough_route,
+            unrouted,
+            client_address=_client_address(config.inbound) if is_inbound else None,
+            drops_underscored=config.limits.headers_with_underscores == "drop",
+            authorization=rules if is_inbound else None,
+        )
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:

@@ -38,6 +38,7 @@ _STAND_INS: dict[str, object] = {
 
 _ITEM_STAND_INS: dict[str, object] = {
     "routes": {},
+    "rules": {"name": "unknown", "allow": []},
     "upstreams": {"endpoints": [], "hosts": []},
 }
 _TEST = {"request": {"url": "http://localhost/"}, "expect": {"status": 200}}

@@ -20,10 +20,11 @@ from pydantic_core import PydanticUndefined
 from sidecar.compile.frames import MAX_WARNINGS, ControlSettings, Header, Kind, WantedListener, make_frame
 from sidecar.compile.security.tls import identity_source, mode_of
 from sidecar.config.load import Loaded
+from sidecar.config.model.authorization import Authorization
 from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.values.base import Model
-from sidecar.config.yaml.places import lines_of
+from sidecar.config.yaml.places import lines_of, locate
 from sidecar.routing.match import host_pattern
 
 ITEMS_A_FRAME: Final = 32
@@ -38,6 +39,7 @@ _APART: Final[dict[type[Model], frozenset[str]]] = {
     Config: frozenset({"upstreams", "tests"}),
     Inbound: frozenset({"routes"}),
     Outbound: frozenset({"routes"}),
+    Authorization: frozenset({"rules"}),
 }
 """What may be long, and so has frames of its own."""
 
@@ -79,6 +81,10 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
         form = partial(_routes_of, name)
         frames += (make_frame(Kind.ROUTES, piece) for piece in _pieces(side.routes if side is not None else [], form))
+    authorization = config.inbound.authorization if config.inbound is not None else None
+    if authorization is not None:
+        form = partial(_rules_of, loaded)
+        frames += (make_frame(Kind.RULES, piece) for piece in _pieces(authorization.rules, form))
     frames += (make_frame(Kind.TESTS, piece) for piece in _pieces(config.tests, _as_it_is))
     lines = iter(lines_of(loaded.root).items())
     while some := dict(islice(lines, LINES_A_FRAME)):
@@ -190,6 +196,15 @@ def _as_it_is(first: int, items: Sequence[Any]) -> object:
 
 def _routes_of(side: str, first: int, routes: Sequence[Any]) -> object:
     return side, first, routes
+
+
+def _rules_of(loaded: Loaded, first: int, rules: Sequence[Any]) -> object:
+    """With where each is written, for the log."""
+    marks = (
+        locate(loaded.root, ("inbound", "authorization", "rules", index)).mark
+        for index in range(first, first + len(rules))
+    )
+    return first, rules, [f"{mark.file}:{mark.line}" for mark in marks]
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------

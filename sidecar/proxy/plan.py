@@ -16,6 +16,7 @@ from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
 from sidecar.routing.table import Table
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.passthrough import Passthrough
 
@@ -104,11 +105,12 @@ class Side:
         client_address: Finds the client behind proxies that are trusted; None where who connects is the client.
         drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
         owns_client_cert: Whether clients may not say themselves what certificate they have shown: who ends TLS says it.
+        authorization: Which requests may pass; None: all.
         is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
     """
 
     direction: Direction
-    table: Table
+    table: Table[Route]
     fallback: Route | None
     passthrough: Passthrough | None
     passthrough_route: Route | None
@@ -117,6 +119,7 @@ class Side:
     drops_underscored: bool = False
     owns_client_cert: bool = False
     is_gone: bool = False
+    authorization: Authorization | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
+from sidecar.config.model.authorization import Authorization, parse_requester
 from sidecar.config.model.control import Control
 from sidecar.config.model.listen import InboundListen, Listen, ListenInbound, ListenSpec, default_listen
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
@@ -59,7 +60,7 @@ from sidecar.config.values.addresses import (
     IpNetwork,
     TcpListenAddresses,
 )
-from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
+from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, listing, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
 from sidecar.config.values.unsupported import Unsupported, UnsupportedWords
 from sidecar.config.values.words import (
@@ -69,6 +70,7 @@ from sidecar.config.values.words import (
     HeaderName,
     HeaderValue,
     Method,
+    RouteName,
     UpgradeName,
     UpstreamName,
 )
@@ -76,6 +78,7 @@ from sidecar.config.values.words import (
 __all__ = [
     "AccessLog",
     "Admin",
+    "Authorization",
     "CertificatePair",
     "CircuitBreaker",
     "ClearRule",
@@ -183,6 +186,7 @@ class Inbound(InboundRules):
 
     listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host}")
     app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
+    authorization: Authorization | None = setting(None, "Which requests may pass; default: all.")
 
 
 class Outbound(Model):
@@ -364,6 +368,9 @@ class Admin(Model):
     )
 
 
+_Requester = Annotated[str, Reads(parse_requester, {"type": "string"})] | None
+
+
 class TestRequest(Model):
     """The request of a test."""
 
@@ -373,7 +380,16 @@ class TestRequest(Model):
     method: Method = setting("GET", "The method.")
     headers: Annotated[dict[HeaderName, HeaderValue], FoldedKeys()] = table("Header fields.")
     cookies: dict[CookieName, HeaderValue] = table("Cookies.")
-    source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky` and `hash`.")
+    source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky`, `hash` and `from` of rules.")
+    # A word of Python's own, which no class body can spell.
+    __annotations__["from"] = "_Requester"
+    vars()["from"] = setting(None, "Who asks, by TLS: a SPIFFE ID, or the name of a service; default: nobody known.")
+
+    @property
+    def requester(self) -> str | None:
+        """What stands under `from`."""
+        found: str | None = getattr(self, "from")
+        return found
 
 
 class Expectation(Model):
@@ -382,8 +398,12 @@ class Expectation(Model):
     route: FreeName | None = setting(None, "Name of the route that is taken; of an implicit route the upstream's.")
     to: UpstreamName | None = setting(None, "Upstream that the request may go to.")
     status: Annotated[int, integer(200, 599)] | None = setting(
-        None, "Status of a redirection or response by the proxy; 404 where nothing matches."
+        None, "Status of a redirection or response by the proxy; 404 where nothing matches, 403 where it is refused."
     )
+    authorization: Annotated[Literal["allowed", "denied"], choice("allowed", "denied")] | None = setting(
+        None, "What `inbound.authorization` says of it; what is in audit counts as if it were enforced."
+    )
+    rule: RouteName | None = setting(None, "Name of the rule that says so; `default` where none matches.")
 
 
 class RoutingTest(Model):

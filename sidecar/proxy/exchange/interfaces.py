@@ -16,7 +16,7 @@ from collections.abc import Callable, Container
 from typing import Protocol
 
 from sidecar.errors import Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Field, RequestHead, ResponseHead
 from sidecar.net.timers import Timed, Timers
 from sidecar.peer import Peer
@@ -273,6 +273,9 @@ class Recording(Protocol):
 
     def begin(self, exchange: Exchange) -> bytes:
         """Give the exchange its place in a trace."""
+
+    def judged(self, exchange: Exchange, decision: Decision) -> None:
+        """Count what the rules of authorization said of the exchange."""
 
     def record(self, exchange: Exchange) -> None:
         """Tell about an exchange that is over."""

@@ -25,7 +25,7 @@ What differs from request to request, as `JsonLine.line` takes it:
 `second` of the start in UTC (`2026-01-31T12:00:00`), `millisecond`; `path`, `upstream_host`: JSON values, that is,
 quoted or `null`; `bytes_received`, `bytes_sent`; `duration` in ns; `upstream_service_time`: a JSON value; `request_id`,
 `trace_id`, `authority`: escaped, without quotes; `user_agent`: a JSON value; `peer`: escaped, without quotes; `port`,
-`attempts`; and nothing, or further members that begin with a comma (`rare_members`).
+`attempts`; and nothing, or further members that begin with a comma (`decision_members`, `rare_members`).
 """
 
 # Integers are looked up: 0.1 us each less than formatting.
@@ -125,6 +125,19 @@ class JsonLine:
             waited, request_id, trace_id, authority, agent,
             peer, port, decimal(attempts), members,
         )  # fmt: skip
+
+
+def decision_members(outcome: str, rule: str, position: str) -> bytes:
+    """
+    Members for exchanges that rules of authorization were asked about.
+
+    Args:
+        outcome: What came of it.
+        rule: Which rule decided.
+        position: `file:line` of it; left out if empty.
+    """
+    members = b',"authorization":"%b","rule":"%b"' % (escape_text(outcome), escape_text(rule))
+    return members + (b',"rule_at":"%b"' % escape_text(position) if position else b"")
 
 
 def rare_members(detail: str, raw_line: bytes | None, retry_skipped: str) -> bytes:

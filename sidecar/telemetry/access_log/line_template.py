@@ -55,6 +55,9 @@ _CHANGING: Mapping[str, Callable[[LineValues, Exchange], bytes]] = {
     "raw_line": lambda _, exchange: escape(exchange.raw_line[:256]) or _ABSENT,
     "retry_skipped": lambda _, exchange: escape_text(exchange.retry_skipped) or _ABSENT,
     "x_forwarded_for": _forwarded_for,
+    "authorization": lambda _, exchange: escape_text(exchange.authorization) or _ABSENT,
+    "rule": lambda _, exchange: escape_text(exchange.rule) or _ABSENT,
+    "rule_at": lambda _, exchange: escape_text(exchange.decision.position if exchange.decision else "") or _ABSENT,
 }
 
 NAMES: frozenset[str] = frozenset(_CHANGING) | frozenset(FIXED)
