@@ -323,7 +323,9 @@ class ClientConnection(BatchingWriter):
 
     def _make_course(self) -> Course:
         self._writer = writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
-        course = self._course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded)
+        course = self._course = Course(
+            self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured
+        )
         self._live.warm.add(self)
         return course
 
