@@ -242,7 +242,7 @@ class ClientConnection(BatchingWriter):
         if course is not None:
             writer = self._writer
             if writer is not None and writer.delivery_s and self._has_client_ended:
-                self._look_for_delivery(course, writer, now)
+                writer.look_for_delivery(course, self, self._live, now)
             else:
                 course.on_deadline(now)
         elif self._state == State.HEAD and self._reader.held:
@@ -419,20 +419,6 @@ class ClientConnection(BatchingWriter):
         self.bound_writes(0, 0)
         self.touch()
         return True
-
-    def _look_for_delivery(self, course: Course, writer: Http1ResponseWriter, now: float) -> None:
-        """Whether a client that has ended is there, or gone: then the kernel has its reset, which no read tells."""
-        if self.is_reset():
-            course.on_client_lost("gone before the response had arrived")
-            self.reset()
-        elif not self.unacknowledged():
-            writer.delivery_s = 0.0
-            course.on_client_writable()
-        elif writer.delivery_s < self._live.plan.limits.stream_idle_timeout_s:
-            writer.delivery_s *= 2
-            self._live.timers.arm(self, now + writer.delivery_s)
-        else:
-            course.on_deadline(now)
 
     def on_switched(self) -> None:
         """From here the connection carries another protocol's bytes; what the client sent ahead is its first."""
