@@ -26,7 +26,8 @@ What differs from request to request, as `JsonLine.line` takes it:
 `second` of the start in UTC (`2026-01-31T12:00:00`), `millisecond`; `path`, `upstream_host`: JSON values, that is,
 quoted or `null`; `bytes_received`, `bytes_sent`; `duration` in ns; `upstream_service_time`: a JSON value; `request_id`,
 `trace_id`, `authority`: escaped, without quotes; `user_agent`: a JSON value; `peer`: escaped, without quotes; `port`,
-`attempts`; and nothing, or further members that begin with a comma (`peer_members`, `decision_members`, `rare_members`).
+`attempts`; and nothing, or further members that begin with a comma (`peer_members`, `decision_members`,
+`rare_members`).
 """
 
 # Integers are looked up: 0.1 us each less than formatting.
