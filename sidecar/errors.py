@@ -174,6 +174,10 @@ CLIENT_TLS_TIMEOUT = _client_tls(
     "client_tls_timeout", "connection_read_timeout", "the client did not finish the handshake in time",
     "limits.header_timeout, and what keeps the client slow",
 )  # fmt: skip
+CLEAR_REFUSED = Reason(
+    "clear_refused", _D, Phase.HEAD, False, 403, "DPE", "http_request_denied",
+    "requests in clear are not taken here", "whether the client is in the mesh; inbound.tls and its `clear`",
+)  # fmt: skip
 HANDSHAKES_OVERLOADED = _client_tls(
     "handshakes_overloaded", "connection_limit_reached", "too many handshakes with clients are under way",
     "how many clients connect at once", Source.PROXY,
@@ -274,6 +278,11 @@ RESOLVE_OVERLOADED = Reason(
 RATE_LIMITED = Reason(
     "rate_limited", _P, Phase.ROUTE, False, 429, "RL", "http_request_denied",
     "the client sends more requests than the rate limit allows", "the route's rate_limit",
+)  # fmt: skip
+AUTHORIZATION_DENIED = Reason(
+    "authorization_denied", _P, Phase.ROUTE, False, 403, "UAEX", "http_request_denied",
+    "the rules of this service do not allow the request",
+    "inbound.authorization; the log line says which rule, who asked, and what differed",
 )  # fmt: skip
 FAULT_INJECTED = Reason(
     "fault_injected", _P, Phase.ROUTE, False, 503, "FI", "proxy_internal_response",

@@ -8,10 +8,11 @@ The protocols below say what this file needs of rooms that stand above it.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from sidecar.errors import Reason
 from sidecar.message import RequestHead
+from sidecar.peer import Peer
 
 
 class Direction(IntEnum):
@@ -72,6 +73,46 @@ class Try:
         self.span_id = span_id
 
 
+class Decision:
+    """
+    What the rules of authorization say of a request: one for each way in which a rule can decide, made with the plan
+    and shared by all requests of which it is true.
+
+    Attributes:
+        is_allowed: Whether the request goes on.
+        outcome: `allowed`; `denied`; or `audit_denied`: it goes on, because what would refuse it is in audit.
+        rule: Name of the rule; `default` where none matched.
+        position: `file:line` of that rule, or empty.
+        is_unidentified: It goes on only because who has no identity is let in while the listener is permissive.
+        scope: What telemetry counts it in.
+        counters: By the client's identity, what telemetry bound for it; filled at first use.
+        members: Members of a log line, likewise.
+    """
+
+    __slots__ = ("counters", "is_allowed", "is_unidentified", "members", "outcome", "position", "rule", "scope")
+
+    def __init__(
+        self,
+        outcome: str,
+        rule: str,
+        position: str = "",
+        scope: ScopeLike | None = None,
+        *,
+        is_unidentified: bool = False,
+    ) -> None:
+        self.is_allowed = outcome != "denied"
+        self.outcome = outcome
+        self.rule = rule
+        self.position = position
+        self.is_unidentified = is_unidentified
+        self.scope = scope
+        self.counters: dict[str, Any] = {}
+        self.members = b""
+
+    def __repr__(self) -> str:
+        return f"<Decision {self.outcome} by {self.rule!r}>"
+
+
 class Exchange:
     """
     One request and what became of it. Times are readings of `clock.monotonic_ns`, 0 while not reached.
@@ -89,6 +130,9 @@ class Exchange:
         peer: `(address, port)` of the client; `("unix", 0)` on a Unix socket. Of a request that trusted proxies passed
             on, the client that they name, with port 0 if they do not say it.
         direct_peer: `(address, port)` of the proxy that connected, where that is not the client; else None.
+        client: Who connected by TLS, or None.
+        server: With whom the last attempt spoke by TLS, or None.
+        decision: What the rules of authorization said of it; None where there are none, or it did not come to them.
         scope: What telemetry bound for the route and upstream that were chosen.
         endpoint: Where the last attempt went, or None.
         attempts: How often the request was sent or a connection for it was tried.
@@ -113,6 +157,8 @@ class Exchange:
         "awaited_ns",
         "bytes_received",
         "bytes_sent",
+        "client",
+        "decision",
         "detail",
         "direct_peer",
         "direction",
@@ -131,6 +177,7 @@ class Exchange:
         "sampled",
         "scope",
         "sent_ns",
+        "server",
         "span_id",
         "start_ns",
         "status",
@@ -146,6 +193,7 @@ class Exchange:
         head: RequestHead | None,
         peer: tuple[str, int],
         scope: ScopeLike | None = None,
+        client: Peer | None = None,
     ) -> None:
         self.direction = direction
         self.start_ns = start_ns
@@ -158,6 +206,9 @@ class Exchange:
         self.raw_line = b""
         self.peer = peer
         self.direct_peer: tuple[str, int] | None = None
+        self.client = client
+        self.server: Peer | None = None
+        self.decision: Decision | None = None
         self.scope = scope
         self.endpoint: EndpointLike | None = None
         self.attempts = 0
@@ -175,6 +226,16 @@ class Exchange:
         self.parent_id = b""
         self.sampled = False
         self.tracestate = b""
+
+    @property
+    def authorization(self) -> str:
+        """`allowed`, `denied`, `audit_denied`, or empty where no rules were asked."""
+        return self.decision.outcome if self.decision is not None else ""
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule of authorization that decided, or empty."""
+        return self.decision.rule if self.decision is not None else ""
 
     def __repr__(self) -> str:
         what = f"{self.head.method.decode()} {self.head.path!r}" if self.head else repr(self.raw_line[:40])

@@ -141,6 +141,8 @@ class Secrets:
     def _item(self, holder: str, key: str, value: object) -> Any:
         if holder in _NAME_MAPS:
             return _hidden(value) if is_sensitive(key) else self._walk(value, "")
+        if key == "authorization" and (isinstance(value, Mapping) or holder == "expect"):
+            return self._walk(value, key)  # rules, and what a test expects of them, and not the field of that name
         if key not in _STRUCTURE and holder not in _OWN_NAMES and _SENSITIVE.search(key) is not None:
             return _hidden(value)
         return self._walk(value, key)

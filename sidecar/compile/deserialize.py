@@ -133,7 +133,7 @@ class Written:
         frames: All of them.
 
     Attributes:
-        settings: Everything but routes, upstreams and tests.
+        settings: Everything but routes, rules, upstreams and tests.
         shapes: Reads the frames.
 
     Raises:
@@ -167,6 +167,9 @@ class Written:
         for name, side_routes in routes.items():
             if getattr(config, name) is not None and side_routes:
                 getattr(config, name).routes = side_routes
+        rules = [rule for frame in self.pieces(Kind.RULES) for rule in self.shapes.load(frame)[1]]
+        if rules:
+            config.inbound.authorization.rules = rules
         config.upstreams = upstreams
         config.tests = [test for frame in self.pieces(Kind.TESTS) for test in self.shapes.load(frame)]
         return cast("model.Config", config)

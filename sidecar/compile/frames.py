@@ -5,7 +5,7 @@ A configuration on its way to the data path: a sequence of frames, plain bytes e
     compiler process --frames--> supervisor --the same--> each worker  a supervisor keeps and forwards them verbatim
 
     frames = header, problem*, end                                               a file that is refused
-           | header, shapes, settings, upstreams*, routes*, test*, lines*, end   a file that is good
+           | header, shapes, settings, upstreams*, routes*, rules*, test*, lines*, end   a file that is good
 
 The header is small and JSON: whether the file is good, its digest, what to listen on, how many workers. Reading it
 needs nothing of the data path and builds nothing. All other frames are `deserialize`'s business; long lists are cut, so
@@ -19,10 +19,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from sidecar import __version__
 from sidecar.config.problems import Problem
+from sidecar.net.tls.settings import ControlIdentity, FilesIdentity, IdentitySource, Pair, WorkloadApiIdentity
 
 PROBLEMS_A_FRAME: Final = 50
 MAX_WARNINGS: Final = 50
@@ -40,6 +41,7 @@ class Kind(IntEnum):
     TESTS = 7
     LINES = 8
     END = 9
+    RULES = 10
 
 
 class FrameError(Exception):
@@ -60,6 +62,7 @@ class WantedListener:
         hosts: Of metrics and admin: by which names it may be called besides those of loopback.
         name: Of the app's port that it is, or empty.
         app: Where the app listens for what comes in here, or None where that is said for all.
+        tls: What is taken there beside, or instead of, what comes in clear, in a word: `security.tls.mode_of`.
     """
 
     role: str
@@ -73,6 +76,7 @@ class WantedListener:
     file: str = ""
     name: str = ""
     app: str | None = None
+    tls: str = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Header:
         pushed: Name of the file that was pushed, or stands for one; empty where the local file is all there is.
         discovers: Names of what upstreams discover.
         control: The control plane that is to be followed, and who this is (`ControlSettings`); None for none.
+        identity: Where our own certificate comes from, for who needs it before there is a plan; None for nowhere.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
     """
 
@@ -141,6 +146,7 @@ class Header:
     discovers: tuple[str, ...] = ()
     control: ControlSettings | None = None
     local_files: tuple[tuple[str, str], ...] = ()
+    identity: IdentitySource | None = None
 
     @property
     def config_hash(self) -> str:
@@ -149,7 +155,10 @@ class Header:
 
     def to_frame(self) -> bytes:
         """As a frame."""
-        return make_frame(Kind.HEADER, json.dumps(asdict(self)).encode())
+        said = asdict(self)
+        if self.identity is not None:
+            said["identity"]["kind"] = type(self.identity).__name__
+        return make_frame(Kind.HEADER, json.dumps(said).encode())
 
 
 def make_frame(kind: Kind, payload: bytes = b"") -> bytes:
@@ -203,9 +212,22 @@ def read_header(frame: bytes) -> Header:
         control = said["control"]
         if control is not None:
             control = ControlSettings(**{**control, "addresses": tuple(control["addresses"])})
-        return Header(**{**said, **tuples, "control": control})
+        identity = _identity(said["identity"]) if said["identity"] is not None else None
+        return Header(**{**said, **tuples, "control": control, "identity": identity})
     except (LookupError, TypeError, ValueError):
         raise FrameError("expected a header, found other keys") from None
+
+
+def _identity(said: dict[str, Any]) -> IdentitySource:
+    match said.pop("kind"):
+        case "FilesIdentity":
+            return FilesIdentity(**{**said, "pair": Pair(**said["pair"])})
+        case "WorkloadApiIdentity":
+            return WorkloadApiIdentity(**said)
+        case "ControlIdentity":
+            return ControlIdentity(**said)
+        case kind:
+            raise ValueError(f"expected a source of identities, found {kind!r}")
 
 
 def problem_frames(problems: Sequence[Problem]) -> list[bytes]:

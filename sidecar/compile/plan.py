@@ -18,14 +18,18 @@ from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.compile.matches import key_of
 from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
 from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, app_of
+from sidecar.compile.security.authorization import compile_authorization
+from sidecar.compile.security.tls import listener_tls, upstream_tls
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
+from sidecar.net.tls.settings import ListenerTls
 from sidecar.proxy.plan import Limits, Listener, Plan, Side, make_listener
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import Table, TableBuilder
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.discovery.endpoint_set import Source
@@ -95,16 +99,17 @@ class Compiler:
         apps = list(_apps_of_listeners(draft.header))
         # Where each listener has an app of its own, the first is what pages and tests show of the direction.
         common = apps[0] if apps and not has_app and len(apps) == _inbound_listeners(draft.header) else APP
+        rules = yield from compile_authorization(draft.written, self._scope, problems)
         sides: list[Side] = []
         awaiting: list[Route] = []
         for direction in Direction:
             routes = self._routes(direction, common, draft, clusters, addresses, awaiting)
-            sides.append((yield from self._side(direction, draft, routes, problems)))
+            sides.append((yield from self._side(direction, draft, routes, rules, problems)))
         own: dict[str, Side] = {common: sides[Direction.INBOUND]} if common != APP else {}
         for app in apps:
             if app not in own and not problems:
                 routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses, awaiting)
-                own[app] = yield from self._side(Direction.INBOUND, draft, routes, problems)
+                own[app] = yield from self._side(Direction.INBOUND, draft, routes, rules, problems)
         if problems:
             raise RefusedError(problems)
         inbound, outbound = sides
@@ -122,6 +127,7 @@ class Compiler:
             drain_timeout_s=config.drain.timeout,
             drain_delay_s=config.drain.delay,
             awaiting=tuple(awaiting),
+            identity=draft.header.identity,
         )
 
     def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:
@@ -162,11 +168,12 @@ class Compiler:
         direction: Direction,
         draft: Draft,
         routes: RouteCompiler,
+        rules: Authorization | None,
         problems: list[CompileError],
     ) -> Steps[Side]:
         config, written = draft.written.settings, draft.written
         side = config.inbound if direction is Direction.INBOUND else config.outbound
-        builder = TableBuilder()
+        builder: TableBuilder[Route] = TableBuilder()
         for frame in written.pieces(Kind.ROUTES):
             label, first, some = written.shapes.load(frame)
             yield
@@ -193,9 +200,19 @@ class Compiler:
                 passthrough = self._passthrough = self._passthrough or Passthrough()
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
         unrouted = self._scope(direction, "", "", "")
-        clients = _client_address(config.inbound) if direction is Direction.INBOUND else None
-        drops = config.limits.headers_with_underscores == "drop"
-        return Side(direction, builder.table(), fallback, passthrough, passthrough_route, unrouted, clients, drops)
+        is_inbound = direction is Direction.INBOUND
+        return Side(
+            direction,
+            builder.table(),
+            fallback,
+            passthrough,
+            passthrough_route,
+            unrouted,
+            client_address=_client_address(config.inbound) if is_inbound else None,
+            drops_underscored=config.limits.headers_with_underscores == "drop",
+            owns_client_cert=direction is Direction.INBOUND and _ends_tls(draft),
+            authorization=rules if is_inbound else None,
+        )
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
@@ -229,9 +246,15 @@ def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
         apps = {APP: config.inbound.app} if config.inbound.app is not None else {}
         apps |= _apps_of_listeners(header)
         clusters += (ClusterSpec(name, ((address, 1.0),), breaker=breaker) for name, address in apps.items())
+    listeners: list[ListenerSpec] = []
+    for wanted in header.listeners:
+        try:
+            listeners.append(_listener(wanted, config))
+        except ValueError as error:
+            problems.append(CompileError(("inbound", "tls", "clear"), str(error)))
     if problems:
         raise RefusedError(problems)
-    return Draft(header, written, tuple(clusters), hosts, tuple(_listener(wanted) for wanted in header.listeners))
+    return Draft(header, written, tuple(clusters), hosts, tuple(listeners))
 
 
 class RefusedError(Exception):
@@ -283,14 +306,22 @@ def _limits(limits: model.Limits) -> Limits:
     )
 
 
-def _listener(wanted: WantedListener) -> ListenerSpec:
+def _ends_tls(draft: Draft) -> bool:
+    """Whether clients of the app are spoken to by TLS here, anywhere."""
+    return any(spec.listener is not None and spec.listener.tls is not None for spec in draft.listeners)
+
+
+def _listener(wanted: WantedListener, config: model.Config) -> ListenerSpec:
     role = Role(wanted.role)
     listener: Listener | None = None
     if role in (Role.INBOUND, Role.OUTBOUND):
         direction = Direction.INBOUND if role is Role.INBOUND else Direction.OUTBOUND
         side = direction.label if wanted.app is None else app_of(wanted.name)
         host = wanted.host.encode() if wanted.host is not None else None
-        listener = make_listener(direction, wanted.address, side, host)
+        tls: ListenerTls | None = None
+        if role is Role.INBOUND and config.inbound is not None:
+            tls = listener_tls(config.inbound, int(wanted.location[2]), has_identity=config.identity is not None)
+        listener = make_listener(direction, wanted.address, side, host, tls)
     return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts)
 
 
@@ -330,4 +361,5 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
         slow_start_s=upstream.slow_start or 0.0,
         zone=zone,
         zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
+        tls=upstream_tls(upstream),
     )

@@ -1,8 +1,8 @@
 """
 The promises that a file makes about itself, `tests:`, kept by the code that routes live traffic. *Cold, pure.*
 
-A test's request is written as HTTP, parsed by the data path's parser and looked up by its `find_route`, so that what
-passes here is what happens there.
+A test's request is written as HTTP, parsed by the data path's parser, judged by the plan's rules and looked up by its
+`find_route`, so that what passes here is what happens there.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from sidecar import errors
 from sidecar.compile.routes import APP, app_of
+from sidecar.compile.security.authorization import spiffe_id
+from sidecar.config.authorization_rules import trust_domain_of
 from sidecar.config.load import Loaded
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
 from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Direction
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
-from sidecar.proxy.exchange.steps import find_route
+from sidecar.peer import Peer
+from sidecar.proxy.exchange.steps import find_route, judge
 from sidecar.proxy.plan import Plan, Side
 from sidecar.routing.actions import Forward, Route
 
@@ -62,17 +66,39 @@ class Failure:
 def failures(loaded: Loaded, plan: Plan) -> list[Failure]:
     """All tests of a file that fail, in its order."""
     side_of = _SideOf(loaded, plan)
-    found = (_failure(index, test, side_of(test)) for index, test in enumerate(loaded.config.tests))
+    trust_domain = trust_domain_of(loaded.config) or ""
+    found = (_failure(index, test, side_of(test), plan, trust_domain) for index, test in enumerate(loaded.config.tests))
     return [one for one in found if one is not None]
 
 
-def _failure(index: int, test: RoutingTest, side: Side) -> Failure | None:
+def _failure(index: int, test: RoutingTest, side: Side, plan: Plan, trust_domain: str) -> Failure | None:
     try:
+        decision = judged(test, side, plan, trust_domain)
         taken = taken_route(test, side)
     except ProtocolError as error:
         return Failure(index, test.name, f"the request is not valid: {error.detail or error.reason.text}", "")
-    why = _difference(test, taken)
+    if decision is not None and not decision.is_allowed:
+        taken = errors.AUTHORIZATION_DENIED
+    why = _misjudged(test, decision) or _difference(test, taken, decision)
     return None if why is None else Failure(index, test.name, why, "" if isinstance(taken, Reason) else taken.name)
+
+
+def judged(test: RoutingTest, side: Side, plan: Plan, trust_domain: str) -> Decision | None:
+    """
+    What the rules of authorization say of a request; None where there are none.
+
+    Raises:
+        ProtocolError: The data path would answer 400.
+    """
+    if side.authorization is None:
+        return None
+    head = request_head(test)
+    listener = next((one for one in plan.listeners if plan.side_of.get(one.side) is side), None)
+    requester = test.request.requester
+    exchange = Exchange(side.direction, 0, head, (test.request.source_ip or "127.0.0.1", 0))
+    if requester is not None:
+        exchange.client = Peer("1.3", "", identity=spiffe_id(requester, trust_domain))
+    return judge(side.authorization, side, listener, exchange, head)
 
 
 def taken_route(test: RoutingTest, side: Side) -> Route | Reason:
@@ -108,7 +134,8 @@ class _SideOf:
     """
     The direction that a test is about: outbound, unless only inbound can be meant.
 
-    That is so when it expects the app, a name that only an inbound route has, or when there is no outbound. Of the
+    That is so when it says who asks or what the rules say of it, when it expects the app or a name that only an inbound
+    route has, or when there is no outbound. Of the
     app's ports the one is meant whose app it expects, else those without an app of their own.
     """
 
@@ -130,15 +157,38 @@ class _SideOf:
             return port
         if self._only is not None:
             return self._only
+        if any(one is not None for one in (test.request.requester, test.expect.authorization, test.expect.rule)):
+            return self._inbound
         means_inbound = test.expect.to == APP or test.expect.route in self._only_inbound
         return self._inbound if means_inbound else self._outbound
 
 
-def _difference(test: RoutingTest, found: Route | Reason) -> str | None:
+def _misjudged(test: RoutingTest, decision: Decision | None) -> str | None:
+    """What the rules say otherwise than expected; what is in audit counts as if it were enforced."""
     expect = test.expect
+    if expect.authorization is None and expect.rule is None:
+        return None
+    wanted = [f"`{expect.authorization}`"] if expect.authorization is not None else []
+    wanted += [f"by `{expect.rule}`"] if expect.rule is not None else []
+    if decision is None:
+        return f"expected {' '.join(wanted)}, found no `inbound.authorization`"
+    outcome = "allowed" if decision.outcome == "allowed" else "denied"
+    if expect.authorization in (None, outcome) and expect.rule in (None, decision.rule):
+        return None
+    return f"expected {' '.join(wanted)}, found `{outcome}` by `{decision.rule}`"
+
+
+def _difference(test: RoutingTest, found: Route | Reason, decision: Decision | None) -> str | None:
+    expect = test.expect
+    if expect.route is None and expect.to is None and expect.status is None:
+        return None
     if isinstance(found, Reason):
         is_met = expect.route is None and expect.to is None and expect.status == found.status
-        return None if is_met else f"expected {_expected(test)}, found no route, so {found.status}"
+        why = "no route, so"
+        if found is errors.AUTHORIZATION_DENIED and decision is not None:
+            who = test.request.requester or "nobody known"
+            why = f"that `{decision.rule}` refuses it to {who}, so"
+        return None if is_met else f"expected {_expected(test)}, found {why} {found.status}"
     action = found.action
     if isinstance(action, Forward):
         names = [target.name for target in action.targets if target.weight > 0]

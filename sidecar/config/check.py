@@ -11,12 +11,14 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from sidecar.config.authorization_rules import DEFAULT, check_authorization, check_requester, trust_domain_of
 from sidecar.config.concealed import concealed
 from sidecar.config.inbound_rules import APP, all_have_apps, app_names, check_inbound
 from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, Upstream, UpstreamPolicy
 from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import At, Reporter, check_key_source, check_rate_limit, check_route
+from sidecar.config.tls_rules import check_tls
 from sidecar.config.values.addresses import split_address
 from sidecar.config.yaml.document import Node
 from sidecar.config.yaml.places import Location, locate, place_of_key
@@ -59,17 +61,19 @@ class Report:
         found.append(Problem(mark.file, mark.line, mark.column, place.path, said, advice, severity))
 
 
-def check(config: Config, report: Report, *, is_whole: bool = True) -> None:
+def check(config: Config, report: Report, *, is_whole: bool = True, is_to_run: bool = False) -> None:
     """
     Apply every rule to what could be understood of a file.
 
     Args:
         is_whole: It is no local file, which says only what concerns the machine.
+        is_to_run: It is about to be put in force here, and nothing will be added to it.
     """
     _check_sides(config, report, is_whole)
     _check_listeners(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(name, upstream, config, report)
+    check_tls(config, report, is_to_run=is_to_run)
     _check_hosts(config, report)
     upstreams = frozenset(config.upstreams)
     for side, routes in _routes(config):
@@ -115,6 +119,9 @@ def _check_sides(config: Config, report: Report, is_whole: bool) -> None:
             found = "neither" if forwarded.trusted_hops is None else "both"
             message = f"expected one of `trusted_hops` and `trusted_networks`, found {found}"
             report(("inbound", "forwarded"), message, "such as `trusted_hops: 1` behind one load balancer", at_key=True)
+    if config.inbound is not None and config.inbound.authorization is not None:
+        at = ("inbound", "authorization")
+        check_authorization(config.inbound.authorization, at, report, trust_domain_of(config))
     for key in ("bootstrap", "state"):
         if config.control is None and getattr(config, key) is not None:
             report(
@@ -236,8 +243,10 @@ def check_tests(tests: Sequence[RoutingTest], report: Reporter) -> None:
         first = names.setdefault(test.name, index)
         if first != index:
             report((*at, "name"), f"the name `{test.name}` is already that of tests[{first}]")
-        if test.expect.route is None and test.expect.to is None and test.expect.status is None:
-            report((*at, "expect"), "expected `route`, `to` or `status`, found none", at_key=True)
+        expect = test.expect
+        if all(getattr(expect, key) is None for key in ("route", "to", "status", "authorization", "rule")):
+            message = "expected `route`, `to`, `status`, `authorization` or `rule`, found none"
+            report((*at, "expect"), message, at_key=True)
 
 
 def _check_expectation(
@@ -252,3 +261,9 @@ def _check_expectation(
     if expect.route is not None and expect.route not in known:
         hint = did_you_mean(expect.route, sorted(routes))
         report((*at, "expect", "route"), f"there is no route `{expect.route}`", hint)
+    if test.request.requester is not None:
+        check_requester(test.request.requester, (*at, "request", "from"), report, trust_domain_of(config))
+    authorization = config.inbound.authorization if config.inbound is not None else None
+    rules = [rule.name for rule in authorization.rules] if authorization is not None else []
+    if expect.rule is not None and expect.rule not in (*rules, DEFAULT):
+        report((*at, "expect", "rule"), f"there is no rule `{expect.rule}`", did_you_mean(expect.rule, rules))

@@ -80,7 +80,9 @@ def load_text(text: bytes, filename: str, env: Mapping[str, str]) -> Config:
     return load_source(make_source(filename, text), env).config
 
 
-def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | None = None) -> Loaded:
+def load_source(
+    source: Source, env: Mapping[str, str], files: SecretFiles | None = None, *, is_to_run: bool = False
+) -> Loaded:
     """
     Understand what was read; raises as `load_text`.
 
@@ -88,8 +90,9 @@ def load_source(source: Source, env: Mapping[str, str], files: SecretFiles | Non
 
     Args:
         files: Knows afterwards which secrets were read, also if the file is refused.
+        is_to_run: It is to be put in force here, and not only looked at.
     """
-    reader = _Reader(env, files)
+    reader = _Reader(env, files, is_to_run=is_to_run)
     root = reader.read(source)
     if root is None:
         message = "expected a mapping, found an empty file"
@@ -105,6 +108,8 @@ def load_followed(
     options: Mapping[str, str | Sequence[str]],
     env: Mapping[str, str],
     files: SecretFiles | None = None,
+    *,
+    is_to_run: bool = False,
 ) -> Loaded:
     """
     Understand what a sidecar is to run that follows a control plane; raises as `load_text`. One that follows none has
@@ -114,9 +119,9 @@ def load_followed(
         pushed: What it said; None before it said anything: what concerns the machine is all there is.
         local: The file of this machine, if there is one.
         options: Of the command line (`merge.OPTIONS`).
-        files: As `load_source`.
+        files: As `load_source`; so for `is_to_run`.
     """
-    reader = _Reader(env, files)
+    reader = _Reader(env, files, is_to_run=is_to_run)
     roots = [reader.read(source) if source is not None else None for source in (pushed, local)]
     if pushed is None and local is not None and roots[1] is not None and not is_followed(roots[1], options):
         return reader.judge(local, roots[1])
@@ -127,8 +132,9 @@ def load_followed(
 class _Reader:
     """What reading one file, or two, found; its problems come all at once."""
 
-    def __init__(self, env: Mapping[str, str], files: SecretFiles | None) -> None:
+    def __init__(self, env: Mapping[str, str], files: SecretFiles | None, *, is_to_run: bool) -> None:
         self._env = env
+        self._is_to_run = is_to_run
         self._files = files if files is not None else SecretFiles()
         self._secrets = Secrets.of(env)
         self._problems: list[Problem] = []
@@ -155,6 +161,9 @@ class _Reader:
                 message = f"expected a mapping, found {describe(root)}"
                 self._problems.append(Problem(root.file, root.line, root.column, "", message))
         root, problems = merge(pushed, local, options)
+        if "identity" not in root.entries:
+            # In a mesh everybody is somebody; who has no certificate (yet) is as open as if the file did not say so.
+            add_default(root, ("identity", "from"), "control")
         self._problems += (one for one in problems if one.severity != "warning")
         loaded = self.judge(source, root, is_whole=is_whole)
         left_out = [one.without(self._secrets) for one in problems if one.severity == "warning"]
@@ -169,7 +178,7 @@ class _Reader:
         warnings: list[Problem] = []
         if shaped.config is not None:
             report = Report(root, shaped.blamed)
-            check(shaped.config, report, is_whole=is_whole)
+            check(shaped.config, report, is_whole=is_whole, is_to_run=self._is_to_run)
             problems += report.problems
             warnings = sorted(report.warnings)
         if problems or shaped.config is None:

@@ -20,7 +20,7 @@ from sidecar.config.model.root import Config
 from sidecar.config.problems import Problem
 from sidecar.config.yaml.document import Mapping, Node, Scalar, Sequence
 
-NEVER_PUSHED: Final = ("control", "bootstrap", "state", "workers")
+NEVER_PUSHED: Final = ("control", "bootstrap", "identity", "state", "workers")
 
 _ALL: Final[frozenset[str]] = frozenset()
 _LOCAL: Final[MappingLike[str, frozenset[str]]] = {
@@ -28,6 +28,7 @@ _LOCAL: Final[MappingLike[str, frozenset[str]]] = {
     "bootstrap": _ALL,
     "state": _ALL,
     "service": _ALL,
+    "identity": _ALL,
     "zone": _ALL,
     "workers": _ALL,
     "limits": _ALL,

@@ -67,7 +67,7 @@ def check_route(
         hint = "or set `inbound.app`, to which a route without them leads" if at[0] == "inbound" else ""
         report(at, "expected one of `to`, `redirect` and `respond`, found none", hint)
     for index, match in enumerate(route.match):
-        _check_match(match, (*at, "match", index), report)
+        check_match(match, (*at, "match", index), report)
     _check_destinations(route, at, upstreams, report, unknown)
     _check_policies(route, at, upstreams, report, unknown)
     if route.rewrite is not None:
@@ -147,7 +147,8 @@ def check_rate_limit(limit: RateLimit, at: At, report: Reporter) -> None:
         check_key_source(limit.key, (*at, "key"), report)
 
 
-def _check_match(match: Match, at: At, report: Reporter) -> None:
+def check_match(match: Match, at: At, report: Reporter) -> None:
+    """Check what a request must be."""
     if match.path is not None:
         _check_test(match.path, (*at, "path"), report)
     for name in ("headers", "cookies", "query"):

@@ -28,6 +28,7 @@ _STAND_INS: dict[str, object] = {
     "metrics": {"listen": "127.0.0.1:0"},
     "telemetry": {"metrics": {"listen": "127.0.0.1:0"}},
     "admin": {"listen": "127.0.0.1:0"},
+    "identity": {"from": "control"},
     "url": "http://localhost/",
     "request": {"url": "http://localhost/"},
     "expect": {"status": 200},
@@ -37,6 +38,7 @@ _STAND_INS: dict[str, object] = {
 
 _ITEM_STAND_INS: dict[str, object] = {
     "routes": {},
+    "rules": {"name": "unknown", "allow": []},
     "upstreams": {"endpoints": [], "hosts": []},
 }
 _TEST = {"request": {"url": "http://localhost/"}, "expect": {"status": 200}}
@@ -100,11 +102,14 @@ def shape(root: Node, form: Form[M]) -> Shaped[M]:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     problems: list[Problem] = []
-    misspelt = {(one["loc"][:-1], _meant(one["loc"], form)) for one in errors if one["type"] == "extra_forbidden"}
+    unknown = [one["loc"] for one in errors if one["type"] == "extra_forbidden"]
+    misspelt = {(loc[:-1], _meant(loc, form)) for loc in unknown}
+    misplaced = {loc[:-1] for loc in unknown if _is_elsewhere(loc, form)}
     for one in errors:
         problem, place = _problem(one, root, form)
-        is_misspelt = one["type"] == "missing" and (one["loc"][:-1], one["loc"][-1]) in misspelt
-        if problem is not None and not is_misspelt:
+        at = one["loc"]
+        is_explained = one["type"] == "missing" and ((at[:-1], at[-1]) in misspelt or at[:-1] in misplaced)
+        if problem is not None and not is_explained:
             problems.append(problem)
         extra = (str(one["loc"][-1]),) if one["type"] == "missing" else ()
         blamed.append(place.keys + extra)
@@ -192,7 +197,7 @@ def _unknown_key(location: Location, form: Form[M]) -> tuple[str, str]:
     for model in _models_at(form.model, location[:-1]):
         if key in model.not_yet:
             return MESSAGE.format(key), HINT
-        hint = did_you_mean(key, model.model_fields)
+        hint = model.hints.get(key) or did_you_mean(key, model.model_fields)
         return f"unknown key `{key}`", hint or "known here: " + ", ".join(f"`{name}`" for name in model.model_fields)
     return f"unknown key `{key}`", ""
 
@@ -202,6 +207,11 @@ def _meant(location: Location, form: Form[M]) -> str:
     for model in _models_at(form.model, location[:-1]):
         return nearest(str(location[-1]), model.model_fields)
     return ""
+
+
+def _is_elsewhere(location: Location, form: Form[M]) -> bool:
+    """Whether a key is known to be looked for at this place, and stands elsewhere."""
+    return any(str(location[-1]) in model.hints for model in _models_at(form.model, location[:-1]))
 
 
 def _nulls(tree: object, keys: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:

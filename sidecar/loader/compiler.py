@@ -51,13 +51,13 @@ def compile_file(path: str, env: Mapping[str, str], mesh: Mapping[str, Any] | No
         if mesh is None:
             source = read_source(path)
             digest_hex = source.digest_hex
-            loaded = load_source(source, env, files)
+            loaded = load_source(source, env, files, is_to_run=True)
         else:
             own = _read_local(path, is_optional=mesh["is_optional"])
             local = [(path, own.digest_hex)] if own is not None else []
             said = _pushed(mesh["pushed"])
             digest_hex, pushed = (said.digest_hex, said.path) if said is not None else ("", "")
-            loaded = load_followed(said, own, mesh["options"], env, files)
+            loaded = load_followed(said, own, mesh["options"], env, files, is_to_run=True)
         frames = write_frames(loaded, local)
         dry_run(loaded, frames)
         return frames

@@ -18,11 +18,13 @@ from typing import Any, Final
 from pydantic_core import PydanticUndefined
 
 from sidecar.compile.frames import MAX_WARNINGS, ControlSettings, Header, Kind, WantedListener, make_frame
+from sidecar.compile.security.tls import identity_source, mode_of
 from sidecar.config.load import Loaded
+from sidecar.config.model.authorization import Authorization
 from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.values.base import Model
-from sidecar.config.yaml.places import lines_of
+from sidecar.config.yaml.places import lines_of, locate
 from sidecar.routing.match import host_pattern
 
 ITEMS_A_FRAME: Final = 32
@@ -37,6 +39,7 @@ _APART: Final[dict[type[Model], frozenset[str]]] = {
     Config: frozenset({"upstreams", "tests"}),
     Inbound: frozenset({"routes"}),
     Outbound: frozenset({"routes"}),
+    Authorization: frozenset({"rules"}),
 }
 """What may be long, and so has frames of its own."""
 
@@ -69,6 +72,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
             local_files=tuple(local_files),
             discovers=tuple(sorted(_discovered(config))),
             control=_control(loaded.own),
+            identity=identity_source(config.identity),
         ).to_frame(),
         _shapes_frame(tuple(_below(Model))),
         make_frame(Kind.SETTINGS, _pickled(config)),
@@ -77,6 +81,10 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
         form = partial(_routes_of, name)
         frames += (make_frame(Kind.ROUTES, piece) for piece in _pieces(side.routes if side is not None else [], form))
+    authorization = config.inbound.authorization if config.inbound is not None else None
+    if authorization is not None:
+        form = partial(_rules_of, loaded)
+        frames += (make_frame(Kind.RULES, piece) for piece in _pieces(authorization.rules, form))
     frames += (make_frame(Kind.TESTS, piece) for piece in _pieces(config.tests, _as_it_is))
     lines = iter(lines_of(loaded.root).items())
     while some := dict(islice(lines, LINES_A_FRAME)):
@@ -124,7 +132,9 @@ def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
             location = (name, "listen", index, "address")
             wanted = _wanted(loaded, name, spec.address, location, host.decode() if host is not None else None)
             if isinstance(spec, InboundListen):
-                wanted = replace(wanted, name=spec.name or "", app=spec.app)
+                assert config.inbound is not None
+                tls = mode_of(config.inbound, index, has_identity=config.identity is not None)
+                wanted = replace(wanted, name=spec.name or "", app=spec.app, tls=tls)
             found.append(wanted)
     hosts = tuple(config.admin.hosts)
     for role, at, addresses in (
@@ -186,6 +196,15 @@ def _as_it_is(first: int, items: Sequence[Any]) -> object:
 
 def _routes_of(side: str, first: int, routes: Sequence[Any]) -> object:
     return side, first, routes
+
+
+def _rules_of(loaded: Loaded, first: int, rules: Sequence[Any]) -> object:
+    """With where each is written, for the log."""
+    marks = (
+        locate(loaded.root, ("inbound", "authorization", "rules", index)).mark
+        for index in range(first, first + len(rules))
+    )
+    return first, rules, [f"{mark.file}:{mark.line}" for mark in marks]
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.exchange import Direction, ScopeLike
+from sidecar.net.tls.settings import IdentitySource, ListenerTls
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
 from sidecar.routing.table import Table
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.passthrough import Passthrough
 
@@ -63,6 +65,7 @@ class Listener:
         host: Name that every request here is for, whatever its `Host` says (one port per dependency), or None.
         port: That goes with it, or None.
         authority: Both, as they are sent; None as `host` is.
+        tls: How its clients speak TLS, or None for not at all.
     """
 
     direction: Direction
@@ -71,17 +74,21 @@ class Listener:
     host: bytes | None = None
     port: int | None = None
     authority: bytes | None = None
+    tls: ListenerTls | None = None
 
 
-def make_listener(direction: Direction, address: str, side: str, authority: bytes | None = None) -> Listener:
+def make_listener(
+    direction: Direction, address: str, side: str, authority: bytes | None = None, tls: ListenerTls | None = None
+) -> Listener:
     """
     A listener for one host, with or without a port, or for all.
 
     Args:
         authority: As `routing.match.host_pattern` makes it, without wildcards.
+        tls: As the listener has it.
     """
     host, port = (None, None) if authority is None else split_pattern(authority)
-    return Listener(direction, address, side, host, port, authority)
+    return Listener(direction, address, side, host, port, authority, tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +104,22 @@ class Side:
         unrouted: Telemetry of requests that reached no route.
         client_address: Finds the client behind proxies that are trusted; None where who connects is the client.
         drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
+        owns_client_cert: Whether clients may not say themselves what certificate they have shown: who ends TLS says it.
+        authorization: Which requests may pass; None: all.
         is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
     """
 
     direction: Direction
-    table: Table
+    table: Table[Route]
     fallback: Route | None
     passthrough: Passthrough | None
     passthrough_route: Route | None
     unrouted: ScopeLike
     client_address: ClientAddress | None = None
     drops_underscored: bool = False
+    owns_client_cert: bool = False
     is_gone: bool = False
+    authorization: Authorization | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,7 @@ class Plan:
         drain_timeout_s: Seconds from SIGTERM to the end, at most.
         drain_delay_s: Seconds of these in which readiness fails already while inbound still accepts.
         awaiting: Routes with a split some of whose upstreams had never had an endpoint when the plan was made.
+        identity: Where our own certificate comes from, or None: we are nobody in particular.
     """
 
     generation: int
@@ -140,6 +152,7 @@ class Plan:
     drain_timeout_s: float
     drain_delay_s: float = 0.0
     awaiting: tuple[Route, ...] = ()
+    identity: IdentitySource | None = None
 
     @property
     def drops_underscored(self) -> bool:

@@ -12,17 +12,27 @@ inverted, or matched in any case.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from sidecar.message import RequestHead
-from sidecar.routing.actions import Route
 from sidecar.routing.match import DEFAULT_PORT, Condition, Match, path_condition, split_pattern
 from sidecar.routing.matchers import PathMatcher
 
 _EVERYTHING: Final = Match()
 
 
-class Table:
+class Matching(Protocol):
+    """What can be filed: a route, or what else asks of a request what routes ask."""
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        """Any of them is enough; empty matches everything."""
+
+
+R = TypeVar("R", bound=Matching)
+
+
+class Table(Generic[R]):
     """
     Routes, indexed; immutable. A plain `Table` knows no ports; `TableBuilder` makes one that does if a host has one.
 
@@ -32,23 +42,23 @@ class Table:
 
     __slots__ = ("_anywhere", "_end", "_hosts", "_max_labels", "_suffixes", "routes")
 
-    def __init__(self, routes: Iterable[Route] = ()) -> None:
+    def __init__(self, routes: Iterable[R] = ()) -> None:
         self.routes = tuple(routes)
         self._end = len(self.routes)
-        self._hosts: dict[bytes, _Bucket] = {}
-        self._suffixes: dict[bytes, _Bucket] = {}
-        self._anywhere = _Bucket()
+        self._hosts: dict[bytes, _Bucket[R]] = {}
+        self._suffixes: dict[bytes, _Bucket[R]] = {}
+        self._anywhere: _Bucket[R] = _Bucket()
         for order, route in enumerate(self.routes):
             for match in route.matches or (_EVERYTHING,):
                 self.file(order, route, match, match.hosts)
         self.finish(self.routes)
 
-    def file(self, order: int, route: Route, match: Match, hosts: Sequence[bytes]) -> None:
+    def file(self, order: int, route: R, match: Match, hosts: Sequence[bytes]) -> None:
         """Add a match for these hosts, none of which has a port, or for every host; call it in file order."""
         for bucket in self._buckets_of(hosts):
             bucket.file(order, route, match)
 
-    def finish(self, routes: tuple[Route, ...]) -> None:
+    def finish(self, routes: tuple[R, ...]) -> None:
         """All of these are filed."""
         self.routes = routes
         self._end = len(routes)
@@ -71,7 +81,7 @@ class Table:
             routes.pop()
             yield
 
-    def find(self, head: RequestHead, peer_ip: str) -> Route | None:
+    def find(self, head: RequestHead, peer_ip: str) -> R | None:
         """
         The first route in file order that matches, or None.
 
@@ -79,7 +89,7 @@ class Table:
             head: Normalised as `message` says; CONNECT has an empty path.
             peer_ip: The client's address, for conditions on the source; none exists so far.
         """
-        best: _Entry | None = None
+        best: _Entry[R] | None = None
         limit = self._end
         bucket = self._hosts.get(head.host)
         if bucket is not None:
@@ -96,7 +106,7 @@ class Table:
             best = self._anywhere.first(head, limit) or best
         return None if best is None else best.route
 
-    def _below(self, host: bytes) -> list[_Bucket]:
+    def _below(self, host: bytes) -> list[_Bucket[R]]:
         """Buckets of the wildcards that this host is below; walks no more labels than the longest of them has."""
         found = []
         dot = len(host)
@@ -109,7 +119,7 @@ class Table:
                 found.append(bucket)
         return found
 
-    def _buckets_of(self, hosts: Sequence[bytes]) -> list[_Bucket]:
+    def _buckets_of(self, hosts: Sequence[bytes]) -> list[_Bucket[R]]:
         if not hosts or b"*" in hosts:
             return [self._anywhere]
         return [
@@ -120,7 +130,7 @@ class Table:
         ]
 
 
-class PortTable(Table):
+class PortTable(Table[R]):
     """
     Routes of which some are for hosts with a port: a table for each port beside the one for every port.
 
@@ -134,7 +144,7 @@ class PortTable(Table):
 
     __slots__ = ("_by_port", "_everywhere", "_orders")
 
-    def __init__(self, everywhere: Table, by_port: dict[int, Table], routes: tuple[Route, ...]) -> None:
+    def __init__(self, everywhere: Table[R], by_port: dict[int, Table[R]], routes: tuple[R, ...]) -> None:
         super().__init__()
         self.routes = routes
         self._everywhere = everywhere
@@ -151,7 +161,7 @@ class PortTable(Table):
             yield from self._by_port.popitem()[1].dismantle()
         yield from self._everywhere.dismantle()
 
-    def find(self, head: RequestHead, peer_ip: str) -> Route | None:
+    def find(self, head: RequestHead, peer_ip: str) -> R | None:
         """As `Table.find`."""
         found = self._everywhere.find(head, peer_ip)
         table = self._by_port.get(head.port or DEFAULT_PORT)
@@ -163,7 +173,7 @@ class PortTable(Table):
         return found if self._orders[found] <= self._orders[other] else other
 
 
-class TableBuilder:
+class TableBuilder(Generic[R]):
     """
     Makes a table route by route, for who must not be held for the 3 us a route that a large one takes.
 
@@ -173,11 +183,11 @@ class TableBuilder:
     __slots__ = ("_by_port", "_everywhere", "_routes")
 
     def __init__(self) -> None:
-        self._routes: list[Route] = []
-        self._everywhere = Table()
-        self._by_port: dict[int, Table] = {}
+        self._routes: list[R] = []
+        self._everywhere: Table[R] = Table()
+        self._by_port: dict[int, Table[R]] = {}
 
-    def add(self, route: Route) -> None:
+    def add(self, route: R) -> None:
         """The next route."""
         order = len(self._routes)
         self._routes.append(route)
@@ -193,7 +203,7 @@ class TableBuilder:
                 table = self._everywhere if port is None else self._by_port.setdefault(port, Table())
                 table.file(order, route, match, hosts)
 
-    def table(self) -> Table:
+    def table(self) -> Table[R]:
         """The table of all that was added."""
         routes = tuple(self._routes)
         for table in (self._everywhere, *self._by_port.values()):
@@ -201,33 +211,33 @@ class TableBuilder:
         return PortTable(self._everywhere, self._by_port, routes) if self._by_port else self._everywhere
 
 
-class _Entry:
+class _Entry(Generic[R]):
     """A match of a route with the questions that its place in the index leaves open."""
 
     __slots__ = ("checks", "order", "route")
 
-    def __init__(self, order: int, route: Route, conditions: tuple[Condition, ...]) -> None:
+    def __init__(self, order: int, route: R, conditions: tuple[Condition, ...]) -> None:
         self.order = order
         self.route = route
         self.checks: tuple[Callable[[RequestHead], bool], ...] = tuple(condition.test for condition in conditions)
 
 
-class _Bucket:
+class _Bucket(Generic[R]):
     """The entries of one host. Invariant: every list is in file order, for entries are filed in that order."""
 
     __slots__ = ("_exact", "_max_prefix", "_max_segments", "_prefixes", "_rest", "_start_lengths", "_starts", "lowest")
 
     def __init__(self) -> None:
-        self._exact: dict[bytes, list[_Entry]] = {}
-        self._prefixes: dict[bytes, list[_Entry]] = {}
+        self._exact: dict[bytes, list[_Entry[R]]] = {}
+        self._prefixes: dict[bytes, list[_Entry[R]]] = {}
         self._max_segments = 0
         self._max_prefix = 0
-        self._starts: dict[bytes, list[_Entry]] = {}
+        self._starts: dict[bytes, list[_Entry[R]]] = {}
         self._start_lengths: list[int] = []
-        self._rest: list[_Entry] = []
+        self._rest: list[_Entry[R]] = []
         self.lowest: float = float("inf")
 
-    def file(self, order: int, route: Route, match: Match) -> None:
+    def file(self, order: int, route: R, match: Match) -> None:
         """Add a match; to be called in file order."""
         self.lowest = min(self.lowest, order)
         path = match.path
@@ -237,7 +247,7 @@ class _Bucket:
         else:
             self._shelf(path).append(_Entry(order, route, match.conditions))
 
-    def _shelf(self, path: PathMatcher) -> list[_Entry]:
+    def _shelf(self, path: PathMatcher) -> list[_Entry[R]]:
         value = path.value
         if path.kind == "exact":
             return self._exact.setdefault(value, [])
@@ -256,9 +266,9 @@ class _Bucket:
                 yield from _emptied(shelves.popitem()[1])
         yield from _emptied(self._rest)
 
-    def first(self, head: RequestHead, limit: int) -> _Entry | None:
+    def first(self, head: RequestHead, limit: int) -> _Entry[R] | None:
         """The matching entry of the lowest order below `limit`, or None."""
-        best: _Entry | None = None
+        best: _Entry[R] | None = None
         path = head.path
         if self._exact:
             entries = self._exact.get(path)
@@ -281,7 +291,7 @@ class _Bucket:
             best = _scan(self._rest, head, limit) or best
         return best
 
-    def _prefixes_of(self, path: bytes) -> list[list[_Entry]]:
+    def _prefixes_of(self, path: bytes) -> list[list[_Entry[R]]]:
         """
         Lists of the prefixes that end where a segment of the path ends.
 
@@ -305,7 +315,7 @@ class _Bucket:
         return found
 
 
-def _scan(entries: list[_Entry], head: RequestHead, limit: int) -> _Entry | None:
+def _scan(entries: list[_Entry[R]], head: RequestHead, limit: int) -> _Entry[R] | None:
     """The first entry below `limit` whose open questions all say yes."""
     for entry in entries:
         if entry.order >= limit:
@@ -318,7 +328,7 @@ def _scan(entries: list[_Entry], head: RequestHead, limit: int) -> _Entry | None
     return None
 
 
-def _emptied(entries: list[_Entry]) -> Iterator[None]:
+def _emptied(entries: list[_Entry[R]]) -> Iterator[None]:
     while entries:
         entries.pop()
         yield

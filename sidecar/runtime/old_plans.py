@@ -74,6 +74,8 @@ class OldPlans:
             yield
         for side in (*plan.sides, *plan.side_of.values()):
             yield from side.table.dismantle()
+            if side.authorization is not None:
+                yield from side.authorization.dismantle()
         for name, cluster in plan.clusters.items():
             holders = (self._live(), *(other.clusters for other in (*self._plans, *kept)))
             if not any(clusters.get(name) is cluster for clusters in holders):

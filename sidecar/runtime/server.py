@@ -70,7 +70,6 @@ class Sidecar(Process):
         reloader: The file and everything that it made.
         endpoint_sink: Hears of discovered names.
         app_watch: The app as others see it.
-        identity: Certificates; None where no configuration has asked for TLS yet.
     """
 
     reloader: Reloader
@@ -100,7 +99,6 @@ class Sidecar(Process):
         self.reloader = Reloader(
             path, env, source, loop, self.telemetry, self.registry, self._timers, self._handler_for
         )
-        self.identity: Identity | None = None
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None
@@ -261,6 +259,11 @@ class Sidecar(Process):
         if self.reloader.config is not None:
             logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
 
+    @property
+    def identity(self) -> Identity | None:
+        """Certificates; None where no configuration has asked for TLS yet."""
+        return self.reloader.certificates.identity
+
     # --- connections and numbers ------------------------------------------------------------------------------------
 
     def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
@@ -269,7 +272,7 @@ class Sidecar(Process):
         if spec.role is Role.ADMIN:
             return AdminConnectionHandler(Endpoints.everything(self.views), spec)
         assert self.reloader.live is not None
-        return ProxyConnectionHandler(self.reloader.live, spec, self._loop)
+        return ProxyConnectionHandler(self.reloader.live, spec, self._loop, self.reloader.certificates.side_of)
 
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
 

@@ -36,7 +36,10 @@ class Running(Protocol):
     telemetry: Telemetry
     app_watch: AppWatch
     following: Following | None
-    identity: Identity | None
+
+    @property
+    def identity(self) -> Identity | None:
+        """Certificates, if any configuration has asked for TLS."""
 
     def drain(self) -> None:
         """Fail readiness and let inbound end."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from sidecar import clock
 from sidecar.errors import Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Kind
 from sidecar.peer import Peer
 from sidecar.telemetry.access_log import json_line
@@ -24,7 +24,7 @@ from sidecar.telemetry.access_log.line_template import LineTemplate
 from sidecar.telemetry.form_cache import FormCache, agent_of, target_of
 from sidecar.telemetry.metrics.compat import Compat
 from sidecar.telemetry.metrics.exposition import Format
-from sidecar.telemetry.metrics.instruments import RequestMetrics, code_label
+from sidecar.telemetry.metrics.instruments import OTHER, Counter, RequestMetrics, code_label
 from sidecar.telemetry.metrics.scrape import Downstreams, Scrape, TlsHandshakes
 from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.telemetry.metrics.upstreams import ClusterLike, Upstreams
@@ -39,6 +39,9 @@ from sidecar.telemetry.traces.spans import Agent, Authority
 __all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
 
 log = logging.getLogger("sidecar.telemetry")
+
+MAX_AUTHORIZED: Final = 1000
+"""Series of `sidecar_authorization_total` in which sources have their names, which a mesh may have more of."""
 
 _TRACE_OR_ID: Final = Kind.TRACE | Kind.REQUEST_ID
 
@@ -262,6 +265,29 @@ class Telemetry:
             )  # fmt: skip
         return b"traceparent: 00-%b-%b-%b\r\nx-request-id: %b\r\n" % (trace_id, span_id, flags, request_id)
 
+    def judged(self, exchange: Exchange, decision: Decision) -> None:
+        """Count what the rules of authorization said of a request, by who asked."""
+        client = exchange.client
+        source = client.identity if client is not None else ""
+        counter = decision.counters.get(source)
+        if counter is None:
+            counter = self._authorized(decision, source)
+        counter.value += 1
+        if decision.is_unidentified:
+            self._metrics.unidentified.value += 1
+
+    def _authorized(self, decision: Decision, source: str) -> Counter:
+        """The series of a decision and a source; beyond so many, sources share one."""
+        family = self._metrics.authorization
+        label = source or "unidentified"
+        if len(family.children) >= MAX_AUTHORIZED:
+            label = OTHER
+        scope: Scope = decision.scope or self._scopes.unrouted[0]  # type: ignore[assignment]
+        counter = scope.own(family, decision.rule, decision.outcome, label)
+        if len(decision.counters) < MAX_AUTHORIZED:
+            decision.counters[source] = counter
+        return counter
+
     def record(self, exchange: Exchange) -> None:
         """
         Tell about an exchange: metrics, one line, one span.
@@ -282,7 +308,8 @@ class Telemetry:
             key = (head.method, head.minor, exchange.status, exchange.reason)
         outcome = scope.outcomes.get(key) or scope.bind(key)
 
-        start_ns, end_ns = exchange.start_ns, exchange.end_ns
+        start_ns = exchange.start_ns
+        end_ns = exchange.end_ns
         duration_ns = end_ns - start_ns
         outcome.requests.value += 1
         scope.request_bytes.value += exchange.bytes_received
@@ -345,7 +372,8 @@ class Telemetry:
             return
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
-            second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000
+            second = start_ns // 1_000_000_000
+            rest = start_ns % 1_000_000_000
             target = b"null"
             if head is not None:
                 target = target_of(head)
@@ -353,9 +381,15 @@ class Telemetry:
             if exchange.first_byte_ns:
                 waited = json_line.milliseconds(exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns))
             members = b""
+            if exchange.client is not None:
+                members = _members_of_peer(exchange.client, True)
+            if exchange.server is not None:
+                members += _members_of_peer(exchange.server, False)
+            if exchange.decision is not None:
+                members += _members_of(exchange.decision)
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
-                members = json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
+                members += json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
             second_text = known.seconds.get(second) or known.new_second(second)
             agent_json = agent.json if agent is not None else b"null"
             if outcome.text is None:
@@ -398,6 +432,11 @@ class Telemetry:
                     start_ns = clock.wall_ns(exchange.sent_ns or exchange.tries[-1].end_ns)
             if exchange.retry_skipped:
                 own += spans.retry_skipped(exchange.retry_skipped)
+            secured = exchange.server if direction == 1 else exchange.client
+            if secured is not None:
+                if not secured.attributes:
+                    secured.attributes = spans.tls_attributes(secured, is_client=direction == 0)
+                own += secured.attributes
             self._export(
                 outcome.span.encode(
                     exchange.trace_id, exchange.span_id, exchange.parent_id, exchange.tracestate,
@@ -451,3 +490,17 @@ class Telemetry:
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
         return await self.numbers.sliced(form, is_compressed=is_compressed)
+
+
+def _members_of_peer(peer: Peer, is_client: bool) -> bytes:
+    """Of a log line; made once for a connection."""
+    if not peer.members:
+        peer.members = json_line.peer_members(peer, is_client=is_client)
+    return peer.members
+
+
+def _members_of(decision: Decision) -> bytes:
+    """Of a log line; made once for a decision."""
+    if not decision.members:
+        decision.members = json_line.decision_members(decision.outcome, decision.rule, decision.position)
+    return decision.members

@@ -140,6 +140,8 @@ class Endpoint:
         unix_path: Path of the socket, or None for TCP.
         label: `host:port`, `[v6]:port` or `unix:/path`, as logs, spans and metrics show it; unique in its cluster.
         weight: Share of the traffic relative to the other endpoints; 0 gets none.
+        is_tls: It is spoken to by TLS, and then never in clear, whatever becomes of `cluster.tls`. It never changes, so
+            that its pool has connections of one kind.
         active: Exchanges in flight, kept by the proxy.
         idle: Connections without an exchange; a stack, newest last.
         connecting: Connects under way, kept by the pool.
@@ -149,7 +151,6 @@ class Endpoint:
             number for every reason, because it is asked for each request.
         epoch: Times that its name has moved.
         is_removed: The address left the cluster: what is in flight ends, no connection is kept afterwards.
-        is_tls: It is spoken to by TLS; never in clear then, whatever becomes of `cluster.tls`.
         share: Weight with which it is chosen now: less than `weight` in a slow start or in another zone.
         zone: Where it is, as in the file; empty if nowhere in particular.
         joined_at: Loop time at which it came (back) while others were in service; -inf for from the start.
@@ -203,8 +204,9 @@ class Endpoint:
         "zone",
     )
 
-    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0) -> None:
+    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0, is_tls: bool = False) -> None:
         self.cluster = cluster
+        self.is_tls = is_tls
         if isinstance(address, UnixAddress):
             self.host, self.port = "", 0
             self.is_named = False
@@ -223,7 +225,6 @@ class Endpoint:
         self.objections = 0
         self.epoch = 0
         self.is_removed = False
-        self.is_tls = False
         self.share = weight
         self.zone = ""
         self.joined_at = -inf
@@ -265,6 +266,20 @@ class Endpoint:
         self.is_removed = True
         self.objections |= Objection.REMOVED
         self.close_idle(reason)
+
+    def succeed(self, before: Endpoint) -> None:
+        """
+        Take the place of an endpoint of the same address that is spoken to in another way. It is the same server, so
+        what is known of that holds; connections and what runs on them stay with the other, which ends.
+        """
+        self.objections |= before.objections & Objection.CONTESTED
+        self.joined_at = before.joined_at
+        self.health, self.health_streak = before.health, before.health_streak
+        self.ejected_until, self.ejections = before.ejected_until, before.ejections
+        self.is_on_probation = before.is_on_probation
+        self.failing = before.failing
+        self.latency_s, self.latency_at = before.latency_s, before.latency_at
+        before.remove("endpoint_switched")
 
     def move(self) -> None:
         """The host is a name that leads elsewhere now: keep no connection to where it led."""

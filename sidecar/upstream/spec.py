@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
+from sidecar.net.tls.settings import UpstreamTls, WorkloadTls
 from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.discovery.endpoint_set import Source
 from sidecar.upstream.health.checks import HealthSpec
@@ -38,6 +39,7 @@ class ClusterSpec:
         slow_start_s: Seconds in which an endpoint that comes (back) reaches its full weight; 0 for none.
         zone: Where this sidecar is; empty for no preference.
         zones: `(address, zone)` of static endpoints.
+        tls: How servers are spoken to by TLS, or None for in clear.
 
     Raises:
         ValueError: A part contradicts the above.
@@ -60,6 +62,7 @@ class ClusterSpec:
     slow_start_s: float = 0.0
     zone: str = ""
     zones: tuple[tuple[str, str], ...] = ()
+    tls: UpstreamTls | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.panic_threshold <= 100:
@@ -87,6 +90,16 @@ class ClusterSpec:
                 raise ValueError(f"{self.name}: expected a weight of 0 or more, found {weight} for {text!r}")
             weights[address] = weights.get(address, 0) + weight
         return weights
+
+    def is_tls(self, said: bool | None = None) -> bool:
+        """
+        Whether an endpoint is spoken to by TLS.
+
+        Args:
+            said: What is told of it by who discovered it; None for nothing. Only sidecars are believed to speak in
+                clear: a server outside is spoken to as the file says. Where the file wants no TLS there is none.
+        """
+        return self.tls is not None and (said is not False or not isinstance(self.tls, WorkloadTls))
 
     @property
     def needs_ticks(self) -> bool:

@@ -25,6 +25,7 @@ TEXT = f"""
     inbound:
       listen: "127.0.0.1:${{INBOUND_PORT}}"
       routes: [{{match: {{path: {{exact: /only}}}}, respond: {{status: 200}}}}]
+      authorization: {{default: allow, rules: [{{name: no, deny: {{path: /forbidden}}}}]}}
     outbound:
       listen: "127.0.0.1:${{OUTBOUND_PORT}}"
       routes:
@@ -203,6 +204,14 @@ def connect_not_allowed(place: Place) -> Message:
 def no_route(place: Place) -> Message:
     """A name that the file does not have."""
     return place.ask("unheard-of").response()
+
+
+@provokes
+def authorization_denied(place: Place) -> Message:
+    """A rule denies it."""
+    client = place.inbound()
+    client.get("/forbidden", host="x")
+    return client.response()
 
 
 @provokes

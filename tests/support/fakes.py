@@ -31,9 +31,10 @@ import h11
 
 from sidecar import errors
 from sidecar.errors import Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import Timers
+from sidecar.net.tls.settings import ListenerTls
 from sidecar.peer import Peer as SecuredPeer
 from sidecar.proxy.client.http1 import ClientConnection
 from sidecar.proxy.client.opening import protocol_factory
@@ -45,6 +46,7 @@ from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
 from sidecar.routing.match import make_match
 from sidecar.routing.table import Table
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.balance.algorithms import Policy
@@ -543,6 +545,9 @@ class NotingTelemetry:
         self.inner.record(exchange)
         self.recorded.append(exchange)
 
+    def judged(self, exchange: Exchange, decision: Decision) -> None:
+        self.inner.judged(exchange, decision)
+
     def connection_opened(self, direction: Direction) -> None:
         self.inner.connection_opened(direction)
 
@@ -581,6 +586,8 @@ class World:
         shadow_breaker: Of `shadow`.
         policy: By which `web` is balanced.
         splices: Whether the kernel can.
+        authorization: Of the direction's side.
+        listener_tls: Of the listener.
     """
 
     def __init__(
@@ -608,6 +615,8 @@ class World:
         upgrades: frozenset[bytes] = DEFAULT_UPGRADES,
         drops_underscored: bool = False,
         splices: bool = True,
+        authorization: Authorization | None = None,
+        listener_tls: ListenerTls | None = None,
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -652,6 +661,7 @@ class World:
                 passing if is_passthrough else None,
                 self.telemetry.scope(side, "", "", ""),
                 drops_underscored=drops_underscored,
+                authorization=authorization if side is direction else None,
             )
             for side in Direction
         )
@@ -662,7 +672,8 @@ class World:
         self.live = Live(self.plan, self.telemetry, self.timers, self.loop, splicer=splicer)  # type: ignore[arg-type]
         self.dials = Dials(self.loop, self.timers)
         self.live.dialer = self.dials  # type: ignore[assignment]
-        self.listener_state = ListenerState(make_listener(direction, "127.0.0.1:15001", direction.label, listener_host))
+        listener = make_listener(direction, "127.0.0.1:15001", direction.label, listener_host, listener_tls)
+        self.listener_state = ListenerState(listener)
         self.clients: list[Client] = []
         self.servers: list[Server] = []
         self.timers.start()

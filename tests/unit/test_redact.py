@@ -140,3 +140,13 @@ class TestLearning:
         for first in range(0, 2000, 500):
             secrets.learn([f"secret-{number:05d}" for number in range(first, first + 500)])
         assert secrets.hide("secret-00000 secret-01999") == f"secret-00000 {HIDDEN}"
+
+
+def test_rules_of_authorization_are_shown_and_the_field_of_that_name_is_not() -> None:
+    """What secrets stand in them is hidden as everywhere else."""
+    rules = [{"name": "r", "allow": {"headers": {"authorization": {"exact": "Bearer x"}}}}]
+    page = Secrets().shown({"inbound": {"authorization": {"default": "deny", "rules": rules}}})
+    assert page["inbound"]["authorization"]["default"] == "deny"
+    assert page["inbound"]["authorization"]["rules"][0]["allow"] == {"headers": {"authorization": {"exact": HIDDEN}}}
+    assert Secrets().shown({"expect": {"authorization": "denied"}}) == {"expect": {"authorization": "denied"}}
+    assert Secrets().shown({"authorization": "Bearer x"}) == {"authorization": HIDDEN}

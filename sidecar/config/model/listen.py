@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
+from sidecar.config.model.tls import ListenerTls
 from sidecar.config.values.addresses import EndpointAddress, ListenAddress, ListenedHost
 from sidecar.config.values.base import Model, OneOrMany, Short, setting
 from sidecar.config.values.units import choice
@@ -29,8 +30,6 @@ class ListenSpec(Model):
 class InboundListen(ListenSpec):
     """One address that is listened on for requests to the app: one of the app's ports, as others see it."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
-
     name: PortName | None = setting(None, "What this port of the app is called, such as `http`.")
     app: EndpointAddress | None = setting(
         None,
@@ -38,6 +37,9 @@ class InboundListen(ListenSpec):
         " `inbound.app`.",
     )
     protocol: Protocol = setting("http", "What is spoken here; `http` is HTTP/1.1.")
+    tls: ListenerTls | None = setting(
+        None, "TLS for clients outside: `{certificate, key}`, or several; default: what `inbound.tls` says."
+    )
 
 
 Listen = Annotated[

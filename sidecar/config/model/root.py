@@ -7,10 +7,12 @@ in `check.py`. The JSON Schema is generated from these models, so a description 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
+from sidecar.config.model.authorization import Authorization, parse_requester
 from sidecar.config.model.control import Control
 from sidecar.config.model.listen import InboundListen, Listen, ListenInbound, ListenSpec, default_listen
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
@@ -35,6 +37,18 @@ from sidecar.config.model.routes import (
     Sticky,
 )
 from sidecar.config.model.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
+from sidecar.config.model.tls import (
+    CertificatePair,
+    ClearRule,
+    Identity,
+    IdentityFiles,
+    IdentitySetting,
+    IdentitySource,
+    InboundTls,
+    InboundTlsSetting,
+    ListenerTls,
+    UpstreamTls,
+)
 from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
     AuthorityPattern,
@@ -46,7 +60,7 @@ from sidecar.config.values.addresses import (
     IpNetwork,
     TcpListenAddresses,
 )
-from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Short, listing, setting, table
+from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, listing, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
 from sidecar.config.values.unsupported import Unsupported, UnsupportedWords
 from sidecar.config.values.words import (
@@ -56,6 +70,7 @@ from sidecar.config.values.words import (
     HeaderName,
     HeaderValue,
     Method,
+    RouteName,
     UpgradeName,
     UpstreamName,
 )
@@ -63,7 +78,10 @@ from sidecar.config.values.words import (
 __all__ = [
     "AccessLog",
     "Admin",
+    "Authorization",
+    "CertificatePair",
     "CircuitBreaker",
+    "ClearRule",
     "Config",
     "Control",
     "Destination",
@@ -76,12 +94,17 @@ __all__ = [
     "Hash",
     "HeaderEdits",
     "HealthCheck",
+    "Identity",
+    "IdentityFiles",
+    "IdentitySource",
     "Inbound",
     "InboundListen",
     "InboundRules",
+    "InboundTls",
     "KeySource",
     "Limits",
     "ListenSpec",
+    "ListenerTls",
     "LogWhen",
     "Match",
     "Metrics",
@@ -105,6 +128,7 @@ __all__ = [
     "Traces",
     "Upstream",
     "UpstreamPolicy",
+    "UpstreamTls",
     "ValueMatch",
 ]
 
@@ -133,6 +157,11 @@ class Forwarded(Model):
 class InboundRules(Model):
     """What is done with requests to the app."""
 
+    tls: InboundTlsSetting | None = setting(
+        None,
+        "TLS between sidecars at listeners without a `tls`: `permissive`, `strict`, `off`, or `{mode, clear}`; default:"
+        " `permissive` with `identity`, else `off`.",
+    )
     circuit_breaker: Annotated[CircuitBreaker | None, Unsupported("inbound.circuit_breaker")] = setting(
         None, "How much may be under way at the app."
     )
@@ -157,6 +186,7 @@ class Inbound(InboundRules):
 
     listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host}")
     app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
+    authorization: Authorization | None = setting(None, "Which requests may pass; default: all.")
 
 
 class Outbound(Model):
@@ -263,6 +293,8 @@ class UpstreamPolicy(Model):
 class Upstream(UpstreamPolicy):
     """Servers that are interchangeable: exactly one of `endpoints`, `dns` and `discover`."""
 
+    not_yet: ClassVar[frozenset[str]] = frozenset()
+
     hosts: Annotated[list[AuthorityPattern], OneOrMany(may_be_empty=True)] | None = setting(
         None,
         "Hosts by which the app calls it, with or without a port, tried after all routes; default: its own name;"
@@ -274,6 +306,9 @@ class Upstream(UpstreamPolicy):
     dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
     discover: Annotated[Discover, Short("name", "a name, or a mapping `{file: PATH}`")] | None = setting(
         None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
+    )
+    tls: UpstreamTls | None = setting(
+        None, "TLS to its servers: `{}` for all defaults, or to sidecars `{identities: [...]}`; default: in clear."
     )
 
 
@@ -333,6 +368,9 @@ class Admin(Model):
     )
 
 
+_Requester = Annotated[str, Reads(parse_requester, {"type": "string"})] | None
+
+
 class TestRequest(Model):
     """The request of a test."""
 
@@ -342,7 +380,16 @@ class TestRequest(Model):
     method: Method = setting("GET", "The method.")
     headers: Annotated[dict[HeaderName, HeaderValue], FoldedKeys()] = table("Header fields.")
     cookies: dict[CookieName, HeaderValue] = table("Cookies.")
-    source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky` and `hash`.")
+    source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky`, `hash` and `from` of rules.")
+    # A word of Python's own, which no class body can spell.
+    __annotations__["from"] = "_Requester"
+    vars()["from"] = setting(None, "Who asks, by TLS: a SPIFFE ID, or the name of a service; default: nobody known.")
+
+    @property
+    def requester(self) -> str | None:
+        """What stands under `from`."""
+        found: str | None = getattr(self, "from")
+        return found
 
 
 class Expectation(Model):
@@ -351,8 +398,12 @@ class Expectation(Model):
     route: FreeName | None = setting(None, "Name of the route that is taken; of an implicit route the upstream's.")
     to: UpstreamName | None = setting(None, "Upstream that the request may go to.")
     status: Annotated[int, integer(200, 599)] | None = setting(
-        None, "Status of a redirection or response by the proxy; 404 where nothing matches."
+        None, "Status of a redirection or response by the proxy; 404 where nothing matches, 403 where it is refused."
     )
+    authorization: Annotated[Literal["allowed", "denied"], choice("allowed", "denied")] | None = setting(
+        None, "What `inbound.authorization` says of it; what is in audit counts as if it were enforced."
+    )
+    rule: RouteName | None = setting(None, "Name of the rule that says so; `default` where none matches.")
 
 
 class RoutingTest(Model):
@@ -363,10 +414,13 @@ class RoutingTest(Model):
     expect: Expectation = setting(..., "Where it goes.")
 
 
+_TLS_ELSEWHERE = "who we are is `identity`; `tls` is a key of `inbound`, of a listener and of an upstream"
+
+
 class Config(Model):
     """The whole file."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
+    hints: ClassVar[Mapping[str, str]] = {"tls": _TLS_ELSEWHERE}
 
     service: Annotated[Service, Short("name", "a name, or a mapping `{name, version, namespace}`")] = setting(
         ..., "Who this app is, in telemetry."
@@ -376,6 +430,9 @@ class Config(Model):
     upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
     zone: Annotated[FreeName | None, Unsupported("zone")] = setting(
         None, "Where this sidecar is, such as `eu-west-1a`."
+    )
+    identity: IdentitySetting | None = setting(
+        None, "Who this sidecar is to others, for TLS between sidecars: `control`, or a mapping `{from, ...}`."
     )
     workers: Annotated[Workers, Unsupported("workers")] = setting(1, "Data-path processes, or `auto`: as many as CPUs.")
     via: Annotated[Literal["on", "off"], choice("on", "off")] = setting(

@@ -22,11 +22,13 @@ class Model(BaseModel):
 
     Attributes:
         not_yet: Keys of the language that this version does not read yet.
+        hints: What to do instead of keys that are looked for here and stand elsewhere.
         is_one_value: Shown to people as one value, not setting by setting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=False)
     not_yet: ClassVar[frozenset[str]] = frozenset()
+    hints: ClassVar[Mapping[str, str]] = {}
     is_one_value: ClassVar[bool] = False
 
 

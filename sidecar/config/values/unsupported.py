@@ -16,7 +16,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from sidecar.config.values.base import refused
 
 NOT_YET: frozenset[str] = frozenset(
-    f"inbound.listen.protocol.{word}" for word in ("http2", "grpc", "tcp", "auto", "tls")
+    (
+        *(f"inbound.listen.protocol.{word}" for word in ("http2", "grpc", "tcp", "auto", "tls")),
+        "authorization.from.jwt",
+    )
 )
 """`section.key`, or the key alone at the top level; of words `section.key.word`."""
 

@@ -112,17 +112,30 @@ UpstreamTls = WorkloadTls | ServerTls
 
 @dataclass(frozen=True, slots=True)
 class FilesIdentity:
-    """Certificates that others write: cert-manager, Vault's agent, spiffe-helper. `trust` is the path of the roots."""
+    """
+    Certificates that others write: cert-manager, Vault's agent, spiffe-helper.
+
+    Attributes:
+        trust: Path of the roots.
+        trust_domain: Of whom we are, and of peers that are accepted; empty: what our certificate says.
+    """
 
     pair: Pair
     trust: str
+    trust_domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadApiIdentity:
-    """SPIRE's agent, or another that speaks the SPIFFE Workload API, at this address (`unix:///path`)."""
+    """
+    SPIRE's agent, or another that speaks the SPIFFE Workload API, at this address (`unix:///path`).
+
+    Attributes:
+        trust_domain: As `FilesIdentity` has it.
+    """
 
     address: str
+    trust_domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +145,11 @@ class ControlIdentity:
 
     Attributes:
         keep: Whether key and leaf stay on disk for the next start: `memory` only on a file system in memory.
+        lifetime_s: That a certificate is asked for.
     """
 
     keep: Literal["memory", "always", "never"] = "memory"
+    lifetime_s: float = 604_800.0
 
 
 IdentitySource = FilesIdentity | WorkloadApiIdentity | ControlIdentity

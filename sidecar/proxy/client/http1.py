@@ -134,12 +134,12 @@ class ClientConnection(BatchingWriter):
         """In the place of another, a client that was admitted is spoken with over this; `serve` or `refuse` follows."""
         self.secured, self._opened_ns = secured, opened_ns
         self._meet(transport)
-        self._live.replace(opening, self)
+        self._live.replace(opening, self, inf if secured is None else secured.not_after_s)
 
     def _meet(self, transport: asyncio.BaseTransport) -> None:
         self.attach(transport)
-        self._peer, direction = peer_of(transport.get_extra_info("peername")), self.listener_state.listener.direction
-        self._forwarded = forwarded_lines(self._peer, direction, is_tls=self.secured is not None)
+        state, self._peer = self.listener_state, peer_of(transport.get_extra_info("peername"))
+        self._forwarded = forwarded_lines(self._peer, state.listener.direction, self.secured, state.identity)
 
     def serve(self) -> None:
         """Await the first request."""
@@ -242,7 +242,7 @@ class ClientConnection(BatchingWriter):
         if course is not None:
             writer = self._writer
             if writer is not None and writer.delivery_s and self._has_client_ended:
-                self._look_for_delivery(course, writer, now)
+                writer.look_for_delivery(course, self, self._live, now)
             else:
                 course.on_deadline(now)
         elif self._state == State.HEAD and self._reader.held:
@@ -322,8 +322,10 @@ class ClientConnection(BatchingWriter):
             self._splice_large(course)
 
     def _make_course(self) -> Course:
-        writer = self._writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
-        course = self._course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded)
+        self._writer = writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
+        course = self._course = Course(
+            self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured
+        )
         self._live.warm.add(self)
         return course
 
@@ -417,20 +419,6 @@ class ClientConnection(BatchingWriter):
         self.bound_writes(0, 0)
         self.touch()
         return True
-
-    def _look_for_delivery(self, course: Course, writer: Http1ResponseWriter, now: float) -> None:
-        """Whether a client that has ended is there, or gone: then the kernel has its reset, which no read tells."""
-        if self.is_reset():
-            course.on_client_lost("gone before the response had arrived")
-            self.reset()
-        elif not self.unacknowledged():
-            writer.delivery_s = 0.0
-            course.on_client_writable()
-        elif writer.delivery_s < self._live.plan.limits.stream_idle_timeout_s:
-            writer.delivery_s *= 2
-            self._live.timers.arm(self, now + writer.delivery_s)
-        else:
-            course.on_deadline(now)
 
     def on_switched(self) -> None:
         """From here the connection carries another protocol's bytes; what the client sent ahead is its first."""

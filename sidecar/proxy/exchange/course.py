@@ -6,7 +6,7 @@ It knows no wire. A client's connection *has* courses, one after another (HTTP/1
 tells them what the client does, and is told what to send (`interfaces`). Upstream a course has a `Forwarder`, and once
 the exchange has become a tunnel, a `Tunnel`.
 
-    begin: find the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
+    begin: may it pass -> the route -> its rate limit, fault, rewrite -> forward or answer -> response -> end: recorded
 
 Whatever ends an exchange goes through `_end`, once; the call before it writes, the call behind it gives the client's
 side back to its connection.
@@ -18,6 +18,7 @@ import asyncio
 from functools import partial
 from math import inf
 from random import random
+from typing import Final
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
@@ -26,17 +27,20 @@ from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
+from sidecar.peer import Peer
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copy
 from sidecar.proxy.exchange.replies import explain
-from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
+from sidecar.proxy.exchange.steps import ByAuthority, find_route, judge, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.plan import Plan, Side
+from sidecar.proxy.plan import Listener, Plan, Side
 from sidecar.routing.actions import Forward, HeaderEdits, Route
 from sidecar.upstream.retry import NO_POLICY
+
+_UPGRADE: Final = Kind.UPGRADE
 
 
 class Course(Requester, TunnelOwner):
@@ -50,6 +54,7 @@ class Course(Requester, TunnelOwner):
         writer: The client's side, as far as something is sent.
         peer: Who the client is: address and port.
         forwarded: Lines that say so, for requests that do not say so themselves.
+        identified: Who it is by TLS, or None.
 
     Attributes:
         exchange: The record; None while no exchange is running.
@@ -66,6 +71,7 @@ class Course(Requester, TunnelOwner):
         "_forwarder",
         "_has_client_left",
         "_has_response",
+        "_identified",
         "_is_client_blocked",
         "_is_delivering",
         "_is_request_complete",
@@ -91,6 +97,7 @@ class Course(Requester, TunnelOwner):
         writer: ResponseWriter,
         peer: tuple[str, int],
         forwarded: bytes,
+        identified: Peer | None = None,
     ) -> None:
         self._live = live
         self._listener_state = listener_state
@@ -98,6 +105,7 @@ class Course(Requester, TunnelOwner):
         self._writer = writer
         self._peer = peer
         self._forwarded = forwarded
+        self._identified = identified
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.expires_at = inf
@@ -121,10 +129,13 @@ class Course(Requester, TunnelOwner):
 
     def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """Open the record of a request, and take it through the rooms with what there is of its body."""
-        live, listener = self._live, self._listener_state.listener
+        live = self._live
+        listener = self._listener_state.listener
         plan = live.plan
         side = plan.side_of[listener.side]
-        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        exchange = self.exchange = Exchange(
+            listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
+        )
         self._has_response = self._is_client_blocked = False
         self._is_request_complete = is_complete
         self.expires_at = inf
@@ -140,11 +151,23 @@ class Course(Requester, TunnelOwner):
             exchange.retry_after_s = 1.0
             self.fail(errors.OVERLOADED, "limits.max_loop_lag")
             return
+        tls = self._listener_state.tls
+        if tls is not None and self._identified is None and tls.refuses(head, self._peer[0]):
+            self.fail(errors.CLEAR_REFUSED, "inbound.tls is strict, and none of its `clear` names this")
+            return
+        if side.authorization is not None:
+            decision = judge(side.authorization, side, listener, exchange, head)
+            live.telemetry.judged(exchange, decision)
+            if not decision.is_allowed:
+                self.fail(errors.AUTHORIZATION_DENIED, exchange.detail)
+                return
         found = find_route(side, head, exchange.peer[0])
         if isinstance(found, Reason):
             self.fail(found, "")
         elif type(found.action) is Forward:
-            self._forward(plan, side, exchange, head, found, found.action, added, payload, is_complete, trailers)
+            self._forward(
+                live, listener, plan, side, exchange, head, found, found.action, added, payload, is_complete, trailers
+            )
         else:
             self._answer(found)
 
@@ -152,7 +175,9 @@ class Course(Requester, TunnelOwner):
         """Open the record of a request, or of what should have been one; `fail` or `on_client_lost` follows."""
         live, listener = self._live, self._listener_state.listener
         side = live.plan.side_of[listener.side]
-        exchange = self.exchange = Exchange(listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted)
+        exchange = self.exchange = Exchange(
+            listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
+        )
         exchange.raw_line = raw_line
         self._has_response = self._is_client_blocked = self._is_request_complete = False
         self.expires_at = inf
@@ -260,6 +285,8 @@ class Course(Requester, TunnelOwner):
 
     def _forward(
         self,
+        live: Live,
+        listener: Listener,
         plan: Plan,
         side: Side,
         exchange: Exchange,
@@ -272,7 +299,6 @@ class Course(Requester, TunnelOwner):
         trailers: list[bytes],
     ) -> None:
         """Send the request on, or answer it as its route's rate limit or fault says."""
-        live, listener = self._live, self._listener_state.listener
         now = live.timers.time()
         if action.rate_limit is not None:
             exchange.scope = route.scope
@@ -291,7 +317,7 @@ class Course(Requester, TunnelOwner):
                 self._inject(abort_status)
                 return
         self._response_edits = target.response_edits
-        self._upgrade = offered(head, action.upgrades) if head.kinds & Kind.UPGRADE else b""
+        self._upgrade = offered(head, action.upgrades) if head.kinds & _UPGRADE else b""
         try:
             request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
         except ProtocolError as error:
@@ -357,7 +383,12 @@ class Course(Requester, TunnelOwner):
         else:
             fields, body = explain(reason, exchange)
             # A fault's status is its route's.
-            self._reply(exchange.status or reason.status, fields, body, is_last=reason.status in (400, 408))
+            self._reply(
+                exchange.status or reason.status,
+                fields,
+                body,
+                is_last=reason.status in (400, 408) or reason is errors.CLEAR_REFUSED,
+            )
             self._end(reason, detail)
             self._client.on_exchange_over()
 
@@ -496,7 +527,8 @@ class Course(Requester, TunnelOwner):
 
     def _end(self, reason: Reason | None, detail: str = "") -> None:
         """The exchange is over: free what it holds and record it, once."""
-        exchange, forwarder = self.exchange, self._forwarder
+        exchange = self.exchange
+        forwarder = self._forwarder
         assert exchange is not None
         if self._copy is not None:
             self._copy.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Container
 from typing import Protocol
 
 from sidecar.errors import Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Field, RequestHead, ResponseHead
 from sidecar.net.timers import Timed, Timers
 from sidecar.peer import Peer
@@ -134,6 +134,8 @@ class ServerStream(Protocol):
     """Whether more is written than the server takes: send no more until `on_upstream_writable`."""
     requests: int
     """How many it has carried, this one included."""
+    secured: Peer | None
+    """Who the server is by TLS, or None."""
 
     def is_quiet(self) -> bool:
         """Whether the kernel holds neither data nor an end of file from the server."""
@@ -273,6 +275,9 @@ class Recording(Protocol):
 
     def begin(self, exchange: Exchange) -> bytes:
         """Give the exchange its place in a trace."""
+
+    def judged(self, exchange: Exchange, decision: Decision) -> None:
+        """Count what the rules of authorization said of the exchange."""
 
     def record(self, exchange: Exchange) -> None:
         """Tell about an exchange that is over."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.http1.date import DATE
@@ -40,6 +41,8 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[list[Field], bytes]:
         said["upstream"] = scope.upstream
     if endpoint is not None:
         said["endpoint"] = endpoint.label
+    if reason is errors.AUTHORIZATION_DENIED and exchange.client is not None and exchange.client.identity:
+        said["rule"] = exchange.rule  # names of rules are told to who is known only
     if exchange.attempts:
         said["attempt"] = exchange.attempts
     said["look_at"] = reason.hint

@@ -10,24 +10,28 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import VIA
 from sidecar.http1.framing import without_underscored
 from sidecar.http1.grammar import GrammarError, field_of, make_field
 from sidecar.http1.max_forwards import answer_here, hops_left, one_hop_fewer
 from sidecar.message import Field, Kind, RequestHead
+from sidecar.net.tls.settings import MeshTls
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
 from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import DEFAULT_PORT
+from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.passthrough import Passthrough
 
 # A chain of calls through this many sidecars is a request that runs in a circle.
 _MAX_HOPS: Final = 64
-_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE
+_HOST: Final = Kind.HOST
+_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE | Kind.CLIENT_CERT
+_DISOWNED: Final = Kind.UNDERSCORE | Kind.CLIENT_CERT
 _REWRITTEN: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO | Kind.MAX_FORWARDS
 
 
@@ -51,6 +55,29 @@ def name_client(trusted: ClientAddress, exchange: Exchange, head: RequestHead) -
     client = trusted.of(exchange.peer, head)
     if client != exchange.peer:
         exchange.direct_peer, exchange.peer = exchange.peer, client
+
+
+def judge(
+    authorization: Authorization, side: Side, listener: Listener | None, exchange: Exchange, head: RequestHead
+) -> Decision:
+    """
+    Whether the rules let a request pass, which the exchange then has, and what is to be told of a refusal.
+
+    What they see is what routes see: fields that are dropped before a route is chosen are gone before.
+    """
+    if head.kinds & _DISOWNED:
+        _drop(side, head)
+    decision = authorization.decide(exchange.client, exchange.peer[0], head, is_permissive(listener))
+    exchange.decision = decision
+    if decision.outcome != "allowed":
+        exchange.detail = authorization.explain(decision, exchange.client, exchange.peer[0], head)
+    return decision
+
+
+def is_permissive(listener: Listener | None) -> bool:
+    """Whether a listener takes who has no identity for the time being, beside who has one."""
+    tls = listener.tls if listener is not None else None
+    return isinstance(tls, MeshTls) and tls.mode == "permissive"
 
 
 def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
@@ -78,8 +105,8 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
     kinds = head.kinds
     if kinds & Kind.VIA and _hops(head) > _MAX_HOPS:
         return errors.LOOP
-    if kinds & Kind.UNDERSCORE and side.drops_underscored:
-        head.fields = without_underscored(head.fields)
+    if kinds & _DISOWNED:
+        _drop(side, head)
     if kinds & Kind.MAX_FORWARDS:
         try:
             left = hops_left(head)
@@ -89,6 +116,14 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
             fields, body = answer_here(head)
             return Route("", (), Respond(200, tuple(fields), body), side.unrouted)
     return None
+
+
+def _drop(side: Side, head: RequestHead) -> None:
+    """Leave out the fields that nobody is to see."""
+    if side.drops_underscored:
+        head.fields = without_underscored(head.fields)
+    if side.owns_client_cert:
+        head.fields = [field for field in head.fields if not field.kind & Kind.CLIENT_CERT]
 
 
 def _hops(head: RequestHead) -> int:
@@ -115,7 +150,8 @@ def request_to_send(
     Raises:
         ProtocolError: `REWRITE_INVALID`.
     """
-    fields, via = head.fields, VIA
+    fields = head.fields
+    via = VIA
     if head.kinds & _REWRITTEN:
         fields, forwarded = _forwarded(one_hop_fewer(head, fields), forwarded)
     edits = target.request_edits
@@ -132,7 +168,7 @@ def request_to_send(
         # "the proxy MUST ignore the received Host header field (if any) and instead replace it with the host
         # information of the request-target" (RFC 9112, 3.2.2).
         host = head.host if head.port is None else b"%b:%d" % (head.host, head.port)
-    elif not head.kinds & Kind.HOST:
+    elif not head.kinds & _HOST:
         host = target.name.encode()  # HTTP/1.0 need not name one, HTTP/1.1 must
     path = head.path
     if action.rewrite is not None:

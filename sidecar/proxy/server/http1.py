@@ -9,6 +9,7 @@ connection's own state after handing on: whoever is told may already have given 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from math import inf
 from typing import Final, cast
@@ -24,6 +25,7 @@ from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWrite
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timed, Timers
 from sidecar.net.tls.failures import explain, is_tls
+from sidecar.peer import Peer
 from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
@@ -50,6 +52,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
     __slots__ = (
         "_body",
         "_buffer",
+        "_ends_at",
         "_framing_up",
         "_idle_hint_s",
         "_interim",
@@ -70,6 +73,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         "is_full",
         "is_request_sent",
         "requests",
+        "secured",
         "sink",
         "state",
         "tunnel",
@@ -91,6 +95,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.is_full = False
         self.is_request_sent = False
         self.requests = 0
+        self.secured: Peer | None = None
         self.deadline = inf
         self.bucket = NOT_ARMED
         self._timers = timers
@@ -99,7 +104,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self._body = BodyReader()
         self._framing_up: int = Framing.NONE
         self._interim = 0
-        self._idle_hint_s = self._retires_at = inf
+        self._idle_hint_s = self._retires_at = self._ends_at = inf
         self._keeps_alive = True
         self._is_blocked = self._is_paused = self._is_spliced = False
         self._is_untouched = True
@@ -117,7 +122,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.state = State.HEAD
         self.requests += 1
         self._is_untouched = True
-        self.deadline = inf  # the sweep finds no deadline and forgets it
+        self.deadline = self._ends_at  # mostly none: the sweep finds no deadline and forgets it
         self._method = head.method
         self._limits = limits
         self.is_request_sent = request.is_complete
@@ -170,7 +175,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.sink = None
         self.tunnel = sink
         self.state = State.TUNNEL
-        self.deadline = inf
+        self.deadline = self._ends_at
 
     def send_tunnel(self, data: bytes) -> None:
         """Bytes of the tunnel."""
@@ -237,6 +242,18 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             self.close_idle("max_age" if now >= self._retires_at else "idle_timeout")
         elif self.state == State.CLOSED:
             self.transport.abort()
+        elif now >= self._ends_at:
+            self._on_expired()
+
+    def _on_expired(self) -> None:
+        """The server's certificate has ended in the middle of an exchange, or of a tunnel."""
+        sink, tunnel, label = self.sink, self.tunnel, self.endpoint.label
+        self.sink = self.tunnel = None
+        self._close("certificate_expired", hard=True)
+        if tunnel is not None:
+            tunnel.on_tunnel_lost(f"{label}: the certificate has ended")
+        elif sink is not None:
+            sink.on_upstream_lost(errors.UPSTREAM_CERTIFICATE_EXPIRED, label, False)
 
     def _leave(self, keeps: bool) -> None:
         """The response is complete: back to the pool, or close."""
@@ -285,6 +302,11 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         """The dial succeeded."""
         self.attach(transport)
         self._retires_at = self.endpoint.cluster.retires_at(self._timers.time())
+        if self._sealed is not None and self._sealed.peer is not None:
+            self.secured = self._sealed.peer
+            # No connection outlives its peer's certificate.
+            self._ends_at = self._timers.time() + self.secured.not_after_s - time.time()
+            self._retires_at = min(self._retires_at, self._ends_at)
         self._timers.arm(self, self._timers.time() + self.endpoint.cluster.idle_timeout_s)
         self._on_connected(self)
 

@@ -207,6 +207,16 @@ MIRROR_SKIPPED = Metric(
     "Copies for a mirror that were not made, by the mirror's upstream and why not",
 )  # fmt: skip
 
+AUTHORIZATION = Metric(
+    "sidecar_authorization_total", "counter", "", ("rule", "outcome", "source"),
+    "Requests that inbound.authorization judged, by the rule that decided (default: none matched), what came of it"
+    " (allowed, denied, audit_denied) and who asked: a SPIFFE ID, unidentified, or _OTHER beyond a thousand series",
+)  # fmt: skip
+AUTHORIZATION_UNIDENTIFIED = Metric(
+    "sidecar_authorization_unidentified_total", "counter", "", (),
+    "Requests without an identity that passed only because the listener is permissive",
+)  # fmt: skip
+
 DOWNSTREAM_ACTIVE = Metric(
     "sidecar_downstream_connections_active", "gauge", "", ("direction",), "Connections of clients that are open",
 )  # fmt: skip

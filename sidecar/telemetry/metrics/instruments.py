@@ -159,6 +159,7 @@ class RequestMetrics:
     """The families that exchanges are recorded in."""
 
     __slots__ = (
+        "authorization",
         "client_duration",
         "connect_duration",
         "overhead",
@@ -169,6 +170,7 @@ class RequestMetrics:
         "retries",
         "retries_skipped",
         "server_duration",
+        "unidentified",
     )
 
     def __init__(self) -> None:
@@ -182,6 +184,8 @@ class RequestMetrics:
         self.retried = CounterFamily(catalogue.RETRIED)
         self.retries_skipped = CounterFamily(catalogue.RETRIES_SKIPPED)
         self.connect_duration = HistogramFamily(catalogue.CONNECT_DURATION)
+        self.authorization = CounterFamily(catalogue.AUTHORIZATION)
+        self.unidentified = Counter(b"")
 
 
 def method_label(method: bytes | None) -> str:

@@ -187,4 +187,6 @@ def test_the_page_lists_every_key_in_order() -> None:
     """docs/telemetry.md is what a user parses lines by."""
     page = (Path(__file__).resolve().parents[4] / "docs" / "telemetry.md").read_text()
     table = page.partition("## Access log")[2].partition("Absent values")[0]
-    assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [*KEYS, "detail", "retry_skipped", "raw_line"]
+    assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [
+        *KEYS, "authorization", "rule", "rule_at", "detail", "retry_skipped", "raw_line",
+    ]  # fmt: skip

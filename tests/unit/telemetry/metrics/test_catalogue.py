@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar import clock, errors
-from sidecar.exchange import Direction, Try
+from sidecar.exchange import Decision, Direction, Try
 from sidecar.net.tls.settings import ControlIdentity, ServerTls
 from sidecar.security.identity.certificates.facts import Facts
 from sidecar.security.identity.holder import Identity
@@ -117,6 +117,7 @@ def busy() -> Told:
         exchange.retry_skipped = "budget"
         telemetry.record(exchange)
         telemetry.record(over(None, direction=direction, status=400, reason=errors.BAD_REQUEST))
+    telemetry.judged(exchange, Decision("allowed", 'a "rule"', "", scope))
     control = telemetry.numbers.control = ControlNumbers()
     control.connected(True, 7)
     control.in_force(7, "pushed", 1_700_000_000.0)
