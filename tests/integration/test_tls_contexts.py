@@ -39,7 +39,7 @@ def serving(context: ssl.SSLContext, *, greets: bool = True) -> Iterator[int]:
                 accepted, _ = listener.accept()
             except OSError:
                 return
-            accepted.settimeout(20)
+            accepted.settimeout(100)
             with contextlib.suppress(OSError), accepted, context.wrap_socket(accepted, server_side=True) as connection:
                 if greets:
                     connection.sendall(b"hello from the server\n")
@@ -53,20 +53,20 @@ def serving(context: ssl.SSLContext, *, greets: bool = True) -> Iterator[int]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(30)
+        thread.join(200)
 
 
 def s_client(port: int, *arguments: str, says: bytes = b"") -> str:
     """What `openssl s_client` prints; it leaves at the end of what it says."""
     assert OPENSSL is not None
     command = [OPENSSL, "s_client", "-connect", f"127.0.0.1:{port}", *arguments]
-    done = subprocess.run(command, input=says, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, input=says, capture_output=True, timeout=200, check=False)
     return (done.stdout + done.stderr).decode(errors="replace")
 
 
 def accepts(port: int) -> bool:
     """Whether somebody listens."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 20):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 100):
         return True
     return False
 
@@ -169,7 +169,7 @@ def test_an_upstream_outside_is_verified_and_shown_what_it_asks_for(files: Path)
         def ask(name: str) -> str:
             answer = b""
             with (
-                socket.create_connection(("127.0.0.1", port), 20) as plain,
+                socket.create_connection(("127.0.0.1", port), 100) as plain,
                 client.wrap_socket(plain, server_hostname=name) as connection,
             ):
                 connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -183,4 +183,4 @@ def test_an_upstream_outside_is_verified_and_shown_what_it_asks_for(files: Path)
             ask("other.example")
     finally:
         server.terminate()
-        server.communicate(timeout=20)
+        server.communicate(timeout=100)

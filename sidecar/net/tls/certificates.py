@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sidecar.net.tls.spiffe import is_workload
 from sidecar.peer import Peer
+from sidecar.spiffe import SpiffeError, parse_workload_id
 
 MAX_KNOWN: Final = 1024
 """Certificates whose content is remembered: reading one costs 20 us."""
@@ -54,7 +54,14 @@ def spiffe_id(uris: tuple[str, ...]) -> str:
 
     "An X.509 SVID MUST contain exactly one URI SAN" (SPIFFE X.509-SVID, 2), and one with more is nobody's.
     """
-    return uris[0] if len(uris) == 1 and is_workload(uris[0]) else ""
+    if len(uris) != 1:
+        return ""
+    try:
+        # A rule for `spiffe://shop/ns/ops/*` must not be met by `spiffe://shop/ns/ops/../web`.
+        parse_workload_id(uris[0])
+    except SpiffeError:
+        return ""
+    return uris[0]
 
 
 def _content(der: bytes, said: dict[str, Any]) -> _Content:

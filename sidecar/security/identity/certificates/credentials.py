@@ -15,9 +15,10 @@ from sidecar.security.identity.certificates import pem, proof
 from sidecar.security.identity.certificates.facts import Facts
 from sidecar.security.identity.certificates.pair import KeyPair, read_pair
 from sidecar.security.identity.certificates.roots import Roots, read_roots
-from sidecar.security.identity.certificates.spiffe import identity_of, trust_domain_of
+from sidecar.security.identity.certificates.spiffe import identity_of
 from sidecar.security.identity.certificates.trouble import TroubleError
 from sidecar.security.identity.certificates.validity import judge_times
+from sidecar.spiffe import SpiffeId
 
 _MAX_NAMESAKES: Final = 8
 """Roots of one name that are tried one by one; a rotation has two."""
@@ -115,8 +116,7 @@ def read_credentials(material: Material, now_s: float, trust_domain: str = "") -
             "one that it has signed in its place",
         )
     identity = _identity(pair)
-    found = trust_domain_of(identity)
-    if trust_domain and found != trust_domain:
+    if trust_domain and identity.trust_domain != trust_domain:
         raise TroubleError(
             "other_trust_domain", f"{pair.at}: expected an identity of the trust domain {trust_domain}, got {identity}"
         )
@@ -124,10 +124,10 @@ def read_credentials(material: Material, now_s: float, trust_domain: str = "") -
     _prove_chain(pair, roots)
     above = _above(pair, roots)
     judge_times((pair.leaf, *above), pair.at, now_s)
-    return Credentials(pair, roots, identity, found, above, material.renew_after_s)
+    return Credentials(pair, roots, str(identity), identity.trust_domain, above, material.renew_after_s)
 
 
-def _identity(pair: KeyPair) -> str:
+def _identity(pair: KeyPair) -> SpiffeId:
     try:
         return identity_of(pair.leaf.uris)
     except TroubleError as error:

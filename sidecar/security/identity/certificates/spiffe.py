@@ -4,37 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.net.tls.spiffe import MAX_BYTES, PATH, SCHEME, TRUST_DOMAIN, is_workload
 from sidecar.security.identity.certificates.trouble import TroubleError
+from sidecar.spiffe import SpiffeError, SpiffeId, parse_workload_id
 
 _MAX_SHOWN: Final = 200
+"""Characters of a name that is none."""
 
 
-def trust_domain_of(identity: str) -> str:
-    """
-    Which trust domain a workload's SPIFFE ID is of.
-
-    Raises:
-        TroubleError: `bad_identity`, without saying where it was found.
-    """
-    name, slash, path = identity.removeprefix(SCHEME).partition("/")
-    if is_workload(identity):
-        return name
-    if not identity.startswith(SCHEME):
-        why = f"it does not begin with {SCHEME}"
-    elif not TRUST_DOMAIN.fullmatch(name):
-        why = "its trust domain is not of lower-case letters, digits, dots, hyphens and underscores"
-    elif not slash:
-        why = "it names a trust domain and no workload in it"
-    elif not PATH.fullmatch(slash + path):
-        why = "its path is not of segments of letters, digits, dots, hyphens and underscores"
-    else:
-        why = f"it is longer than {MAX_BYTES} bytes"
-    shown = identity if len(identity) <= _MAX_SHOWN else identity[:_MAX_SHOWN] + "..."
-    raise TroubleError("bad_identity", f"expected a SPIFFE ID like spiffe://shop/storefront, got {shown!r}: {why}")
-
-
-def identity_of(uris: tuple[str, ...]) -> str:
+def identity_of(uris: tuple[str, ...]) -> SpiffeId:
     """
     The SPIFFE ID among a certificate's URIs.
 
@@ -46,7 +23,14 @@ def identity_of(uris: tuple[str, ...]) -> str:
     if not uris:
         raise TroubleError("no_identity", "expected one URI among its names, the SPIFFE ID, got none")
     if len(uris) > 1:
-        shown = ", ".join(repr(uri) for uri in uris[:4]) + (f" and {len(uris) - 4} more" if len(uris) > 4 else "")
+        shown = ", ".join(_quoted(uri) for uri in uris[:4]) + (f" and {len(uris) - 4} more" if len(uris) > 4 else "")
         raise TroubleError("several_identities", f"expected one URI among its names, the SPIFFE ID, got {shown}")
-    trust_domain_of(uris[0])
-    return uris[0]
+    try:
+        return parse_workload_id(uris[0])
+    except SpiffeError as error:
+        text = f"expected a SPIFFE ID like spiffe://shop/storefront, got {_quoted(uris[0])}: {error}"
+        raise TroubleError("bad_identity", text) from None
+
+
+def _quoted(uri: str) -> str:
+    return repr(uri if len(uri) <= _MAX_SHOWN else uri[:_MAX_SHOWN] + "...")

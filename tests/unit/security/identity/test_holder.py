@@ -71,7 +71,7 @@ class World:
 
     def settle(self) -> list[Trouble]:
         """As a reload does before its swap."""
-        return self._runner.run(self.identity.settle(60.0))
+        return self._runner.run(self.identity.settle(600.0))
 
     def offer(self, leaf: Leaf, trust: bytes | None = None) -> Trouble | None:
         """As the control plane's part does."""
@@ -83,6 +83,12 @@ class World:
     def trouble(self) -> Trouble | None:
         """Of the workload's own."""
         return self.identity.workload.trouble
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that others keep busy is no mount that hangs."""
+    monkeypatch.setattr(holder_module, "SLOW_S", 600.0)
 
 
 @pytest.fixture
@@ -518,7 +524,7 @@ class TestSlow:
         assert hanging.context is None
         assert "not read within" in hanging.why_none
         assert lines(caplog) == ["certificate_refused"]
-        monkeypatch.setattr(holder_module, "SLOW_S", 60.0)
+        monkeypatch.setattr(holder_module, "SLOW_S", 600.0)
         other = world.identity.client_side("b", ServerTls(is_verified=False))
         world.look()
         assert (hanging.version, other.version) == (0, 1)
