@@ -29,6 +29,7 @@ class Phase(Enum):
     ACQUIRE = "acquire"
     RESOLVE = "resolve"
     CONNECT = "connect"
+    TLS = "tls"
     REQUEST = "request"
     RESPONSE_HEAD = "response_head"
     RESPONSE_BODY = "response_body"
@@ -128,6 +129,104 @@ LOOP = Reason(
 METHOD_NOT_ALLOWED = Reason(
     "connect_not_allowed", _D, Phase.ROUTE, False, 405, "DPE", "http_request_denied",
     "CONNECT is not served here", "the client: outbound listeners open tunnels, to upstreams that a route names",
+)  # fmt: skip
+
+
+# --- TLS with a client: before there is a request, so nobody can be answered ---------------------------------
+def _client_tls(name: str, proxy_error: str, text: str, hint: str, source: Source = Source.DOWNSTREAM) -> Reason:
+    return Reason(name, source, Phase.TLS, False, 400, "DPE", proxy_error, text, hint)
+
+
+CLIENT_CERTIFICATE_EXPIRED = _client_tls(
+    "client_certificate_expired", "tls_certificate_error", "the client's certificate has ended",
+    "what renews the client's certificate, and both clocks",
+)  # fmt: skip
+CLIENT_CERTIFICATE_NOT_YET_VALID = _client_tls(
+    "client_certificate_not_yet_valid", "tls_certificate_error", "the client's certificate is not valid yet",
+    "both clocks",
+)  # fmt: skip
+CLIENT_CERTIFICATE_UNTRUSTED = _client_tls(
+    "client_certificate_untrusted", "tls_certificate_error",
+    "the client's certificate leads to no authority that is trusted here",
+    "the roots that are trusted here, and who signed the client's certificate",
+)  # fmt: skip
+CLIENT_CERTIFICATE_MISSING = _client_tls(
+    "client_certificate_missing", "tls_certificate_error", "the client has shown no certificate",
+    "whether the client is in the mesh; inbound.tls and client_trust",
+)  # fmt: skip
+CLIENT_IDENTITY_MISMATCH = _client_tls(
+    "client_identity_mismatch", "tls_certificate_error", "the client's certificate names nobody of this mesh",
+    "the SPIFFE ID in the client's certificate, and the trust domain",
+)  # fmt: skip
+CLIENT_REFUSED_CERTIFICATE = _client_tls(
+    "client_refused_certificate", "tls_alert_received", "the client does not accept the certificate that it was shown",
+    "the roots that the client trusts, the name that it calls, and both clocks",
+)  # fmt: skip
+CLIENT_TLS_ALPN = _client_tls(
+    "client_tls_alpn", "tls_protocol_error", "the client speaks no protocol by TLS that is spoken here",
+    "whether the client is meant to speak TLS with the app itself",
+)  # fmt: skip
+CLIENT_TLS_FAILED = _client_tls(
+    "client_tls_failed", "tls_protocol_error", "the handshake with the client failed",
+    "the versions and ciphers that the client offers, and min_version",
+)  # fmt: skip
+CLIENT_TLS_TIMEOUT = _client_tls(
+    "client_tls_timeout", "connection_read_timeout", "the client did not finish the handshake in time",
+    "limits.header_timeout, and what keeps the client slow",
+)  # fmt: skip
+HANDSHAKES_OVERLOADED = _client_tls(
+    "handshakes_overloaded", "connection_limit_reached", "too many handshakes with clients are under way",
+    "how many clients connect at once", Source.PROXY,
+)  # fmt: skip
+NO_CERTIFICATE = _client_tls(
+    "no_certificate", "proxy_configuration_error", "the sidecar has no certificate that it could show to the client",
+    "/certs of the admin interface, and where the certificate comes from", Source.PROXY,
+)  # fmt: skip
+
+
+# --- TLS with a server: nothing of the request was sent ------------------------------------------------------
+def _server_tls(
+    name: str, proxy_error: str, text: str, hint: str, source: Source = Source.UPSTREAM, *, retryable: bool = True
+) -> Reason:
+    return Reason(name, source, Phase.TLS, retryable, 503, "UF", proxy_error, text, hint)
+
+
+UPSTREAM_CERTIFICATE_EXPIRED = _server_tls(
+    "upstream_certificate_expired", "tls_certificate_error", "the server's certificate has ended",
+    "what renews the server's certificate, and both clocks",
+)  # fmt: skip
+UPSTREAM_CERTIFICATE_NOT_YET_VALID = _server_tls(
+    "upstream_certificate_not_yet_valid", "tls_certificate_error", "the server's certificate is not valid yet",
+    "both clocks",
+)  # fmt: skip
+UPSTREAM_CERTIFICATE_UNTRUSTED = _server_tls(
+    "upstream_certificate_untrusted", "tls_certificate_error",
+    "the server's certificate leads to no authority that is trusted here",
+    "the upstream's tls.trust, and who signed the server's certificate",
+)  # fmt: skip
+UPSTREAM_IDENTITY_MISMATCH = _server_tls(
+    "upstream_identity_mismatch", "tls_certificate_error", "the server's certificate is somebody else's",
+    "the upstream's tls.server_name or tls.identities, and whether the endpoint is the service's",
+)  # fmt: skip
+UPSTREAM_REFUSED_CERTIFICATE = _server_tls(
+    "upstream_refused_certificate", "tls_alert_received", "the server does not accept the sidecar's certificate",
+    "/certs of the admin interface, the roots that the server trusts, and both clocks",
+)  # fmt: skip
+UPSTREAM_TLS_ALPN = _server_tls(
+    "upstream_tls_alpn", "tls_protocol_error", "the server speaks no protocol by TLS that is spoken here",
+    "whether the endpoint is the port of a sidecar",
+)  # fmt: skip
+UPSTREAM_TLS_FAILED = _server_tls(
+    "upstream_tls_failed", "tls_protocol_error", "the handshake with the server failed",
+    "whether the server speaks TLS on this port, and the upstream's tls.min_version",
+)  # fmt: skip
+UPSTREAM_TLS_TIMEOUT = _server_tls(
+    "upstream_tls_timeout", "connection_timeout", "the server did not finish the handshake in time",
+    "the upstream's connect_timeout, and the server's load",
+)  # fmt: skip
+IDENTITY_MISSING = _server_tls(
+    "identity_missing", "proxy_configuration_error", "the sidecar has no certificate, or no roots, for this upstream",
+    "/certs of the admin interface, and where the certificate comes from", Source.PROXY, retryable=False,
 )  # fmt: skip
 
 # --- what the proxy decided ----------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Kind:
     MAX_FORWARDS: Final = 65536
     UNDERSCORE: Final = 131072  # a name with `_`, which some read as `-`; not beside another kind
     KEEP_ALIVE: Final = 262144
+    CLIENT_CERT: Final = 524288  # what a proxy that ends TLS says of the client's certificate
 
 
 class Field:

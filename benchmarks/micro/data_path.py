@@ -20,7 +20,7 @@ from typing import Any
 from sidecar.compile.plan import Compiler
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
-from sidecar.proxy.client.http1 import protocol_factory
+from sidecar.proxy.client.opening import protocol_factory
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.server.http1 import ServerConnection

@@ -91,6 +91,10 @@ class Process(Protocol):
         """Clusters with their endpoints and counters."""
         ...
 
+    async def certs_dump(self) -> Mapping[str, object]:
+        """Certificates that are held, when they end, who signed them, and what is wrong; never anything of a key."""
+        ...
+
     async def reload(self) -> ReloadReport:
         """Read the file again now and say what came of it."""
         ...
@@ -251,6 +255,10 @@ async def _upstreams(process: Process, _: Request) -> Reply:
     return as_json(HTTPStatus.OK, await process.upstreams_dump())
 
 
+async def _certs(process: Process, _: Request) -> Reply:
+    return as_json(HTTPStatus.OK, await process.certs_dump())
+
+
 async def _tap(process: Process, request: Request) -> Reply:
     params = [(name, value) for name, value in request.params if name != WORKER]
     try:
@@ -307,6 +315,7 @@ _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
     "/config": {"GET": _config},
     "/routes": {"GET": _routes},
     "/upstreams": {"GET": _upstreams},
+    "/certs": {"GET": _certs},
     "/tap": {"GET": _tap},
     "/logging": {"GET": _get_logging, "POST": _set_logging},
     "/reload": {"POST": _reload},

@@ -8,11 +8,12 @@ line of the file that set it, or with `default`. Durations are seconds, sizes by
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.compile.deserialize import Section, Written, given, plain
 from sidecar.compile.routes import app_of
 from sidecar.exchange import Direction
+from sidecar.net.tls.settings import ServerTls, UpstreamTls
 from sidecar.proxy.plan import Plan, Side
 from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive
 from sidecar.routing.actions import Forward, Redirect, Route
@@ -32,6 +33,9 @@ _OF_UPSTREAMS = (
     "load_balancing", "connect_timeout", "idle_timeout", "max_age", "retry_budget", "circuit_breaker",
     "outlier_detection", "health_check", "slow_start", "panic_threshold",
 )  # fmt: skip
+_OF_SERVER_TLS = ("server_name", "trust", "certificate", "key", "min_version", "verify")
+_OF_IDENTITY = {"control": ("from", "keep", "lifetime")}
+_OF_ANY_IDENTITY = ("from", "trust_domain")
 
 
 _IDLE_TIMEOUTS = tuple(f"limits.{name}_idle_timeout" for name in ("client", "stream", "tunnel"))
@@ -98,6 +102,7 @@ class _Explained:
                 common[name] = common["limits.idle_timeout"]
         line = self._lines.get(("via",))
         common["via"] = {"value": self._config.via, "from": self._origin(line)}
+        common |= self._identity()
         return sides | {"settings": common}
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
@@ -118,7 +123,12 @@ class _Explained:
             unmatched = self._route(side.fallback, side.direction.label, 0, None)
         page: dict[str, object] = {"routes": routes, "unmatched": unmatched}
         if config is not None and side.direction is Direction.INBOUND:
-            page["settings"] = self._settings(config, ("inbound",), ("rate_limit", "forwarded", "upgrades"))
+            inbound = cast("model.Inbound", config)
+            settings = self._settings(inbound, ("inbound",), ("rate_limit", "forwarded", "upgrades"))
+            page["settings"] = settings | self._inbound_tls(inbound)
+            listeners = self._outside_tls(inbound)
+            if listeners:
+                page["listeners"] = listeners
             ports = self._ports(plan)
             if ports:
                 page["ports"] = ports
@@ -175,6 +185,7 @@ class _Explained:
         config = self._config.upstreams.get(cluster.name)
         if config is not None:
             settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
+            settings |= self._upstream_tls(config, ("upstreams", cluster.name), spec.tls)
         else:
             settings = self._settings(self._shapes.default("sidecar.config.model.root.Upstream"), (), _OF_UPSTREAMS)
             if self._config.inbound is not None:
@@ -193,6 +204,7 @@ class _Explained:
                     "weight": endpoint.weight,
                     "share": round(endpoint.share, 6),
                     "zone": endpoint.zone or None,
+                    "tls": endpoint.is_tls,
                     "health": endpoint.health.name.lower(),
                     "ejected": endpoint.ejected_until != 0,
                     "probation": endpoint.is_on_probation,
@@ -212,6 +224,48 @@ class _Explained:
             is_value = name and not condition.text.endswith(("present true", "present false"))
             shown[condition.part] = HIDDEN if is_value and is_sensitive(name) else self._secrets.hide(condition.text)
         return shown
+
+    # --- identity and TLS: paths and names; nothing here has read a key -----------------------------------------
+
+    def _identity(self) -> Settings:
+        identity: Any = self._config.identity
+        if identity is None:
+            return {"identity": {"value": None, "from": "default"}}
+        source = getattr(identity, "from")
+        names = _OF_IDENTITY.get(source, _OF_ANY_IDENTITY) if isinstance(source, str) else _OF_ANY_IDENTITY
+        return self._within("identity", identity, ("identity",), names)
+
+    def _inbound_tls(self, inbound: model.Inbound) -> Settings:
+        if inbound.tls is None:
+            mode = "off" if self._config.identity is None else "permissive"
+            return {"tls.mode": {"value": mode, "from": "default"}}
+        names = ("mode", "clear") if inbound.tls.mode == "strict" else ("mode",)
+        return self._within("tls", inbound.tls, ("inbound", "tls"), names)
+
+    def _outside_tls(self, inbound: model.Inbound) -> dict[str, Settings]:
+        """By their addresses, the listeners for clients outside."""
+        found: dict[str, Settings] = {}
+        for index, spec in enumerate(inbound.listen):
+            if spec.tls is not None:
+                names = ("certificates",) if spec.tls.certificates is not None else ("certificate", "key")
+                at: Location = ("inbound", "listen")
+                at = (*at, index, "tls") if (*at, index) in self._lines else (*at, "tls")
+                address = self._secrets.hide(spec.address)
+                found[address] = self._within("tls", spec.tls, at, (*names, "client_trust", "min_version"))
+        return found
+
+    def _upstream_tls(self, upstream: model.Upstream, at: Location, tls: UpstreamTls | None) -> Settings:
+        if upstream.tls is None:
+            return {"tls": {"value": None, "from": "default"}}
+        if upstream.tls.identities is not None:
+            return self._within("tls", upstream.tls, (*at, "tls"), ("identities",))
+        found = self._within("tls", upstream.tls, (*at, "tls"), _OF_SERVER_TLS)
+        if isinstance(tls, ServerTls) and upstream.tls.server_name is None:
+            found["tls.server_name"]["value"] = self._secrets.hide(tls.server_name) or None
+        return found
+
+    def _within(self, prefix: str, section: Any, at: Location, names: tuple[str, ...]) -> Settings:
+        return {f"{prefix}.{name}": value for name, value in self._settings(section, at, names).items()}
 
     # --- settings ----------------------------------------------------------------------------------------------
 

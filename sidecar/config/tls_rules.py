@@ -13,6 +13,7 @@ from sidecar.config.model.root import Config, Upstream
 from sidecar.config.model.tls import SYSTEM, CertificatePair, IdentitySource, InboundTls, ListenerTls, UpstreamTls
 from sidecar.config.route_rules import At, Reporter
 from sidecar.config.values.addresses import split_address
+from sidecar.config.values.unsupported import MESSAGE
 from sidecar.spiffe import parse_spiffe_id
 
 _NEEDS_IDENTITY: Final = "give the file an `identity`; what a mesh has compiled gets it from the sidecar's local file"
@@ -37,6 +38,22 @@ def check_tls(config: Config, report: Reporter, *, is_to_run: bool = False) -> N
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
             _check_upstream(upstream.tls, upstream, ("upstreams", name, "tls"), config, report, is_to_run=is_to_run)
+    if is_to_run:
+        _refuse_what_nobody_keeps(config, report)
+
+
+def _refuse_what_nobody_keeps(config: Config, report: Reporter) -> None:
+    """Until the data path speaks TLS: what says that it should is not run, for it would be served in clear."""
+    wanted: list[At] = [("upstreams", name, "tls") for name, one in config.upstreams.items() if one.tls is not None]
+    if config.inbound is not None:
+        if config.inbound.tls is not None and config.inbound.tls.mode != "off":
+            wanted.append(("inbound", "tls"))
+        listeners = enumerate(config.inbound.listen)
+        wanted += [("inbound", "listen", index, "tls") for index, one in listeners if one.tls is not None]
+    if config.identity is not None and config.identity.source != "control":
+        wanted.append(("identity",))
+    for at in wanted:
+        report(at, MESSAGE.format(at[-1]), "it is understood and can be checked, but is not kept yet", at_key=True)
 
 
 def _check_identity(config: Config, report: Reporter) -> None:
@@ -140,7 +157,7 @@ def _check_upstream(
 def _check_identities(
     tls: UpstreamTls, identities: list[str], at: At, config: Config, report: Reporter, *, is_to_run: bool
 ) -> None:
-    for key in tls.model_fields:
+    for key in UpstreamTls.model_fields:
         if key != "identities" and key in tls.model_fields_set:
             hint = "a sidecar is known by its SPIFFE ID alone, and what we show it and believe is said by `identity`"
             report((*at, key), f"`{key}` has no effect beside `identities`", f"remove it: {hint}", at_key=True)

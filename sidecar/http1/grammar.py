@@ -61,6 +61,8 @@ _KINDS: Final[dict[bytes, int]] = {
     b"x-request-id": Kind.REQUEST_ID,
     b"x-forwarded-for": Kind.FORWARDED_FOR,
     b"x-forwarded-proto": Kind.FORWARDED_PROTO,
+    b"x-forwarded-client-cert": Kind.CLIENT_CERT,
+    b"x_forwarded_client_cert": Kind.CLIENT_CERT,  # to who reads `_` as `-`
     b"via": Kind.VIA,
     b"user-agent": Kind.USER_AGENT,
     b"date": Kind.DATE,

@@ -89,6 +89,7 @@ def endpoint_set(upstream: str, entries: Iterable[EndpointEntry]) -> EndpointSet
     """Entries as upstreams have them. One whose address this release does not understand is left out, and told."""
     weights: dict[Address, float] = {}
     zones: dict[Address, str] = {}
+    tls: dict[Address, bool] = {}
     for entry in entries:
         try:
             address = parse_address(entry.address)
@@ -100,4 +101,5 @@ def endpoint_set(upstream: str, entries: Iterable[EndpointEntry]) -> EndpointSet
         weights[address] = weights.get(address, 0.0) + entry.weight
         if entry.zone:
             zones[address] = entry.zone
-    return EndpointSet(weights, zones)
+        tls[address] = entry.is_tls or tls.get(address, False)
+    return EndpointSet(weights, zones, tls)

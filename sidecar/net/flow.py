@@ -21,6 +21,8 @@ import termios
 from array import array
 from typing import Final, Protocol, cast
 
+from sidecar.net.tls.transport import TlsTransport
+
 log = logging.getLogger("sidecar.net")
 
 # Connections flushed in a row, at some 6 us each; the rest of a crowded turn gives others theirs first.
@@ -97,17 +99,21 @@ class BatchingWriter:
     `transport.abort`, so that order is kept: the first two flush, an abort drops.
     """
 
-    __slots__ = ("_out", "_outbox", "_poll", "transport")
+    __slots__ = ("_out", "_outbox", "_poll", "_sealed", "transport")
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._out: list[bytes] = []
         self._poll: select.poll | None = None
+        self._sealed: TlsTransport | None = None
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
 
     def attach(self, transport: asyncio.BaseTransport) -> None:
         """The connection is made: write to this transport, within bounds."""
         self.transport = cast("asyncio.Transport", transport)
+        if isinstance(transport, TlsTransport):
+            # What looks at the socket itself would see sealed octets.
+            self._sealed = transport
         self.bound_writes(HIGH_BYTES, _LOW_BYTES)
 
     def bound_writes(self, high: int = HIGH_BYTES, low: int = _LOW_BYTES) -> None:
@@ -141,7 +147,7 @@ class BatchingWriter:
     def can_splice(self) -> bool:
         """Whether large bodies go past the process here."""
         splicer = self._outbox.splicer
-        return splicer is not None and splicer.is_supported
+        return splicer is not None and splicer.is_supported and self._sealed is None
 
     def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """
@@ -157,7 +163,7 @@ class BatchingWriter:
         splicer = self._outbox.splicer
         self.flush()
         transport = self.transport
-        if splicer is None or transport.is_closing() or transport.get_write_buffer_size():
+        if splicer is None or self._sealed is not None or transport.is_closing() or transport.get_write_buffer_size():
             self.write(first)
             return 0
         return splicer.splice(first, source, transport, limit)
@@ -214,6 +220,8 @@ class BatchingWriter:
         """What the kernel holds from the peer, ahead of the transport; nothing if there is nothing or it fails."""
         if self.is_quiet():
             return b""
+        if self._sealed is not None:
+            return self._sealed.read_unread()
         try:
             return os.read(self.transport.get_extra_info("socket").fileno(), _MAX_READ_BYTES)
         except OSError:
@@ -221,7 +229,8 @@ class BatchingWriter:
 
     def is_quiet(self) -> bool:
         """
-        Whether the kernel holds neither data nor an end of file from the peer: one system call.
+        Whether the kernel holds neither data nor an end of file from the peer: one system call, and by TLS another if
+        it holds something, which may be nothing for the protocol.
 
         Asked before a connection is used again, and before more of a body is written.
         """
@@ -229,4 +238,5 @@ class BatchingWriter:
         if poll is None:
             poll = self._poll = select.poll()
             poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
-        return not poll.poll(0)
+        is_quiet, sealed = not poll.poll(0), self._sealed
+        return is_quiet if sealed is None else sealed.is_quiet(is_quiet)

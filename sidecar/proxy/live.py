@@ -7,6 +7,9 @@ A reload assigns `Live.plan`; an exchange reads it once, when it begins.
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import partial
+from math import inf
 from typing import Final, Protocol
 
 from sidecar import clock, errors
@@ -16,6 +19,8 @@ from sidecar.net.descriptors import Descriptors
 from sidecar.net.flow import Outbox, Splicer
 from sidecar.net.names import Names
 from sidecar.net.timers import Timers
+from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.sides import ServerSide
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
 from sidecar.proxy.server.dialer import Dialer
@@ -49,13 +54,20 @@ class ListenerState:
     Attributes:
         listener: Replaced by a reload that changed what the listener stands for but not its address.
         is_draining: Its connections close after the exchange they are in.
+        tls: How clients are spoken to by TLS, or None: in clear.
     """
 
-    __slots__ = ("is_draining", "listener")
+    __slots__ = ("is_draining", "listener", "tls")
+
+    @property
+    def identity(self) -> str:
+        """Our own SPIFFE ID, as far as clients see it here, or empty."""
+        return self.tls.identity if self.tls is not None else ""
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.is_draining = False
+        self.tls: ServerSide | None = None
 
 
 class ClientConnection(Protocol):
@@ -141,9 +153,22 @@ class Live:
         self.outbox = Outbox(loop, splicer)
         self.warm = WarmConnections()
         self.descriptors = descriptors = Descriptors()
-        self.dialer: Dialling = Dialer(loop, timers, self.outbox, telemetry.connected, names, descriptors)
+        self.handshakes = Handshakes(loop)
+        self.dialer: Dialling = Dialer(
+            loop,
+            timers,
+            self.outbox,
+            telemetry.connected,
+            names,
+            descriptors,
+            self.handshakes,
+            partial(telemetry.secured, is_client=False),
+            partial(telemetry.not_secured, is_client=False),
+        )
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
         """Clients' connections, indexed by `Direction`."""
+        self._ends_s: dict[ClientConnection, float] = {}
+        """When the client's certificate ends, of those that have shown one: seconds since the Unix epoch."""
 
     def admit(
         self, connection: ClientConnection, direction: Direction, transport: asyncio.BaseTransport
@@ -171,8 +196,11 @@ class Live:
         self.telemetry.connection_opened(direction)
         return None
 
-    def replace(self, connection: ClientConnection, successor: ClientConnection) -> None:
-        """A connection is another object from now on."""
+    def replace(self, connection: ClientConnection, successor: ClientConnection, ends_s: float = inf) -> None:
+        """A connection is another object from now on; one whose client's certificate ends then, in Unix time."""
+        self._ends_s.pop(connection, None)
+        if ends_s < inf:
+            self._ends_s[successor] = ends_s
         for side in self.connections:
             if connection in side:
                 side.remove(connection)
@@ -180,10 +208,24 @@ class Live:
 
     def forget(self, connection: ClientConnection, opened_ns: int) -> None:
         """A client's connection is gone; one that was not admitted, too."""
+        self._ends_s.pop(connection, None)
         for direction in Direction:
             if connection in self.connections[direction]:
                 self.connections[direction].remove(connection)
                 self.telemetry.connection_closed(direction, clock.monotonic_ns() - opened_ns)
+
+    def expire(self, now_s: float | None = None) -> None:
+        """
+        Let no connection outlive its client's certificate: it takes no further request a while before, and is cut then.
+        Call it every few seconds.
+        """
+        now_s = time.time() if now_s is None else now_s
+        ahead_s = self.plan.drain_timeout_s
+        for connection, ends_s in [pair for pair in self._ends_s.items() if pair[1] - ahead_s <= now_s]:
+            if ends_s <= now_s:
+                connection.abort()
+            else:
+                connection.drain()
 
     def connection_counts(self) -> dict[Direction, int]:
         """Open downstream connections by direction."""

@@ -104,6 +104,7 @@ class Side:
         unrouted: Telemetry of requests that reached no route.
         client_address: Finds the client behind proxies that are trusted; None where who connects is the client.
         drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
+        owns_client_cert: Whether clients may not say themselves what certificate they have shown: who ends TLS says it.
         authorization: Which requests may pass; None: all.
         is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
     """
@@ -116,6 +117,7 @@ class Side:
     unrouted: ScopeLike
     client_address: ClientAddress | None = None
     drops_underscored: bool = False
+    owns_client_cert: bool = False
     is_gone: bool = False
     authorization: Authorization | None = None
 

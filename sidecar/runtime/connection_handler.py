@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from sidecar.compile.listener_spec import ListenerSpec
+from sidecar.net.tls.sides import ServerSide
 from sidecar.process_log import event
-from sidecar.proxy.client.http1 import protocol_factory
+from sidecar.proxy.client.opening import protocol_factory
 from sidecar.proxy.live import ClientConnection, ListenerState, Live
 
 logger = logging.getLogger(__name__)
@@ -27,21 +29,34 @@ class ProxyConnectionHandler:
         live: The data path.
         spec: With its `listener`.
         loop: For the end of a drain.
+        side_of: How a listener's clients are spoken to by TLS, or None.
     """
 
-    __slots__ = ("_live", "_loop", "protocol", "state")
+    __slots__ = ("_live", "_loop", "_side_of", "protocol", "state")
 
-    def __init__(self, live: Live, spec: ListenerSpec, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        live: Live,
+        spec: ListenerSpec,
+        loop: asyncio.AbstractEventLoop,
+        side_of: Callable[[ListenerSpec], ServerSide | None],
+    ) -> None:
         assert spec.listener is not None
         self._live = live
         self._loop = loop
+        self._side_of = side_of
         self.state = ListenerState(spec.listener)
+        self.state.tls = side_of(spec)
         self.protocol = protocol_factory(live, self.state)
 
     def update(self, spec: ListenerSpec) -> None:
-        """Requests that come from now on are for the host that the new configuration gives this listener."""
+        """
+        Requests that come from now on are for the host that the new configuration gives this listener, and clients that
+        connect are spoken to by TLS, or not, as it says.
+        """
         assert spec.listener is not None
         self.state.listener = spec.listener
+        self.state.tls = self._side_of(spec)
 
     def announce(self) -> None:
         """Responses say `Connection: close` from now on, those on new connections too."""

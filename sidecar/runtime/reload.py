@@ -34,6 +34,7 @@ from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.split_sides import SplitSides
 from sidecar.redact import Secrets
+from sidecar.runtime.certificates.keeper import Certificates
 from sidecar.runtime.listeners import HandlerFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
 from sidecar.runtime.old_plans import OldPlans
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from sidecar.config.model.root import Config
 
 logger = logging.getLogger(__name__)
+
+EXPIRY_PERIOD_S = 5.0
+"""Between two looks for connections whose clients' certificates end."""
 
 DNS_TIMEOUT_S = 2.0
 """What the first lookups of new upstreams may take together; one without an answer begins without endpoints."""
@@ -69,6 +73,7 @@ class Reloader(ConfigLoader):
         config: The configuration in force without its routes, upstreams and tests; None until the first file was good.
         effective: All of it, explained.
         compiler: Makes the plans.
+        certificates: What the configuration in force needs of them.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Reloader(ConfigLoader):
         self._registry = registry
         self._timers = timers
         self.compiler = Compiler(telemetry.scope)
+        self.certificates = Certificates()
         self._split_sides = SplitSides()
         self._old_plans = OldPlans(loop, lambda: registry.clusters)
         self._is_closed = False
@@ -99,6 +105,7 @@ class Reloader(ConfigLoader):
     def close(self) -> None:
         """Refuse every further load, because the process ends and must not open listeners again."""
         self._is_closed = True
+        self.certificates.stop()
         self._old_plans.close()
 
     async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
@@ -117,6 +124,10 @@ class Reloader(ConfigLoader):
             if self.live is None:
                 # Handlers need it; nothing is open yet, so nobody can reach it before the swap below.
                 self.live = Live(plan, self._telemetry, self._timers, self._loop, self._registry.names, SplicePipe())
+                self._timers.every(EXPIRY_PERIOD_S, self.live.expire)
+            problems = await self.certificates.prepare(draft)
+            if problems:
+                raise NotHereError(problems)
             change = await self.listeners.open(draft.listeners)
             if self._is_closed:
                 change.abandon()
@@ -129,7 +140,7 @@ class Reloader(ConfigLoader):
                 raise NotHereError([_problem_at(draft, error)]) from None
             raise
         # --- the swap: from here to the next await, all or nothing ---
-        preparation.commit()
+        self.certificates.commit(draft, preparation.commit())
         self._telemetry.reconfigure(settings)
         if self.live.plan is not plan:
             self._old_plans.add(self.live.plan)
@@ -140,6 +151,7 @@ class Reloader(ConfigLoader):
         self._telemetry.config_applied(plan.config_hash, is_reload=self.generation > 1)
         # --- end of the swap ---
         await change.commit()
+        self.certificates.start()
         await in_slices(self._split_sides.look(plan))
         found, wanted = self.live.descriptors, plan.limits.max_connections
         if wanted > found.connections:

@@ -41,6 +41,7 @@ from sidecar.upstream.registry import Registry
 if TYPE_CHECKING:
     from sidecar.link.report import Edge
     from sidecar.runtime.mesh.control import Control
+    from sidecar.security.identity.holder import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -258,6 +259,11 @@ class Sidecar(Process):
         if self.reloader.config is not None:
             logger.info(event("stopped", uptime_s=round(time.time() - self.started_s, 1)))
 
+    @property
+    def identity(self) -> Identity | None:
+        """Certificates; None where no configuration has asked for TLS yet."""
+        return self.reloader.certificates.identity
+
     # --- connections and numbers ------------------------------------------------------------------------------------
 
     def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
@@ -266,7 +272,7 @@ class Sidecar(Process):
         if spec.role is Role.ADMIN:
             return AdminConnectionHandler(Endpoints.everything(self.views), spec)
         assert self.reloader.live is not None
-        return ProxyConnectionHandler(self.reloader.live, spec, self._loop)
+        return ProxyConnectionHandler(self.reloader.live, spec, self._loop, self.reloader.certificates.side_of)
 
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
 

@@ -21,6 +21,7 @@ from sidecar.telemetry.recorder import Format, Observer, Telemetry
 
 if TYPE_CHECKING:
     from sidecar.runtime.mesh.following import Following
+    from sidecar.security.identity.holder import Identity
 
 MAX_OBSERVERS = 8
 """Who may look on at once; each takes some microseconds of every request."""
@@ -35,6 +36,10 @@ class Running(Protocol):
     telemetry: Telemetry
     app_watch: AppWatch
     following: Following | None
+
+    @property
+    def identity(self) -> Identity | None:
+        """Certificates, if any configuration has asked for TLS."""
 
     def drain(self) -> None:
         """Fail readiness and let inbound end."""
@@ -60,7 +65,8 @@ class Views:
         """Why no traffic should come, or None."""
         state = self._sidecar.state
         if state == "LIVE":
-            return None
+            identity = self._sidecar.identity
+            return identity.why_not_ready() if identity is not None else None
         if state == "DRAINING":
             return "draining"
         following = self._sidecar.following
@@ -153,6 +159,16 @@ class Views:
         """Clusters, their endpoints and what happened there."""
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
         return {} if live is None or effective is None else effective.upstreams(live.plan)
+
+    async def certs_dump(self) -> Mapping[str, object]:
+        """What is held of certificates, and what is wrong with what came last."""
+        identity = self._sidecar.identity
+        if identity is None:
+            return {"identity": None, "listeners": [], "upstreams": [], "unverified_upstreams": []}
+        # Where there is no TLS nothing of it is loaded.
+        from sidecar.security.identity.shown import certs
+
+        return certs(identity, time.time())
 
     # --- switches ----------------------------------------------------------------------------------------------
 

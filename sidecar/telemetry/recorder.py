@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from sidecar import clock
+from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Kind
+from sidecar.peer import Peer
 from sidecar.telemetry.access_log import json_line
 from sidecar.telemetry.access_log.line_template import LineTemplate
 from sidecar.telemetry.form_cache import FormCache, agent_of, target_of
 from sidecar.telemetry.metrics.compat import Compat
 from sidecar.telemetry.metrics.exposition import Format
 from sidecar.telemetry.metrics.instruments import OTHER, Counter, RequestMetrics, code_label
-from sidecar.telemetry.metrics.scrape import Downstreams, Scrape
+from sidecar.telemetry.metrics.scrape import Downstreams, Scrape, TlsHandshakes
 from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.telemetry.metrics.upstreams import ClusterLike, Upstreams
 from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
@@ -78,6 +80,7 @@ class Telemetry:
         self._upstreams = Upstreams(clusters, self._metrics.connect_duration, GRACE_NS)
         self._configuration = Configuration()
         self._downstreams = Downstreams()
+        self._handshakes = TlsHandshakes()
         self._active = [0, 0]
         self._slow_ns = self._log_below = 0
         self._cache = FormCache()
@@ -85,8 +88,8 @@ class Telemetry:
         self._complaints: tuple[str, ...] = ()
         self._sinks = Sinks(environment)
         self.numbers = Scrape(
-            self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams, self._sinks,
-            connections, self._active,
+            self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams,
+            self._handshakes, self._sinks, connections, self._active,
         )  # fmt: skip
         self.reconfigure(settings)
 
@@ -202,6 +205,14 @@ class Telemetry:
     def connected(self, upstream: str, took_ns: int) -> None:
         """A connection to an upstream was established."""
         self._metrics.connect_duration.child(upstream).observe(took_ns)
+
+    def secured(self, peer: Peer, *, is_client: bool) -> None:
+        """A handshake with a client, or with a server, is over."""
+        self._handshakes.secured(peer, is_client=is_client)
+
+    def not_secured(self, reason: Reason, *, is_client: bool) -> None:
+        """A handshake has failed."""
+        self._handshakes.not_secured(reason, is_client=is_client)
 
     # --- the hot path ----------------------------------------------------------------------------------------
 

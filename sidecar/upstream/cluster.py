@@ -40,13 +40,16 @@ class Change:
     Attributes:
         added: Labels of addresses that are new.
         removed: Labels of addresses that are gone.
+        switched: Labels of addresses that stay and are spoken to in another way: by TLS or in clear, or by TLS with
+            another idea of who answers.
     """
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
+    switched: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed)
+        return bool(self.added or self.removed or self.switched)
 
 
 class Cluster(ClusterState):
@@ -187,6 +190,7 @@ class Cluster(ClusterState):
         addresses: Mapping[Address, float],
         now: float | None = None,
         zones: Mapping[Address, str] | None = None,
+        tls: Mapping[Address, bool] | None = None,
     ) -> Change:
         """
         Change settings and addresses at once; see `set_addresses`.
@@ -196,31 +200,41 @@ class Cluster(ClusterState):
             addresses: Weight by address, in order; from the spec, from DNS, or discovered.
             now: Seconds of loop time; None for when it was last told.
             zones: Of these addresses; default: what the spec says.
+            tls: What is said of these addresses (`EndpointSet.tls`).
         """
+        is_other_tls = bool(self.endpoints) and spec.tls != self.spec.tls
         self._adopt(spec)
-        change = self._replace_endpoints(addresses, now, zones)
+        change = self._replace_endpoints(addresses, now, zones, tls or {}, is_other_tls)
         self.rebalance(now)
         return change
 
     def set_addresses(
-        self, addresses: Mapping[Address, float], now: float | None = None, zones: Mapping[Address, str] | None = None
+        self,
+        addresses: Mapping[Address, float],
+        now: float | None = None,
+        zones: Mapping[Address, str] | None = None,
+        tls: Mapping[Address, bool] | None = None,
     ) -> Change:
         """
         Make these the endpoints. An address that stays keeps its endpoint, connections and counts; one that leaves has
-        its idle connections closed, and what is in flight there ends in its own time.
+        its idle connections closed, and what is in flight there ends in its own time. So has one that is to be spoken
+        to in another way: a new endpoint takes its place, for no pool has connections of two kinds.
 
         Args:
             addresses: Weight by address, in order.
             now: Seconds of loop time; None for when it was last told.
             zones: Of these addresses; default: what the spec says.
+            tls: What is said of these addresses (`EndpointSet.tls`).
         """
-        if zones is None:
-            zones = self._zones()
-        if [(str(address), weight, zones.get(address, "")) for address, weight in addresses.items()] == [
-            (endpoint.label, endpoint.weight, endpoint.zone) for endpoint in self.endpoints
-        ]:
+        zones = self._zones() if zones is None else zones
+        said = tls or {}
+        is_tls = self.spec.is_tls
+        if [
+            (str(address), weight, zones.get(address, ""), is_tls(said.get(address)))
+            for address, weight in addresses.items()
+        ] == [(endpoint.label, endpoint.weight, endpoint.zone, endpoint.is_tls) for endpoint in self.endpoints]:
             return Change((), ())  # The turn of round robin goes on undisturbed.
-        change = self._replace_endpoints(addresses, now, zones)
+        change = self._replace_endpoints(addresses, now, zones, said)
         self.rebalance(now)
         return change
 
@@ -361,7 +375,12 @@ class Cluster(ClusterState):
         return {parse_address(text): zone for text, zone in self.spec.zones}
 
     def _replace_endpoints(
-        self, addresses: Mapping[Address, float], now: float | None, zones: Mapping[Address, str] | None
+        self,
+        addresses: Mapping[Address, float],
+        now: float | None,
+        zones: Mapping[Address, str] | None,
+        tls: Mapping[Address, bool],
+        is_other_tls: bool = False,
     ) -> Change:
         before = {endpoint.label: endpoint for endpoint in self.endpoints}
         if zones is None:
@@ -369,13 +388,20 @@ class Cluster(ClusterState):
         is_first = not before
         after: list[Endpoint] = []
         added: list[str] = []
+        switched: list[str] = []
         for address, weight in addresses.items():
             endpoint = before.pop(str(address), None)
+            is_tls = self.spec.is_tls(tls.get(address))
             if endpoint is None:
-                endpoint = Endpoint(self, address, weight)
+                endpoint = Endpoint(self, address, weight, is_tls)
                 if now is not None and not is_first:
                     endpoint.joined_at = now
                 added.append(endpoint.label)
+            elif endpoint.is_tls is not is_tls or (is_tls and is_other_tls):
+                predecessor = endpoint
+                endpoint = Endpoint(self, address, weight, is_tls)
+                endpoint.succeed(predecessor)
+                switched.append(endpoint.label)
             endpoint.weight = weight
             endpoint.zone = zones.get(address, "")
             after.append(endpoint)
@@ -386,7 +412,7 @@ class Cluster(ClusterState):
                 endpoint.objections |= Objection.CONTESTED
         for endpoint in before.values():
             endpoint.remove("endpoint_removed")
-        return Change(tuple(added), tuple(before))
+        return Change(tuple(added), tuple(before), tuple(switched))
 
     def __repr__(self) -> str:
         active = sum(endpoint.active for endpoint in self.endpoints)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from sidecar.errors import Reason
 from sidecar.net.address import Address, UnixAddress, is_ip_address
+from sidecar.net.tls.sides import ClientSide
 from sidecar.upstream.limits.breaker import Breaker
 from sidecar.upstream.limits.retry_budget import RetryBudget
 from sidecar.upstream.stats import ClusterStats
@@ -83,6 +84,7 @@ class ClusterState:
         server_address: As in the spec.
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
+        tls: How those of its endpoints that are spoken to by TLS are, or None; `security` keeps it up to date.
         observer: `Cluster.report`, if anything wants to know how attempts end, else None.
         observes_from: Statuses of answers that it must be told of: from this on. 0 for all, `failing.TELLING_STATUS`
             for those out of the ordinary, which spares a request the time of telling, `NO_STATUS` for none.
@@ -100,6 +102,7 @@ class ClusterState:
         "observes_from",
         "server_address",
         "stats",
+        "tls",
     )
 
     def __init__(self, name: str) -> None:
@@ -110,6 +113,7 @@ class ClusterState:
         self.idle_timeout_s = 0.0
         self.max_age_s = inf
         self.server_address = ""
+        self.tls: ClientSide | None = None
         self.breaker: Breaker | None = None
         self.budget: RetryBudget | None = None
         self.observer: Callable[[Endpoint, int, Reason | None, float, float], None] | None = None
@@ -136,6 +140,8 @@ class Endpoint:
         unix_path: Path of the socket, or None for TCP.
         label: `host:port`, `[v6]:port` or `unix:/path`, as logs, spans and metrics show it; unique in its cluster.
         weight: Share of the traffic relative to the other endpoints; 0 gets none.
+        is_tls: It is spoken to by TLS, and then never in clear, whatever becomes of `cluster.tls`. It never changes, so
+            that its pool has connections of one kind.
         active: Exchanges in flight, kept by the proxy.
         idle: Connections without an exchange; a stack, newest last.
         connecting: Connects under way, kept by the pool.
@@ -181,6 +187,7 @@ class Endpoint:
         "is_on_probation",
         "is_probed",
         "is_removed",
+        "is_tls",
         "joined_at",
         "label",
         "latency_at",
@@ -197,8 +204,9 @@ class Endpoint:
         "zone",
     )
 
-    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0) -> None:
+    def __init__(self, cluster: ClusterState, address: Address, weight: float = 1.0, is_tls: bool = False) -> None:
         self.cluster = cluster
+        self.is_tls = is_tls
         if isinstance(address, UnixAddress):
             self.host, self.port = "", 0
             self.is_named = False
@@ -258,6 +266,20 @@ class Endpoint:
         self.is_removed = True
         self.objections |= Objection.REMOVED
         self.close_idle(reason)
+
+    def succeed(self, before: Endpoint) -> None:
+        """
+        Take the place of an endpoint of the same address that is spoken to in another way. It is the same server, so
+        what is known of that holds; connections and what runs on them stay with the other, which ends.
+        """
+        self.objections |= before.objections & Objection.CONTESTED
+        self.joined_at = before.joined_at
+        self.health, self.health_streak = before.health, before.health_streak
+        self.ejected_until, self.ejections = before.ejected_until, before.ejections
+        self.is_on_probation = before.is_on_probation
+        self.failing = before.failing
+        self.latency_s, self.latency_at = before.latency_s, before.latency_at
+        before.remove("endpoint_switched")
 
     def move(self) -> None:
         """The host is a name that leads elsewhere now: keep no connection to where it led."""

@@ -95,7 +95,7 @@ class _Following:
         """Take them over."""
         self.note(found)
         now = asyncio.get_running_loop().time()
-        self._on_change(self.cluster, self.cluster.set_addresses(found.weights, now, found.zones))
+        self._on_change(self.cluster, self.cluster.set_addresses(found.weights, now, found.zones, found.tls))
 
     def note(self, found: EndpointSet) -> None:
         """They are what is known from now on."""
@@ -358,7 +358,7 @@ class Registry:
             else:
                 logger.warning("discovery_waits upstream=%s source=%r", spec.name, str(source))
         known = following.endpoints
-        self._on_change(cluster, cluster.apply(spec, known.weights, now, known.zones))
+        self._on_change(cluster, cluster.apply(spec, known.weights, now, known.zones, known.tls))
 
     def _end_following(self, name: str) -> None:
         following = self._followings.pop(name, None)
@@ -416,7 +416,12 @@ class Registry:
 
 def log_change(cluster: Cluster, change: Change) -> None:
     """Write one line if addresses came or went."""
-    if change:
+    if change.added or change.removed:
         message = "endpoints_changed upstream=%s added=%s removed=%s total=%d"
         added, removed = ",".join(change.added), ",".join(change.removed)
         logger.info(message, cluster.name, added or "-", removed or "-", len(cluster.endpoints))
+    if change.switched:
+        # Each is a new endpoint at an old address: what is on its way there ends on the old one.
+        by_tls = sum(endpoint.is_tls for endpoint in cluster.endpoints)
+        message = "endpoints_switched upstream=%s endpoints=%s by_tls=%d total=%d"
+        logger.info(message, cluster.name, ",".join(change.switched), by_tls, len(cluster.endpoints))

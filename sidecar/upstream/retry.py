@@ -129,7 +129,7 @@ class RetryPolicy:
             return False
         if not _ANY_FAILURE.isdisjoint(on):
             return True
-        if failure.phase is Phase.CONNECT:
+        if failure.phase is Phase.CONNECT or failure.phase is Phase.TLS:
             return "connect_failure" in on
         if failure.flag == "UT":
             return "timeout" in on

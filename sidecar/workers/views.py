@@ -235,6 +235,10 @@ class GroupViews:
         """Counts of all workers together, and the health of endpoints as each worker sees it."""
         return merge_upstreams([(member.index, page) for member, page in await self._pages("/upstreams")])
 
+    async def certs_dump(self) -> Mapping[str, object]:
+        """Of one worker: each follows the same files."""
+        return await self._page("/certs")
+
     # --- switches ----------------------------------------------------------------------------------------------
 
     async def reload(self) -> ReloadReport:

@@ -25,7 +25,10 @@ from tests.support.process import running_sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "config" / "examples"
-SIDECAR_FILES = ("minimal.yaml", "full.yaml", "compose/sidecar.yaml")
+SIDECAR_FILES = (
+    "minimal.yaml", "full.yaml", "compose/sidecar.yaml", "tls/clients.yaml", "tls/server.yaml",
+    "tls/mutual/storefront.yaml", "tls/mutual/recommendations.yaml",
+)  # fmt: skip
 ENVIRONMENT_OF_AN_APP = {
     "HTTP_PROXY": "http://127.0.0.1:15001",
     "http_proxy": "http://127.0.0.1:15001",
@@ -92,6 +95,20 @@ class TestSidecarFiles:
         """Whoever looks for a key finds it in `full.yaml`, but for `tests`, and for those of a local file in a mesh."""
         document = _yaml("full.yaml")
         assert set(Config.model_fields) - set(document) <= {"tests", "control", "bootstrap", "state"}
+
+    def test_the_two_sidecars_of_mutual_tls_are_of_one_trust_domain_and_know_each_other(self) -> None:
+        """The caller expects who is called, at the port where that listens, and shows a certificate as that demands."""
+        caller, called = (_config((EXAMPLES / name).read_text(), name) for name in SIDECAR_FILES[-2:])
+        assert caller.identity is not None
+        assert called.identity is not None
+        assert called.inbound is not None
+        assert called.inbound.tls is not None
+        assert (caller.identity, called.inbound.tls.mode) == (called.identity, "strict")
+        upstream = caller.upstreams[called.service.name]
+        assert upstream.tls is not None
+        assert upstream.tls.identities == [f"spiffe://{called.identity.trust_domain}/{called.service.name}"]
+        port = called.inbound.listen[0].address.rpartition(":")[2]
+        assert upstream.dns == f"{called.service.name}:{port}"
 
     def test_full_example_shows_the_defaults_that_it_claims(self) -> None:
         """The values that `full.yaml` gives for limits, drain, admin and metrics are the defaults."""

@@ -35,7 +35,9 @@ from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import Timers
 from sidecar.net.tls.settings import ListenerTls
-from sidecar.proxy.client.http1 import ClientConnection, protocol_factory
+from sidecar.peer import Peer as SecuredPeer
+from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.client.opening import protocol_factory
 from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Limits, Plan, Side, make_listener
@@ -554,6 +556,12 @@ class NotingTelemetry:
 
     def connected(self, upstream: str, took_ns: int) -> None:
         self.inner.connected(upstream, took_ns)
+
+    def secured(self, peer: SecuredPeer, *, is_client: bool) -> None:
+        self.inner.secured(peer, is_client=is_client)
+
+    def not_secured(self, reason: Reason, *, is_client: bool) -> None:
+        self.inner.not_secured(reason, is_client=is_client)
 
 
 LIMITS = Limits(

@@ -1,8 +1,9 @@
 """
 `sidecar run --config FILE`, told of endpoints by a file, `FILE.told`, as a control plane would tell it.
 
-The file holds JSON, `{name: [[address, weight, zone], ...]}`, and is looked at often; every name in it is told to the
-sink of whatever process the configuration wants: one data path, or a supervisor of several.
+The file holds JSON, `{name: [[address, weight, zone, tls], ...]}` (`tls` may be left out), and is looked at often;
+every name in it is told to the sink of whatever process the configuration wants: one data path, or a supervisor of
+several.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ async def follow(path: Path, sink: EndpointSink) -> None:
         if text and text != before:
             before = text
             for name, listed in json.loads(text).items():
-                sink.tell(name, EndpointSet.of(tuple((address, weight, zone) for address, weight, zone in listed)))
+                sink.tell(name, EndpointSet.of(tuple((*one, None)[:4] for one in listed)))
         await asyncio.sleep(LOOK_S)
 
 

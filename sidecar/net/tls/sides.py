@@ -30,10 +30,11 @@ class ServerSide:
         takes_clear: What does not begin as TLS is taken as it is: `permissive`, or `strict` with exceptions.
         is_strict: In clear only what `clear` names; a head in clear must be judged.
         trust_domain: Of identities that are accepted; empty where `is_mesh` is false.
+        identity: Our own SPIFFE ID, or empty.
         version: Counts the contexts.
     """
 
-    __slots__ = ("context", "is_mesh", "is_strict", "takes_clear", "trust_domain", "version", "why_none")
+    __slots__ = ("context", "identity", "is_mesh", "is_strict", "takes_clear", "trust_domain", "version", "why_none")
 
     def __init__(self, *, is_mesh: bool, takes_clear: bool = False, is_strict: bool = False) -> None:
         self.context: ssl.SSLContext | None = None
@@ -41,13 +42,13 @@ class ServerSide:
         self.is_mesh = is_mesh
         self.takes_clear = takes_clear
         self.is_strict = is_strict
-        self.trust_domain = ""
+        self.trust_domain = self.identity = ""
         self.version = 0
 
-    def replace(self, context: ssl.SSLContext, trust_domain: str = "") -> None:
+    def replace(self, context: ssl.SSLContext, trust_domain: str = "", identity: str = "") -> None:
         """Show this from the next handshake on."""
         self.context = context
-        self.trust_domain = trust_domain
+        self.trust_domain, self.identity = trust_domain, identity
         self.version += 1
 
 

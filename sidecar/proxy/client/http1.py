@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from math import inf
 from typing import Final, cast
 
@@ -25,10 +24,12 @@ from sidecar.message import Framing, RequestHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED
+from sidecar.peer import Peer
 from sidecar.proxy.client.lingering import LINGER_S, LingeringConnection
 from sidecar.proxy.client.response_writer import FIRST_LOOK_S, Http1ResponseWriter
 from sidecar.proxy.client.state import State
 from sidecar.proxy.exchange.course import Course
+from sidecar.proxy.live import ClientConnection as Opening
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.origin import forwarded_lines, peer_of
 
@@ -62,6 +63,7 @@ class ClientConnection(BatchingWriter):
         "bucket",
         "deadline",
         "listener_state",
+        "secured",
     )
 
     def __init__(self, live: Live, listener_state: ListenerState) -> None:
@@ -69,6 +71,7 @@ class ClientConnection(BatchingWriter):
         self.listener_state = listener_state
         self.deadline = inf
         self.bucket = NOT_ARMED
+        self.secured: Peer | None = None
         self._live = live
         self._peer = ("unix", 0)
         self._forwarded = b""
@@ -81,8 +84,7 @@ class ClientConnection(BatchingWriter):
         self._is_draining = False
         self._is_leaving = False
         self._is_paused = False
-        self._is_reading = False
-        self._is_spliced = False
+        self._is_reading = self._is_spliced = False
         self._is_write_blocked = False
 
     def __repr__(self) -> str:
@@ -119,18 +121,29 @@ class ClientConnection(BatchingWriter):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
-        live = self._live
+        self._meet(transport)
+        full = self._live.admit(self, self.listener_state.listener.direction, transport)
+        if full is None:
+            self._opened_ns = clock.monotonic_ns()
+            self.serve()
+        else:
+            self.refuse(full.reason, full.detail, full.has_answer)
+
+    def take_over(self, opening: Opening, transport: asyncio.Transport, opened_ns: int, secured: Peer | None) -> None:
+        """In the place of another, a client that was admitted is spoken with over this; `serve` or `refuse` follows."""
+        self.secured, self._opened_ns = secured, opened_ns
+        self._meet(transport)
+        self._live.replace(opening, self, inf if secured is None else secured.not_after_s)
+
+    def _meet(self, transport: asyncio.BaseTransport) -> None:
         self.attach(transport)
-        direction = self.listener_state.listener.direction
-        self._peer = peer_of(transport.get_extra_info("peername"))
-        self._forwarded = forwarded_lines(self._peer, direction)
-        full = live.admit(self, direction, transport)
-        if full is not None:
-            self._refuse(full.reason, full.detail, full.has_answer)
-            return
-        self._opened_ns = clock.monotonic_ns()
+        state, self._peer = self.listener_state, peer_of(transport.get_extra_info("peername"))
+        self._forwarded = forwarded_lines(self._peer, state.listener.direction, self.secured, state.identity)
+
+    def serve(self) -> None:
+        """Await the first request."""
         self._is_leaving = self.listener_state.is_draining
-        live.timers.arm(self, live.timers.time() + live.plan.limits.client_idle_timeout_s)
+        self._live.timers.arm(self, self._live.timers.time() + self._live.plan.limits.client_idle_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of whatever the state awaits."""
@@ -232,7 +245,7 @@ class ClientConnection(BatchingWriter):
             else:
                 course.on_deadline(now)
         elif self._state == State.HEAD and self._reader.held:
-            self._refuse(errors.HEAD_TIMEOUT, "limits.header_timeout")
+            self.refuse(errors.HEAD_TIMEOUT, "limits.header_timeout")
         elif self._state == State.HEAD:
             self.close()
         else:
@@ -250,7 +263,7 @@ class ClientConnection(BatchingWriter):
             try:
                 head = reader.next_head(limits.max_header_bytes, limits.max_headers)
             except ProtocolError as error:
-                self._refuse(error.reason, error.detail)
+                self.refuse(error.reason, error.detail)
                 break
             if head is None:
                 self._await_head()
@@ -308,12 +321,13 @@ class ClientConnection(BatchingWriter):
             self._splice_large(course)
 
     def _make_course(self) -> Course:
-        writer = self._writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
-        course = self._course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded)
+        self._writer = writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
+        course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured)
+        self._course = course
         self._live.warm.add(self)
         return course
 
-    def _refuse(self, reason: Reason, detail: str, may_answer: bool = True) -> None:
+    def refuse(self, reason: Reason, detail: str, may_answer: bool = True) -> None:
         """Answer what is no request, and close."""
         course = self._course or self._make_course()
         course.begin_unread(None, self._reader.held.split(b"\r\n", 1)[0][:256])
@@ -432,8 +446,7 @@ class ClientConnection(BatchingWriter):
             course.tunnel.on_client_eof()
         self.update_reading()
         # Armed, not touched: it may come sooner than the deadline of the exchange, which is in a later bucket.
-        timers = self._live.timers
-        timers.arm(self, timers.time() + self._live.plan.limits.tunnel_idle_timeout_s)
+        self._live.timers.arm(self, self._live.timers.time() + self._live.plan.limits.tunnel_idle_timeout_s)
 
     def on_exchange_over(self) -> None:
         """Go on with the next request, swallow the rest of this one, or close."""
@@ -535,8 +548,3 @@ class ClientConnection(BatchingWriter):
             self._is_paused = pauses
             if not self.transport.is_closing():
                 self.transport.pause_reading() if pauses else self.transport.resume_reading()
-
-
-def protocol_factory(live: Live, state: ListenerState) -> Callable[[], asyncio.Protocol]:
-    """A factory of protocols for a listener's server."""
-    return lambda: cast("asyncio.Protocol", ClientConnection(live, state))

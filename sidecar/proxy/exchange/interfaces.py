@@ -19,6 +19,7 @@ from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Field, RequestHead, ResponseHead
 from sidecar.net.timers import Timed, Timers
+from sidecar.peer import Peer
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
 from sidecar.upstream.endpoint import Endpoint
@@ -287,3 +288,9 @@ class Recording(Protocol):
 
     def connected(self, upstream: str, took_ns: int) -> None:
         """A connection to an upstream was established."""
+
+    def secured(self, peer: Peer, *, is_client: bool) -> None:
+        """A handshake is over."""
+
+    def not_secured(self, reason: Reason, *, is_client: bool) -> None:
+        """A handshake has failed."""

@@ -30,7 +30,8 @@ from sidecar.upstream.passthrough import Passthrough
 # A chain of calls through this many sidecars is a request that runs in a circle.
 _MAX_HOPS: Final = 64
 _HOST: Final = Kind.HOST
-_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE
+_DROPPED: Final = Kind.UNDERSCORE | Kind.CLIENT_CERT
+_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | _DROPPED
 _REWRITTEN: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO | Kind.MAX_FORWARDS
 
 
@@ -64,8 +65,8 @@ def judge(
 
     What they see is what routes see: fields that are dropped before a route is chosen are gone before.
     """
-    if head.kinds & Kind.UNDERSCORE and side.drops_underscored:
-        head.fields = without_underscored(head.fields)
+    if head.kinds & _DROPPED:
+        _drop(side, head)
     decision = authorization.decide(exchange.client, exchange.peer[0], head, is_permissive(listener))
     exchange.decision = decision
     if decision.outcome != "allowed":
@@ -104,8 +105,8 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
     kinds = head.kinds
     if kinds & Kind.VIA and _hops(head) > _MAX_HOPS:
         return errors.LOOP
-    if kinds & Kind.UNDERSCORE and side.drops_underscored:
-        head.fields = without_underscored(head.fields)
+    if kinds & _DROPPED:
+        _drop(side, head)
     if kinds & Kind.MAX_FORWARDS:
         try:
             left = hops_left(head)
@@ -115,6 +116,14 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
             fields, body = answer_here(head)
             return Route("", (), Respond(200, tuple(fields), body), side.unrouted)
     return None
+
+
+def _drop(side: Side, head: RequestHead) -> None:
+    """Take away the fields that nobody is to see who decides on the request or receives it."""
+    if head.kinds & Kind.UNDERSCORE and side.drops_underscored:
+        head.fields = without_underscored(head.fields)
+    if head.kinds & Kind.CLIENT_CERT and side.owns_client_cert:
+        head.fields = [field for field in head.fields if not field.kind & Kind.CLIENT_CERT]
 
 
 def _hops(head: RequestHead) -> int:

@@ -18,7 +18,11 @@ from sidecar.net.flow import Outbox
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
 from sidecar.net.timers import TICK_S, Timers
+from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.sides import ClientSide
+from sidecar.peer import Peer
 from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.proxy.server.securing import Securing, SecuringError
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
@@ -44,6 +48,9 @@ class Dialer:
         connected: Told the upstream's name and the nanoseconds of each connect that succeeded, resolving aside.
         names: Resolves the endpoints that are names; default: some of its own.
         descriptors: Must have room for another.
+        handshakes: Lets those by TLS do their steps; default: one of its own.
+        secured: Told who a server is with which a handshake is over.
+        not_secured: Told why one has failed.
     """
 
     def __init__(
@@ -54,6 +61,9 @@ class Dialer:
         connected: Callable[[str, int], None] | None = None,
         names: Names | None = None,
         descriptors: Descriptors | None = None,
+        handshakes: Handshakes | None = None,
+        secured: Callable[[Peer], None] | None = None,
+        not_secured: Callable[[Reason], None] | None = None,
     ) -> None:
         self._loop = loop
         self._names = names or Names()
@@ -61,6 +71,9 @@ class Dialer:
         self._turn = 0
         self._connected = connected
         self._descriptors = descriptors if descriptors is not None else Descriptors()
+        self._handshakes = handshakes if handshakes is not None else Handshakes(loop)
+        self._secured = secured
+        self._not_secured = not_secured
         self.timers = timers
         self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,6 +131,8 @@ class Dialer:
     ) -> None:
         cluster = endpoint.cluster
         stats = cluster.stats
+        side: ClientSide | None = None
+        securing: Securing | None = None
         told: ServerConnection | None = None
         is_resolving = endpoint.is_named
         began_ns = clock.monotonic_ns()
@@ -130,11 +145,25 @@ class Dialer:
                 self._connected(cluster.name, clock.monotonic_ns() - began_ns)
             on_connected(connection)
 
-        def factory() -> asyncio.Protocol:
+        def make() -> ServerConnection:
             connection = ServerConnection(endpoint, self.timers, self._outbox, on_made)
             connection.epoch = epoch
-            return cast("asyncio.Protocol", connection)
+            return connection
 
+        def factory() -> asyncio.Protocol:
+            nonlocal securing
+            if side is None:
+                return cast("asyncio.Protocol", make())
+            securing = Securing(side, endpoint, self._handshakes, make)
+            return cast("asyncio.Protocol", securing.transport)
+
+        if endpoint.is_tls:
+            side = cluster.tls
+            if side is None or side.context is None:
+                why = side.why_none if side is not None else "the upstream has no `tls`, and the endpoint wants it"
+                self._tell_failed(errors.IDENTITY_MISSING)
+                on_failed(errors.IDENTITY_MISSING, f"{endpoint.label}: {why}")
+                return
         if not self._descriptors.has_room():
             on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
             return
@@ -150,13 +179,22 @@ class Dialer:
                     epoch = endpoint.epoch  # A name that moves from now on moves away from these.
                     began_ns = clock.monotonic_ns()
                 await self._connect(factory, endpoint, hosts)
+                if securing is not None:
+                    peer = await securing.done
+                    if self._secured is not None:
+                        self._secured(peer)
         except TimeoutError as error:
             if told is not None:
                 # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
                 told.connection_lost(error)
                 return
             waited = f"{endpoint.label}: no answer in {cluster.connect_timeout_s} s"
-            if is_resolving:
+            if securing is not None:
+                securing.transport.abort()
+                stats.connect_timeouts += 1
+                self._tell_failed(errors.UPSTREAM_TLS_TIMEOUT)
+                on_failed(errors.UPSTREAM_TLS_TIMEOUT, f"{waited} to the handshake")
+            elif is_resolving:
                 stats.resolve_failures_timeout += 1
                 on_failed(errors.RESOLVE_TIMEOUT, f"{waited} from a name server")
             else:
@@ -169,6 +207,10 @@ class Dialer:
             count = f"resolve_failures_{error.cause}"
             setattr(stats, count, getattr(stats, count) + 1)
             on_failed(_RESOLVE_REASONS[error.cause], f"{endpoint.label}: {error}")
+        except SecuringError as error:
+            stats.connect_failures += 1
+            self._tell_failed(error.reason)
+            on_failed(error.reason, error.detail)
         except OSError as error:
             if is_local(error):
                 on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
@@ -181,6 +223,10 @@ class Dialer:
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {type(error).__name__}")
         finally:
             at_due.cancel()
+
+    def _tell_failed(self, reason: Reason) -> None:
+        if self._not_secured is not None:
+            self._not_secured(reason)
 
     def _on_due(self, limit: asyncio.Timeout, due: float) -> None:
         """The time is over; but if it was us who were late, what has come meanwhile is seen first (`net.timers`)."""

@@ -9,6 +9,7 @@ connection's own state after handing on: whoever is told may already have given 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from math import inf
 from typing import Final, cast
@@ -23,6 +24,7 @@ from sidecar.message import Framing, ResponseHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter, Outbox
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timed, Timers
+from sidecar.net.tls.failures import explain, is_tls
 from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
@@ -49,6 +51,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
     __slots__ = (
         "_body",
         "_buffer",
+        "_ends_at",
         "_framing_up",
         "_idle_hint_s",
         "_interim",
@@ -98,7 +101,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self._body = BodyReader()
         self._framing_up: int = Framing.NONE
         self._interim = 0
-        self._idle_hint_s = self._retires_at = inf
+        self._idle_hint_s = self._retires_at = self._ends_at = inf
         self._keeps_alive = True
         self._is_blocked = self._is_paused = self._is_spliced = False
         self._is_untouched = True
@@ -116,7 +119,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.state = State.HEAD
         self.requests += 1
         self._is_untouched = True
-        self.deadline = inf  # the sweep finds no deadline and forgets it
+        self.deadline = self._ends_at  # mostly none: the sweep finds no deadline and forgets it
         self._method = head.method
         self._limits = limits
         self.is_request_sent = request.is_complete
@@ -169,7 +172,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.sink = None
         self.tunnel = sink
         self.state = State.TUNNEL
-        self.deadline = inf
+        self.deadline = self._ends_at
 
     def send_tunnel(self, data: bytes) -> None:
         """Bytes of the tunnel."""
@@ -236,6 +239,18 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             self.close_idle("max_age" if now >= self._retires_at else "idle_timeout")
         elif self.state == State.CLOSED:
             self.transport.abort()
+        elif now >= self._ends_at:
+            self._on_expired()
+
+    def _on_expired(self) -> None:
+        """The server's certificate has ended in the middle of an exchange, or of a tunnel."""
+        sink, tunnel, label = self.sink, self.tunnel, self.endpoint.label
+        self.sink = self.tunnel = None
+        self._close("certificate_expired", hard=True)
+        if tunnel is not None:
+            tunnel.on_tunnel_lost(f"{label}: the certificate has ended")
+        elif sink is not None:
+            sink.on_upstream_lost(errors.UPSTREAM_CERTIFICATE_EXPIRED, label, False)
 
     def _leave(self, keeps: bool) -> None:
         """The response is complete: back to the pool, or close."""
@@ -284,6 +299,10 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         """The dial succeeded."""
         self.attach(transport)
         self._retires_at = self.endpoint.cluster.retires_at(self._timers.time())
+        if self._sealed is not None and self._sealed.peer is not None:
+            # No connection outlives its peer's certificate.
+            self._ends_at = self._timers.time() + self._sealed.peer.not_after_s - time.time()
+            self._retires_at = min(self._retires_at, self._ends_at)
         self._timers.arm(self, self._timers.time() + self.endpoint.cluster.idle_timeout_s)
         self._on_connected(self)
 
@@ -461,8 +480,12 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         elif state == State.HEAD:
             if exc is not None:
                 self.endpoint.cluster.stats.resets += 1
-            reason = errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED
-            sink.on_upstream_lost(reason, str(exc or ""), is_untouched)
+            reason, detail = errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED, str(exc or "")
+            if self._sealed is not None and is_tls(exc) and self.requests == 1:
+                # In TLS 1.3 a server says what it thinks of our certificate when we have sent the request already; it
+                # has not read it.
+                reason, detail = explain(exc, is_client=False)
+            sink.on_upstream_lost(reason, detail, is_untouched)
         else:
             sink.on_upstream_lost(errors.RESPONSE_CUT, str(exc or ""), False)
 

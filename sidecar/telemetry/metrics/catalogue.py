@@ -225,6 +225,14 @@ DOWNSTREAM_OPENED = Metric(
     "sidecar_downstream_connections_opened_total", "counter", "", ("direction",),
     "Connections of clients that were accepted",
 )  # fmt: skip
+TLS_HANDSHAKES = Metric(
+    "sidecar_tls_handshakes_total", "counter", "", ("side", "version", "resumed"),
+    "Handshakes that are over; side is that of the peer, client or server",
+)  # fmt: skip
+TLS_HANDSHAKE_FAILURES = Metric(
+    "sidecar_tls_handshake_failures_total", "counter", "", ("side", "reason"),
+    "Handshakes that failed, by the reason of the table",
+)  # fmt: skip
 DOWNSTREAM_CLOSED = Metric(
     "sidecar_downstream_connections_closed_total", "counter", "", ("direction",),
     "Connections of clients that are closed again",
@@ -279,6 +287,24 @@ CONTROL_CONFIG_SOURCE = Metric(
 CONTROL_REFUSED = Metric(
     "sidecar_control_config_refused_total", "counter", "", (), "Pushed configurations that were refused here",
     merge="own",
+)  # fmt: skip
+
+CERTIFICATE_EXPIRY = Metric(
+    "sidecar_certificate_expiry_timestamp_seconds", "gauge", "s", ("purpose", "name", "which"),
+    "When a certificate that is held ends, in seconds since the Unix epoch; of several the one that ends first",
+    merge="min",
+)  # fmt: skip
+CERTIFICATE_ROTATIONS = Metric(
+    "sidecar_identity_rotations_total", "counter", "", ("purpose", "outcome"),
+    "Certificates that came to replace others: replaced, or refused because they could not be used",
+)  # fmt: skip
+CERTIFICATE_TROUBLES = Metric(
+    "sidecar_certificate_troubles", "gauge", "", ("purpose",),
+    "Of how many sources of certificates what came last cannot be used; what is held goes on", merge="max",
+)  # fmt: skip
+UPSTREAM_UNVERIFIED = Metric(
+    "sidecar_upstream_tls_unverified", "gauge", "", ("upstream",),
+    "1 for an upstream spoken to by TLS whose servers nobody verifies, because the configuration says so", merge="max",
 )  # fmt: skip
 
 SPANS_EXPORTED = Metric(

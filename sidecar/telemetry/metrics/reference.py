@@ -58,12 +58,16 @@ def _lines() -> Iterator[str]:
         "| `reason` of `..._resolve_failures_total` | `failed`: the name has no address; `timeout`: no name server"
         " answered in time; `refused`: as many names are being looked up as may be at once |",
         "| `reason` of `..._connections_closed_total` | `idle_timeout`, `max_age`, `stale`, `too_many_idle`,"
-        " `made_room`, `endpoint_removed`, `endpoint_moved`, `upstream_removed`, `shutdown`: closed while idle by us;"
+        " `made_room`, `endpoint_removed`, `endpoint_moved`, `endpoint_switched`,"
+        " `upstream_removed`, `shutdown`: closed while idle by us;"
         " `peer_closed`: while idle by the upstream; `unasked_answer`: it sent something while idle; `not_reusable`:"
         " an answer ended it; `lost`: cut in use; `bad_response`; `aborted`: the exchange was given up; `finished`: a"
         " tunnel ended |",
         "| `reason` of `..._ejections_total` | `consecutive_5xx`, `consecutive_gateway_errors`,"
         " `consecutive_connect_failures`, `success_rate`, `latency` and the like |",
+        "| `purpose` | `identity`: of the workload; `listener`, `upstream`: of one for outside, whose configured name"
+        " is in `name` |",
+        "| `which` | `leaf`: what is shown; `issuer`: who signed it, without the root; `root`: where its chain ends |",
         "| `limit` | `connections`, `pending`, `requests`, `retries` |",
         "",
         "A label that is empty is, to Prometheus, absent.",

@@ -5,9 +5,12 @@ give way to others in between, however many routes there are. *Cold.*
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from sidecar.errors import Reason
 from sidecar.exchange import Direction
+from sidecar.peer import Peer
 from sidecar.telemetry.metrics import catalogue, exposition, self_metrics
 from sidecar.telemetry.metrics.compat import Compat, View
 from sidecar.telemetry.metrics.control import ControlNumbers
@@ -27,6 +30,28 @@ class Downstreams:
         self.closed = [0, 0]
 
 
+class TlsHandshakes:
+    """Those with clients and with servers, so far."""
+
+    def __init__(self) -> None:
+        self.over: Counter[tuple[str, ...]] = Counter()
+        self.failed: Counter[tuple[str, ...]] = Counter()
+
+    def secured(self, peer: Peer, *, is_client: bool) -> None:
+        """One is over."""
+        side = "client" if is_client else "server"
+        self.over[side, peer.version, "true" if peer.is_resumed else "false"] += 1
+
+    def not_secured(self, reason: Reason, *, is_client: bool) -> None:
+        """One has failed."""
+        self.failed["client" if is_client else "server", reason.name] += 1
+
+    def sections(self) -> Iterator[Section]:
+        """As counted."""
+        for row, counts in ((catalogue.TLS_HANDSHAKES, self.over), (catalogue.TLS_HANDSHAKE_FAILURES, self.failed)):
+            yield Numbers(row, labelled(row, sorted(counts.items())))
+
+
 class Scrape:
     """
     All that a scrape shows.
@@ -34,6 +59,7 @@ class Scrape:
     Attributes:
         compat: Other meshes' metrics, or None.
         control: What is known of the control plane; None if none is followed.
+        certificates: Gives the series of certificates; None where no configuration has asked for TLS.
 
     Args:
         connections: Open client connections by direction, at any moment.
@@ -47,6 +73,7 @@ class Scrape:
         upstreams: Upstreams,
         configuration: Configuration,
         downstreams: Downstreams,
+        handshakes: TlsHandshakes,
         sinks: Sinks,
         connections: Callable[[], Mapping[Direction, int]],
         active: list[int],
@@ -56,11 +83,13 @@ class Scrape:
         self._upstreams = upstreams
         self._configuration = configuration
         self._downstreams = downstreams
+        self._handshakes = handshakes
         self._sinks = sinks
         self._connections = connections
         self._active = active
         self.compat: Compat | None = None
         self.control: ControlNumbers | None = None
+        self.certificates: Callable[[], Iterator[Section]] | None = None
 
     @property
     def resource(self) -> Mapping[str, str]:
@@ -97,9 +126,12 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_ACTIVE, [open_now.get(direction, 0) for direction in Direction])
         yield self._by_direction(catalogue.DOWNSTREAM_OPENED, self._downstreams.opened)
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
+        yield from self._handshakes.sections()
         yield from self._configuration.sections()
         if self.control is not None:
             yield from self.control.sections()
+        if self.certificates is not None:
+            yield from self.certificates()
         yield from self._told_and_lost()
         yield from self_metrics.process_log_losses()
         yield from self_metrics.workers(1, 1, {})

@@ -1,9 +1,9 @@
 """
 A file of endpoints, in the form of Prometheus's `file_sd`. *Cold, pure but for reading.*
 
-    [{"targets": ["10.0.0.11:8080", "10.0.0.12:8080"], "labels": {"zone": "eu-west-1a", "weight": "2"}}]
+    [{"targets": ["10.0.0.11:8080", "10.0.0.12:8080"], "labels": {"zone": "eu-west-1a", "weight": "2", "tls": "true"}}]
 
-Of the labels `zone` and `weight` count; `version` and any other are for those who read the file.
+Of the labels `zone`, `weight` and `tls` count; `version` and any other are for those who read the file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def read_endpoints(path: str) -> bytes:
 
 def parse_endpoints(raw: bytes) -> EndpointSet:
     """
-    Understand a file. An address that comes twice counts with the sum of its weights.
+    Understand a file. An address that comes twice counts with the sum of its weights, and is spoken to by TLS if it is
+    said once.
 
     Raises:
         EndpointFileError: It is not JSON, or not of that form.
@@ -60,6 +61,7 @@ def parse_endpoints(raw: bytes) -> EndpointSet:
         raise _refusal("", "a list of `{targets, labels}`", groups)
     weights: dict[Address, float] = {}
     zones: dict[Address, str] = {}
+    tls: dict[Address, bool] = {}
     for index, group in enumerate(groups):
         at = f"[{index}]"
         if not isinstance(group, dict):
@@ -72,6 +74,7 @@ def parse_endpoints(raw: bytes) -> EndpointSet:
             raise _refusal(f"{at}.labels", "a mapping", labels)
         weight = _weight(labels.get("weight", 1), f"{at}.labels.weight")
         zone = _zone(labels.get("zone", ""), f"{at}.labels.zone")
+        is_tls = _flag(labels["tls"], f"{at}.labels.tls") if "tls" in labels else None
         targets = group.get("targets")
         if not isinstance(targets, list):
             raise _refusal(f"{at}.targets", "a list of addresses", targets)
@@ -80,7 +83,9 @@ def parse_endpoints(raw: bytes) -> EndpointSet:
             weights[address] = weights.get(address, 0.0) + weight
             if zone:
                 zones[address] = zone
-    return EndpointSet(weights, zones)
+            if is_tls is not None:
+                tls[address] = is_tls or tls.get(address, False)
+    return EndpointSet(weights, zones, tls)
 
 
 def _address(written: object, at: str) -> Address:
@@ -110,6 +115,15 @@ def _zone(written: object, at: str) -> str:
     if isinstance(written, str) and len(written) <= _MAX_ZONE_CHARS and (not written or written.isprintable()):
         return written
     raise _refusal(at, f"a name of at most {_MAX_ZONE_CHARS} characters", written)
+
+
+def _flag(written: object, at: str) -> bool:
+    # Strings for Prometheus, booleans from people.
+    if written in ("true", "false"):
+        return written == "true"
+    if isinstance(written, bool):
+        return written
+    raise _refusal(at, '"true" or "false"', written)
 
 
 def _refusal(at: str, wanted: str, found: object) -> EndpointFileError:

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from sidecar.net.address import Address, parse_address
 
-Listed = tuple[tuple[str, float, str], ...]
-"""Address, weight and zone (empty if unknown) of each endpoint, in order."""
+Listed = tuple[tuple[str, float, str, bool | None], ...]
+"""Address, weight, zone (empty if unknown) and what is said of TLS (None: nothing) of each endpoint, in order."""
 
 
 class Source(NamedTuple):
@@ -36,29 +36,38 @@ class EndpointSet:
     Attributes:
         weights: By address, in order; relative, not negative.
         zones: Of those addresses that are known to be somewhere.
+        tls: Of those addresses of which it is said: whether they are to be spoken to by TLS. What comes of it:
+            `ClusterSpec.is_tls`.
     """
 
     weights: Mapping[Address, float] = field(default_factory=dict)
     zones: Mapping[Address, str] = field(default_factory=dict)
+    tls: Mapping[Address, bool] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.weights)
 
     def listed(self) -> Listed:
         """As plain values, for a message to another process."""
-        return tuple((str(address), weight, self.zones.get(address, "")) for address, weight in self.weights.items())
+        zones, tls = self.zones, self.tls
+        return tuple(
+            (str(address), weight, zones.get(address, ""), tls.get(address)) for address, weight in self.weights.items()
+        )
 
     @classmethod
     def of(cls, listed: Listed) -> EndpointSet:
         """What `listed` made plain values of."""
         weights: dict[Address, float] = {}
         zones: dict[Address, str] = {}
-        for text, weight, zone in listed:
+        tls: dict[Address, bool] = {}
+        for text, weight, zone, is_tls in listed:
             address = parse_address(text)
             weights[address] = weight
             if zone:
                 zones[address] = zone
-        return cls(weights, zones)
+            if is_tls is not None:
+                tls[address] = is_tls
+        return cls(weights, zones, tls)
 
 
 NO_ENDPOINTS = EndpointSet()

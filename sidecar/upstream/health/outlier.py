@@ -171,7 +171,7 @@ class Outlier:
             endpoint.consecutive_gateway_errors += 1
         else:
             endpoint.consecutive_gateway_errors = 0
-        if failure is not None and failure.phase in (Phase.CONNECT, Phase.RESOLVE):
+        if failure is not None and failure.phase in (Phase.CONNECT, Phase.TLS, Phase.RESOLVE):
             endpoint.consecutive_connect_failures += 1
         else:
             endpoint.consecutive_connect_failures = 0

@@ -66,6 +66,9 @@ class FakeProcess:
     async def upstreams_dump(self) -> Mapping[str, object]:
         return {}
 
+    async def certs_dump(self) -> Mapping[str, object]:
+        return {"identity": None}
+
     async def reload(self) -> ReloadReport:
         self.calls.append("rel")
         return ReloadReport(self.reload_is_ok, {} if self.reload_is_ok else {"problems": ["file:1:1: broken"]})

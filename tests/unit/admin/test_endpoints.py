@@ -12,7 +12,7 @@ from sidecar.telemetry.metrics.exposition import Format
 from tests.unit.admin.process import FakeProcess
 
 READ_ONLY = ["/metrics", "/stats/prometheus", "/ready", "/healthz/ready", "/live"]
-ADMIN_READS = [*READ_ONLY, "/server_info", "/config", "/routes", "/upstreams", "/tap", "/logging"]
+ADMIN_READS = [*READ_ONLY, "/server_info", "/config", "/routes", "/upstreams", "/certs", "/tap", "/logging"]
 MUTATIONS = ["/reload", "/drain", "/quitquitquit"]
 
 
@@ -57,7 +57,7 @@ def test_a_web_page_cannot_change_anything(path: str) -> None:
     assert process.calls == []
 
 
-@pytest.mark.parametrize("path", [*MUTATIONS, "/server_info", "/config", "/routes", "/upstreams", "/tap", "/logging"])
+@pytest.mark.parametrize("path", [*MUTATIONS, *ADMIN_READS[len(READ_ONLY) :]])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_the_metrics_listener_serves_nothing_but_metrics_and_health(path: str, method: str) -> None:
     """What the network reaches neither shows the configuration nor switches anything."""

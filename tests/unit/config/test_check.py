@@ -73,8 +73,8 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
         ("service: s\ninbound: {app: 'h:1', forwarded: {trusted_networks: [10.0.0.7/8]}}", "f:2:54: "
          "inbound.forwarded.trusted_networks[0]: expected a network such as `10.0.0.0/8`, an IP address, or `unix`, found "
          '"10.0.0.7/8"; did you mean `10.0.0.0/8`?'),
-        ("service: s\noutbound: {}\ntls: {}", "f:3:1: tls: `tls` is not supported yet by this version; "
-         "remove it; a later version will read it"),
+        ("service: s\noutbound: {}\ntls: {}", "f:3:1: tls: unknown key `tls`; who we are is `identity`; `tls` is a "
+         "key of `inbound`, of a listener and of an upstream"),
         ("service: s\noutbound: {}\nworkers: 0", "f:3:10: workers: expected an integer from 1 to 64, or `auto`, "
          "found 0"),
         # --- listeners

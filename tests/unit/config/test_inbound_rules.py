@@ -53,8 +53,8 @@ def test_every_request_has_somewhere_to_go(inbound: str) -> None:
         ("app: 'h:8', listen: {address: 'h:1', name: a.b}",
          "f:2:54: inbound.listen.name: expected a port's name: up to 63 letters, digits and `_-`, found \"a.b\""),
         ("app: 'h:8', listen: {address: 'h:1', tls: {}}",
-         "f:2:48: inbound.listen.tls: `tls` is not supported yet by this version; remove it; a later version will read"
-         " it"),
+         "f:2:48: inbound.listen.tls: expected `certificate` and `key`, or `certificates`, found neither; such as"
+         " `{certificate: /tls/tls.crt, key: /tls/tls.key}`"),
         ("app: 'h:8', listen: {address: 'h:1', protocol: udp}",
          "f:2:58: inbound.listen.protocol: expected `http`, `http2`, `grpc`, `tcp`, `auto` or `tls`, found \"udp\""),
     ],

@@ -54,6 +54,12 @@ def test_many_are_worked_out_beside_the_loop() -> None:
     asyncio.run(main())
 
 
+def test_who_is_told_by_tls_is_known_as_such() -> None:
+    """And who is not is known to be spoken to in clear: nothing is left to the upstream's default."""
+    found = endpoint_set("b", [ONE, TWO])
+    assert {str(address): is_tls for address, is_tls in found.tls.items()} == {ONE.address: False, TWO.address: True}
+
+
 def test_an_address_that_is_none_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """The others serve; it is told."""
     with caplog.at_level(logging.WARNING):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.net.address import parse_address
+from sidecar.net.address import Address, parse_address
 from sidecar.upstream.discovery.discovery import Discovery
 from sidecar.upstream.discovery.endpoint_set import EndpointSet, Source
 from sidecar.upstream.discovery.endpoint_sink import EndpointSink, OwnEndpoints
@@ -33,11 +33,11 @@ def test_what_is_told_reaches_all_and_those_that_start_later_what_holds_by_then(
     told.tell("web", EndpointSet({A: 1.0}))
     told.tell("web", EndpointSet({A: 1.0}))
     told.tell("empty", EndpointSet())
-    told.tell("web", EndpointSet({B: 2.0, A: 0.5}, {A: "z"}))
-    last = ("endpoints", "web", (("[::1]:80", 2.0, ""), ("10.0.0.1:80", 0.5, "z")))
+    told.tell("web", EndpointSet({B: 2.0, A: 0.5}, {A: "z"}, {B: False}))
+    last = ("endpoints", "web", (("[::1]:80", 2.0, "", False), ("10.0.0.1:80", 0.5, "z", None)))
     for each in here:
         assert each.heard == [
-            ("endpoints", "web", (("10.0.0.1:80", 1.0, ""),)), ("endpoints", "empty", ()), last
+            ("endpoints", "web", (("10.0.0.1:80", 1.0, "", None),)), ("endpoints", "empty", ()), last
         ]  # fmt: skip
     late = Hearing()
     sink.catch_up(late)
@@ -55,11 +55,16 @@ def test_a_single_process_tells_its_own_discovery() -> None:
 addresses = st.sampled_from(["10.0.0.1:80", "[::1]:81", "web.shop:82", "unix:/run/x"]).map(parse_address)
 
 
-@given(st.dictionaries(addresses, st.tuples(st.floats(0, 1e6), st.sampled_from(["", "a", "b c"]))))
-def test_a_message_loses_nothing_of_a_set(drawn: dict[object, tuple[float, str]]) -> None:
+ways = st.sampled_from([None, False, True])
+
+
+@given(st.dictionaries(addresses, st.tuples(st.floats(0, 1e6), st.sampled_from(["", "a", "b c"]), ways)))
+def test_a_message_loses_nothing_of_a_set(drawn: dict[Address, tuple[float, str, bool | None]]) -> None:
     """Its order included."""
-    weights = {address: weight for address, (weight, _) in drawn.items()}
-    found = EndpointSet(weights, {address: zone for address, (_, zone) in drawn.items() if zone})  # type: ignore[arg-type]
+    weights = {address: weight for address, (weight, _, _) in drawn.items()}
+    zones = {address: zone for address, (_, zone, _) in drawn.items() if zone}
+    tls = {address: is_tls for address, (_, _, is_tls) in drawn.items() if is_tls is not None}
+    found = EndpointSet(weights, zones, tls)
     again = EndpointSet.of(found.listed())
     assert again == found
     assert list(again.weights) == list(weights)

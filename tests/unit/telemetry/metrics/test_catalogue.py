@@ -14,6 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar import clock, errors
 from sidecar.exchange import Decision, Direction, Try
+from sidecar.net.tls.settings import ControlIdentity, ServerTls
+from sidecar.security.identity.certificates.facts import Facts
+from sidecar.security.identity.holder import Identity
+from sidecar.security.identity.making import Held, Made
+from sidecar.security.identity.numbers import sections
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.control import ControlNumbers
 from sidecar.telemetry.metrics.exposition import Format
@@ -71,6 +76,20 @@ def stats() -> ClusterStats:
     return found
 
 
+def held() -> Identity:
+    """A certificate that has replaced another, and an upstream that nobody verifies."""
+    identity = Identity(machine_trust="")
+    identity.configure(ControlIdentity())
+    leaf = Facts("CN=us", "CN=root", "1", 0.0, 1_900_000_000.0, "")
+    identity.workload.made = Made(None, None, (Held("leaf", leaf, "tls.crt"),))
+    identity.rotations["identity", "replaced"] = 1
+    identity.client_side("recommendations", ServerTls(is_verified=False))
+    return identity
+
+
+identity = held()
+
+
 class Pool:
     """An endpoint with idle connections."""
 
@@ -102,6 +121,7 @@ def busy() -> Told:
     control = telemetry.numbers.control = ControlNumbers()
     control.connected(True, 7)
     control.in_force(7, "pushed", 1_700_000_000.0)
+    telemetry.numbers.certificates = lambda: sections(identity)
     return telemetry
 
 
@@ -180,7 +200,8 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
     of_upstream = {
         name.removeprefix("sidecar_upstream_").replace('upstream="recommendations"', "").replace("{}", ""): value
         for name, value in samples.items()
-        if name.startswith("sidecar_upstream_") and "connect_duration" not in name and "_retr" not in name
+        if name.startswith("sidecar_upstream_")
+        and not any(other in name for other in ("connect_duration", "_retr", "_tls_"))
     }
     for name in [name for name, value in of_upstream.items() if not value and name.startswith(("eject", "overfl"))]:
         del of_upstream[name]  # causes that did not come up

@@ -36,6 +36,16 @@ def test_an_address_that_comes_twice_has_the_sum_of_its_weights() -> None:
     assert parsed('[{"targets": ["a:80", "A:80", "a:80"]}]')[0]["a:80"] >= 2
 
 
+def test_a_label_says_who_is_spoken_to_by_tls() -> None:
+    """A string or a boolean. Of whom nothing is said the upstream decides; of two words about an address TLS counts."""
+    text = """[
+        {"targets": ["a:1", "b:1"], "labels": {"tls": "true"}}, {"targets": ["c:1"], "labels": {"tls": false}},
+        {"targets": ["b:1"], "labels": {"tls": "false"}}, {"targets": ["d:1", "a:1"]}
+    ]"""
+    found = parse_endpoints(text.encode())
+    assert {str(address): is_tls for address, is_tls in found.tls.items()} == {"a:1": True, "b:1": True, "c:1": False}
+
+
 def test_no_endpoints_is_an_answer() -> None:
     """And not a mistake."""
     assert len(parse_endpoints(b"[]")) == 0
@@ -68,6 +78,9 @@ def labelled(label: str) -> str:
         (labelled('"weight": true'), WEIGHT + "true"),
         (labelled('"weight": NaN'), WEIGHT + "NaN"),
         (labelled('"zone": 1'), "[0].labels.zone: expected a name of at most 128 characters, found 1"),
+        (labelled('"tls": "yes"'), '[0].labels.tls: expected "true" or "false", found "yes"'),
+        (labelled('"tls": 1'), '[0].labels.tls: expected "true" or "false", found 1'),
+        (labelled('"tls": null'), '[0].labels.tls: expected "true" or "false", found null'),
         ('["' + "x" * 90 + '"]', '[0]: expected a mapping `{targets, labels}`, found "' + "x" * 59 + "..."),
     ],
 )  # fmt: skip

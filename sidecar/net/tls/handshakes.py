@@ -1,0 +1,72 @@
+"""
+How many handshakes a loop does at once. *Once a handshake.*
+
+A step of one costs the loop 100 to 400 us, so a crowd that begins in the same moment would keep everybody else waiting:
+100 ClientHellos at once delayed others by 41 ms. Two steps in a turn of the loop let others be served in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+STEPS_A_TURN: Final = 2
+MAX_UNDER_WAY: Final = 1024
+"""Of clients; each holds some 30 KiB, and who comes when all are taken is refused."""
+
+
+class Handshaking(Protocol):
+    """Something with a step to do."""
+
+    def step(self) -> None:
+        """Do it; nothing if it is not wanted any more."""
+
+
+class Handshakes:
+    """
+    Args:
+        loop: Asked for one `call_soon` a turn in which there are steps.
+
+    Attributes:
+        under_way: Handshakes with clients that have begun and not ended; counted by who begins them.
+        maximum: Of those.
+    """
+
+    __slots__ = ("_left", "_loop", "_waiting", "maximum", "under_way")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, maximum: int = MAX_UNDER_WAY) -> None:
+        self._loop = loop
+        self._left = STEPS_A_TURN
+        self._waiting: deque[Handshaking] = deque()
+        self.under_way = 0
+        self.maximum = maximum
+
+    def __repr__(self) -> str:
+        return f"<Handshakes {self.under_way} under way, {len(self._waiting)} waiting>"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no client's may begin."""
+        return self.under_way >= self.maximum
+
+    def ask(self, one: Handshaking) -> None:
+        """Let it do its step, now or in one of the next turns."""
+        if self._left == STEPS_A_TURN:
+            self._loop.call_soon(self._on_turn)
+        if self._left:
+            self._left -= 1
+            one.step()
+        else:
+            self._waiting.append(one)
+
+    def _on_turn(self) -> None:
+        waiting = self._waiting
+        left = STEPS_A_TURN
+        while waiting and left:
+            left -= 1
+            self._left = 0  # who asks from inside of a step comes last
+            waiting.popleft().step()
+        self._left = left
+        if left < STEPS_A_TURN:
+            self._loop.call_soon(self._on_turn)

@@ -1,0 +1,195 @@
+"""
+A client's connection before its first request can be read: is it TLS, and with whom? *Once a connection.*
+
+It is admitted like any other, has a deadline, and is drained with the others. Then a connection of HTTP/1.1 takes its
+place, on the socket's transport or on TLS in between. A listener in clear has none of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from math import inf
+from typing import Final, cast
+
+from sidecar import clock, errors
+from sidecar.errors import Reason
+from sidecar.net.timers import NOT_ARMED, Timed
+from sidecar.net.tls.failures import explain
+from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP, ServerSide
+from sidecar.net.tls.transport import TlsTransport
+from sidecar.peer import Peer
+from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.live import ListenerState, Live
+
+log = logging.getLogger("sidecar.proxy")
+
+_HANDSHAKE_RECORD: Final = 0x16
+"""First octet of a connection by TLS (RFC 8446, 5.1); none of a request's method (RFC 9110, 5.6.2)."""
+
+
+class OpeningConnection(Timed):
+    """An `asyncio.Protocol` by its methods, and by them a `HandshakeOwner` (docs/compiled.md)."""
+
+    __slots__ = (
+        "_live",
+        "_opened_ns",
+        "_raw",
+        "_side",
+        "_tls",
+        "bucket",
+        "deadline",
+        "listener_state",
+    )
+
+    def __init__(self, live: Live, listener_state: ListenerState, side: ServerSide) -> None:
+        self._live = live
+        self._side = side
+        self._raw: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self._tls: TlsTransport | None = None
+        self._opened_ns = 0
+        self.listener_state = listener_state
+        self.deadline = inf
+        self.bucket = NOT_ARMED
+
+    def __repr__(self) -> str:
+        return f"<OpeningConnection {self._tls!r}>"
+
+    # --- the runtime's side ----------------------------------------------------------------------------------
+
+    def announce_close(self) -> None:
+        """Whoever takes its place asks the listener."""
+
+    def drain(self) -> None:
+        """It has no request: close."""
+        tls = self._tls
+        self._leave()
+        if tls is None:
+            self._raw.abort()
+        else:
+            tls.abort()
+
+    def abort(self) -> None:
+        """Close now."""
+        self.drain()
+
+    # --- the socket's side -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        live = self._live
+        self._raw = cast("asyncio.Transport", transport)
+        full = live.admit(self, self.listener_state.listener.direction, transport)
+        self._opened_ns = clock.monotonic_ns()
+        if full is not None:
+            self._refuse(full.reason, full.detail)
+            return
+        # As long as a head may take: what is missing is what a head would be behind.
+        live.timers.arm(self, live.timers.time() + live.plan.limits.header_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """The first octets, which tell what this is."""
+        side, live = self._side, self._live
+        if data[0] != _HANDSHAKE_RECORD:
+            if side.takes_clear:
+                self._succeed(self._raw, None).data_received(data)
+            else:
+                self._refuse(errors.CLIENT_TLS_FAILED, "what came is not TLS")
+        elif side.context is None:
+            self._refuse(errors.NO_CERTIFICATE, side.why_none)
+        elif live.handshakes.is_full:
+            self._refuse(errors.HANDSHAKES_OVERLOADED, f"{live.handshakes.maximum} at once")
+        else:
+            live.handshakes.under_way += 1
+            self._tls = tls = TlsTransport(side.context, self, live.handshakes, True)
+            self._raw.set_protocol(cast("asyncio.Protocol", tls))
+            tls.start(self._raw, data)
+
+    def eof_received(self) -> bool:
+        """The client has gone without a word."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone without a word, or was sent away."""
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """Nothing is written."""
+
+    def resume_writing(self) -> None:
+        """Nothing is written."""
+
+    def on_deadline(self, now: float) -> None:
+        """It took too long; who has not said a word is not told of."""
+        if self._tls is None:
+            self._raw.abort()
+        else:
+            self._refuse(errors.CLIENT_TLS_TIMEOUT, "limits.header_timeout")
+
+    # --- the handshake's side --------------------------------------------------------------------------------
+
+    def on_secured(self, transport: TlsTransport) -> None:
+        """The client is known, as far as it wanted to be."""
+        peer, side = transport.peer, self._side
+        assert peer is not None
+        if side.is_mesh:
+            if peer.protocol != MESH_HTTP:
+                self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol or 'nothing'}, not on {MESH_HTTP}")
+                return
+            if not peer.identity.startswith(f"spiffe://{side.trust_domain}/"):
+                detail = f"{peer.identity or peer.subject or 'no name'}, signed by {peer.issuer}"
+                self._refuse(errors.CLIENT_IDENTITY_MISMATCH, f"{detail}; expected spiffe://{side.trust_domain}/...")
+                return
+        elif peer.protocol not in ("", OUTSIDE_HTTP):
+            self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol}")
+            return
+        self._live.telemetry.secured(peer, is_client=True)
+        self._succeed(transport, peer)
+
+    def on_handshake_failed(self, error: Exception) -> None:
+        """The connection is closed already."""
+        self._refuse(*explain(error, is_client=True))
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _succeed(self, transport: asyncio.Transport | TlsTransport, peer: Peer | None) -> ClientConnection:
+        """A connection takes its place."""
+        self._settle()
+        connection = ClientConnection(self._live, self.listener_state)
+        transport.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer)
+        connection.serve()
+        return connection
+
+    def _refuse(self, reason: Reason, detail: str) -> None:
+        """Close, and tell about it; it has no answer that the client would understand."""
+        self._settle()
+        self._live.telemetry.not_secured(reason, is_client=True)
+        connection = ClientConnection(self._live, self.listener_state)
+        self._raw.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, self._raw, self._opened_ns, None)
+        connection.refuse(reason, detail, False)
+
+    def _settle(self) -> None:
+        """No handshake is under way any more, nor a deadline."""
+        self._live.timers.forget(self)
+        if self._tls is not None:
+            self._tls = None
+            self._live.handshakes.under_way -= 1
+
+    def _leave(self) -> None:
+        self._settle()
+        self._live.forget(self, self._opened_ns)
+
+
+def protocol_factory(live: Live, state: ListenerState) -> Callable[[], asyncio.Protocol]:
+    """A factory of protocols for a listener's server."""
+
+    def make() -> asyncio.Protocol:
+        side = state.tls
+        if side is None:
+            return cast("asyncio.Protocol", ClientConnection(live, state))
+        return cast("asyncio.Protocol", OpeningConnection(live, state, side))
+
+    return make

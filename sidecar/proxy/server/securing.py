@@ -1,0 +1,102 @@
+"""A handshake with a server, between the socket's being connected and the first request. *Once a connection.*"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from sidecar import errors
+from sidecar.errors import Reason
+from sidecar.net.tls.failures import explain
+from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP, ClientSide
+from sidecar.net.tls.transport import TlsTransport
+from sidecar.peer import Peer
+from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.upstream.endpoint import Endpoint
+
+
+class SecuringError(Exception):
+    """
+    Nobody could be spoken with by TLS; nothing of a request was sent, and the connection is closed.
+
+    Attributes:
+        reason: The row of the table.
+        detail: What exactly was found.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.name}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Securing:
+    """
+    One handshake; a `HandshakeOwner`.
+
+    Args:
+        side: How the upstream is spoken to; has a context.
+        endpoint: Who it is with.
+        gate: Lets it do its steps.
+        make: Makes the connection when the server is known, on the transport it is given.
+
+    Attributes:
+        transport: To be told what the socket receives.
+        done: Who the server is; or a `SecuringError`.
+
+    Raises:
+        SecuringError: The name cannot be asked for.
+    """
+
+    def __init__(
+        self, side: ClientSide, endpoint: Endpoint, gate: Handshakes, make: Callable[[], ServerConnection]
+    ) -> None:
+        assert side.context is not None
+        self._side = side
+        self._endpoint = endpoint
+        self._make = make
+        self._version = side.version
+        self.done: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
+        name = "" if side.is_mesh else side.server_name or endpoint.host
+        session = side.session_of(endpoint.label)
+        try:
+            self.transport = TlsTransport(side.context, self, gate, False, name, session, self._keep)
+        except (ValueError, ssl.SSLError) as error:
+            raise SecuringError(errors.UPSTREAM_TLS_FAILED, f"{endpoint.label}: {error}") from None
+
+    def on_secured(self, transport: TlsTransport) -> None:
+        """The server has proved who it is; whether that is whom we want is asked here, except for its name."""
+        peer, side, label = transport.peer, self._side, self._endpoint.label
+        assert peer is not None
+        if side.is_mesh and peer.protocol != MESH_HTTP:
+            self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol or 'nothing'}, not {MESH_HTTP}")
+        elif side.is_mesh and peer.identity not in side.identities:
+            wanted = " or ".join(sorted(side.identities))
+            found = f"{peer.identity or peer.subject or 'no name'}, signed by {peer.issuer}"
+            self._give_up(errors.UPSTREAM_IDENTITY_MISMATCH, f"{label}: {found}; expected {wanted}")
+        elif not side.is_mesh and peer.protocol not in ("", OUTSIDE_HTTP):
+            self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol}, not on {OUTSIDE_HTTP}")
+        elif not self.done.done():
+            connection = self._make()
+            transport.set_protocol(cast("asyncio.Protocol", connection))
+            self.done.set_result(peer)
+            connection.connection_made(cast("asyncio.Transport", transport))
+        else:
+            transport.abort()
+
+    def _give_up(self, reason: Reason, detail: str) -> None:
+        self.transport.abort()
+        self._side.forget_session(self._endpoint.label)
+        if not self.done.done():
+            self.done.set_exception(SecuringError(reason, detail))
+
+    def on_handshake_failed(self, error: Exception) -> None:
+        """The connection is closed."""
+        reason, detail = explain(error, is_client=False)
+        self._give_up(reason, f"{self._endpoint.label}: {detail}")
+
+    def _keep(self, session: ssl.SSLSession) -> None:
+        self._side.keep_session(self._endpoint.label, session, self._version)

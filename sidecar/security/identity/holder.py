@@ -1,0 +1,287 @@
+"""
+Has a process's certificates: follows where they come from, and gives contexts to who needs them. *Cold.*
+
+Whatever comes is verified before it takes the place of what is held; if it cannot be used the old one goes on, until it
+expires, and that is told: in the log, by metrics, on `/certs` and to the control plane. Reading and verifying is done
+on threads, one look after another, so that nothing of it holds the loop, and a mount that hangs holds nobody for long.
+
+A reload says what it needs (`server_side`, `client_side`), waits for what is new to be read (`settle`), and after its
+swap says what is left (`keep_only`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from sidecar.net.tls.settings import (
+    SYSTEM,
+    FilesIdentity,
+    IdentitySource,
+    ListenerTls,
+    MeshTls,
+    OutsideTls,
+    ServerTls,
+    UpstreamTls,
+    WorkloadTls,
+)
+from sidecar.net.tls.sides import ClientSide, ServerSide
+from sidecar.process_log import event
+from sidecar.security.identity import making
+from sidecar.security.identity.certificates.credentials import Credentials, Material
+from sidecar.security.identity.certificates.roots import machine_roots
+from sidecar.security.identity.certificates.trouble import Trouble
+from sidecar.security.identity.followed_files import FollowedFiles
+from sidecar.security.identity.kept import Counts, Kept, Outcome
+from sidecar.security.identity.making import Contents, Made
+
+logger = logging.getLogger(__name__)
+
+LOOK_PERIOD_S: Final = 2.0
+"""Between looks; a change counts when two agree."""
+SLOW_S: Final = 5.0
+"""After which a look is left to itself, and told of."""
+MAX_SLOW: Final = 4
+"""Looks that are left to themselves at once; of the 16 threads that may block, others need some, too."""
+
+Listening = tuple[str, ListenerTls]
+"""A listener's name and its settings."""
+Calling = tuple[str, UpstreamTls]
+"""An upstream's name and its settings."""
+
+
+class Identity:
+    """
+    Args:
+        now_ns: Time since the Unix epoch, by which certificates and files are judged.
+        machine_trust: Path of the roots that this machine trusts; None: where machines have them, which blocks.
+
+    Attributes:
+        workload: What is kept for the mesh's listeners and upstreams; without a source there is nothing.
+        source: Where it comes from; None while no plan says it.
+        rotations: How often something took the place of another, and how often it was not let.
+    """
+
+    def __init__(self, now_ns: Callable[[], int] = time.time_ns, machine_trust: str | None = None) -> None:
+        self.rotations: Counts = {}
+        self.workload = Kept("identity", _nothing, None, self.rotations)
+        self.source: IdentitySource | None = None
+        self._now_ns = now_ns
+        self._machine_trust = machine_roots() if machine_trust is None else machine_trust
+        self._trust_domain = ""
+        self._outside: dict[OutsideTls | ServerTls, Kept] = {}
+        self._servers: dict[Listening, ServerSide] = {}
+        self._clients: dict[Calling, ClientSide] = {}
+        self._slow: dict[Kept, asyncio.Future[Outcome | None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What the workload has; None while it has nothing."""
+        return self.workload.made.credentials if self.workload.made is not None else None
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """All that is kept, the workload's own first."""
+        return (*((self.workload,) if self.source is not None else ()), *self._outside.values())
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """Names of the upstreams whose servers nobody verifies, because a file says so."""
+        return tuple(sorted({name for name, settings in self._clients if _is_unverified(settings)}))
+
+    # --- what a plan says --------------------------------------------------------------------------------------
+
+    def configure(self, source: IdentitySource | None, trust_domain: str = "") -> None:
+        """
+        Where the workload's identity comes from, from now on. What is held stays until something better has come.
+
+        Args:
+            source: None: from nowhere; what is held is given up.
+            trust_domain: Which it must be of; empty: any.
+        """
+        if source == self.source and trust_domain == self._trust_domain:
+            return
+        self.source, self._trust_domain = source, trust_domain
+        if isinstance(source, FilesIdentity):
+            maker = partial(_of_files, source, trust_domain)
+            self.workload.follow(maker, FollowedFiles(making.identity_paths(source)))
+        else:
+            # What there is, is handed over (`offer`).
+            self.workload.wait()
+        if source is None:
+            self.workload.made = None
+
+    def server_side(self, name: str, settings: ListenerTls) -> ServerSide:
+        """
+        What the listener of this name reads at each handshake. The same for the same name and settings, so that a
+        reload changes nothing for who is not concerned.
+        """
+        key = (name, settings)
+        side = self._servers.get(key)
+        if side is None:
+            if isinstance(settings, MeshTls):
+                is_strict = settings.mode == "strict"
+                takes_clear = not is_strict or bool(settings.clear)
+                side = ServerSide(is_mesh=True, takes_clear=takes_clear, is_strict=is_strict)
+                self.workload.add_server(key, side)
+            else:
+                side = ServerSide(is_mesh=False)
+                self._kept_for(settings).add_server(key, side)
+            self._servers[key] = side
+        return side
+
+    def client_side(self, name: str, settings: UpstreamTls) -> ClientSide:
+        """What the upstream of this name reads for each connection; as `server_side`."""
+        key = (name, settings)
+        side = self._clients.get(key)
+        if side is None:
+            if isinstance(settings, WorkloadTls):
+                side = ClientSide(identities=frozenset(settings.identities))
+                self.workload.add_client(key, side)
+            else:
+                side = ClientSide(server_name=settings.server_name)
+                # Whom they call makes no other context.
+                self._kept_for(replace(settings, server_name="")).add_client(key, side)
+            self._clients[key] = side
+            if _is_unverified(settings):
+                logger.warning(event("upstream_not_verified", upstream=name, hint="name its roots by `trust`"))
+        return side
+
+    def keep_only(self, listeners: Iterable[Listening], upstreams: Iterable[Calling]) -> None:
+        """What no plan needs any more is forgotten, and its files are not looked at again."""
+        listening, calling = set(listeners), set(upstreams)
+        self._servers = {key: side for key, side in self._servers.items() if key in listening}
+        self._clients = {key: side for key, side in self._clients.items() if key in calling}
+        for kept in (self.workload, *self._outside.values()):
+            kept.servers = {key: side for key, side in kept.servers.items() if key in listening}
+            kept.clients = {key: side for key, side in kept.clients.items() if key in calling}
+        self._outside = {key: kept for key, kept in self._outside.items() if kept.servers or kept.clients}
+        self._slow = {kept: running for kept, running in self._slow.items() if kept in self.kept}
+
+    def _kept_for(self, settings: OutsideTls | ServerTls) -> Kept:
+        kept = self._outside.get(settings)
+        if kept is None:
+            if isinstance(settings, OutsideTls):
+                maker = partial(making.make_listener, settings)
+                paths, is_old = making.listener_paths(settings), settings.min_version == "1.2"
+                kept = Kept("listener", maker, FollowedFiles(paths), self.rotations, is_renewed_daily=is_old)
+            else:
+                here = self._with_machine_trust(settings)
+                files = FollowedFiles(making.upstream_paths(here))
+                kept = Kept("upstream", partial(making.make_upstream, here), files, self.rotations)
+            self._outside[settings] = kept
+        return kept
+
+    def _with_machine_trust(self, settings: ServerTls) -> ServerTls:
+        is_wanted = settings.trust == SYSTEM and self._machine_trust
+        return replace(settings, trust=self._machine_trust) if is_wanted else settings
+
+    # --- what comes --------------------------------------------------------------------------------------------
+
+    async def offer(self, material: Material) -> Trouble | None:
+        """
+        Another source than files has this now: the control plane, an agent.
+
+        Returns:
+            Why it is not used, or None. If it is that it begins later, it is used when it does.
+        """
+        self.workload.follow(partial(_of_material, material, self._trust_domain), None)
+        async with self._one_at_a_time:
+            await self._look_at(self.workload)
+        return self.workload.trouble
+
+    def source_failed(self, text: str) -> None:
+        """Another source than files has nothing, for this reason, which is told as a file's would be."""
+        self.workload.fail("source_failed", text, self._now_s())
+        self.workload.tell(self._now_s())
+
+    async def settle(self, limit_s: float) -> list[Trouble]:
+        """
+        Look at what has never been read, but no longer than this.
+
+        Returns:
+            What is wrong with it.
+        """
+        new = [kept for kept in self.kept if kept.made is None]
+        try:
+            async with asyncio.timeout(limit_s), self._one_at_a_time:
+                for kept in new:
+                    if kept.made is None:
+                        await self._look_at(kept)
+        except TimeoutError:
+            pass  # what is slow is told of by `run`
+        return [kept.trouble for kept in new if kept.trouble is not None]
+
+    async def look(self) -> None:
+        """Look at everything once, and tell what there is to be told."""
+        async with self._one_at_a_time:
+            for kept in self.kept:
+                await self._look_at(kept)
+
+    async def run(self) -> None:
+        """Follow, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_PERIOD_S)
+            await self.look()
+
+    def why_not_ready(self) -> str | None:
+        """Why no traffic should come, in one line, or None when it should."""
+        now_s = self._now_s()
+        return next((why for kept in self.kept if (why := kept.why_not_ready(now_s)) is not None), None)
+
+    async def _look_at(self, kept: Kept) -> None:
+        running = self._slow.pop(kept, None)
+        if running is not None and running.done():
+            self._take(kept, running)
+            running = None
+        if running is None:
+            if len(self._slow) >= MAX_SLOW:
+                return
+            kept.begin(self._now_s())
+            now_ns = self._now_ns()
+            running = asyncio.get_running_loop().run_in_executor(None, kept.look, now_ns / 1e9, now_ns)
+            try:
+                await asyncio.wait({running}, timeout=SLOW_S)
+            except asyncio.CancelledError:
+                self._slow[kept] = running  # what it comes to is not lost
+                raise
+        if running.done():
+            self._take(kept, running)
+        else:
+            self._slow[kept] = running
+            where = ", ".join(kept.files.paths) if kept.files is not None else "what was handed over"
+            why = f"{where}: not read within {SLOW_S:g} s; the file system or the machine is slow"
+            kept.fail("hangs", why, self._now_s())
+        kept.tell(self._now_s())
+
+    def _take(self, kept: Kept, over: asyncio.Future[Outcome | None]) -> None:
+        try:
+            kept.take(over.result(), self._now_s())
+        except Exception:  # a fault of ours, which must not keep others from being looked at
+            logger.exception(event("certificates_look_failed", purpose=kept.purpose))
+            kept.fail("source_failed", "a fault of the sidecar: see the process log", self._now_s())
+
+    def _now_s(self) -> float:
+        return self._now_ns() / 1e9
+
+
+def _is_unverified(settings: UpstreamTls) -> bool:
+    return isinstance(settings, ServerTls) and not settings.is_verified
+
+
+def _of_files(source: FilesIdentity, trust_domain: str, contents: Contents, now_s: float, _: bool) -> Made:
+    return making.make_identity(making.material_of(source, contents), now_s, trust_domain)
+
+
+def _of_material(material: Material, trust_domain: str, _: Contents, now_s: float, __: bool) -> Made:
+    return making.make_identity(material, now_s, trust_domain)
+
+
+def _nothing(_: Contents, __: float, ___: bool) -> Made:
+    raise AssertionError("there is nothing to make anything of")

@@ -1,0 +1,1 @@
+"""What a file says about TLS and identity, as a plan has it."""

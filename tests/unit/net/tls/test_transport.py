@@ -1,0 +1,417 @@
+"""TLS in the place of a transport, over real sockets: what is written comes out, ends are told from cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import socket
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import uvloop
+
+from sidecar.net.tls.handshakes import STEPS_A_TURN, Handshakes
+from sidecar.net.tls.transport import TlsTransport, TruncatedError
+from tests.support.certificates import Authority
+
+T = TypeVar("T")
+SERVER_ID, CLIENT_ID = "spiffe://shop/catalog", "spiffe://shop/storefront"
+
+
+@pytest.fixture(scope="module")
+def root() -> Authority:
+    """Who both believe."""
+    return Authority("shop root")
+
+
+def context_of(root: Authority, identity: str, *, is_server: bool) -> ssl.SSLContext:
+    """As a workload's: mutual, TLS 1.3."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if is_server:
+        context.num_tickets = 1
+    context.load_verify_locations(cadata=root.pem.decode())
+    with tempfile.TemporaryDirectory() as folder:
+        root.workload(identity).write(Path(folder))
+        context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
+    context.set_alpn_protocols(["sidecar-http/1.1"])
+    return context
+
+
+_ends: list[End] = []
+
+
+class End:
+    """A protocol that keeps what it is told, and who wanted the handshake."""
+
+    def __init__(self, *, keeps_open: bool = False) -> None:
+        self.received = bytearray()
+        self.events: list[str] = []
+        self.lost: Exception | None = None
+        self.failure: Exception | None = None
+        self.transport: TlsTransport = None  # type: ignore[assignment]
+        self.changed = asyncio.Event()
+        self.sessions: list[ssl.SSLSession] = []
+        self._keeps_open = keeps_open
+        _ends.append(self)
+
+    def _tell(self, event: str) -> None:
+        self.events.append(event)
+        self.changed.set()
+
+    def on_secured(self, transport: TlsTransport) -> None:
+        transport.set_protocol(self)  # type: ignore[arg-type]
+        self._tell("secured")
+
+    def on_handshake_failed(self, error: Exception) -> None:
+        self.failure = error
+        self._tell("failed")
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self.changed.set()
+
+    def eof_received(self) -> bool:
+        self._tell("eof")
+        return self._keeps_open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = exc
+        self._tell("lost")
+
+    def pause_writing(self) -> None:
+        self._tell("paused")
+
+    def resume_writing(self) -> None:
+        self._tell("resumed")
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something that it is told makes this true."""
+        async with asyncio.timeout(30):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+async def pair(root: Authority, server: End, client: End, **options: ssl.SSLSession | None) -> ssl.SSLContext:
+    """A connection between two, whose handshake has begun; returns the client's context."""
+    loop = asyncio.get_running_loop()
+    gate = Handshakes(loop)
+    theirs, ours = socket.socketpair()
+    context = context_of(root, CLIENT_ID, is_server=False)
+    server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)
+    client.transport = TlsTransport(context, client, gate, False, keep=client.sessions.append, **options)
+    for end, sock in ((server, theirs), (client, ours)):
+        sock.setblocking(False)
+        await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+    return context
+
+
+def in_loop(main: Callable[[], Awaitable[T]]) -> T:
+    """Run it on the loop of the product."""
+
+    async def run() -> T:
+        try:
+            return await main()
+        finally:
+            # A loop does not close before its connections.
+            for end in _ends:
+                if end.transport is not None and "failed" not in end.events:
+                    end.transport.abort()
+            _ends.clear()
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
+
+
+def test_both_know_who_the_other_one_is(root: Authority) -> None:
+    """By the certificates; what is written comes out, and the end is an end."""
+
+    async def main() -> None:
+        server, client = End(), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        client.transport.write(b"ping")
+        await server.until(lambda: server.received == b"ping")
+        server.transport.write(b"pong")
+        await client.until(lambda: client.received == b"pong")
+        assert client.transport.peer is not None
+        assert server.transport.peer is not None
+        assert (client.transport.peer.identity, server.transport.peer.identity) == (SERVER_ID, CLIENT_ID)
+        assert client.transport.peer.protocol == "sidecar-http/1.1"
+        assert client.transport.peer.version == "1.3"
+        assert client.transport.peer.issuer == "CN=shop root"
+        assert len(client.sessions) == 1
+        client.transport.close()
+        await server.until(lambda: "lost" in server.events)
+        await client.until(lambda: "lost" in client.events)
+        assert (server.events[-2:], server.lost, client.lost) == (["eof", "lost"], None, None)
+
+    in_loop(main)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_much_comes_out_as_it_went_in(root: Authority, seed: int) -> None:
+    """Pieces of any size in both directions at once; 3 MiB are more than the sockets hold."""
+
+    async def main() -> None:
+        chance = random.Random(seed)
+        server, client = End(), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        await server.until(lambda: "secured" in server.events)
+        sent = {}
+        for end in (server, client):
+            whole = chance.randbytes(3 << 20)
+            sent[end] = whole
+            at = 0
+            while at < len(whole):
+                size = chance.choice((1, 100, 16383, 16384, 16385, 40_000, 262_144, 1 << 20))
+                part, at = whole[at : at + size], at + size
+                if size % 2:
+                    end.transport.write(part)
+                else:
+                    end.transport.writelines([part[:7], part[7:]])
+        await server.until(lambda: len(server.received) == 3 << 20)
+        await client.until(lambda: len(client.received) == 3 << 20)
+        assert bytes(server.received) == sent[client]
+        assert bytes(client.received) == sent[server]
+
+    in_loop(main)
+
+
+def test_who_reads_slowly_holds_the_writer(root: Authority) -> None:
+    """By the socket: nothing is kept in between."""
+
+    async def main() -> None:
+        server, client = End(), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        await server.until(lambda: "secured" in server.events)
+        client.transport.pause_reading()
+        server.transport.set_write_buffer_limits(high=65536, low=16384)
+        while "paused" not in server.events:
+            server.transport.write(bytes(65536))
+            await asyncio.sleep(0)
+        assert server.transport.get_write_buffer_size() < 65536 * 4
+        client.transport.resume_reading()
+        await server.until(lambda: "resumed" in server.events)
+
+    in_loop(main)
+
+
+def test_half_a_connection_may_end(root: Authority) -> None:
+    """Its end is told, and the other half goes on."""
+
+    async def main() -> None:
+        server, client = End(keeps_open=True), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        client.transport.write(b"all that I ask")
+        client.transport.write_eof()
+        assert not client.transport.can_write_eof()
+        await server.until(lambda: "eof" in server.events)
+        assert server.received == b"all that I ask"
+        server.transport.write(bytes(200_000))
+        server.transport.close()
+        await client.until(lambda: "lost" in client.events)
+        assert (len(client.received), client.events.count("eof"), client.lost) == (200_000, 1, None)
+        await server.until(lambda: "lost" in server.events)
+        assert (server.events.count("eof"), server.lost) == (1, None)
+
+    in_loop(main)
+
+
+@pytest.mark.parametrize("how", ["abort", "socket"])
+def test_a_cut_is_no_end(root: Authority, how: str) -> None:
+    """A socket that ends without close_notify, whoever ends it: what had come is whole, and the rest is missing."""
+
+    async def main() -> None:
+        server, client = End(), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        client.transport.write(b"half of")
+        await server.until(lambda: server.received)
+        if how == "abort":
+            client.transport.abort()
+        else:
+            with socket.socket(fileno=os.dup(client.transport.get_extra_info("socket").fileno())) as its:
+                its.shutdown(socket.SHUT_WR)
+        await server.until(lambda: "lost" in server.events)
+        assert (bytes(server.received), server.events.count("eof")) == (b"half of", 0)
+        assert isinstance(server.lost, TruncatedError | ConnectionResetError)
+
+    in_loop(main)
+
+
+def test_a_stranger_is_told_apart(root: Authority) -> None:
+    """The server refuses who chains to another root; the client, which in TLS 1.3 is through already, is told."""
+
+    async def main() -> None:
+        server, client = End(), End()
+        loop = asyncio.get_running_loop()
+        gate = Handshakes(loop)
+        other = Authority("other root")
+        theirs, ours = socket.socketpair()
+        stranger = context_of(other, CLIENT_ID, is_server=False)
+        stranger.load_verify_locations(cadata=root.pem.decode())
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)
+        client.transport = TlsTransport(stranger, client, gate, False)
+        for end, sock in ((server, theirs), (client, ours)):
+            sock.setblocking(False)
+            await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+        await server.until(lambda: "failed" in server.events)
+        assert isinstance(server.failure, ssl.SSLCertVerificationError)
+        await client.until(lambda: "lost" in client.events or "failed" in client.events)
+        assert client.events == ["secured", "lost"]
+        assert isinstance(client.lost, ssl.SSLError)
+        assert client.lost.reason == "TLSV1_ALERT_UNKNOWN_CA"
+
+    in_loop(main)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(64), b"\x80\x2e\x01\x03\x01" + bytes(40)]
+)
+def test_what_is_no_handshake_fails(root: Authority, sent: bytes) -> None:
+    """At once, or when its sender leaves."""
+
+    async def main() -> None:
+        server = End()
+        loop = asyncio.get_running_loop()
+        theirs, ours = socket.socketpair()
+        theirs.setblocking(False)
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, Handshakes(loop), True)
+        await loop.create_connection(lambda: server.transport, sock=theirs)  # type: ignore[arg-type, return-value]
+        ours.sendall(sent)
+        ours.shutdown(socket.SHUT_WR)
+        await server.until(lambda: "failed" in server.events)
+        assert server.transport.is_closing()
+        ours.close()
+
+    in_loop(main)
+
+
+def test_a_ticket_is_nothing_to_the_protocol_and_data_is(root: Authority) -> None:
+    """Though the kernel holds something in both cases; what was read ahead is not lost."""
+
+    async def main() -> None:
+        server, client = End(), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        client.transport.pause_reading()
+        await server.until(lambda: "secured" in server.events)  # and has sent its ticket
+        assert client.transport.is_quiet(False)
+        assert client.transport.is_quiet(False)
+        server.transport.write(b"unasked")
+        assert not client.transport.is_quiet(False)
+        server.transport.write(b" for")
+        assert client.transport.read_unread() == b"unasked for"
+        server.transport.write(b", and more")
+        assert not client.transport.is_quiet(False)
+        client.transport.resume_reading()
+        server.transport.write(b".")
+        await client.until(lambda: client.received == b", and more.")
+        client.transport.pause_reading()
+        server.transport.close()
+        await server.until(lambda: "lost" in server.events)
+        assert not client.transport.is_quiet(False)
+        await client.until(lambda: "eof" in client.events)
+
+    in_loop(main)
+
+
+def test_a_session_is_taken_up_again(root: Authority) -> None:
+    """By the context that has it."""
+
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        gate = Handshakes(loop)
+        contexts = context_of(root, SERVER_ID, is_server=True), context_of(root, CLIENT_ID, is_server=False)
+        resumed = []
+        session = None
+        for _ in range(2):
+            server, client = End(), End()
+            theirs, ours = socket.socketpair()
+            server.transport = TlsTransport(contexts[0], server, gate, True)
+            client.transport = TlsTransport(contexts[1], client, gate, False, "", session, client.sessions.append)
+            for end, sock in ((server, theirs), (client, ours)):
+                sock.setblocking(False)
+                await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+            await server.until(lambda: "secured" in server.events)  # noqa: B023
+            server.transport.write(b"x")
+            await client.until(lambda: client.received)  # noqa: B023
+            session = client.sessions[0]
+            assert client.transport.peer is not None
+            assert server.transport.peer is not None
+            assert server.transport.peer.identity == CLIENT_ID
+            resumed.append(client.transport.peer.is_resumed)
+            client.transport.abort()
+            server.transport.abort()
+        return resumed[0], resumed[1]
+
+    assert in_loop(main) == (False, True)
+
+
+def test_a_crowd_of_handshakes_takes_turns() -> None:
+    """Two steps in a turn of the loop, in the order in which they came."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.soon: list[Callable[[], None]] = []
+
+        def call_soon(self, action: Callable[[], None]) -> None:
+            self.soon.append(action)
+
+        def turn(self) -> None:
+            soon, self.soon = self.soon, []
+            for action in soon:
+                action()
+
+    class One:
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def step(self) -> None:
+            done.append(self.name)
+
+    done: list[int] = []
+    loop = Loop()
+    gate = Handshakes(loop)  # type: ignore[arg-type]
+    for name in range(7):
+        gate.ask(One(name))
+    seen = [list(done)]
+    while loop.soon:
+        loop.turn()
+        seen.append(list(done))
+    assert seen[0] == list(range(STEPS_A_TURN))
+    assert seen[-1] == list(range(7))
+    assert all(len(after) - len(before) <= STEPS_A_TURN for before, after in itertools.pairwise(seen))
+    gate.ask(One(7))
+    assert done[-1] == 7
+
+
+def test_what_is_written_is_sealed(root: Authority) -> None:
+    """The socket carries nothing that can be read."""
+
+    async def main() -> None:
+        server, client = End(), End()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        await server.until(lambda: "secured" in server.events)
+        server.transport.pause_reading()
+        client.transport.write(b"a secret that nobody sees" * 4)
+        seen = os.read(server.transport.get_extra_info("socket").fileno(), 65536)
+        assert seen[:3] == b"\x17\x03\x03"
+        assert b"secret" not in seen
+
+    in_loop(main)

@@ -1,0 +1,33 @@
+"""What the admin listener shows of a process that has certificates, and of one that has none."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from sidecar.net.tls.settings import ControlIdentity
+from sidecar.runtime.views import Views
+from sidecar.security.identity.holder import Identity
+
+
+def views_of(identity: Identity | None) -> Views:
+    """Of a process that serves."""
+    return Views(cast(Any, SimpleNamespace(state="LIVE", identity=identity)))
+
+
+def test_certs_has_the_same_keys_with_and_without_tls() -> None:
+    """Whoever reads it needs no case for a sidecar in clear."""
+    without = asyncio.run(views_of(None).certs_dump())
+    with_some = asyncio.run(views_of(Identity(machine_trust="")).certs_dump())
+    assert set(with_some) - set(without) == {"time"}
+
+
+def test_a_process_without_its_identity_is_not_ready_and_says_why() -> None:
+    """Nothing but an identity that is wanted is missing."""
+    identity = Identity(machine_trust="")
+    assert views_of(None).not_ready() is None
+    assert views_of(identity).not_ready() is None
+    identity.configure(ControlIdentity())
+    identity.source_failed("no control plane answers")
+    assert views_of(identity).not_ready() == "no identity yet: no control plane answers"
