@@ -174,6 +174,10 @@ CLIENT_TLS_TIMEOUT = _client_tls(
     "client_tls_timeout", "connection_read_timeout", "the client did not finish the handshake in time",
     "limits.header_timeout, and what keeps the client slow",
 )  # fmt: skip
+CLEAR_REFUSED = Reason(
+    "clear_refused", _D, Phase.HEAD, False, 403, "DPE", "http_request_denied",
+    "requests in clear are not taken here", "whether the client is in the mesh; inbound.tls and its `clear`",
+)  # fmt: skip
 HANDSHAKES_OVERLOADED = _client_tls(
     "handshakes_overloaded", "connection_limit_reached", "too many handshakes with clients are under way",
     "how many clients connect at once", Source.PROXY,

@@ -131,6 +131,7 @@ class Exchange:
             on, the client that they name, with port 0 if they do not say it.
         direct_peer: `(address, port)` of the proxy that connected, where that is not the client; else None.
         client: Who connected by TLS, or None.
+        server: With whom the last attempt spoke by TLS, or None.
         decision: What the rules of authorization said of it; None where there are none, or it did not come to them.
         scope: What telemetry bound for the route and upstream that were chosen.
         endpoint: Where the last attempt went, or None.
@@ -176,6 +177,7 @@ class Exchange:
         "sampled",
         "scope",
         "sent_ns",
+        "server",
         "span_id",
         "start_ns",
         "status",
@@ -205,6 +207,7 @@ class Exchange:
         self.peer = peer
         self.direct_peer: tuple[str, int] | None = None
         self.client = client
+        self.server: Peer | None = None
         self.decision: Decision | None = None
         self.scope = scope
         self.endpoint: EndpointLike | None = None

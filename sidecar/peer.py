@@ -23,14 +23,17 @@ class Peer:
         protocol: What was agreed on by ALPN (RFC 7301), or empty.
         server_name: What the client asked for (RFC 6066, 3), or empty.
         is_resumed: Whether an earlier session was taken up again.
+        members, attributes: What log lines and spans of its connection say of it; made at first use by `telemetry`.
     """
 
     __slots__ = (
+        "attributes",
         "cipher",
         "fingerprint",
         "identity",
         "is_resumed",
         "issuer",
+        "members",
         "names",
         "not_after_s",
         "protocol",
@@ -67,6 +70,7 @@ class Peer:
         self.uris = uris
         self.not_after_s = not_after_s
         self.fingerprint = fingerprint
+        self.members = self.attributes = b""
 
     def __repr__(self) -> str:
         return f"<Peer {self.identity or self.subject or 'without a certificate'} TLS {self.version}>"

@@ -210,6 +210,7 @@ class Compiler:
             unrouted,
             client_address=_client_address(config.inbound) if is_inbound else None,
             drops_underscored=config.limits.headers_with_underscores == "drop",
+            owns_client_cert=direction is Direction.INBOUND and _ends_tls(draft),
             authorization=rules if is_inbound else None,
         )
 
@@ -303,6 +304,11 @@ def _limits(limits: model.Limits) -> Limits:
         max_loop_lag_s=limits.max_loop_lag,
         finishes_without_client=limits.on_client_reset == "finish",
     )
+
+
+def _ends_tls(draft: Draft) -> bool:
+    """Whether clients of the app are spoken to by TLS here, anywhere."""
+    return any(spec.listener is not None and spec.listener.tls is not None for spec in draft.listeners)
 
 
 def _listener(wanted: WantedListener, config: model.Config) -> ListenerSpec:

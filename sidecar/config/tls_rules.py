@@ -43,17 +43,11 @@ def check_tls(config: Config, report: Reporter, *, is_to_run: bool = False) -> N
 
 
 def _refuse_what_nobody_keeps(config: Config, report: Reporter) -> None:
-    """Until the data path speaks TLS: what says that it should is not run, for it would be served in clear."""
-    wanted: list[At] = [("upstreams", name, "tls") for name, one in config.upstreams.items() if one.tls is not None]
-    if config.inbound is not None:
-        if config.inbound.tls is not None and config.inbound.tls.mode != "off":
-            wanted.append(("inbound", "tls"))
-        listeners = enumerate(config.inbound.listen)
-        wanted += [("inbound", "listen", index, "tls") for index, one in listeners if one.tls is not None]
-    if config.identity is not None and config.identity.source != "control":
-        wanted.append(("identity",))
-    for at in wanted:
-        report(at, MESSAGE.format(at[-1]), "it is understood and can be checked, but is not kept yet", at_key=True)
+    """Until the Workload API is spoken: who says that certificates come from there would wait for ever."""
+    source = config.identity.source if config.identity is not None else None
+    if isinstance(source, IdentitySource) and source.workload_api is not None:
+        at: At = ("identity", "from", "workload_api")
+        report(at, MESSAGE.format(at[-1]), "use `files`, which spiffe-helper writes, until then", at_key=True)
 
 
 def _check_identity(config: Config, report: Reporter) -> None:

@@ -381,8 +381,12 @@ class Telemetry:
             if exchange.first_byte_ns:
                 waited = json_line.milliseconds(exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns))
             members = b""
+            if exchange.client is not None:
+                members = _members_of_peer(exchange.client, True)
+            if exchange.server is not None:
+                members += _members_of_peer(exchange.server, False)
             if exchange.decision is not None:
-                members = _members_of(exchange.decision)
+                members += _members_of(exchange.decision)
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
                 members += json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
@@ -428,6 +432,11 @@ class Telemetry:
                     start_ns = clock.wall_ns(exchange.sent_ns or exchange.tries[-1].end_ns)
             if exchange.retry_skipped:
                 own += spans.retry_skipped(exchange.retry_skipped)
+            secured = exchange.server if direction == 1 else exchange.client
+            if secured is not None:
+                if not secured.attributes:
+                    secured.attributes = spans.tls_attributes(secured, is_client=direction == 0)
+                own += secured.attributes
             self._export(
                 outcome.span.encode(
                     exchange.trace_id, exchange.span_id, exchange.parent_id, exchange.tracestate,
@@ -481,6 +490,13 @@ class Telemetry:
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
         return await self.numbers.sliced(form, is_compressed=is_compressed)
+
+
+def _members_of_peer(peer: Peer, is_client: bool) -> bytes:
+    """Of a log line; made once for a connection."""
+    if not peer.members:
+        peer.members = json_line.peer_members(peer, is_client=is_client)
+    return peer.members
 
 
 def _members_of(decision: Decision) -> bytes:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Protocol
+
+from sidecar.message import RequestHead
 
 MAX_SESSIONS: Final = 256
 """Of one upstream: sessions that may be taken up again, one an endpoint, some 3 KiB each."""
@@ -17,6 +19,13 @@ MAX_SESSIONS: Final = 256
 MESH_HTTP: Final = "sidecar-http/1.1"
 """Between sidecars (ALPN); any other TLS on a permissive port is the app's own."""
 OUTSIDE_HTTP: Final = "http/1.1"
+
+
+class InClear(Protocol):
+    """What may come in clear where nothing else may; `security.clear.ClearRules` is one."""
+
+    def admit(self, head: RequestHead, peer_ip: str) -> bool:
+        """Whether this may, of who connects from there."""
 
 
 class ServerSide:
@@ -28,22 +37,40 @@ class ServerSide:
         why_none: What is missing then, for the log.
         is_mesh: Clients are sidecars: ALPN must be ours, and a client has an identity of the trust domain.
         takes_clear: What does not begin as TLS is taken as it is: `permissive`, or `strict` with exceptions.
-        is_strict: In clear only what `clear` names; a head in clear must be judged.
+        is_strict: A request in clear must be admitted by `clear`.
+        clear: What may come in clear though it is strict, or None: nothing.
         trust_domain: Of identities that are accepted; empty where `is_mesh` is false.
         identity: Our own SPIFFE ID, or empty.
         version: Counts the contexts.
     """
 
-    __slots__ = ("context", "identity", "is_mesh", "is_strict", "takes_clear", "trust_domain", "version", "why_none")
+    __slots__ = (
+        "clear",
+        "context",
+        "identity",
+        "is_mesh",
+        "is_strict",
+        "takes_clear",
+        "trust_domain",
+        "version",
+        "why_none",
+    )
 
-    def __init__(self, *, is_mesh: bool, takes_clear: bool = False, is_strict: bool = False) -> None:
+    def __init__(
+        self, *, is_mesh: bool, takes_clear: bool = False, is_strict: bool = False, clear: InClear | None = None
+    ) -> None:
         self.context: ssl.SSLContext | None = None
         self.why_none = "no certificate yet"
         self.is_mesh = is_mesh
         self.takes_clear = takes_clear
         self.is_strict = is_strict
+        self.clear = clear
         self.trust_domain = self.identity = ""
         self.version = 0
+
+    def refuses(self, head: RequestHead, peer_ip: str) -> bool:
+        """Whether a request that has come in clear is refused for that."""
+        return self.is_strict and (self.clear is None or not self.clear.admit(head, peer_ip))
 
     def replace(self, context: ssl.SSLContext, trust_domain: str = "", identity: str = "") -> None:
         """Show this from the next handshake on."""

@@ -84,7 +84,8 @@ class ClientConnection(BatchingWriter):
         self._is_draining = False
         self._is_leaving = False
         self._is_paused = False
-        self._is_reading = self._is_spliced = False
+        self._is_reading = False
+        self._is_spliced = False
         self._is_write_blocked = False
 
     def __repr__(self) -> str:
@@ -241,7 +242,7 @@ class ClientConnection(BatchingWriter):
         if course is not None:
             writer = self._writer
             if writer is not None and writer.delivery_s and self._has_client_ended:
-                self._look_for_delivery(course, writer, now)
+                writer.look_for_delivery(course, self, self._live, now)
             else:
                 course.on_deadline(now)
         elif self._state == State.HEAD and self._reader.held:
@@ -322,8 +323,9 @@ class ClientConnection(BatchingWriter):
 
     def _make_course(self) -> Course:
         self._writer = writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
-        course = Course(self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured)
-        self._course = course
+        course = self._course = Course(
+            self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured
+        )
         self._live.warm.add(self)
         return course
 
@@ -417,20 +419,6 @@ class ClientConnection(BatchingWriter):
         self.bound_writes(0, 0)
         self.touch()
         return True
-
-    def _look_for_delivery(self, course: Course, writer: Http1ResponseWriter, now: float) -> None:
-        """Whether a client that has ended is there, or gone: then the kernel has its reset, which no read tells."""
-        if self.is_reset():
-            course.on_client_lost("gone before the response had arrived")
-            self.reset()
-        elif not self.unacknowledged():
-            writer.delivery_s = 0.0
-            course.on_client_writable()
-        elif writer.delivery_s < self._live.plan.limits.stream_idle_timeout_s:
-            writer.delivery_s *= 2
-            self._live.timers.arm(self, now + writer.delivery_s)
-        else:
-            course.on_deadline(now)
 
     def on_switched(self) -> None:
         """From here the connection carries another protocol's bytes; what the client sent ahead is its first."""

@@ -14,7 +14,9 @@ from sidecar.http1.reply import reply_bytes
 from sidecar.http1.request_reader import RequestReader
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES, BatchingWriter
-from sidecar.proxy.exchange.interfaces import ResponseWriter
+from sidecar.proxy.exchange.course import Course
+from sidecar.proxy.exchange.interfaces import ClientStream, ResponseWriter
+from sidecar.proxy.live import Live
 
 # Rest of a request body that is read and dropped to keep a connection; more costs more than a new connection.
 MAX_DISCARD_BYTES: Final = 64 * 1024
@@ -145,3 +147,18 @@ class Http1ResponseWriter(ResponseWriter):
     def end_tunnel(self) -> None:
         """No more of the tunnel's bytes will come for the client."""
         self._connection.end_writing()
+
+    def look_for_delivery(self, course: Course, client: ClientStream, live: Live, now: float) -> None:
+        """Whether a client that has ended is there, or gone: then the kernel has its reset, which no read tells."""
+        connection = self._connection
+        if connection.is_reset():
+            course.on_client_lost("gone before the response had arrived")
+            client.reset()
+        elif not connection.unacknowledged():
+            self.delivery_s = 0.0
+            course.on_client_writable()
+        elif self.delivery_s < live.plan.limits.stream_idle_timeout_s:
+            self.delivery_s *= 2
+            live.timers.arm(client, now + self.delivery_s)
+        else:
+            course.on_deadline(now)

@@ -151,6 +151,10 @@ class Course(Requester, TunnelOwner):
             exchange.retry_after_s = 1.0
             self.fail(errors.OVERLOADED, "limits.max_loop_lag")
             return
+        tls = self._listener_state.tls
+        if tls is not None and self._identified is None and tls.refuses(head, self._peer[0]):
+            self.fail(errors.CLEAR_REFUSED, "inbound.tls is strict, and none of its `clear` names this")
+            return
         if side.authorization is not None:
             decision = judge(side.authorization, side, listener, exchange, head)
             live.telemetry.judged(exchange, decision)
@@ -379,7 +383,12 @@ class Course(Requester, TunnelOwner):
         else:
             fields, body = explain(reason, exchange)
             # A fault's status is its route's.
-            self._reply(exchange.status or reason.status, fields, body, is_last=reason.status in (400, 408))
+            self._reply(
+                exchange.status or reason.status,
+                fields,
+                body,
+                is_last=reason.status in (400, 408) or reason is errors.CLEAR_REFUSED,
+            )
             self._end(reason, detail)
             self._client.on_exchange_over()
 

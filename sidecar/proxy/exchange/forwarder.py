@@ -256,6 +256,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
     def _send(self, stream: ServerStream) -> None:
         request = self._request
         self._stream = stream
+        self._exchange.server = stream.secured
         self._exchange.sent_ns = clock.monotonic_ns()
         stream.send(self, request, self._limits)
         if request.body_bytes:
@@ -270,6 +271,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         self._acquisition = None
         if self._is_tunnel:
             self._stream = stream
+            self._exchange.server = stream.secured
             self._exchange.sent_ns = clock.monotonic_ns()
             self.on_switched(None, b"")
         else:
@@ -362,7 +364,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         retries.begin(failed, self._began_ns, status, reason)
 
         def again() -> None:
-            self._timer = None
+            self._timer = self._exchange.server = None
             self._began_ns = clock.monotonic_ns()
             refused = self._try(other or self._choose_other(failed), is_fresh=is_fresh)
             if refused is not None:

@@ -134,6 +134,8 @@ class ServerStream(Protocol):
     """Whether more is written than the server takes: send no more until `on_upstream_writable`."""
     requests: int
     """How many it has carried, this one included."""
+    secured: Peer | None
+    """Who the server is by TLS, or None."""
 
     def is_quiet(self) -> bool:
         """Whether the kernel holds neither data nor an end of file from the server."""

@@ -30,8 +30,8 @@ from sidecar.upstream.passthrough import Passthrough
 # A chain of calls through this many sidecars is a request that runs in a circle.
 _MAX_HOPS: Final = 64
 _HOST: Final = Kind.HOST
-_DROPPED: Final = Kind.UNDERSCORE | Kind.CLIENT_CERT
-_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | _DROPPED
+_UNUSUAL: Final = Kind.VIA | Kind.MAX_FORWARDS | Kind.UNDERSCORE | Kind.CLIENT_CERT
+_DISOWNED: Final = Kind.UNDERSCORE | Kind.CLIENT_CERT
 _REWRITTEN: Final = Kind.FORWARDED_FOR | Kind.FORWARDED_PROTO | Kind.MAX_FORWARDS
 
 
@@ -65,7 +65,7 @@ def judge(
 
     What they see is what routes see: fields that are dropped before a route is chosen are gone before.
     """
-    if head.kinds & _DROPPED:
+    if head.kinds & _DISOWNED:
         _drop(side, head)
     decision = authorization.decide(exchange.client, exchange.peer[0], head, is_permissive(listener))
     exchange.decision = decision
@@ -105,7 +105,7 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
     kinds = head.kinds
     if kinds & Kind.VIA and _hops(head) > _MAX_HOPS:
         return errors.LOOP
-    if kinds & _DROPPED:
+    if kinds & _DISOWNED:
         _drop(side, head)
     if kinds & Kind.MAX_FORWARDS:
         try:
@@ -119,10 +119,10 @@ def _before_routing(side: Side, head: RequestHead) -> Route | Reason | None:
 
 
 def _drop(side: Side, head: RequestHead) -> None:
-    """Take away the fields that nobody is to see who decides on the request or receives it."""
-    if head.kinds & Kind.UNDERSCORE and side.drops_underscored:
+    """Leave out the fields that nobody is to see."""
+    if side.drops_underscored:
         head.fields = without_underscored(head.fields)
-    if head.kinds & Kind.CLIENT_CERT and side.owns_client_cert:
+    if side.owns_client_cert:
         head.fields = [field for field in head.fields if not field.kind & Kind.CLIENT_CERT]
 
 

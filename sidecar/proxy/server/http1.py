@@ -25,6 +25,7 @@ from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWrite
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timed, Timers
 from sidecar.net.tls.failures import explain, is_tls
+from sidecar.peer import Peer
 from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
@@ -72,6 +73,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         "is_full",
         "is_request_sent",
         "requests",
+        "secured",
         "sink",
         "state",
         "tunnel",
@@ -93,6 +95,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.is_full = False
         self.is_request_sent = False
         self.requests = 0
+        self.secured: Peer | None = None
         self.deadline = inf
         self.bucket = NOT_ARMED
         self._timers = timers
@@ -300,8 +303,9 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.attach(transport)
         self._retires_at = self.endpoint.cluster.retires_at(self._timers.time())
         if self._sealed is not None and self._sealed.peer is not None:
+            self.secured = self._sealed.peer
             # No connection outlives its peer's certificate.
-            self._ends_at = self._timers.time() + self._sealed.peer.not_after_s - time.time()
+            self._ends_at = self._timers.time() + self.secured.not_after_s - time.time()
             self._retires_at = min(self._retires_at, self._ends_at)
         self._timers.arm(self, self._timers.time() + self.endpoint.cluster.idle_timeout_s)
         self._on_connected(self)

@@ -32,6 +32,7 @@ from sidecar.net.tls.settings import (
 )
 from sidecar.net.tls.sides import ClientSide, ServerSide
 from sidecar.process_log import event
+from sidecar.security.clear import ClearRules
 from sidecar.security.identity import making
 from sidecar.security.identity.certificates.credentials import Credentials, Material
 from sidecar.security.identity.certificates.roots import machine_roots
@@ -128,7 +129,8 @@ class Identity:
             if isinstance(settings, MeshTls):
                 is_strict = settings.mode == "strict"
                 takes_clear = not is_strict or bool(settings.clear)
-                side = ServerSide(is_mesh=True, takes_clear=takes_clear, is_strict=is_strict)
+                clear = ClearRules(settings.clear) if settings.clear else None
+                side = ServerSide(is_mesh=True, takes_clear=takes_clear, is_strict=is_strict, clear=clear)
                 self.workload.add_server(key, side)
             else:
                 side = ServerSide(is_mesh=False)

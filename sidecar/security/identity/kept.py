@@ -319,7 +319,10 @@ class Kept:
 
 def _give_server(side: ServerSide, made: Made) -> None:
     if made.server is not None:
-        side.replace(made.server, made.credentials.trust_domain if made.credentials is not None else "")
+        held = made.credentials
+        side.replace(
+            made.server, held.trust_domain if held is not None else "", held.identity if held is not None else ""
+        )
 
 
 def _give_client(side: ClientSide, made: Made) -> None:

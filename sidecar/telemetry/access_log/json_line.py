@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from sidecar.peer import Peer
 from sidecar.telemetry.json_text import escape, escape_text, quote, quote_text
 
 _MAX_RAW_LINE_BYTES: Final = 256
@@ -25,7 +26,8 @@ What differs from request to request, as `JsonLine.line` takes it:
 `second` of the start in UTC (`2026-01-31T12:00:00`), `millisecond`; `path`, `upstream_host`: JSON values, that is,
 quoted or `null`; `bytes_received`, `bytes_sent`; `duration` in ns; `upstream_service_time`: a JSON value; `request_id`,
 `trace_id`, `authority`: escaped, without quotes; `user_agent`: a JSON value; `peer`: escaped, without quotes; `port`,
-`attempts`; and nothing, or further members that begin with a comma (`decision_members`, `rare_members`).
+`attempts`; and nothing, or further members that begin with a comma (`peer_members`, `decision_members`,
+`rare_members`).
 """
 
 # Integers are looked up: 0.1 us each less than formatting.
@@ -138,6 +140,19 @@ def decision_members(outcome: str, rule: str, position: str) -> bytes:
     """
     members = b',"authorization":"%b","rule":"%b"' % (escape_text(outcome), escape_text(rule))
     return members + (b',"rule_at":"%b"' % escape_text(position) if position else b"")
+
+
+def peer_members(peer: Peer, *, is_client: bool) -> bytes:
+    """
+    Members for exchanges by TLS: its version and, if the peer has shown a certificate, whose it was.
+
+    Args:
+        is_client: Whether the peer is the client; else it is the server.
+    """
+    side = b"" if is_client else b"upstream_"
+    members = b',"%btls_version":"%b"' % (side, escape_text(peer.version))
+    shown = peer.identity or peer.subject
+    return members + (b',"%bpeer_identity":"%b"' % (side, escape_text(shown)) if shown else b"")
 
 
 def rare_members(detail: str, raw_line: bytes | None, retry_skipped: str) -> bytes:

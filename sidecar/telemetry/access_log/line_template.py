@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from sidecar.exchange import Exchange
+from sidecar.peer import Peer
 from sidecar.telemetry.access_log.json_line import FIXED, LineValues, milliseconds
 from sidecar.telemetry.json_text import escape, escape_text
 
@@ -36,6 +37,14 @@ def _forwarded_for(values: LineValues, exchange: Exchange) -> bytes:
     return _plain(escape(joined)) if joined else _ABSENT
 
 
+def _of(peer: Peer | None, name: str) -> bytes:
+    return escape_text(getattr(peer, name)) if peer is not None else _ABSENT
+
+
+def _shown(peer: Peer | None) -> bytes:
+    return (escape_text(peer.identity or peer.subject) if peer is not None else b"") or _ABSENT
+
+
 _CHANGING: Mapping[str, Callable[[LineValues, Exchange], bytes]] = {
     "start_time": lambda values, _: b"%b.%03dZ" % values[:2],
     "path": lambda values, _: _plain(values[2]),
@@ -55,6 +64,10 @@ _CHANGING: Mapping[str, Callable[[LineValues, Exchange], bytes]] = {
     "raw_line": lambda _, exchange: escape(exchange.raw_line[:256]) or _ABSENT,
     "retry_skipped": lambda _, exchange: escape_text(exchange.retry_skipped) or _ABSENT,
     "x_forwarded_for": _forwarded_for,
+    "tls_version": lambda _, exchange: _of(exchange.client, "version"),
+    "peer_identity": lambda _, exchange: _shown(exchange.client),
+    "upstream_tls_version": lambda _, exchange: _of(exchange.server, "version"),
+    "upstream_peer_identity": lambda _, exchange: _shown(exchange.server),
     "authorization": lambda _, exchange: escape_text(exchange.authorization) or _ABSENT,
     "rule": lambda _, exchange: escape_text(exchange.rule) or _ABSENT,
     "rule_at": lambda _, exchange: escape_text(exchange.decision.position if exchange.decision else "") or _ABSENT,

@@ -17,6 +17,7 @@ from typing import Final
 
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Direction
+from sidecar.peer import Peer as SecuredPeer
 from sidecar.telemetry.json_text import escape, text
 from sidecar.telemetry.metrics.instruments import KNOWN_METHODS, code_label
 from sidecar.telemetry.traces.protobuf import StringAttribute, delimited, int_attribute, length, string_attribute
@@ -248,6 +249,30 @@ class SpanTemplate:
         return b"\x12%b\x0a\x10%b\x12\x08%b%b%b%b%b" % (
             length(size), ids[:16], ids[16:], parent, times, self._fixed, own,
         )  # fmt: skip
+
+
+def tls_attributes(peer: SecuredPeer, *, is_client: bool) -> bytes:
+    """
+    `tls.*` of OpenTelemetry's conventions, and the peer's SPIFFE ID, for which there is none.
+
+    Args:
+        is_client: Whether the peer is the client; else it is the server.
+    """
+    side = "client" if is_client else "server"
+    parts = [
+        string_attribute("tls.protocol.name", "tls"),
+        string_attribute("tls.protocol.version", peer.version),
+        string_attribute("tls.cipher", peer.cipher),
+    ]
+    named = {
+        "tls.next_protocol": peer.protocol,
+        f"tls.{side}.subject": peer.subject,
+        f"tls.{side}.issuer": peer.issuer,
+        f"tls.{side}.hash.sha256": peer.fingerprint.upper(),
+        "tls.client.server_name": peer.server_name,
+        "sidecar.peer.identity": peer.identity,
+    }
+    return b"".join(parts + [string_attribute(name, value) for name, value in named.items() if value])
 
 
 def resend_count(attempts: int) -> bytes:
