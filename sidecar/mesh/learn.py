@@ -178,7 +178,7 @@ def _unseen(mesh: Mesh, seen: Iterable[Call]) -> Iterable[Unseen]:
     pairs = {(one.caller, one.callee) for one in seen}
     for name, placed in mesh.placed.items():
         for caller in placed.service.callers or ():
-            if caller in mesh.placed and (caller, name) not in pairs:
+            if isinstance(caller, str) and caller in mesh.placed and (caller, name) not in pairs:
                 yield Unseen(name, CALLERS, caller)
         for callee in placed.service.calls or {}:
             if (name, callee) not in pairs:

@@ -10,7 +10,7 @@ import click
 
 from sidecar.cli.admin_client import AskError, fail, printable
 from sidecar.cli.mesh.asking import ControlPlane, control_options
-from sidecar.cli.mesh.reading import counted, directory, mesh_of, path_of
+from sidecar.cli.mesh.reading import counted, directory, identity_option, mesh_of, path_of
 from sidecar.mesh.learn import Learned, Proposal, calls_of
 from sidecar.mesh.learn import learn as learned_of
 
@@ -23,6 +23,7 @@ _MAX_MINUTES = 60
     "--minutes", type=click.IntRange(1, _MAX_MINUTES), default=_MAX_MINUTES, show_default=True,
     help="How far the window reaches back.",
 )  # fmt: skip
+@identity_option
 @control_options
 def learn(directory: str, minutes: int, url: str, token_file: str, as_json: bool) -> None:
     """
