@@ -88,11 +88,19 @@ def _put_tls(upstream: Table, mesh: Mesh, placed: Placed) -> None:
             node = placed.place("tls").node
             upstream.put("tls", copied(node, placed.document.name), placed.mark("tls", at_key=True))
     elif mesh.speaks_tls(placed.name):
+        upstream.put("tls", _identities(mesh, placed))
+
+
+def _identities(mesh: Mesh, placed: Placed) -> Table:
+    """Callers share it, as they do where endpoints come from."""
+    key = ("tls", placed.name, mesh.name)
+    found: Table | None = placed.document.shared.get(key)
+    if found is None:
         has_own = placed.service.identities is not None
         mark = placed.mark("identities", at_key=True) if has_own else placed.mark()
-        tls = Table(mark)
-        tls.put("identities", Items(mark, [Text(one, mark) for one in sorted(mesh.identities(placed.name))]))
-        upstream.put("tls", tls)
+        found = placed.document.shared[key] = Table(mark)
+        found.put("identities", Items(mark, [Text(one, mark) for one in sorted(mesh.identities(placed.name))]))
+    return found
 
 
 def _origin(placed: Placed, instance: str, port: str) -> EndpointsOrigin:
