@@ -1,7 +1,5 @@
 """Where a request would go, and whether it is admitted there."""
 
-# ruff: noqa: E501 - what people read is compared unbroken
-
 from __future__ import annotations
 
 import pytest
@@ -229,7 +227,10 @@ class TestRules:
         found = judged("other", "/x")
         (there,) = found.arrivals
         assert (there.route, there.status, found.is_answered, found.unjudged) == ("", 403, False, [])
-        why = 'spiffe://shop/other is allowed by no rule; the nearest is `probes` (mesh.yaml:2): path: expected exact "/ready"'
+        why = (
+            "spiffe://shop/other is allowed by no rule; the nearest is `callers` (back.yaml:3): it is for"
+            " spiffe://shop/front or spiffe://shop/ns/x/sa/front"
+        )
         assert there.verdict == Verdict("denied", "callers", Mark("back.yaml", 3, 1), "spiffe://shop/other", why)
 
     def test_in_audit_it_passes_and_is_told_all_the_same(self) -> None:
