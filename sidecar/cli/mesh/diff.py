@@ -9,13 +9,14 @@ import click
 from click.core import ParameterSource
 
 from sidecar.cli.mesh.asking import control_options
-from sidecar.cli.mesh.reading import counted, mesh_of
+from sidecar.cli.mesh.reading import counted, identity_option, mesh_of
 from sidecar.cli.mesh.wanted.telling import ask, texts_of, write_changes, write_warnings
 
 
 @click.command("diff")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(allow_dash=True, path_type=str),
                 metavar="[OLD] NEW")  # fmt: skip
+@identity_option
 @control_options
 @click.pass_context
 def diff(context: click.Context, directories: tuple[str, ...], url: str, token_file: str, as_json: bool) -> None:

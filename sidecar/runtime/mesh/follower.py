@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PUSH_S: Final = 2.0
 """How long a control plane is waited for before a bootstrap file is taken."""
-LANGUAGE: Final = 1
+LANGUAGE: Final = 2
 """Newest form of the file that this release understands."""
 
 
