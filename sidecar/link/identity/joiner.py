@@ -36,10 +36,10 @@ from sidecar.link.identity.key_maker import KeyMaker, KeyMakerError, SigningRequ
 from sidecar.link.identity.messages import (
     EXPIRED_GRACE_S,
     CertificateProof,
-    ExpiredProof,
     Joined,
     JoinRequest,
     ServiceAccountProof,
+    SignedProof,
     TokenProof,
 )
 from sidecar.link.identity.schedule import first_renewal, next_try
@@ -52,11 +52,13 @@ from sidecar.link.transport.refusal import Refusal
 from sidecar.link.transport.rota import Rota
 from sidecar.link.transport.server import Server, parse_server
 from sidecar.process_log import event
-from sidecar.security.identity.trouble import moment
+from sidecar.security.identity.certificates.trouble import moment
 
 logger = logging.getLogger("sidecar.link")
 
-FINAL: Final = frozenset({"token_unknown", "token_expired", "token_used", "service_mismatch", "revoked"})
+FINAL: Final = frozenset({
+    "token_unknown", "token_expired", "token_used", "service_mismatch", "revoked", "certificate_invalid"
+})  # fmt: skip
 """Codes of refusals that hold until the proof is another one, or an operator has done something."""
 FINAL_AGAIN_S: Final = 600.0
 LOOK_S: Final = 5.0
@@ -66,7 +68,7 @@ STEP_S: Final = 60.0
 ENDS: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 0.0)
 """Parts of its life that are left when it is told, of a certificate that should have been renewed by then."""
 
-Way = Literal["token", "certificate", "expired"]
+Way = Literal["token", "certificate", "signature"]
 
 
 class _FailedError(Exception):
@@ -141,7 +143,7 @@ class Joiner:
         self._refused_until_s: dict[str, float] = {}
         """Final refusals, by what was refused: a leaf's own text, or the digest of a token file."""
         self._is_leaf_shunned = False
-        """A handshake has refused it: only its signature may still help."""
+        """A handshake with it came to nothing: its key's signature is tried next."""
         self._seen_token = ""
         self._is_token_awaited = False
         """The token file was of no use: another content of it is worth an attempt."""
@@ -272,10 +274,13 @@ class Joiner:
                     raise
                 attempt = _Attempt("token")
                 held = await self._ask(attempt, server)
-        except CertificateRefusedError as error:
-            self._is_leaf_shunned = attempt.way == "certificate"
+        except TransportError as error:
+            # The other clock may be ahead, and the certificate have ended there. In TLS 1.3 a server says so at the
+            # first read, which a reset may have overtaken: so after anything else the one and the other in turn.
+            is_refused = isinstance(error, CertificateRefusedError)
+            self._is_leaf_shunned = attempt.way == "certificate" or (is_refused and self._is_leaf_shunned)
             self._failed(attempt, server, _FailedError(str(error)))
-        except (TransportError, MessageError, KeyMakerError, UnusableError) as error:
+        except (MessageError, KeyMakerError, UnusableError) as error:
             self._failed(attempt, server, _FailedError(str(error)))
         except _FailedError as error:
             self._failed(attempt, server, error)
@@ -288,7 +293,7 @@ class Joiner:
             return "token"
         if self._now_s() < held.not_after_s and not self._is_leaf_shunned:
             return "certificate"
-        return "expired" if self._now_s() < held.not_after_s + EXPIRED_GRACE_S else "token"
+        return "signature" if self._now_s() < held.not_after_s + EXPIRED_GRACE_S else "token"
 
     async def _ask(self, attempt: _Attempt, server: Server) -> Held:
         held = self._held
@@ -304,7 +309,7 @@ class Joiner:
         if isinstance(nonce, Refusal):
             raise _FailedError(nonce.why, retry_after_s=nonce.retry_after_s)
         request = await self._maker.make(nonce, held.key)
-        proof = ExpiredProof(held.certificate, nonce, request.signature)
+        proof = SignedProof(held.certificate, nonce, request.signature)
         joined = await self._client.join(server, tls, self._said(request, proof))
         return await self._judged(self._accepted(joined, self._leaf()), request, held.trust_domain)
 
@@ -362,7 +367,7 @@ class Joiner:
         return bool(token.pin) and token.pin not in known
 
     def _said(
-        self, request: SigningRequest, proof: TokenProof | ServiceAccountProof | CertificateProof | ExpiredProof
+        self, request: SigningRequest, proof: TokenProof | ServiceAccountProof | CertificateProof | SignedProof
     ) -> JoinRequest:
         settings = self._settings
         return JoinRequest(request.csr, settings.service, self._instance(), proof, settings.lifetime_s)

@@ -12,7 +12,7 @@ class SigningRequest:
     Attributes:
         key: PEM; nobody else may see it.
         csr: PEM (RFC 2986).
-        signature: By an older key, of `messages.signed_by_expired`, in base64; empty if none was asked for.
+        signature: By an older key, of `messages.text_to_sign`, in base64url; empty if none was asked for.
     """
 
     key: str = field(repr=False)

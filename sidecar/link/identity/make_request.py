@@ -4,8 +4,8 @@ Makes a key and a request to sign it, in a process of its own that ends at once.
 The library for it takes 14 MiB, which a data path does not spend. Standard input has one JSON object, up to its end,
 standard output gets one: what is secret is on no disk, in no argument and in no variable.
 
-    {"nonce": NONCE, "old_key": PEM, ...}     both for a certificate that has expired, else neither
-    {"key": PEM, "csr": PEM, "signature": base64, or empty}
+    {"nonce": NONCE, "old_key": PEM}     both where a certificate is to be proved by a signature, else neither
+    {"key": PEM, "csr": PEM, "signature": base64url, or empty}
     {"error": "what went wrong"}
 """
 
@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 from typing import Any, Final
 
-from sidecar.link.identity.messages import signed_by_expired
+from sidecar.link.identity.messages import text_to_sign
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 
@@ -42,8 +42,8 @@ def answer(asked: dict[str, Any]) -> dict[str, str]:
         old_key = serialization.load_pem_private_key(str(asked["old_key"]).encode(), None)
         if not isinstance(old_key, ec.EllipticCurvePrivateKey):
             raise ValueError("it is not of an elliptic curve")
-        raw = old_key.sign(signed_by_expired(str(asked["nonce"]), csr_pem), ec.ECDSA(hashes.SHA256()))
-        signature = base64.b64encode(raw).decode()
+        signed = text_to_sign(str(asked["nonce"]), csr.public_bytes(serialization.Encoding.DER))
+        signature = base64.urlsafe_b64encode(old_key.sign(signed, ec.ECDSA(hashes.SHA256()))).decode()
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

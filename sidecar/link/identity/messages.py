@@ -3,7 +3,7 @@ What a sidecar and the control plane say to each other when the one joins the me
 
     GET  /v1/trust         the mesh's roots; nothing is proved and nothing is asked for: a sidecar that was given the
                            SHA-256 of one takes that one, and no other
-    GET  /v1/join/nonce    what an expired certificate's owner has to sign
+    GET  /v1/join/nonce    for who proves by a signature that a certificate is his
     POST /v1/join          a signing request and a proof; a certificate
 
 Who it is follows from the proof, never from the request. Texts that prove something are not in any `repr`.
@@ -11,7 +11,6 @@ Who it is follows from the proof, never from the request. Texts that prove somet
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,7 +26,8 @@ MAX_TOKEN_CHARS: Final = 16 * 1024
 EXPIRED_GRACE_S: Final = 7 * 86_400
 """For so long after its end a certificate may still be renewed by who has its key."""
 
-_SIGNED: Final = b"sidecar join\n"
+_CONTEXT: Final = b"sidecar.mesh/v1/join: renewal by an old key\0"
+"""No message of TLS begins so: what is signed here is of use nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ class CertificateProof:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpiredProof:
+class SignedProof:
     """
-    A certificate that no handshake takes any more.
+    A certificate that a handshake does not take, such as one that has ended.
 
     Attributes:
         certificate: PEM, the leaf first.
         nonce: As the server gave it.
-        signature: Of `signed_by_expired`, by the certificate's key: ECDSA with SHA-256, DER, in base64.
+        signature: Of `text_to_sign`, by the certificate's key: ECDSA with SHA-256, in base64url.
     """
 
     certificate: str
@@ -65,7 +65,7 @@ class ExpiredProof:
     signature: str = field(repr=False)
 
 
-Proof = TokenProof | ServiceAccountProof | CertificateProof | ExpiredProof
+Proof = TokenProof | ServiceAccountProof | CertificateProof | SignedProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ class Trust:
     trust_domain: str
 
 
-def signed_by_expired(nonce: str, csr: str) -> bytes:
-    """What the key of an expired certificate signs: it is good for this request alone."""
-    return _SIGNED + nonce.encode("utf-8", "replace") + b"\n" + hashlib.sha256(csr.encode()).hexdigest().encode()
+def text_to_sign(nonce: str, csr_der: bytes) -> bytes:
+    """What the old key signs: it is good for this request alone."""
+    return _CONTEXT + nonce.encode("utf-8", "replace") + b"\0" + csr_der
 
 
 def write_join(request: JoinRequest) -> bytes:
@@ -128,8 +128,8 @@ def write_join(request: JoinRequest) -> bytes:
             shown["proof"] = {"service_account_token": token}
         case CertificateProof():
             shown["proof"] = {"certificate": True}
-        case ExpiredProof(certificate, nonce, signature):
-            shown["proof"] = {"expired_certificate": certificate, "nonce": nonce, "signature": signature}
+        case SignedProof(certificate, nonce, signature):
+            shown["proof"] = {"certificate": certificate, "nonce": nonce, "signature": signature}
     if request.lifetime_s:
         shown["lifetime_s"] = request.lifetime_s
     return encode(shown)
@@ -162,16 +162,16 @@ def _proof(fields: Fields) -> Proof:
             return TokenProof(fields.text("token", None, MAX_TOKEN_CHARS))
         if "service_account_token" in given:
             return ServiceAccountProof(fields.text("service_account_token", None, MAX_TOKEN_CHARS))
-        if "expired_certificate" in given:
-            return ExpiredProof(
-                fields.text("expired_certificate", None, MAX_PEM_CHARS), fields.text("nonce"), fields.text("signature")
+        if isinstance(given.get("certificate"), str):
+            return SignedProof(
+                fields.text("certificate", None, MAX_PEM_CHARS), fields.text("nonce"), fields.text("signature")
             )
         if fields.flag("certificate", False):
             return CertificateProof()
     except MessageError as error:
         # What was found may be the secret itself, by another type or too long.
         raise MessageError(str(error).partition(", found")[0]) from None
-    raise MessageError("proof: expected `token`, `service_account_token`, `certificate` or `expired_certificate`")
+    raise MessageError("proof: expected `token`, `service_account_token` or `certificate`")
 
 
 def write_joined(joined: Joined) -> bytes:

@@ -1,5 +1,5 @@
 """
-Has a key and a request to sign it made by a short-lived process, `link.identity.make_request`. *Cold; blocks: on threads.*
+Has a key and a request to sign it made by a short-lived process, `link.identity.make_request`. *Cold.*
 
 It is started as compilers are, behind the traffic, and with next to no environment. What is secret goes by pipes.
 """
