@@ -144,7 +144,7 @@ class Subject(Protocol):
         """
         ...
 
-    def identity(self) -> IdentityReport | None:
+    def identity_report(self) -> IdentityReport | None:
         """What is held of it: `identity.joiner.Joiner.report`; None where no control plane signs it."""
         ...
 

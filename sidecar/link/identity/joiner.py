@@ -90,7 +90,7 @@ class _Attempt:
 
 class Joiner:
     """
-    See `interfaces`. Made on the event loop that it is to run on.
+    See `interfaces`.
 
     Args:
         instance: Name of this one, when asked.
@@ -130,7 +130,7 @@ class Joiner:
         self._instance = instance
         self._chance = chance
         self._now_s = now_s
-        self._loop_time = asyncio.get_running_loop().time
+        self._loop_time: Callable[[], float] = lambda: asyncio.get_running_loop().time()
         self._rota = Rota(servers, chance)
         self._complaints = Complaints(self._loop_time)
         self._held: Held | None = None
@@ -160,6 +160,11 @@ class Joiner:
         """What is held, if it has not ended."""
         held = self._held
         return held if held is not None and self._now_s() < held.not_after_s else None
+
+    @property
+    def last_held(self) -> Held | None:
+        """What is held, also if it has ended: its key may still renew it."""
+        return self._held
 
     def why_none(self) -> str:
         """Why nothing is held that holds, in one line; empty if something is."""

@@ -154,7 +154,7 @@ class FakeProcess:
     def running(self) -> Running:
         return Running(self.config_hash, 7, 1.0, "pushed" if self.config_hash else "")
 
-    def identity(self) -> IdentityReport | None:
+    def identity_report(self) -> IdentityReport | None:
         return self.identity_now
 
     def refused(self) -> Refused | None:
