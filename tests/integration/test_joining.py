@@ -287,7 +287,7 @@ def test_old_versions_are_not_spoken(tmp_path: Path) -> None:
     """TLS 1.3 alone."""
 
     async def main() -> None:
-        context = await ServerTrust(Authority("root").pem.decode()).context()
+        context = (await ServerTrust(Authority("root").pem.decode()).terms()).context
         assert context.minimum_version is ssl.TLSVersion.TLSv1_3
         assert context.verify_mode is ssl.CERT_REQUIRED
 

@@ -44,7 +44,7 @@ from sidecar.link.identity.messages import (
 )
 from sidecar.link.identity.schedule import first_renewal, next_try
 from sidecar.link.identity.server_trust import ServerTrust, fingerprints_of
-from sidecar.link.identity.token_file import TokenFile
+from sidecar.link.identity.token_file import NotForJoiningError, TokenFile
 from sidecar.link.report import IdentityReport
 from sidecar.link.transport.http_client import CertificateRefusedError, TransportError, UntrustedError
 from sidecar.link.transport.reading import said
@@ -99,7 +99,9 @@ class Joiner:
 
     Attributes:
         on_held: Told what is held from now on.
-        on_change: Told that something of `report` is another.
+        on_change: Told that something of `report`, or `is_elsewhere`, is another.
+        is_elsewhere: Nothing is held, and what there is to prove by is not for joining: a plain bearer token, or
+            nothing at all. The control plane may be one that signs nothing.
 
     Raises:
         ValueError: An address is none, or none begins with `https://`.
@@ -119,6 +121,7 @@ class Joiner:
     ) -> None:
         self.on_held: OnHeld = lambda held: None
         self.on_change: Callable[[], None] = lambda: None
+        self.is_elsewhere = False
         servers = [server for server in map(parse_server, settings.addresses) if server.is_tls]
         if not servers:
             raise ValueError("expected an address of the control plane that begins with https://, for joining by it")
@@ -251,8 +254,9 @@ class Joiner:
         while (left_s := self._at_s - self._now_s()) > 0:
             self._tell_end()
             self._wake.clear()
+            step_s = LOOK_S if self._is_token_awaited and not self.is_elsewhere else STEP_S
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, LOOK_S if self._is_token_awaited else STEP_S)):
+                async with asyncio.timeout(min(left_s, step_s)):
                     await self._wake.wait()
             if self._is_token_awaited and await self._is_token_new():
                 return
@@ -321,11 +325,14 @@ class Joiner:
     async def _ask_by_token(self, attempt: _Attempt, server: Server) -> Held:
         settings = self._settings
         if not settings.token_file:
+            self.is_elsewhere = self._held is None
             raise _FailedError("there is no certificate to show, and no token file: `control.token_file` names one")
         try:
             token = await self._files.token()
         except (OSError, ValueError) as error:
+            self.is_elsewhere = self._held is None and isinstance(error, NotForJoiningError)
             raise _FailedError(f"token_file {settings.token_file}: {said(error)}") from None
+        self.is_elsewhere = False
         if isinstance(token.proof, TokenProof | ServiceAccountProof):
             attempt.secret = token.proof.token
         self._seen_token = token.digest
@@ -357,6 +364,8 @@ class Joiner:
                 return await self._files.trust()
             except (OSError, ValueError) as error:
                 raise _FailedError(f"trust_file {settings.trust_file}: {said(error)}") from None
+        # As whoever has such a token for other control planes has it.
+        self.is_elsewhere = self._held is None and isinstance(token.proof, ServiceAccountProof)
         raise _FailedError(
             f"nothing says by which root the control plane is to be believed: token_file {settings.token_file} has no "
             "`#sha256:` of one, and `control.trust` names no file"
@@ -407,6 +416,7 @@ class Joiner:
         name = "identity_renewed" if self._held is not None else "identity_joined"
         self._held, self._request = held, None
         self._failures, self._last_error, self._ends_told = 0, "", 0
+        self.is_elsewhere = False
         self._is_leaf_shunned = self._is_token_awaited = False
         self._refused_until_s.clear()
         self._rota.on_lived()
@@ -435,6 +445,13 @@ class Joiner:
             wait_s = max(wait_s, FINAL_AGAIN_S * (0.5 + 0.5 * self._chance()))
         self._at_s = now_s + wait_s
         has_changed, self._last_error = why != self._last_error, why
+        if self.is_elsewhere:
+            # Not a fault: so are meshes without an authority.
+            self._at_s = now_s + FINAL_AGAIN_S
+            if has_changed:
+                logger.info(event("identity_none", reason=why))
+                self._tell_change()
+            return
         ends = moment(self._held.not_after_s) if self._held is not None else None
         self._complaints.tell(
             "identity_not_had", why, by=attempt.way, address=str(server), failures=self._failures, held_until=ends

@@ -13,10 +13,11 @@ import hashlib
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from sidecar.link.identity.held import Held
-from sidecar.link.transport.tls import PROTOCOLS, NoTlsError
+from sidecar.link.transport.tls import PROTOCOLS, NoTlsError, Terms, Tls, anybody
 
 CONTROL: Final = "control"
 """The path of the control plane's identity; no service may have the name."""
@@ -49,15 +50,15 @@ class Anyone:
 
     version = 0
 
-    async def context(self) -> ssl.SSLContext:
+    async def takes_token(self) -> bool:
+        """As in `Tls`."""
+        return False
+
+    async def terms(self) -> Terms:
         """As in `Tls`."""
         context = _context()
         context.verify_mode = ssl.CERT_NONE
-        return context
-
-    def refuses(self, certificate: Mapping[str, Any]) -> str:
-        """Nobody."""
-        return ""
+        return Terms(context, anybody, self.version)
 
 
 class ServerTrust:
@@ -80,9 +81,13 @@ class ServerTrust:
         self._roots = roots
         self._pair = pair
 
-    async def context(self) -> ssl.SSLContext:
+    async def takes_token(self) -> bool:
         """As in `Tls`."""
-        return made(self._roots, self._pair)
+        return False
+
+    async def terms(self) -> Terms:
+        """As in `Tls`."""
+        return Terms(made(self._roots, self._pair), self.refuses, self.version)
 
     def refuses(self, certificate: Mapping[str, Any]) -> str:
         """Whoever is not the control plane of the mesh."""
@@ -105,45 +110,69 @@ class HeldTrust:
         held: What is held and valid now; None for nothing.
         why_none: In words.
         limit_s: How long a connection may wait for something to be held.
-
-    Attributes:
-        version: One more whenever something else is held.
+        instead: What holds as long as nothing is held and `is_instead` says so: a control plane that signs nothing.
     """
 
-    def __init__(self, held: Callable[[], Held | None], why_none: Callable[[], str], limit_s: float) -> None:
-        self.version = 0
+    def __init__(
+        self,
+        held: Callable[[], Held | None],
+        why_none: Callable[[], str],
+        limit_s: float,
+        instead: Tls | None = None,
+        is_instead: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._held = held
         self._why_none = why_none
         self._limit_s = limit_s
+        self._instead = instead
+        self._is_instead = is_instead
         self._changed = asyncio.Event()
-        self._made: tuple[Held, ssl.SSLContext] | None = None
-        self._trust: ServerTrust | None = None
+        self._known: tuple[Held, Terms] | None = None
+        self._changes = 0
+
+    @property
+    def version(self) -> int:
+        """As in `Tls`."""
+        return self._changes
 
     def changed(self) -> None:
         """Something else is held."""
-        self.version += 1
+        self._changes += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Who waits for something to be held may look again."""
         self._changed.set()
 
-    async def context(self) -> ssl.SSLContext:
-        """As in `Tls`."""
-        if self._held() is None:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(self._limit_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-        held = self._held()
-        if held is None:
-            raise NoTlsError(f"no identity yet: {self._why_none()}")
-        if self._made is None or self._made[0] is not held:
-            self._made = held, made(held.trust, (held.certificate, held.key))
-            self._trust = ServerTrust(held.trust, held.trust_domain)
-        return self._made[1]
+    async def takes_token(self) -> bool:
+        """As in `Tls`: only where nobody can be told by a certificate who we are."""
+        return await self._settled() is None
 
-    def refuses(self, certificate: Mapping[str, Any]) -> str:
-        """As `ServerTrust`."""
-        return self._trust.refuses(certificate) if self._trust is not None else "nothing is held"
+    async def terms(self) -> Terms:
+        """As in `Tls`."""
+        held = await self._settled()
+        if held is None:
+            assert self._instead is not None
+            return (await self._instead.terms())._replace(version=self.version)
+        if self._known is None or self._known[0] is not held:
+            trust = ServerTrust(held.trust, held.trust_domain, (held.certificate, held.key))
+            self._known = held, await trust.terms()
+        return self._known[1]._replace(version=self.version)
+
+    async def _settled(self) -> Held | None:
+        """What is held; None where something else holds instead."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limit_s):
+                await self._next()
+        held = self._held()
+        if held is None and (self._instead is None or not self._is_instead()):
+            raise NoTlsError(f"no identity yet: {self._why_none()}")
+        return held
+
+    async def _next(self) -> None:
+        while self._held() is None and not self._is_instead():
+            self._changed.clear()
+            await self._changed.wait()
 
 
 def made(roots: str, pair: tuple[str, str] | None) -> ssl.SSLContext:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.link.identity.messages import Proof, ServiceAccountProof, TokenProof
+from sidecar.link.transport.reading import JOIN_TOKEN
 
-PREFIX: Final = "sct_"
 _TOKEN: Final = re.compile(r"sct_[A-Za-z0-9_-]{43}")
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _PIN: Final = re.compile(r"sha256:([0-9A-Fa-f]{64})")
@@ -25,6 +25,10 @@ _WANTED: Final = (
     "expected a join token (`sct_` and 43 characters), perhaps with `#sha256:` and 64 hexadecimal digits after it, "
     "or a service-account token"
 )
+
+
+class NotForJoiningError(ValueError):
+    """It may be a token, but for another use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,13 @@ def parse_token(text: str) -> TokenFile:
     Understand a token file's content, without the white space around it.
 
     Raises:
-        ValueError: It is something else; what, is not said.
+        NotForJoiningError: It is something else altogether; what, is not said.
+        ValueError: It is nearly one.
     """
     token, mark, pinned = text.partition("#")
     pin = ""
+    if not token.startswith(JOIN_TOKEN) and not _JWT.fullmatch(token):
+        raise NotForJoiningError(f"{_WANTED}; found {len(text)} characters of something else")
     if mark:
         found = _PIN.fullmatch(pinned)
         if found is None:
@@ -60,8 +67,6 @@ def parse_token(text: str) -> TokenFile:
     digest = hashlib.sha256(text.encode()).hexdigest()
     if _TOKEN.fullmatch(token):
         return TokenFile(TokenProof(token), pin, digest)
-    if token.startswith(PREFIX):
-        raise ValueError(f"{_WANTED}; found {len(token) - len(PREFIX)} characters after `sct_`")
-    if _JWT.fullmatch(token):
-        return TokenFile(ServiceAccountProof(token), pin, digest)
-    raise ValueError(f"{_WANTED}; found {len(token)} characters of something else")
+    if token.startswith(JOIN_TOKEN):
+        raise ValueError(f"{_WANTED}; found {len(token) - len(JOIN_TOKEN)} characters after `sct_`")
+    return TokenFile(ServiceAccountProof(token), pin, digest)

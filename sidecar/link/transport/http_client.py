@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import h11
 
-from sidecar.link.transport.reading import Read, read_token
+from sidecar.link.transport.reading import JOIN_TOKEN, Read, read_token
 from sidecar.link.transport.server import Server
 from sidecar.link.transport.tls import ByFile, NoTlsError, Tls
 from sidecar.net import dial
@@ -269,12 +269,21 @@ class HttpClient:
         headers = [("host", server.authority), ("user-agent", self._user_agent), *fields.items()]
         if method != "GET":
             headers += [("content-length", str(len(body))), ("content-type", "application/json")]
-        if self._token_file:
-            headers.append(("authorization", f"Bearer {await self._current_token()}"))
+        if self._token_file and (not server.is_tls or await self._takes_token()):
+            token = await self._current_token()
+            if not token.startswith(JOIN_TOKEN):
+                headers.append(("authorization", f"Bearer {token}"))
         try:
             return h11.Request(method=method, target=server.prefix + target, headers=headers)
         except h11.LocalProtocolError as error:
             raise TransportError(f"a request that HTTP/1.1 cannot carry: {error}") from None
+
+    async def _takes_token(self) -> bool:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                return await self._tls.takes_token()
+        except (NoTlsError, TimeoutError) as error:
+            raise TransportError(str(error) or f"no connection within {self._connect_timeout_s:g} s") from None
 
     async def _current_token(self) -> str:
         """What the file says now; what it said last if it cannot be read, for it may be replaced at this moment."""
@@ -290,8 +299,7 @@ class HttpClient:
     async def _connect(self, server: Server) -> _Connection:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                context = await self._tls.context() if server.is_tls else None
-                tls_version = self._tls.version
+                terms = await self._tls.terms() if server.is_tls else None
                 if is_ip_address(server.host):
                     hosts: tuple[str, ...] = (server.host,)
                 else:
@@ -299,7 +307,9 @@ class HttpClient:
                 self._turn += 1
                 sock = await dial.connect(dial.in_turn(hosts, self._turn), server.port)
                 reader, writer = await asyncio.open_connection(
-                    sock=sock, ssl=context, server_hostname=server.host if context is not None else None
+                    sock=sock,
+                    ssl=terms.context if terms is not None else None,
+                    server_hostname=server.host if terms is not None else None,
                 )
         except TimeoutError:
             raise TransportError(f"no connection within {self._connect_timeout_s:g} s") from None
@@ -311,13 +321,14 @@ class HttpClient:
             raise UntrustedError(f"its certificate is not trusted: {error.verify_message}") from None
         except OSError as error:
             raise TransportError(f"no connection: {_said(error)}") from None
-        if context is not None:
-            shown: Mapping[str, Any] = writer.get_extra_info("peercert") or {}
-            why = self._tls.refuses(shown)
-            if why:
-                writer.transport.abort()
-                raise UntrustedError(why)
-        return _Connection(server, tls_version, reader, writer)
+        if terms is None:
+            return _Connection(server, 0, reader, writer)
+        shown: Mapping[str, Any] = writer.get_extra_info("peercert") or {}
+        why = terms.refuses(shown)
+        if why:
+            writer.transport.abort()
+            raise UntrustedError(why)
+        return _Connection(server, terms.version, reader, writer)
 
     async def _converse(self, connection: _Connection, request: h11.Request, body: bytes) -> HttpAnswer:
         protocol, writer = connection.protocol, connection.writer

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
+JOIN_TOKEN: Final = "sct_"
+"""How a token begins that is for joining a mesh alone: it is never shown as a bearer token."""
 _T = TypeVar("_T")
 
 

@@ -8,8 +8,8 @@ How a control plane is verified by TLS, and what is shown to it. *Cold.*
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from sidecar.files import Fingerprint, look
 from sidecar.link.transport.reading import Read, said
@@ -21,6 +21,21 @@ class NoTlsError(Exception):
     """Nobody can be verified now, and why, in one line."""
 
 
+class Terms(NamedTuple):
+    """
+    On which one connection is made.
+
+    Attributes:
+        refuses: Given the server's certificate, which the context has verified, says why it is not the one wanted;
+            empty if it is.
+        version: As `Tls.version` was.
+    """
+
+    context: ssl.SSLContext
+    refuses: Callable[[Mapping[str, Any]], str]
+    version: int
+
+
 class Tls(Protocol):
     """
     What `HttpClient` needs of it.
@@ -30,20 +45,26 @@ class Tls(Protocol):
             further request. What is being answered goes on.
     """
 
-    version: int
+    @property
+    def version(self) -> int: ...
 
-    async def context(self) -> ssl.SSLContext:
+    async def takes_token(self) -> bool:
+        """Whether a bearer token goes with requests. The caller sets the deadline; errors as `terms`."""
+        ...
+
+    async def terms(self) -> Terms:
         """
         For a new connection. The caller sets the deadline.
 
         Raises:
-            NoTlsError: There is none.
+            NoTlsError: There are none.
         """
         ...
 
-    def refuses(self, certificate: Mapping[str, Any]) -> str:
-        """Why this server is not the one wanted, whoever vouches for its certificate; empty if it is."""
-        ...
+
+def anybody(certificate: Mapping[str, Any]) -> str:
+    """Whoever the context has verified."""
+    return ""
 
 
 class ByFile:
@@ -55,25 +76,26 @@ class ByFile:
         limit_s: That reading it may take.
     """
 
+    version = 0
+
     def __init__(self, trust_file: str, limit_s: float) -> None:
-        self.version = 0
         self._trust_file = trust_file
         self._limit_s = limit_s
         self._known: tuple[Fingerprint | None, ssl.SSLContext] | None = None
         self._read = Read(self._made)
 
-    async def context(self) -> ssl.SSLContext:
+    async def takes_token(self) -> bool:
+        """As in `Tls`."""
+        return True
+
+    async def terms(self) -> Terms:
         """As in `Tls`."""
         try:
             self._known = await self._read.result(self._limit_s)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             why = f"TLS: {error.reason or error}".lower() if isinstance(error, ssl.SSLError) else said(error)
             raise NoTlsError(f"trust_file {self._trust_file}: {why}") from None
-        return self._known[1]
-
-    def refuses(self, certificate: Mapping[str, Any]) -> str:
-        """The handshake has looked at the name."""
-        return ""
+        return Terms(self._known[1], anybody, self.version)
 
     def _made(self) -> tuple[Fingerprint | None, ssl.SSLContext]:
         known = self._known

@@ -418,9 +418,7 @@ class Follower:
 
     def _connect(self) -> None:
         given = self.settings
-        # Who shows a certificate shows no token: that is for joining alone.
-        token_file = given.token_file if self.identity is None else ""
-        settings = LinkSettings(given.addresses, token_file, given.trust, cast("Form", given.form), given.address)
+        settings = LinkSettings(given.addresses, given.token_file, given.trust, cast("Form", given.form), given.address)
         tls = self.identity.tls if self.identity is not None else None
         if self.identity is not None:
             self.identity.start()

@@ -24,6 +24,7 @@ from sidecar.link.identity.joiner import Joiner
 from sidecar.link.identity.proving import material_of, prove
 from sidecar.link.identity.server_trust import HeldTrust
 from sidecar.link.report import IdentityReport
+from sidecar.link.transport.tls import ByFile
 from sidecar.net.tls.settings import ControlIdentity
 from sidecar.process_log import event
 from sidecar.runtime.mesh.key_process import KeyProcess
@@ -55,7 +56,8 @@ class MeshIdentity:
         keep: Told what is to be kept for the next start.
         on_change: Something of `report` is another.
         instance: Name of this one, when asked.
-        joiner: Makes who asks; default: over TLS, with keys of a process of their own.
+        joiner: Makes who asks; default: over TLS, with keys of a process of their own. Raises ValueError if no address
+            is one to join by.
 
     Attributes:
         tls: By which the control plane is spoken to.
@@ -77,32 +79,25 @@ class MeshIdentity:
         self._on_change = on_change
         self._holders: list[Holder] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._joiner: Joiner | None = None
-        self._why_never = ""
         join = JoinSettings(
             settings.addresses, settings.service, settings.token_file, settings.trust, lifetime_s=int(wanted.lifetime_s)
         )
-        try:
-            self._joiner = (joiner or _joiner)(join, instance)
-        except ValueError as error:
-            self._why_never = str(error)
-            logger.error(event("identity_impossible", reason=self._why_never))
-        else:
-            self._joiner.on_held = self._on_held
-            self._joiner.on_change = self._changed
-        self.tls = HeldTrust(lambda: self.held, self.why_none, WAIT_S)
+        self._joiner = (joiner or _joiner)(join, instance)
+        self._joiner.on_held = self._on_held
+        self._joiner.on_change = self._changed
+        self.tls = HeldTrust(
+            lambda: self.held, self.why_none, WAIT_S, ByFile(settings.trust, WAIT_S), lambda: self.is_elsewhere
+        )
 
     # --- life --------------------------------------------------------------------------------------------------
 
     async def begin(self, kept: Held | None) -> None:
         """Hold what an earlier process held, if it is of use."""
-        if self._joiner is not None:
-            await self._joiner.begin(kept)
+        await self._joiner.begin(kept)
 
     def start(self) -> None:
         """Ask the control plane from now on."""
-        if self._joiner is not None:
-            self._spawn(self._joiner.run())
+        self._spawn(self._joiner.run())
 
     async def stop(self) -> None:
         """Ask no more; what is held stays so."""
@@ -123,33 +118,36 @@ class MeshIdentity:
     # --- what others ask ---------------------------------------------------------------------------------------
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the control plane is one that signs nothing, as far as can be told."""
+        return self._joiner.is_elsewhere
+
+    @property
     def held(self) -> Held | None:
         """What is held, if it has not ended."""
-        return self._joiner.held if self._joiner is not None else None
+        return self._joiner.held
 
     def handed_over(self) -> Held | None:
         """For a successor: also what has ended, for its key may still renew it."""
-        return self._joiner.last_held if self._joiner is not None else None
+        return self._joiner.last_held
 
     def why_none(self) -> str:
         """Why nothing is held; empty if something is."""
-        return self._joiner.why_none() if self._joiner is not None else self._why_never
+        return self._joiner.why_none()
 
     def not_ready(self) -> str | None:
         """
         Why no traffic should come, or None. Once something was held, its end is told, and readiness stays: a whole mesh
         that fails it at the same moment is no help to anybody.
         """
-        return None if self.has_held else f"no identity: {self.why_none()}"
+        return None if self.has_held or self.is_elsewhere else f"no identity: {self.why_none()}"
 
-    def report(self) -> IdentityReport:
-        """For the control plane."""
-        return self._joiner.report() if self._joiner is not None else IdentityReport(last_error=self._why_never)
+    def report(self) -> IdentityReport | None:
+        """For the control plane; None if it signs nothing."""
+        return None if self.is_elsewhere else self._joiner.report()
 
     def shown(self) -> dict[str, object]:
         """As pages show it; no key is in it."""
-        if self._joiner is None:
-            return {"from": "control", "state": "none", "last_error": self._why_never}
         return self._joiner.shown()
 
     # --- the joiner tells --------------------------------------------------------------------------------------
@@ -162,10 +160,11 @@ class MeshIdentity:
             self._spawn(_offer(holder, held))
 
     def _changed(self) -> None:
-        why = self.report().last_error
-        if why:
+        self.tls.wake()
+        report = self.report()
+        if report is not None and report.last_error:
             for holder in self._holders:
-                holder.source_failed(why)
+                holder.source_failed(report.last_error)
         self._on_change()
 
     def _spawn(self, work: Awaitable[None]) -> None:
