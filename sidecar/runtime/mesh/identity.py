@@ -4,7 +4,7 @@ The identity of a process that has it from the control plane: joining, what is k
     joiner = MeshIdentity(...)              made with the follower; asks nobody yet
     await joiner.begin(kept)                what the disk or a predecessor had
     joiner.start()                          ask the control plane, and go on asking
-    joiner.deliver_to(holder)               `security.identity.holder.Identity`, or a supervisor's workers
+    joiner.deliver_to(holder)               the process's own, or a supervisor's workers
     await joiner.stop()                     a successor has it, or the process ends
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 from sidecar.compile.frames import ControlSettings
 from sidecar.link.identity.files import JoinFiles
@@ -28,24 +28,12 @@ from sidecar.link.transport.tls import ByFile
 from sidecar.net.tls.settings import ControlIdentity
 from sidecar.process_log import event
 from sidecar.runtime.mesh.key_process import KeyProcess
-from sidecar.security.identity.certificates.credentials import Material
+from sidecar.runtime.mesh.offered import Holder
 
 logger = logging.getLogger(__name__)
 
 WAIT_S: Final = 4.0
 """For which a connection to the control plane waits for an identity, less than `LinkSettings.connect_timeout_s`."""
-
-
-class Holder(Protocol):
-    """Who is given what is held; `security.identity.holder.Identity` is one."""
-
-    def offer(self, material: Material) -> Awaitable[object]:
-        """This is held from now on."""
-        ...
-
-    def source_failed(self, text: str) -> None:
-        """Nothing is held yet, or what is held could not be renewed; why."""
-        ...
 
 
 class MeshIdentity:
@@ -112,7 +100,7 @@ class MeshIdentity:
         held = self.held
         if held is not None:
             self._spawn(_offer(holder, held))
-        elif self.why_none():
+        elif self._joiner.report().last_error and not self.is_elsewhere:
             holder.source_failed(self.why_none())
 
     # --- what others ask ---------------------------------------------------------------------------------------
