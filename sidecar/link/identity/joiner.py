@@ -4,8 +4,8 @@ Who this sidecar is, by the control plane: joining, holding, renewing, for as lo
     nothing is held          the token file's proof, from the start on without end
     held, and it holds       by this certificate, from the time that the authority says; the old one goes on until then
     ended within 7 days      by its key's signature
-    ended before that, or    the token file's proof again
-    revoked
+    ended before that, or    the token file's proof again; whether that is a way around what an operator has to decide
+    refused for good         is the control plane's to say
 
 A refusal that holds until something changes (`FINAL`) is asked about again when the token file has changed, else now
 and then: an operator may have changed his mind, or brought a backup back. Everything else is tried again, `schedule`
@@ -57,7 +57,7 @@ from sidecar.security.identity.certificates.trouble import moment
 logger = logging.getLogger("sidecar.link")
 
 FINAL: Final = frozenset({
-    "token_unknown", "token_expired", "token_used", "service_mismatch", "revoked", "certificate_invalid"
+    "token_unknown", "token_expired", "token_used", "service_mismatch", "revoked", "certificate_invalid", "root_unknown"
 })  # fmt: skip
 """Codes of refusals that hold until the proof is another one, or an operator has done something."""
 FINAL_AGAIN_S: Final = 600.0

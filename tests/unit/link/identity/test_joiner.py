@@ -272,18 +272,21 @@ class TestRenewing:
         assert world.proofs() == ["Token", "Certificate", "Token"]
         assert len(world.told) == 2
 
-    def test_a_root_that_the_authority_does_not_know_waits_for_an_operator(self) -> None:
-        """The token is not a way around him."""
+    def test_an_authority_that_waits_for_its_operator_is_waited_for(self) -> None:
+        """It knows no such root, and issues nothing to anybody meanwhile; what is held goes on."""
         world = World()
 
         def act(server: Server, tls: Tls, request: JoinRequest) -> Joined | Refusal:
-            return world.joined() if isinstance(request.proof, TokenProof) else refused("root_unknown", 409)
+            if len(world.asked) == 1:
+                return world.joined()
+            return refused("ca_unavailable", 503) if isinstance(request.proof, TokenProof) else refused("root_unknown")
 
         world.act = act
         joiner = world.run(2 * DAY)
-        assert set(world.proofs()[1:]) == {"Certificate"}
-        assert "root_unknown" in joiner.report().last_error
+        assert set(world.proofs()[1:]) == {"Certificate", "Token"}
+        assert len(world.asked) < 50
         assert joiner.held is not None
+        assert len(world.told) == 1
 
     def test_a_certificate_that_a_handshake_refuses_is_signed_for(self) -> None:
         """As where the other clock is ahead, and it has ended there."""
