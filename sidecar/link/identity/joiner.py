@@ -65,6 +65,8 @@ LOOK_S: Final = 5.0
 """Between two looks at the token file, where another content would change something."""
 STEP_S: Final = 60.0
 """No wait is longer: the clock of the machine may be set, or have stood still."""
+BROKEN_S: Final = 10.0
+"""After a fault of ours."""
 ENDS: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 0.0)
 """Parts of its life that are left when it is told, of a certificate that should have been renewed by then."""
 
@@ -234,13 +236,14 @@ class Joiner:
     async def run(self) -> None:
         """Keep it until cancelled."""
         while True:
-            await self._wait()
             try:
+                await self._wait()
                 await self._attempt()
             except Exception:  # a fault of ours must not end this for good
                 logger.exception(event("identity_broken"))
                 self._failures += 1
                 self._at_s = self._now_s() + STEP_S
+                await asyncio.sleep(BROKEN_S)
 
     def renew_soon(self, within_s: float = 0.0) -> None:
         """Ask for another certificate at some time from now to then."""

@@ -195,6 +195,23 @@ class TestJoining:
         run_held(main())
 
 
+def test_a_fault_of_ours_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told, and tried again."""
+    world = World()
+    faults = iter([True, True, False])
+
+    def act(*_: object) -> Joined:
+        if next(faults):
+            raise RuntimeError("broken")
+        return world.joined()
+
+    world.act = act
+    world.run(300)
+    assert len(world.asked) == 3
+    assert world.told
+    assert caplog.text.count("identity_broken") == 2
+
+
 class TestRenewing:
     """What is held goes on until there is another."""
 
