@@ -66,8 +66,9 @@ class Views:
         state, following = self._sidecar.state, self._sidecar.following
         if state == "LIVE":
             identity = self._sidecar.identity
-            why = following.follower.not_ready() if following is not None else None
-            return why or (identity.why_not_ready() if identity is not None else None)
+            if identity is None:
+                return None
+            return identity.why_not_ready(is_signed=following is None or not following.follower.is_unsigned)
         if state == "DRAINING":
             return "draining"
         if following is not None:

@@ -41,7 +41,10 @@ class Control:
         from sidecar.runtime.mesh.following import Following
 
         assert self._header.control is not None
-        follower = Follower(self._header.control, self._request, process, env, self._wanted())
+        wanted = self._header.identity
+        follower = Follower(
+            self._header.control, self._request, process, env, wanted if isinstance(wanted, ControlIdentity) else None
+        )
         self._let_ask(follower.request)
         note, loader.on_outcome = loader.on_installed, follower.on_outcome
 
@@ -51,12 +54,6 @@ class Control:
 
         loader.on_installed = on_installed
         return Following(process, follower, self._header, loader, listeners)
-
-    def _wanted(self) -> ControlIdentity | None:
-        """Where no address is one of TLS, nobody can be joined, and the control plane signs nothing."""
-        wanted, control = self._header.identity, self._header.control
-        is_asked = control is not None and any(one.startswith("https://") for one in control.addresses)
-        return wanted if isinstance(wanted, ControlIdentity) and is_asked else None
 
     def edges(
         self, sections: Callable[[], Iterable[Any]], before: Callable[[], Awaitable[object]] | None = None

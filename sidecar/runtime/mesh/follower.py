@@ -74,10 +74,10 @@ class Follower:
         request: What a configuration is made of, but for the pushed file.
         host: The process.
         environment: Of the process.
-        wanted: Of the identity, where the control plane signs it; None where it does not.
+        wanted: Of the identity, if it is to be from the control plane; else None.
 
     Attributes:
-        identity: The same while it runs; None.
+        identity: The same while it runs; None, too, where no address is one of TLS, by which alone it is had.
         has_file: Set once a whole file is in force.
         numbers: What metrics say of it.
     """
@@ -99,7 +99,9 @@ class Follower:
         kept = KeptIdentity(wanted.keep, settings.service) if wanted is not None else None
         self._last_good = LastGood(choose(settings.state, environment), settings.service, __version__, kept)
         self._instance = ""
-        self.identity = self._identity_of(wanted) if wanted is not None else None
+        is_asked = any(address.startswith("https://") for address in settings.addresses)
+        self.identity = self._identity_of(wanted) if wanted is not None and is_asked else None
+        self._identity_wanted = wanted
         self._link: Link | None = None
         self._in_force: Candidate | None = None
         self._candidate: Candidate | None = None
@@ -214,8 +216,13 @@ class Follower:
         why = f" ({state.why})" if state.why else ""
         return f"waiting for a configuration from the control plane at {state.address}{why}"
 
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether an identity was to be had from a control plane that signs nothing, as far as can be told."""
+        return self._identity_wanted is not None and (self.identity is None or self.identity.is_elsewhere)
+
     def not_ready(self) -> str | None:
-        """Why no traffic should come although a file is in force, or None."""
+        """Why no traffic should come although a file is in force, or None; for who holds no certificates himself."""
         return self.identity.not_ready() if self.identity is not None else None
 
     def shown(self) -> dict[str, object]:

@@ -42,15 +42,32 @@ def test_a_holder_that_comes_later_gets_what_there_is() -> None:
     async def main() -> None:
         offered, early, holds = Offered(), Offered(), Holds()
         offered.source_failed("away")
-        await early.attach(holds)
-        await offered.attach(holds)
+        early.attach(holds)
+        offered.attach(holds)
         await offered.offer(material())
         offered.source_failed("away again")
         later = Holds()
-        await offered.attach(later)
+        offered.attach(later)
+        assert later.told == []
+        await asyncio.sleep(0)
         assert holds.told == ["away", material(), "away again"]
         assert later.told == [material()]
         assert "SECRET" not in repr([offered, holds.told])
+
+    asyncio.run(main())
+
+
+def test_what_came_last_is_given() -> None:
+    """Also if it came in the same moment as the holder."""
+
+    async def main() -> None:
+        offered, holds = Offered(), Holds()
+        await offered.offer(material())
+        offered.attach(holds)
+        await offered.offer(material(b"next"))
+        await asyncio.sleep(0)
+        assert holds.told[-1] == material(b"next")
+        assert material() not in holds.told
 
     asyncio.run(main())
 
