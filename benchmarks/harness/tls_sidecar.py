@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .site import Site, Work
-from .tls_certificates import UPSTREAM, Identity
+from .tls_certificates import UPSTREAM, Identity, spiffe
 from .tls_client import MESH_PROTOCOL
 from .tls_rules import rule
 
@@ -39,7 +39,7 @@ def _authorization(rules: int) -> str:
     lines = ["  authorization:", "    mode: enforce", "    default: deny", "    rules:"]
     for number in range(1, rules + 1):
         caller, path = rule(number, rules)
-        allowed = f"{{from: {caller}, methods: [GET], path: {{prefix: {path}}}}}"
+        allowed = f"{{from: '{spiffe(caller)}', methods: [GET], path: {{prefix: {path}}}}}"
         lines.append(f"      - {{name: rule-{number:05d}, allow: {allowed}}}")
     return "\n".join([*lines, ""])
 
