@@ -10,12 +10,12 @@ measured for every wake-up and reported, as it is part of every latency.
     python benchmarks/steady.py '{"port": 8080, "rate": 5000, "seconds": 5, "connections": 64, "traffic": FILE,
                                   "out": FILE}'
 
+prints one object of JSON and writes the latencies as float64, in seconds, one for each request in order; the file is
+there, and empty, as soon as all connections are open and requests become due. NaN: it failed. A request that was not
+answered `GRACE_S` after the last was due has the time it had waited by then. After SIGTERM no more become due.
+
 A `tls` beside these, {"trust": FILE, "certificate": FILE, "key": FILE, "protocol": NAME}, is how connections are
 secured; without `certificate` and `key` none is shown.
-
-prints one object of JSON and writes the latencies as float64, in seconds, one for each request in order. NaN: it
-failed. A request that was not answered `GRACE_S` after the last was due has the time it had waited by then. After
-SIGTERM no more become due.
 """
 
 from __future__ import annotations
@@ -237,6 +237,7 @@ def main(order: Order) -> None:
     signal.signal(signal.SIGTERM, lambda *_: steady.end())
     gc.freeze()
     gc.disable()  # nothing here is cyclic, and a collection would be a lag
+    Path(order["out"]).touch()
     result = steady.run()
     Path(order["out"]).write_bytes(steady.latencies.tobytes())
     lags = sorted(steady.lags)

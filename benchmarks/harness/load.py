@@ -8,6 +8,7 @@ import random
 import resource
 import subprocess
 import sys
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .site import HERE, tool
 from .sleepers import Stalls
 from .tls_client import TlsClient, handshakes_of
 from .traffic import Traffic
+
+BEGUN_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class SteadyLoad:
 
     def __init__(self, port: int, load: Load, rate: float, client: TlsClient | None = None) -> None:
         self._out = load.folder / "latencies"
+        self._out.unlink(missing_ok=True)
         order: dict[str, Any] = {
             "port": port,
             "rate": rate,
@@ -154,6 +158,12 @@ class SteadyLoad:
             text=True,
             preexec_fn=pin(load.cpus),
         )
+
+    def wait_begun(self) -> None:
+        """Wait until requests become due: connections may take their time to open."""
+        deadline = time.monotonic() + BEGUN_WITHIN_S
+        while not self._out.exists() and self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Send no more than what is due by now; `finish` then gives what came of that."""

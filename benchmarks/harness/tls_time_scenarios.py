@@ -28,7 +28,7 @@ HELLOS = 100  # in a flood
 FLOOD_EVERY_S = 1.0
 ANSWERED_WITHIN_S = 5.0
 BEFORE_NS, AFTER_NS = 50_000_000, 300_000_000  # what is due so near to a flood belongs to it
-STARTED_S = 1.5  # until the load is under way
+FIRST_S = 0.5  # after the begin of a load
 PERIOD_S = 10.0  # of rotations
 LOOK_EVERY_S = 0.1  # a new connection, to see which certificate it is shown
 
@@ -71,17 +71,18 @@ def flood(bench: Bench) -> Result:
 def _flood_once(entry: Entry, number: int, load: Load) -> Record:
     client, port = entry.running.client, entry.running.port
     assert client is not None
-    floods = max(1, int((load.seconds - STARTED_S) / FLOOD_EVERY_S))
+    floods = max(1, int((load.seconds - FIRST_S) / FLOOD_EVERY_S))
     hellos = _hellos(client, HELLOS * floods)
     others = Others()
     windows: list[tuple[int, int]] = []
     took_ms, answered = [], 0
     with sleepers(AVAILABLE) as stalls:
         steady = SteadyLoad(port, load, RATE, client)
+        steady.wait_begun()
         began = time.monotonic()
         for each in range(floods):
             with _Flood(port, hellos[each * HELLOS :][:HELLOS]) as sent:
-                time.sleep(max(0.0, began + STARTED_S + each * FLOOD_EVERY_S - time.monotonic()))
+                time.sleep(max(0.0, began + FIRST_S + each * FLOOD_EVERY_S - time.monotonic()))
                 at_ns = time.monotonic_ns()
                 answered += sent.send_all()
                 over_ns = time.monotonic_ns()
@@ -105,8 +106,8 @@ def _flood_once(entry: Entry, number: int, load: Load) -> Record:
         faults.append(f"{stream.unanswered} requests were not answered")
     if answered != len(hellos):
         faults.append(f"{answered} of {len(hellos)} hellos were answered in {ANSWERED_WITHIN_S:g} s")
-    if windows[-1][0] > stream.end_ns:
-        faults.append("the last flood came after the load was over")
+    if windows[0][0] < stream.start_ns or windows[-1][0] > stream.end_ns:
+        faults.append("not all floods came during the load")
     record["faults"] = faults
     return record
 
@@ -190,9 +191,10 @@ def _rotate(entry: Entry, load: Load, pairs: Sequence[Pair]) -> Record:
     applied_s: list[float] = []
     refused, faults = 0, []
     steady = SteadyLoad(running.port, load, RATE, running.client)
+    steady.wait_begun()
     began = time.monotonic()
     for number, (pair, serial) in enumerate(zip(pairs, serials, strict=True)):
-        time.sleep(max(0.0, began + STARTED_S + number * PERIOD_S - time.monotonic()))
+        time.sleep(max(0.0, began + FIRST_S + number * PERIOD_S - time.monotonic()))
         asked = time.monotonic()
         running.rotate(pair)
         is_shown = False
