@@ -171,7 +171,7 @@ class SteadyLoad:
 
     def finish(self) -> Stream:
         """Wait for the last answer."""
-        out, problems = self._process.communicate(timeout=self._seconds + 30)
+        out, problems = self._process.communicate(timeout=self._seconds + 90)
         if self._process.returncode != 0:
             raise RuntimeError(f"steady.py ended with code {self._process.returncode}:\n{problems}")
         report = json.loads(out)
