@@ -12,20 +12,23 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from benchmarks.harness import subjects
 from benchmarks.harness.evidence import WrongWorkError
 from benchmarks.harness.processes import Process
 from benchmarks.harness.rounds import wrong_handshakes
-from benchmarks.harness.site import HOST, Running, Work
+from benchmarks.harness.site import HOST, Running, Site, Work
 from benchmarks.harness.tls_certificates import CLIENT, SUBJECT, Certificates, Identity, Pair, spiffe
 from benchmarks.harness.tls_client import MESH_PROTOCOL, Tls, build_wrk_tls, handshakes_of
 from benchmarks.harness.tls_proof import serial_of, shown_by, verify_tls
 from benchmarks.harness.tls_rules import rule
+from sidecar.config.load import load_text
 
 STEADY = Path(__file__).resolve().parents[3] / "benchmarks" / "steady.py"
 
@@ -272,3 +275,45 @@ def test_wrk_shows_a_certificate_and_counts_its_handshakes(resumes: bool, files:
     assert made.count > 1
     assert made.resumed == (made.count - 1 if resumes else 0)
     assert seen == {spiffe(CLIENT)}
+
+
+class _NoProcess(Process):
+    """Starts nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def wait_for(self, *_: object, **__: object) -> None:
+        """It answers at once."""
+
+
+@pytest.mark.parametrize("case", ["clear", "in", "out", "both", "rules"])
+def test_sidecar_reads_what_is_written_for_it(
+    case: str, files: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every configuration of the scenarios is good, and asks for what the scenario is about."""
+    base = Tls(files, Path())
+    mutual = replace(base, is_inward=True, is_mutual=True)
+    work = {
+        "clear": Work(),
+        "in": Work(tls=replace(base, is_inward=True)),
+        "out": Work(tls=replace(base, is_outward=True)),
+        "both": Work(is_full=True, tls=replace(mutual, is_outward=True)),
+        "rules": Work(tls=mutual, rules=20),
+    }[case]
+    monkeypatch.setattr(subjects, "Process", _NoProcess)
+    impostors = (1004, 1005) if work.is_outward else (0, 0)
+    running = subjects.SIDECAR_SUBJECT.start(Site(tmp_path, (), 1001, 1002, 1003, *impostors), work)
+    config = load_text((tmp_path / "sidecar.yaml").read_bytes(), "sidecar.yaml", {})
+    side = config.inbound if work.is_inward else config.outbound
+    assert side is not None
+    assert f":{running.port}" in str(side.listen[0].address)
+    assert {name: one.tls is not None for name, one in config.upstreams.items()} == dict.fromkeys(
+        ("v1", "beta", "wrong", "stranger") if work.is_outward else ("v1", "beta"), work.is_outward
+    )
+    assert (config.identity is not None) is (case in ("both", "rules"))
+    if config.inbound is not None:
+        assert (config.inbound.listen[0].tls is not None) is (case == "in")
+        assert (config.inbound.tls is not None and config.inbound.tls.mode == "strict") is (case != "in")
+        rules = config.inbound.authorization.rules if config.inbound.authorization is not None else []
+        assert len(rules) == work.rules
