@@ -78,7 +78,7 @@ class Certificates:
     def _make(self, file: str, options: str) -> Pair:
         pair = Pair(self._folder / f"{file}.pem", self._folder / f"{file}.key")
         argv = f"openssl req -x509 {KEY} {options} -keyout {pair.key} -out {pair.certificate}".split()
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
             raise OSError(f"openssl ended with code {done.returncode}: {done.stderr}")
         return pair

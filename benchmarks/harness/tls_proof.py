@@ -103,7 +103,7 @@ def shown_by(port: int, client: TlsClient) -> dict[str, object]:
 def serial_of(pair: Pair) -> str:
     """Of a certificate, in the form of `getpeercert`."""
     argv = ["openssl", "x509", "-noout", "-serial", "-in", str(pair.certificate)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout.strip().removeprefix("serial=")
 
 
