@@ -53,7 +53,7 @@ def verify_tls(subject: str, running: Running, work: Work) -> None:
         told = headers.get("x-forwarded-client", "")
         expect("the upstream to be told who asked", spiffe(CLIENT) in told or f"CN={CLIENT}" in told, repr(told))
     if running.log is not None and tls.is_mutual:
-        line = _last_line(running)
+        line = _logged(running)
         expect("the log to say who asked", spiffe(CLIENT) in line or f"CN={CLIENT}" in line, line)
     if work.rules and client is not None:
         _verify_rules(subject, running, replace(client, pair=tls.files.other))
@@ -112,12 +112,12 @@ def _is_for(shown: dict[str, object], identity: str) -> bool:
     return isinstance(names, tuple) and ("URI", identity) in names
 
 
-def _last_line(running: Running) -> str:
-    """Of the log, whose writers wait for more; empty if none came in time."""
+def _logged(running: Running) -> str:
+    """The newest line of the log that is of a request of ours; empty if none came in time: writers wait for more."""
     deadline = time.monotonic() + LOGGED_WITHIN_S
     while running.log is not None and time.monotonic() < deadline:
         lines = running.log.read_text(errors="replace").splitlines() if running.log.exists() else []
-        if lines and GET in lines[-1]:
-            return lines[-1]
+        if found := next((line for line in reversed(lines) if GET in line), None):
+            return found
         time.sleep(0.1)
     return ""
