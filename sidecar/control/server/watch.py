@@ -26,6 +26,7 @@ from sidecar.control.metrics import Counts
 from sidecar.control.plane import Plane
 from sidecar.control.push.stream import Stream
 from sidecar.control.server.access import STREAMING, peer_of
+from sidecar.control.server.callers import check_speaks_for
 from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line, read_watch, write_line, write_poll
 
 LIFE_S: Final = 1800.0
@@ -71,6 +72,7 @@ class Watching:
     async def watch(self, request: web.Request) -> web.StreamResponse:
         """The handler."""
         watch = read_watch(request.query)
+        check_speaks_for(request, watch.service)
         peer = peer_of(request)
         self._check_room(watch, peer)
         if "wait" in request.query:
