@@ -145,7 +145,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     _check_addresses(options)
     compiler = Compiler()
     try:
-        judged = await compiler.judge(await _wanted(options))
+        judged = await compiler.judge(await wanted(options))
     except SourceError as error:
         raise StartError(str(error)) from None
     finally:
@@ -153,7 +153,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     return judged.problems if isinstance(judged, Rejected) else ()
 
 
-async def _wanted(options: Options) -> Mapping[str, bytes]:
+async def wanted(options: Options) -> Mapping[str, bytes]:
     """The mesh's files. Raises StartError, SourceError."""
     engine = engine_of(options)
     if engine.name == "files":

@@ -13,14 +13,14 @@ from sidecar.cli.mesh.asking import ControlPlane, age, control_options, table
 
 @click.command("status")
 @control_options
-def status(url: str, token_file: str, as_json: bool) -> None:
+def status(url: str, token_file: str, trust: str, as_json: bool) -> None:
     """
     Show the wanted revision, every instance with what it runs, rollouts, and what is doubted.
 
     With --json the whole of what the control plane shows (`/v1/mesh`: docs/mesh-control.md).
     """
     try:
-        shown = ControlPlane(url, token_file).get("/v1/mesh")
+        shown = ControlPlane(url, token_file, trust).get("/v1/mesh")
     except AskError as error:
         fail(error)
         return
