@@ -2,8 +2,7 @@
 The authority in a file, encrypted. *Pure; slow and large on purpose: 128 MiB for half a second.*
 
 As the library's manual says it for passwords: Scrypt (RFC 7914) makes a key of the passphrase, and Fernet encrypts and
-authenticates with it. (PKCS#12 and PKCS#8 were looked at: what the library writes of them can be tried with 2,048 rounds
-a guess.)
+authenticates with it. (PKCS#12 and PKCS#8 were looked at: of what the library writes, 2,048 rounds try a passphrase.)
 """
 
 from __future__ import annotations
