@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.mesh.model.words import NAME_PATTERN, RESERVED
+from sidecar.mesh.told import NAME_PATTERN, RESERVED
 
 MAX_IDENTITY_CHARS: Final = 2048
 """SPIFFE ID, 2.3."""
