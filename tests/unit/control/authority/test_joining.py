@@ -379,6 +379,21 @@ class TestBounds:
 
         run(test)
 
+    def test_halves_of_surrogates_are_refused_like_any_other_text(self) -> None:
+        """JSON can say them, and nothing else can be made of them."""
+
+        async def test(world: World) -> None:
+            half = "\ud800"
+            csr, good = signed_proof(world, new_key(), (await joined(world, new_key()))["certificate"], new_key())
+            for proof in ({"token": half}, {"certificate": half}, good | {"nonce": half}, good | {"signature": half}):
+                await refused(join(world, new_key(), proof, csr=csr))
+            await refused(join(world, new_key(), {"token": "x"}, service=half))
+            await refused(join(world, new_key(), {"token": "x"}, csr=half))
+            (leaf, _) = read((await joined(world, new_key(), instance=half))["certificate"])
+            assert len(pki.common_name_of(leaf)) == 32
+
+        run(test)
+
     def test_what_was_issued_is_known_by_root_until_it_ends_or_is_renewed(self) -> None:
         """Which is what dropping a root asks."""
 
