@@ -192,6 +192,7 @@ async def _run(options: Options) -> int:
         engine, replica, plane.rollouts.mesh_name, plane.rollouts.services_of, plane.clock, plane.now_s,
         creates=options.creates_ca,
     )  # fmt: skip
+    plane.peers.context = service.own.client_context
     counts = Counts()
     log = AccessLog(BoundedStream(1) if options.has_access_log else None)
     ending = asyncio.Event()
@@ -332,7 +333,7 @@ def _advertised(options: Options) -> str:
     if is_any or is_loopback(listen.host):
         return ""
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"http://{host}:{listen.port}"
+    return f"{'https' if _accept_asked(options) == ('tls',) else 'http'}://{host}:{listen.port}"
 
 
 def _replica(options: Options) -> str:

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sidecar.link.messages import Config
 from tests.support.authority import new_key, read, request, request_der
 from tests.support.commands import sidecar_command
 from tests.support.control import SHOP, Control, Peer, running_control
+from tests.support.etcd import etcd
 from tests.support.wait import eventually
 
 
@@ -36,12 +38,14 @@ class Answer:
 class Mesh:
     """A control plane with `--create-ca`, and clients of TLS that know its roots."""
 
-    def __init__(self, control: Control, folder: Path) -> None:
+    def __init__(self, control: Control, folder: Path, roots: str = "") -> None:
         self.control = control
         self.folder = folder
-        roots = sidecar_command("mesh", "ca", "roots", "--state", str(control.state))
-        assert roots.returncode == 0, roots.stderr
-        self.roots = roots.stdout
+        if not roots:
+            told = sidecar_command("mesh", "ca", "roots", "--state", str(control.state))
+            assert told.returncode == 0, told.stderr
+            roots = told.stdout
+        self.roots = roots
         self.trust = folder / "roots.pem"
         self.trust.write_text(self.roots)
 
@@ -287,6 +291,48 @@ def test_authority_outlives_a_restart_and_is_rotated_beside_it(tmp_path: Path) -
     status = json.loads(sidecar_command("mesh", "ca", "status", "--json", *state).stdout)
     assert [one["fingerprint"] for one in status["roots"]] == [new]
     assert [one["name"] for one in status["issued"]] == ["storefront/i-1"]
+
+
+def test_replicas_ask_each_other_by_their_certificates(tmp_path: Path) -> None:
+    """TLS alone, no token between them: one authority by the engine, and each sees what the other's sidecars do."""
+    tokens = tmp_path / "alice"
+    tokens.write_text("alice-has-a-long-token\n")
+    with etcd(tmp_path) as cluster, ExitStack() as stack:
+        url = cluster.url + "/joined/"
+        made = sidecar_command("mesh", "ca", "init", "--engine", url, "--trust-domain", "shop")
+        assert made.returncode == 0, made.stderr
+        controls = []
+        for name in ("r1", "r2"):
+            control = Control(tmp_path / name, SHOP)
+            control.keeps = ["--engine", url, "--name", name, "--spread", "0s",
+                             "--advertise", f"https://127.0.0.1:{control.port}"]  # fmt: skip
+            control.start("--accept", "tls", "--operator", f"alice:write:{tokens}", is_ready=False)
+            stack.callback(control.stop)
+            controls.append(control)
+        roots = sidecar_command("mesh", "ca", "roots", "--engine", url).stdout
+        meshes = [Mesh(control, control.directory, roots) for control in controls]
+        asked = ["--control", f"https://127.0.0.1:{controls[0].port}", "--trust", str(meshes[0].trust),
+                 "--token-file", str(tokens)]  # fmt: skip
+
+        def is_pushed() -> bool:
+            return sidecar_command("mesh", "push", controls[0].mesh, *asked).returncode == 0
+
+        eventually(is_pushed, f"a push: {controls[0].log()}", 60)
+        key = new_key()
+        token = meshes[1].ask("POST", "/v1/tokens", {"service": "storefront"}, token="alice-has-a-long-token")
+        joined = meshes[1].join({"token": token.said["token"]}, key)
+        assert joined.status == 200, joined.said
+        mine = meshes[0].context(joined.said["certificate"], key)
+        report = {"service": "storefront", "instance": "i-1", "ports": {}, "health": "starting", "seq": 1}
+        assert meshes[0].ask("POST", "/v1/report", report, mine).status == 200
+
+        def is_seen() -> bool:
+            shown = meshes[1].ask("GET", "/v1/mesh", token="alice-has-a-long-token").said
+            return [one["id"] for one in shown["instances"]] == ["i-1"]
+
+        eventually(is_seen, f"what the other replica knows: {controls[1].log()}", 60)
+        for control in controls:
+            assert "Traceback" not in control.log(), control.log()
 
 
 def test_tls_is_refused_to_start_without_an_authority(tmp_path: Path) -> None:
