@@ -238,7 +238,8 @@ async def _run(options: Options) -> int:
                 stop = (await _listen(runner, options.listen)).stop
                 names = _names(runner.addresses)
             else:
-                acceptor = Acceptor(_maker(runner), service.own.context, takes_clear="clear" in accept)
+                context = service.own.context if "tls" in accept else lambda: None
+                acceptor = Acceptor(_maker(runner), context, takes_clear="clear" in accept)
                 metrics.acceptor = acceptor
                 stack.push_async_callback(acceptor.close)
                 await _accept(acceptor, options.listen)

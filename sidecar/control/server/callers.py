@@ -14,6 +14,7 @@ loopback; while requests in clear are taken (`--accept clear,tls`), everything i
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -29,7 +30,7 @@ Scope: TypeAlias = Literal["sidecar", "replica", "read", "write"]
 EVERYTHING: Final[frozenset[Scope]] = frozenset({"sidecar", "replica", "read", "write"})
 READING: Final[frozenset[Scope]] = frozenset({"read"})
 _SIDECARS: Final = frozenset({"/v1/watch", "/v1/report", "/v1/answer"})
-_WRITES: Final = frozenset({"/v1/push", "/v1/rollback", "/v1/hurry", "/v1/ask", "/v1/revoke"})
+_WRITES: Final = frozenset({"/v1/push", "/v1/rollback", "/v1/hurry", "/v1/ask"})
 _MAY: Final[dict[str, frozenset[Scope]]] = {"read": READING, "write": frozenset({"read", "write"})}
 
 
@@ -79,6 +80,7 @@ class Callers:
         trust_domain: Of the authority; empty while there is none.
         services_of: Services whose file names an identity.
         takes_clear: Whether requests in clear are taken.
+        now_s: Since the Unix epoch.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Callers:
         services_of: Callable[[str], Collection[str]],
         *,
         takes_clear: bool,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
+        self._now_s = now_s
         self._tokens = tokens
         self._operators = tuple(operators)
         self._trust_domain = trust_domain
@@ -107,7 +111,7 @@ class Callers:
         """
         if authorization:
             return self._of_token(authorization)
-        identity = _identity(secured)
+        identity = _identity(secured, self._now_s())
         if identity:
             return self._of_identity(identity)
         if self._tokens is None and not self._operators and is_loopback(peer):
@@ -154,9 +158,11 @@ def tls_of(request: web.Request) -> ssl.SSLObject | None:
     return request.transport.get_extra_info("ssl_object") if request.transport is not None else None
 
 
-def _identity(secured: ssl.SSLObject | None) -> str:
-    """The SPIFFE ID in the client's certificate, which TLS has verified; empty for none."""
+def _identity(secured: ssl.SSLObject | None, now_s: float) -> str:
+    """The SPIFFE ID in the client's certificate, which TLS has verified; empty for none, or one that has ended since."""
     shown = secured.getpeercert() if secured is not None else None
+    if shown and ssl.cert_time_to_seconds(str(shown["notAfter"])) <= now_s:
+        return ""
     names: Any = shown.get("subjectAltName", ()) if shown else ()
     uris = [str(value) for kind, value in names if kind == "URI"]
     return uris[0] if len(uris) == 1 else ""

@@ -21,7 +21,7 @@ class Shown:
         self._names = tuple(("URI", one) for one in uris)
 
     def getpeercert(self) -> Any:
-        return {"subjectAltName": self._names}
+        return {"subjectAltName": self._names, "notAfter": "Jan  1 00:00:00 2100 GMT"}
 
 
 def token_file(folder: Path, name: str) -> str:
@@ -77,6 +77,12 @@ def test_certificate_says_for_whom_it_speaks(
     found = callers(tmp_path).of("", Shown(*uris), AWAY)  # type: ignore[arg-type]
     assert set(found.scopes) == scopes
     assert (set(found.services) if found.services is not None else None) == services
+
+
+def test_certificate_that_ended_in_the_middle_of_a_connection_says_nothing(tmp_path: Path) -> None:
+    """TLS looks at it once, and connections last."""
+    late = Callers(None, [], lambda: "shop", lambda identity: (), takes_clear=False, now_s=lambda: 4_200_000_000.0)
+    assert not late.of("", Shown("spiffe://shop/storefront"), AWAY).scopes  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
