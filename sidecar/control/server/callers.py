@@ -159,7 +159,7 @@ def tls_of(request: web.Request) -> ssl.SSLObject | None:
 
 
 def _identity(secured: ssl.SSLObject | None, now_s: float) -> str:
-    """The SPIFFE ID in the client's certificate, which TLS has verified; empty for none, or one that has ended since."""
+    """The SPIFFE ID in the certificate that TLS has verified; empty for none, or one that has ended since."""
     shown = secured.getpeercert() if secured is not None else None
     if shown and ssl.cert_time_to_seconds(str(shown["notAfter"])) <= now_s:
         return ""
