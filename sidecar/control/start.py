@@ -190,7 +190,7 @@ async def _run(options: Options) -> int:
     plane = Plane(engine, Settings(replica, address, options.spread_s, options.is_now, token))
     service = AuthorityService(
         engine, replica, plane.rollouts.mesh_name, plane.rollouts.services_of, plane.clock, plane.now_s,
-        creates=options.creates_ca,
+        plane.rollouts.lifetime_s, creates=options.creates_ca,
     )  # fmt: skip
     plane.peers.context = service.own.client_context
     counts = Counts()

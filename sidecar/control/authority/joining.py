@@ -89,6 +89,7 @@ class JoinRequest:
     The body of `POST /v1/join`.
 
     Attributes:
+        lifetime_s: That is asked for; 0: as the mesh has it.
         token, account_token: The proof, if it is one of these.
         is_by_tls: The proof is the certificate of the TLS client.
         chain, nonce, signature: The proof is a certificate and a signature of its key.
@@ -97,7 +98,7 @@ class JoinRequest:
     csr: str
     service: str
     instance: str
-    lifetime_s: float = LIFETIME_S
+    lifetime_s: float = 0.0
     token: str = field(default="", repr=False)
     account_token: str = field(default="", repr=False)
     is_by_tls: bool = False
@@ -117,7 +118,7 @@ def read_join(raw: bytes) -> JoinRequest:
         said = decode(raw)
         proof = said.part("proof") or Fields({})
         shown = proof.all().get("certificate", False)
-        lifetime_s = said.number("lifetime_s", LIFETIME_S)
+        lifetime_s = said.number("lifetime_s", 0.0)
         request = JoinRequest(
             csr=said.text("csr", limit=pki.MAX_REQUEST_CHARS),
             service=said.text("service"),
@@ -137,7 +138,7 @@ def read_join(raw: bytes) -> JoinRequest:
         raise JoinRefused(
             400, "request_invalid", "proof: expected one of `token`, `service_account_token` and `certificate`"
         )
-    if not LEAST_LIFETIME_S <= lifetime_s <= MOST_LIFETIME_S:
+    if lifetime_s and not LEAST_LIFETIME_S <= lifetime_s <= MOST_LIFETIME_S:
         raise JoinRefused(400, "lifetime_invalid", "lifetime_s: expected 1 hour to 30 days")
     return request
 
@@ -152,6 +153,7 @@ class Joining:
         services_of: Services whose file names an identity that is not made of a service's name.
         clock: Seconds, monotonic.
         now_s: Since the Unix epoch.
+        lifetime_s: For which is signed where a sidecar does not say; 0: a week.
 
     Attributes:
         given: Certificates by what proved who asked: `token`, `service_account`, `certificate`.
@@ -167,7 +169,9 @@ class Joining:
         services_of: Callable[[str], Collection[str]],
         clock: Callable[[], float],
         now_s: Callable[[], float],
+        lifetime_s: Callable[[], float] = float,
     ) -> None:
+        self._lifetime_s = lifetime_s
         self._authority = authority
         self._tokens = tokens
         self._issued = issued
@@ -241,7 +245,8 @@ class Joining:
         if not self._rates.admits(request.service):
             raise JoinRefused(429, "rate_limited", f"`{request.service}` asks for too many certificates", 5)
         instance = proven.instance or _common_name(request.instance)
-        issued = await self._in_thread(self._authority.issue, key, proven.identity, instance, request.lifetime_s)
+        lifetime_s = request.lifetime_s or self._lifetime_s() or LIFETIME_S
+        issued = await self._in_thread(self._authority.issue, key, proven.identity, instance, lifetime_s)
         line = line_of(proven.identity, instance or issued.serial)
         self._issued.note(line, issued)
         self.given[kind] += 1

@@ -59,6 +59,7 @@ class AuthorityService:
         services_of: Services whose file names an identity.
         clock: Seconds, monotonic.
         now_s: Since the Unix epoch.
+        lifetime_s: For which is signed where a sidecar does not say; 0: a week.
         creates: Whether an authority is made if there is none, as soon as the mesh's name is known.
     """
 
@@ -70,6 +71,7 @@ class AuthorityService:
         services_of: Callable[[str], Collection[str]],
         clock: Callable[[], float],
         now_s: Callable[[], float],
+        lifetime_s: Callable[[], float] = float,
         *,
         creates: bool = False,
     ) -> None:
@@ -77,7 +79,7 @@ class AuthorityService:
         self.tokens = JoinTokens(engine.secrets, now_s)
         self.issued = IssuedRecord(engine.secrets, now_s)
         self.joining = Joining(
-            self.authority, self.tokens, self.issued, engine.accounts, services_of, clock, now_s
+            self.authority, self.tokens, self.issued, engine.accounts, services_of, clock, now_s, lifetime_s
         )  # fmt: skip
         self.own = OwnCertificate(self.authority, replica, now_s)
         self._mesh_name = mesh_name

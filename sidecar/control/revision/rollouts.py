@@ -95,6 +95,10 @@ class Rollouts:
         services = self.judged.services if self.judged is not None else {}
         return tuple(name for name, facts in services.items() if identity in facts.identities)
 
+    def lifetime_s(self) -> float:
+        """For which the mesh's certificates are signed; 0 while its files are not known to be good."""
+        return self.judged.lifetime_s if self.judged is not None else 0.0
+
     def known(self, hash_: str) -> CompiledFile | None:
         """A compiled file that some instance may have or get."""
         return self._files.get(hash_)

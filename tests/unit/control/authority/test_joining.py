@@ -121,6 +121,7 @@ class TestToken:
         async def test(world: World) -> None:
             said = await joined(world, new_key(), lifetime_s=3600)
             assert said["not_after"] == BEGAN_S + 3600
+            assert (await joined(world, new_key(), lifetime_s=0))["not_after"] == BEGAN_S + 7 * DAY_S
             for wrong in (10, 31 * DAY_S):
                 assert await refused(joined(world, new_key(), lifetime_s=wrong)) == (400, "lifetime_invalid")
 
