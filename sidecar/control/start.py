@@ -43,6 +43,7 @@ from sidecar.control.server.acceptor import Acceptor
 from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.callers import Callers, Operator
+from sidecar.control.server.renewals import Renewals
 from sidecar.control.server.token import TokenError, Tokens
 from sidecar.control.server.watch import MAX_STREAMS, Watching
 from sidecar.mesh.source import read_directory
@@ -225,7 +226,11 @@ async def _run(options: Options) -> int:
                 )
             hosts = AllowedHosts(options.listen, options.allowed_hosts)
             access = Access(tokens, hosts, log, counts, callers)
-            app = control_app(plane, Watching(plane, counts, max_streams=options.max_streams), access, service)
+            renewals = Renewals(plane.hub, service.changed_s)
+            beside.append(asyncio.create_task(renewals.run()))
+            stack.callback(beside[-1].cancel)
+            watching = Watching(plane, counts, max_streams=options.max_streams, renewals=renewals)
+            app = control_app(plane, watching, access, service)
             limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
             metrics = Metrics(plane, counts, service)
             ops = web.AppRunner(ops_app(plane, metrics), access_log=None, shutdown_timeout=0.5)

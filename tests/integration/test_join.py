@@ -20,7 +20,7 @@ from cryptography import x509
 from sidecar.control.authority import certificates as pki
 from sidecar.control.authority import proofs
 from sidecar.control.authority import record as steps
-from sidecar.link.messages import Config
+from sidecar.link.messages import Config, Renew
 from tests.support.authority import new_key, read, request, request_der
 from tests.support.commands import sidecar_command
 from tests.support.control import SHOP, Control, Peer, running_control
@@ -269,7 +269,10 @@ def test_authority_outlives_a_restart_and_is_rotated_beside_it(tmp_path: Path) -
         (old,) = mesh.ask("GET", "/v1/trust").said["roots"]
         key = new_key()
         assert mesh.join({"token": mesh.token()}, key).status == 200
-        assert sidecar_command("mesh", "ca", "rotate", "add", *state).returncode == 0
+        with Peer(first, "catalog", "told") as peer:
+            peer.wait_for(Config)
+            assert sidecar_command("mesh", "ca", "rotate", "add", *state).returncode == 0
+            assert peer.wait_for(Renew).within_s >= 1
         eventually(lambda: len(mesh.ask("GET", "/v1/trust").said["roots"]) == 2, "two roots")
         assert sidecar_command("mesh", "ca", "rotate", "sign", *state).returncode == 0
         # Who knows the old root alone still trusts the control plane, whose certificate the new one signs.

@@ -135,7 +135,7 @@ async def sign_by_next(secrets: Secrets, *, is_now: bool) -> Record:
 async def drop_root(secrets: Secrets, which: str) -> Record:
     """Third step."""
     _, live = await issues.read(secrets, time.time())
-    return await authorities.change(secrets, lambda one: steps.without_root(one, which, live))
+    return await authorities.change(secrets, lambda one: steps.without_root(one, which, live, time.time()))
 
 
 async def revoke(secrets: Secrets, line: str) -> bool:

@@ -100,6 +100,7 @@ class Record:
         intermediate: What signs leaves.
         nonce_key: 64 hexadecimal digits, for the marks that join requests carry; of all replicas.
         is_only: An operator said that no other authority of this mesh counts (`ca replace`).
+        changed_s: Since the Unix epoch, when trust changed last: other roots, or another one that signs.
     """
 
     trust_domain: str
@@ -110,6 +111,7 @@ class Record:
     nonce_key: str = field(repr=False)
     is_only: bool = False
     held: Held | None = None
+    changed_s: float = 0.0
 
     @property
     def root(self) -> Signer:
@@ -153,6 +155,7 @@ def read_record(raw: bytes) -> Record:
                 held.text("root"), held.text("subject", limit=4096), held.text("identity", limit=4096),
                 held.number("since"),
             ) if held is not None else None,
+            changed_s=said.number("changed", 0.0),
         )  # fmt: skip
         bytes.fromhex(record.nonce_key)
         _ = record.root, record.intermediate.chain
@@ -183,6 +186,7 @@ def written(record: Record) -> bytes:
         "intermediate": signer(record.intermediate),
         "nonce_key": record.nonce_key,
         "is_only": record.is_only,
+        "changed": record.changed_s,
         "held": None if held is None else {
             "root": held.root, "subject": held.subject, "identity": held.identity, "since": held.since_s,
         },
@@ -233,7 +237,9 @@ def given_again(record: Record, chain: str, key: str, now_s: float) -> Record:
     root = pki.root_of(intermediate.chain, roots)
     if root is None:
         raise AuthorityError("the certificate does not chain to any root that is trusted; `ca trust` its root first")
-    return replace(record, intermediate=intermediate, signing=pki.fingerprint(root))
+    signing = pki.fingerprint(root)
+    changed_s = now_s if signing != record.signing else record.changed_s
+    return replace(record, intermediate=intermediate, signing=signing, changed_s=changed_s)
 
 
 def is_due(record: Record, now_s: float) -> bool:
@@ -268,7 +274,7 @@ def trusting(record: Record, pem: str, now_s: float) -> Record:
             raise AuthorityError(f"{one.subject.rfc4514_string()!r} is no authority: expected CA certificates")
         if pki.ends(one) <= now_s:
             raise AuthorityError(f"{one.subject.rfc4514_string()!r} has ended at {one.not_valid_after_utc}")
-    return replace(_with_roots(record, [Signer(pki.text_of([one]), "", now_s) for one in found]), held=None)
+    return replace(_with_roots(record, [Signer(pki.text_of([one]), "", now_s) for one in found], now_s), held=None)
 
 
 def replaced(record: Record) -> Record:
@@ -280,7 +286,7 @@ def with_next_root(record: Record, now_s: float) -> Record:
     """First step of the rotation: a new root is trusted. Raises AuthorityError."""
     if record.next_root is not None:
         raise AuthorityError("there is a new root already; the next step is `ca rotate sign`")
-    return _with_roots(record, [_new_root(record.trust_domain, now_s)])
+    return _with_roots(record, [_new_root(record.trust_domain, now_s)], now_s)
 
 
 def signing_by_next(record: Record, now_s: float, *, is_now: bool) -> Record:
@@ -307,10 +313,10 @@ def signing_by_next(record: Record, now_s: float, *, is_now: bool) -> Record:
         )
     made = _new_intermediate(record.trust_domain, root, now_s)
     cross = [pki.make_cross(record.trust_domain, root.own, old.own, old.private_key)] if old.key else []
-    return replace(record, signing=root.fingerprint, intermediate=_below(made, cross))
+    return replace(record, signing=root.fingerprint, intermediate=_below(made, cross), changed_s=now_s)
 
 
-def without_root(record: Record, which: str, live: Mapping[str, int]) -> Record:
+def without_root(record: Record, which: str, live: Mapping[str, int], now_s: float) -> Record:
     """
     Third step: a root that does not sign is not trusted any more.
 
@@ -340,7 +346,7 @@ def without_root(record: Record, which: str, live: Mapping[str, int]) -> Record:
     gone, shown = found[0].own.subject, record.intermediate
     kept = replace(shown, certificate=pki.text_of([one for one in shown.chain if one.issuer != gone]))
     roots = tuple(one for one in record.roots if one is not found[0])
-    return replace(record, roots=roots, intermediate=kept)
+    return replace(record, roots=roots, intermediate=kept, changed_s=now_s)
 
 
 def _check_given(intermediate: Signer, roots: Sequence[x509.Certificate], now_s: float) -> None:
@@ -355,10 +361,12 @@ def _check_given(intermediate: Signer, roots: Sequence[x509.Certificate], now_s:
         raise AuthorityError("expected roots that are CA certificates")
 
 
-def _with_roots(record: Record, more: Sequence[Signer]) -> Record:
+def _with_roots(record: Record, more: Sequence[Signer], now_s: float) -> Record:
+    if not more:
+        return record
     if len(record.roots) + len(more) > MAX_ROOTS:
         raise AuthorityError(f"expected at most {MAX_ROOTS} roots in all; drop those that are not needed")
-    return replace(record, roots=(*record.roots, *more))
+    return replace(record, roots=(*record.roots, *more), changed_s=now_s)
 
 
 def _new_root(trust_domain: str, now_s: float) -> Signer:

@@ -93,7 +93,7 @@ class TestRotation:
         old = made()
         added = steps.with_next_root(old, BEGAN_S + DAY_S)
         signing = steps.signing_by_next(added, BEGAN_S + DAY_S, is_now=False)
-        dropped = steps.without_root(signing, "", {})
+        dropped = steps.without_root(signing, "", {}, BEGAN_S)
         at_s = BEGAN_S + 2 * DAY_S
         leaves = {name: leaf_of(one) for name, one in (("old", old), ("added", added), ("signing", signing))}
         shown = {"old": old, "added": added, "signing": signing}
@@ -117,8 +117,8 @@ class TestRotation:
         old = made()
         signing = steps.signing_by_next(steps.with_next_root(old, BEGAN_S), BEGAN_S, is_now=False)
         with pytest.raises(AuthorityError, match="2 live certificates chain"):
-            steps.without_root(signing, "", {old.signing: 2})
-        assert [one.fingerprint for one in steps.without_root(signing, "", {}).roots] == [signing.signing]
+            steps.without_root(signing, "", {old.signing: 2}, BEGAN_S)
+        assert [one.fingerprint for one in steps.without_root(signing, "", {}, BEGAN_S).roots] == [signing.signing]
 
     def test_steps_are_refused_out_of_order(self) -> None:
         """Each says which is next."""
@@ -126,14 +126,14 @@ class TestRotation:
         with pytest.raises(AuthorityError, match="rotate add"):
             steps.signing_by_next(old, BEGAN_S, is_now=True)
         with pytest.raises(AuthorityError, match="found 0"):
-            steps.without_root(old, "", {})
+            steps.without_root(old, "", {}, BEGAN_S)
         added = steps.with_next_root(old, BEGAN_S + 1)
         with pytest.raises(AuthorityError, match="rotate sign"):
             steps.with_next_root(added, BEGAN_S + 2)
         with pytest.raises(AuthorityError, match="rotate sign"):
-            steps.without_root(added, "", {})
+            steps.without_root(added, "", {}, BEGAN_S)
         with pytest.raises(AuthorityError, match="this root signs"):
-            steps.without_root(old, old.signing[:8], {})
+            steps.without_root(old, old.signing[:8], {}, BEGAN_S)
 
     def test_from_a_root_that_is_elsewhere_one_waits_until_all_have_the_new_one(self) -> None:
         """Nothing that the old one signed leads to the new one."""
