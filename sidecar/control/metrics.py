@@ -168,7 +168,7 @@ class _Identity(Collector):
         service = self._service
         authority, joining = service.authority, service.joining
         yield _gauge("authority_ok", "1 if certificates can be given out, 0 if there is no authority or it cannot be.",
-                     float(authority.is_usable))  # fmt: skip
+                     float(not authority.why_not()))  # fmt: skip
         ends = GaugeMetricFamily(
             "sidecar_control_certificate_expiry_timestamp_seconds", "When a certificate ends.",
             labels=("which", "subject"),

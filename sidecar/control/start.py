@@ -194,6 +194,7 @@ async def _run(options: Options) -> int:
         plane.rollouts.lifetime_s, creates=options.creates_ca,
     )  # fmt: skip
     plane.peers.context = service.own.client_context
+    plane.authority = service.shown
     counts = Counts()
     log = AccessLog(BoundedStream(1) if options.has_access_log else None)
     ending = asyncio.Event()

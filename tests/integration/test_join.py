@@ -197,6 +197,16 @@ def test_certificate_of_another_authority_is_no_handshake(mesh: Mesh) -> None:
     assert mesh.ask("GET", "/v1/trust").status == 200
 
 
+def test_status_says_when_what_ends(mesh: Mesh) -> None:
+    """Root, intermediate, the control plane's own; long before."""
+    status = sidecar_command("mesh", "status", "--control", f"http://127.0.0.1:{mesh.control.port}")
+    assert "authority of shop: root CN=shop root" in status.stdout
+    assert "ends in 3650d" in status.stdout
+    authority = mesh.control.shown()["authority"]
+    assert [one["which"] for one in authority["certificates"]] == ["root", "issuer", "leaf"]
+    assert authority["why_not"] is None
+
+
 def test_token_is_in_no_log_and_what_was_issued_is(mesh: Mesh) -> None:
     """Who, which certificate, by which proof."""
     text = mesh.token()

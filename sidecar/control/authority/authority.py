@@ -173,14 +173,13 @@ class Authority:
             await asyncio.sleep(FOLLOW_S)
             await self.refresh()
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether it may issue now."""
+    def why_not(self) -> str:
+        """Why it may not issue now; empty if it may."""
         try:
             self.usable()
-        except NoAuthority:
-            return False
-        return True
+        except NoAuthority as error:
+            return str(error)
+        return ""
 
     def usable(self) -> Record:
         """The authority, if it may issue now. Raises NoAuthority."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 
@@ -116,6 +116,19 @@ class AuthorityService:
         with suppress(EngineError):
             await self.issued.flush()
         self.joining.close()
+
+    def shown(self) -> dict[str, Any] | None:
+        """For `/v1/mesh`; None where there is no authority."""
+        record = self.authority.record
+        if record is None:
+            return None
+        return {
+            "trust_domain": record.trust_domain,
+            "why_not": self.authority.why_not() or None,
+            "certificates": [
+                {"which": one.which, "subject": one.name, "ends": one.not_after_s} for one in self.endings()
+            ],
+        }
 
     def endings(self) -> Iterator[Ending]:
         """When what ends."""

@@ -235,7 +235,7 @@ class TestFollowed:
             with pytest.raises(NoAuthority, match="ca init"):
                 one.usable()
             await one.create("shop")
-            assert one.is_usable
+            assert one.why_not() == ""
             name = "bank"
             with pytest.raises(NoAuthority, match="called `bank`"):
                 one.usable()
