@@ -44,7 +44,7 @@ MAX_LINES = 550
 MAX_FILES = 14
 CONTROL_PLANE_ONLY = ("aiohttp", "sidecar.control")
 # Commands that run a control plane, or change what its engine keeps.
-AT_THE_ENGINE = (("cli", "mesh", "control.py"), ("cli", "mesh", "identity", "ca.py"))
+AT_THE_ENGINE = (("cli", "mesh", "control.py"), ("cli", "mesh", "authority", "ca.py"))
 # Costs 14 MiB: a sidecar makes its key and its request in a process that ends at once.
 MAKES_KEYS = ("link", "identity", "make_request.py")
 

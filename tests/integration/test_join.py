@@ -197,6 +197,19 @@ def test_certificate_of_another_authority_is_no_handshake(mesh: Mesh) -> None:
     assert mesh.ask("GET", "/v1/trust").status == 200
 
 
+def test_revoked_instance_is_not_renewed(mesh: Mesh) -> None:
+    """By an operator; it keeps what it has until that ends, and may join anew."""
+    key = new_key()
+    joined = mesh.join({"token": mesh.token()}, key, instance="i-lost")
+    # What begins in the same second as the revocation counts as issued before it.
+    mine = mesh.context(joined.said["certificate"], key)
+    answer = mesh.control.post("/v1/revoke", b'{"name": "storefront/i-lost"}')
+    assert answer.status == 200, answer.text
+    refused = mesh.join({"certificate": True}, new_key(), mine)
+    assert (refused.status, refused.said["code"]) == (403, "revoked")
+    assert mesh.ask("GET", "/v1/watch?service=storefront&instance=i-lost&wait=0s", None, mine).status in (200, 304)
+
+
 def test_status_says_when_what_ends(mesh: Mesh) -> None:
     """Root, intermediate, the control plane's own; long before."""
     status = sidecar_command("mesh", "status", "--control", f"http://127.0.0.1:{mesh.control.port}")

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from sidecar.cli.mesh.identity.engine import engine_options
+from sidecar.cli.mesh.authority.engine import engine_options
 from sidecar.cli.wait import seconds
 from sidecar.net.descriptors import raise_limit
 from sidecar.process_log import LEVELS, bounded_stderr, configure

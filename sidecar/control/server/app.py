@@ -22,7 +22,7 @@ from sidecar.control.server.bodies import as_json, read_body
 from sidecar.control.server.callers import check_speaks_for
 from sidecar.control.server.changes import Changes
 from sidecar.control.server.here import Here
-from sidecar.control.server.join import JoinDesk, TokenDesk
+from sidecar.control.server.join import JoinDesk, RevokeDesk, TokenDesk
 from sidecar.control.server.watch import Watching
 from sidecar.link.fields import MessageError, decode
 from sidecar.link.report import MAX_REPORT_BYTES, Report, read_report
@@ -155,6 +155,7 @@ def control_app(
                 web.get("/v1/tokens", given.list),
                 web.post("/v1/tokens", given.create),
                 web.delete("/v1/tokens/{id}", given.revoke),
+                web.post("/v1/revoke", RevokeDesk(plane.engine.secrets, plane.now_s).revoke),
             ]
         )
     return app

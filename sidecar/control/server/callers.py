@@ -30,7 +30,7 @@ Scope: TypeAlias = Literal["sidecar", "replica", "read", "write"]
 EVERYTHING: Final[frozenset[Scope]] = frozenset({"sidecar", "replica", "read", "write"})
 READING: Final[frozenset[Scope]] = frozenset({"read"})
 _SIDECARS: Final = frozenset({"/v1/watch", "/v1/report", "/v1/answer"})
-_WRITES: Final = frozenset({"/v1/push", "/v1/rollback", "/v1/hurry", "/v1/ask"})
+_WRITES: Final = frozenset({"/v1/push", "/v1/rollback", "/v1/hurry", "/v1/ask", "/v1/revoke"})
 _MAY: Final[dict[str, frozenset[Scope]]] = {"read": READING, "write": frozenset({"read", "write"})}
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from sidecar.control.authority.authority import Authority
+from sidecar.control.authority.issued import revoke
 from sidecar.control.authority.joining import MAX_BODY_BYTES, Joining, JoinRefused
 from sidecar.control.authority.names import BadName
 from sidecar.control.authority.tokens import TTL_S, JoinTokens, TokenError, printed
-from sidecar.control.engines.interface import EngineError
+from sidecar.control.engines.interface import EngineError, Secrets
 from sidecar.control.server.access import peer_of, problem
 from sidecar.control.server.bodies import read_body
 from sidecar.control.server.callers import tls_of
@@ -114,6 +115,28 @@ class TokenDesk:
         except EngineError as error:
             return problem(503, str(error))
         logger.info(event("join_token_revoked", id=name))
+        return _answer({})
+
+
+class RevokeDesk:
+    """
+    Args:
+        secrets: Where it is kept whose certificates are not renewed.
+        now_s: Since the Unix epoch.
+    """
+
+    def __init__(self, secrets: Secrets, now_s: Callable[[], float]) -> None:
+        self._secrets = secrets
+        self._now_s = now_s
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """`POST /v1/revoke`: `{"name": "SERVICE/INSTANCE"}`; what was issued to that until now is not renewed."""
+        name = decode(await read_body(request)).text("name")
+        try:
+            await revoke(self._secrets, name, self._now_s())
+        except EngineError as error:
+            return problem(503, str(error))
+        logger.warning(event("instance_revoked", line=name))
         return _answer({})
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from sidecar.cli.admin_client import printable
-from sidecar.cli.mesh.identity.engine import engine_options
+from sidecar.cli.mesh.authority.engine import engine_options
 
 if TYPE_CHECKING:
     from sidecar.control.engines.interface import Secrets
