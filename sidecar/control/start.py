@@ -182,6 +182,9 @@ async def _run(options: Options) -> int:
             event("state_not_kept", why="without --state a restart forgets revisions and registrations",
                   then="revisions count from 1 again, and endpoints are told when their sidecars returned")
         )  # fmt: skip
+        if options.creates_ca:
+            logger.warning(event("authority_not_kept", why="without --state it ends with this process",
+                                 then="nobody trusts the next one: every sidecar joins anew"))  # fmt: skip
     replica = _replica(options)
     address = _advertised(options)
     if engine.name != "files" and not address:

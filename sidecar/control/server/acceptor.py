@@ -112,44 +112,56 @@ class Acceptor:
             task.add_done_callback(self._under_way.discard)
 
     async def _take(self, taken: socket.socket) -> None:
+        context: ssl.SSLContext | None = None
+        is_served = False
         try:
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             first = await _first_octet(taken)
-            if not first:
-                self.connections["silent"] += 1
-            elif first == HANDSHAKE:
-                await self._secure(taken)
-                return
-            elif self._takes_clear:
-                self.connections["clear"] += 1
-                await asyncio.get_running_loop().connect_accepted_socket(self._make, taken)
-                return
+            if first == HANDSHAKE:
+                context = self._context()
+                is_served = context is not None
             else:
-                self.connections["clear_refused"] += 1
-                with suppress(OSError):
-                    taken.send(_REFUSAL)
-                    # What was not read would make of the close a reset, and of the answer nothing.
-                    taken.recv(64 * 1024)
-            taken.close()
+                is_served = bool(first) and self._takes_clear
+            if not is_served:
+                self._refuse(taken, first)
         except OSError:
             self.connections["failed"] += 1
-            taken.close()
-        except BaseException:
-            taken.close()
-            raise
+        finally:
+            if not is_served:
+                taken.close()
+        if is_served:
+            await self._serve(taken, context)
 
-    async def _secure(self, taken: socket.socket) -> None:
-        context = self._context()
-        if context is None:
+    def _refuse(self, taken: socket.socket, first: bytes) -> None:
+        if not first:
+            self.connections["silent"] += 1
+        elif first == HANDSHAKE:
             self.connections["failed"] += 1
-            taken.close()
+        else:
+            self.connections["clear_refused"] += 1
+            with suppress(OSError):
+                taken.send(_REFUSAL)
+                # What was not read would make of the close a reset, and of the answer nothing.
+                taken.recv(64 * 1024)
+
+    async def _serve(self, taken: socket.socket, context: ssl.SSLContext | None) -> None:
+        """
+        Hand it over to the loop, whose it is from here on, also if that fails: closing it here as well could close what
+        has the same number by then.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            if context is None:
+                await loop.connect_accepted_socket(self._make, taken)
+            else:
+                async with self._handshakes:
+                    await loop.connect_accepted_socket(
+                        self._make, taken, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+                    )
+        except OSError:  # what goes wrong in a handshake is an ssl.SSLError, which is one
+            self.connections["failed"] += 1
             return
-        async with self._handshakes:
-            # What goes wrong in it closes the connection, and says why (ssl.SSLError is an OSError).
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._make, taken, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
-            )
-        self.connections["tls"] += 1
+        self.connections["clear" if context is None else "tls"] += 1
 
 
 async def _first_octet(taken: socket.socket) -> bytes:
