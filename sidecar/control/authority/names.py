@@ -6,13 +6,9 @@ import re
 from typing import Final
 
 from sidecar.mesh.told import NAME_PATTERN, RESERVED
-
-MAX_IDENTITY_CHARS: Final = 2048
-"""SPIFFE ID, 2.3."""
+from sidecar.spiffe import SCHEME, SpiffeError, parse_workload_id
 
 _TRUST_DOMAIN: Final = re.compile(NAME_PATTERN)
-_IDENTITY: Final = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?P<path>(?:/[A-Za-z0-9._-]+)+)")
-_DOTS: Final = frozenset({".", ".."})
 
 
 class BadName(ValueError):  # noqa: N818
@@ -35,25 +31,26 @@ def check_service(name: str) -> str:
 
 def of_service(trust_domain: str, service: str) -> str:
     """`spiffe://shop/storefront`."""
-    return f"spiffe://{trust_domain}/{service}"
+    return f"{SCHEME}{trust_domain}/{service}"
 
 
 def of_account(trust_domain: str, namespace: str, account: str) -> str:
     """`spiffe://shop/ns/NAMESPACE/sa/ACCOUNT`."""
-    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}"
+    return f"{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"
 
 
 def of_control(trust_domain: str) -> str:
     """Of every replica of the control plane; no service may be called so."""
-    return f"spiffe://{trust_domain}/control"
+    return f"{SCHEME}{trust_domain}/control"
 
 
 def parts_of(identity: str) -> tuple[str, str] | None:
     """Trust domain, and path without its first `/`; None if it is no SPIFFE ID of a workload."""
-    found = _IDENTITY.fullmatch(identity)
-    if found is None or len(identity) > MAX_IDENTITY_CHARS or _DOTS & set(found["path"].split("/")):
+    try:
+        found = parse_workload_id(identity)
+    except SpiffeError:
         return None
-    return found["domain"], found["path"][1:]
+    return found.trust_domain, found.path[1:]
 
 
 def line_of(identity: str, instance: str) -> str:
