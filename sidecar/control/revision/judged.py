@@ -25,11 +25,13 @@ class ServiceFacts:
     Attributes:
         kind: `mesh` or `external`.
         callees: Whom it may call.
+        identities: SPIFFE IDs that its file lists besides the one that is made of its name.
     """
 
     kind: str
     hosts: tuple[str, ...]
     callees: tuple[str, ...]
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,8 @@ from sidecar.config.values.addresses import parse_listened_host
 from sidecar.config.values.base import Reads, expected, refused
 from sidecar.config.values.units import parse_percent
 from sidecar.config.yaml.scalars import Spelled
+from sidecar.mesh.told import NAME_PATTERN, RESERVED
 from sidecar.spiffe import SCHEME, SpiffeError, parse_workload_id
-
-NAME_PATTERN: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-"""A label of DNS, and a segment of a SPIFFE path."""
-
-RESERVED: Final = frozenset({"ns", "control", "mesh", "anyone", "authenticated"})
-"""What a service may not be called: the first segments of other identities, and the words of `callers`."""
 
 OF_SIDECARS: Final = {"app": "every sidecar's own app", "passthrough": "what is sent as addressed"}
 """What upstreams of these names mean in every sidecar."""
