@@ -4,7 +4,7 @@ Each scenario starts its subjects, proves by their answers that each does the wo
 in interleaved rounds (A B C, A B C, ...), so that a machine that slows down slows all of them. Every round goes to a
 JSON file; the tables that are made of it go to the terminal. docs/performance.md has the method.
 
-    python benchmarks/compare.py                              # everything: about 20 minutes
+    python benchmarks/compare.py                              # everything: about 40 minutes
     python benchmarks/compare.py --quick                      # a first look: two rounds of a second, four minutes
     python benchmarks/compare.py --scenarios full --subjects envoy,sidecar --rounds 9
     python benchmarks/compare.py --write-docs RESULT.json     # tables and plots of docs/performance.md, nothing is run
@@ -26,21 +26,35 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import cpu_scenarios, memory_scenario, time_scenarios
+from harness import (
+    cpu_scenarios,
+    memory_scenario,
+    time_scenarios,
+    tls_memory_scenario,
+    tls_scenarios,
+    tls_time_scenarios,
+)
 from harness.bench import Bench, Result, cores, faults_of
 from harness.evidence import WrongWorkError
 from harness.load import missing_wrk
 from harness.page import MissingError, write_page
 from harness.processes import StartError
+from harness.records import FORMAT, Document
 from harness.site import HERE, Subject
 from harness.subjects import SUBJECTS, another_sidecar
 from harness.surroundings import surroundings
-from harness.tables import FORMAT, Document, tables
+from harness.tables import tables
 
+MODULES = (
+    cpu_scenarios,
+    time_scenarios,
+    memory_scenario,
+    tls_scenarios,
+    tls_time_scenarios,
+    tls_memory_scenario,
+)
 SCENARIOS: dict[str, Callable[[Bench], Result]] = {
-    name: scenario
-    for module in (cpu_scenarios, time_scenarios, memory_scenario)
-    for name, scenario in module.SCENARIOS.items()
+    name: scenario for module in MODULES for name, scenario in module.SCENARIOS.items()
 }
 
 

@@ -14,7 +14,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
-from harness.tables import Document, Records, records_of
+from harness.records import Document, Records, records_of
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 

@@ -10,9 +10,12 @@ measured for every wake-up and reported, as it is part of every latency.
     python benchmarks/steady.py '{"port": 8080, "rate": 5000, "seconds": 5, "connections": 64, "traffic": FILE,
                                   "out": FILE}'
 
-prints one object of JSON and writes the latencies as float64, in seconds, one for each request in order. NaN: it
-failed. A request that was not answered `GRACE_S` after the last was due has the time it had waited by then. After
-SIGTERM no more become due.
+prints one object of JSON and writes the latencies as float64, in seconds, one for each request in order; the file is
+there, and empty, as soon as all connections are open and requests become due. NaN: it failed. A request that was not
+answered `GRACE_S` after the last was due has the time it had waited by then. After SIGTERM no more become due.
+
+A `tls` beside these, {"trust": FILE, "certificate": FILE, "key": FILE, "protocol": NAME}, is how connections are
+secured; without `certificate` and `key` none is shown.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ import re
 import select
 import signal
 import socket
+import ssl
 import struct
 import sys
 import time
 from array import array
 from collections import deque
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 GRACE_S = 2.0
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -49,6 +53,19 @@ class Order(TypedDict):
     connections: int
     traffic: str
     out: str
+    tls: NotRequired[dict[str, str]]
+
+
+def _context(order: dict[str, str]) -> ssl.SSLContext:
+    """TLS 1.3; the name of the server is not compared."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(order["trust"])
+    context.set_alpn_protocols([order["protocol"]])
+    if "certificate" in order:
+        context.load_cert_chain(order["certificate"], order["key"])
+    return context
 
 
 class Link:
@@ -68,6 +85,7 @@ class Steady:
 
     def __init__(self, order: Order) -> None:
         self._address = "127.0.0.1", order["port"]
+        self._context = _context(order["tls"]) if "tls" in order else None
         self._requests = Path(order["traffic"]).read_bytes().split(b"\0")
         self._period_ns = round(1e9 / order["rate"])
         self._total = int(order["seconds"] * order["rate"])
@@ -88,8 +106,10 @@ class Steady:
 
     def _open(self) -> None:
         connected = socket.create_connection(self._address, timeout=5)
-        connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._context is not None:
+            connected = self._context.wrap_socket(connected)
+        connected.setblocking(False)
         link = self._links[connected.fileno()] = Link(connected)
         self._free.append(link)
         self._epoll.register(connected, select.EPOLLIN)
@@ -161,7 +181,7 @@ class Steady:
     def _on_readable(self, link: Link) -> None:
         try:
             data = link.socket.recv(65536)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):  # by TLS also a ticket, or the beginning of a record
             return
         except OSError:
             data = b""
@@ -217,6 +237,7 @@ def main(order: Order) -> None:
     signal.signal(signal.SIGTERM, lambda *_: steady.end())
     gc.freeze()
     gc.disable()  # nothing here is cyclic, and a collection would be a lag
+    Path(order["out"]).touch()
     result = steady.run()
     Path(order["out"]).write_bytes(steady.latencies.tobytes())
     lags = sorted(steady.lags)

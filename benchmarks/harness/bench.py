@@ -8,16 +8,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .evidence import verify
 from .load import Load
-from .nginx import start_upstreams
+from .nginx import Impostors, start_upstreams
 from .processes import Process, StartError, free_ports
 from .rounds import Round, Stage, measure, warm
 from .site import HERE, Running, Site, Subject, Work
 from .subjects import start_sink
+from .tls_certificates import Certificates
+from .tls_proof import verify_tls
 from .traffic import Traffic
 
 AVAILABLE = tuple(sorted(os.sched_getaffinity(0)))  # cores, before this program keeps to some of them
@@ -72,6 +74,7 @@ class Grounds:
     v1_port: int
     beta_port: int
     sink_ports: list[int]
+    impostors: Impostors
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +98,42 @@ class Bench:
         """For scenarios of many cases."""
         return max(1, self.seconds // 2)
 
-    def load(self, traffic: Traffic | None = None, *, seconds: int = 0, connections: int = 32) -> Load:
-        return Load(seconds or self.seconds, traffic or Traffic(), self.folder, self.other_cpus, connections)
+    def load(
+        self, traffic: Traffic | None = None, *, seconds: int = 0, connections: int = 32, resumes: bool = False
+    ) -> Load:
+        return Load(seconds or self.seconds, traffic or Traffic(), self.folder, self.other_cpus, connections, resumes)
 
     @contextlib.contextmanager
-    def grounds(self, name: str, *, sinks: int = 0, body_bytes: int = 1024, uploads: bool = False) -> Iterator[Grounds]:
-        """Start upstreams and a collector with `sinks` ports; stop them in the end and remove what was written."""
+    def grounds(
+        self,
+        name: str,
+        *,
+        sinks: int = 0,
+        body_bytes: int = 1024,
+        uploads: bool = False,
+        files: Certificates | None = None,
+    ) -> Iterator[Grounds]:
+        """
+        Start upstreams and a collector with `sinks` ports; stop them in the end and remove what was written.
+
+        Args:
+            files: Upstreams speak TLS, and two more have certificates that are not what they should be.
+        """
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
         with contextlib.ExitStack() as started:
             if not self.keep:
                 started.callback(shutil.rmtree, folder, ignore_errors=True)
             start = start_receivers(folder, self.other_cpus) if uploads else None
-            upstream, v1, beta = start or start_upstreams(folder, self.other_cpus, body_bytes)
+            impostors = Impostors(*free_ports(2)) if files is not None else Impostors()
+            upstream, v1, beta = start or start_upstreams(
+                folder, self.other_cpus, body_bytes, files=files, impostors=impostors
+            )
             started.callback(upstream.stop)
             ports: list[int] = []
             if sinks:
                 sink, ports = start_sink(folder, self.other_cpus, sinks)
                 started.callback(sink.stop)
-            yield Grounds(folder, v1, beta, ports)
+            yield Grounds(folder, v1, beta, ports, impostors)
 
     def start(
         self, grounds: Grounds, subject: Subject, work: Work, sink_port: int, name: str = "", *, proves: bool = True
@@ -121,11 +142,15 @@ class Bench:
         folder = grounds.folder / (name or subject.name)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)  # a worker that gives up root's rights reads its own files
-        running = subject.start(Site(folder, self.subject_cpus, grounds.v1_port, grounds.beta_port, sink_port), work)
+        wrong, stranger = grounds.impostors.wrong, grounds.impostors.stranger
+        site = Site(folder, self.subject_cpus, grounds.v1_port, grounds.beta_port, sink_port, wrong, stranger)
+        running = subject.start(site, work)
         entry = Entry(subject.name, running, sink_port, work)
         try:
             if running.reads_http and proves:
                 verify(subject.name, running, work)
+                if work.tls is not None:
+                    verify_tls(subject.name, running, work)
         except BaseException:
             running.process.stop()
             raise
@@ -150,7 +175,7 @@ class Bench:
         records: list[Record] = []
         for number in range(1, rounds + 1):
             for stage, entry, load in contests:
-                numbered = Stage(stage.case, number, stage.response_bytes, stage.receiver_port)
+                numbered = replace(stage, number=number)
                 result = measure(numbered, entry.subject, entry.running, entry.sink_port, load)
                 records.append(result.as_json())
                 show(scenario, result, rounds)

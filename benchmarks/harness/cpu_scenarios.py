@@ -9,9 +9,9 @@ from dataclasses import replace
 from .bench import AVAILABLE, Bench, Entry, Record, Result
 from .load import Load
 from .processes import StartError
+from .records import CORES_FOR_RATE, OURS
 from .rounds import MIB, Stage
 from .site import Work
-from .tables import CORES_FOR_RATE, OURS
 from .traffic import Traffic
 
 TABLES = (10, 100, 1_000, 10_000)  # routes

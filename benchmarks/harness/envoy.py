@@ -12,8 +12,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from . import tls_envoy as tls
 from .processes import Process, free_ports
 from .site import HERE, HOST, Running, Site, Subject, Work, output_of, write
+from .tls_certificates import Identity
+from .tls_client import MESH_PROTOCOL
 
 ENVOY_BATCH = 512  # spans in an export, what OpenTelemetry's batch processor takes; Envoy's own default is 5
 LOG_KEYS = {
@@ -75,10 +78,13 @@ def _cluster(name: str, port: int) -> dict[str, object]:
     }
 
 
-def _routes(services: list[str]) -> dict[str, object]:
+def _routes(services: list[str], impostors: tuple[str, ...]) -> dict[str, object]:
     """The answer of a route discovery service, with the version that Envoy compares."""
     routes: list[dict[str, object]] = [
         {"name": path[1:], "match": {"path_separated_prefix": path}, "route": {"cluster": "v1"}} for path in services
+    ]
+    routes += [
+        {"name": name, "match": {"path_separated_prefix": f"/{name}"}, "route": {"cluster": name}} for name in impostors
     ]
     beta = {"path_separated_prefix": "/v1", "cookies": [{"name": "BETA_USER", "string_match": {"exact": "true"}}]}
     split = {"clusters": [{"name": "v1", "weight": 95}, {"name": "beta", "weight": 5}]}
@@ -92,7 +98,9 @@ def _routes(services: list[str]) -> dict[str, object]:
     return {"version_info": str(len(services)), "resources": [table]}
 
 
-def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None, routes: Path) -> dict[str, object]:
+def _envoy_config(
+    site: Site, work: Work, port: int, admin_port: int, log: Path | None, routes: Path, identity: Identity | None
+) -> dict[str, object]:
     manager: dict[str, object] = {
         "@type": TYPES + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "outbound",
@@ -104,10 +112,18 @@ def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None, rout
             "config_source": {"resource_api_version": "V3", "path_config_source": {"path": str(routes)}},
         },
         "http_filters": [
-            {"name": "router", "typed_config": {"@type": TYPES + "extensions.filters.http.router.v3.Router"}}
+            *([tls.rbac(work.rules)] if work.rules else []),
+            {"name": "router", "typed_config": {"@type": TYPES + "extensions.filters.http.router.v3.Router"}},
         ],
     }
     clusters = [_cluster("v1", site.v1_port), _cluster("beta", site.beta_port)]
+    if site.wrong_port:
+        clusters += [_cluster("wrong", site.wrong_port), _cluster("stranger", site.stranger_port)]
+    if identity is not None and work.is_outward:
+        for each in clusters:
+            each["transport_socket"] = tls.upstream(site.folder, identity)
+    if work.tls is not None and work.tls.is_mutual:
+        manager |= tls.forwarded()
     if log is not None:
         clusters.append(_cluster("collector", site.sink_port))
         manager["access_log"] = [
@@ -116,7 +132,7 @@ def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None, rout
                 "typed_config": {
                     "@type": TYPES + "extensions.access_loggers.file.v3.FileAccessLog",
                     "path": str(log),
-                    "log_format": {"json_format": LOG_KEYS},
+                    "log_format": {"json_format": LOG_KEYS | (tls.LOG_KEYS if work.tls else {})},
                 },
             }
         ]
@@ -132,11 +148,10 @@ def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None, rout
                 },
             },
         }
-    listener = {
-        "name": "outbound",
-        "address": _address(port),
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
+    chain: dict[str, object] = {"filters": [{"name": "http", "typed_config": manager}]}
+    if identity is not None and work.is_inward:
+        chain["transport_socket"] = tls.downstream(site.folder, identity, work)
+    listener = {"name": "outbound", "address": _address(port), "filter_chains": [chain]}
     tracing = {
         "tracing.opentelemetry.min_flush_spans": int(os.environ.get("ENVOY_BATCH", ENVOY_BATCH)),
         "tracing.opentelemetry.flush_interval_ms": 1000,
@@ -152,21 +167,31 @@ def _envoy_config(site: Site, port: int, admin_port: int, log: Path | None, rout
 def _start_envoy(site: Site, work: Work) -> Running:
     port, admin_port = free_ports(2)
     log = site.folder / "envoy-access.json"
+    identity = Identity(site.folder, work.tls.files.subject, work.tls.files.trust) if work.tls else None
+    client = work.tls.client(MESH_PROTOCOL) if work.tls else None
+    impostors = ("wrong", "stranger") if site.wrong_port else ()
 
     def configure(services: list[str]) -> None:
-        write(site.folder, "envoy-routes.json", json.dumps(_routes(services)))
+        write(site.folder, "envoy-routes.json", json.dumps(_routes(services, impostors)))
 
     configure(work.services)
-    config = _envoy_config(site, port, admin_port, log if work.is_full else None, site.folder / "envoy-routes.json")
+    if identity is not None:
+        tls.write_secret(site.folder, identity)
+    config = _envoy_config(
+        site, work, port, admin_port, log if work.is_full else None, site.folder / "envoy-routes.json", identity
+    )
     path = write(site.folder, "envoy.json", json.dumps(config, indent=1))
     argv = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
     argv += ["--file-flush-interval-msec", "1000"]  # of its log; the default, 10 s, is long to wait for
     process = Process("envoy", argv, site.folder, site.cpus, {})
-    process.wait_for(port, "/v1/", host=HOST)
+    process.wait_for(port, "/v1/", host=HOST, client=client)
+    rotate = identity.put if identity is not None else None
     if not work.is_full:
-        return Running(process, port, reload=configure)
+        return Running(process, port, reload=configure, client=client, rotate=rotate)
     scrape = admin_port, "/stats/prometheus"
-    return Running(process, port, log=log, has_spans=True, scrape=scrape, reload=configure)
+    return Running(
+        process, port, log=log, has_spans=True, scrape=scrape, reload=configure, client=client, rotate=rotate
+    )
 
 
 def _version() -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from .processes import get
+from .processes import connection_to, get
 from .site import HOST, Running, Work
 
 SETTLE_S = 8.0  # how long logs and spans may arrive after the last request; exporters wait up to 5 s for a batch
@@ -30,7 +30,7 @@ def verify(subject: str, running: Running, work: Work, *, is_closed: bool = True
     Raises:
         WrongWorkError: The first answer that is not as the routes say.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)
+    connection = connection_to(running.port, running.client)
 
     def ask(path: str, cookie: str, host: str = HOST) -> tuple[int, str]:
         connection.request("GET", path, headers={"Host": host, "Cookie": cookie})

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .figures import Spread, ratio
-from .tables import CORES_FOR_RATE, NOTHING, OURS, Document, by_cpu, by_rate, cell, records_of, slower_around, table
+from .records import CORES_FOR_RATE, NOTHING, OURS, Document, cell, records_of, table
+from .tables import by_cpu, by_rate, slower_around
+from .tls_tables import longer_around, more_by_rules
 
 Measured = Callable[[Document, str], Spread | None]  # of one of our subjects
 
@@ -69,6 +71,22 @@ def _by_rate(document: Document, name: str) -> Spread | None:
     return by_rate(records_of(document, "workers"), name, 2)
 
 
+def _tls_p99(case: str) -> Measured:
+    return _against("tlslatency", "p99_ms", "envoy", case)
+
+
+def _connection(case: str) -> Measured:
+    return _against("tlsconnections", "cpu_us", "envoy", case)
+
+
+def _flood(document: Document, name: str) -> Spread | None:
+    return longer_around(records_of(document, "flood"), name)
+
+
+def _rules(document: Document, name: str) -> Spread | None:
+    return more_by_rules(records_of(document, "authorization"), name)
+
+
 GOALS = (
     Goal("`full`: CPU a request, against Envoy", 0.4, _against("full", "cpu_us", "envoy")),
     Goal("`full`: CPU a request, against the relay", 2.5, _against("full", "cpu_us", "relay")),
@@ -93,6 +111,24 @@ GOALS = (
     Goal("two workers' work, by CPU time, times one's", 1.8, _by_cpu, is_at_least=True),
     Goal("two workers' work, by rate, times one's", 1.8, _by_rate, is_at_least=True),
     Goal("start to the first answer, ms", 400, _own("start", "ready_ms", "20"), 0),
+    Goal("TLS in: CPU a request, against Envoy", 0.5, _against("tls", "cpu_us", "envoy", "in")),
+    Goal("mutual TLS out: CPU a request, against Envoy", 0.42, _against("tls", "cpu_us", "envoy", "out")),
+    Goal(
+        "`full`, mutual TLS in and out: CPU a request, against Envoy", 0.4, _against("tls", "cpu_us", "envoy", "both")
+    ),
+    Goal("TLS in: CPU of a response of 1 MiB, against Envoy", 0.6, _against("tlsbodies", "cpu_us", "envoy", "in")),
+    Goal("mutual TLS out: CPU of 1 MiB, against Envoy", 1.0, _against("tlsbodies", "cpu_us", "envoy", "out")),
+    Goal("TLS in: p99 at half of Envoy's saturation, against Envoy", 0.5, _tls_p99("in")),
+    Goal("mutual TLS out: p99 at half of Envoy's saturation, against Envoy", 0.5, _tls_p99("out")),
+    Goal("a connection with mutual TLS and one GET: CPU, against Envoy", 1.1, _connection("full")),
+    Goal("the same, session resumed", 1.0, _connection("resumed")),
+    Goal("100 ClientHellos at once: longest latency of others more, ms", 5, _flood, 1, counts_every_round=True),
+    Goal("PSS of an idle connection with mutual TLS, KiB", 26, _own("tlsmemory", "kib_each", "fresh"), 1),
+    Goal("the same after 1 MiB, KiB", 40, _own("tlsmemory", "kib_each", "1 MiB"), 1),
+    Goal("CPU a request, 1,000 rules of authorization against none", 1.02, _rules, 3),
+    Goal(
+        "rotations every 10 s: requests and connections lost", 0, _own("rotation", "lost"), 0, counts_every_round=True
+    ),
 )
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
+import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .evidence import WrongWorkError
 from .site import HERE, tool
 from .sleepers import Stalls
+from .tls_client import TlsClient, handshakes_of
 from .traffic import Traffic
+
+BEGUN_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Load:
     folder: Path  # where the traffic is written
     cpus: tuple[int, ...]
     connections: int = 32
+    resumes: bool = False  # each connection by TLS takes up an earlier session, once there is one
 
 
 def pin(cpus: tuple[int, ...]) -> Callable[[], None] | None:
@@ -38,19 +45,38 @@ def missing_wrk() -> str | None:
     return None if tool("wrk") else "wrk (apt-get install wrk)"
 
 
-def saturate(port: int, load: Load, seconds: int = 0) -> dict[str, int]:
-    """Load with wrk, for so many seconds or as long as the load says; gives what load.lua reports."""
+def saturate(port: int, load: Load, seconds: int = 0, client: TlsClient | None = None) -> dict[str, int]:
+    """
+    Load with wrk, for so many seconds or as long as the load says.
+
+    Returns:
+        What load.lua reports, and `cpu_us` of wrk; by TLS also `handshakes`, and how many of them were `resumed`.
+
+    Raises:
+        WrongWorkError: Another version, cipher suite or protocol was agreed on than the client's.
+    """
     seconds = seconds or load.seconds
     file = load.traffic.write(load.folder, seed=1)
     argv = [tool("wrk") or "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s"]
-    argv += ["-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}/", "--", str(file)]
+    argv += ["-s", str(HERE / "load.lua"), f"http{'s' if client else ''}://127.0.0.1:{port}/"]
+    argv += ["--", str(file)]
     argv += [str(random.randrange(load.traffic.users))]
+    env = client.environment(resumes=load.resumes) if client else None
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=pin(load.cpus)
+        argv, capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=pin(load.cpus), env=env
     )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
             result: dict[str, int] = json.loads(line.removeprefix("RESULT "))
+            cpu_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+            result["cpu_us"] = round(cpu_s * 1e6)
+            if client:
+                made = handshakes_of(done.stderr)
+                if made.count and made.kind != client.kind:
+                    raise WrongWorkError(f"port {port}: expected {client.kind}, got {made.kind}")
+                result |= {"handshakes": made.count, "resumed": made.resumed}
             return result
     raise RuntimeError(f"wrk ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
 
@@ -89,18 +115,31 @@ class Stream:
                 found = latency_s
         return None if found is None else found * 1000
 
-    def between(self, from_ns: int, to_ns: int) -> tuple[list[float], list[float]]:
-        """The latencies of what was due between two moments of the monotonic clock, and those of the rest."""
-        first = max(0, (from_ns - self.start_ns) // self.period_ns)
-        last = max(first, (to_ns - self.start_ns) // self.period_ns)
-        return self.latencies_s[first:last], self.latencies_s[:first] + self.latencies_s[last:]
+    def within(self, windows: Sequence[tuple[int, int]]) -> tuple[list[float], list[float]]:
+        """
+        The latencies of what was due in any of these windows, and those of the rest.
+
+        Args:
+            windows: From and to, in nanoseconds of the monotonic clock, in order.
+        """
+        around: list[float] = []
+        rest: list[float] = []
+        at = 0
+        for from_ns, to_ns in windows:
+            first = max(at, (from_ns - self.start_ns) // self.period_ns)
+            last = max(first, (to_ns - self.start_ns) // self.period_ns)
+            rest += self.latencies_s[at:first]
+            around += self.latencies_s[first:last]
+            at = last
+        return around, rest + self.latencies_s[at:]
 
 
 class SteadyLoad:
     """A load of fixed rate in a process of its own; `finish` waits for its end."""
 
-    def __init__(self, port: int, load: Load, rate: float) -> None:
+    def __init__(self, port: int, load: Load, rate: float, client: TlsClient | None = None) -> None:
         self._out = load.folder / "latencies"
+        self._out.unlink(missing_ok=True)
         order: dict[str, Any] = {
             "port": port,
             "rate": rate,
@@ -109,6 +148,8 @@ class SteadyLoad:
             "traffic": str(load.traffic.write(load.folder, seed=2)),
             "out": str(self._out),
         }
+        if client is not None:
+            order["tls"] = client.order()
         self._seconds = load.seconds
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "steady.py"), json.dumps(order)],
@@ -118,13 +159,19 @@ class SteadyLoad:
             preexec_fn=pin(load.cpus),
         )
 
+    def wait_begun(self) -> None:
+        """Wait until requests become due: connections may take their time to open."""
+        deadline = time.monotonic() + BEGUN_WITHIN_S
+        while not self._out.exists() and self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     def stop(self) -> None:
         """Send no more than what is due by now; `finish` then gives what came of that."""
         self._process.terminate()
 
     def finish(self) -> Stream:
         """Wait for the last answer."""
-        out, problems = self._process.communicate(timeout=self._seconds + 30)
+        out, problems = self._process.communicate(timeout=self._seconds + 90)
         if self._process.returncode != 0:
             raise RuntimeError(f"steady.py ended with code {self._process.returncode}:\n{problems}")
         report = json.loads(out)

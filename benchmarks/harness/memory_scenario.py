@@ -6,6 +6,7 @@ import contextlib
 import resource
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,7 @@ def memory(bench: Bench) -> Result:
     """PSS before and after 10,000 connections that each had one request answered and stay."""
     subjects = bench.choose(without=("relay",))
     notes = ["the relay holds a connection upstream for each of a client: it is left out"]
-    count = min(IDLE, _open_files() - SPARE_FILES)
+    count = min(IDLE, open_files() - SPARE_FILES)
     if count < IDLE:
         notes.append(f"{count} connections instead of {IDLE}: no more open files are allowed here (ulimit -Hn)")
     records: list[Record] = []
@@ -43,7 +44,7 @@ def memory(bench: Bench) -> Result:
         for place, entry in enumerate(entries):
             started_mib = tree_pss_mib(entry.running.process.pid)
             warm(entry.running, entry.sink_port, bench.load())
-            record = _idle(entry, requests, count, place)
+            record = idle(entry, requests, count, place)
             record["started_mib"] = round(started_mib, 2)
             records.append(record)
             print(
@@ -55,7 +56,7 @@ def memory(bench: Bench) -> Result:
     return Result(records, notes)
 
 
-def _open_files() -> int:
+def open_files() -> int:
     """Raise the limit of open files as far as it is needed and allowed, for the subjects too; gives what it is then."""
     with contextlib.suppress(OSError, ValueError):  # only the superuser may raise the hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
@@ -64,13 +65,18 @@ def _open_files() -> int:
     return hard if hard != resource.RLIM_INFINITY else FILES
 
 
-def _idle(entry: Entry, requests: Sequence[bytes], count: int, place: int) -> Record:
+def idle(
+    entry: Entry, requests: Sequence[bytes], count: int, place: int, case: str = "", body_bytes: int = BODY_BYTES
+) -> Record:
     """
     Open the connections, ask once on each, leave them, and see what they weigh.
 
     Args:
         place: Of the subject among the others: each gets addresses of its own, for closed connections hold their ports.
+        body_bytes: Of each answer.
     """
+    client = entry.running.client
+    context = client.context() if client is not None else None
     pid = entry.running.process.pid
     time.sleep(SETTLE_S)
     before = tree_pss_mib(pid)
@@ -79,21 +85,21 @@ def _idle(entry: Entry, requests: Sequence[bytes], count: int, place: int) -> Re
         kept = select.poll()
         while answered < count:
             sockets = [
-                _connect(entry.running.port, place, number)
+                _connect(entry.running.port, place, number, context)
                 for number in range(answered, min(answered + AT_ONCE, count))
             ]
             for number, each in enumerate(sockets, answered):
                 held.callback(each.close)
                 each.sendall(requests[number % len(requests)])
             for each in sockets:
-                _read_answer(each)
+                _read_answer(each, body_bytes)
                 kept.register(each, select.POLLIN)
             answered += len(sockets)
         time.sleep(SETTLE_S)
         after = tree_pss_mib(pid)
         closed = len(kept.poll(0))  # nobody asked: what can be read is an end
     return {
-        "case": "",
+        "case": case,
         "round": 1,
         "subject": entry.subject,
         "connections": count,
@@ -104,24 +110,28 @@ def _idle(entry: Entry, requests: Sequence[bytes], count: int, place: int) -> Re
     }
 
 
-def _connect(port: int, place: int, number: int) -> socket.socket:
+def _connect(port: int, place: int, number: int, context: ssl.SSLContext | None) -> socket.socket:
     source = f"127.0.{1 + place}.{1 + number // PER_ADDRESS}", 0
-    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=source)
+    connected = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=source)
+    return context.wrap_socket(connected) if context is not None else connected
 
 
-def _read_answer(connected: socket.socket) -> None:
+def _read_answer(connected: socket.socket, body_bytes: int) -> None:
     """
     Raises:
         OSError: The answer is not a whole 200.
     """
-    data = b""
-    while b"\r\n\r\n" not in data or len(data) < data.index(b"\r\n\r\n") + 4 + BODY_BYTES:
+    data = bytearray()
+    end = -1
+    while end < 0 or len(data) < end + 4 + body_bytes:
         block = connected.recv(65536)
         if not block:
             break
         data += block
-    if not data.startswith(b"HTTP/1.1 200 ") or b"\r\n\r\n" not in data:
-        raise OSError(f"expected an answer with 200, got {data[:80]!r}")
+        if end < 0:
+            end = data.find(b"\r\n\r\n")
+    if not data.startswith(b"HTTP/1.1 200 ") or end < 0 or len(data) != end + 4 + body_bytes:
+        raise OSError(f"expected an answer with 200, got {len(data)} octets: {bytes(data[:80])!r}")
 
 
 SCENARIOS: dict[str, Callable[[Bench], Result]] = {"memory": memory}

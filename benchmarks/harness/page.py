@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .goals import goals
 from .python_proxy import PYTHON
+from .records import FORMAT, Document, cell
 from .site import HERE
-from .tables import FORMAT, TABLES, Document, cell, others, tables
+from .tables import TABLES, others, tables
 
 ROOT = HERE.parent
 PAGE = ROOT / "docs" / "performance.md"

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .tls_client import TlsClient
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PORTS = range(12_000, 20_000)
 _ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
@@ -44,7 +46,14 @@ class Process:
             )
         self.pid = self._process.pid
 
-    def wait_for(self, port: int, path: str | None, host: str = "localhost", timeout_s: float = 20.0) -> None:
+    def wait_for(
+        self,
+        port: int,
+        path: str | None,
+        host: str = "localhost",
+        timeout_s: float = 20.0,
+        client: TlsClient | None = None,
+    ) -> None:
         """Wait until `port` accepts and, when a path is given, answers GET with 200; sets `ready_s`, good to 5 ms."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -53,7 +62,7 @@ class Process:
             try:
                 if path is None:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                if path is None or get(port, path, {"Host": host})[0] == 200:
+                if path is None or get(port, path, {"Host": host}, client=client)[0] == 200:
                     self.ready_s = time.monotonic() - self._began
                     return
             except (OSError, http.client.HTTPException):
@@ -103,9 +112,18 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def get(port: int, path: str, headers: dict[str, str], timeout_s: float = 5.0) -> tuple[int, dict[str, str], bytes]:
+def connection_to(port: int, client: TlsClient | None = None, timeout_s: float = 5.0) -> http.client.HTTPConnection:
+    """By TLS if there is a client for it."""
+    if client is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout_s, context=client.context())
+
+
+def get(
+    port: int, path: str, headers: dict[str, str], timeout_s: float = 5.0, client: TlsClient | None = None
+) -> tuple[int, dict[str, str], bytes]:
     """One GET on a connection of its own; names of the answer's headers are lower case."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    connection = connection_to(port, client, timeout_s)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

@@ -21,6 +21,7 @@ class Stage:
     number: int
     response_bytes: int = 1024
     receiver_port: int | None = None  # who counts the octets of uploads
+    connections: str = ""  # by TLS, one for each request: `full` handshakes all of them, or `resumed`; else: kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class Round:
     pss_mib: float
     foreign: float  # cores that processes outside of the comparison kept busy meanwhile
     steal: float  # cores that the hypervisor took away
+    generator: float = 0.0  # share of one core that the load generator used; near 1 it is what limits the rate
+    connections: str = ""  # as the stage's
+    handshakes: int | None = None  # None: in clear
+    resumed: int | None = None  # of them
+    spare: int = 0  # connections of the load
 
     def as_json(self) -> dict[str, object]:
         values = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
@@ -63,7 +69,27 @@ class Round:
         found += unproven(self.logs, self.spans)
         if self.moved < 1.0:
             found.append(f"{self.moved:.3f} of the octets of the bodies arrived")
+        if self.handshakes is not None and self.resumed is not None:
+            found += wrong_handshakes(self.connections, self.requests, self.handshakes, self.resumed, self.spare)
         return found
+
+
+def wrong_handshakes(connections: str, requests: int, made: int, resumed: int, spare: int) -> list[str]:
+    """
+    What is wrong with the handshakes of a round.
+
+    Args:
+        connections: Of a stage.
+        spare: Connections of the load: so many are under way when its time is over, and as many had no session yet.
+    """
+    if connections not in ("full", "resumed"):
+        return [] if made <= spare else [f"{made} handshakes of {spare} connections that were to be kept"]
+    found = [] if made >= requests else [f"{made} handshakes for {requests} requests, each on a connection of its own"]
+    if connections == "full" and resumed:
+        found.append(f"{resumed} of {made} handshakes took up an earlier session")
+    if connections == "resumed" and resumed < made - spare:
+        found.append(f"{resumed} of {made} handshakes took up an earlier session, all but {spare} were to")
+    return found
 
 
 def unproven(logs: float | None, spans: float | None) -> list[str]:
@@ -77,7 +103,7 @@ def unproven(logs: float | None, spans: float | None) -> list[str]:
 def warm(running: Running, sink_port: int, load: Load) -> None:
     """A short load that is not measured: pools fill, caches and branch predictors learn."""
     evidence = Evidence(running, sink_port)
-    evidence.wait_for(saturate(running.port, load, 1)["requests"])
+    evidence.wait_for(saturate(running.port, load, 1, running.client)["requests"])
 
 
 def measure(stage: Stage, subject: str, running: Running, sink_port: int, load: Load) -> Round:
@@ -95,7 +121,7 @@ def measure(stage: Stage, subject: str, running: Running, sink_port: int, load: 
     cpu_before = tree_cpu_s(pid)
     if scraper is not None:
         scraper.start()
-    result = saturate(running.port, load)
+    result = saturate(running.port, load, client=running.client)
     loaded_s = result["duration_us"] / 1e6
     cpu_loaded = tree_cpu_s(pid) - cpu_before
     if scraper is not None:
@@ -130,4 +156,9 @@ def measure(stage: Stage, subject: str, running: Running, sink_port: int, load: 
         pss_mib=tree_pss_mib(pid),
         foreign=foreign,
         steal=steal,
+        generator=result["cpu_us"] / 1e6 / loaded_s,
+        connections=stage.connections,
+        handshakes=result.get("handshakes"),
+        resumed=result.get("resumed"),
+        spare=load.connections,
     )

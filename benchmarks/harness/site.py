@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .processes import Process
+from .tls_certificates import Pair
+from .tls_client import Tls, TlsClient
 
 HERE = Path(__file__).resolve().parent.parent
 HOST = "recommendations"
@@ -27,6 +29,18 @@ class Work:
     routes: int = 20
     clients: int = 4096  # connections of clients that must be admitted
     workers: int | None = None  # None: the subject's own way of running one; only the sidecar is asked for more
+    tls: Tls | None = None  # None: all is in clear
+    rules: int = 0  # of who may ask for what, of which the last lets the load in; 0: nobody is asked who he is
+
+    @property
+    def is_inward(self) -> bool:
+        """Whether clients come by TLS."""
+        return self.tls is not None and self.tls.is_inward
+
+    @property
+    def is_outward(self) -> bool:
+        """Whether upstreams are spoken to by TLS."""
+        return self.tls is not None and self.tls.is_outward
 
     @property
     def services(self) -> list[str]:
@@ -43,6 +57,8 @@ class Site:
     v1_port: int
     beta_port: int
     sink_port: int  # this subject's port of the collector
+    wrong_port: int = 0  # of an upstream over TLS that shows another's certificate; 0: there is none
+    stranger_port: int = 0  # of one whose certificate nobody trusts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,8 @@ class Running:
     scrape: tuple[int, str] | None = None  # port and path of its metrics
     reads_http: bool = True
     reload: Callable[[list[str]], None] | None = None  # replaces the services by these and asks for a reload
+    client: TlsClient | None = None  # how it is spoken to; None: in clear
+    rotate: Callable[[Pair], None] | None = None  # gives it another certificate and key
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,14 @@ import signal
 import sys
 from pathlib import Path
 
+from . import tls_sidecar as tls
 from .envoy import ENVOY_SUBJECT
 from .haproxy import HAPROXY_SUBJECT
 from .nginx import NGINX_SUBJECT
 from .processes import Process, free_ports
 from .python_proxy import AIOHTTP_SUBJECT
 from .site import HERE, HOST, Running, Site, Subject, Work, output_of, write
+from .tls_certificates import Identity
 
 
 def start_sink(folder: Path, cpus: tuple[int, ...], count: int) -> tuple[Process, list[int]]:
@@ -53,20 +55,15 @@ def _missing_uvloop() -> str | None:
 
 SIDECAR = """\
 service: storefront
-{settings}outbound:
-  listen: 127.0.0.1:{port}
-  routes:
+{settings}{side}  routes:
 {services}
-    - name: beta-users
+{more_routes}    - name: beta-users
       match: {{host: {host}, path: {{prefix: /v1}}, cookies: {{BETA_USER: "true"}}}}
       to: beta
     - name: canary
       match: {{host: {host}, path: {{prefix: /v1}}}}
       to: {{v1: 95, beta: 5}}
-upstreams:
-  v1: {{endpoints: ["127.0.0.1:{v1}"]}}
-  beta: {{endpoints: ["127.0.0.1:{beta}"]}}
-admin: {{listen: "127.0.0.1:{admin}"}}
+{last_route}{upstreams}admin: {{listen: "127.0.0.1:{admin}"}}
 telemetry:
   metrics: {{listen: "127.0.0.1:{metrics}"}}
 {telemetry}
@@ -124,7 +121,11 @@ def _start(command: Path, site: Site, work: Work) -> Running:
             f'  traces: {{otlp_endpoint: "http://127.0.0.1:{site.sink_port}", sample: 1.0}}\n'
             f"  access_log: {{path: {log}, format: json}}"
         )
-    settings = f"workers: {work.workers}\n" if work.workers is not None else ""
+    identity = Identity(site.folder, work.tls.files.subject, work.tls.files.trust) if work.tls else None
+    client = work.tls.client(tls.protocol(work)) if work.tls else None
+    rotate = identity.put if identity is not None else None
+    settings = tls.identity_of(work, identity)
+    settings += f"workers: {work.workers}\n" if work.workers is not None else ""
     if work.clients > DEFAULT_CLIENTS:
         settings += f"limits: {{max_connections: {work.clients}}}\n"
 
@@ -132,9 +133,10 @@ def _start(command: Path, site: Site, work: Work) -> Running:
         text = SIDECAR.format(
             settings=settings,
             host=HOST,
-            port=port,
-            v1=site.v1_port,
-            beta=site.beta_port,
+            side=tls.side(work, port, identity),
+            more_routes=tls.more_routes(site),
+            last_route=tls.last_route(work),
+            upstreams=tls.upstreams(site, work, identity),
             admin=admin,
             metrics=metrics,
             services="\n".join(
@@ -147,15 +149,16 @@ def _start(command: Path, site: Site, work: Work) -> Running:
 
     argv = [str(command), "run", "--config", str(configure(work.services))]
     process = Process("sidecar", argv, site.folder, site.cpus, {})
-    process.wait_for(port, "/v1/", host=HOST)
+    process.wait_for(port, "/v1/", host=HOST, client=client)
 
     def reload(services: list[str]) -> None:
         configure(services)
         process.signal(signal.SIGHUP)
 
     if not work.is_full:
-        return Running(process, port, reload=reload)
-    return Running(process, port, log=log, has_spans=True, scrape=(metrics, "/metrics"), reload=reload)
+        return Running(process, port, reload=reload, client=client, rotate=rotate)
+    scrape = metrics, "/metrics"
+    return Running(process, port, log=log, has_spans=True, scrape=scrape, reload=reload, client=client, rotate=rotate)
 
 
 def _version(command: Path) -> str:

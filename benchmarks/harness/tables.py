@@ -3,80 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
 
 from .figures import Spread, ratio
-
-FORMAT = 2  # of the result files; 1 had two scenarios and no records
-OURS = ("sidecar", "compiled")  # the subjects that are this product
-CORES_FOR_RATE = 4  # two for two workers, and as many for what loads them
-Record = dict[str, Any]
-NOTHING = "-"
-
-
-class Scenario(TypedDict):
-    """What one scenario found: every round, a record each."""
-
-    seconds: float
-    notes: list[str]
-    records: list[Record]
-
-
-class Document(TypedDict):
-    """A result file."""
-
-    format: int
-    surroundings: dict[str, Any]
-    options: dict[str, Any]
-    pinned: dict[str, list[int]]
-    scenarios: dict[str, Scenario]
-
-
-class Records:
-    """The rounds of one scenario, to be asked for figures."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
-        self.subjects = list(dict.fromkeys(each["subject"] for each in records))
-        self.cases = list(dict.fromkeys(each["case"] for each in records))
-
-    def series(self, figure: str, subject: str, case: str = "") -> dict[int, float]:
-        """One figure of every round that has it; `around.p99_ms` is one within a figure."""
-        found = {}
-        for record in self._records:
-            if record["subject"] == subject and record["case"] == case:
-                value: Any = record
-                for part in figure.split("."):
-                    value = value.get(part) if isinstance(value, dict) else None
-                if value is not None:
-                    found[int(record["round"])] = float(value)
-        return found
-
-    def spread(self, figure: str, subject: str, case: str = "") -> Spread | None:
-        values = list(self.series(figure, subject, case).values())
-        return Spread.of(values) if values else None
-
-    def against(self, figure: str, subject: str, base: str, case: str = "") -> Spread | None:
-        return ratio(self.series(figure, subject, case), self.series(figure, base, case))
-
-
-def records_of(document: Document, name: str) -> Records:
-    """The records of a scenario, none if it was not run."""
-    found = document["scenarios"].get(name)
-    return Records(found["records"] if found else [])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
-
-
-def cell(spread: Spread | None, digits: int) -> str:
-    return spread.text(digits) if spread is not None else NOTHING
-
-
-def _median(spread: Spread | None, digits: int, scale: float = 1.0, unit: str = "") -> str:
-    return f"{spread.median * scale:.{digits}f}{unit}" if spread is not None else NOTHING
+from .records import Document, Records, by_case, cell, median, table
+from .tls_tables import TABLES as TLS_TABLES
 
 
 def _everyone(found: Records, bases: Sequence[str]) -> str:
@@ -87,11 +17,11 @@ def _everyone(found: Records, bases: Sequence[str]) -> str:
             name,
             cell(found.spread("cpu_us", name), 1),
             *(cell(found.against("cpu_us", name, base), 2) for base in bases),
-            _median(found.spread("rate", name), 0),
-            _median(found.spread("busy", name), 0, 100, "%"),
-            _median(found.spread("logs", name), 3),
-            _median(found.spread("spans", name), 3),
-            _median(found.spread("pss_mib", name), 0),
+            median(found.spread("rate", name), 0),
+            median(found.spread("busy", name), 0, 100, "%"),
+            median(found.spread("logs", name), 3),
+            median(found.spread("spans", name), 3),
+            median(found.spread("pss_mib", name), 0),
         ]
         for name in found.subjects
     ]
@@ -106,20 +36,8 @@ def _full(found: Records) -> str:
     return _everyone(found, ("relay", "envoy"))
 
 
-def _by_case(found: Records, figure: str, digits: int, name_case: Callable[[str], str]) -> list[list[str]]:
-    """A row a subject, a column a case, and ours against Envoy below."""
-    rows = [
-        [name, *(cell(found.spread(figure, name, case), digits) for case in found.cases)] for name in found.subjects
-    ]
-    for name in OURS:
-        against = [found.against(figure, name, "envoy", case) for case in found.cases]
-        if any(each is not None for each in against):
-            rows.append([f"{name} against envoy", *(cell(each, 2) for each in against)])
-    return [["subject", *map(name_case, found.cases)], *rows]
-
-
 def _routes(found: Records) -> str:
-    head, *rows = _by_case(found, "cpu_us", 1, lambda case: f"{int(case):,} routes, us a request")
+    head, *rows = by_case(found, "cpu_us", 1, lambda case: f"{int(case):,} routes, us a request")
     if len(found.cases) < 2:
         return table(head, rows)
     few, many = found.cases[0], found.cases[-1]
@@ -130,18 +48,18 @@ def _routes(found: Records) -> str:
 
 
 def _bodies(found: Records) -> str:
-    head, *rows = _by_case(found, "cpu_us", 0, lambda case: f"{case}, CPU us a request")
+    head, *rows = by_case(found, "cpu_us", 0, lambda case: f"{case}, CPU us a request")
     longest = found.cases[-1]
     for row in rows:
         is_subject = row[0] in found.subjects
-        row.append(_median(found.spread("cpu_us", row[0], longest), 0, 1 / 16) if is_subject else "")
-        row.append(_median(found.spread("rate", row[0], longest), 0, 16) if is_subject else "")
+        row.append(median(found.spread("cpu_us", row[0], longest), 0, 1 / 16) if is_subject else "")
+        row.append(median(found.spread("rate", row[0], longest), 0, 16) if is_subject else "")
     return table([*head, f"{longest}, us a MiB", f"{longest}, MiB/s"], rows)
 
 
 def _connections(found: Records) -> str:
     names = {"new each": "a new one for each request"}
-    head, *rows = _by_case(found, "cpu_us", 1, lambda case: names.get(case, f"{case} connections") + ", us a request")
+    head, *rows = by_case(found, "cpu_us", 1, lambda case: names.get(case, f"{case} connections") + ", us a request")
     return table(head, rows)
 
 
@@ -153,14 +71,18 @@ def _latency(found: Records) -> str:
         "p999_ms": "p99.9 ms",
         "max_ms": "longest ms",
     }
-    head = ["subject", *percentiles.values(), "p99 against envoy", "p99.9 against envoy", "requests", "failed"]
-    head += ["unanswered", "generator late, p99 ms"]
+    has_cases = found.cases != [""]
+    head = ["subject", *(["TLS"] if has_cases else []), *percentiles.values(), "p99 against envoy"]
+    head += ["p99.9 against envoy", "requests", "failed", "unanswered", "generator late, p99 ms"]
     rows = []
-    for name in found.subjects:
-        row = [name, *(cell(found.spread(figure, name), 2) for figure in percentiles)]
-        row += [cell(found.against(figure, name, "envoy"), 2) for figure in ("p99_ms", "p999_ms")]
-        row += [f"{sum(found.series(figure, name).values()):.0f}" for figure in ("requests", "failed", "unanswered")]
-        rows.append([*row, _median(found.spread("lag_p99_ms", name), 2)])
+    for case in found.cases:
+        for name in found.subjects:
+            row = [name, *([case] if has_cases else [])]
+            row += [cell(found.spread(figure, name, case), 2) for figure in percentiles]
+            row += [cell(found.against(figure, name, "envoy", case), 2) for figure in ("p99_ms", "p999_ms")]
+            sums = ("requests", "failed", "unanswered")
+            row += [f"{sum(found.series(figure, name, case).values()):.0f}" for figure in sums]
+            rows.append([*row, median(found.spread("lag_p99_ms", name, case), 2)])
     return table(head, rows)
 
 
@@ -197,11 +119,11 @@ def _memory(found: Records) -> str:
     rows = [
         [
             name,
-            _median(found.spread("started_mib", name), 1),
-            _median(found.spread("before_mib", name), 1),
-            _median(found.spread("connections", name), 0),
-            _median(found.spread("with_idle_mib", name), 1),
-            _median(found.spread("kib_each", name), 1),
+            median(found.spread("started_mib", name), 1),
+            median(found.spread("before_mib", name), 1),
+            median(found.spread("connections", name), 0),
+            median(found.spread("with_idle_mib", name), 1),
+            median(found.spread("kib_each", name), 1),
         ]
         for name in found.subjects
     ]
@@ -229,9 +151,9 @@ def _workers(found: Records) -> str:
             cell(by_cpu(found, name, int(case)), 2),
             cell(found.spread("rate", name, case), 0),
             cell(by_rate(found, name, int(case)), 2),
-            _median(found.spread("logs", name, case), 3),
-            _median(found.spread("spans", name, case), 3),
-            _median(found.spread("pss_mib", name, case), 0),
+            median(found.spread("logs", name, case), 3),
+            median(found.spread("spans", name, case), 3),
+            median(found.spread("pss_mib", name, case), 0),
         ]
         for name in found.subjects
         for case in found.cases
@@ -240,7 +162,7 @@ def _workers(found: Records) -> str:
 
 
 def _start(found: Records) -> str:
-    head, *rows = _by_case(found, "ready_ms", 0, lambda case: f"{int(case):,} routes, ms")
+    head, *rows = by_case(found, "ready_ms", 0, lambda case: f"{int(case):,} routes, ms")
     return table(head, rows)
 
 
@@ -256,6 +178,8 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "memory": _memory,
     "workers": _workers,
     "start": _start,
+    "tlslatency": _latency,
+    **TLS_TABLES,
 }
 
 

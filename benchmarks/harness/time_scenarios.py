@@ -14,7 +14,7 @@ from .figures import percentiles_ms
 from .load import Load, SteadyLoad, Stream, saturate
 from .processes import Others, get, tree_cpu_s
 from .rounds import unproven, warm
-from .site import HOST, Work
+from .site import HOST, Subject, Work
 from .sleepers import sleepers
 from .traffic import Traffic
 
@@ -32,12 +32,17 @@ AFTER_NS = 500_000_000  # how long after the new table answers belongs to the re
 
 def latency(bench: Bench) -> Result:
     """Everybody at half of Envoy's saturation rate, everything on; latency from the moment a request was due."""
-    subjects = bench.choose()
+    return at_half(bench, "latency", "", bench.choose(), Work(is_full=True))
+
+
+def at_half(bench: Bench, scenario: str, case: str, subjects: list[Subject], work: Work) -> Result:
+    """One case of such a scenario."""
     records: list[Record] = []
     seconds = min(STEADY_S, 2 * bench.seconds)
+    files = work.tls.files if work.tls is not None and work.is_outward else None
     with (
-        bench.grounds("latency", sinks=len(subjects)) as grounds,
-        bench.all_started(grounds, subjects, Work(is_full=True)) as entries,
+        bench.grounds(scenario, sinks=len(subjects), files=files) as grounds,
+        bench.all_started(grounds, subjects, work) as entries,
     ):
         for entry in entries:
             warm(entry.running, entry.sink_port, bench.load())
@@ -53,24 +58,24 @@ def latency(bench: Bench) -> Result:
         load = bench.load(seconds=seconds, connections=STEADY_CONNECTIONS)
         for number in range(1, min(bench.rounds, 3) + 1):
             for entry in entries:
-                record = _steady_once(entry, number, load, rate)
+                record = _steady_once(case, entry, number, load, rate)
                 records.append(record)
-                _show("latency", record)
+                show_steady(scenario, record)
     return Result(records, [note])
 
 
-def _steady_once(entry: Entry, number: int, load: Load, rate: float) -> Record:
+def _steady_once(case: str, entry: Entry, number: int, load: Load, rate: float) -> Record:
     """One load of fixed rate with its proof; of a subject that could not follow, no log or span is expected."""
     evidence, others = Evidence(entry.running, entry.sink_port), Others()
     scraper = Scraper(*entry.running.scrape) if entry.running.scrape is not None else None
     if scraper is not None:
         scraper.start()
-    stream = SteadyLoad(entry.running.port, load, rate).finish()
+    stream = SteadyLoad(entry.running.port, load, rate, entry.running.client).finish()
     if scraper is not None:
         scraper.stop()
     answered = len(stream.latencies_s) - stream.failed - stream.unanswered
     evidence.wait_for(answered)
-    record = _record("", number, entry.subject, stream, others)
+    record = steady_record(case, number, entry.subject, stream, others)
     faults = [f"{stream.failed} of {len(stream.latencies_s)} requests failed"] if stream.failed else []
     record["faults"] = faults if stream.unanswered else [*faults, *unproven(*evidence.shares(answered))]
     return record
@@ -83,14 +88,14 @@ def _saturation(bench: Bench, entries: list[Entry]) -> float | None:
             found = []
             for _ in range(3):
                 evidence = Evidence(entry.running, entry.sink_port)
-                result = saturate(entry.running.port, bench.load())
+                result = saturate(entry.running.port, bench.load(), client=entry.running.client)
                 found.append(result["requests"] / (result["duration_us"] / 1e6))
                 evidence.wait_for(result["requests"])
             return statistics.median(found)
     return None
 
 
-def _record(case: str, number: int, subject: str, stream: Stream, others: Others) -> Record:
+def steady_record(case: str, number: int, subject: str, stream: Stream, others: Others) -> Record:
     foreign, steal = others.cores()
     return {
         "case": case,
@@ -112,15 +117,13 @@ def _record(case: str, number: int, subject: str, stream: Stream, others: Others
     }
 
 
-def _show(scenario: str, record: Record) -> None:
+def show_steady(scenario: str, record: Record) -> None:
     figures = "  ".join(
         f"{name} {record[name]}" for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms") if name in record
     )
     late = f"unanswered {record['unanswered']}  lag p99 {record['lag_p99_ms']} ms"
-    print(
-        f"{scenario:12} {record['round']} {record['subject']:8} {figures}  {late}  {'; '.join(faults_of(record))}",
-        flush=True,
-    )
+    who = f"{scenario:12} {record['case']:>4} {record['round']} {record['subject']:8}"
+    print(f"{who} {figures}  {late}  {'; '.join(faults_of(record))}", flush=True)
 
 
 def reload(bench: Bench) -> Result:
@@ -143,7 +146,7 @@ def reload(bench: Bench) -> Result:
             for entry in entries:
                 record = _reload_once(entry, number, load)
                 records.append(record)
-                _show("reload", record)
+                show_steady("reload", record)
     return Result(records, ["the relay has no routes and aiohttp's application no reload: both are left out"])
 
 
@@ -166,7 +169,7 @@ def _reload_once(entry: Entry, number: int, load: Load) -> Record:
         ask(services)
         applied_ns = _await_route(entry.running.port, added)
         stream = steady.finish()
-    record = _record("", number, entry.subject, stream, others)
+    record = steady_record("", number, entry.subject, stream, others)
     if stalls.is_first:
         record["stalled_ms"] = round(stalls.longest_ms(), 3)
         record["awake_max_ms"] = stream.awake_max_ms(stalls)
@@ -177,7 +180,7 @@ def _reload_once(entry: Entry, number: int, load: Load) -> Record:
     if applied_ns > stream.end_ns:
         record["faults"] = ["the new route answered only after the load was over"]
     until_ns = max(applied_ns + AFTER_NS, asked_ns + 2 * AFTER_NS)
-    around, rest = stream.between(asked_ns, until_ns)
+    around, rest = stream.within([(asked_ns, until_ns)])
     record["applied_s"] = round((applied_ns - asked_ns) / 1e9, 3)
     record["around"] = percentiles_ms(around)
     record["rest"] = percentiles_ms(rest)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.tables import NOTHING, table
+from benchmarks.harness.records import NOTHING, table
 
 OUGHT_TO_BE_ZERO = (
     "failed", "unanswered", "refused", "faults", "not_within_30_s", "not_back_within_120_s", "config_octets_received",

@@ -8,7 +8,7 @@ prometheus-client writes them: they are few, and no request of an app waits for 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -17,7 +17,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from sidecar import __version__
+from sidecar.control.authority.service import AuthorityService
 from sidecar.control.plane import Plane
+from sidecar.control.server.acceptor import Acceptor
 from sidecar.control.storing import EVERY
 from sidecar.process_log import losses
 
@@ -45,14 +47,21 @@ class Metrics:
     Args:
         plane: What is told of.
         counts: What its server counts.
+        service: The authority, where there can be one.
+
+    Attributes:
+        acceptor: Takes the connections, where some are by TLS.
     """
 
-    def __init__(self, plane: Plane, counts: Counts) -> None:
+    def __init__(self, plane: Plane, counts: Counts, service: AuthorityService | None = None) -> None:
+        self.acceptor: Acceptor | None = None
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._registry.register(_State(plane, counts))
+        if service is not None:
+            self._registry.register(_Identity(service, lambda: self.acceptor))
 
     def written(self, accept: str) -> tuple[bytes, str]:
         """The exposition, in a form that the scraper takes, and its content type."""
@@ -139,6 +148,41 @@ class _State(Collector):
             ("refused", "Requests of sidecars that were turned away.", self._counts.refused, "why"),
             ("log_lines_dropped", "Lines of logs that were not written.", losses(), "reason"),
         ):
+            family = CounterMetricFamily(f"sidecar_control_{name}", text, labels=(label,))
+            for value, number in sorted(counter.items()):
+                family.add_metric((value,), number)
+            yield family
+
+
+class _Identity(Collector):
+    def __init__(self, service: AuthorityService, acceptor: Callable[[], Acceptor | None]) -> None:
+        self._service = service
+        self._acceptor = acceptor
+
+    def describe(self) -> list[Metric]:
+        """As of `_State`."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Nothing but zeros, where there is no authority."""
+        service = self._service
+        authority, joining = service.authority, service.joining
+        yield _gauge("authority_ok", "1 if certificates can be given out, 0 if there is no authority or it cannot be.",
+                     float(not authority.why_not()))  # fmt: skip
+        ends = GaugeMetricFamily(
+            "sidecar_control_certificate_expiry_timestamp_seconds", "When a certificate ends.",
+            labels=("which", "subject"),
+        )  # fmt: skip
+        for one in service.endings():
+            ends.add_metric((one.which, one.name), one.not_after_s)
+        yield ends
+        acceptor = self._acceptor()
+        for name, text, counter, label in (
+            ("certificates_issued", "Certificates given out, by what proved who asked.", joining.given, "proof"),
+            ("joins_refused", "Joins that were refused, by code.", joining.refused, "code"),
+            ("connections", "Connections by what became of them.",
+             acceptor.connections if acceptor is not None else {}, "kind"),
+        ):  # fmt: skip
             family = CounterMetricFamily(f"sidecar_control_{name}", text, labels=(label,))
             for value, number in sorted(counter.items()):
                 family.add_metric((value,), number)

@@ -85,6 +85,7 @@ class Plane:
     Attributes:
         broken: Set when a part of it ended by a fault, and all of it should.
         removed: How often doubt ended with somebody's removal.
+        authority: What is shown of the mesh's authority; None where there is none.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Plane:
         )  # fmt: skip
         self.teller = Teller()
         self.whole = Whole(self.peers, self.edges, self.asks, clock, now_s)
+        self.authority: Callable[[], dict[str, Any] | None] = lambda: None
         self.removed = 0
         self.is_draining = False
         self.broken = asyncio.Event()

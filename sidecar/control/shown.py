@@ -67,6 +67,7 @@ def mesh(plane: Plane, window: Mapping[EdgeKey, Tally], lacks: Mapping[str, str]
             {"what": one.what, "error": one.error, "since": one.since_s, "waiting": one.waiting}
             for one in plane.not_stored()
         ],
+        "authority": plane.authority(),
         "services": _services(plane, instances),
         "instances": sorted(instances, key=lambda one: (one["service"], one["id"])),
         "edges": [_edge(key, tally) for key, tally in sorted(window.items())],

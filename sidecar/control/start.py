@@ -12,8 +12,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
@@ -26,6 +26,7 @@ from sidecar import build
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.config.source import SourceError
 from sidecar.control.addresses import is_loopback
+from sidecar.control.authority.service import AuthorityService
 from sidecar.control.collector import keep_aside
 from sidecar.control.engines.etcd.engine import EtcdEngine
 from sidecar.control.engines.etcd.settings import is_etcd_url, read_settings
@@ -38,8 +39,11 @@ from sidecar.control.plane import Plane, Settings
 from sidecar.control.push.hub import SPREAD_S
 from sidecar.control.revision.compiler import Compiler
 from sidecar.control.revision.judged import ProblemTold, Rejected
+from sidecar.control.server.acceptor import Acceptor
 from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
+from sidecar.control.server.callers import Callers, Operator
+from sidecar.control.server.renewals import Renewals
 from sidecar.control.server.token import TokenError, Tokens
 from sidecar.control.server.watch import MAX_STREAMS, Watching
 from sidecar.mesh.source import read_directory
@@ -51,6 +55,13 @@ logger = logging.getLogger(__name__)
 FAREWELL_S: Final = 3.0
 MAX_TARGET_BYTES: Final = 1024 * 1024
 """Of a request's line: a sidecar says the versions of all endpoints that it has in it."""
+
+IS_AUTHORITY_REQUIRED: Final = False
+"""
+Whether a control plane without an authority refuses to start unless it was told to make one. The one switch: it is
+turned on when the sidecars of a mesh have their identity from the control plane by default.
+"""
+ACCEPTED: Final = ("clear", "tls")
 
 _UNPROTECTED: Final = (
     "whoever sees the traffic reads it and the token; whoever has the token may say that it is any sidecar of the mesh;"
@@ -80,6 +91,9 @@ class Options:
         listen: For sidecars and people; `ops_listen` for probes and scrapers.
         advertise: URL at which other replicas reach this one; empty: made of `listen` where that says it.
         token_file: Empty: none, which only loopback may do.
+        operators: `NAME:read|write:FILE` of each that has a token of its own.
+        accept: `clear`, `tls` or both, what `listen` takes; empty: what it can.
+        creates_ca: Whether the mesh's own authority is made if there is none.
         allowed_hosts: Names by which a listener on loopback may be called besides.
     """
 
@@ -90,6 +104,9 @@ class Options:
     ops_listen: str = "127.0.0.1:15014"
     advertise: str = ""
     token_file: str = ""
+    operators: tuple[str, ...] = ()
+    accept: str = ""
+    creates_ca: bool = False
     spread_s: float = SPREAD_S
     max_streams: int = MAX_STREAMS
     is_now: bool = False
@@ -129,7 +146,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     _check_addresses(options)
     compiler = Compiler()
     try:
-        judged = await compiler.judge(await _wanted(options))
+        judged = await compiler.judge(await wanted(options))
     except SourceError as error:
         raise StartError(str(error)) from None
     finally:
@@ -137,7 +154,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
     return judged.problems if isinstance(judged, Rejected) else ()
 
 
-async def _wanted(options: Options) -> Mapping[str, bytes]:
+async def wanted(options: Options) -> Mapping[str, bytes]:
     """The mesh's files. Raises StartError, SourceError."""
     engine = engine_of(options)
     if engine.name == "files":
@@ -158,12 +175,16 @@ async def _wanted(options: Options) -> Mapping[str, bytes]:
 
 async def _run(options: Options) -> int:
     tokens = _check_addresses(options)
+    operators = _operators(options)
     engine = engine_of(options)
     if engine.name == "files" and not options.state:
         logger.warning(
             event("state_not_kept", why="without --state a restart forgets revisions and registrations",
                   then="revisions count from 1 again, and endpoints are told when their sidecars returned")
         )  # fmt: skip
+        if options.creates_ca:
+            logger.warning(event("authority_not_kept", why="without --state it ends with this process",
+                                 then="nobody trusts the next one: every sidecar joins anew"))  # fmt: skip
     replica = _replica(options)
     address = _advertised(options)
     if engine.name != "files" and not address:
@@ -171,13 +192,14 @@ async def _run(options: Options) -> int:
                              hint="give --advertise, the URL at which they reach it"))  # fmt: skip
     token = (lambda: tokens.first) if tokens is not None else str
     plane = Plane(engine, Settings(replica, address, options.spread_s, options.is_now, token))
+    service = AuthorityService(
+        engine, replica, plane.rollouts.mesh_name, plane.rollouts.services_of, plane.clock, plane.now_s,
+        plane.rollouts.lifetime_s, creates=options.creates_ca,
+    )  # fmt: skip
+    plane.peers.context = service.own.client_context
+    plane.authority = service.shown
     counts = Counts()
-    watching = Watching(plane, counts, max_streams=options.max_streams)
     log = AccessLog(BoundedStream(1) if options.has_access_log else None)
-    access = Access(tokens, AllowedHosts(options.listen, options.allowed_hosts), log, counts)
-    limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
-    runner = web.AppRunner(control_app(plane, watching, access), access_log=None, shutdown_timeout=0.5, **limits)
-    ops = web.AppRunner(ops_app(plane, Metrics(plane, counts)), access_log=None, shutdown_timeout=0.5)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     is_hasty = False
@@ -189,40 +211,69 @@ async def _run(options: Options) -> int:
 
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     loop.add_signal_handler(signal.SIGINT, hasten)
-    following = asyncio.create_task(tokens.follow()) if tokens is not None else None
-    collecting = asyncio.create_task(keep_aside())
-    try:
-        await plane.open()
-        await runner.setup()
-        await ops.setup()
-        site = await _listen(runner, options.listen)
-        await _listen(ops, options.ops_listen)
-        logger.info(event("started", release=build.DESCRIPTION, engine=plane.engine.name, replica=replica,
-                          listen=_names(runner), ops=_names(ops)))  # fmt: skip
-        broken = asyncio.create_task(plane.broken.wait())
-        asked = asyncio.create_task(ending.wait())
-        await asyncio.wait((broken, asked), return_when=asyncio.FIRST_COMPLETED)
-        broken.cancel()
-        asked.cancel()
-        plane.is_draining = True
-        logger.info(event("ending", streams=len(plane.hub)))
-        await site.stop()
-        for stream in plane.hub:
-            stream.end(moves=True)
-        until_s = loop.time() + FAREWELL_S
-        while len(plane.hub) and not is_hasty and loop.time() < until_s:
-            await asyncio.sleep(0.02)
-        return 1 if plane.broken.is_set() else 0
-    except EngineError as error:
-        raise StartError(str(error)) from None
-    finally:
-        collecting.cancel()
-        if following is not None:
-            following.cancel()
-        await runner.cleanup()
-        await ops.cleanup()
-        await plane.close()
-        logger.info(event("ended"))
+    followed = [one for one in (tokens, *(operator.tokens for operator in operators)) if one is not None]
+    beside = [asyncio.create_task(one.follow()) for one in followed] + [asyncio.create_task(keep_aside())]
+    async with AsyncExitStack() as stack:
+        stack.callback(lambda: logger.info(event("ended")))
+        stack.push_async_callback(plane.close)
+        stack.push_async_callback(service.close)
+        for task in beside:
+            stack.callback(task.cancel)
+        try:
+            await plane.open()
+            accept = _accepted(options, await service.open())
+            service.start()
+            callers = None
+            if accept is not None:
+                callers = Callers(
+                    tokens, operators, service.trust_domain, plane.rollouts.services_of, takes_clear="clear" in accept
+                )
+            hosts = AllowedHosts(options.listen, options.allowed_hosts)
+            access = Access(tokens, hosts, log, counts, callers)
+            renewals = Renewals(plane.hub, service.changed_s)
+            beside.append(asyncio.create_task(renewals.run()))
+            stack.callback(beside[-1].cancel)
+            watching = Watching(plane, counts, max_streams=options.max_streams, renewals=renewals)
+            app = control_app(plane, watching, access, service)
+            limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
+            metrics = Metrics(plane, counts, service)
+            ops = web.AppRunner(ops_app(plane, metrics), access_log=None, shutdown_timeout=0.5)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, **limits)
+            stack.push_async_callback(ops.cleanup)
+            stack.push_async_callback(runner.cleanup)
+            await runner.setup()
+            await ops.setup()
+            if accept is None:
+                stop = (await _listen(runner, options.listen)).stop
+                names = _names(runner.addresses)
+            else:
+                context = service.own.context if "tls" in accept else lambda: None
+                acceptor = Acceptor(_maker(runner), context, takes_clear="clear" in accept)
+                metrics.acceptor = acceptor
+                stack.push_async_callback(acceptor.close)
+                await _accept(acceptor, options.listen)
+                stop, names = acceptor.close, _names(acceptor.addresses)
+            await _listen(ops, options.ops_listen)
+            logger.info(
+                event("started", release=build.DESCRIPTION, engine=plane.engine.name, replica=replica, listen=names,
+                      ops=_names(ops.addresses), accept=",".join(accept or ("clear",)))
+            )  # fmt: skip
+            broken = asyncio.create_task(plane.broken.wait())
+            asked = asyncio.create_task(ending.wait())
+            await asyncio.wait((broken, asked), return_when=asyncio.FIRST_COMPLETED)
+            broken.cancel()
+            asked.cancel()
+            plane.is_draining = True
+            logger.info(event("ending", streams=len(plane.hub)))
+            await stop()
+            for stream in plane.hub:
+                stream.end(moves=True)
+            until_s = loop.time() + FAREWELL_S
+            while len(plane.hub) and not is_hasty and loop.time() < until_s:
+                await asyncio.sleep(0.02)
+            return 1 if plane.broken.is_set() else 0
+        except EngineError as error:
+            raise StartError(str(error)) from None
 
 
 def engine_of(options: Options) -> Engine:
@@ -292,14 +343,42 @@ def _advertised(options: Options) -> str:
     if is_any or is_loopback(listen.host):
         return ""
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"http://{host}:{listen.port}"
+    return f"{'https' if _accept_asked(options) == ('tls',) else 'http'}://{host}:{listen.port}"
 
 
 def _replica(options: Options) -> str:
     return options.replica or socket.gethostname()
 
 
+def _accepted(options: Options, has_authority: bool) -> tuple[str, ...] | None:
+    """What the listener takes; None: as it always was, in clear and without callers. Raises StartError."""
+    asked = _accept_asked(options)
+    if not has_authority:
+        if IS_AUTHORITY_REQUIRED or "tls" in asked:
+            raise StartError(
+                "there is no authority that could give certificates: `sidecar mesh ca init` makes it, or --create-ca;"
+                " `sidecar mesh ca init --backup FILE` puts back the one that was"
+            )
+        return None
+    return asked or (("tls",) if IS_AUTHORITY_REQUIRED else ACCEPTED)
+
+
+def _accept_asked(options: Options) -> tuple[str, ...]:
+    asked = tuple(part.strip() for part in options.accept.split(",") if part.strip())
+    if set(asked) - set(ACCEPTED):
+        raise StartError(f"--accept: expected clear, tls or both with a comma, found {options.accept!r}")
+    return asked
+
+
+def _operators(options: Options) -> list[Operator]:
+    try:
+        return [Operator(one) for one in options.operators]
+    except TokenError as error:
+        raise StartError(str(error)) from None
+
+
 def _check_addresses(options: Options) -> Tokens | None:
+    is_tls_only = _accept_asked(options) == ("tls",)
     try:
         tokens = Tokens(options.token_file) if options.token_file else None
     except TokenError as error:
@@ -311,7 +390,7 @@ def _check_addresses(options: Options) -> Tokens | None:
             raise StartError(str(error)) from None
         if not isinstance(parsed, TcpAddress):
             raise StartError(f"expected host:port, found {address!r}")
-        if address == options.listen and not is_loopback(parsed.host):
+        if address == options.listen and not is_loopback(parsed.host) and not is_tls_only:
             if tokens is None:
                 raise StartError(
                     f"{address} is not loopback: give --token-file, or everyone who reaches it reads and fakes the mesh"
@@ -331,5 +410,19 @@ async def _listen(runner: web.AppRunner, address: str) -> web.TCPSite:
     return site
 
 
-def _names(runner: web.AppRunner) -> str:
-    return ",".join(f"{name[0]}:{name[1]}" for name in runner.addresses)
+async def _accept(acceptor: Acceptor, address: str) -> None:
+    parsed = parse_address(address)
+    assert isinstance(parsed, TcpAddress)
+    try:
+        await acceptor.start(parsed.host, parsed.port)
+    except OSError as error:
+        raise StartError(f"{address}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _maker(runner: web.AppRunner) -> Callable[[], asyncio.BaseProtocol]:
+    assert runner.server is not None
+    return runner.server
+
+
+def _names(addresses: Iterable[Any]) -> str:
+    return ",".join(f"{name[0]}:{name[1]}" for name in addresses)

@@ -31,6 +31,7 @@ from sidecar.link.session import End, poll, stream
 from sidecar.link.transport.http_client import HttpClient, Transport, TransportError
 from sidecar.link.transport.rota import Rota
 from sidecar.link.transport.server import Server, parse_server
+from sidecar.link.transport.tls import Tls
 from sidecar.process_log import event
 
 logger = logging.getLogger("sidecar.link")
@@ -52,6 +53,7 @@ class Link:
     Args:
         known: Endpoints by upstream that are in force already, such as those from the disk.
         transport: Default: HTTP/1.1 by `settings`.
+        tls: How its servers are verified, and what is shown to them; default: by name and the settings' `trust_file`.
         environment: Where the pod's address is looked for.
         chance: From 0 to below 1.
         now_s: Time since the Unix epoch.
@@ -68,6 +70,7 @@ class Link:
         *,
         known: Mapping[str, Iterable[EndpointEntry]] | None = None,
         transport: Transport | None = None,
+        tls: Tls | None = None,
         environment: Mapping[str, str] = os.environ,
         chance: Callable[[], float] = system_random,
         now_s: Callable[[], float] = time.time,
@@ -78,7 +81,7 @@ class Link:
         self._rota = Rota([parse_server(address) for address in settings.addresses], chance)
         self._transport = transport or HttpClient(
             user_agent=f"sidecar/{__version__}", token_file=settings.token_file, trust_file=settings.trust_file,
-            connect_timeout_s=settings.connect_timeout_s,
+            connect_timeout_s=settings.connect_timeout_s, tls=tls,
         )  # fmt: skip
         self._complaints = Complaints(self._now)
         self._known = KnownEndpoints(known or {})

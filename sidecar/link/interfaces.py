@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sidecar.link.messages import Ask, Config, Current, Watch
-from sidecar.link.report import Edge, Health, Port, Refused, Running
+from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Running
 from sidecar.upstream.discovery.endpoint_set import EndpointSet
 
 Form = Literal["auto", "stream", "poll"]
@@ -142,6 +142,10 @@ class Subject(Protocol):
         Args:
             host: This instance's own address, an IP address without brackets or a name; never empty.
         """
+        ...
+
+    def identity_report(self) -> IdentityReport | None:
+        """What is held of it: `identity.joiner.Joiner.report`; None where no control plane signs it."""
         ...
 
     def weight(self) -> float:

@@ -120,6 +120,16 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """
+    The authority changed: another root signs, or other roots are trusted. Whoever has a certificate of it asks for
+    another one at some time of its own choosing from now to `within_s`.
+    """
+
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """
     A question, answered by `POST /v1/answer`.
@@ -135,7 +145,7 @@ class Ask:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-Line = Config | Current | Absent | Endpoints | Ping | Left | Move | Ask
+Line = Config | Current | Absent | Endpoints | Ping | Left | Move | Renew | Ask
 
 
 def write_line(line: Line) -> bytes:
@@ -167,6 +177,8 @@ def _shown(line: Line) -> dict[str, object]:
             return {"type": "left"}
         case Move():
             return {"type": "move"}
+        case Renew():
+            return {"type": "renew", "within": line.within_s}
         case Ask():
             return {**line.body, "type": "ask", "id": line.id, "kind": line.kind}
 
@@ -222,6 +234,8 @@ def _line(fields: Fields) -> Line | None:
             return Left()
         case "move":
             return Move()
+        case "renew":
+            return Renew(fields.number("within"))
         case "ask":
             return Ask(fields.text("id"), fields.text("kind"), fields.all())
     return None

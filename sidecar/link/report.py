@@ -96,6 +96,24 @@ class Refused:
     has_crashed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class IdentityReport:
+    """
+    What an instance holds of its identity, where the control plane signs it.
+
+    Attributes:
+        identity: SPIFFE ID; empty if it holds none.
+        not_after_s: When its certificate ends; since the Unix epoch, 0 if it holds none.
+        issuer: Who signed it.
+        last_error: Why the last attempt to get another one came to nothing; empty if it did not.
+    """
+
+    identity: str = ""
+    not_after_s: float = 0.0
+    issuer: str = ""
+    last_error: str = ""
+
+
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -137,6 +155,7 @@ class Report:
         seq: One more for each report; a later process of the same instance begins higher. One that comes again is a
             repetition: its state counts, its edges are not added again.
         span_s: Seconds in which the edges were counted: longer than the period if reports could not be delivered.
+        identity: None where the control plane does not sign it.
     """
 
     service: str
@@ -156,11 +175,12 @@ class Report:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     edges: tuple[Edge, ...] = ()
     span_s: float = 0.0
+    identity: IdentityReport | None = None
 
 
 def write_report(report: Report) -> bytes:
     """As JSON."""
-    refused = report.refused
+    refused, identity = report.refused, report.identity
     shown: dict[str, Any] = {
         "service": report.service, "instance": report.instance, "seq": report.seq, "version": report.version,
         "zone": report.zone, "release": report.release, "language": report.language, "address": report.address,
@@ -183,6 +203,10 @@ def write_report(report: Report) -> bytes:
                 }
                 for one in refused.problems[:MAX_PROBLEMS]
             ],
+        },
+        "identity": None if identity is None else {
+            "id": identity.identity, "not_after": identity.not_after_s, "issuer": identity.issuer[:MAX_TEXT_CHARS],
+            "last_error": identity.last_error[:MAX_SENTENCE_CHARS],
         },
         "endpoints": dict(report.endpoints), "span": report.span_s,
         "edges": [
@@ -211,7 +235,7 @@ def read_report(raw: bytes) -> Report:
     if health not in get_args(Health):
         raise refusal("health", " or ".join(get_args(Health)), health)
     config = fields.part("config")
-    refused = fields.part("refused")
+    refused, identity = fields.part("refused"), fields.part("identity")
     return Report(
         service=fields.text("service"),
         instance=fields.text("instance"),
@@ -230,7 +254,15 @@ def read_report(raw: bytes) -> Report:
         endpoints=_one_of_each(fields.words("endpoints", MAX_UPSTREAMS)),
         edges=tuple(_edge(one) for one in fields.objects("edges", MAX_EDGES)),
         span_s=fields.number("span", 0.0),
+        identity=_identity(identity) if identity is not None else None,
     )
+
+
+def _identity(fields: Fields) -> IdentityReport:
+    return IdentityReport(
+        fields.text("id", ""), fields.number("not_after", 0.0), fields.text("issuer", ""),
+        fields.text("last_error", "", MAX_SENTENCE_CHARS),
+    )  # fmt: skip
 
 
 def _one_of_each(versions: Mapping[str, str]) -> dict[str, str]:

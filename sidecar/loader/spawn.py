@@ -1,5 +1,6 @@
 """
-Starts a compiler process. *Cold.* Imports next to nothing, so that it can be the first thing that `sidecar run` does.
+Starts a process of ours, such as a compiler. *Cold.* Imports next to nothing, so that it can be the first thing that
+`sidecar run` does.
 
 The process is spawned, not forked: a fork would copy the page tables of the data path and let every page that it
 writes to fault. And it is spawned through the C library itself, not by `os.posix_spawn`, which keeps the interpreter
@@ -28,7 +29,7 @@ _ROOM_BYTES = 1024
 
 class Child:
     """
-    A compiler process.
+    A process of ours.
 
     Attributes:
         pid: Of it.
@@ -58,11 +59,16 @@ def spawn_compiler(env: Mapping[str, str], niceness: int | None = None) -> Child
     Raises:
         OSError: The system does not let us.
     """
+    return spawn_python(_BOOT, env, niceness)
+
+
+def spawn_python(boot: str, env: Mapping[str, str], niceness: int | None = None) -> Child:
+    """As `spawn_compiler`, of any program in Python that finds the modules that this one does."""
     # -P: what lies in the current directory is no module of ours.
     if niceness is None:
-        return spawn((sys.executable, "-P", "-c", _PATH + _BOOT, *sys.path), env)
-    boot = _PATH + _LOWER_PRIORITY % niceness + _BOOT
-    return _spawn_behind(niceness, (sys.executable, "-P", "-c", boot, *sys.path), env)
+        return spawn((sys.executable, "-P", "-c", _PATH + boot, *sys.path), env)
+    lowered = _PATH + _LOWER_PRIORITY % niceness + boot
+    return _spawn_behind(niceness, (sys.executable, "-P", "-c", lowered, *sys.path), env)
 
 
 def _spawn_behind(niceness: int, command: Sequence[str], env: Mapping[str, str]) -> Child:

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from sidecar.compile.routes import app_of
 from sidecar.compile.routing_tests import request_head
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
-from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Direction
+from sidecar.errors import AUTHORIZATION_DENIED, ProtocolError, Reason
+from sidecar.exchange import Direction, Exchange
 from sidecar.http1.forward import request_bytes
 from sidecar.http1.head import parse_request_head
 from sidecar.mesh.compile.origins import EndpointsOrigin
-from sidecar.mesh.compile.service import compile_service
+from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.mesh import Mark, Mesh, Placed
 from sidecar.mesh.verify import tried
 from sidecar.message import RequestHead
+from sidecar.peer import Peer
 from sidecar.proxy.exchange.policies import BothLimits, RateLimiter
-from sidecar.proxy.exchange.steps import find_route, request_to_send
-from sidecar.proxy.plan import Plan
+from sidecar.proxy.exchange.steps import find_route, judge, request_to_send
+from sidecar.proxy.plan import Plan, Side
 from sidecar.redact import HIDDEN, is_sensitive
 from sidecar.routing.actions import Forward, Route, Target
 from sidecar.routing.match import Match
@@ -33,6 +35,25 @@ from sidecar.upstream.limits.breaker import BreakerSpec
 
 _MAX_HEADERS = 1000
 _NO_BREAKER = BreakerSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What the rules of a called service say of the request.
+
+    Attributes:
+        outcome: `allowed`, `denied`, or `audit_denied`: it passes, for what would refuse it is in audit.
+        rule: That says so, and `origin` where it is written; None for what is made where nothing is.
+        identity: By which the caller is known; empty for none.
+        why: What differed, for who was refused; empty for who is allowed.
+    """
+
+    outcome: str
+    rule: str
+    origin: Mark | None
+    identity: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +70,7 @@ class Arrival:
         status: What it is answered with by this sidecar; None if it is sent on.
         timeout_s: For the whole exchange, at this sidecar; None: no limit.
         limits: What this sidecar holds it to, a text for each: rates, what may be under way, faults.
+        verdict: What its rules say of it; None where it has none.
     """
 
     service: str
@@ -60,16 +82,26 @@ class Arrival:
     status: int | None
     timeout_s: float | None
     limits: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request as the callee's sidecar reads it, and the address that it comes from."""
+
+    head: RequestHead
+    ip: str
 
 
 def arrival(
-    mesh: Mesh, caller: Plan, request: RoutingTest, action: Forward, target: Target, at: EndpointsOrigin
+    mesh: Mesh, name: str, caller: Plan, request: RoutingTest, action: Forward, target: Target, at: EndpointsOrigin
 ) -> Arrival | None:
     """
     What becomes of a request at one of the upstreams that the caller's sidecar may send it to.
 
     Args:
-        caller: The plan of the caller's sidecars, and `action` with `target` what its route does.
+        name: Of the service that calls.
+        caller: The plan of its sidecars, and `action` with `target` what its route does.
         request: As the caller's app sends it.
         at: Where the upstream's endpoints come from.
 
@@ -82,28 +114,52 @@ def arrival(
     placed = mesh.placed.get(at.service)
     if placed is None or placed.service.is_outside or not placed.service.listens:
         return None
-    loaded, plan = tried(compile_service(mesh, at.service))
+    compiled = compile_service(mesh, at.service)
+    loaded, plan = tried(compiled)
     side = plan.side_of.get(app_of(at.port), plan.sides[Direction.INBOUND])
+    # The client's address is the caller's, which only the running mesh knows.
+    ip = request.request.source_ip or "127.0.0.1"
     try:
-        # The client's address is the caller's, which only the running mesh knows.
-        found = find_route(
-            side, _sent(caller, request_head(request), action, target), request.request.source_ip or "127.0.0.1"
-        )
+        head = _sent(caller, request_head(request), action, target)
+        verdict = _verdict(mesh, name, compiled, plan, side, _Sent(head, ip))
+        if verdict is not None and verdict.outcome == "denied":
+            status = AUTHORIZATION_DENIED.status
+            return Arrival(at.service, at.port, "", None, (), (), status, None, (), verdict)
+        found = find_route(side, head, ip)
     except ProtocolError as error:
         message = f"the request is not valid where it goes: {error.detail or error.reason.text}"
         raise ConfigError([Problem("<request>", 1, 1, "", message)]) from None
     if isinstance(found, Reason):
-        return Arrival(at.service, at.port, "", None, (), (), found.status, None)
+        return Arrival(at.service, at.port, "", None, (), (), found.status, None, (), verdict)
     inbound = loaded.config.inbound
     named = enumerate(inbound.routes) if inbound is not None else ()
     names = [one.name if one.name is not None else f"routes[{index}]" for index, one in named]
     origin = _origin(placed, names, found)
     match = match_texts(found)
     if not isinstance(found.action, Forward):
-        return Arrival(at.service, at.port, found.name, origin, match, (), found.action.status, None)
+        return Arrival(at.service, at.port, found.name, origin, match, (), found.action.status, None, (), verdict)
     to = tuple(one.name for one in found.action.targets if one.weight > 0)
     limits = tuple(_limits(found.action))
-    return Arrival(at.service, at.port, found.name, origin, match, to, None, found.action.timeout_s, limits)
+    return Arrival(at.service, at.port, found.name, origin, match, to, None, found.action.timeout_s, limits, verdict)
+
+
+def _verdict(mesh: Mesh, caller: str, compiled: Compiled, plan: Plan, side: Side, sent: _Sent) -> Verdict | None:
+    """By any of the identities that the caller may have; the worst, for no one knows which of its instances asks."""
+    if side.authorization is None:
+        return None
+    is_known = mesh.speaks_tls(compiled.service) and caller in mesh.placed
+    listener = next((one for one in plan.listeners if plan.side_of.get(one.side) is side), None)
+    found: list[Verdict] = []
+    for identity in mesh.identities(caller) if is_known else [""]:
+        client = Peer("1.3", "", identity=identity) if identity else None
+        exchange = Exchange(side.direction, 0, sent.head, (sent.ip, 0), client=client)
+        decision = judge(side.authorization, side, listener, exchange, sent.head)
+        why = exchange.detail
+        for rule in filter(attrgetter("position"), side.authorization.rules):
+            # A place in the compiled file, where nobody writes anything.
+            why = why.replace(f"({rule.position})", f"({compiled.origin_of_rule(rule.name)})")
+        found.append(Verdict(decision.outcome, decision.rule, compiled.origin_of_rule(decision.rule), identity, why))
+    return max(found, key=lambda one: ("allowed", "audit_denied", "denied").index(one.outcome))
 
 
 def match_texts(route: Route) -> tuple[str, ...]:

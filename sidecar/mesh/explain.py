@@ -13,6 +13,7 @@ from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
+from sidecar.mesh.access.admission import caller_text
 from sidecar.mesh.arrival import Arrival, arrival, match_texts
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import compile_service
@@ -89,7 +90,13 @@ class Explanation:
     def is_answered(self) -> bool:
         """Whether the request reaches who may answer it: sent on and, where the mesh knows it, admitted and sent on."""
         is_passed = all(one.status is None for one in self.arrivals)
-        return self.status is None and is_passed and all(one.is_admitted for one in self.admissions)
+        return self.status is None and is_passed and all(one.is_admitted for one in self.unjudged)
+
+    @property
+    def unjudged(self) -> list[Admission]:
+        """Of services whose own rules say nothing of the request: there `callers` are what is asked of people."""
+        judged = {one.service for one in self.arrivals if one.verdict is not None}
+        return [one for one in self.admissions if one.service not in judged]
 
 
 def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") -> Explanation:
@@ -128,7 +135,7 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
     services = dict.fromkeys(name for one in destinations if (name := one.upstream.partition(".")[0]) in mesh.placed)
     admissions = tuple(_admission(mesh, caller, name) for name in services)
     arrivals = [
-        arrival(mesh, plan, request, action, target, compiled.discovers[target.name])
+        arrival(mesh, caller, plan, request, action, target, compiled.discovers[target.name])
         for target in action.targets
         if target.weight > 0 and target.name in compiled.discovers
     ]
@@ -171,5 +178,5 @@ def _admission(mesh: Mesh, caller: str, callee: str) -> Admission:
     is_admitted = mesh.admits(callee, caller)
     if placed.service.callers is None:
         return Admission(callee, is_admitted, f"the mesh's `access` is `{mesh.access}`", mesh.mark("access"))
-    named = ", ".join(placed.service.callers) or "nobody"
+    named = ", ".join(map(caller_text, placed.service.callers)) or "nobody"
     return Admission(callee, is_admitted, f"its `callers` are {named}", placed.mark("callers", at_key=True))

@@ -15,9 +15,10 @@ from sidecar.config.yaml.document import Mapping as MappingNode
 from sidecar.config.yaml.document import Node, Scalar, Sequence
 from sidecar.config.yaml.places import Location, Place, locate, place_of_key
 from sidecar.config.yaml.scalars import Spelled
+from sidecar.mesh.access.admission import TlsMode, admits, tls_mode
+from sidecar.mesh.access.identities import ids_of
 from sidecar.mesh.model.root import MeshFile, RolloutSpec
 from sidecar.mesh.model.service import Service, ServiceFile
-from sidecar.mesh.model.words import ANYONE, MESH
 
 HASH_CHARS: Final = 32
 """Of the hexadecimal SHA-256: 128 bits."""
@@ -110,6 +111,7 @@ class Mesh:
         placed: Services with their places, by name.
         services: What each service says, by name.
         hash: Of all values, without comments, order of files or what a file is called.
+        has_identity: Whether its sidecars have identities; without, they speak in clear, and `callers` are not asked.
         warnings: What is hardly meant.
     """
 
@@ -119,6 +121,7 @@ class Mesh:
     placed: Mapping[str, Placed] = field(repr=False)
     services: Mapping[str, Service]
     hash: str
+    has_identity: bool
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -149,20 +152,26 @@ class Mesh:
         node = root.entries[key][0]
         return Mark(self.document.name, node.line, node.column)
 
+    def identities(self, service: str) -> list[str]:
+        """The SPIFFE IDs that instances of a service may have."""
+        return ids_of(self.name, service, self.services[service])
+
+    def tls_of(self, service: str) -> TlsMode:
+        """Which TLS the sidecars of a service take."""
+        return tls_mode(self.services[service], self.root.defaults.inbound)
+
+    def speaks_tls(self, service: str) -> bool:
+        """Whether its callers are told to come by TLS between sidecars."""
+        is_inside = self.has_identity and not self.services[service].is_outside
+        return is_inside and bool(self.services[service].listens) and self.tls_of(service) != "off"
+
     def admits(self, callee: str, caller: str) -> bool:
         """Whether one service lets another one call it."""
-        return admits(self.placed[callee].service, caller, self.access)
+        return admits(self.services[callee], caller, self.services[caller], self.access)
 
     def callees(self, caller: str) -> tuple[str, ...]:
         """Services that a service calls, as far as its sidecars are told, by name."""
         return callees(caller, self.services, self.access)
-
-
-def admits(callee: Service, caller: str, access: str) -> bool:
-    """Whether a service lets another one call it."""
-    if callee.callers is None:
-        return access == "open"
-    return any(word in (MESH, ANYONE, caller) for word in callee.callers)
 
 
 def callees(caller: str, services: Mapping[str, Service], access: str) -> tuple[str, ...]:
@@ -174,7 +183,7 @@ def callees(caller: str, services: Mapping[str, Service], access: str) -> tuple[
         sorted(
             name
             for name, one in services.items()
-            if name != caller and can_be_called(one) and admits(one, caller, access)
+            if name != caller and can_be_called(one) and admits(one, caller, services[caller], access)
         )
     )
 

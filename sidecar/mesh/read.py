@@ -18,11 +18,14 @@ from sidecar.config.yaml.places import locate, place_of_key
 from sidecar.mesh.mesh import Document, Mesh, Placed, canonical, digest
 from sidecar.mesh.model.root import MeshFile
 from sidecar.mesh.model.service import ServiceFile
+from sidecar.mesh.rules.access import Platform, check_access, check_platform
 from sidecar.mesh.rules.alone import check_alone, check_values
 from sidecar.mesh.rules.between import check_calls, check_hosts
+from sidecar.mesh.rules.identities import check_identities
 from sidecar.mesh.rules.rollout import check_rollout
 from sidecar.mesh.rules.routes import check_routes
 from sidecar.mesh.rules.scope import Others, Scope
+from sidecar.mesh.told import IDENTITY
 
 _STAND_INS: Final[Mapping[str, object]] = {
     "services": {},
@@ -39,7 +42,7 @@ _NO_MESH: Final = MeshFile(mesh="unknown")
 _EMPTY: Final = "expected a mapping, found an empty file"
 
 
-def read_mesh(files: Mapping[str, bytes], previous: Mesh | None = None) -> Mesh:
+def read_mesh(files: Mapping[str, bytes], previous: Mesh | None = None, *, has_identity: bool = IDENTITY) -> Mesh:
     """
     Understand the files of a mesh.
 
@@ -49,11 +52,12 @@ def read_mesh(files: Mapping[str, bytes], previous: Mesh | None = None) -> Mesh:
         files: By their name, relative to the mesh's directory. The one with `mesh` is the mesh's own, in each of the
             others is one service.
         previous: What an earlier reading returned; files that are still the same are not parsed again.
+        has_identity: Whether the mesh's sidecars have identities; without, what asks for one is a problem.
 
     Raises:
         ConfigError: With every problem of all files; no other exception, whatever the bytes.
     """
-    reading = _Reading(previous.documents if previous is not None else {})
+    reading = _Reading(previous.documents if previous is not None else {}, has_identity)
     for name in sorted(files):
         reading.take(name, files[name])
     return reading.mesh()
@@ -62,8 +66,9 @@ def read_mesh(files: Mapping[str, bytes], previous: Mesh | None = None) -> Mesh:
 class _Reading:
     """What has been understood so far."""
 
-    def __init__(self, known: Mapping[str, Document]) -> None:
+    def __init__(self, known: Mapping[str, Document], has_identity: bool) -> None:
         self._known = known
+        self._has_identity = has_identity
         self._problems: list[Problem] = []
         self._reports: list[Report] = []
         self._meshes: list[tuple[Document, MeshFile, Report]] = []
@@ -133,14 +138,15 @@ class _Reading:
         if report is not None:
             check_values(root.defaults, ("defaults",), report)
             check_rollout(root.rollout, report)
-        self._check_services(root)
+        self._check_services(Platform(root, document, report, self._has_identity))
         self._problems += (problem for report in self._reports for problem in report.problems)
         if self._problems or document is None:
             raise ConfigError(sorted(set(self._problems)))
         warnings = sorted(warning for report in self._reports for warning in report.warnings)
         placed = {name: self._scopes[name].placed for name in sorted(self._scopes)}
         services = {name: one.service for name, one in placed.items()}
-        return Mesh(root, document, self._documents, placed, services, _hash(document, placed), tuple(warnings))
+        hash_ = _hash(document, placed)
+        return Mesh(root, document, self._documents, placed, services, hash_, self._has_identity, tuple(warnings))
 
     def _check_meshes(self) -> None:
         if not self._meshes and "mesh" not in self._unread:
@@ -151,14 +157,17 @@ class _Reading:
             hint = "a directory holds one mesh"
             report(("mesh",), f"the mesh is also described in {' and '.join(others)}", hint, at_key=True)
 
-    def _check_services(self, root: MeshFile) -> None:
+    def _check_services(self, platform: Platform) -> None:
         scopes = list(self._scopes.values())
         services = {scope.name: scope.service for scope in scopes}
-        others = Others(services, self._unread, root.access, check_hosts(scopes))
+        others = Others(services, self._unread, platform.root.access, check_hosts(scopes))
+        check_identities(scopes)
+        check_platform(platform, others, self._scopes)
         for scope in scopes:
             check_alone(scope)
             check_calls(scope, others, self._scopes)
             check_routes(scope, others)
+            check_access(scope, others, self._scopes, platform)
 
 
 def _mapping(node: Node) -> MappingNode:

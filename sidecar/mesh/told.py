@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-LANGUAGE: Final = 1
+LANGUAGE: Final = 2
 """The newest language of compiled files; a sidecar says which it knows, a file needs what `compile.language` says."""
+
+IDENTITY: Final = False
+"""Whether sidecars have identities where nobody says: a control plane says it to its `Compiler`, and commands that look
+at files by `--identity`."""
+
+NAME_PATTERN: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""Of meshes, services, instances and ports: a label of DNS, and a segment of a SPIFFE path."""
+
+RESERVED: Final = frozenset({"ns", "control", "mesh", "anyone", "authenticated"})
+"""What a service may not be called: the first segments of other identities, and the words of `callers`."""
 
 
 @dataclass(frozen=True, slots=True)

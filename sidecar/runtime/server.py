@@ -29,6 +29,7 @@ from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
 from sidecar.runtime.listeners import ConnectionHandler
 from sidecar.runtime.mesh.app_watch import AppWatch
+from sidecar.runtime.mesh.offered import Offered
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
@@ -70,6 +71,7 @@ class Sidecar(Process):
         reloader: The file and everything that it made.
         endpoint_sink: Hears of discovered names.
         app_watch: The app as others see it.
+        offered: What a control plane has signed, for who holds certificates.
     """
 
     reloader: Reloader
@@ -99,6 +101,8 @@ class Sidecar(Process):
         self.reloader = Reloader(
             path, env, source, loop, self.telemetry, self.registry, self._timers, self._handler_for
         )
+        self.offered = Offered()
+        self.reloader.certificates.made = self.offered.attach
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None
@@ -111,6 +115,7 @@ class Sidecar(Process):
         if control is not None:
             self.following = control.follow(self, self.reloader, self.reloader.listeners, env)
             self.telemetry.numbers.control = self.following.follower.numbers
+            self.following.deliver_to(self.offered)
             self._edges = control.edges(self.telemetry.numbers.sections)
 
     # --- what others ask for -----------------------------------------------------------------------------------

@@ -63,13 +63,14 @@ class Views:
 
     def not_ready(self) -> str | None:
         """Why no traffic should come, or None."""
-        state = self._sidecar.state
+        state, following = self._sidecar.state, self._sidecar.following
         if state == "LIVE":
             identity = self._sidecar.identity
-            return identity.why_not_ready() if identity is not None else None
+            if identity is None:
+                return None
+            return identity.why_not_ready(is_signed=following is None or not following.follower.is_unsigned)
         if state == "DRAINING":
             return "draining"
-        following = self._sidecar.following
         if following is not None:
             return following.follower.why_waiting()
         return "starting: no configuration is live and no listener is bound"

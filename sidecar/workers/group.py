@@ -24,6 +24,7 @@ from sidecar.process_log import event
 from sidecar.telemetry.metrics.merge import Merged
 from sidecar.workers.channel import Key
 from sidecar.workers.endpoints import GroupEndpoints
+from sidecar.workers.identity import GroupIdentity
 from sidecar.workers.member import BEAT_S, Member, MemberGoneError
 from sidecar.workers.sockets import Shared, Sockets
 
@@ -63,6 +64,7 @@ class Group:
         members: By index; one that has ended stays until it is replaced.
         merged: Their numbers.
         endpoints: What is told to all of them of discovered names.
+        identity: What is told to all of them of what the control plane has signed.
         restarts: Workers that another one was started for, by reason.
         is_draining: New ones are to give up inbound at once.
         is_ending: None is replaced any more.
@@ -73,6 +75,7 @@ class Group:
         self.members: list[Member] = []
         self.restarts: dict[str, int] = {}
         self.endpoints = GroupEndpoints(lambda: self.members)
+        self.identity = GroupIdentity(lambda: self.members)
         self.is_draining = False
         self.is_ending = False
         self._path = path
@@ -282,6 +285,7 @@ class Group:
     async def _begin(self, member: Member) -> None:
         self._keep_task(await member.start(self._path, self._env, self._turns))
         self.endpoints.catch_up(member)
+        self.identity.catch_up(member)
 
     def steer(self) -> None:
         """Let the kernel give new connections to those that serve and answer."""

@@ -108,6 +108,7 @@ class Supervisor(Process):
         self.reloader.on_installed = self.app_watch.update
         if control is not None:
             self.following = control.follow(self, self.reloader, self.listeners, env)
+            self.following.deliver_to(self.group.identity)
             self._edges = control.edges(self.group.merged.sections, self.group.report)
 
     # --- what others ask for -----------------------------------------------------------------------------------

@@ -86,7 +86,9 @@ class GroupViews:
         """Why no traffic should come, or None: one worker that serves is enough."""
         supervisor = self._supervisor
         if supervisor.state == "LIVE":
-            return None if supervisor.group.live else "no worker is live; they are being replaced"
+            if not supervisor.group.live:
+                return "no worker is live; they are being replaced"
+            return supervisor.following.follower.not_ready() if supervisor.following is not None else None
         if supervisor.state == "DRAINING":
             return "draining"
         if supervisor.following is not None:

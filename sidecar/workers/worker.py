@@ -6,6 +6,7 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     commit | abandon                     puts it in force, or forgets it; says loaded
     refused                              counts a file that no worker was given
     endpoints                            takes them for those of a discovered name
+    identity, identity_failed            holds what the control plane has signed, or knows why it has not
     ping                                 says pong, from its event loop
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
@@ -28,7 +29,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
 from sidecar.compile.frames import Kind, kind_of
@@ -261,6 +262,14 @@ class Worker(Sidecar):
 
     def _on_endpoints(self, name: str, listed: Listed) -> None:
         self.endpoint_sink.tell(name, EndpointSet.of(listed))
+
+    def _on_identity(self, *material: Any) -> None:
+        from sidecar.security.identity.certificates.credentials import Material
+
+        self.spawn(self.offered.offer(Material(*material)), "identity")
+
+    def _on_identity_failed(self, why: str) -> None:
+        self.offered.source_failed(why)
 
     def _on_ping(self) -> None:
         self._channel.send("pong")

@@ -51,7 +51,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     sidecar = SidecarProcess(directory / "sidecar")
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(Origin("app"))
-        control = stack.enter_context(running_control(directory / "control", mesh))
+        control = stack.enter_context(running_control(directory / "control", mesh, "--create-ca"))
         sidecar.rewrite(LOCAL.format(app=app.port))
         stack.callback(sidecar.kill)
         url = f"http://127.0.0.1:{control.port}"

@@ -64,11 +64,11 @@ FILES = st.dictionaries(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(FILES)
-def test_any_bytes_are_a_mesh_or_are_refused_with_places(files: dict[str, bytes]) -> None:
+@given(FILES, st.booleans())
+def test_any_bytes_are_a_mesh_or_are_refused_with_places(files: dict[str, bytes], has_identity: bool) -> None:
     """No other exception than `ConfigError` comes out, of reading as of what follows."""
     try:
-        mesh = read_mesh(files)
+        mesh = read_mesh(files, has_identity=has_identity)
         for name, service in mesh.services.items():
             if not service.is_outside:
                 compile_service(mesh, name)
@@ -400,6 +400,18 @@ def test_every_value_of_a_compiled_file_leads_back_to_a_mesh_file(files: dict[st
             assert told.path or (told.line, told.column) == (1, 1)
 
 
+ACCESS: dict[str, list[object]] = {
+    "callers": [[], "mesh", ["caller"], [{"from": ["caller", "a"], "methods": ["GET"]}, "a"]],
+    "identities": [["x/y"], ["x/z", "q"]],
+    "inbound": [{"tls": "off"}, {"tls": {"mode": "strict", "clear": {"path": "/ready"}}}],
+    "authorization": [
+        {"rules": [{"name": "d", "deny": {"path": {"prefix": "/a"}}}]},
+        {"mode": "enforce", "unidentified": "deny", "rules": [{"name": "e", "allow": {"from": "caller"}}]},
+    ],
+}
+"""Who may call, in some forms."""
+
+
 @st.composite
 def edits(draw: st.DrawFn) -> list[dict[str, bytes]]:
     """Contents of a mesh one after the other, each with some files of its own; some of them have tests that fail."""
@@ -408,6 +420,8 @@ def edits(draw: st.DrawFn) -> list[dict[str, bytes]]:
         for name in draw(st.lists(st.sampled_from(sorted(set(files) - {"mesh.yaml"})), max_size=2, unique=True)):
             to = draw(st.sampled_from(["a", "v", "a.v"]))
             files[name]["tests"] = [{"name": "t", "request": {"url": "http://a/a"}, "expect": {"to": to}}]
+            for key in draw(st.lists(st.sampled_from(sorted(ACCESS)), max_size=2, unique=True)):
+                files[name][key] = draw(st.sampled_from(ACCESS[key]))
     steps = [variants[0]]
     for _ in range(draw(st.integers(1, 4))):
         source = draw(st.sampled_from(variants))
@@ -425,16 +439,18 @@ def everything(one: Compiled) -> object:
 
 
 @settings(max_examples=40, deadline=None)
-@given(edits())
-def test_what_is_taken_from_an_earlier_mesh_is_what_would_be_made(steps: list[dict[str, bytes]]) -> None:
+@given(edits(), st.lists(st.booleans(), min_size=6, max_size=6))
+def test_what_is_taken_from_an_earlier_mesh_is_what_would_be_made(
+    steps: list[dict[str, bytes]], identity: list[bool]
+) -> None:
     """After any edits, of any file: the compiled files, where each value comes from, and the problems."""
     previous, known = None, dict[str, Compiled]()
     remembered, worker._known = worker._known, worker._Known()
     try:
-        for files in steps:
-            judged, worker_now = worker.judge(files), worker._known
+        for files, has_identity in zip(steps, identity, strict=False):
+            judged, worker_now = worker.judge(files, has_identity), worker._known
             worker._known = worker._Known()
-            anew = worker.judge(files)
+            anew = worker.judge(files, has_identity)
             assert type(judged) is type(anew)
             if isinstance(judged, Rejected) or isinstance(anew, Rejected):
                 assert judged == anew
@@ -442,7 +458,8 @@ def test_what_is_taken_from_an_earlier_mesh_is_what_would_be_made(steps: list[di
                 assert (judged.hash, judged.files, judged.services) == (anew.hash, anew.files, anew.services)
             worker._known = worker_now
             try:
-                mesh, fresh = read_mesh(files, previous), read_mesh(files)
+                mesh = read_mesh(files, previous, has_identity=has_identity)
+                fresh = read_mesh(files, has_identity=has_identity)
             except ConfigError:
                 continue
             assert (mesh.hash, mesh.warnings) == (fresh.hash, fresh.warnings)

@@ -22,7 +22,36 @@ HOSTS = ["a", "b", "c", "x.y", "z.x.y", "*.y", "*.x.y", "*"]
 ASKED = ["a", "b", "c", "d", "x.y", "z.x.y", "w.x.y", "v.y"]
 PATHS = ["/", "/one", "/two"]
 PORTS = ["15000", "15100", "15200", "15001"]
+IDENTITIES = ["spiffe://shop/a", "spiffe://shop/b", "spiffe://shop/ns/x/sa/c"]
 Values = dict[str, Any]
+
+_CLAUSES = st.fixed_dictionaries(
+    {"from": st.lists(st.sampled_from(IDENTITIES), min_size=1, max_size=2, unique=True)},
+    optional={"path": st.sampled_from(["/x", "/y"])},
+)
+_RULES = st.tuples(
+    st.lists(
+        st.one_of(
+            st.fixed_dictionaries({"deny": _CLAUSES}, optional={"mode": st.sampled_from(["enforce", "audit"])}),
+            st.fixed_dictionaries({"allow": st.one_of(_CLAUSES, st.lists(_CLAUSES, max_size=2))}),
+        ),
+        max_size=3,
+    ),
+    st.fixed_dictionaries(
+        {"name": st.just("callers"), "allow": st.one_of(_CLAUSES, st.just([]))}, optional={"mode": st.just("audit")}
+    ),
+).map(lambda pair: [*({"name": f"r{index}", **rule} for index, rule in enumerate(pair[0])), pair[1]])
+ADMISSION = st.fixed_dictionaries(
+    {},
+    optional={
+        "tls": st.sampled_from(["off", "permissive", "strict", {"mode": "strict", "clear": [{"path": "/ready"}]}]),
+        "authorization": st.fixed_dictionaries(
+            {"default": st.sampled_from(["deny", "allow"]), "rules": _RULES},
+            optional={"mode": st.sampled_from(["audit", "enforce"]), "unidentified": st.just("deny")},
+        ),
+    },
+)
+"""What an inbound side says of who may come in, and how."""
 
 
 @st.composite
@@ -34,10 +63,13 @@ def files(draw: st.DrawFn) -> Values:
         taken = free[: draw(st.integers(0, 2))]
         free = free[len(taken) :]
         upstreams[name] = {"discover": name, "hosts": taken, "connect_timeout": draw(st.sampled_from(["1s", "2s"]))}
+        identities = draw(st.lists(st.sampled_from(IDENTITIES), max_size=2, unique=True))
+        if identities:
+            upstreams[name]["tls"] = {"identities": identities}
     made: Values = {"service": "shop", "upstreams": upstreams}
     sides = draw(st.sampled_from([("inbound",), ("outbound",), ("inbound", "outbound")]))
     if "inbound" in sides:
-        made["inbound"] = {"app": "127.0.0.1:8080", "listen": draw(_listeners("0.0.0.0"))}
+        made["inbound"] = {"app": "127.0.0.1:8080", "listen": draw(_listeners("0.0.0.0")), **draw(ADMISSION)}
     if "outbound" in sides:
         made["outbound"] = {
             "listen": draw(_listeners("127.0.0.1")),

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from sidecar.link.messages import (
@@ -43,6 +43,9 @@ from sidecar.link.messages import (
     write_poll,
 )
 from sidecar.link.report import Report, read_report
+
+if TYPE_CHECKING:
+    from tests.support.fake_authority import FakeAuthority
 
 
 @dataclass
@@ -90,6 +93,7 @@ class FakeControl:
         port: To listen on; 0 for any, kept from then on: `stop` and `start` are a restart.
         token: That requests must bring; empty for none.
         certificate: Paths of certificate and key (PEM), for https.
+        authority: Whom it signs by; clients may show certificates of its then, and must for all but joining.
 
     Attributes:
         files: By service; a service without one is told so.
@@ -101,7 +105,13 @@ class FakeControl:
         says_left: Goodbyes are answered by `left` on the stream; `answers_left` in the answer to the report.
     """
 
-    def __init__(self, port: int = 0, token: str = "", certificate: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        token: str = "",
+        certificate: tuple[str, str] | None = None,
+        authority: FakeAuthority | None = None,
+    ) -> None:
         self.files: dict[str, Config] = {}
         self.endpoints: dict[str, dict[str, EndpointEntry]] = {}
         self.ping_period_s = PING_PERIOD_S
@@ -117,6 +127,9 @@ class FakeControl:
         self.streams: list[Stream] = []
         self.token = token
         self.port = port
+        self.authority = authority
+        self.callers: list[str] = []
+        """Whose certificate each request came with, by its serial number; empty for none."""
         self._certificate = certificate
         self._changed = threading.Condition()
         self._connections: set[socket.socket] = set()
@@ -142,6 +155,9 @@ class FakeControl:
         if self._certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self._certificate)
+            if self.authority is not None:
+                context.verify_mode = ssl.CERT_OPTIONAL
+                context.load_verify_locations(cadata=self.authority.trust.decode())
             server.context = context
         self.port = server.server_address[1]
         self._server = server
@@ -281,7 +297,15 @@ class _Server(ThreadingHTTPServer):
         if self.context is None:
             super().finish_request(request, client_address)
             return
-        with self.context.wrap_socket(request, server_side=True) as secured:
+        with self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as secured:
+            try:
+                secured.do_handshake()
+            except ssl.SSLError:
+                # Closed with something unread, the connection would be reset, and the alert be overtaken by that.
+                secured.settimeout(1.0)
+                while socket.socket.recv(secured, 65536):
+                    pass
+                raise
             super().finish_request(secured, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -307,7 +331,7 @@ def _handler(control: FakeControl) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path, query = self._begin()
-            if path is None:
+            if path is None or self._join("GET", path, b""):
                 return
             if path != "/v1/watch":
                 self._answer(404, b'{"error": "no such page"}')
@@ -321,6 +345,8 @@ def _handler(control: FakeControl) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             path, _ = self._begin()
+            if path is not None and self._join("POST", path, body):
+                return
             if path == "/v1/report":
                 self._answer(200, json.dumps(control.on_report(read_report(body))).encode())
             elif path == "/v1/answer":
@@ -328,6 +354,23 @@ def _handler(control: FakeControl) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, b"{}")
             elif path is not None:
                 self._answer(404, b'{"error": "no such page"}')
+
+        def _join(self, method: str, path: str, body: bytes) -> bool:
+            """Whether it was a matter of the authority's."""
+            authority = control.authority
+            if authority is None:
+                return False
+            connection = self.connection
+            assert isinstance(connection, ssl.SSLSocket)
+            shown = connection.getpeercert(binary_form=True)
+            details = connection.getpeercert() or {}
+            control.callers.append(str(details.get("serialNumber", "")))
+            answered = authority.answer(method, path, body, shown)
+            if answered is None and shown is None:
+                answered = 401, b'{"error": "expected a certificate of the mesh"}'
+            if answered is not None:
+                self._answer(*answered)
+            return answered is not None
 
         def _begin(self) -> tuple[str | None, dict[str, list[str]]]:
             parts = urlsplit(self.path)

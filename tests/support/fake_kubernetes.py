@@ -43,6 +43,7 @@ class FakeKubernetes:
     Attributes:
         tokens: Those that are known; others are refused with 401.
         asked: What was asked for, as `VERB plural`: LIST, WATCH, GET, POST, PUT, PATCH, DELETE.
+        accounts: Who stands behind a token of a service account, and for which audiences it is.
         forbidden: What is refused with 403, as in `asked`.
         busy: Answers that are given instead: status and seconds for `retry-after`, one for each request.
         longest_watch_s: After which every watch ends, whatever it asked for.
@@ -53,6 +54,7 @@ class FakeKubernetes:
 
     def __init__(self, context: ssl.SSLContext | None = None, bookmark_s: float = 0.2) -> None:
         self.tokens = {TOKEN}
+        self.accounts: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.asked: list[str] = []
         self.forbidden: set[str] = set()
         self.busy: list[tuple[int, int]] = []
@@ -187,6 +189,7 @@ class FakeKubernetes:
             app.router.add_put(at + "/{name}", self._answer(self._put))
             app.router.add_patch(at + "/{name}", self._answer(self._patch))
             app.router.add_delete(at + "/{name}", self._answer(self._delete))
+        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._context, reuse_address=True).start()
@@ -232,6 +235,20 @@ class FakeKubernetes:
                 return web.json_response(refusal.values, status=refusal.code)
 
         return answer
+
+    async def _review(self, request: web.Request) -> web.Response:
+        """Of a token of a service account (authentication.k8s.io/v1): any answer is 201, also that it is none."""
+        if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
+            return web.json_response(Refusal(401, "Unauthorized", "Unauthorized").values, status=401)
+        spec = (await _body(request, "application/json"))["spec"]
+        account, known = self.accounts.get(spec["token"], ("", ()))
+        wanted = spec.get("audiences") or ["https://kubernetes.default.svc"]
+        common = [one for one in wanted if one in known]
+        status: Json = {"authenticated": True, "user": {"username": account}, "audiences": common}
+        if not account or not common:
+            status = {"user": {}, "error": "[invalid bearer token, token is not valid for these audiences]"}
+        said = {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "status": status}
+        return web.json_response(said, status=201)
 
     async def _get(self, request: web.Request, key: Key) -> Json:
         return self._store.get(key)

@@ -20,6 +20,7 @@ Json = dict[str, Any]
 
 GROUPS = {
     ("v1", "configmaps"): "ConfigMap",
+    ("v1", "secrets"): "Secret",
     ("v1", "services"): "Service",
     ("coordination.k8s.io/v1", "leases"): "Lease",
     ("discovery.k8s.io/v1", "endpointslices"): "EndpointSlice",
@@ -228,6 +229,8 @@ def _validate(key: Key, values: Json, before: Json | None = None) -> None:
             raise invalid(f'metadata.labels: Invalid value: "{value}"')
     if not all(isinstance(value, str) for value in (metadata.get("annotations") or {}).values()):
         raise Refusal(400, "BadRequest", "json: cannot unmarshal into Go struct field .annotations of type string")
+    if key.plural == "secrets":
+        _validate_secret(values, before, invalid)
     if key.plural != "configmaps":
         return
     data, binary = values.get("data") or {}, values.get("binaryData") or {}
@@ -240,3 +243,17 @@ def _validate(key: Key, values: Json, before: Json | None = None) -> None:
     is_other = any(((before or {}).get(name) or {}) != (values.get(name) or {}) for name in ("data", "binaryData"))
     if before is not None and before.get("immutable") and is_other:
         raise invalid("data: Forbidden: field is immutable when `immutable` is set")
+
+
+def _validate_secret(values: Json, before: Json | None, invalid: Callable[[str], Refusal]) -> None:
+    data = values.get("data") or {}
+    if any(not _KEY.fullmatch(name) for name in data):
+        raise invalid("data: Invalid value")
+    try:
+        size = sum(len(base64.b64decode(value, validate=True)) for value in data.values())
+    except ValueError:
+        raise Refusal(400, "BadRequest", "illegal base64 data at input byte 0") from None
+    if size > _MAX_DATA_BYTES:
+        raise invalid(f"data: Too long: must have at most {_MAX_DATA_BYTES} bytes")
+    if before is not None and before.get("type", "Opaque") != values.get("type", "Opaque"):
+        raise invalid("type: Invalid value: field is immutable")

@@ -22,18 +22,18 @@ def files(text: str) -> dict[str, bytes]:
     return {name: ("\n".join(lines) + "\n").encode() for name, lines in found.items()}
 
 
-def mesh(text: str) -> Mesh:
+def mesh(text: str, *, has_identity: bool = False) -> Mesh:
     """A mesh without problems, of a text as `files` reads it; `mesh: shop` is there if nothing else is said."""
     found = files(text)
     if "mesh.yaml" not in found:
         found["mesh.yaml"] = b"mesh: shop\n"
-    return read_mesh(found)
+    return read_mesh(found, has_identity=has_identity)
 
 
-def complaints(text: str) -> list[str]:
+def complaints(text: str, *, has_identity: bool = False) -> list[str]:
     """All that `sidecar mesh check` says of such a text, as lines: problems, or warnings where there are none."""
     try:
-        found = mesh(text)
+        found = mesh(text, has_identity=has_identity)
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     return [str(problem) for problem in verify(found) or found.warnings]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from sidecar.cli.admin_client import AskError, printable
 DEFAULT_URL: Final = "http://127.0.0.1:15010"
 TIMEOUT_S: Final = 10.0
 _SHOWN_CHARS: Final = 300
+_CONTROL: Final = re.compile(r"spiffe://[a-z0-9._-]+/control")
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -26,6 +29,10 @@ def control_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--token-file", default="", envvar="SIDECAR_CONTROL_TOKEN_FILE", show_envvar=True, type=click.Path(),
             help="The first line is shown as bearer token.",
+        ),
+        click.option(
+            "--trust", default="", envvar="SIDECAR_CONTROL_TRUST", show_envvar=True, type=click.Path(),
+            help="Roots of the mesh in PEM (`sidecar mesh ca roots`): the control plane must be of this mesh.",
         ),
         click.option(
             "--control", "url", default=DEFAULT_URL, envvar="SIDECAR_CONTROL", show_default=True, show_envvar=True,
@@ -43,16 +50,18 @@ class ControlPlane:
     Args:
         urls: One or several, parted by spaces or commas.
         token_file: Empty: none.
+        trust: A file with the roots of the mesh, of which `https://` must be then; empty: as of any site.
 
     Raises:
-        AskError: A URL is none, or the file cannot be read.
+        AskError: A URL is none, or a file cannot be read.
     """
 
-    def __init__(self, urls: str, token_file: str = "") -> None:
+    def __init__(self, urls: str, token_file: str = "", trust: str = "") -> None:
         self._urls = [_parsed(url) for url in urls.replace(",", " ").split()]
         if not self._urls:
             raise AskError(f"{urls!r}: expected a URL such as {DEFAULT_URL}")
         self._token = _token(token_file) if token_file else ""
+        self._context = _trusting(trust) if trust else None
 
     def get(self, path: str) -> Any:
         """
@@ -82,6 +91,14 @@ class ControlPlane:
             raise AskError(f"{url} answered {status}: {body[:_SHOWN_CHARS].decode('utf-8', 'replace')}")
         return status, said
 
+    def delete(self, path: str) -> tuple[int, dict[str, Any]]:
+        """As `post`."""
+        url, status, body = self._first("DELETE", path, None, TIMEOUT_S)
+        said = _object(body)
+        if said is None:
+            raise AskError(f"{url} answered {status}: {body[:_SHOWN_CHARS].decode('utf-8', 'replace')}")
+        return status, said
+
     def _first(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[str, int, bytes]:
         """URL, status and body of the first that answers."""
         failures = []
@@ -94,14 +111,19 @@ class ControlPlane:
 
     def _ask(self, url: str, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
         parts = urlsplit(url)
-        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = make(
-            parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), timeout=timeout_s
-        )
+        host = parts.hostname or ""
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(host, parts.port or 443, timeout=timeout_s, context=self._context)
+        else:
+            connection = http.client.HTTPConnection(host, parts.port or 80, timeout=timeout_s)
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
         if body is not None:
             headers["content-type"] = "application/json"
         try:
+            connection.connect()
+            if self._context is not None and isinstance(connection.sock, ssl.SSLSocket):
+                _check_control(connection.sock, url)
             connection.request(method, parts.path.rstrip("/") + path, body, headers)
             answer = connection.getresponse()
             said = answer.read(_MAX_BYTES)
@@ -110,6 +132,25 @@ class ControlPlane:
         if answer.status == 401:
             raise AskError(f"{url} wants a token: --token-file, SIDECAR_CONTROL_TOKEN_FILE")
         return answer.status, said
+
+
+def _trusting(path: str) -> ssl.SSLContext:
+    """For a control plane by its own authority: it has a SPIFFE ID, and no DNS name. Raises AskError."""
+    try:
+        context = ssl.create_default_context(cafile=path)
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise AskError(f"{path}: expected certificates in PEM: {why}") from None
+    context.check_hostname = False
+    return context
+
+
+def _check_control(sock: ssl.SSLSocket, url: str) -> None:
+    """That who answers is a control plane, not just anybody of the mesh: before the token is shown. Raises AskError."""
+    names: Any = (sock.getpeercert() or {}).get("subjectAltName", ())
+    uris = [value for kind, value in names if kind == "URI"]
+    if len(uris) != 1 or _CONTROL.fullmatch(str(uris[0])) is None:
+        raise AskError(f"{url} is {', '.join(map(str, uris)) or 'nobody'}: expected spiffe://MESH/control")
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

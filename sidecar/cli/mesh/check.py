@@ -8,12 +8,13 @@ import sys
 
 import click
 
-from sidecar.cli.mesh.reading import as_json_option, counted, directory, located, mesh_of, refuse
+from sidecar.cli.mesh.reading import as_json_option, counted, directory, identity_option, located, mesh_of, refuse
 from sidecar.mesh.verify import verify
 
 
 @click.command("check")
 @directory
+@identity_option
 @as_json_option
 def check(directory: str, as_json: bool) -> None:
     """

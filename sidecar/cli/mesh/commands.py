@@ -19,9 +19,16 @@ _COMMANDS = {
     "push": ("sidecar.cli.mesh.wanted.push", "push", "Make a directory what the control plane wants."),
     "rollback": ("sidecar.cli.mesh.wanted.rollback", "rollback", "Want an earlier revision's files again."),
     "hurry": ("sidecar.cli.mesh.wanted.hurry", "hurry", "Skip the waves of rollouts that are under way."),
+    "learn": (
+        "sidecar.cli.mesh.identity.learn",
+        "learn",
+        "Propose `callers` and `calls` by what was really called.",
+    ),
     "schema": ("sidecar.cli.mesh.schema", "schema", "Print the JSON Schema of a mesh's files."),
     "status": ("sidecar.cli.mesh.status", "status", "Show the wanted revision and what every instance runs."),
     "top": ("sidecar.cli.mesh.top", "top", "Show who calls whom, how often and how well."),
+    "token": ("sidecar.cli.mesh.authority.token", "token", "Make, list and revoke join tokens."),
+    "ca": ("sidecar.cli.mesh.authority.ca", "ca", "Make, show, back up and rotate the mesh's own authority."),
     "wait": ("sidecar.cli.mesh.wait", "wait", "Block until everyone runs a revision."),
 }
 

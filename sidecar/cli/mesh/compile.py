@@ -7,7 +7,7 @@ import json
 
 import click
 
-from sidecar.cli.mesh.reading import as_json_option, directory, mesh_of, refuse
+from sidecar.cli.mesh.reading import as_json_option, directory, identity_option, mesh_of, refuse
 from sidecar.config.problems import ConfigError
 from sidecar.mesh.compile.service import compile_service
 from sidecar.mesh.told import LANGUAGE
@@ -18,6 +18,7 @@ from sidecar.mesh.told import LANGUAGE
 @click.option("--service", required=True, help="Whose sidecars.")
 @click.option("--version", default="", help="The app's version, as `sidecar run --version` has it.")
 @click.option("--language", type=int, default=LANGUAGE, show_default=True, help="What the sidecars know.")
+@identity_option
 @as_json_option
 def compile_(directory: str, service: str, version: str, language: int, as_json: bool) -> None:
     """

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from sidecar.cli.mesh.authority.engine import engine_options
 from sidecar.cli.wait import seconds
 from sidecar.net.descriptors import raise_limit
 from sidecar.process_log import LEVELS, bounded_stderr, configure
@@ -16,36 +17,7 @@ CANNOT_READ = 2
 
 
 @click.command("control", short_help="Run the control plane of a mesh.")
-@click.option(
-    "--mesh", "-m", default="", envvar="SIDECAR_MESH", show_envvar=True, type=click.Path(),
-    help="The mesh's directory, or its one file; followed while running. Other engines have the mesh themselves.",
-)  # fmt: skip
-@click.option("--engine", default="files", show_default=True, metavar="files|kubernetes|etcd://HOST:PORT,...[/PREFIX]",
-              envvar="SIDECAR_CONTROL_ENGINE", show_envvar=True,
-              help="Where the mesh and what outlives a restart are kept.")  # fmt: skip
-@click.option("--etcd-ca", default="", envvar="SIDECAR_ETCD_CA", show_envvar=True, type=click.Path(),
-              help="Certificates that etcd's are signed by; etcd is spoken to by TLS then.")  # fmt: skip
-@click.option("--etcd-cert", default="", envvar="SIDECAR_ETCD_CERT", show_envvar=True, type=click.Path(),
-              help="The certificate to show to etcd.")  # fmt: skip
-@click.option("--etcd-key", default="", envvar="SIDECAR_ETCD_KEY", show_envvar=True, type=click.Path(),
-              help="Its key.")  # fmt: skip
-@click.option("--etcd-user", default="", envvar="SIDECAR_ETCD_USER", show_envvar=True, help="Name of a user of etcd.")
-@click.option("--etcd-password-file", default="", envvar="SIDECAR_ETCD_PASSWORD_FILE", show_envvar=True,
-              type=click.Path(), help="A file with that user's password.")  # fmt: skip
-@click.option("--kubernetes", default="", envvar="SIDECAR_KUBERNETES", show_envvar=True, metavar="URL",
-              help="Of the API of Kubernetes, for --engine kubernetes outside of a pod.")  # fmt: skip
-@click.option("--kubernetes-token-file", default="", envvar="SIDECAR_KUBERNETES_TOKEN_FILE", show_envvar=True,
-              type=click.Path(), help="With the token to show; followed. Default in a pod: its account's.")  # fmt: skip
-@click.option("--kubernetes-ca", default="", envvar="SIDECAR_KUBERNETES_CA", show_envvar=True, type=click.Path(),
-              help="Certificates that the API's is signed by. Default in a pod: its account's.")  # fmt: skip
-@click.option("--kubernetes-namespace", default="", envvar="SIDECAR_KUBERNETES_NAMESPACE", show_envvar=True,
-              metavar="NAME", help="Where the mesh's objects are. Default in a pod: its own.")  # fmt: skip
-@click.option("--kubernetes-mesh", default="", envvar="SIDECAR_KUBERNETES_MESH", show_envvar=True, metavar="NAME",
-              help="ConfigMaps with the label sidecar.mesh/mesh=NAME are the mesh.  [default: mesh]")  # fmt: skip
-@click.option(
-    "--state", default="", envvar="SIDECAR_CONTROL_STATE", show_envvar=True, type=click.Path(),
-    help="A folder for what outlives a restart: revisions, rollouts, registrations. Without it, memory only.",
-)  # fmt: skip
+@engine_options
 @click.option("--listen", default="127.0.0.1:15010", show_default=True, metavar="HOST:PORT",
               envvar="SIDECAR_CONTROL_LISTEN", show_envvar=True, help="For sidecars and people.")  # fmt: skip
 @click.option("--ops-listen", default="127.0.0.1:15014", show_default=True, metavar="HOST:PORT",
@@ -54,6 +26,12 @@ CANNOT_READ = 2
               help="For other replicas; default: --listen, if that is neither loopback nor any address.")  # fmt: skip
 @click.option("--token-file", default="", envvar="SIDECAR_CONTROL_TOKEN_FILE", show_envvar=True, type=click.Path(),
               help="Bearer tokens, one a line, that sidecars and people must have; followed.")  # fmt: skip
+@click.option("--operator", "operators", multiple=True, metavar="NAME:read|write:FILE",
+              help="Somebody with bearer tokens of their own in FILE, and what they may; again for each.")  # fmt: skip
+@click.option("--accept", default="", envvar="SIDECAR_CONTROL_ACCEPT", show_envvar=True, metavar="clear,tls",
+              help="What --listen takes, where there is an authority.  [default: clear,tls]")  # fmt: skip
+@click.option("--create-ca", "creates_ca", is_flag=True, envvar="SIDECAR_CONTROL_CREATE_CA", show_envvar=True,
+              help="Make the mesh's own authority if there is none.")  # fmt: skip
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME",
               help="A name by which a listener on loopback may be called besides `localhost`.")  # fmt: skip
 @click.option("--name", "replica", default="", envvar="SIDECAR_CONTROL_NAME", show_envvar=True,
@@ -77,9 +55,9 @@ def control(log_level: str, is_check: bool, spread: float, **options: object) ->
     try:
         from sidecar.control.start import Options, StartError, check, run
     except ModuleNotFoundError as error:
-        if error.name != "aiohttp":
+        if error.name not in ("aiohttp", "cryptography"):
             raise
-        raise click.ClickException("install `sidecar-mesh[control]`: the control plane needs aiohttp") from None
+        raise click.ClickException(f"install `sidecar-mesh[control]`: the control plane needs {error.name}") from None
     if options["engine"] == "files" and not options["mesh"]:
         raise click.UsageError("give '--mesh', the mesh's directory or its one file, or another '--engine'")
     asked = Options(spread_s=spread, **options)  # type: ignore[arg-type]

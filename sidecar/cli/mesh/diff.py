@@ -9,16 +9,19 @@ import click
 from click.core import ParameterSource
 
 from sidecar.cli.mesh.asking import control_options
-from sidecar.cli.mesh.reading import counted, mesh_of
+from sidecar.cli.mesh.reading import counted, identity_option, mesh_of
 from sidecar.cli.mesh.wanted.telling import ask, texts_of, write_changes, write_warnings
 
 
 @click.command("diff")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(allow_dash=True, path_type=str),
                 metavar="[OLD] NEW")  # fmt: skip
+@identity_option
 @control_options
 @click.pass_context
-def diff(context: click.Context, directories: tuple[str, ...], url: str, token_file: str, as_json: bool) -> None:
+def diff(
+    context: click.Context, directories: tuple[str, ...], url: str, token_file: str, trust: str, as_json: bool
+) -> None:
     """
     Say which services' files, and which routes and upstreams in them, differ between the meshes in OLD and NEW; without
     OLD, what a push of NEW would change of what the control plane wants now.
@@ -27,7 +30,7 @@ def diff(context: click.Context, directories: tuple[str, ...], url: str, token_f
     2 when one cannot be read, or there is no answer.
     """
     if len(directories) == 1:
-        _running(directories[0], (url, token_file), as_json)
+        _running(directories[0], (url, token_file, trust), as_json)
         return
     if len(directories) > 2:
         raise click.UsageError("give one directory, or two")
@@ -46,7 +49,7 @@ def diff(context: click.Context, directories: tuple[str, ...], url: str, token_f
     click.echo(f"{counted(len(changes), 'file')} of {len({*before.placed, *after.placed})} services would change")
 
 
-def _running(directory: str, control: tuple[str, str], as_json: bool) -> None:
+def _running(directory: str, control: tuple[str, str, str], as_json: bool) -> None:
     said = ask(control, "/v1/diff", {"files": texts_of(directory, as_json)}, as_json, directory)
     if as_json:
         click.echo(json.dumps({"ok": True, **said}))

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import click
 from pydantic import ValidationError
 
-from sidecar.cli.mesh.reading import as_json_option, directory, mesh_of, path_of, refuse
+from sidecar.cli.mesh.reading import as_json_option, directory, identity_option, mesh_of, path_of, refuse
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
 from sidecar.mesh import explain as explaining
-from sidecar.mesh.arrival import Arrival
+from sidecar.mesh.arrival import Arrival, Verdict
 from sidecar.mesh.mesh import Mark
 
 NOT_ANSWERED = 3
@@ -27,6 +27,7 @@ NOT_ANSWERED = 3
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request.")
 @click.option("--cookie", "cookies", multiple=True, metavar="NAME=VALUE", help="A cookie of the request.")
 @click.option("--version", default="", help="Of the caller's app.")
+@identity_option
 @as_json_option
 def explain(
     directory: str,
@@ -101,20 +102,35 @@ def _lines(directory: str, found: explaining.Explanation) -> Iterable[str]:
         yield f"  timeout {found.timeout_s:g}s"
     if found.note:
         yield f"  {found.note}"
-    for admission in found.admissions:
+    for admission in found.unjudged:
         word = "admits" if admission.is_admitted else "does not admit"
         yield f"{admission.service}: {word} {found.caller}: {admission.why}{_where(directory, admission.origin)}"
     for arrival in found.arrivals:
+        if arrival.verdict is not None:
+            yield _verdict(directory, arrival, arrival.verdict, found.caller)
         yield from _arrival(directory, arrival)
 
 
 def _decision(directory: str, who: str, one: explaining.Explanation | Arrival) -> Iterable[str]:
     """Which route was taken, at the caller or at the callee, and whether its sidecar answers itself."""
-    yield f"{who}: route {one.route}{_where(directory, one.origin)}" if one.route else f"{who}: no route"
+    if one.route or not isinstance(one, Arrival) or one.verdict is None or one.verdict.outcome != "denied":
+        yield f"{who}: route {one.route}{_where(directory, one.origin)}" if one.route else f"{who}: no route"
     for match in one.match:
         yield f"  match  {match}"
     if one.status is not None:
         yield f"  its sidecar answers {one.status}"
+
+
+def _verdict(directory: str, one: Arrival, verdict: Verdict, caller: str) -> str:
+    """Which rule lets it in, or does not."""
+    said = {
+        "allowed": "is allowed by the rule {}",
+        "denied": "is refused by the rule {}",
+        "audit_denied": "passes, and would be refused by the rule {}, which is in audit",
+    }[verdict.outcome].format(verdict.rule)
+    why = f": {verdict.why}" if verdict.why else ""
+    who = verdict.identity or caller
+    return f"{one.service}, port {one.port}: {who} {said}{_where(directory, verdict.origin)}{why}"
 
 
 def _arrival(directory: str, one: Arrival) -> Iterable[str]:

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from sidecar.cli.mesh.reading import as_json_option, directory, mesh_of, refuse
+from sidecar.cli.mesh.reading import as_json_option, directory, identity_option, mesh_of, refuse
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.mesh.names import names_of
 
@@ -15,6 +15,7 @@ from sidecar.mesh.names import names_of
 @click.command("names")
 @directory
 @click.option("--service", default=None, help="Only of this one.")
+@identity_option
 @as_json_option
 def names(directory: str, service: str | None, as_json: bool) -> None:
     """

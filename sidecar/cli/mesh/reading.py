@@ -14,6 +14,7 @@ import click
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import MAX_FILE_BYTES, SourceError
 from sidecar.mesh.source import read_directory
+from sidecar.mesh.told import IDENTITY
 
 if TYPE_CHECKING:
     from sidecar.mesh.mesh import Mesh
@@ -22,6 +23,12 @@ PROBLEMS = 1
 CANNOT_READ = 2
 
 directory = click.argument("directory", type=click.Path(allow_dash=True, path_type=str))
+_HAS_IDENTITY = "sidecar.mesh.has_identity"
+identity_option = click.option(
+    "--identity/--no-identity", default=IDENTITY, show_default=True, expose_value=False,
+    help="Whether the mesh's sidecars have identities, by which they speak TLS and `callers` are known.",
+    callback=lambda context, _, value: context.meta.__setitem__(_HAS_IDENTITY, value),
+)  # fmt: skip
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 
 
@@ -54,7 +61,7 @@ def mesh_of_files(directory: str, files: Mapping[str, bytes], as_json: bool) -> 
     from sidecar.mesh.read import read_mesh
 
     try:
-        return read_mesh(files)
+        return read_mesh(files, has_identity=click.get_current_context().meta.get(_HAS_IDENTITY, IDENTITY))
     except ConfigError as error:
         refuse(directory, error.problems, as_json)
 

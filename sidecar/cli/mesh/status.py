@@ -13,14 +13,14 @@ from sidecar.cli.mesh.asking import ControlPlane, age, control_options, table
 
 @click.command("status")
 @control_options
-def status(url: str, token_file: str, as_json: bool) -> None:
+def status(url: str, token_file: str, trust: str, as_json: bool) -> None:
     """
     Show the wanted revision, every instance with what it runs, rollouts, and what is doubted.
 
     With --json the whole of what the control plane shows (`/v1/mesh`: docs/mesh-control.md).
     """
     try:
-        shown = ControlPlane(url, token_file).get("/v1/mesh")
+        shown = ControlPlane(url, token_file, trust).get("/v1/mesh")
     except AskError as error:
         fail(error)
         return
@@ -67,11 +67,23 @@ def _problems(shown: dict[str, Any], now_s: float) -> list[str]:
         blocks.append("\n".join([head, *(f"  {_problem(one)}" for one in problems)]))
     for one in shown.get("store", ()):
         blocks.append(printable(f"not written, since {age(now_s - one['since'])}: {_unwritten(one)}: {one['error']}"))
+    blocks += _authority(shown.get("authority"), now_s)
     failing = [one for one in shown["discovery"] if one["error"]]
     if failing:
         lines = [printable(f"  {one['name']} ({one['kind']}): {one['error']}") for one in failing]
         blocks.append("\n".join(["sources of endpoints that fail; what they said last holds:", *lines]))
     return blocks
+
+
+def _authority(said: dict[str, Any] | None, now_s: float) -> list[str]:
+    """Of the mesh's own authority: when what ends, and why it gives nothing out."""
+    if said is None:
+        return []
+    parts = [f"{one['which']} {one['subject']} ends in {age(one['ends'] - now_s)}" for one in said["certificates"]]
+    lines = [printable(f"authority of {said['trust_domain']}: {', '.join(parts)}")]
+    if said["why_not"]:
+        lines.append(printable(f"NO CERTIFICATE IS GIVEN OUT: {said['why_not']}"))
+    return ["\n".join(lines)]
 
 
 def _unwritten(one: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ _MAX_ROWS = 40
     help="Between two looks.",
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="Print once and end.")
-def top(url: str, token_file: str, as_json: bool, interval: float, once: bool) -> None:
+def top(url: str, token_file: str, trust: str, as_json: bool, interval: float, once: bool) -> None:
     """
     Show the calls of the last minute by caller, callee, version and route, the busiest first, until Ctrl-C.
 
@@ -32,7 +32,7 @@ def top(url: str, token_file: str, as_json: bool, interval: float, once: bool) -
     each look.
     """
     try:
-        control = ControlPlane(url, token_file)
+        control = ControlPlane(url, token_file, trust)
         is_screen = can_draw(sys.stdout, os.environ) and not as_json and not once
         while True:
             shown = control.get("/v1/mesh")

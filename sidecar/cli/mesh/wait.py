@@ -31,7 +31,7 @@ class Missing:
 @click.argument("revision", type=click.IntRange(0))
 @control_options
 @click.option("--timeout", default="60s", show_default=True, callback=seconds, help="How long to wait; 0: one look.")
-def wait(revision: int, url: str, token_file: str, as_json: bool, timeout: float) -> None:
+def wait(revision: int, url: str, token_file: str, trust: str, as_json: bool, timeout: float) -> None:
     """
     Block until all connected sidecars run REVISION, or a later one.
 
@@ -42,7 +42,7 @@ def wait(revision: int, url: str, token_file: str, as_json: bool, timeout: float
     control = None
     while True:
         try:
-            control = control or ControlPlane(url, token_file)
+            control = control or ControlPlane(url, token_file, trust)
             shown = control.get("/v1/mesh")
             missing, is_final = judged(shown, revision)
         except AskError as error:

@@ -15,7 +15,7 @@ class Control(Model):
 
     addresses: Annotated[list[HttpUrl], OneOrMany()] = setting(..., "A URL such as `https://control:15010`, or a list.")
     token_file: FilePath | None = setting(
-        None, "A file with the bearer token that it asks for; read anew when it changes."
+        None, "A file with the token for joining the mesh, or the bearer token that it asks for; followed."
     )
     trust: FilePath | None = setting(
         None, "Certificates (PEM) that its own must be signed by; default: what the system trusts."

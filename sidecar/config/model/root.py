@@ -264,8 +264,6 @@ _LoadBalancing = Annotated[
 class UpstreamPolicy(Model):
     """How servers are used, wherever they come from."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"tls"})
-
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
     idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
@@ -292,8 +290,6 @@ class UpstreamPolicy(Model):
 
 class Upstream(UpstreamPolicy):
     """Servers that are interchangeable: exactly one of `endpoints`, `dns` and `discover`."""
-
-    not_yet: ClassVar[frozenset[str]] = frozenset()
 
     hosts: Annotated[list[AuthorityPattern], OneOrMany(may_be_empty=True)] | None = setting(
         None,

@@ -5,6 +5,7 @@ The engine `files`: the mesh is a directory; all else is in memory, with a copy 
     STATE/record.json           the rollout record
     STATE/files/HASH            compiled files that the record names
     STATE/registrations.json    who is registered, written at most once a second
+    STATE/secrets/NAME          what the authority keeps, for the owner alone
 
 One replica: what others would say is what it said itself.
 """
@@ -31,12 +32,14 @@ from sidecar.control.engines.interface import (
     Registration,
     RegistrationChange,
     Replica,
+    Secrets,
     Trouble,
     Unavailable,
     Unwritten,
     Versioned,
 )
 from sidecar.control.engines.registration_text import read_registration, registration_values
+from sidecar.control.engines.secrets.disk import DiskSecrets, MemorySecrets
 from sidecar.link.fields import MessageError, decode
 from sidecar.process_log import event
 
@@ -65,6 +68,8 @@ class FilesEngine:
         self.files = _Files(folder / "files" if folder is not None else None)
         self.registrations = _Registrations(folder / "registrations.json" if folder is not None else None)
         self.record = _Record(folder / "record.json" if folder is not None else None)
+        self.secrets: Secrets = DiskSecrets(folder / "secrets") if folder is not None else MemorySecrets()
+        self.accounts = None
         self.mover = _OnlyMover()
         self.replicas = _OnlyReplica()
         self.discoverers: Mapping[str, Discoverer] = {}

@@ -257,6 +257,51 @@ class Mover(Protocol):
         """Come by it and keep it, for as long as this runs; ends only by being cancelled, and then gives it up."""
 
 
+# --- what the authority keeps -------------------------------------------------------------------------------------
+
+
+class Secrets(Protocol):
+    """
+    A few values that nobody but a control plane and who runs it may read: keys, hashes of tokens, what was issued. They
+    are read when they are used, so that what another replica or a command wrote counts at once. A command may use them
+    beside a control plane that runs.
+    """
+
+    async def read(self, name: str) -> Versioned | None:
+        """
+        What stands under this name, not older than any write that was answered; None if nothing does.
+
+        Args:
+            name: Lower-case letters and `-`; of our own choosing, never of a peer's.
+
+        Raises:
+            Unavailable: It cannot be read now.
+        """
+
+    async def swap(self, name: str, value: bytes, expected: str) -> str:
+        """
+        Write over the version `expected`; empty: only if there is none.
+
+        Returns:
+            The new version.
+
+        Raises:
+            Conflict, Unavailable: As the rules above say.
+        """
+
+
+class Accounts(Protocol):
+    """Who stands behind a token of a service account."""
+
+    async def reviewed(self, token: str, audience: str) -> tuple[str, str] | None:
+        """
+        Namespace and name of the account that it was given to for this audience; None: it is no such token.
+
+        Raises:
+            Unavailable: It cannot be known now.
+        """
+
+
 # --- replicas -----------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +391,7 @@ class Engine(Protocol):
     Attributes:
         name: As `/v1/mesh` and the page show it: `files`, `etcd`, `kubernetes`.
         discoverers: Of the kinds that this engine's world knows (`etcd`, `kubernetes`), by kind.
+        accounts: None where this engine's world has no service accounts.
     """
 
     @property
@@ -360,6 +406,10 @@ class Engine(Protocol):
     def record(self) -> Record: ...
     @property
     def mover(self) -> Mover: ...
+    @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def accounts(self) -> Accounts | None: ...
     @property
     def replicas(self) -> Replicas: ...
     @property

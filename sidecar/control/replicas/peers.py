@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -61,12 +62,16 @@ class Peers:
         token: Gives the bearer token that the others know, which is one of this replica's; empty: none.
         clock: Seconds, monotonic.
         now_s: Since the Unix epoch, on this replica's clock.
+
+    Attributes:
+        context: What to say TLS with to `https://`; None: as to any site.
     """
 
     def __init__(
         self, name: str, token: Callable[[], str], clock: Callable[[], float], now_s: Callable[[], float]
     ) -> None:
         self._name = name
+        self.context: Callable[[], ssl.SSLContext | None] = lambda: None
         self._token = token
         self._clock = clock
         self._now_s = now_s
@@ -197,7 +202,12 @@ class Peers:
                 asyncio.timeout(timeout_s),
                 # No redirect: the token is for this replica.
                 self._session.request(
-                    "GET" if body is None else "POST", url, json=body, headers=headers, allow_redirects=False
+                    "GET" if body is None else "POST",
+                    url,
+                    json=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    ssl=self.context() or True,
                 ) as answer,
             ):
                 raw = bytearray()

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sidecar.control.revision import questions
 from sidecar.control.revision.judged import Considered, Judged, ProblemTold, Rejected
 from sidecar.loader.low_priority import background_niceness
-from sidecar.mesh.told import Told
+from sidecar.mesh.told import IDENTITY, Told
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -31,18 +31,24 @@ class CompilerError(Exception):
 
 
 class Compiler:
-    """One process, and the questions to it, in the order in which they are asked."""
+    """
+    One process, and the questions to it, in the order in which they are asked.
 
-    def __init__(self) -> None:
+    Args:
+        has_identity: Whether the mesh's sidecars get identities, so that TLS and `callers` are compiled.
+    """
+
+    def __init__(self, has_identity: bool = IDENTITY) -> None:
+        self._has_identity = has_identity
         self._pool: ProcessPoolExecutor | None = None
 
     async def judge(self, files: Mapping[str, bytes]) -> Judged | Rejected:
         """Judge a content of the mesh. Raises CompilerError."""
-        return await self._ask(questions.judge, dict(files))
+        return await self._ask(questions.judge, dict(files), self._has_identity)
 
     async def consider(self, files: Mapping[str, bytes], running: Mapping[str, Told]) -> Considered | Rejected:
         """As `worker.consider`. Raises CompilerError."""
-        return await self._ask(questions.consider, dict(files), dict(running))
+        return await self._ask(questions.consider, dict(files), dict(running), self._has_identity)
 
     async def translate(self, service: str, hash_: str, problems: Sequence[ProblemTold]) -> tuple[ProblemTold, ...]:
         """Problems of a compiled file, at their places in the mesh's files. Raises CompilerError."""

@@ -25,11 +25,13 @@ class ServiceFacts:
     Attributes:
         kind: `mesh` or `external`.
         callees: Whom it may call.
+        identities: SPIFFE IDs that its file lists besides the one that is made of its name.
     """
 
     kind: str
     hosts: tuple[str, ...]
     callees: tuple[str, ...]
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Judged:
         compiled: Those files that were not there before.
         values: Of these, by hash, as `Compiled.values` has them.
         rollout: `rollout:` of mesh.yaml, by the names of `control.rollout.rules.Rules`; None if it says nothing of it.
+        lifetime_s: `identity.lifetime` of mesh.yaml: of the certificates that are signed.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Judged:
     compiled: tuple[CompiledFile, ...]
     values: Mapping[str, bytes] = field(repr=False, compare=False)
     rollout: Mapping[str, Any] | None = None
+    lifetime_s: float = 7 * 86_400.0
     warnings: tuple[ProblemTold, ...] = ()
 
 

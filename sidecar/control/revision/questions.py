@@ -19,18 +19,18 @@ def begin(niceness: int) -> None:
     worker.begin(niceness)
 
 
-def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
+def judge(files: Mapping[str, bytes], has_identity: bool) -> Judged | Rejected:
     """As `worker.judge`."""
     from sidecar.control.revision import worker
 
-    return worker.answer(worker.judge, files)
+    return worker.answer(worker.judge, files, has_identity)
 
 
-def consider(files: Mapping[str, bytes], running: Mapping[str, Told]) -> Considered | Rejected:
+def consider(files: Mapping[str, bytes], running: Mapping[str, Told], has_identity: bool) -> Considered | Rejected:
     """As `worker.consider`."""
     from sidecar.control.revision import worker
 
-    return worker.answer(worker.consider, files, running)
+    return worker.answer(worker.consider, files, running, has_identity)
 
 
 def translate(service: str, hash_: str, problems: Sequence[ProblemTold]) -> tuple[ProblemTold, ...]:

@@ -86,6 +86,19 @@ class Rollouts:
         """The revision whose files are wanted until the mesh's files differ from what they are; None if none is."""
         return self.record.pin.revision if self.record.pin is not None else None
 
+    def mesh_name(self) -> str:
+        """As its files have it; empty while they are not known to be good."""
+        return self.judged.name if self.judged is not None else ""
+
+    def services_of(self, identity: str) -> tuple[str, ...]:
+        """Services whose file lists this SPIFFE ID."""
+        services = self.judged.services if self.judged is not None else {}
+        return tuple(name for name, facts in services.items() if identity in facts.identities)
+
+    def lifetime_s(self) -> float:
+        """For which the mesh's certificates are signed; 0 while its files are not known to be good."""
+        return self.judged.lifetime_s if self.judged is not None else 0.0
+
     def known(self, hash_: str) -> CompiledFile | None:
         """A compiled file that some instance may have or get."""
         return self._files.get(hash_)

@@ -23,12 +23,13 @@ from sidecar.control.revision.compiled import CompiledFile, Origin, Source
 from sidecar.control.revision.judged import Considered, Judged, ProblemTold, Rejected, ServiceFacts
 from sidecar.control.revision.trees import tree_of
 from sidecar.loader.low_priority import lower_thread
+from sidecar.mesh.access.admission import named_by
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.diff import diff_told
 from sidecar.mesh.mesh import Mesh, digest
 from sidecar.mesh.read import read_mesh
-from sidecar.mesh.told import Told
+from sidecar.mesh.told import IDENTITY, Told
 from sidecar.mesh.verify import verify
 from sidecar.redact import HIDDEN, is_sensitive
 
@@ -88,9 +89,9 @@ def answer(function: Callable[..., _T], *arguments: Any) -> _T:
         gc.freeze()
 
 
-def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
-    """Read, compile and verify; remember it if it is good."""
-    read = _read(files)
+def judge(files: Mapping[str, bytes], has_identity: bool = IDENTITY) -> Judged | Rejected:
+    """Read, compile and verify, for sidecars that have identities or not; remember it if it is good."""
+    read = _read(files, has_identity)
     if isinstance(read, Rejected):
         return read
     mesh, compiled = read.mesh, read.compiled
@@ -108,18 +109,22 @@ def judge(files: Mapping[str, bytes]) -> Judged | Rejected:
         compiled=tuple(_file(one, origins) for one in new),
         values={one.hash: one.values for one in new},
         rollout=_rollout(mesh),
+        lifetime_s=mesh.root.identity.lifetime,
         warnings=told(mesh.warnings),
     )
 
 
-def consider(files: Mapping[str, bytes], running: Mapping[str, Told]) -> Considered | Rejected:
+def consider(
+    files: Mapping[str, bytes], running: Mapping[str, Told], has_identity: bool = IDENTITY
+) -> Considered | Rejected:
     """
     Judge a content that may become the wanted one, and compare it with what is wanted now.
 
     Args:
         running: By service, what its sidecars are to have.
+        has_identity: Whether they have identities.
     """
-    read = _read(files)
+    read = _read(files, has_identity)
     if isinstance(read, Rejected):
         return read
     changes = tuple(dataclasses.asdict(change) for change in diff_told(running, read.compiled))
@@ -136,9 +141,9 @@ class _Read:
     compiled: dict[str, Compiled]
 
 
-def _read(files: Mapping[str, bytes]) -> _Read | Rejected:
+def _read(files: Mapping[str, bytes], has_identity: bool) -> _Read | Rejected:
     try:
-        mesh = read_mesh(files, _known.mesh)
+        mesh = read_mesh(files, _known.mesh, has_identity=has_identity)
         services = {name: digest(placed.values) for name, placed in mesh.placed.items()}
         root = _root_digest(mesh)
         concerned = _concerned(mesh, services, root)
@@ -206,7 +211,8 @@ def told(problems: Iterable[Problem]) -> tuple[ProblemTold, ...]:
 
 
 def _root_digest(mesh: Mesh) -> str:
-    return digest({key: value for key, value in mesh.document.values.items() if key != "services"})
+    said = {key: value for key, value in mesh.document.values.items() if key != "services"}
+    return digest([said, mesh.has_identity])
 
 
 def _concerned(mesh: Mesh, services: Mapping[str, str], root: str) -> list[str]:
@@ -220,7 +226,9 @@ def _concerned(mesh: Mesh, services: Mapping[str, str], root: str) -> list[str]:
     concerned = []
     for name in mesh.placed:
         before = _known.compiled.get(name)
-        if name in changed or not changed.isdisjoint(mesh.callees(name)) or (before and changed & set(before.callees)):
+        # Callees for their routes and upstreams; whom it admits, for the identities of those.
+        told_of = {*mesh.callees(name), *named_by(mesh.services[name]), *(before.callees if before else ())}
+        if name in changed or not changed.isdisjoint(told_of):
             concerned.append(name)
     return concerned
 

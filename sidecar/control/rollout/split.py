@@ -5,8 +5,9 @@ What a revision does to several services cannot happen at one moment. So at ever
 of their service and some the new one, and each must find what it calls. A call has two ends, and in a mesh both are
 sidecars:
 
-    the callee's end     its listeners and ports (later: who is admitted, which roots and which TLS it takes)
-    the caller's end     its upstreams, the hosts that lead to them, its own listeners, its routes
+    the callee's end     its listeners and ports, who is admitted, in clear or by TLS (`admission`)
+    the caller's end     its upstreams, the hosts that lead to them, whom it accepts there; its own listeners, its
+                         routes
 
 A callee's end that is only **added** harms nobody and must be there before the first caller uses it. One that is
 **taken away** must stay until the last caller has stopped using it. In between callers change their minds, which is
@@ -30,6 +31,7 @@ only what stands beside it without changing where any request goes that `base` h
 - `unmatched` itself is `passthrough` in all three files if it is so before or after.
 - a listener is added where its port (and its name) is free in the base. A port that changes hands changes with the
   routes; so does one whose `app` or `protocol` changes.
+- who is admitted, how, and which identities of a callee are accepted, is what either file says (`admission`).
 - a whole side (`inbound`, `outbound`) that the base does not have is added with the upstreams that its routes use.
 
 Where what is made says what one of the two files says, it is that file: a change that only adds is over with its
@@ -50,6 +52,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.control.rollout.admission import with_admission_of, with_identities_of
 from sidecar.control.rollout.listeners import (
     DEFAULTS,
     Tree,
@@ -143,6 +146,8 @@ def union(base: Tree, other: Tree, *, is_passing: bool) -> Tree:
         if name in base and name in other:
             hosts = known if name == "outbound" else None
             made[name] = with_listeners_of(base[name], other[name], default, taken, hosts)
+    if "inbound" in base and "inbound" in other:
+        made["inbound"] = with_admission_of(made["inbound"], other["inbound"])
     if "outbound" in base and _is_passing(other) and not _is_passing(base):
         made["outbound"] = {**made["outbound"], "unmatched": "passthrough"}
     if made == dict(base):
@@ -158,6 +163,7 @@ def _upstreams(base: Tree, other: Tree, needed: set[str], *, is_passing: bool) -
         named = hosts_of(name, upstream)
         free = [] if is_passing else [host for host in named if not covers(owned, host)]
         if name in own:
+            own[name] = with_identities_of(own[name], upstream)
             if free:
                 own[name] = {**own[name], "hosts": hosts_of(name, own[name]) + free}
         elif free or name in needed:

@@ -19,6 +19,7 @@ from aiohttp import web
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.control.fleet import FleetError
 from sidecar.control.metrics import Counts
+from sidecar.control.server.callers import CALLER, Callers, scope_of, tls_of
 from sidecar.control.server.token import Tokens
 from sidecar.link.fields import MessageError
 from sidecar.process_log import BoundedStream
@@ -36,6 +37,8 @@ QUIET: Final = (
 """What sidecars and replicas say all the time; if it went well, nothing is written of it."""
 OPEN_TO_ALL: Final = ("/page/",)
 """Beginnings of paths that need no token: the page's own files, which know nothing; it asks for the token itself."""
+WAY_IN: Final = frozenset({"/v1/join", "/v1/join/nonce", "/v1/trust"})
+"""For who has neither token nor certificate yet."""
 
 
 class AccessLog:
@@ -48,6 +51,7 @@ class AccessLog:
         """A request is over."""
         if self._stream is None or (request.path in QUIET and status == 200):
             return
+        caller = request.get(CALLER)
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "peer": peer,
@@ -57,6 +61,7 @@ class AccessLog:
             "duration_ms": round(duration_s * 1000, 1),
             "service": request.query.get("service", "")[:100] or None,
             "instance": request.query.get("instance", "")[:100] or None,
+            "caller": caller.name[:200] or None if caller is not None else None,
             "user_agent": request.headers.get("user-agent", "")[:200] or None,
         }
         self._stream.write(json.dumps({key: value for key, value in line.items() if value is not None}) + "\n")
@@ -68,10 +73,19 @@ class Access:
         tokens: None: none is needed.
         hosts: By which names this is called.
         log: Of requests.
+        callers: Know who asks and what that one may, where the mesh has certificates; they have the tokens, too.
     """
 
-    def __init__(self, tokens: Tokens | None, hosts: AllowedHosts, log: AccessLog, counts: Counts) -> None:
+    def __init__(
+        self,
+        tokens: Tokens | None,
+        hosts: AllowedHosts,
+        log: AccessLog,
+        counts: Counts,
+        callers: Callers | None = None,
+    ) -> None:
         self._tokens = tokens
+        self._callers = callers
         self._hosts = hosts
         self._log = log
         self._counts = counts
@@ -99,10 +113,29 @@ class Access:
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             self._counts.refused["cross_site"] += 1
             return problem(403, "a page of another site may not ask this")
-        if self._tokens is None or request.path == "/" or request.path.startswith(OPEN_TO_ALL):
+        if request.path == "/" or request.path.startswith(OPEN_TO_ALL) or request.path in WAY_IN:
+            return None
+        if self._callers is not None:
+            return self._scope_refusal(request, self._callers)
+        if self._tokens is None:
             return None
         if self._tokens.admits(request.headers.get("authorization", "")):
             return None
+        return self._unknown()
+
+    def _scope_refusal(self, request: web.Request, callers: Callers) -> web.Response | None:
+        authorization = request.headers.get("authorization", "")
+        caller = callers.of(authorization, tls_of(request), peer_of(request))
+        request[CALLER] = caller
+        scope = scope_of(request.method, request.path)
+        if scope in caller.scopes:
+            return None
+        if not caller.scopes:
+            return self._unknown()
+        self._counts.refused["scope"] += 1
+        return problem(403, f"{caller.name or 'who shows no token'} may not do this: it needs the right `{scope}`")
+
+    def _unknown(self) -> web.Response:
         self._counts.refused["token"] += 1
         refusal = problem(401, "expected a bearer token that is known here")
         refusal.headers["www-authenticate"] = "Bearer"

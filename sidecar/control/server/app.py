@@ -10,6 +10,7 @@ from aiohttp import web
 from sidecar.control import shown
 from sidecar.control.addresses import is_loopback
 from sidecar.control.asks import AskError
+from sidecar.control.authority.service import AuthorityService
 from sidecar.control.calls.edges import HISTORY_MINUTES
 from sidecar.control.fleet import FleetError
 from sidecar.control.metrics import Metrics
@@ -18,8 +19,10 @@ from sidecar.control.plane import Plane
 from sidecar.control.revision.compiler import CompilerError
 from sidecar.control.server.access import Access, peer_of, problem
 from sidecar.control.server.bodies import as_json, read_body
+from sidecar.control.server.callers import check_speaks_for
 from sidecar.control.server.changes import Changes
 from sidecar.control.server.here import Here
+from sidecar.control.server.join import JoinDesk, RevokeDesk, TokenDesk
 from sidecar.control.server.watch import Watching
 from sidecar.link.fields import MessageError, decode
 from sidecar.link.report import MAX_REPORT_BYTES, Report, read_report
@@ -45,6 +48,7 @@ class Desk:
         for name in ("service", "instance"):
             if not getattr(report, name):
                 raise MessageError(f"{name}: expected a name, found nothing")
+        check_speaks_for(request, report.service)
         peer = peer_of(request)
         return web.json_response(self._plane.reported(report, peer, is_loopback(peer)))
 
@@ -110,8 +114,10 @@ class Desk:
         return web.Response(status=status, headers=dict(headers), body=body)
 
 
-def control_app(plane: Plane, watching: Watching, access: Access) -> web.Application:
-    """What 15010 serves."""
+def control_app(
+    plane: Plane, watching: Watching, access: Access, service: AuthorityService | None = None
+) -> web.Application:
+    """What 15010 serves; without an authority nobody joins."""
     app = web.Application(middlewares=[access.middleware], client_max_size=MAX_REPORT_BYTES)
     app.on_response_prepare.append(_name_server)
     desk, changes, here = Desk(plane), Changes(plane), Here(plane)
@@ -139,6 +145,19 @@ def control_app(plane: Plane, watching: Watching, access: Access) -> web.Applica
             web.get("/page/{name}", desk.page),
         ]
     )
+    if service is not None:
+        join, given = JoinDesk(service.joining, service.authority), TokenDesk(service.authority, service.tokens)
+        app.add_routes(
+            [
+                web.post("/v1/join", join.join),
+                web.get("/v1/join/nonce", join.nonce),
+                web.get("/v1/trust", join.trust),
+                web.get("/v1/tokens", given.list),
+                web.post("/v1/tokens", given.create),
+                web.delete("/v1/tokens/{id}", given.revoke),
+                web.post("/v1/revoke", RevokeDesk(plane.engine.secrets, plane.now_s).revoke),
+            ]
+        )
     return app
 
 

@@ -26,6 +26,8 @@ from sidecar.control.metrics import Counts
 from sidecar.control.plane import Plane
 from sidecar.control.push.stream import Stream
 from sidecar.control.server.access import STREAMING, peer_of
+from sidecar.control.server.callers import check_speaks_for
+from sidecar.control.server.renewals import Renewals
 from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line, read_watch, write_line, write_poll
 
 LIFE_S: Final = 1800.0
@@ -48,6 +50,7 @@ class Watching:
         ping_s: Between two pings.
         life_s: Of a stream.
         chance: From 0 to 1, for the jitter.
+        renewals: Tell whose certificate is from before a change of the authority; None: there is none.
     """
 
     def __init__(
@@ -59,7 +62,9 @@ class Watching:
         life_s: float = LIFE_S,
         max_streams: int = MAX_STREAMS,
         chance: Callable[[], float] = random.random,
+        renewals: Renewals | None = None,
     ) -> None:
+        self._renewals = renewals
         self._plane = plane
         self._counts = counts
         self._ping_s = ping_s
@@ -71,11 +76,14 @@ class Watching:
     async def watch(self, request: web.Request) -> web.StreamResponse:
         """The handler."""
         watch = read_watch(request.query)
+        check_speaks_for(request, watch.service)
         peer = peer_of(request)
         self._check_room(watch, peer)
         if "wait" in request.query:
             return await self._poll(request, watch, peer)
         stream = self._plane.opened(watch, peer)
+        if self._renewals is not None:
+            self._renewals.opened(stream, request)
         self._by_peer[peer] += 1
         why = "ended"
         try:

@@ -170,7 +170,7 @@ class Reporter:
             release=who.release, language=who.language, address=host, weight=subject.weight(),
             ports=subject.ports(host) if host else {}, health=subject.health(), is_goodbye=self.is_leaving,
             running=subject.running(), refused=subject.refused(), endpoints=dict(self._endpoints()), edges=edges,
-            span_s=span_s,
+            span_s=span_s, identity=subject.identity_report(),
         )  # fmt: skip
 
 

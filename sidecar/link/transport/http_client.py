@@ -9,27 +9,39 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from random import randrange
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import h11
 
-from sidecar.files import Fingerprint, look
+from sidecar.link.transport.reading import JOIN_TOKEN, Read, read_token
 from sidecar.link.transport.server import Server
+from sidecar.link.transport.tls import ByFile, NoTlsError, Tls
 from sidecar.net import dial
 from sidecar.net.address import is_ip_address
 from sidecar.net.resolve import ResolveError, Resolver, SystemLookup
 
-MAX_TOKEN_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 64 * 1024
 _MAX_IDLE: Final = 2
 """Connections without a request: one for reports, one for an answer that was given meanwhile."""
-_T = TypeVar("_T")
+_OF_OUR_CERTIFICATE: Final = (
+    "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_REQUIRED", "CERTIFICATE_REVOKED", "CERTIFICATE_UNKNOWN",
+    "UNKNOWN_CA", "UNSUPPORTED_CERTIFICATE",
+)  # fmt: skip
+"""Alerts that say so (RFC 8446, 6.2), as OpenSSL calls them, after `ALERT_`."""
 
 
 class TransportError(Exception):
     """Nothing came, or something that is no HTTP/1.1; the text says what, for people."""
+
+
+class UntrustedError(TransportError):
+    """Whoever is there is not the control plane that is wanted; nothing was said to it."""
+
+
+class CertificateRefusedError(TransportError):
+    """It does not take the certificate that it was shown; nothing of the request was heard."""
 
 
 class Answer(Protocol):
@@ -82,45 +94,16 @@ class Transport(Protocol):
         """Keep no connection."""
 
 
-_Trust = tuple[Fingerprint | None, ssl.SSLContext]
-"""What the file of trusted certificates was, and what was made of it."""
-
-
-class _Read(Generic[_T]):
-    """
-    A call that reads a file, in a thread. At most one at a time: a mount that hangs holds one thread, and not one more
-    for each attempt.
-    """
-
-    __slots__ = ("_call", "_future")
-
-    def __init__(self, call: Callable[[], _T]) -> None:
-        self._call = call
-        self._future: asyncio.Future[_T] | None = None
-
-    async def result(self, limit_s: float) -> _T:
-        """
-        What it returns or raises.
-
-        Raises:
-            OSError: It has not returned in time.
-        """
-        if self._future is None or self._future.done():
-            self._future = asyncio.get_running_loop().run_in_executor(None, self._call)
-        future = self._future
-        await asyncio.wait([future], timeout=limit_s)
-        if not future.done():
-            raise OSError("it could not be read in time")
-        return future.result()
-
-
 class _Connection:
     """One connection, with one request at a time."""
 
-    __slots__ = ("has_answered", "protocol", "reader", "server", "writer")
+    __slots__ = ("has_answered", "protocol", "reader", "server", "tls_version", "writer")
 
-    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, server: Server, tls_version: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.server = server
+        self.tls_version = tls_version
         self.reader = reader
         self.writer = writer
         self.protocol = h11.Connection(h11.CLIENT)
@@ -194,6 +177,7 @@ class HttpClient:
     Args:
         user_agent: Who asks.
         token_file, trust_file, connect_timeout_s: As in `LinkSettings`.
+        tls: How servers are verified; default: by name and `trust_file`.
         resolver: Default: the system's, on threads of its own.
     """
 
@@ -204,18 +188,17 @@ class HttpClient:
         token_file: str = "",
         trust_file: str = "",
         connect_timeout_s: float = 5.0,
+        tls: Tls | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         self._user_agent = user_agent
         self._token_file = token_file
-        self._trust_file = trust_file
         self._connect_timeout_s = connect_timeout_s
         self._resolver = resolver or Resolver(SystemLookup(2, flags=0), connect_timeout_s, keeps_order=True)
         self._idle: list[_Connection] = []
         self._token = ""
-        self._token_read = _Read(lambda: read_token(self._token_file))
-        self._trust: _Trust | None = None
-        self._trust_read = _Read(lambda: _context_of(self._trust_file, self._trust))
+        self._token_read = Read(lambda: read_token(self._token_file))
+        self._tls = tls or ByFile(trust_file, connect_timeout_s)
         # Behind a name there may be several servers: sidecars begin at different ones.
         self._turn = randrange(1 << 16)
 
@@ -242,7 +225,7 @@ class HttpClient:
                 connection.abort()
                 if not is_new and not connection.has_answered:
                     continue  # The server had closed it, as servers may: at most once for each that was kept.
-                raise TransportError(_said(error)) from error
+                raise _failure(error) from error
             except BaseException:
                 connection.abort()
                 raise
@@ -268,7 +251,7 @@ class HttpClient:
     def _take(self, server: Server) -> _Connection | None:
         found = None
         for connection in self._idle[:]:
-            if connection.server != server or not connection.is_usable():
+            if not self._is_fit(connection, server):
                 self._idle.remove(connection)
                 connection.abort()
             elif found is None:
@@ -276,18 +259,31 @@ class HttpClient:
                 found = connection
         return found
 
+    def _is_fit(self, connection: _Connection, server: Server) -> bool:
+        is_current = not server.is_tls or connection.tls_version == self._tls.version
+        return connection.server == server and is_current and connection.is_usable()
+
     async def _request(
         self, server: Server, method: str, target: str, fields: Mapping[str, str], body: bytes
     ) -> h11.Request:
         headers = [("host", server.authority), ("user-agent", self._user_agent), *fields.items()]
         if method != "GET":
             headers += [("content-length", str(len(body))), ("content-type", "application/json")]
-        if self._token_file:
-            headers.append(("authorization", f"Bearer {await self._current_token()}"))
+        if self._token_file and (not server.is_tls or await self._takes_token()):
+            token = await self._current_token()
+            if not token.startswith(JOIN_TOKEN):
+                headers.append(("authorization", f"Bearer {token}"))
         try:
             return h11.Request(method=method, target=server.prefix + target, headers=headers)
         except h11.LocalProtocolError as error:
             raise TransportError(f"a request that HTTP/1.1 cannot carry: {error}") from None
+
+    async def _takes_token(self) -> bool:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                return await self._tls.takes_token()
+        except (NoTlsError, TimeoutError) as error:
+            raise TransportError(str(error) or f"no connection within {self._connect_timeout_s:g} s") from None
 
     async def _current_token(self) -> str:
         """What the file says now; what it said last if it cannot be read, for it may be replaced at this moment."""
@@ -303,7 +299,7 @@ class HttpClient:
     async def _connect(self, server: Server) -> _Connection:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                context = await self._context() if server.is_tls else None
+                terms = await self._tls.terms() if server.is_tls else None
                 if is_ip_address(server.host):
                     hosts: tuple[str, ...] = (server.host,)
                 else:
@@ -311,24 +307,28 @@ class HttpClient:
                 self._turn += 1
                 sock = await dial.connect(dial.in_turn(hosts, self._turn), server.port)
                 reader, writer = await asyncio.open_connection(
-                    sock=sock, ssl=context, server_hostname=server.host if context is not None else None
+                    sock=sock,
+                    ssl=terms.context if terms is not None else None,
+                    server_hostname=server.host if terms is not None else None,
                 )
         except TimeoutError:
             raise TransportError(f"no connection within {self._connect_timeout_s:g} s") from None
         except ResolveError as error:
             raise TransportError(f"the name {server.host} has no address: {error}") from None
+        except NoTlsError as error:
+            raise TransportError(str(error)) from None
         except ssl.SSLCertVerificationError as error:
-            raise TransportError(f"its certificate is not trusted: {error.verify_message}") from None
+            raise UntrustedError(f"its certificate is not trusted: {error.verify_message}") from None
         except OSError as error:
             raise TransportError(f"no connection: {_said(error)}") from None
-        return _Connection(server, reader, writer)
-
-    async def _context(self) -> ssl.SSLContext:
-        try:
-            self._trust = await self._trust_read.result(self._connect_timeout_s)
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise TransportError(f"trust_file {self._trust_file}: {_said(error)}") from None
-        return self._trust[1]
+        if terms is None:
+            return _Connection(server, 0, reader, writer)
+        shown: Mapping[str, Any] = writer.get_extra_info("peercert") or {}
+        why = terms.refuses(shown)
+        if why:
+            writer.transport.abort()
+            raise UntrustedError(why)
+        return _Connection(server, terms.version, reader, writer)
 
     async def _converse(self, connection: _Connection, request: h11.Request, body: bytes) -> HttpAnswer:
         protocol, writer = connection.protocol, connection.writer
@@ -342,29 +342,12 @@ class HttpClient:
                 raise OSError("the connection was closed before an answer")
 
 
-def read_token(path: str) -> str:
-    """
-    A bearer token from its file, without the white space around it. Blocks.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is none.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        raw = file.read(MAX_TOKEN_BYTES + 1).strip()
-    token = raw.decode("latin-1")
-    if not token or len(raw) > MAX_TOKEN_BYTES or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(f"expected one token of printable ASCII and at most {MAX_TOKEN_BYTES} octets")
-    return token
-
-
-def _context_of(trust_file: str, known: _Trust | None) -> _Trust:
-    seen = look(trust_file)[0] if trust_file else None
-    if known is not None and known[0] == seen:
-        return known
-    context = ssl.create_default_context(cafile=trust_file or None)
-    context.set_alpn_protocols(["http/1.1"])
-    return seen, context
+def _failure(error: Exception) -> TransportError:
+    """In TLS 1.3 a client has finished its handshake before the server looks at what the client has shown."""
+    alert = (error.reason or "").partition("ALERT_")[2] if isinstance(error, ssl.SSLError) else ""
+    if alert in _OF_OUR_CERTIFICATE:
+        return CertificateRefusedError(f"it refuses our certificate: {alert.lower().replace('_', ' ')}")
+    return TransportError(_said(error))
 
 
 def _said(error: Exception) -> str:

@@ -11,6 +11,7 @@ from sidecar.link.fields import MessageError, decode
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _SHOWN_CHARS: Final = 300
+_MAX_CODE_CHARS: Final = 64
 _MEANINGS: Final[Mapping[int, str]] = {
     401: "the token is missing or wrong",
     403: "the token does not allow it",
@@ -29,11 +30,13 @@ class Refusal:
         why: A sentence.
         retry_after_s: Which it asks to be left alone for; 0 if it does not say.
         is_final: Sending the same again would be in vain.
+        code: A word by which programs tell refusals apart; empty if there is none.
     """
 
     why: str
     retry_after_s: float = 0.0
     is_final: bool = False
+    code: str = ""
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
@@ -41,7 +44,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     Understand an answer that is neither 2xx nor 304.
 
     Args:
-        body: Its first octets; `{"error": "..."}` is shown, anything else is not.
+        body: Its first octets; `{"error": "..."}` is shown, anything else is not. It may have a `code`.
     """
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
@@ -50,10 +53,13 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     parts = [f"status {phrase}"]
     if status in _MEANINGS:
         parts.append(_MEANINGS[status])
+    said, code = "", ""
     try:
-        said = decode(body).text("error", "", MAX_BODY_BYTES)
+        fields = decode(body)
+        said = fields.text("error", "", MAX_BODY_BYTES)
+        code = fields.text("code", "", _MAX_CODE_CHARS)
     except MessageError:
-        said = ""
+        pass
     if said:
         parts.append(" ".join(said.split())[:_SHOWN_CHARS])
     after = headers.get("retry-after", "").strip()
@@ -61,4 +67,4 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     retry_after_s = (
         float(after) if status in (429, 503) and after.isascii() and after.isdigit() and len(after) < 7 else 0
     )
-    return Refusal(": ".join(parts), retry_after_s, status in _UNTAKEN)
+    return Refusal(": ".join(parts), retry_after_s, status in _UNTAKEN, code)

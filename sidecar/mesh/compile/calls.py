@@ -23,6 +23,7 @@ class CallPart:
         groups: Of each port its hosts, and its routes in the order in which they are tried.
         upstreams: That the routes name.
         callees: All whom the caller calls.
+        has_identity: Whether it is for sidecars that have identities.
         said_by: The files that say it: the mesh's own, and those of the caller, the callee and all whose upstreams are
             named.
     """
@@ -30,6 +31,7 @@ class CallPart:
     groups: list[tuple[list[str], list[Value]]]
     upstreams: Mapping[str, Upstream]
     callees: Sequence[str]
+    has_identity: bool
     said_by: tuple[Document, ...]
 
 
@@ -40,7 +42,7 @@ def call_part(mesh: Mesh, caller: str, callee: str, callees: Sequence[str], know
     Args:
         known: What was made of an earlier mesh. It is the result if all that it was made of is the same.
     """
-    if known is not None and callees == known.callees:
+    if known is not None and callees == known.callees and mesh.has_identity == known.has_identity:
         said_by = _said_by(mesh, caller, callee, known.upstreams)
         # Invariant: a file whose bytes are the same is not read again, so it is the same object.
         if len(said_by) == len(known.said_by) and all(map(is_, said_by, known.said_by)):
@@ -48,7 +50,7 @@ def call_part(mesh: Mesh, caller: str, callee: str, callees: Sequence[str], know
     call = CallRoutes(mesh, caller, callee, callees)
     groups = call.routes()
     upstreams = {name: upstream_of(mesh, caller, name, *whose) for name, whose in call.used.items()}
-    return CallPart(groups, upstreams, callees, _said_by(mesh, caller, callee, upstreams))
+    return CallPart(groups, upstreams, callees, mesh.has_identity, _said_by(mesh, caller, callee, upstreams))
 
 
 def _said_by(mesh: Mesh, caller: str, callee: str, upstreams: Mapping[str, Upstream]) -> tuple[Document, ...]:

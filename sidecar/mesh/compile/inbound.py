@@ -6,8 +6,11 @@ from typing import Final
 
 from sidecar.config.model.root import InboundRules
 from sidecar.config.yaml.document import Mapping as MappingNode
+from sidecar.config.yaml.places import locate, place_of_key
+from sidecar.mesh.access.admission import DEFAULT_TLS
+from sidecar.mesh.compile.authorization import authorization_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, copied
-from sidecar.mesh.mesh import Mark, Placed
+from sidecar.mesh.mesh import Mark, Mesh, Placed
 
 FIRST_LISTEN: Final = "0.0.0.0:15000"
 FURTHER_LISTEN: Final = "0.0.0.0:{}"
@@ -18,7 +21,12 @@ DEFAULT_PORT: Final = "http"
 """What a listener's port is called where it says nothing."""
 
 
-def inbound_of(placed: Placed) -> Table | None:
+_TLS_OF_ALL: Final = ("defaults", "inbound", "tls")
+_MADE: Final = ("tls", "authorization")
+"""What is not copied: the mesh has a say in it."""
+
+
+def inbound_of(mesh: Mesh, placed: Placed) -> Table | None:
     """The section `inbound`, or None for a service without an app."""
     service = placed.service
     listens = service.listens
@@ -30,15 +38,32 @@ def inbound_of(placed: Placed) -> Table | None:
     if list(listens) != [DEFAULT_PORT]:
         inbound.put("listen", _listeners(placed))
     inbound.put("app", _app(placed, next(iter(listens))))
+    if mesh.has_identity:
+        inbound.put("tls", *_tls(mesh, placed))
+    authorization = authorization_of(mesh, placed)
+    if authorization is not None:
+        inbound.put("authorization", authorization)
     if "inbound" in service.model_fields_set:
         node = placed.place("inbound").node
         entries = node.entries if isinstance(node, MappingNode) else {}
         for key in InboundRules.model_fields:
-            if key in entries:
+            if key in entries and key not in _MADE:
                 key_node, value = entries[key]
                 here = Mark(placed.document.name, key_node.line, key_node.column)
                 inbound.put(key, copied(value, placed.document.name), here)
     return inbound
+
+
+def _tls(mesh: Mesh, placed: Placed) -> tuple[Value, Mark]:
+    """Always said, so that a sidecar which cannot do it refuses the file instead of listening in clear alone."""
+    service, defaults = placed.service, mesh.root.defaults.inbound
+    if service.inbound is not None and service.inbound.tls is not None:
+        node = placed.place("inbound", "tls").node
+        return copied(node, placed.document.name), placed.mark("inbound", "tls", at_key=True)
+    if defaults is not None and defaults.tls is not None:
+        file, key = mesh.document.name, place_of_key(mesh.document.root, _TLS_OF_ALL).mark
+        return copied(locate(mesh.document.root, _TLS_OF_ALL).node, file), Mark(file, key.line, key.column)
+    return Text(DEFAULT_TLS, placed.mark()), placed.mark()
 
 
 def _app(placed: Placed, port: str) -> Text:

@@ -13,7 +13,14 @@ from typing import Final
 from sidecar.mesh.compile.tree import Items, Table, Value
 
 FIRST: Final = 1
-SINCE: Mapping[tuple[str, ...], int] = {}
+SINCE: Mapping[tuple[str, ...], int] = {
+    ("inbound", "tls"): 2,
+    ("inbound", "authorization"): 2,
+    ("upstreams", "*", "tls"): 2,
+    ("tests", "*", "request", "from"): 2,
+    ("tests", "*", "expect", "authorization"): 2,
+    ("tests", "*", "expect", "rule"): 2,
+}
 """Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
 `*` is any key, or any item. Whoever raises `LANGUAGE` says here what is new."""
 

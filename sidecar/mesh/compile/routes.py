@@ -188,8 +188,8 @@ class CallRoutes:
         """
         What `Host` is for these destinations, if it is not the request's.
 
-        A service outside of the mesh is called by its name there, unless it says `host: keep`. Where a route leads to
-        several that want different ones, it stays.
+        A service outside of the mesh is called by the name that its certificate is for, or else by its name there,
+        unless it says `host: keep`. Where a route leads to several that want different ones, it stays.
         """
         found = [self._host_there(*self.used[name][:2]) for name in upstreams if name in self.used]
         if not found or any(one is None or found[0] is None or one[1].text != found[0][1].text for one in found):
@@ -202,11 +202,15 @@ class CallRoutes:
         if not said.is_outside or said.host == "keep":
             return None
         dns = said.instances[instance].dns if instance else said.dns
-        if dns is None:
+        server_name = said.tls.server_name if said.tls is not None else None
+        if dns is None and server_name is None:
             return None
-        mark = placed.mark("instances", instance, "dns") if instance else placed.mark("dns")
-        host, _, number = dns.rpartition(":")
-        return mark, Text(host if number in ("80", "443") else dns, mark)
+        mark = placed.mark("instances", instance, "dns") if instance and dns is not None else placed.mark("dns")
+        if server_name is not None:
+            mark = placed.mark("tls", "server_name")
+        host, _, number = (dns or "").rpartition(":")
+        host = server_name or host
+        return mark, Text(host if number in ("", "80", "443") else f"{host}:{number}", mark)
 
     def _default(self, port: _Port) -> Table | None:
         """The route to all instances, if there is more to say of it than the upstream's hosts do."""

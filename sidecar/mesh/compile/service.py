@@ -84,6 +84,17 @@ class Compiled:
             return upstreams[1].entries[name][1].mark
         return None
 
+    def origin_of_rule(self, name: str) -> Mark | None:
+        """Where a rule of who may come in comes from; None if it is none of these."""
+        found: Value | None = self.root
+        for key in ("inbound", "authorization", "rules"):
+            found = found.entries[key][1] if isinstance(found, Table) and key in found.entries else None
+        for rule in found.items if isinstance(found, Items) else ():
+            told = rule.entries.get("name") if isinstance(rule, Table) else None
+            if told is not None and isinstance(told[1], Text) and told[1].text == name:
+                return rule.mark
+        return None
+
 
 def routes_of(root: Table) -> list[Table]:
     """The routes to callees, in the order in which they are tried."""
@@ -142,7 +153,7 @@ def _compiled(
     if mesh.root.telemetry is not None:
         place = locate(mesh.document.root, ("telemetry",))
         root.put("telemetry", copied(place.node, mesh.document.name))
-    inbound = inbound_of(placed) if placed is not None else None
+    inbound = inbound_of(mesh, placed) if placed is not None else None
     if inbound is not None:
         root.put("inbound", inbound)
     outbound, upstreams = Table(named), Table(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidecar.config.model.root import RoutingTest
+from sidecar.mesh.compile.authorization import one_spelled
 from sidecar.mesh.compile.origins import upstream_name
 from sidecar.mesh.compile.tree import Items, Table, Text, copied
 from sidecar.mesh.hosts import authority_of, find_host, hosts_of, port_names
@@ -63,6 +64,9 @@ def _own(placed: Placed, callees: Sequence[str], mesh: Mesh, used: dict[str, tup
         table = copied(placed.place("tests", index).node, placed.document.name)
         assert isinstance(table, Table)
         table.note = f"from {table.mark}"
+        request = table.entries["request"][1]
+        if isinstance(request, Table):
+            one_spelled(mesh, request)
         service, _, instance = (test.expect.to or "").partition(".")
         if service in callees and instance in mesh.placed[service].service.instances:
             first = port_names(mesh.placed[service].service)[0]

@@ -46,6 +46,7 @@ def upstream_of(mesh: Mesh, caller: str, name: str, callee: str, instance: str, 
     if hosts != [name]:
         upstream.put("hosts", _hosts(placed, hosts, mark))
     origin = _put_source(upstream, placed, name, instance, port)
+    _put_tls(upstream, mesh, placed)
     put_policy(upstream, sources(mesh, caller, callee), mark)
     return Upstream(callee, upstream, origin)
 
@@ -78,6 +79,28 @@ def _put_source(upstream: Table, placed: Placed, name: str, instance: str, port:
     mark = placed.mark(*(("instances", instance) if instance else ()), at_key=True)
     upstream.say("discover", name, mark)
     return _origin(placed, instance, port)
+
+
+def _put_tls(upstream: Table, mesh: Mesh, placed: Placed) -> None:
+    """To sidecars by their identities, to servers outside as their service says."""
+    if placed.service.is_outside:
+        if placed.service.tls is not None:
+            node = placed.place("tls").node
+            upstream.put("tls", copied(node, placed.document.name), placed.mark("tls", at_key=True))
+    elif mesh.speaks_tls(placed.name):
+        upstream.put("tls", _identities(mesh, placed))
+
+
+def _identities(mesh: Mesh, placed: Placed) -> Table:
+    """Callers share it, as they do where endpoints come from."""
+    key = ("tls", placed.name, mesh.name)
+    found: Table | None = placed.document.shared.get(key)
+    if found is None:
+        has_own = placed.service.identities is not None
+        mark = placed.mark("identities", at_key=True) if has_own else placed.mark()
+        found = placed.document.shared[key] = Table(mark)
+        found.put("identities", Items(mark, [Text(one, mark) for one in sorted(mesh.identities(placed.name))]))
+    return found
 
 
 def _origin(placed: Placed, instance: str, port: str) -> EndpointsOrigin:

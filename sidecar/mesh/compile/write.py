@@ -161,12 +161,19 @@ def _flowed(value: Value) -> str:
 
 def _scalar(text: str, *, in_flow: bool, is_spelled: bool = False) -> str:
     """A scalar that is read as this text again, and as a word unless `is_spelled`."""
-    return text if is_spelled else _word(text, in_flow)
+    return text if is_spelled else word(text, in_flow)
 
 
 @lru_cache(maxsize=4096)
-def _word(text: str, in_flow: bool) -> str:
-    """The same words come in many files, and several times in each."""
+def word(text: str, in_flow: bool) -> str:
+    """
+    A word as YAML that is read as this word again, in quotes where it must be.
+
+    The same ones come in many files, and several times in each.
+
+    Args:
+        in_flow: Whether it stands within `{ }` or `[ ]`.
+    """
     is_plain = _PLAIN.fullmatch(text) or (not in_flow and _PLAIN_IN_BLOCK.fullmatch(text))
     if is_plain and type(resolve_plain(text)) is str:
         return text

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from sidecar.config.model.telemetry import Telemetry
 from sidecar.config.values.base import Model, OneOrMany, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, choice, integer
+from sidecar.mesh.model.access import InboundDefaults, MeshAuthorization, MeshIdentity
 from sidecar.mesh.model.service import Service, Values
 from sidecar.mesh.model.words import MeshName, ServiceName, Wave
 
@@ -45,17 +46,25 @@ class RolloutSpec(Model):
     thin: Thin = setting(Thin(), "What is done when there are too few requests to judge by.")
 
 
+class Defaults(Values):
+    """What holds for every service that does not say otherwise."""
+
+    inbound: InboundDefaults | None = setting(None, "What is done with requests to their apps: `tls`.")
+
+
 class MeshFile(Model):
     """The mesh's own file."""
 
-    not_yet: ClassVar[frozenset[str]] = frozenset({"authorization", "identity"})
-
     mesh: MeshName = setting(..., "The mesh's name, and its trust domain.")
-    defaults: Values = setting(Values(), "What holds where neither a service nor its callers say otherwise.")
+    defaults: Defaults = setting(Defaults(), "What holds where neither a service nor its callers say otherwise.")
     telemetry: Telemetry | None = setting(None, "What every sidecar tells; a sidecar's own file may say where.")
     access: Annotated[Literal["open", "closed"], choice("open", "closed")] = setting(
         "open", "Who may call a service that names no `callers`: `open`: everyone; `closed`: nobody."
     )
+    authorization: MeshAuthorization = setting(
+        MeshAuthorization(), "Whether `callers` are enforced, and the platform's rules around those of each service."
+    )
+    identity: MeshIdentity = setting(MeshIdentity(), "The certificates that the control plane signs.")
     unmatched: Annotated[Literal["passthrough", "deny"], choice("passthrough", "deny")] = setting(
         "passthrough", "Calls to hosts that the mesh does not know: sent as addressed and counted, or 404."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
@@ -9,12 +10,14 @@ from sidecar.config.model.listen import Protocol
 from sidecar.config.model.resilience import Retry
 from sidecar.config.model.root import InboundRules, RoutingTest, UpstreamPolicy
 from sidecar.config.model.routes import Route
+from sidecar.config.model.tls import UpstreamTls
 from sidecar.config.values.addresses import DnsAddress, EndpointAddress, ListenAddress
 from sidecar.config.values.base import Model, OneOrMany, Reads, Short, expected, listing, setting, table
 from sidecar.config.values.units import PositiveDuration
 from sidecar.config.values.words import FreeName
+from sidecar.mesh.model.access import Caller, ServiceAuthorization
 from sidecar.mesh.model.instances import Endpoints, InstanceSource
-from sidecar.mesh.model.words import Caller, InstanceName, PortName, ServiceHost, ServiceName
+from sidecar.mesh.model.words import InstanceName, OwnIdentity, PortName, ServiceHost, ServiceName
 
 
 def parse_keep(written: object) -> Literal["keep"]:
@@ -26,6 +29,8 @@ def parse_keep(written: object) -> Literal["keep"]:
 
 class Values(UpstreamPolicy):
     """What `defaults`, a service and `calls` may say of the same thing; the caller has the last word."""
+
+    hints: ClassVar[Mapping[str, str]] = {"tls": "a service outside of the mesh says `tls` itself, for all its callers"}
 
     timeout: PositiveDuration | None = setting(
         None, "Of routes that say none: for the whole exchange, all attempts; default: none."
@@ -57,10 +62,16 @@ class Call(Values):
     routes: list[CallerRoute] = listing("Tried before the called service's own; no host needed.")
 
 
+class ServiceInbound(InboundRules):
+    """What a service's own sidecars do with requests to the app."""
+
+    hints: ClassVar[Mapping[str, str]] = {
+        "authorization": "write it beside `callers`, as `authorization` of the service: its `default` is made from them"
+    }
+
+
 class Service(Values):
     """One service: what it is called, where its instances are, how it is called and what it calls."""
-
-    not_yet: ClassVar[frozenset[str]] = frozenset({"tls", "identities", "authorization"})
 
     hosts: Annotated[list[ServiceHost], OneOrMany()] | None = setting(
         None, "Names by which apps call it, with or without a port; default: its own name."
@@ -70,21 +81,31 @@ class Service(Values):
         "Where the app listens, by the port's name; hosts without a port lead to the first."
     )
     callers: Annotated[list[Caller], OneOrMany(may_be_empty=True)] | None = setting(
-        None, "Who may call it: services, `mesh` or `anyone`; default: what `access` of the mesh says."
+        None,
+        "Who may call it: services, `mesh`, `anyone`, or mappings such as `{from: storefront, methods: [GET]}`;"
+        " default: what `access` of the mesh says.",
+    )
+    authorization: ServiceAuthorization | None = setting(None, "Rules beside `callers`, asked before it.")
+    identities: Annotated[list[OwnIdentity], OneOrMany()] | None = setting(
+        None, "Paths of the SPIFFE IDs that its instances may have, such as `ns/shop/sa/storefront`; default: its name."
     )
     instances: dict[InstanceName, InstanceSource] = table(
         "Subsets of its instances that routes can name; default: none, there are only all."
     )
     dns: DnsAddress | None = setting(None, "Outside of the mesh, by DNS: `name:port`.")
     endpoints: Endpoints | None = setting(None, "Outside of the mesh, at these addresses.")
+    tls: UpstreamTls | None = setting(
+        None,
+        "Outside of the mesh: callers speak TLS to it; `{}`: verified for the name in `dns`, by the machine's roots.",
+    )
     host: Annotated[Literal["keep"], Reads(parse_keep, {"const": "keep"})] | None = setting(
-        None, "`keep`: `Host` is sent as the app wrote it; default: of a service with `dns` its name there."
+        None, "`keep`: `Host` is sent as the app wrote it; default: `tls.server_name`, or else the name in `dns`."
     )
     routes: list[Route] = listing("They hold for every caller, after its own; `to` names instances; no host needed.")
     calls: dict[ServiceName, Call] | None = setting(
         None, "What it calls, and all that its sidecars are told; default: every service that admits it."
     )
-    inbound: InboundRules | None = setting(None, "What its own sidecars do with requests to the app.")
+    inbound: ServiceInbound | None = setting(None, "What its own sidecars do with requests to the app.")
     tests: list[RoutingTest] = listing(
         "Requests and where they must go: those for its own hosts in every caller's file, others in its own."
     )

@@ -8,14 +8,9 @@ from typing import Annotated, Final
 from sidecar.config.values.addresses import parse_listened_host
 from sidecar.config.values.base import Reads, expected, refused
 from sidecar.config.values.units import parse_percent
-from sidecar.config.values.unsupported import MESSAGE
 from sidecar.config.yaml.scalars import Spelled
-
-NAME_PATTERN: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-"""A label of DNS, and a segment of a SPIFFE path."""
-
-RESERVED: Final = frozenset({"ns", "control", "mesh", "anyone", "authenticated"})
-"""What a service may not be called: the first segments of other identities, and the words of `callers`."""
+from sidecar.mesh.told import NAME_PATTERN, RESERVED
+from sidecar.spiffe import SCHEME, SpiffeError, parse_workload_id
 
 OF_SIDECARS: Final = {"app": "every sidecar's own app", "passthrough": "what is sent as addressed"}
 """What upstreams of these names mean in every sidecar."""
@@ -28,6 +23,9 @@ MESH: Final = "mesh"
 
 ANYONE: Final = "anyone"
 """In `callers`: also who is not of the mesh."""
+
+CONTROL: Final = "control"
+"""The first segment of the control plane's own identity."""
 
 _RENAME: Final = "name the service otherwise; it may keep the host"
 _NAME: Final = re.compile(NAME_PATTERN)
@@ -82,14 +80,30 @@ def parse_wave(written: object) -> str | float:
 
 def parse_caller(written: object) -> str:
     """Read the name of a service, `mesh`, or `anyone`."""
-    if isinstance(written, dict):
-        raise refused(MESSAGE.format("callers: [{...}]"), "name services, `mesh` or `anyone`")
     if written in (MESH, ANYONE):
         return str(written)
+    if isinstance(written, str) and any(mark in written for mark in ":/."):
+        raise expected("a service, `mesh`, `anyone` or a mapping", f"did you mean `{{from: {written}}}`?")
     name = parse_name(written)
     if name in RESERVED:
-        raise expected("a service, `mesh` or `anyone`")
+        raise expected("a service, `mesh`, `anyone` or a mapping such as `{from: storefront, methods: [GET]}`")
     return name
+
+
+def parse_own_identity(written: object) -> str:
+    """Read the path of a SPIFFE ID, without the `/` that it begins with."""
+    what = "the path of a SPIFFE ID, such as `storefront` or `ns/shop/sa/storefront`"
+    if not isinstance(written, str):
+        raise expected(what)
+    if written.startswith(SCHEME):
+        raise expected(what, "leave out the trust domain, which is the mesh: what follows it is the path")
+    try:
+        parse_workload_id(f"{SCHEME}mesh/{written}")
+    except SpiffeError as error:
+        raise expected(what, str(error)) from None
+    if written.partition("/")[0] == CONTROL:
+        raise refused("identities that begin with `control` are the control plane's", "name the service's own")
+    return str(written)
 
 
 _NAME_SCHEMA: Final = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
@@ -100,4 +114,5 @@ ServiceName = Annotated[str, Reads(parse_service_name, _NAME_SCHEMA)]
 InstanceName = Annotated[str, Reads(parse_instance_name, _NAME_SCHEMA)]
 ServiceHost = Annotated[str, Reads(parse_service_host, {"type": "string"})]
 Wave = Annotated[str | float, Reads(parse_wave, {"anyOf": [{"const": "one"}, {"type": "string", "pattern": "%$"}]})]
-Caller = Annotated[str, Reads(parse_caller, _NAME_SCHEMA)]
+CallerName = Annotated[str, Reads(parse_caller, _NAME_SCHEMA)]
+OwnIdentity = Annotated[str, Reads(parse_own_identity, {"type": "string", "minLength": 1})]

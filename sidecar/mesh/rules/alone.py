@@ -8,8 +8,10 @@ from sidecar.mesh.hosts import port_number
 from sidecar.mesh.model.service import Values
 from sidecar.mesh.rules.scope import Scope
 
-_OF_SIDECARS = ("app", "ports", "calls", "inbound")
+_OF_SIDECARS = ("app", "ports", "calls", "inbound", "authorization", "identities")
 """What only a service with sidecars of its own can say."""
+
+_HTTPS = ":443"
 
 
 def check_alone(scope: Scope) -> None:
@@ -42,8 +44,29 @@ def _check_outside(scope: Scope) -> None:
                 scope((name,), f"`{name}` has no effect: the service has no sidecars", hint, at_key=True)
     elif service.host is not None:
         scope(("host",), "`host` has no effect without `dns`", "remove it: `Host` is kept in the mesh", at_key=True)
-    if service.host is not None and service.endpoints is not None:
+    has_name = service.tls is not None and service.tls.server_name is not None
+    if service.host is not None and service.endpoints is not None and not has_name:
         scope(("host",), "`host` has no effect beside `endpoints`", "remove it: `Host` is kept there", at_key=True)
+    _check_tls(scope)
+
+
+def _check_tls(scope: Scope) -> None:
+    service = scope.service
+    if service.tls is not None:
+        if service.tls.identities is not None:
+            hint = "remove it: of what is outside of the mesh nobody knows a SPIFFE ID"
+            scope(("tls", "identities"), "`identities` has no effect in the mesh's files", hint, at_key=True)
+        if not service.is_outside:
+            hint = "between sidecars it is `inbound.tls` of the service that is called"
+            scope(("tls",), "`tls` has no effect without `dns` or `endpoints`", hint, at_key=True)
+    elif service.is_outside:
+        places: list[tuple[At, str | None]] = [(("dns",), service.dns)]
+        places += ((("instances", name, "dns"), one.dns) for name, one in service.instances.items())
+        for at, dns in places:
+            if dns is not None and dns.endswith(_HTTPS):
+                message = "calls go to the port of HTTPS in clear: there is no `tls`"
+                hint = "say `tls: {}` if callers are to speak TLS; an app that does so itself needs none"
+                scope(at, message, hint, is_warning=True)
 
 
 def _check_ports(scope: Scope) -> None:
@@ -61,8 +84,9 @@ def _check_ports(scope: Scope) -> None:
         first = numbers.setdefault(number, name)
         if first != name and number > 0:
             scope(("ports", name), f"{number} is already the number of the port `{first}`", "callers tell them by it")
-    if service.inbound is not None and not service.listens and not service.is_outside:
-        scope(("inbound",), "`inbound` has no effect without `app`", "such as `app: 127.0.0.1:8080`", at_key=True)
+    for key in ("inbound", "authorization"):
+        if getattr(service, key) is not None and not service.listens and not service.is_outside:
+            scope((key,), f"`{key}` has no effect without `app`", "such as `app: 127.0.0.1:8080`", at_key=True)
 
 
 def _check_instances(scope: Scope) -> None:

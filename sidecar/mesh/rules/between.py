@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.config.problems import did_you_mean
+from sidecar.config.route_rules import At, Reporter
+from sidecar.mesh.access.admission import admits
 from sidecar.mesh.hosts import has_port, hosts_by_port, hosts_of, in_order
-from sidecar.mesh.mesh import admits, callees, can_be_called
+from sidecar.mesh.mesh import callees, can_be_called
 from sidecar.mesh.model.words import ANYONE, MESH
 from sidecar.mesh.rules.scope import Others, Scope
 
@@ -86,7 +88,7 @@ def check_calls(scope: Scope, others: Others, scopes: dict[str, Scope]) -> None:
             where = scopes[name].where()
             message = f"nothing can discover `{name}`: it has no `app`, no `instances` and no `dns` ({where})"
             scope(at, message, "say there where it is found", at_key=True)
-        elif not admits(callee, scope.name, others.access):
+        elif not admits(callee, scope.name, scope.service, others.access):
             _warn_of_both(scope, scopes[name], name)
 
 
@@ -102,9 +104,23 @@ def _warn_of_both(caller: Scope, callee: Scope, name: str) -> None:
 
 def _check_callers(scope: Scope, others: Others) -> None:
     for index, name in enumerate(scope.service.callers or []):
-        if name not in (MESH, ANYONE) and name not in others.services and name not in others.unread:
-            hint = did_you_mean(name, [*others.services, MESH, ANYONE])
-            scope(("callers", index), f"there is no service `{name}`", hint)
+        if isinstance(name, str) and name not in (MESH, ANYONE):
+            check_named(name, ("callers", index), scope, others, [MESH, ANYONE])
+
+
+def check_named(name: str, at: At, report: Reporter, others: Others, words: Sequence[str] = ()) -> None:
+    """
+    Check a service that is named as who asks.
+
+    Args:
+        words: What may stand there as well.
+    """
+    if name not in others.services:
+        if name not in others.unread:
+            report(at, f"there is no service `{name}`", did_you_mean(name, [*others.services, *words]))
+    elif others.services[name].is_outside:
+        hint = "remove it: from there comes nobody who has an identity"
+        report(at, f"`{name}` is outside of the mesh and calls nobody", hint, is_warning=True)
 
 
 def _check_implicit(scope: Scope, others: Others) -> None:

@@ -127,6 +127,8 @@ def _check_tests(scope: Scope, others: Others) -> None:
 
 def is_about_inbound(test: RoutingTest, service: Service) -> bool:
     """Whether a test for a service's own host is about what its own sidecars do, not about what callers' do."""
+    if test.expect.authorization is not None or test.expect.rule is not None or test.request.requester is not None:
+        return bool(service.listens)
     inbound = {route.name for route in service.inbound.routes} if service.inbound is not None else set()
     apps = {"app", *(f"app.{port}" for port in service.listens)}
     return bool(service.listens) and (test.expect.to in apps or test.expect.route in (apps | inbound) - {None})

@@ -29,16 +29,14 @@ SETTLE_S: Final = 5.0
 
 class Certificates:
     """
-    Args:
-        made: Told of `identity` when there is one.
-
     Attributes:
         identity: What is held; None as long as no configuration has asked for TLS.
+        made: Told of `identity` when there is one.
     """
 
-    def __init__(self, made: Callable[[Identity], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.identity: Identity | None = None
-        self._made = made
+        self.made: Callable[[Identity], None] = lambda identity: None
         self._following: asyncio.Task[None] | None = None
 
     async def prepare(self, draft: Draft) -> list[Problem]:
@@ -99,8 +97,7 @@ class Certificates:
         from sidecar.security.identity.holder import Identity
 
         made = Identity()
-        if self._made is not None:
-            self._made(made)
+        self.made(made)
         return made
 
     def _of_listeners(self, draft: Draft) -> list[Problem]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.config.problems import Problem
+from sidecar.link.identity.held import Held, read_held
 from sidecar.link.messages import EndpointEntry
 from sidecar.link.report import Refused, RefusedProblem, Source
 from sidecar.loader.load_outcome import LoadOutcome
@@ -56,14 +57,18 @@ def _reported(problem: Problem, tried: Candidate) -> RefusedProblem:
 
 
 def write_hand_over(
-    record: Record, in_force: Candidate | None, endpoints: Mapping[str, Sequence[EndpointEntry]]
+    record: Record,
+    in_force: Candidate | None,
+    endpoints: Mapping[str, Sequence[EndpointEntry]],
+    identity: Held | None = None,
 ) -> bytes:
-    """What a successor needs to be this instance."""
+    """What a successor needs to be this instance, its key included."""
     kept = in_force.kept() if in_force is not None else None
     value = {
         "record": record.shown(),
         "file": {"hash": kept.hash, "revision": kept.revision, "text": kept.text} if kept is not None else None,
         "endpoints": endpoints_shown(endpoints),
+        "identity": identity.shown() if identity is not None else None,
     }
     return json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
@@ -74,6 +79,8 @@ def read_hand_over(raw: bytes) -> Memory | None:
         value: Any = json.loads(raw)
         file = value["file"]
         files = [Kept(str(file["hash"]), int(file["revision"]), str(file["text"]))] if file is not None else []
-        return Memory(files, endpoints_of(value["endpoints"]), read_record(value["record"]))
+        # A predecessor of an older release has none.
+        identity = read_held(value.get("identity"))
+        return Memory(files, endpoints_of(value["endpoints"]), read_record(value["record"]), identity=identity)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

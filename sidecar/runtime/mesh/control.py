@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.compile.frames import Header
 from sidecar.loader.plan_source import MeshRequest
+from sidecar.net.tls.settings import ControlIdentity
 
 if TYPE_CHECKING:
     from sidecar.link.edges import EdgeReader
@@ -40,7 +41,10 @@ class Control:
         from sidecar.runtime.mesh.following import Following
 
         assert self._header.control is not None
-        follower = Follower(self._header.control, self._request, process, env)
+        wanted = self._header.identity
+        follower = Follower(
+            self._header.control, self._request, process, env, wanted if isinstance(wanted, ControlIdentity) else None
+        )
         self._let_ask(follower.request)
         note, loader.on_outcome = loader.on_installed, follower.on_outcome
 

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from sidecar import __version__
 from sidecar.compile.frames import ControlSettings, Header
@@ -25,23 +25,28 @@ from sidecar.link.interfaces import Form, LinkSettings, LinkState
 from sidecar.link.known_endpoints import endpoint_set
 from sidecar.link.messages import Ask, Config, Current, EndpointEntry, Watch
 from sidecar.link.own_address import instance_name
-from sidecar.link.report import Edge, Health, Port, Refused, Running
+from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Running
 from sidecar.loader.load_outcome import LoadOutcome, shown_time
 from sidecar.loader.plan_source import MeshRequest, Pushed
+from sidecar.net.tls.settings import ControlIdentity
 from sidecar.process_log import event
 from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.mesh.candidate import PUSHED, Candidate, read_hand_over, refused_by, write_hand_over
+from sidecar.runtime.mesh.kept_identity import KeptIdentity
 from sidecar.runtime.mesh.last_good import LastGood, Memory
 from sidecar.runtime.mesh.state_directory import choose
 from sidecar.telemetry.metrics.control import ControlNumbers
 from sidecar.upstream.discovery.endpoint_set import EndpointSet
 from sidecar.upstream.discovery.endpoint_sink import EndpointSink
 
+if TYPE_CHECKING:
+    from sidecar.runtime.mesh.identity import MeshIdentity
+
 logger = logging.getLogger(__name__)
 
 FIRST_PUSH_S: Final = 2.0
 """How long a control plane is waited for before a bootstrap file is taken."""
-LANGUAGE: Final = 1
+LANGUAGE: Final = 2
 """Newest form of the file that this release understands."""
 
 
@@ -69,14 +74,21 @@ class Follower:
         request: What a configuration is made of, but for the pushed file.
         host: The process.
         environment: Of the process.
+        wanted: Of the identity, if it is to be from the control plane; else None.
 
     Attributes:
+        identity: The same while it runs; None, too, where no address is one of TLS, by which alone it is had.
         has_file: Set once a whole file is in force.
         numbers: What metrics say of it.
     """
 
     def __init__(
-        self, settings: ControlSettings, request: MeshRequest, host: Host, environment: Mapping[str, str]
+        self,
+        settings: ControlSettings,
+        request: MeshRequest,
+        host: Host,
+        environment: Mapping[str, str],
+        wanted: ControlIdentity | None = None,
     ) -> None:
         self.settings = settings
         self.has_file = asyncio.Event()
@@ -84,8 +96,12 @@ class Follower:
         self._request = request
         self._host = host
         self._environment = environment
-        self._last_good = LastGood(choose(settings.state, environment), settings.service, __version__)
+        kept = KeptIdentity(wanted.keep, settings.service) if wanted is not None else None
+        self._last_good = LastGood(choose(settings.state, environment), settings.service, __version__, kept)
         self._instance = ""
+        is_asked = any(address.startswith("https://") for address in settings.addresses)
+        self.identity = self._identity_of(wanted) if wanted is not None and is_asked else None
+        self._identity_wanted = wanted
         self._link: Link | None = None
         self._in_force: Candidate | None = None
         self._candidate: Candidate | None = None
@@ -120,6 +136,8 @@ class Follower:
         else:
             memory = await self._last_good.open()
         self._introduce(memory)
+        if self.identity is not None:
+            await self.identity.begin(memory.identity)
         for upstream, entries in memory.endpoints.items():
             self._host.endpoint_sink.tell(upstream, endpoint_set(upstream, entries))
         for kept in memory.files:
@@ -155,6 +173,8 @@ class Follower:
     async def hand_over(self) -> None:
         """A successor is this instance from now on: say nothing more, and let it have the directory."""
         self._is_leaving = True
+        if self.identity is not None:
+            await self.identity.stop()
         if self._link is not None:
             await self._link.close()
         await self._last_good.close(is_clean=False)
@@ -165,6 +185,8 @@ class Follower:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.identity is not None:
+            await self.identity.stop()
         if self._link is not None:
             await self._link.close()
         await self._last_good.close()
@@ -172,7 +194,8 @@ class Follower:
     def handed_over(self) -> bytes:
         """What a successor needs to be this instance."""
         endpoints = self._link.endpoints() if self._link is not None else {}
-        return write_hand_over(self._last_good.record(), self._in_force, endpoints)
+        identity = self.identity.handed_over() if self.identity is not None else None
+        return write_hand_over(self._last_good.record(), self._in_force, endpoints, identity)
 
     # --- what others ask ---------------------------------------------------------------------------------------
 
@@ -192,6 +215,15 @@ class Follower:
         state = self._link.state if self._link is not None else LinkState(address=self.settings.addresses[0])
         why = f" ({state.why})" if state.why else ""
         return f"waiting for a configuration from the control plane at {state.address}{why}"
+
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether an identity was to be had from a control plane that signs nothing, as far as can be told."""
+        return self._identity_wanted is not None and (self.identity is None or self.identity.is_elsewhere)
+
+    def not_ready(self) -> str | None:
+        """Why no traffic should come although a file is in force, or None; for who holds no certificates himself."""
+        return self.identity.not_ready() if self.identity is not None else None
 
     def shown(self) -> dict[str, object]:
         """As `/server_info` shows it."""
@@ -223,6 +255,7 @@ class Follower:
                 "hash": refused.hash, "revision": refused.revision, "crashed": refused.has_crashed,
                 "problems": [one.message for one in refused.problems],
             },
+            "identity": self.identity.shown() if self.identity is not None else None,
             "waits": None if self.has_file.is_set() else self.why_waiting(),
             "state": self._last_good.path if not self._last_good.why_off else None,
             "state_off": self._last_good.why_off or None,
@@ -352,6 +385,10 @@ class Follower:
         """What is not, and why."""
         return self._refused
 
+    def identity_report(self) -> IdentityReport | None:
+        """What is held of who this is."""
+        return self.identity.report() if self.identity is not None else None
+
     def ports(self, host: str) -> Mapping[str, Port]:
         """Where others reach the app."""
         return self._host.app_watch.ports(host) if self.has_file.is_set() else {}
@@ -365,6 +402,15 @@ class Follower:
         return await self._host.read_edges()
 
     # --- parts -------------------------------------------------------------------------------------------------
+
+    def _identity_of(self, wanted: ControlIdentity) -> MeshIdentity:
+        # Only here: who has no identity from the control plane need not have what joining takes.
+        from sidecar.runtime.mesh.identity import MeshIdentity
+
+        return MeshIdentity(
+            self.settings, wanted, keep=self._last_good.keep_identity, on_change=self._changed,
+            instance=lambda: self._instance,
+        )  # fmt: skip
 
     def _introduce(self, memory: Memory) -> None:
         self._instance = self.settings.instance or memory.record.instance or instance_name("", self._environment)
@@ -380,7 +426,10 @@ class Follower:
     def _connect(self) -> None:
         given = self.settings
         settings = LinkSettings(given.addresses, given.token_file, given.trust, cast("Form", given.form), given.address)
-        self._link = Link(settings, self, self, known=self._known, environment=self._environment)
+        tls = self.identity.tls if self.identity is not None else None
+        if self.identity is not None:
+            self.identity.start()
+        self._link = Link(settings, self, self, known=self._known, tls=tls, environment=self._environment)
         link = self._link
         self.numbers.heard_s = lambda: link.state.last_heard_s
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from sidecar.loader.config_loader import ConfigLoader, NotNowError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.runtime.listeners import InheritedSockets, Listeners
 from sidecar.runtime.mesh.follower import Follower
+from sidecar.runtime.mesh.offered import Holder
 from sidecar.runtime.takeover import Predecessor
 
 LEAST_GOODBYE_S: Final = 1.0
@@ -70,6 +71,11 @@ class Following:
         self._header = header
         self._loader = loader
         self._listeners = listeners
+
+    def deliver_to(self, holder: Holder) -> None:
+        """Give it what the control plane signs, if it signs anything."""
+        if self.follower.identity is not None:
+            self.follower.identity.deliver_to(holder)
 
     async def start(self) -> LoadOutcome:
         """Everything up to the first configuration: that of the local file alone or, in a takeover, a whole one."""

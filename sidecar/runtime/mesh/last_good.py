@@ -17,10 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from sidecar.link.identity.held import Held
 from sidecar.link.messages import EndpointEntry
 from sidecar.process_log import event
 from sidecar.runtime.mesh import crashes
 from sidecar.runtime.mesh.crashes import SURVIVED_S, Record
+from sidecar.runtime.mesh.kept_identity import KeptIdentity
 from sidecar.runtime.mesh.state_directory import DamagedError, StateDirectory, StateError
 from sidecar.runtime.threads import in_time
 
@@ -63,12 +65,14 @@ class Memory:
         endpoints: By upstream.
         record: Who this is, and how starts ended.
         crashed: The file that was condemned at this start; None if none was.
+        identity: Certificate and key; None if none were kept.
     """
 
     files: list[Kept] = field(default_factory=list)
     endpoints: dict[str, list[EndpointEntry]] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
     crashed: Kept | None = None
+    identity: Held | None = None
 
 
 class LastGood:
@@ -77,13 +81,15 @@ class LastGood:
         path: Of the directory; empty for none.
         service: Whose it is: what another one has left is not this one's.
         release: Of the sidecar.
+        identity: Says whether a certificate's key is kept; None where there is none to keep.
     """
 
-    def __init__(self, path: str, service: str, release: str) -> None:
+    def __init__(self, path: str, service: str, release: str, identity: KeptIdentity | None = None) -> None:
         self.path = path
         self.why_off = "" if path else "it is switched off"
         self._service = service
         self._release = release
+        self._identity = identity
         self._directory: StateDirectory | None = None
         self._record = Record(release=release)
         self._in_force: Kept | None = None
@@ -139,6 +145,8 @@ class LastGood:
         if memory.crashed is None and memory.record.condemned:
             memory.crashed = Kept(memory.record.condemned, 0, "")
         memory.endpoints = endpoints_of(_read(directory, "endpoints"))
+        if self._identity is not None:
+            memory.identity = self._identity.read(directory)
         if memory.files:
             self._good = memory.files[0].hash
         try:
@@ -188,6 +196,12 @@ class LastGood:
         if self._endpoints_later is None and (self._directory is not None or self._task is not None):
             loop = asyncio.get_running_loop()
             self._endpoints_later = loop.call_later(ENDPOINTS_PERIOD_S, self._write_endpoints)
+
+    def keep_identity(self, held: Held) -> None:
+        """This is held from now on."""
+        kept = self._identity
+        if kept is not None:
+            self._write("identity", lambda directory: kept.write(directory, held))
 
     async def close(self, *, is_clean: bool = True) -> None:
         """

@@ -5,6 +5,7 @@ What is kept of a control plane's words for the next start, on disk. *Cold; bloc
     DIR/good              the file that is good, and what came with it
     DIR/good.previous     the good one before
     DIR/endpoints         what is known of endpoints
+    DIR/identity          certificate and key, where they may be kept: `kept_identity`
     DIR/run               who this instance is, and how starts with the file that is in force ended
     DIR/NAME.damaged      one that could not be read
 
@@ -126,6 +127,18 @@ class StateDirectory:
                 self._flush_names()
         except OSError as error:
             raise StateError(f"{self._path(name)}: {_said(error)}") from None
+
+    def remove(self, name: str) -> bool:
+        """Keep nothing under this name; whether something was kept, damaged things included. Errors as `write`."""
+        found = False
+        try:
+            for path in (self._path(name), f"{self._path(name)}.damaged", f"{self._path(name)}.new"):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                    found = True
+        except OSError as error:
+            raise StateError(f"{self._path(name)}: {_said(error)}") from None
+        return found
 
     def close(self) -> None:
         """Let another sidecar use it; may come twice."""

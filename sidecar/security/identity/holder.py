@@ -232,10 +232,16 @@ class Identity:
             await asyncio.sleep(LOOK_PERIOD_S)
             await self.look()
 
-    def why_not_ready(self) -> str | None:
-        """Why no traffic should come, in one line, or None when it should."""
+    def why_not_ready(self, *, is_signed: bool = True) -> str | None:
+        """
+        Why no traffic should come, in one line, or None when it should.
+
+        Args:
+            is_signed: There is somebody who gives the workload its identity: where nobody does, it is not waited for.
+        """
         now_s = self._now_s()
-        return next((why for kept in self.kept if (why := kept.why_not_ready(now_s)) is not None), None)
+        waited_for = self.kept if is_signed else tuple(kept for kept in self.kept if kept is not self.workload)
+        return next((why for kept in waited_for if (why := kept.why_not_ready(now_s)) is not None), None)
 
     async def _look_at(self, kept: Kept) -> None:
         running = self._slow.pop(kept, None)

@@ -11,7 +11,8 @@ from benchmarks.harness import page
 from benchmarks.harness.figures import Spread
 from benchmarks.harness.goals import GOALS, Goal, goals
 from benchmarks.harness.page import MissingError, fill, read, run_of
-from benchmarks.harness.tables import FORMAT, TABLES, Document, Record, Records, tables
+from benchmarks.harness.records import FORMAT, Document, Record, Records
+from benchmarks.harness.tables import TABLES, tables
 
 CPU_US = {"relay": (10.0, 20.0), "haproxy": (15.0, 30.0), "envoy": (50.0, 100.0), "sidecar": (20.0, 44.0)}
 

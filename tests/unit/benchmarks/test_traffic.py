@@ -98,7 +98,7 @@ def test_receiver_refuses_a_body_of_unknown_length() -> None:
 def test_stream_is_parted_by_when_requests_were_due(from_ms: int, to_ms: int, inside: list[float]) -> None:
     """A request a millisecond from second one on: what was due in the window, and all of the rest."""
     stream = Stream([float(each) for each in range(10)], 10**9, 10**6, 0, 0, 0, 0.1, 0.0, 0.0, 0.0)
-    found, rest = stream.between(from_ms * 10**6, to_ms * 10**6)
+    found, rest = stream.within([(from_ms * 10**6, to_ms * 10**6)])
     assert found == inside
     assert sorted(found + rest) == list(range(10))
     assert (stream.end_ns, stream.rate) == (1_010_000_000, 1000.0)

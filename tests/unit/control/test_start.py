@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli.mesh.control import control
+from sidecar.control import start
 from sidecar.control.start import Options, StartError, engine_of
 
 
@@ -56,3 +57,39 @@ def test_mesh_is_needed_where_the_engine_has_none() -> None:
     result = CliRunner().invoke(control, [])
     assert result.exit_code == 2
     assert "give '--mesh'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("accept", "has_authority", "is_required", "taken"),
+    [
+        ("", False, False, None),
+        ("clear", False, False, None),
+        ("", True, False, ("clear", "tls")),
+        ("clear", True, False, ("clear",)),
+        ("tls", True, False, ("tls",)),
+        ("", True, True, ("tls",)),
+        ("tls, clear", True, True, ("tls", "clear")),
+    ],
+)
+def test_what_the_port_takes(
+    monkeypatch: pytest.MonkeyPatch,
+    accept: str,
+    has_authority: bool,
+    is_required: bool,
+    taken: tuple[str, ...] | None,
+) -> None:
+    """As it is asked for; by default as much as the authority allows."""
+    monkeypatch.setattr(start, "IS_AUTHORITY_REQUIRED", is_required)
+    assert start._accepted(Options(accept=accept), has_authority) == taken
+
+
+@pytest.mark.parametrize(("accept", "is_required"), [("tls", False), ("clear,tls", False), ("", True), ("clear", True)])
+def test_without_an_authority_that_is_needed_nothing_starts(
+    monkeypatch: pytest.MonkeyPatch, accept: str, is_required: bool
+) -> None:
+    """And it says how to have one."""
+    monkeypatch.setattr(start, "IS_AUTHORITY_REQUIRED", is_required)
+    with pytest.raises(StartError, match="mesh ca init"):
+        start._accepted(Options(accept=accept), False)
+    with pytest.raises(StartError, match="--accept: expected"):
+        start._accepted(Options(accept="http"), True)

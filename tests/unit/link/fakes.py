@@ -9,7 +9,7 @@ from math import inf
 
 from sidecar.link.interfaces import LinkState
 from sidecar.link.messages import Ask, Config, Current, Line, Watch, read_watch, write_line
-from sidecar.link.report import Edge, Health, Port, Refused, Report, Running, read_report
+from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Report, Running, read_report
 from sidecar.link.transport.http_client import TransportError
 from sidecar.link.transport.server import Server
 from sidecar.upstream.discovery.endpoint_set import EndpointSet
@@ -123,6 +123,7 @@ class FakeProcess:
     states: list[LinkState] = field(default_factory=list)
     answer_of: Callable[[Ask], Mapping[str, object] | None] = lambda ask: None
     is_broken: bool = False
+    identity_now: IdentityReport | None = None
 
     def on_config(self, config: Config) -> None:
         self.configs.append(config)
@@ -152,6 +153,9 @@ class FakeProcess:
 
     def running(self) -> Running:
         return Running(self.config_hash, 7, 1.0, "pushed" if self.config_hash else "")
+
+    def identity_report(self) -> IdentityReport | None:
+        return self.identity_now
 
     def refused(self) -> Refused | None:
         return None

@@ -21,6 +21,7 @@ from sidecar.link.messages import (
     Line,
     Move,
     Ping,
+    Renew,
     Watch,
     apply_endpoints,
     endpoints_version,
@@ -50,6 +51,7 @@ LINES: list[Line] = [
     Ping(9),
     Left(),
     Move(),
+    Renew(120.0),
 ]
 EDGE = Edge(
     "outbound", "catalog", "catalog", 3, {"UH": 1}, {"2xx": 2, "5xx": 1}, (1,) * (len(LATENCY_BOUNDS_S) + 1), 5, 6, "me"

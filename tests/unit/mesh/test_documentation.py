@@ -18,7 +18,7 @@ OTHER = "service: search\n"
 
 def problems(files: dict[str, str]) -> list[str]:
     """What `sidecar mesh check` says."""
-    mesh = read_mesh({name: text.encode() for name, text in files.items()})
+    mesh = read_mesh({name: text.encode() for name, text in files.items()}, has_identity=True)
     return [str(problem) for problem in verify(mesh)]
 
 
@@ -36,3 +36,12 @@ def test_the_services_of_the_page_are_one_mesh() -> None:
     caller = next(name for name, block in files.items() if block.startswith("service: storefront"))
     files[caller] += last
     assert problems({"mesh.yaml": "mesh: shop\n", "search.yaml": OTHER, **files}) == []
+
+
+def test_who_may_call_is_a_part_of_a_service() -> None:
+    """With its test, beside those whom it names."""
+    block = next(block for block in BLOCKS if block.startswith("callers:"))
+    around = next(block for block in BLOCKS if block.startswith("mesh: ") and "first:" in block)
+    service = f"service: recommendations\napp: 127.0.0.1:8080\n{block}"
+    caller = "service: storefront\ncalls: {recommendations: {}}\n"
+    assert problems({"mesh.yaml": around, "a.yaml": service, "b.yaml": OTHER, "c.yaml": caller}) == []

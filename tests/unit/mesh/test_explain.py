@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
-from sidecar.mesh.arrival import Arrival
+from sidecar.mesh.arrival import Arrival, Verdict
 from sidecar.mesh.explain import Admission, Destination, Explanation, explain
 from sidecar.mesh.mesh import Mark
 from tests.support.meshes import mesh
@@ -176,3 +176,81 @@ def test_what_is_no_request_is_told() -> None:
         explained("http://back/", host="a b")
     with pytest.raises(ConfigError, match="the mesh has no service `nobody`"):
         explained("http://back/", caller="nobody")
+
+
+RULES = """
+=== mesh.yaml
+mesh: shop
+authorization: {mode: MODE, first: [{name: probes, allow: {path: /ready}}]}
+=== front.yaml
+service: front
+identities: [front, ns/x/sa/front]
+=== other.yaml
+service: other
+calls: {back: {}}
+=== back.yaml
+service: back
+app: h:1
+callers: front
+authorization:
+  rules:
+  - {name: old-accounts, deny: {from: "spiffe://shop/ns/x/*", path: {prefix: /new}}}
+inbound: {tls: TLS}
+=== out.yaml
+service: out
+dns: h:1
+"""
+
+
+def judged(caller: str, path: str, mode: str = "enforce", tls: str = "permissive", host: str = "back") -> Explanation:
+    """A GET in a mesh whose sidecars have identities."""
+    test = RoutingTest.model_validate({"name": "t", "request": {"url": f"http://{host}{path}"}, "expect": {}})
+    found = mesh(RULES.replace("MODE", mode).replace("TLS", tls), has_identity=True)
+    return explain(found, caller, test)
+
+
+class TestRules:
+    """The called service's own rules, in the code that judges live requests."""
+
+    def test_who_is_admitted_is_told_by_which_rule(self) -> None:
+        """And where that is written."""
+        found = judged("front", "/x")
+        (there,) = found.arrivals
+        assert there.verdict == Verdict("allowed", "callers", Mark("back.yaml", 3, 1), "spiffe://shop/front")
+        assert (there.route, there.to, found.is_answered) == ("app", ("app",), True)
+        assert judged("other", "/ready").arrivals[0].verdict == Verdict(
+            "allowed", "probes", Mark("mesh.yaml", 2, 40), "spiffe://shop/other"
+        )
+
+    def test_who_is_refused_is_told_what_differed_at_the_meshs_places(self) -> None:
+        """No route is looked for; the sidecar answers itself."""
+        found = judged("other", "/x")
+        (there,) = found.arrivals
+        assert (there.route, there.status, found.is_answered, found.unjudged) == ("", 403, False, [])
+        why = (
+            "spiffe://shop/other is allowed by no rule; the nearest is `callers` (back.yaml:3): it is for"
+            " spiffe://shop/front or spiffe://shop/ns/x/sa/front"
+        )
+        assert there.verdict == Verdict("denied", "callers", Mark("back.yaml", 3, 1), "spiffe://shop/other", why)
+
+    def test_in_audit_it_passes_and_is_told_all_the_same(self) -> None:
+        """What would be refused once it is enforced."""
+        found = judged("other", "/x", mode="audit")
+        (there,) = found.arrivals
+        assert there.verdict is not None
+        assert (there.verdict.outcome, there.verdict.rule) == ("audit_denied", "callers")
+        assert (there.route, found.is_answered) == ("app", True)
+
+    def test_of_several_identities_the_worst_is_told(self) -> None:
+        """An instance may have any of them."""
+        (there,) = judged("front", "/new/x").arrivals
+        assert there.verdict is not None
+        assert (there.verdict.outcome, there.verdict.rule) == ("denied", "old-accounts")
+        assert there.verdict.identity == "spiffe://shop/ns/x/sa/front"
+
+    def test_what_has_no_rules_is_told_by_callers_and_access_as_before(self) -> None:
+        """A service that is outside, and a mesh without identities."""
+        assert [one.service for one in judged("front", "/", host="out").unjudged] == ["out"]
+        found = explained("http://back/s")
+        assert found.arrivals[0].verdict is None
+        assert [one.service for one in found.unjudged] == ["back"]

@@ -72,13 +72,17 @@ KINDS = "`registered`, `kubernetes`, `etcd`, `file`, `dns` and `endpoints`"
         ("=== a.yaml\nservice: a\ndns: h:1\napp: h:1\n", ["a.yaml:3:1: app: `app` has no effect: the service has no sidecars; with `dns` it is outside of the mesh; instances of the mesh go under `instances`"]),
         (f"{A}host: keep\n", ["a.yaml:3:1: host: `host` has no effect without `dns`; remove it: `Host` is kept in the mesh"]),
         ("=== a.yaml\nservice: a\ndns: h:1\nhost: x\n", ["a.yaml:3:7: host: expected `keep`, found \"x\"; without it `Host` is the name in `dns`; a route may `rewrite: {host: ...}`"]),
-        *((f"{A}{key}: {{}}\n", [f"a.yaml:3:1: {key}: `{key}` is not supported yet by this version; remove it; a later version will read it"])
-          for key in ("tls", "identities", "authorization")),
-        ("=== mesh.yaml\nmesh: shop\nauthorization: {first: []}\n", ["mesh.yaml:2:1: authorization: `authorization` is not supported yet by this version; remove it; a later version will read it"]),
+        (f"{A}tls: {{}}\n", ["a.yaml:3:1: tls: `tls` has no effect without `dns` or `endpoints`; between sidecars it is `inbound.tls` of the service that is called"]),
+        (f"{A}calls: {{b: {{tls: {{}}}}}}\n{B}", ["a.yaml:3:13: calls.b.tls: unknown key `tls`; a service outside of the mesh says `tls` itself, for all its callers"]),
+        (f"{A}inbound: {{authorization: {{}}}}\n", ["a.yaml:3:11: inbound.authorization: unknown key `authorization`; write it beside `callers`, as `authorization` of the service: its `default` is made from them"]),
+        ("=== a.yaml\nservice: a\ndns: h:1\ntls: {identities: ['spiffe://x/y']}\n", ["a.yaml:3:7: tls.identities: `identities` has no effect in the mesh's files; remove it: of what is outside of the mesh nobody knows a SPIFFE ID"]),
+        ("=== a.yaml\nservice: a\ndns: h:443\n", ["a.yaml:2:6: warning: dns: calls go to the port of HTTPS in clear: there is no `tls`; say `tls: {}` if callers are to speak TLS; an app that does so itself needs none"]),
+        ("=== a.yaml\nservice: a\ndns: h:443\ntls: {verify: off}\n", []),
+        ("=== a.yaml\nservice: a\nauthorization: {}\n", ["a.yaml:2:1: authorization: `authorization` has no effect without `app`; such as `app: 127.0.0.1:8080`"]),
         # --- callers and calls
         (f"{A}callers: [bb]\n{B}", ["a.yaml:3:11: callers[0]: there is no service `bb`; did you mean `b`?"]),
-        (f"{A}callers: [ns]\n", ["a.yaml:3:11: callers[0]: expected a service, `mesh` or `anyone`, found \"ns\""]),
-        (f"{A}callers: [{{from: b}}]\n", ["a.yaml:3:11: callers[0]: `callers: [{...}]` is not supported yet by this version; name services, `mesh` or `anyone`"]),
+        (f"{A}callers: [ns]\n", ["a.yaml:3:11: callers[0]: expected a service, `mesh`, `anyone` or a mapping such as `{from: storefront, methods: [GET]}`, found \"ns\""]),
+        (f"{A}callers: ['spiffe://shop/b']\n", ["a.yaml:3:11: callers[0]: expected a service, `mesh`, `anyone` or a mapping, found \"spiffe://shop/b\"; did you mean `{from: spiffe://shop/b}`?"]),
         (f"{A}calls: {{bb: {{}}}}\n{B}", ["a.yaml:3:9: calls.bb: there is no service `bb`; did you mean `b`?"]),
         (f"{A}calls: {{a: {{}}}}\n", ["a.yaml:3:9: calls.a: a service does not call itself by its sidecars; remove it"]),
         (f"{A}calls: {{c: {{}}}}\n=== c.yaml\nservice: c\n", [

@@ -11,9 +11,9 @@ from sidecar.runtime.views import Views
 from sidecar.security.identity.holder import Identity
 
 
-def views_of(identity: Identity | None) -> Views:
+def views_of(identity: Identity | None, following: Any = None) -> Views:
     """Of a process that serves."""
-    return Views(cast(Any, SimpleNamespace(state="LIVE", identity=identity)))
+    return Views(cast(Any, SimpleNamespace(state="LIVE", identity=identity, following=following)))
 
 
 def test_certs_has_the_same_keys_with_and_without_tls() -> None:
@@ -31,3 +31,12 @@ def test_a_process_without_its_identity_is_not_ready_and_says_why() -> None:
     identity.configure(ControlIdentity())
     identity.source_failed("no control plane answers")
     assert views_of(identity).not_ready() == "no identity yet: no control plane answers"
+
+
+def test_an_identity_that_nobody_signs_is_not_waited_for() -> None:
+    """A mesh whose control plane has no authority serves in clear, as ever."""
+    identity = Identity(machine_trust="")
+    identity.configure(ControlIdentity())
+    for is_unsigned in (True, False):
+        following = SimpleNamespace(follower=SimpleNamespace(is_unsigned=is_unsigned))
+        assert (views_of(identity, following).not_ready() is None) == is_unsigned

@@ -13,14 +13,14 @@ from sidecar.cli.mesh.wanted.telling import ask
 @click.command("hurry")
 @click.argument("services", nargs=-1)
 @control_options
-def hurry(services: tuple[str, ...], url: str, token_file: str, as_json: bool) -> None:
+def hurry(services: tuple[str, ...], url: str, token_file: str, trust: str, as_json: bool) -> None:
     """
     Skip the waves that are left, of SERVICES or of all, and try again with everyone what is halted.
 
     What was refused still halts. The exit code is 1 when there is no such service, 2 when there is no answer.
     """
     body = {"services": list(services)} if services else {}
-    said = ask((url, token_file), "/v1/hurry", body, as_json)
+    said = ask((url, token_file, trust), "/v1/hurry", body, as_json)
     if as_json:
         click.echo(json.dumps({"ok": True, **said}))
         return

@@ -16,7 +16,9 @@ from sidecar.cli.mesh.wanted.telling import ask, stop, summary, texts_of, write_
 @click.option("--expected", default=None, metavar="VERSION", help="Only if the mesh there still has this version.")
 @click.option("--now", "is_now", is_flag=True, help="Skip waves, also those under way; try again what is halted.")
 @control_options
-def push(directory: str, expected: str | None, is_now: bool, url: str, token_file: str, as_json: bool) -> None:
+def push(
+    directory: str, expected: str | None, is_now: bool, url: str, token_file: str, trust: str, as_json: bool
+) -> None:
     """
     Make the mesh in DIRECTORY the wanted one, whole or not at all.
 
@@ -26,7 +28,7 @@ def push(directory: str, expected: str | None, is_now: bool, url: str, token_fil
     edit the directory.
     """
     body = {"files": texts_of(directory, as_json), "expected": expected, "now": is_now}
-    said = ask((url, token_file), "/v1/push", body, as_json, directory)
+    said = ask((url, token_file, trust), "/v1/push", body, as_json, directory)
     if as_json and said["revision"] is not None:
         click.echo(json.dumps({"ok": True, **said}))
         return

@@ -15,14 +15,14 @@ from sidecar.cli.mesh.wanted.telling import ask
 @click.argument("revision", type=click.IntRange(1))
 @click.option("--now", "is_now", is_flag=True, help="Skip waves.")
 @control_options
-def rollback(revision: int, is_now: bool, url: str, token_file: str, as_json: bool) -> None:
+def rollback(revision: int, is_now: bool, url: str, token_file: str, trust: str, as_json: bool) -> None:
     """
     Make the files of REVISION the wanted ones again, as a revision with a number of its own.
 
     They stay wanted until the mesh's files, in the directory or as pushed, are not what they are now. The exit code is
     1 when the revision is not kept, 2 when there is no answer.
     """
-    said = ask((url, token_file), "/v1/rollback", {"revision": revision, "now": is_now}, as_json)
+    said = ask((url, token_file, trust), "/v1/rollback", {"revision": revision, "now": is_now}, as_json)
     if as_json:
         click.echo(json.dumps({"ok": True, **said}))
         return

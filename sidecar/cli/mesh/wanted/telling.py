@@ -61,14 +61,14 @@ def texts_of(directory: str, as_json: bool) -> dict[str, str]:
         raise
 
 
-def ask(control: tuple[str, str], path: str, body: Mapping[str, Any], as_json: bool, directory: str = "") -> Any:
+def ask(control: tuple[str, str, str], path: str, body: Mapping[str, Any], as_json: bool, directory: str = "") -> Any:
     """
     What the control plane answers to a change.
 
     Ends the process with 1 where it refuses, with all problems if the mesh has some, with 2 where there is no answer.
 
     Args:
-        control: Its URLs, and a file with the token.
+        control: Its URLs, a file with the token, and one with roots that are trusted.
         directory: In which the files are that it speaks of.
     """
     try:

@@ -12,6 +12,7 @@ is needed of the protocol is eight calls (`wire`).
     PREFIX/compiled/HASH/...             a compiled file that a sidecar was told, by zlib
     PREFIX/registrations/INSTANCE        who is registered; without a lease. The bare prefix: that anybody ever was
     PREFIX/record                        the rollout record
+    PREFIX/secrets/NAME                  what the authority keeps: keys, hashes of tokens, what was issued
     PREFIX/mover                         the name of the replica that moves rollouts; with a lease
     PREFIX/replicas/NAME                 a replica's announcement; with a lease
 

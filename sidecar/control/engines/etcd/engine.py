@@ -15,6 +15,7 @@ from sidecar.control.engines.etcd.registrations import EtcdRegistrations
 from sidecar.control.engines.etcd.settings import EtcdSettings
 from sidecar.control.engines.etcd.wire import EtcdError
 from sidecar.control.engines.interface import Discoverer, EngineError
+from sidecar.control.engines.secrets.etcd import EtcdSecrets
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class EtcdEngine:
         self.files = EtcdFiles(self._client)
         self.registrations = EtcdRegistrations(self._client)
         self.record = EtcdRecord(self._client)
+        self.secrets = EtcdSecrets(self._client)
+        self.accounts = None
         self.mover = EtcdMover(self._client, name)
         self.replicas = EtcdReplicas(self._client)
         self.discoverers: Mapping[str, Discoverer] = {"etcd": EtcdDiscoverer(self._client)}

@@ -15,6 +15,7 @@ from sidecar.control.engines.kubernetes.record import KubernetesRecord
 from sidecar.control.engines.kubernetes.registrations import KubernetesRegistrations
 from sidecar.control.engines.kubernetes.settings import KubernetesSettings
 from sidecar.control.engines.kubernetes.wire import ApiError
+from sidecar.control.engines.secrets.kubernetes import KubernetesAccounts, KubernetesSecrets
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class KubernetesEngine:
         self.files = KubernetesFiles(self._client)
         self.registrations = KubernetesRegistrations(self._client)
         self.record = KubernetesRecord(self._client)
+        self.secrets = KubernetesSecrets(self._client)
+        self.accounts = KubernetesAccounts(self._client)
         self.mover = KubernetesMover(self._client, name)
         self.replicas = KubernetesReplicas(self._client)
         self.discoverers: Mapping[str, Discoverer] = {"kubernetes": KubernetesDiscoverer(self._client)}

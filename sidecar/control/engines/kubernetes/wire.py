@@ -99,6 +99,7 @@ class Kind:
 
 
 CONFIG_MAPS: Final = Kind("v1", "configmaps", "ConfigMap")
+SECRETS: Final = Kind("v1", "secrets", "Secret")
 SERVICES: Final = Kind("v1", "services", "Service")
 LEASES: Final = Kind("coordination.k8s.io/v1", "leases", "Lease")
 SLICES: Final = Kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")

@@ -245,6 +245,64 @@ class TestDiff:
         assert run("diff", EXAMPLE, EXAMPLE).stdout == "0 files of 4 services would change\n"
 
 
+KNOWN = """
+=== mesh.yaml
+mesh: shop
+authorization: {mode: enforce}
+=== front.yaml
+service: front
+calls: {back: {}}
+=== back.yaml
+service: back
+app: 127.0.0.1:8080
+callers: {from: front, methods: GET}
+inbound: {tls: strict}
+"""
+
+
+class TestIdentity:
+    """Of a mesh whose sidecars have identities: what is enforced by them is looked at with `--identity`."""
+
+    def test_what_needs_an_identity_is_a_problem_without(self, tmp_path: pathlib.Path) -> None:
+        """And none with."""
+        directory = put(tmp_path, KNOWN)
+        assert run("check", directory, "--identity").stdout == "ok: shop: 2 services, 0 routes, 0 tests\n"
+        refused = run("check", directory, "--no-identity")
+        assert refused.exit_code == 1
+        assert "`strict` cannot be kept" in refused.stderr
+
+    def test_the_compiled_file_is_a_file_that_check_takes(self, tmp_path: pathlib.Path) -> None:
+        """With its rules, and what they are made from."""
+        directory = put(tmp_path, KNOWN)
+        made = run("compile", directory, "--service", "back", "--identity").stdout
+        assert (
+            '      # from back.yaml:3\n      - {name: callers, allow: {from: "spiffe://shop/front", methods: GET}}\n'
+            in made
+        )
+        path = tmp_path / "compiled"
+        path.write_text(made)
+        assert CliRunner().invoke(check_file, [str(path)]).exit_code == 0
+        old = run("compile", directory, "--service", "back", "--identity", "--language", 1)
+        assert old.exit_code == 1
+        assert "the sidecars of `back` know language 1, and this mesh needs 2" in old.stderr
+
+    def test_who_is_refused_is_told_by_which_rule(self, tmp_path: pathlib.Path) -> None:
+        """With its place, and what differed; the exit code is that of what is not answered."""
+        directory = put(tmp_path, KNOWN)
+        admitted = run("explain", directory, "--identity", "--from", "front", "http://back/")
+        assert admitted.exit_code == 0
+        rule = f"the rule callers  ({directory}/back.yaml:3)"
+        assert f"back, port http: spiffe://shop/front is allowed by {rule}\n" in admitted.stdout
+        refused = run("explain", directory, "--identity", "--from", "front", "DELETE", "http://back/")
+        assert refused.exit_code == 3
+        assert f"back, port http: spiffe://shop/front is refused by {rule}: spiffe://shop/front" in refused.stdout
+        assert "  its sidecar answers 403\n" in refused.stdout
+        verdict = json.loads(
+            run("explain", directory, "--identity", "--json", "--from", "front", "http://back/").stdout
+        )
+        assert verdict["arrivals"][0]["verdict"]["rule"] == "callers"
+
+
 def test_the_schema_is_that_of_the_kind() -> None:
     """For editors."""
     assert run("schema").stdout == (ROOT / "config" / "mesh.schema.json").read_text()

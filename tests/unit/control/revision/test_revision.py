@@ -22,14 +22,15 @@ from sidecar.control.revision import worker
 from sidecar.control.revision.compiled import CompiledFile
 from sidecar.control.revision.compiler import Compiler, CompilerError
 from sidecar.control.revision.follower import Follower
-from sidecar.control.revision.judged import Judged, Rejected
+from sidecar.control.revision.judged import Considered, Judged, Rejected
 from sidecar.control.revision.rollouts import Rollouts
 from sidecar.control.revision.trees import render, tree_of
 from sidecar.control.rollout.view import Instance, View
 from sidecar.control.storing import NotStored, Storing
 from sidecar.mesh.compile import language
+from sidecar.mesh.compile.language import FIRST
 from sidecar.mesh.source import read_directory
-from sidecar.mesh.told import LANGUAGE
+from sidecar.mesh.told import LANGUAGE, Told
 
 FILES = {
     "mesh.yaml": b"mesh: shop\n",
@@ -57,8 +58,8 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(bounded())
 
 
-def judged(files: Mapping[str, bytes]) -> Judged:
-    found = worker.judge(files)
+def judged(files: Mapping[str, bytes], *, has_identity: bool = False) -> Judged:
+    found = worker.judge(files, has_identity)
     assert isinstance(found, Judged), found
     return found
 
@@ -79,6 +80,37 @@ def test_edit_concerns_itself_and_its_callers() -> None:
     assert second.compiled
     assert second.files["c"] == first.files["c"]
     assert second.hash != first.hash
+
+
+def test_identities_of_callers_concern_whom_they_call() -> None:
+    """They stand in the rules of the called one; and whether there are identities at all concerns everyone."""
+    files = {**FILES, "c.yaml": b"service: c\napp: 127.0.0.1:8080\ncalls: {}\ncallers: [{from: a, methods: GET}, b]\n"}
+    first = judged(files, has_identity=True)
+    named = {**files, "a.yaml": files["a.yaml"] + b"identities: ns/shop/sa/a\n"}
+    second = judged(named, has_identity=True)
+    assert {one.service for one in second.compiled} == {"c"}
+    assert b"spiffe://shop/ns/shop/sa/a" in second.values[second.files["c"]]
+    assert second.lifetime_s == 7 * 86_400
+    clear = judged(named)
+    assert {one.service for one in clear.compiled} == {"a", "b", "c"}
+    assert judged(files, has_identity=True).files == first.files
+
+
+def test_control_plane_says_whether_there_are_identities() -> None:
+    """To what it asks: a judgement, and what a push would change."""
+
+    async def test() -> None:
+        for has_identity in (False, True):
+            compiler = Here(has_identity)
+            found = await compiler.judge(FILES)
+            assert isinstance(found, Judged)
+            assert (b'"tls":"permissive"' in found.values[found.files["a"]]) is has_identity
+            running = {one.service: Told(one.hash, one.text) for one in found.compiled}
+            considered = await compiler.consider(FILES, running)
+            assert isinstance(considered, Considered)
+            assert considered.changes == ()
+
+    run(test)
 
 
 def test_incremental_result_is_that_of_a_process_that_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +256,7 @@ def test_first_revision_is_everyones_at_once() -> None:
         assert world.rollouts.known(found.files["a"]) is not None
         assert "no service" in world.rollouts.wanted("x", "i", LANGUAGE)[1]
         assert "outside" in world.rollouts.wanted("out", "i", LANGUAGE)[1]
-        assert "language" in world.rollouts.wanted("a", "i", LANGUAGE - 1)[1]
+        assert "language" in world.rollouts.wanted("a", "i", FIRST - 1)[1]
         assert {origin.service for origin in world.rollouts.origins()} == {"b", "c"}
         assert world.changes == 1
 

@@ -31,6 +31,10 @@ from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.token import TokenError, Tokens, read_tokens
 from sidecar.control.server.watch import Watching
+from sidecar.link.report import LATENCY_BOUNDS_S
+from sidecar.mesh.compile.language import FIRST
+from sidecar.mesh.learn import Call, calls_of, learn
+from sidecar.mesh.read import read_mesh
 from sidecar.mesh.source import read_directory
 from sidecar.mesh.told import LANGUAGE
 from sidecar.telemetry.metrics import catalogue
@@ -228,10 +232,10 @@ def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
 
 def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_nobody(tmp_path: Path) -> None:
     """Its stream stays open; status, metric and the rollouts' view know of it; what it runs stays as it is."""
-    why = f"this sidecar knows language {LANGUAGE - 1}, and the mesh needs {LANGUAGE}: update it"
+    why = f"this sidecar knows language {FIRST - 1}, and the mesh needs {FIRST}: update it"
 
     async def test(world: World) -> None:
-        async with world.watch("old", language=str(LANGUAGE - 1)) as old:
+        async with world.watch("old", language=str(FIRST - 1)) as old:
             assert json.loads(await old.content.readline()) == {"type": "none", "why": why}
             async with world.watch("new", language=str(LANGUAGE)) as new:
                 assert json.loads(await new.content.readline())["type"] == "config"
@@ -331,3 +335,31 @@ def test_token_files(tmp_path: Path) -> None:
             read_tokens(str(path))
     with pytest.raises(TokenError, match="no such file"):
         read_tokens(str(tmp_path / "none"))
+
+
+def test_what_sidecars_counted_is_what_a_mesh_is_learned_from(tmp_path: Path) -> None:
+    """`sidecar mesh learn` reads the very answers of a control plane, routes included."""
+    edge = {
+        "direction": "outbound", "upstream": "b.v1", "route": "b.beta", "requests": 3, "failures": {}, "statuses": {},
+        "latency": [3] + [0] * len(LATENCY_BOUNDS_S), "request_bytes": 0, "response_bytes": 0, "from": "",
+    }  # fmt: skip
+    inbound = {**edge, "direction": "inbound", "upstream": "app", "route": "app", "from": "b"}
+
+    async def test(world: World) -> None:
+        report = {
+            "service": "a", "instance": "i", "version": "", "zone": "", "release": "", "language": 1, "address": "",
+            "weight": 1.0, "ports": {}, "health": "healthy", "goodbye": False, "config": None, "refused": None,
+            "endpoints": {}, "seq": 1, "edges": [edge, inbound],
+        }  # fmt: skip
+        async with world.session.post("/v1/report", json=report) as told:
+            assert told.status == 200, await told.text()
+        answers = []
+        for path in ("/v1/mesh", "/v1/history?minutes=60"):
+            async with world.session.get(path) as answer:
+                answers.append(await answer.json())
+        calls = calls_of(*answers)
+        assert calls == (Call("a", "b", 3, ("b.beta",)),)
+        mesh = read_mesh({"mesh.yaml": MESH.encode()})
+        assert [(one.service, one.key, one.names) for one in learn(mesh, calls).proposals] == [("b", "callers", ("a",))]
+
+    run(test, tmp_path)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.link.transport import http_client
-from sidecar.link.transport.http_client import HttpClient, TransportError, read_token
+from sidecar.link.transport.http_client import HttpClient, TransportError
+from sidecar.link.transport.reading import read_token
 from sidecar.link.transport.server import parse_server
 from tests.support.wait import refusing_port
 

@@ -12,12 +12,12 @@ import yaml
 from sidecar.config.load import load_source, load_text
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import make_source
+from sidecar.mesh.compile.language import FIRST
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.mesh import Mark
 from sidecar.mesh.read import read_mesh
 from sidecar.mesh.source import read_directory
-from sidecar.mesh.told import LANGUAGE
 from tests.support.meshes import files, mesh
 
 EXAMPLE = pathlib.Path(__file__).parents[4] / "config" / "examples" / "mesh"
@@ -399,7 +399,7 @@ class TestHash:
 
 def test_sidecars_that_are_too_old_are_named() -> None:
     """Compile writes only what they know."""
-    with pytest.raises(ConfigError, match=f"the sidecars of `front` know language 0, and this mesh needs {LANGUAGE}"):
+    with pytest.raises(ConfigError, match=f"the sidecars of `front` know language 0, and this mesh needs {FIRST}"):
         compile_service(mesh(FRONT), "front", language=0)
     with pytest.raises(ConfigError, match="the mesh has no service `fronnt`"):
         compile_service(mesh(FRONT), "fronnt")
