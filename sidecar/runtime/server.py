@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecar import __version__, build, clock
@@ -102,7 +103,7 @@ class Sidecar(Process):
             path, env, source, loop, self.telemetry, self.registry, self._timers, self._handler_for
         )
         self.offered = Offered()
-        self.reloader.certificates.made = self.offered.attach
+        self.reloader.certificates.made = self._on_certificates
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None
@@ -268,6 +269,13 @@ class Sidecar(Process):
     def identity(self) -> Identity | None:
         """Certificates; None where no configuration has asked for TLS yet."""
         return self.reloader.certificates.identity
+
+    def _on_certificates(self, identity: Identity) -> None:
+        # Where there is no TLS nothing of it is loaded.
+        from sidecar.security.identity.numbers import sections
+
+        self.offered.attach(identity)
+        self.telemetry.numbers.certificates = partial(sections, identity)
 
     # --- connections and numbers ------------------------------------------------------------------------------------
 

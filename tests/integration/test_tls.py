@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -106,6 +107,8 @@ def test_two_sidecars_speak_mutual_tls(tmp_path: Path, root: Authority) -> None:
             told = lines(outbound, 3)[0]
             assert (told["upstream_tls_version"], told["upstream_peer_identity"]) == ("1.3", CATALOG)
             assert metric(inbound, "sidecar_tls_handshakes_total", 'side="client"', 'version="1.3"') == 1
+            ends_s = metric(inbound, "sidecar_certificate_expiry_timestamp_seconds", 'which="leaf"')
+            assert ends_s > time.time()
 
 
 def test_permissive_takes_both_and_strict_only_what_it_names(tmp_path: Path, root: Authority) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar import clock, errors
 from sidecar.exchange import Decision, Direction, Try
 from sidecar.net.tls.settings import ControlIdentity, ServerTls
+from sidecar.peer import Peer
 from sidecar.security.identity.certificates.facts import Facts
 from sidecar.security.identity.holder import Identity
 from sidecar.security.identity.making import Held, Made
@@ -110,6 +111,8 @@ def busy() -> Told:
     telemetry.config_applied("0123456789ab", is_reload=True)
     telemetry.connected("recommendations", 2_000_000)
     telemetry.connection_opened(Direction.INBOUND)
+    telemetry.secured(Peer("1.3", "TLS_AES_128_GCM_SHA256"), is_client=True)
+    telemetry.not_secured(errors.UPSTREAM_TLS_FAILED, is_client=False)
     for direction in Direction:
         scope = telemetry.scope(direction, 'a "route"\\\n', "recommendations", "10.0.0.1:80")
         exchange = over(request(), scope=scope, direction=direction, endpoint="10.0.0.1:80", attempts=2)
