@@ -308,8 +308,7 @@ class Telemetry:
             key = (head.method, head.minor, exchange.status, exchange.reason)
         outcome = scope.outcomes.get(key) or scope.bind(key)
 
-        start_ns = exchange.start_ns
-        end_ns = exchange.end_ns
+        start_ns, end_ns = exchange.start_ns, exchange.end_ns
         duration_ns = end_ns - start_ns
         outcome.requests.value += 1
         scope.request_bytes.value += exchange.bytes_received
@@ -372,8 +371,7 @@ class Telemetry:
             return
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
-            second = start_ns // 1_000_000_000
-            rest = start_ns % 1_000_000_000
+            second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000
             target = b"null"
             if head is not None:
                 target = target_of(head)

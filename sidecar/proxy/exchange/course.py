@@ -129,8 +129,7 @@ class Course(Requester, TunnelOwner):
 
     def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """Open the record of a request, and take it through the rooms with what there is of its body."""
-        live = self._live
-        listener = self._listener_state.listener
+        live, listener = self._live, self._listener_state.listener
         plan = live.plan
         side = plan.side_of[listener.side]
         exchange = self.exchange = Exchange(
@@ -527,8 +526,7 @@ class Course(Requester, TunnelOwner):
 
     def _end(self, reason: Reason | None, detail: str = "") -> None:
         """The exchange is over: free what it holds and record it, once."""
-        exchange = self.exchange
-        forwarder = self._forwarder
+        exchange, forwarder = self.exchange, self._forwarder
         assert exchange is not None
         if self._copy is not None:
             self._copy.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")

@@ -150,8 +150,7 @@ def request_to_send(
     Raises:
         ProtocolError: `REWRITE_INVALID`.
     """
-    fields = head.fields
-    via = VIA
+    fields, via = head.fields, VIA
     if head.kinds & _REWRITTEN:
         fields, forwarded = _forwarded(one_hop_fewer(head, fields), forwarded)
     edits = target.request_edits
