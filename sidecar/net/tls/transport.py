@@ -155,7 +155,11 @@ class TlsTransport:
             self._fail(error)
             return
         self._send()
-        self.peer = peer_of(self._object, self._server_name)
+        try:
+            self.peer = peer_of(self._object, self._server_name)
+        except ValueError as error:  # a certificate with names that are no text, or times that are none
+            self._fail(error)
+            return
         self._state = OPEN
         owner, self._owner = self._owner, None
         assert owner is not None
