@@ -108,6 +108,16 @@ def test_certificate_of_tls_is_read_or_refused(der: bytes) -> None:
         assert proven.identity.startswith("spiffe://shop/")
 
 
+@SETTINGS
+@given(damaged(good_chain))
+def test_chain_that_can_be_read_leads_to_a_root_or_to_none(der: bytes) -> None:
+    """Every part of it was read before, so that nothing fails later."""
+    with contextlib.suppress(BadCertificate):
+        shown = tuple(pki.read_certificates(pem("CERTIFICATE", der)))
+        pki.root_of(shown, [known().root.own], known().intermediate.chain)
+        _ = pki.identity_of(shown[0]), pki.common_name_of(shown[0]), pki.is_authority(shown[0])
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import (
@@ -162,14 +162,20 @@ def read_certificates(pem: str) -> list[x509.Certificate]:
     if len(pem) > MAX_PEM_CHARS:
         raise BadCertificate(f"expected certificates of at most {MAX_PEM_CHARS} characters")
     try:
-        found = x509.load_pem_x509_certificates(pem.encode())
-        for one in found:
-            _ = one.extensions, one.public_key(), one.subject
+        found = [_whole(one) for one in x509.load_pem_x509_certificates(pem.encode())]
     except Exception:  # as of requests
         raise BadCertificate("expected certificates in PEM") from None
     if not found:
         raise BadCertificate("expected certificates in PEM, found none")
     return found
+
+
+def read_der(der: bytes) -> x509.Certificate:
+    """One, as TLS has it. Raises BadCertificate."""
+    try:
+        return _whole(x509.load_der_x509_certificate(der))
+    except Exception:  # as of requests
+        raise BadCertificate("expected a certificate") from None
 
 
 def read_key(pem: str) -> CertificateIssuerPrivateKeyTypes:
@@ -278,9 +284,18 @@ def _has_signed(issuer: x509.Certificate, issued: x509.Certificate, at_s: float)
         return False
     try:
         issued.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _whole(one: x509.Certificate) -> x509.Certificate:
+    """That can be read in all its parts: the library reads each when it is asked for, and may raise anything then."""
+    for extension in one.extensions:
+        _ = extension.value
+    _ = one.public_key(), one.subject.rfc4514_string(), one.issuer.rfc4514_string(), common_name_of(one)
+    _ = one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp(), one.serial_number
+    return one
 
 
 # --- parts --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
@@ -119,9 +119,9 @@ def by_signature(record: Record, chain: str, nonce: str, signature: str, request
 def by_tls(record: Record, der: bytes, now_s: float) -> Proven:
     """The certificate of a client of TLS, which has verified it. Raises ProofRefused."""
     try:
-        leaf = x509.load_der_x509_certificate(der)
-    except ValueError:
-        raise ProofRefused("certificate_invalid", "expected a certificate") from None
+        leaf = pki.read_der(der)
+    except BadCertificate as error:
+        raise ProofRefused("certificate_invalid", str(error)) from None
     return of_leaf(record, leaf, now_s)
 
 
@@ -163,7 +163,7 @@ def _is_signed(leaf: x509.Certificate, signature: bytes, signed: bytes) -> bool:
             key.verify(signature, signed, _padding(), hashes.SHA256())
         else:
             return False
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
 

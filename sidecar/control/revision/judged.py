@@ -25,7 +25,7 @@ class ServiceFacts:
     Attributes:
         kind: `mesh` or `external`.
         callees: Whom it may call.
-        identities: SPIFFE IDs that its file lists besides the one that is made of its name.
+        identities: SPIFFE IDs that its instances may have; none outside of the mesh.
     """
 
     kind: str

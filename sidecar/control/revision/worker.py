@@ -24,6 +24,7 @@ from sidecar.control.revision.judged import Considered, Judged, ProblemTold, Rej
 from sidecar.control.revision.trees import tree_of
 from sidecar.loader.low_priority import lower_thread
 from sidecar.mesh.access.admission import named_by
+from sidecar.mesh.access.identities import ids_of
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.diff import diff_told
@@ -266,9 +267,10 @@ def _sources(origin: EndpointsOrigin) -> Iterable[Source]:
 def _facts(mesh: Mesh, name: str, compiled: Compiled | None) -> ServiceFacts:
     service = mesh.placed[name].service
     hosts = tuple(service.hosts) if service.hosts is not None else (name,)
-    return ServiceFacts(
-        "external" if service.is_outside else "mesh", hosts, compiled.callees if compiled is not None else ()
-    )
+    callees = compiled.callees if compiled is not None else ()
+    if service.is_outside:
+        return ServiceFacts("external", hosts, callees)
+    return ServiceFacts("mesh", hosts, callees, tuple(ids_of(mesh.name, name, service)))
 
 
 def _rollout(mesh: Mesh) -> Mapping[str, Any] | None:

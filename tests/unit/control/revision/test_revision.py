@@ -96,6 +96,16 @@ def test_identities_of_callers_concern_whom_they_call() -> None:
     assert judged(files, has_identity=True).files == first.files
 
 
+def test_identities_of_services_are_known_for_who_joins() -> None:
+    """By a service's name, or as its file lists them; nobody outside of the mesh has one."""
+    listed = b"service: d\napp: 127.0.0.1:8080\ncalls: {}\nidentities: [d, ns/x/sa/y]\n"
+    found = judged({**FILES, "d.yaml": listed})
+    identities = {name: facts.identities for name, facts in found.services.items()}
+    assert identities["d"] == ("spiffe://shop/d", "spiffe://shop/ns/x/sa/y")
+    assert identities["a"] == ("spiffe://shop/a",)
+    assert identities["out"] == ()
+
+
 def test_control_plane_says_whether_there_are_identities() -> None:
     """To what it asks: a judgement, and what a push would change."""
 
