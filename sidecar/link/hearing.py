@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sidecar.link.interfaces import LinkState, Receiver, Subject
 from sidecar.link.known_endpoints import KnownEndpoints
-from sidecar.link.messages import Absent, Ask, Config, Current, Endpoints, Left, Line, Ping, Watch
+from sidecar.link.messages import Absent, Ask, Config, Current, Endpoints, Left, Line, Ping, Renew, Watch
 from sidecar.link.own_address import OwnAddress
 from sidecar.link.reports.answers import Answers
 from sidecar.link.reports.reporter import Reporter
@@ -119,6 +119,9 @@ class Hearing:
             case Absent():
                 with _guarded("on_absent"):
                     self._receiver.on_absent(line.why)
+            case Renew():
+                with _guarded("on_renew"):
+                    self._receiver.on_renew(line.within_s)
             case Endpoints():
                 return await self._take_endpoints(line)
             case Ping():

@@ -96,6 +96,9 @@ class Receiver(Protocol):
     def on_absent(self, why: str) -> None:
         """There is no file for this sidecar now; what runs goes on."""
 
+    def on_renew(self, within_s: float) -> None:
+        """The authority has changed: ask for another certificate at some time from now to then."""
+
     def on_endpoints(self, upstream: str, version: str, found: EndpointSet) -> None:
         """
         These are the endpoints of `discover: upstream` from now on: for `Discovery.tell`. When it returns they are

@@ -349,6 +349,11 @@ class Follower:
         self._absent = why
         self._heard.set()
 
+    def on_renew(self, within_s: float) -> None:
+        """The authority has changed: the next certificate is of the new one."""
+        if self.identity is not None and not self._is_leaving:
+            self.identity.renew_soon(within_s)
+
     def on_endpoints(self, upstream: str, version: str, found: EndpointSet) -> None:
         """Let the data path have them, and the disk in a moment."""
         self._host.endpoint_sink.tell(upstream, found)

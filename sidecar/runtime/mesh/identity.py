@@ -94,6 +94,10 @@ class MeshIdentity:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def renew_soon(self, within_s: float) -> None:
+        """Ask for another certificate at some time from now to then."""
+        self._joiner.renew_soon(within_s)
+
     def deliver_to(self, holder: Holder) -> None:
         """Give it what is held now and from now on."""
         self._holders.append(holder)

@@ -123,6 +123,7 @@ class FakeProcess:
     states: list[LinkState] = field(default_factory=list)
     answer_of: Callable[[Ask], Mapping[str, object] | None] = lambda ask: None
     is_broken: bool = False
+    renewals: list[float] = field(default_factory=list)
     identity_now: IdentityReport | None = None
 
     def on_config(self, config: Config) -> None:
@@ -135,6 +136,9 @@ class FakeProcess:
 
     def on_absent(self, why: str) -> None:
         self.absents.append(why)
+
+    def on_renew(self, within_s: float) -> None:
+        self.renewals.append(within_s)
 
     def on_endpoints(self, upstream: str, version: str, found: EndpointSet) -> None:
         self.endpoints.append((upstream, version, found))

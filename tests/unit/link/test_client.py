@@ -21,6 +21,7 @@ from sidecar.link.messages import (
     Line,
     Move,
     Ping,
+    Renew,
     endpoints_version,
     write_line,
     write_poll,
@@ -196,12 +197,22 @@ class TestStream:
         """File, endpoints, absence, the number of the revision."""
         change = Endpoints("b", endpoints_version([ONE, TWO]), "", (ONE, TWO))
         held = Held(
-            answering([(0, FILE), (0, change), (1, Absent("gone")), (2, b'{"type":"new","x":1}\n'), (3, Ping(9))])
+            answering(
+                [
+                    (0, FILE),
+                    (0, change),
+                    (1, Absent("gone")),
+                    (2, b'{"type":"new","x":1}\n'),
+                    (2, Renew(60.0)),
+                    (3, Ping(9)),
+                ]
+            )
         )
         held.run(5)
         process, state = held.process, held.link.state
         assert process.configs == [FILE]
         assert process.absents == ["gone"]
+        assert process.renewals == [60.0]
         ((upstream, version, found),) = process.endpoints
         assert (upstream, version) == ("b", change.version)
         assert {str(address): weight for address, weight in found.weights.items()} == {

@@ -25,7 +25,7 @@ def test_every_line_is_understood() -> None:
     lines = [read_line(line.encode()) for line in blocks("jsonl")[0].splitlines()]
     assert None not in lines
     assert {type(line).__name__ for line in lines} == {
-        "Config", "Current", "Absent", "Endpoints", "Ping", "Ask", "Move", "Left",
+        "Config", "Current", "Absent", "Endpoints", "Ping", "Ask", "Move", "Left", "Renew",
     }  # fmt: skip
     first, second = (line for line in lines if isinstance(line, Config | Current))
     assert first.hash == second.hash
@@ -47,7 +47,7 @@ def test_changes_of_endpoints_fit() -> None:
 
 def test_poll_and_report_are_understood() -> None:
     """And the report has every field that a report has."""
-    poll, report = blocks("json")
+    poll, report = blocks("json")[:2]
     assert len(read_poll(poll.encode())) == 2
     read = read_report(report.encode())
     written = json.loads(write_report(read))
