@@ -165,12 +165,11 @@ class TlsServer:
             self.connections += 1
             first = plain.recv(3, socket.MSG_PEEK)
             self.seen.append(first)
-            with plain, contextlib.suppress(OSError):
-                secure = self._context.wrap_socket(plain, server_side=True)
+            with plain, contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secure:
                 secure.recv(65536)
                 secure.sendall(self._answer)
                 if self._ends:
-                    secure.unwrap()
+                    secure.unwrap().close()
                 else:
                     secure.shutdown(socket.SHUT_RDWR)
 
