@@ -48,6 +48,7 @@ from sidecar.control.server.token import TokenError, Tokens
 from sidecar.control.server.watch import MAX_STREAMS, Watching
 from sidecar.mesh.source import read_directory
 from sidecar.net.address import TcpAddress, parse_address
+from sidecar.net.reserve import Reserve
 from sidecar.process_log import BoundedStream, event, finish
 
 logger = logging.getLogger(__name__)
@@ -128,12 +129,21 @@ class Options:
 def run(options: Options) -> int:
     """Run until a signal; the exit code."""
     try:
-        return uvloop.run(_run(options))
+        return uvloop.run(_run_with_reserve(options))
     except StartError as error:
         logger.error(event("not_started", error=error))
         return 1
     finally:
         finish()
+
+
+async def _run_with_reserve(options: Options) -> int:
+    reserve = Reserve(asyncio.get_running_loop())
+    reserve.start()
+    try:
+        return await _run(options)
+    finally:
+        reserve.stop()
 
 
 async def check(options: Options) -> tuple[ProblemTold, ...]:

@@ -41,7 +41,7 @@ def run_in_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """
     Run `main()` on a new loop until it returns, and return its result.
 
-    Every process that has a loop calls it, each with a main of its own.
+    Every process that has a loop calls it, each with a main of its own, but for the control plane's (`control.start`).
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*COLLECTOR_THRESHOLDS)

@@ -488,13 +488,14 @@ def test_what_is_no_http_is_told() -> None:
 
     async def main() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(65536)  # or closing would reset the connection, and what was written be lost
             writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with linked(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as it:
             await it.until(lambda: it.link.state.failures > 1, "failures")
-            assert "illegal status line" in it.link.state.why or "reset" in it.link.state.why
+            assert "illegal status line" in it.link.state.why
         async with linked(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as it:
             await it.until(lambda: it.link.state.failures > 1, "failures")
             assert "tls" in it.link.state.why.lower()

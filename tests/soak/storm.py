@@ -160,6 +160,7 @@ class Storm:
         self._clients = Clients(f"{plan.seed}/clients")
         self._victims = Victims(self._shaky, f"{plan.seed}/victims", self._wait, plan.pace)
         self._generation = 0
+        self._is_file_bad = False
         self._next_reload_s = self._next_name_s = self._next_slow_s = self._load_until_s = self._terminated_s = 0.0
 
     def __enter__(self) -> Storm:
@@ -235,7 +236,8 @@ class Storm:
 
     def _reload(self) -> None:
         self._generation += 1
-        if self._generation % 10 == 7:
+        self._is_file_bad = self._generation % 10 == 7
+        if self._is_file_bad:
             self.sidecar.rewrite(self._text() + "\n            no_such_key: true\n")
             answer = self.sidecar.admin("/reload", method="POST")
             assert answer.status == 400, answer
@@ -349,6 +351,8 @@ class Storm:
 
     def _take_over(self) -> None:
         """Under load, without a fault: nobody may notice."""
+        if self._is_file_bad:  # no successor would start by it
+            self._reload()
         for _ in range(self.plan.takeovers):
             first, second = self.sidecar, self.sidecar.successor()
             self._begin_load(time.monotonic() + 3.0)

@@ -76,6 +76,8 @@ _LOST = """
             os.write(ours, b"!")
         assert is_lost
         opener.join()
+        os.write(ours, b"!")  # more, for whom there is nothing left
+        await asyncio.sleep(1)
         reserve.start()
         for _ in range(60):
             cpu_s, began_s = time.process_time(), time.monotonic()

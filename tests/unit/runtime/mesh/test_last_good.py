@@ -48,13 +48,19 @@ async def nothing(keeper: LastGood, memory: Memory) -> None:
 
 def running(file: Kept, path: Path, *, until_good: bool = True) -> Callable[[LastGood, Memory], Awaitable[None]]:
     """Run a file, until it is on disk."""
+    name = "good" if until_good else "run"
 
     async def live(keeper: LastGood, memory: Memory) -> None:
         keeper.put_in_force(file, is_news=True)
-        name = "good" if until_good else "run"
         async with asyncio.timeout(30):
-            while not (path / name).exists() or file.hash.encode() not in (path / name).read_bytes():
+            while not is_written():
                 await asyncio.sleep(SOON_S)
+
+    def is_written() -> bool:
+        try:
+            return file.hash.encode() in (path / name).read_bytes()
+        except FileNotFoundError:  # not yet, or being renamed
+            return False
 
     return live
 
