@@ -49,7 +49,7 @@ class World:
         engine = FilesEngine(str(folder), read_directory, None)
         engine.registrations = engine.replicas = self  # type: ignore[assignment]
         self.plane = Plane(engine, Settings("me", is_now=True), lambda: self.now_s, lambda: 1e9 + self.now_s)
-        self.plane.follower._compiler = self.plane.compiler = Here()
+        self.plane.follower._compiler = self.plane.compiler = Here(has_identity=False)
         self.seq = 0
 
     async def put(self, registration: Registration) -> None:
