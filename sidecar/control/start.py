@@ -246,7 +246,12 @@ async def _run(options: Options) -> int:
             app = control_app(plane, watching, access, service)
             limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
             metrics = Metrics(plane, counts, service)
-            ops = web.AppRunner(ops_app(plane, metrics), access_log=None, shutdown_timeout=0.5)
+
+            def why_not_secured() -> str:
+                is_lacking = accept is not None and "tls" in accept and service.own.context() is None
+                return "no certificate of its own to show by TLS" if is_lacking else ""
+
+            ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), access_log=None, shutdown_timeout=0.5)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, **limits)
             stack.push_async_callback(ops.cleanup)
             stack.push_async_callback(runner.cleanup)
@@ -360,7 +365,7 @@ def _replica(options: Options) -> str:
 
 
 def _accepted(options: Options, has_authority: bool) -> tuple[str, ...] | None:
-    """What the listener takes; None: in clear, and without callers that are known by certificates. Raises StartError."""
+    """What the listener takes; None: in clear, and nobody is known by a certificate. Raises StartError."""
     accept = _accept_of(options)
     if has_authority:
         return accept

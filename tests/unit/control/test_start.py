@@ -78,7 +78,7 @@ def test_what_the_port_takes(listen: str, accept: str, has_authority: bool, take
 @pytest.mark.parametrize("accept", ["", "tls", "clear,tls"])
 def test_without_an_authority_that_is_needed_nothing_starts(accept: str) -> None:
     """And it says how to have one, or how to do without."""
-    with pytest.raises(StartError, match="mesh ca init.*--create-ca.*--accept clear"):
+    with pytest.raises(StartError, match=r"mesh ca init.*--create-ca.*--accept clear"):
         start._accepted(Options(accept=accept), False)
 
 
