@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from sidecar.cli.commands import cli
+from sidecar.control.authority.names import of_account, of_control
+from sidecar.control.start import Options, _accepted
 from sidecar.mesh.compile.service import compile_service
 from sidecar.mesh.read import read_mesh
 from tests.support.commands import sidecar_command
@@ -26,7 +28,7 @@ API_OF = {
     "apps/v1": {"Deployment"},
     "networking.k8s.io/v1": {"NetworkPolicy"},
     "policy/v1": {"PodDisruptionBudget"},
-    "rbac.authorization.k8s.io/v1": {"Role", "RoleBinding"},
+    "rbac.authorization.k8s.io/v1": {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"},
 }
 POD_KEYS = {
     "affinity", "automountServiceAccountToken", "containers", "initContainers", "securityContext", "serviceAccountName",
@@ -40,14 +42,27 @@ PROXIED = {"HTTP_PROXY": "http://127.0.0.1:15001", "http_proxy": "http://127.0.0
 ECS = ("control", *SERVICES)
 
 
-def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    """What the command line makes of the arguments; none of it runs."""
+def _options(arguments: Sequence[str], environment: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the command line makes of arguments and variables; none of it runs."""
     name, *rest = arguments
     context = click.Context(cli)
     command = cli.get_command(context, name)
     assert command is not None
-    given = command.make_context(name, list(rest), parent=context)
+    with pytest.MonkeyPatch.context() as patched:
+        for key, value in (environment or {}).items():
+            if isinstance(value, str):
+                patched.setenv(key, value)
+        given = command.make_context(name, list(rest), parent=context)
     return dict(given.params)
+
+
+def _check_secured(options: Mapping[str, Any], operator_file: str) -> None:
+    """That a control plane has an authority, takes TLS alone, and knows its operator by the file that is mounted."""
+    asked = Options(**{key: options[key] for key in ("listen", "accept")})
+    assert _accepted(asked, has_authority=True) == ("tls",)
+    assert options["creates_ca"] is True
+    assert options["token_file"] == ""
+    assert options["operators"] == (f"you:write:{operator_file}",)
 
 
 def _variables_of_run() -> set[str]:
@@ -69,7 +84,7 @@ def _kubernetes(file: str = "kubernetes.yaml") -> dict[tuple[str, str], Any]:
 
 def _mesh_files(documents: Mapping[tuple[str, str], Any]) -> dict[str, bytes]:
     """The mesh inside of its ConfigMaps."""
-    maps = [one for (kind, _), one in documents.items() if kind == "ConfigMap"]
+    maps = [one for (kind, name), one in documents.items() if kind == "ConfigMap" and name != "sidecar"]
     return {key: text.encode() for one in maps for key, text in one["data"].items()}
 
 
@@ -105,13 +120,14 @@ class TestCompose:
     """`compose.yaml`."""
 
     def test_control_plane_reads_the_mesh_beside_it(self) -> None:
-        """Options are known, the mesh is mounted, what is published is what it listens on, and a token is asked for."""
+        """Options are known, the mesh is mounted, what is published is what it listens on, and it takes TLS alone."""
         control = _compose()["services"]["control"]
-        options = _options(control["command"])
+        options = _options(control["command"], control["environment"])
         mounts = dict(volume.split(":")[:2] for volume in control["volumes"])
         assert options["mesh"] == f"{mounts['.']}/mesh.yaml"
         assert options["state"] == mounts["control"] == "/var/lib/sidecar"
-        assert options["token_file"] == "/run/secrets/mesh-token"
+        _check_secured(options, f"/run/secrets/{control['secrets'][0]}")
+        assert control["environment"]["SIDECAR_CONTROL"] == f"https://127.0.0.1:{_port(options['listen'])}"
         assert control["ports"] == [f"127.0.0.1:{_port(options['listen'])}:{_port(options['listen'])}"]
         assert f"127.0.0.1:{_port(options['ops_listen'])}/ready" in control["healthcheck"]["test"][-1]
         assert (EXAMPLES / control["build"] / "Dockerfile").is_file()
@@ -127,8 +143,10 @@ class TestCompose:
         control = _options(services["control"]["command"])
         assert options["service"] == name
         assert name in mesh["services"]
-        assert list(options["control"]) == [f"http://control:{_port(control['listen'])}"]
-        assert options["control_token_file"] == control["token_file"]
+        assert list(options["control"]) == [f"https://control:{_port(control['listen'])}"]
+        assert options["control_token_file"] == f"/run/secrets/{name}-token"
+        assert sidecar["secrets"] == [f"{name}-token"]
+        assert document["secrets"][f"{name}-token"] == {"file": f"./{name}.token"}
         assert sidecar["volumes"] == [f"{name}:/var/lib/sidecar"]
         assert set(document["volumes"]) == {"control", *SERVICES}
         assert (sidecar["read_only"], sidecar["cap_drop"]) == (True, ["ALL"])
@@ -147,13 +165,13 @@ class TestKubernetes:
         documents = _kubernetes()
         pod = documents["Deployment", "control"]["spec"]["template"]["spec"]
         (container,) = pod["containers"]
-        options = _options(container["args"])
+        options = _options(container["args"], {one["name"]: one["value"] for one in container["env"]})
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert options["mesh"] == mounts["mesh"]
         assert options["state"] == mounts["state"]
-        assert options["token_file"] == f"{mounts['token']}/token"
+        _check_secured(options, f"{mounts['token']}/token")
         assert (ports["control"], ports["ops"]) == (_port(options["listen"]), _port(options["ops_listen"]))
         assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "ops"}
         assert volumes["mesh"]["configMap"]["name"] == "mesh"
@@ -175,10 +193,13 @@ class TestKubernetes:
         port = documents["Service", "control"]["spec"]["ports"][0]["port"]
         assert _options(sidecar["args"])
         assert set(environment) - {"POD_IP"} <= _variables_of_run()
-        assert environment["SIDECAR_CONTROL"] == f"http://control:{port}"
+        assert environment["SIDECAR_CONTROL"] == f"https://control:{port}"
         assert environment["SIDECAR_SERVICE"] == name
         assert environment["SIDECAR_CONTROL_TOKEN_FILE"] == f"{mounts['token']}/token"
         assert mounts["state"] == "/var/lib/sidecar"
+        # On a disk a key would not be kept.
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        assert volumes["state"]["emptyDir"] == {"medium": "Memory"}
         assert name in read_mesh(_mesh_files(documents)).services
         assert sidecar["restartPolicy"] == "Always"
         probes = [sidecar[probe]["httpGet"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
@@ -249,12 +270,16 @@ class TestKubernetesEngine:
         deployment = documents["Deployment", "control"]["spec"]
         pod = deployment["template"]["spec"]
         (container,) = pod["containers"]
-        options = _options(container["args"])
+        options = _options(container["args"], {one["name"]: one.get("value") for one in container["env"]})
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        fields = {one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+        fields = {
+            one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"] if "valueFrom" in one
+        }
         assert (options["engine"], options["mesh"], options["state"]) == ("kubernetes", "", "")
+        _check_secured(options, f"{mounts['token']}/token")
         assert fields == {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
-        assert (options["replica"], options["advertise"]) == ("$(POD_NAME)", f"http://$(POD_IP):{ports['control']}")
+        assert (options["replica"], options["advertise"]) == ("$(POD_NAME)", f"https://$(POD_IP):{ports['control']}")
         assert (ports["control"], ports["ops"]) == (_port(options["listen"]), _port(options["ops_listen"]))
         assert deployment["replicas"] >= 2
         (spread,) = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
@@ -279,13 +304,38 @@ class TestKubernetesEngine:
         # The API refuses a ServiceAccount without its namespace here, which is that of the commands on top.
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "shop"}]
         assert ("ServiceAccount", account) in documents
+        reviews = documents["ClusterRole", "sidecar-control-shop"]["rules"]
+        assert reviews == [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]
+        wide = documents["ClusterRoleBinding", "sidecar-control-shop"]
+        assert (wide["roleRef"]["name"], wide["subjects"]) == ("sidecar-control-shop", binding["subjects"])
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_pods_join_by_the_account_that_their_service_lists(self, name: str) -> None:
+        """By a token for the control plane alone, which they believe by the mesh's roots, as the local file says."""
+        documents = _kubernetes(self.FILE)
+        pod = documents["Deployment", name]["spec"]["template"]["spec"]
+        (sidecar,) = pod["initContainers"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        (source,) = volumes["token"]["projected"]["sources"]
+        mesh = read_mesh(_mesh_files(documents))
+        account = pod["serviceAccountName"]
+        assert ("ServiceAccount", account) in documents
+        assert list(mesh.identities(name)) == [of_account(mesh.name, "shop", account)]
+        assert source["serviceAccountToken"]["audience"] == of_control(mesh.name)
+        assert source["serviceAccountToken"]["path"] == "token"
+        assert mounts["local"] == "/etc/sidecar"
+        local = documents["ConfigMap", volumes["local"]["configMap"]["name"]]["data"]
+        assert yaml.safe_load(local["sidecar.yaml"]) == {"control": {"trust": f"{mounts['roots']}/roots.pem"}}
 
     def test_mesh_is_what_the_label_says_and_its_endpoints_are_those_of_a_service_that_is_there(self) -> None:
         """Every ConfigMap has the label that the option names; the Service and its port are of this file."""
         documents = _kubernetes(self.FILE)
         (container,) = documents["Deployment", "control"]["spec"]["template"]["spec"]["containers"]
-        label = {"sidecar.mesh/mesh": _options(container["args"])["kubernetes_mesh"]}
-        assert all(one["metadata"]["labels"] == label for (kind, _), one in documents.items() if kind == "ConfigMap")
+        (mesh,) = [one["value"] for one in container["env"] if one["name"] == "SIDECAR_KUBERNETES_MESH"]
+        labels = {name: one["metadata"].get("labels") for (kind, name), one in documents.items() if kind == "ConfigMap"}
+        assert labels.pop("sidecar") is None
+        assert all(one == {"sidecar.mesh/mesh": mesh} for one in labels.values())
         origin = compile_service(read_mesh(_mesh_files(documents)), "storefront").discovers["recommendations.all"]
         assert origin.kind == "kubernetes"
         ports = documents["Service", str(origin.values["service"])]["spec"]["ports"]
@@ -309,8 +359,16 @@ class TestEcs:
         assert read[written["sourceVolume"]]["readOnly"] is True
         assert {volume["name"] for volume in _task(name)["volumes"]} == set(read)
         environment = {one["name"]: one["value"] for one in main.get("environment", ())}
-        options = _options(main["command"])
-        assert path in (options.get("token_file"), environment.get("SIDECAR_CONTROL_TOKEN_FILE"))
+        options = _options(main["command"], environment)
+        (secret,) = token["secrets"]
+        if name == "control":
+            _check_secured(options, path)
+            assert options["state"] == read["state"]["containerPath"]
+            assert "efsVolumeConfiguration" in next(one for one in _task(name)["volumes"] if one["name"] == "state")
+            assert secret["valueFrom"].endswith(":operator-token")
+        else:
+            assert environment["SIDECAR_CONTROL_TOKEN_FILE"] == path
+            assert secret["valueFrom"].endswith(f":{name}-token")
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_task_of_a_service_follows_the_control_plane(self, name: str) -> None:
@@ -320,6 +378,7 @@ class TestEcs:
         (control, _) = _task("control")["containerDefinitions"]
         assert set(environment) <= _variables_of_run()
         assert environment["SIDECAR_SERVICE"] == name
+        assert environment["SIDECAR_CONTROL"].startswith("https://")
         assert _port(environment["SIDECAR_CONTROL"]) == _port(_options(control["command"])["listen"])
         assert app["dependsOn"] == [{"containerName": sidecar["name"], "condition": "HEALTHY"}]
         assert PROXIED.items() <= {one["name"]: one["value"] for one in app["environment"]}.items()
