@@ -47,7 +47,7 @@ def create(service: str, ttl_s: float, once: bool, url: str, token_file: str, tr
     Make a token for the sidecars of SERVICE, and print it, once: nobody can ask for it again.
 
     Standard output has the token alone, with the SHA-256 of the root by which a sidecar knows whom it may show it to;
-    it goes into the file that `control.join.token_file` names.
+    it goes into the file that `control.token_file` of a sidecar names.
     """
     said = _post(url, token_file, trust, {"service": service, "ttl_s": ttl_s, "once": once}, as_json)
     if as_json:
