@@ -23,7 +23,7 @@ _CONTROL_OPTIONS: Final[Mapping[str, str]] = {
     "address": "Name or IP address by which others reach this instance; default: it is found out.",
     "zone": "Where this sidecar is.",
     "instance": "A name that no other instance has; default: one is made.",
-    "control-token-file": "Holds the token by which it joins the mesh, or a bearer token that the control plane asks for.",
+    "control-token-file": "Holds the token by which it joins the mesh, or a bearer token for the control plane.",
     "state-dir": "Where what was pushed is kept for the next start, or `off`. "
     "Default: $STATE_DIRECTORY, else /var/lib/sidecar.",
 }

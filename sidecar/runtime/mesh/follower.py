@@ -105,6 +105,7 @@ class Follower:
         self.identity = self._identity_of(wanted) if wanted is not None and is_asked else None
         self._identity_wanted = wanted
         self._has_own_identity = has_own_identity
+        self._calls_in_clear = False
         self._link: Link | None = None
         self._in_force: Candidate | None = None
         self._candidate: Candidate | None = None
@@ -142,7 +143,7 @@ class Follower:
         if self.identity is not None:
             await self.identity.begin(memory.identity)
         for upstream, entries in memory.endpoints.items():
-            self._host.endpoint_sink.tell(upstream, endpoint_set(upstream, entries))
+            self._tell_endpoints(upstream, endpoint_set(upstream, entries))
         for kept in memory.files:
             pushed = Pushed(PUSHED, kept.hash, kept.text)
             if await self._try(Candidate(pushed, "last_good", kept.revision)):
@@ -359,9 +360,22 @@ class Follower:
 
     def on_endpoints(self, upstream: str, version: str, found: EndpointSet) -> None:
         """Let the data path have them, and the disk in a moment."""
-        self._host.endpoint_sink.tell(upstream, found)
+        self._tell_endpoints(upstream, found)
         if self._link is not None:
             self._last_good.keep_endpoints(self._link.endpoints)
+
+    def _tell_endpoints(self, upstream: str, found: EndpointSet) -> None:
+        """
+        Let the data path have them. Who is nobody in this life, for want of an address of TLS to join by, calls in
+        clear, as it did before others had identities; who takes TLS alone refuses that.
+        """
+        if self.identity is None and not self._has_own_identity:
+            if not self._calls_in_clear and any(found.tls.values()):
+                self._calls_in_clear = True
+                why = "others take TLS, and there is no identity to show: no address of the control plane is https"
+                logger.warning(event("calls_in_clear", upstream=upstream, why=why))
+            found = found.in_clear()
+        self._host.endpoint_sink.tell(upstream, found)
 
     async def answer(self, ask: Ask) -> Mapping[str, object] | None:
         """This release answers no questions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from sidecar.net.address import Address, parse_address
@@ -46,6 +46,10 @@ class EndpointSet:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def in_clear(self) -> EndpointSet:
+        """The same, none of which is to be spoken to by TLS."""
+        return replace(self, tls=dict.fromkeys(self.weights, False))
 
     def listed(self) -> Listed:
         """As plain values, for a message to another process."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from sidecar.compile.frames import ControlSettings
 from sidecar.config.problems import Problem
+from sidecar.link.known_endpoints import endpoint_set
 from sidecar.link.messages import Config, Current, EndpointEntry
 from sidecar.link.report import Refused
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import MeshRequest, Pushed
+from sidecar.net.tls.settings import ControlIdentity
 from sidecar.runtime.mesh import follower as follower_module
 from sidecar.runtime.mesh.candidate import Candidate, read_hand_over, refused_by, write_hand_over
 from sidecar.runtime.mesh.crashes import Record
@@ -318,3 +320,22 @@ def test_only_places_in_what_was_pushed_are_told_as_places() -> None:
     error = refused_by(tried, LoadOutcome("control", 0.0, 0.0, False, "", 0, (), "no memory"))
     assert error == Refused("a" * 32, 3, error.problems)
     assert error.problems[0].message == "no memory"
+
+
+@pytest.mark.parametrize(
+    ("address", "has_own_identity", "is_tls"),
+    [("http://127.0.0.1:1", False, False), ("http://127.0.0.1:1", True, True), ("https://127.0.0.1:1", False, True)],
+)
+def test_who_has_nothing_to_join_by_calls_in_clear(
+    address: str, has_own_identity: bool, is_tls: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who has an identity, or will have one, never does."""
+    host = Host()
+    settings = replace(SETTINGS, addresses=(address,))
+    follower = Follower(settings, MeshRequest({"zone": "z"}), host, {}, ControlIdentity(), has_own_identity)
+    found = endpoint_set("b", [EndpointEntry("10.0.0.1:80", is_tls=True), EndpointEntry("10.0.0.2:80")])
+    follower.on_endpoints("b", "1", found)
+    follower.on_endpoints("b", "2", found)
+    said = [host.told["b"].tls[address] for address in host.told["b"].weights]
+    assert said == [is_tls, False]
+    assert caplog.text.count("calls_in_clear") == (not is_tls)
