@@ -41,7 +41,7 @@ from sidecar.upstream.discovery.endpoint_sink import EndpointSink, OwnEndpoints
 from sidecar.upstream.registry import Registry
 
 if TYPE_CHECKING:
-    from sidecar.link.report import Edge
+    from sidecar.link.report import Counted
     from sidecar.runtime.mesh.control import Control
     from sidecar.security.identity.holder import Identity
 
@@ -289,7 +289,7 @@ class Sidecar(Process):
 
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
 
-    async def read_edges(self) -> Sequence[Edge]:
+    async def read_edges(self) -> Counted:
         """What was counted since the last call."""
         return await self._edges.read()
 

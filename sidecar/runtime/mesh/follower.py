@@ -25,7 +25,7 @@ from sidecar.link.interfaces import Form, LinkSettings, LinkState
 from sidecar.link.known_endpoints import endpoint_set
 from sidecar.link.messages import Ask, Config, Current, EndpointEntry, Watch
 from sidecar.link.own_address import instance_name
-from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Running
+from sidecar.link.report import Counted, Health, IdentityReport, Port, Refused, Running
 from sidecar.loader.load_outcome import LoadOutcome, shown_time
 from sidecar.loader.plan_source import MeshRequest, Pushed
 from sidecar.net.tls.settings import ControlIdentity
@@ -60,7 +60,7 @@ class Host(Protocol):
         """Put the configuration in force as `Follower.request` says it, if it is good."""
         ...
 
-    async def read_edges(self) -> Sequence[Edge]:
+    async def read_edges(self) -> Counted:
         """What was counted since the last call."""
         ...
 
@@ -402,7 +402,7 @@ class Follower:
         """As the machine's file has it."""
         return self.settings.weight
 
-    async def edges(self) -> Sequence[Edge]:
+    async def counts(self) -> Counted:
         """What was counted since the last report."""
         return await self._host.read_edges()
 

@@ -169,6 +169,7 @@ class RequestMetrics:
         "retried",
         "retries",
         "retries_skipped",
+        "secured",
         "server_duration",
         "unidentified",
     )
@@ -186,6 +187,7 @@ class RequestMetrics:
         self.connect_duration = HistogramFamily(catalogue.CONNECT_DURATION)
         self.authorization = CounterFamily(catalogue.AUTHORIZATION)
         self.unidentified = Counter(b"")
+        self.secured = CounterFamily(catalogue.TLS_REQUESTS)
 
 
 def method_label(method: bytes | None) -> str:
