@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from sidecar.net.tls.certificates import peer_of
+from sidecar.net.tls.failures import TruncatedError
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.peer import Peer
 
@@ -46,10 +47,6 @@ _TICKET_LOOKS: Final = 4
 
 _memory: Final = memoryview(bytearray(_READ_BYTES + _PIECE_BYTES))
 """Of the loop: plain text of one read, copied out of it in the same callback."""
-
-
-class TruncatedError(ConnectionError):
-    """The peer's socket ended, or was reset, before its close_notify."""
 
 
 class HandshakeOwner(Protocol):
