@@ -1,5 +1,5 @@
 """
-What was counted on each way of requests, and of who asked, since the last look, read from the numbers that a scrape sees. *Cold.*
+What was counted of each way of requests and of who asked since the last look, read from a scrape's numbers. *Cold.*
 
 Nothing is counted for it. A single process gives the sections of its own scrape, a supervisor those that its workers'
 numbers are merged in, and both are read alike: series by series, giving way to others every millisecond. Requests and
@@ -159,9 +159,7 @@ class EdgeReader:
             if not left:
                 return
 
-    def _changes(
-        self, section: Numbers | Histograms, known: dict[bytes, _Series], sums: _Sums
-    ) -> Iterator[int]:
+    def _changes(self, section: Numbers | Histograms, known: dict[bytes, _Series], sums: _Sums) -> Iterator[int]:
         """One for each series."""
         name = section.row.name
         if isinstance(section, Numbers):

@@ -9,7 +9,18 @@ from math import inf
 
 from sidecar.link.interfaces import LinkState
 from sidecar.link.messages import Ask, Config, Current, Line, Watch, read_watch, write_line
-from sidecar.link.report import Asked, Counted, Edge, Health, IdentityReport, Port, Refused, Report, Running, read_report
+from sidecar.link.report import (
+    Asked,
+    Counted,
+    Edge,
+    Health,
+    IdentityReport,
+    Port,
+    Refused,
+    Report,
+    Running,
+    read_report,
+)
 from sidecar.link.transport.http_client import TransportError
 from sidecar.link.transport.server import Server
 from sidecar.upstream.discovery.endpoint_set import EndpointSet
