@@ -32,7 +32,8 @@ _READ: Final = frozenset(
     row.name
     for row in (
         catalogue.REQUESTS, catalogue.SERVER_DURATION, catalogue.CLIENT_DURATION, catalogue.REQUEST_BYTES,
-        catalogue.RESPONSE_BYTES, catalogue.TLS_REQUESTS, catalogue.AUTHORIZATION, catalogue.AUTHORIZATION_UNIDENTIFIED,
+        catalogue.RESPONSE_BYTES, catalogue.TLS_REQUESTS, catalogue.TLS_CLEAR_REQUESTS, catalogue.AUTHORIZATION,
+        catalogue.AUTHORIZATION_UNIDENTIFIED,
     )
 )  # fmt: skip
 _AGAINST: Final = ("denied", "audit_denied")
@@ -48,10 +49,11 @@ _Who = tuple[str, str, str]
 class _Sum:
     """An edge that is being put together."""
 
-    __slots__ = ("failures", "latency", "request_bytes", "requests", "response_bytes", "secured", "statuses")
+    __slots__ = ("clear", "failures", "latency", "request_bytes", "requests", "response_bytes", "secured", "statuses")
 
     def __init__(self) -> None:
-        self.requests = self.request_bytes = self.response_bytes = self.secured = 0
+        self.requests = self.request_bytes = self.response_bytes = 0
+        self.secured = self.clear = 0
         self.failures: dict[str, int] = {}
         self.statuses: dict[str, int] = {}
         self.latency: list[int] = []
@@ -133,6 +135,7 @@ class EdgeReader:
             Edge(
                 direction, upstream, route, total.requests, total.failures, total.statuses, tuple(total.latency),
                 total.request_bytes, total.response_bytes, "", total.secured,
+                total.clear,
             )
             for (direction, upstream, route), total in sums.ways.items()
         )  # fmt: skip
@@ -207,6 +210,8 @@ def _count(sums: _Sums, name: str, series: _Series, grown: int) -> None:
     total = sums.ways[series.way]
     if name == catalogue.TLS_REQUESTS.name:
         total.secured += grown
+    elif name == catalogue.TLS_CLEAR_REQUESTS.name:
+        total.clear += grown
     elif name == catalogue.REQUEST_BYTES.name:
         total.request_bytes += grown
     elif name == catalogue.RESPONSE_BYTES.name:

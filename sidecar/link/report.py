@@ -140,6 +140,7 @@ class Edge(NamedTuple):
         latency: By `LATENCY_BOUNDS_S`.
         caller: Who called, as far as it is known; empty.
         secured: Requests by TLS: of `inbound` all that came so, of `outbound` those that were answered so.
+        clear: The same of those in clear, on a way on which there was one by TLS before.
     """
 
     direction: str
@@ -153,6 +154,7 @@ class Edge(NamedTuple):
     response_bytes: int = 0
     caller: str = ""
     secured: int = 0
+    clear: int = 0
 
 
 class Asked(NamedTuple):
@@ -254,7 +256,7 @@ def write_report(report: Report) -> bytes:
                 "failures": dict(edge.failures), "statuses": dict(edge.statuses),
                 "latency": list(edge.latency), "request_bytes": edge.request_bytes,
                 "response_bytes": edge.response_bytes, "from": edge.caller,
-                **({"tls": edge.secured} if edge.secured else {}),
+                **({"tls": edge.secured} if edge.secured else {}), **({"clear": edge.clear} if edge.clear else {}),
             }
             for edge in report.edges[:MAX_EDGES]
         ],
@@ -357,7 +359,7 @@ def _edge(fields: Fields) -> Edge:
     if len(latency) != len(LATENCY_BOUNDS_S) + 1:
         latency = ()  # by the bounds of another release: all else of the report counts
     failures, statuses = fields.counts("failures", _MAX_KINDS), fields.counts("statuses", _MAX_KINDS)
-    secured = fields.integer("tls", 0)
+    secured, clear = fields.integer("tls", 0), fields.integer("clear", 0)
     # A mesh says thousands of them a second, and nearly every one is as it should be.
     try:
         plain = _PLAIN(fields.all())
@@ -370,7 +372,7 @@ def _edge(fields: Fields) -> Edge:
         if is_short and min(numbers) >= 0 and max(numbers) <= MAX_INTEGER:
             return Edge(
                 direction, upstream, route, requests, failures, statuses, latency, request_bytes, response_bytes,
-                caller, secured,
+                caller, secured, clear,
             )  # fmt: skip
     return Edge(
         direction=fields.text("direction", "outbound"),
@@ -384,4 +386,5 @@ def _edge(fields: Fields) -> Edge:
         response_bytes=fields.integer("response_bytes", 0),
         caller=fields.text("from", ""),
         secured=secured,
+        clear=clear,
     )

@@ -327,7 +327,7 @@ class Telemetry:
             scope.overhead.observe(duration_ns - (exchange.received_ns - exchange.sent_ns))
         if exchange.attempts > 1 or exchange.retry_skipped:
             self._count_retries(exchange, scope)
-        if exchange.client is not None or exchange.server is not None:
+        if scope.secured or exchange.client is not None or exchange.server is not None:
             self._count_secured(exchange, scope)
         if self._write is not None or exchange.sampled:
             self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns)
@@ -338,14 +338,20 @@ class Telemetry:
         """Count what came by TLS; of what goes out, what was answered by it: a failure may have had no connection."""
         peer = exchange.client
         if exchange.direction == 1:
-            peer = exchange.server if exchange.reason is None else None
+            if exchange.reason is not None:
+                return
+            peer = exchange.server
         if peer is not None:
             counter = scope.secured.get(peer.identity) or self._secured(scope, peer.identity)
             counter.value += 1
+        elif scope.secured and exchange.head is not None:
+            scope.clear.value += 1
 
     def _secured(self, scope: Scope, identity: str) -> Counter:
         """The series of a scope and who is at the other end; beyond so many, they share one."""
         family = self._metrics.secured
+        if not scope.secured:
+            scope.clear = scope.own(self._metrics.clear, scope.direction.label, scope.route, scope.upstream)
         label = identity if len(family.children) < MAX_SECURED else OTHER
         counter = scope.own(family, scope.direction.label, scope.route, scope.upstream, label)
         if len(scope.secured) < MAX_SECURED:

@@ -116,6 +116,7 @@ class Scope:
         outcomes: What was bound so far, by `(method, minor, status, reason)`.
         request_bytes, response_bytes: Set when the first outcome is bound.
         secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
+        clear: Requests in clear, since there was one by TLS.
 
     Args:
         metrics: Where it counts.
@@ -127,6 +128,7 @@ class Scope:
         "_owned",
         "_returned",
         "_tries",
+        "clear",
         "direction",
         "forms",
         "metrics",
@@ -140,6 +142,7 @@ class Scope:
         "upstream",
     )
 
+    clear: Counter
     request_bytes: Counter
     response_bytes: Counter
 

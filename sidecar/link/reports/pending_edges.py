@@ -130,7 +130,7 @@ def sum_of(one: Edge, other: Edge) -> Edge:
         _added(one.failures, other.failures), _added(one.statuses, other.statuses),
         tuple(a + b for a, b in zip_longest(one.latency, other.latency, fillvalue=0)),
         one.request_bytes + other.request_bytes, one.response_bytes + other.response_bytes, one.caller,
-        one.secured + other.secured,
+        one.secured + other.secured, one.clear + other.clear,
     )  # fmt: skip
 
 

@@ -160,6 +160,7 @@ class RequestMetrics:
 
     __slots__ = (
         "authorization",
+        "clear",
         "client_duration",
         "connect_duration",
         "overhead",
@@ -188,6 +189,7 @@ class RequestMetrics:
         self.authorization = CounterFamily(catalogue.AUTHORIZATION)
         self.unidentified = Counter(b"")
         self.secured = CounterFamily(catalogue.TLS_REQUESTS)
+        self.clear = CounterFamily(catalogue.TLS_CLEAR_REQUESTS)
 
 
 def method_label(method: bytes | None) -> str:

@@ -75,8 +75,8 @@ def test_who_asked_is_told_by_identity_and_what_rules_were_against_by_rule() -> 
     call(told)
     counted = asyncio.run(reader.read())
     edges = {edge.direction: edge for edge in counted.edges}
-    assert (edges["inbound"].requests, edges["inbound"].secured) == (5, 3)
-    assert (edges["outbound"].requests, edges["outbound"].secured) == (3, 1)
+    assert (edges["inbound"].requests, edges["inbound"].secured, edges["inbound"].clear) == (5, 3, 2)
+    assert (edges["outbound"].requests, edges["outbound"].secured, edges["outbound"].clear) == (3, 1, 1)
     assert counted.asked == (
         Asked("", 1, "", "unidentified"),
         Asked("", 1, "callers", "denied"),

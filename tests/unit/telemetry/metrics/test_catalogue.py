@@ -115,6 +115,7 @@ def busy() -> Told:
     exchange = over(request(), status=200)
     exchange.client = Peer("1.3", "TLS_AES_128_GCM_SHA256")
     telemetry.record(exchange)
+    telemetry.record(over(request(), status=200))
     telemetry.not_secured(errors.UPSTREAM_TLS_FAILED, is_client=False)
     for direction in Direction:
         scope = telemetry.scope(direction, 'a "route"\\\n', "recommendations", "10.0.0.1:80")
