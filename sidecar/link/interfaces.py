@@ -148,7 +148,7 @@ class Subject(Protocol):
         ...
 
     def identity_report(self) -> IdentityReport | None:
-        """What is held of it: `identity.joiner.Joiner.report`; None where no control plane signs it."""
+        """What is held of it: `identity.joiner.Joiner.report`, or of another source; None where there is to be none."""
         ...
 
     def weight(self) -> float:

@@ -104,14 +104,14 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class IdentityReport:
     """
-    What an instance holds of its identity, where the control plane signs it.
+    What an instance holds of its identity, whoever signs it.
 
     Attributes:
         identity: SPIFFE ID; empty if it holds none.
         not_after_s: When its certificate ends; since the Unix epoch, 0 if it holds none.
         issuer: Who signed it.
         issuer_not_after_s: When the first of those ends who signed it, roots excepted; 0 if none is known.
-        root_not_after_s: When the last of the roots that are believed ends; likewise.
+        root_not_after_s: When the root ends to which it leads; likewise.
         last_error: Why the last attempt to get another one came to nothing; empty if it did not.
     """
 
@@ -192,7 +192,7 @@ class Report:
         seq: One more for each report; a later process of the same instance begins higher. One that comes again is a
             repetition: its state counts, its edges are not added again.
         span_s: Seconds in which the edges were counted: longer than the period if reports could not be delivered.
-        identity: None where the control plane does not sign it.
+        identity: None where there is to be none.
         asked: Of whoever had an identity, and of whomever rules were against.
     """
 

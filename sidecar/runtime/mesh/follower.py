@@ -60,6 +60,10 @@ class Host(Protocol):
         """Put the configuration in force as `Follower.request` says it, if it is good."""
         ...
 
+    def identity_report(self) -> IdentityReport | None:
+        """What is held of an identity that is not from the control plane; None for none."""
+        ...
+
     async def read_edges(self) -> Counted:
         """What was counted since the last call."""
         ...
@@ -392,7 +396,7 @@ class Follower:
 
     def identity_report(self) -> IdentityReport | None:
         """What is held of who this is."""
-        return self.identity.report() if self.identity is not None else None
+        return self.identity.report() if self.identity is not None else self._host.identity_report()
 
     def ports(self, host: str) -> Mapping[str, Port]:
         """Where others reach the app."""
