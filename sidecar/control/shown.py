@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from sidecar import __version__
+from sidecar.control.calls import certificates
 from sidecar.control.calls.callers import Callers
 from sidecar.control.calls.counted import Tally
 from sidecar.control.calls.edges import WINDOW_S, EdgeKey
@@ -22,7 +23,6 @@ from sidecar.control.plane import Plane
 from sidecar.control.replicas.summary import Summary, joined_rows
 from sidecar.control.replicas.tallies import Window
 from sidecar.control.revision.compiled import Origin
-from sidecar.link.report import IdentityReport
 
 _ROUND: Final = 6
 SLOWEST: Final = 20
@@ -163,7 +163,7 @@ def _instance(plane: Plane, member: Member) -> dict[str, Any]:
             "crashed": refused.has_crashed,
             "problems": list(member.refused),
         },
-        "certificate": _certificate(report.identity) if report is not None else None,
+        "certificate": certificates.shown(report.identity if report is not None else None, plane.now_s()),
         "endpoints_behind": _behind(plane, member),
         "registered": registration is not None,
         "problems": list(member.problems),
@@ -262,20 +262,6 @@ def _services(plane: Plane, instances: list[dict[str, Any]], unidentified: Mappi
         }
         for name, (kind, hosts, callees) in sorted(known.items())
     ]
-
-
-def _certificate(held: IdentityReport | None) -> dict[str, Any] | None:
-    """Of an instance; None where it is to have none."""
-    if held is None:
-        return None
-    return {
-        "identity": held.identity or None,
-        "not_after": held.not_after_s or None,
-        "issuer": held.issuer or None,
-        "issuer_not_after": held.issuer_not_after_s or None,
-        "root_not_after": held.root_not_after_s or None,
-        "trouble": held.last_error or None,
-    }
 
 
 def _edges(window: Mapping[EdgeKey, Tally], callers: Callers) -> list[dict[str, Any]]:

@@ -109,6 +109,7 @@ class IdentityReport:
     Attributes:
         identity: SPIFFE ID; empty if it holds none.
         not_after_s: When its certificate ends; since the Unix epoch, 0 if it holds none.
+        not_before_s: When that began; likewise.
         issuer: Who signed it.
         issuer_not_after_s: When the first of those ends who signed it, roots excepted; 0 if none is known.
         root_not_after_s: When the root ends to which it leads; likewise.
@@ -121,6 +122,7 @@ class IdentityReport:
     last_error: str = ""
     issuer_not_after_s: float = 0.0
     root_not_after_s: float = 0.0
+    not_before_s: float = 0.0
 
 
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
@@ -244,7 +246,7 @@ def write_report(report: Report) -> bytes:
             ],
         },
         "identity": None if identity is None else {
-            "id": identity.identity, "not_after": identity.not_after_s, "issuer": identity.issuer[:MAX_TEXT_CHARS],
+            "id": identity.identity, "not_before": identity.not_before_s, "not_after": identity.not_after_s, "issuer": identity.issuer[:MAX_TEXT_CHARS],
             "issuer_not_after": identity.issuer_not_after_s, "root_not_after": identity.root_not_after_s,
             "last_error": identity.last_error[:MAX_SENTENCE_CHARS],
         },
@@ -312,7 +314,7 @@ def _identity(fields: Fields) -> IdentityReport:
     return IdentityReport(
         fields.text("id", ""), fields.number("not_after", 0.0), fields.text("issuer", ""),
         fields.text("last_error", "", MAX_SENTENCE_CHARS), fields.number("issuer_not_after", 0.0),
-        fields.number("root_not_after", 0.0),
+        fields.number("root_not_after", 0.0), fields.number("not_before", 0.0),
     )  # fmt: skip
 
 

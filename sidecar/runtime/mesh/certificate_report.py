@@ -31,7 +31,7 @@ class Ends:
         if held is not self._of:
             self._of, self._ends = held, _ends(held)
         issuer_s, root_s = self._ends
-        return replace(report, issuer_not_after_s=issuer_s, root_not_after_s=root_s)
+        return replace(report, issuer_not_after_s=issuer_s, root_not_after_s=root_s, not_before_s=held.not_before_s)
 
 
 def _ends(held: Held) -> tuple[float, float]:
@@ -58,4 +58,5 @@ def of_holder(identity: Identity) -> IdentityReport | None:
         trouble.text if trouble is not None else "",
         held.issuer.not_after_s if held.issuer is not None else 0.0,
         held.root.not_after_s if held.root is not None else 0.0,
+        held.leaf.not_before_s,
     )

@@ -341,7 +341,7 @@ def test_who_asked_and_what_was_refused_is_shown(tmp_path: Path) -> None:
     """By the identity that it showed; certificates of those that have one; nothing of it in a mesh in clear."""
     report: dict[str, Any] = {"service": "b", "instance": "i", "health": "healthy", "seq": 1}
     held = {
-        "id": "spiffe://m/b", "not_after": 1.5e9, "issuer": "CN=x", "issuer_not_after": 1.6e9, "root_not_after": 2e9,
+        "id": "spiffe://m/b", "not_before": 1.4e9, "not_after": 9e9, "issuer": "CN=x", "issuer_not_after": 9.1e9, "root_not_after": 9.2e9,
         "last_error": "no answer",
     }  # fmt: skip
     asked = [
@@ -371,8 +371,8 @@ def test_who_asked_and_what_was_refused_is_shown(tmp_path: Path) -> None:
         }  # fmt: skip
         assert {one["name"]: one["unidentified"] for one in found["services"]} == {"a": 0, "b": 3}
         assert found["instances"][0]["certificate"] == {
-            "identity": "spiffe://m/b", "not_after": 1.5e9, "issuer": "CN=x", "issuer_not_after": 1.6e9,
-            "root_not_after": 2e9, "trouble": "no answer",
+            "identity": "spiffe://m/b", "not_after": 9e9, "issuer": "CN=x", "issuer_not_after": 9.1e9,
+            "root_not_after": 9.2e9, "warning": None, "trouble": "no answer",
         }  # fmt: skip
         expected = Call("a", "b", 6), Call("eve", "b", 2, (), ("callers",))
         assert calls_of(found, {"edges": []}) == expected

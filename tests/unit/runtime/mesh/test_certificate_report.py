@@ -30,17 +30,19 @@ def test_ends_of_who_signed_are_told() -> None:
     middle = shop.authority("shop issuer", ends=NOW + 90 * DAY)
     one = held(middle.workload(SHOP).chain_pem, other.pem + shop.pem)
     ends = Ends()
-    expected = replace(REPORT, issuer_not_after_s=NOW + 90.0 * DAY, root_not_after_s=NOW + 300.0 * DAY)
+    expected = replace(
+        REPORT, not_before_s=NOW, issuer_not_after_s=NOW + 90.0 * DAY, root_not_after_s=NOW + 300.0 * DAY
+    )
     assert ends.beside(REPORT, one) == ends.beside(REPORT, one) == expected
     alone = held(shop.workload(SHOP).chain_pem, shop.pem, "CN=shop root")
-    assert ends.beside(REPORT, alone) == replace(REPORT, root_not_after_s=NOW + 300.0 * DAY)
+    assert ends.beside(REPORT, alone) == replace(REPORT, not_before_s=NOW, root_not_after_s=NOW + 300.0 * DAY)
     assert ends.beside(REPORT, None) is REPORT
 
 
 @pytest.mark.parametrize("chain", [b"", b"-----BEGIN CERTIFICATE-----\nx"], ids=["nothing", "half"])
 def test_what_cannot_be_read_has_no_ends(chain: bytes) -> None:
     """The report is made all the same."""
-    assert Ends().beside(REPORT, held(chain, b"")) == REPORT
+    assert Ends().beside(REPORT, held(chain, b"")) == replace(REPORT, not_before_s=NOW)
 
 
 def test_identity_of_no_control_plane_is_told_by_its_holder(tmp_path: Path) -> None:
@@ -63,5 +65,5 @@ def test_identity_of_no_control_plane_is_told_by_its_holder(tmp_path: Path) -> N
     identity.configure(FilesIdentity(pair, str(tmp_path / "ca.crt")))
     asyncio.run(identity.settle(600.0))
     assert of_holder(identity) == IdentityReport(
-        SHOP, NOW + 7.0 * DAY, "CN=shop issuer", "", NOW + 90.0 * DAY, NOW + 300.0 * DAY
+        SHOP, NOW + 7.0 * DAY, "CN=shop issuer", "", NOW + 90.0 * DAY, NOW + 300.0 * DAY, NOW - 3600
     )
