@@ -140,9 +140,7 @@ def _unidentified(services: list[dict[str, Any]]) -> str:
     found = [f"{one['name']} {one['unidentified']}" for one in services if one.get("unidentified")]
     if not found:
         return ""
-    return printable(
-        f"requests of the last minute that showed no identity and would be refused by it: {', '.join(found)}"
-    )
+    return printable(f"let in without an identity, for the time being, in the last minute: {', '.join(found)}")
 
 
 def _refusals(instances: list[dict[str, Any]]) -> list[str]:
