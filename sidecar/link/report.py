@@ -246,8 +246,9 @@ def write_report(report: Report) -> bytes:
             ],
         },
         "identity": None if identity is None else {
-            "id": identity.identity, "not_before": identity.not_before_s, "not_after": identity.not_after_s, "issuer": identity.issuer[:MAX_TEXT_CHARS],
-            "issuer_not_after": identity.issuer_not_after_s, "root_not_after": identity.root_not_after_s,
+            "id": identity.identity, "not_before": identity.not_before_s, "not_after": identity.not_after_s,
+            "issuer": identity.issuer[:MAX_TEXT_CHARS], "issuer_not_after": identity.issuer_not_after_s,
+            "root_not_after": identity.root_not_after_s,
             "last_error": identity.last_error[:MAX_SENTENCE_CHARS],
         },
         "endpoints": dict(report.endpoints), "span": report.span_s,

@@ -69,18 +69,8 @@ def written(shown: dict[str, Any]) -> str:
         ]
         for one in edges[:_MAX_ROWS]
     ]  # fmt: skip
-    heads = [
-        "CALLER",
-        "CALLEE",
-        "VERSION",
-        "ROUTE",
-        "REQ/S",
-        "SUCCESS",
-        "P50",
-        "P99",
-        *(["TLS"] if has_tls else []),
-        "FAILURES",
-    ]
+    heads = ["CALLER", "CALLEE", "VERSION", "ROUTE", "REQ/S", "SUCCESS", "P50", "P99"]
+    heads += ["TLS", "FAILURES"] if has_tls else ["FAILURES"]
     more = f"\nand {len(edges) - _MAX_ROWS} quieter ones (--json has all)" if len(edges) > _MAX_ROWS else ""
     return f"{head}\n\n{table(heads, rows)}{more}{refused}"
 

@@ -138,7 +138,7 @@ def test_top_tells_of_tls_and_of_refusals() -> None:
     text = top(
         shown(edges=[{**edge, "tls": "some"}, {**edge, "success": None, "route": "", "tls": None}], refused=rows)
     )
-    assert [line.split()[-1] for line in text.splitlines()[2:5]] == ["FAILURES", "some", "-"]
+    assert [line.split()[-1] for line in text.splitlines()[2:5]] == ["FAILURES", "-", "some"]
     assert [line.split() for line in text.splitlines()[-2:]] == [
         ["(no", "identity)", "b", "callers", "would", "be", "9"], ["c", "b", "callers", "is", "3", "spiffe://shop/c"],
     ]  # fmt: skip

@@ -341,7 +341,8 @@ def test_who_asked_and_what_was_refused_is_shown(tmp_path: Path) -> None:
     """By the identity that it showed; certificates of those that have one; nothing of it in a mesh in clear."""
     report: dict[str, Any] = {"service": "b", "instance": "i", "health": "healthy", "seq": 1}
     held = {
-        "id": "spiffe://m/b", "not_before": 1.4e9, "not_after": 9e9, "issuer": "CN=x", "issuer_not_after": 9.1e9, "root_not_after": 9.2e9,
+        "id": "spiffe://m/b", "not_before": 1.4e9, "not_after": 9e9, "issuer": "CN=x", "issuer_not_after": 9.1e9,
+        "root_not_after": 9.2e9,
         "last_error": "no answer",
     }  # fmt: skip
     asked = [
