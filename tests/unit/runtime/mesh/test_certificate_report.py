@@ -34,6 +34,7 @@ def test_ends_of_who_signed_are_told() -> None:
         REPORT, not_before_s=NOW, issuer_not_after_s=NOW + 90.0 * DAY, root_not_after_s=NOW + 300.0 * DAY
     )
     assert ends.beside(REPORT, one) == ends.beside(REPORT, one) == expected
+    told = replace(REPORT, not_before_s=NOW, root_not_after_s=NOW + 300.0 * DAY)
     alone = held(shop.workload(SHOP).chain_pem, shop.pem, "CN=shop root")
     assert ends.beside(REPORT, alone) == told
     assert ends.beside(REPORT, None) is REPORT
