@@ -150,7 +150,7 @@ function certificate(said, now) {
     said.not_after > now
       ? h(
           "span",
-          { class: `under whole${said.warning ? " warn" : ""}`, title: said.identity || null },
+          { class: `under${said.warning ? " warn" : ""}`, title: said.identity || null },
           `certificate for ${span(said.not_after - now)}`,
         )
       : null,
