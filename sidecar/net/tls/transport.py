@@ -236,23 +236,22 @@ class TlsTransport:
 
     def _decrypt_more(self, first: bytes, data: bytes) -> bytes:
         """What has become readable behind `first`, and then of what `data` adds, in pieces."""
-        incoming, connection = self._incoming, self._object
+        incoming = self._incoming
+        # With a buffer `read` gives a number, of which its stub does not know, and compiled code believes stubs.
+        connection: Any = self._object
         size = len(first)
         _memory[:size] = first
         read = 0
         try:
             while True:
-                waiting = incoming.pending + connection.pending()
+                waiting: int = incoming.pending + connection.pending()
                 if not waiting or (waiting < _PIECE_BYTES and read < len(data)):
                     if read >= len(data):
                         break
                     incoming.write(memoryview(data)[read : read + _PIECE_BYTES])
                     read += _PIECE_BYTES
                 try:
-                    # The stub of the type does not know that a buffer makes it an integer.
-                    count = cast(
-                        "int", connection.read(_RECORD_BYTES, cast("Any", _memory[size : size + _RECORD_BYTES]))
-                    )
+                    count: int = connection.read(_RECORD_BYTES, _memory[size : size + _RECORD_BYTES])
                 except ssl.SSLWantReadError:
                     if read >= len(data):
                         break
