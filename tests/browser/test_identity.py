@@ -80,12 +80,12 @@ def test_refused_caller_is_a_red_call_that_says_who_and_by_which_rule(open_mesh:
     """To whom it asked; in the call's details, in the service's, and beside the map; those in audit as such."""
     tab, page = open_mesh(secured())
     said = told(tab, "batch", "catalog")
-    assert said == "batch to catalog: hurts (12 requests refused by callers)"
+    assert said == "batch to catalog: hurts (12 requests refused by rule callers)"
     assert tab.run(f"document.querySelector({CALL.format('batch', 'catalog')!r}).classList.contains('is-bad')")
     assert "12 refusedin a minute" in tab.texts(".label.is-bad")
-    assert told(tab, "", "catalog") == "unknown callers to catalog: hurts (3 requests refused by callers)"
-    assert "4 requests would be refused by callers" in told(tab, "search", "catalog")
-    assert "12 requests refused by callers" in tab.text("#panel")
+    assert told(tab, "", "catalog") == "unknown callers to catalog: hurts (3 requests refused by rule callers)"
+    assert "4 requests would be refused by rule callers" in told(tab, "search", "catalog")
+    assert "12 requests refused by rule callers" in tab.text("#panel")
     tab.run(f"document.querySelector({CALL.format('batch', 'catalog')!r}).focus()")
     tab.press("Enter")
     rows = "[...document.querySelectorAll('#panel tbody tr')].map((one) => one.innerText)"

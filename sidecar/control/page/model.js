@@ -176,11 +176,11 @@ function withRefusals(call, rows) {
   call.refused = refused;
   if (refused) {
     call.severity = "bad";
-    call.why.unshift(`${many(refused, "request")} refused by ${rulesOf(rows, false)}`);
+    call.why.unshift(`${many(refused, "request")} refused by rule ${rulesOf(rows, false)}`);
   }
   if (would) {
     call.severity = worse("warn", call.severity);
-    call.why.push(`${many(would, "request")} would be refused by ${rulesOf(rows, true)}`);
+    call.why.push(`${many(would, "request")} would be refused by rule ${rulesOf(rows, true)}`);
   }
   return call;
 }
