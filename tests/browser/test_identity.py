@@ -89,7 +89,8 @@ def test_refused_caller_is_a_red_call_that_says_who_and_by_which_rule(open_mesh:
     tab.run(f"document.querySelector({CALL.format('batch', 'catalog')!r}).focus()")
     tab.press("Enter")
     rows = "[...document.querySelectorAll('#panel tbody tr')].map((one) => one.innerText)"
-    assert [row.split() for row in tab.run(rows)] == [["batch", "spiffe://shop/batch", "callers", "refuses", "12"]]
+    told_rows = [row.split() for row in tab.run(rows) if "refuses" in row]  # those of routes come by and by
+    assert told_rows == [["batch", "spiffe://shop/batch", "callers", "refuses", "12"]]
     tab.click("[data-node=catalog] .name")
     panel = tab.text("#panel")
     assert "Refused callers" in panel
