@@ -14,9 +14,10 @@ def introduction(stage: Stage) -> list[str]:
     shop = f"http://127.0.0.1:{storefront.inbound}/"
     pids = " ".join(str(child.pid) for child in stage.children.values())
     return [
-        "sidecar demo: a control plane, storefront, recommendations v1 and beta, catalog, each with a sidecar;"
+        "sidecar demo: a control plane, storefront, recommendations v1 and beta, catalog, reports, each with a sidecar;"
         " payments has none",
         "  customers -> storefront -> recommendations (v1 | beta) -> catalog; storefront -> payments",
+        "  reports -> recommendations, whose callers it is not among: refused. Between sidecars all is mutual TLS",
         f"  pids {pids}",
         f"  map:      {control}/",
         f"  edit:     {stage.directory}/services/recommendations.yaml  (95 and 5, or a mistake)",
@@ -47,7 +48,8 @@ def progress(stage: Stage, shown: Any) -> str:
         # A version says more than an upstream does, and several routes lead to one.
         sums = merged.setdefault((edge["from"], edge["to"], edge["version"]), [0.0, 0.0])
         sums[0] += edge["rate"]
-        sums[1] += edge["rate"] * (1 - edge["success"])
+        # Of a caller whose own sidecar tells nothing yet, nobody knows it.
+        sums[1] += edge["rate"] * (1 - edge["success"]) if edge["success"] is not None else 0.0
     for (caller, callee, version), (rate, bad) in sorted(merged.items()):
         name = f"{callee}@{version}" if version else callee
         parts.append(f"{caller} -> {name} {rate:.0f}/s" + (f", {bad:.0f}/s fail" if bad else ""))

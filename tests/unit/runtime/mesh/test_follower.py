@@ -14,7 +14,7 @@ from sidecar.compile.frames import ControlSettings
 from sidecar.config.problems import Problem
 from sidecar.link.known_endpoints import endpoint_set
 from sidecar.link.messages import Config, Current, EndpointEntry
-from sidecar.link.report import Refused
+from sidecar.link.report import Counted, Refused
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import MeshRequest, Pushed
 from sidecar.net.tls.settings import ControlIdentity
@@ -67,8 +67,11 @@ class Host:
     def tell(self, name: str, found: EndpointSet) -> None:
         self.told[name] = found
 
-    async def read_edges(self) -> list[Any]:
-        return []
+    def identity_report(self) -> None:
+        return None
+
+    async def read_edges(self) -> Counted:
+        return Counted()
 
     async def load(self, trigger: str) -> LoadOutcome:
         pushed = self.follower.request(trigger).pushed
