@@ -56,17 +56,18 @@ class Member(SidecarProcess):
     Attributes:
         service: Its service.
         id: Its instance's name.
+        own_arguments: Options that say who it is; where the control plane is, is said by others.
     """
 
     def __init__(self, directory: Path, url: str, service: str, id_: str, version: str) -> None:
         super().__init__(directory / id_)
         self.service = service
         self.id = id_
-        self._arguments = (
-            *(part for one in url.split() for part in ("--control", one)),
+        self.own_arguments = (
             "--service", service, "--version", version, "--instance", id_,
             "--state-dir", str(directory / id_ / "state"),
         )  # fmt: skip
+        self._arguments = (*(part for one in url.split() for part in ("--control", one)), *self.own_arguments)
 
     @property
     def address(self) -> str:

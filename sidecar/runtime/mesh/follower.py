@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PUSH_S: Final = 2.0
 """How long a control plane is waited for before a bootstrap file is taken."""
+SETTLE_S: Final = 15.0
+"""How long a successor waits for an identity if its predecessor had none, before it serves without."""
 LANGUAGE: Final = 2
 """Newest form of the file that this release understands."""
 
@@ -146,6 +148,9 @@ class Follower:
         self._introduce(memory)
         if self.identity is not None:
             await self.identity.begin(memory.identity)
+            if handed_over:
+                # Of one that was nobody yet: it goes on serving until this is somebody, for calls by TLS fail before.
+                await self.identity.settle(SETTLE_S)
         for upstream, entries in memory.endpoints.items():
             self._tell_endpoints(upstream, endpoint_set(upstream, entries))
         for kept in memory.files:

@@ -3,6 +3,7 @@ The identity of a process that has it from the control plane: joining, what is k
 
     joiner = MeshIdentity(...)              made with the follower; asks nobody yet
     await joiner.begin(kept)                what the disk or a predecessor had
+    await joiner.settle(15.0)               in a takeover: not without an identity, if one is to be had
     joiner.start()                          ask the control plane, and go on asking
     joiner.deliver_to(holder)               the process's own, or a supervisor's workers
     await joiner.stop()                     a successor has it, or the process ends
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from sidecar.compile.frames import ControlSettings
@@ -70,6 +72,8 @@ class MeshIdentity:
         self._holders: list[Holder] = []
         self._ends = Ends()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_asking = False
+        self._changes = asyncio.Event()
         join = JoinSettings(
             settings.addresses, settings.service, settings.token_file, settings.trust, lifetime_s=int(wanted.lifetime_s)
         )
@@ -87,8 +91,19 @@ class MeshIdentity:
         await self._joiner.begin(kept)
 
     def start(self) -> None:
-        """Ask the control plane from now on."""
-        self._spawn(self._joiner.run())
+        """Ask the control plane from now on, if nobody does yet."""
+        if not self._is_asking:
+            self._is_asking = True
+            self._spawn(self._joiner.run())
+
+    async def settle(self, limit_s: float) -> None:
+        """Ask, until something is held, or there is nothing to join by, or for that long."""
+        self.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self.held is None and not self.is_elsewhere:
+                    self._changes.clear()
+                    await self._changes.wait()
 
     async def stop(self) -> None:
         """Ask no more; what is held stays so."""
@@ -151,12 +166,14 @@ class MeshIdentity:
 
     def _on_held(self, held: Held) -> None:
         self.has_held = True
+        self._changes.set()
         self.tls.changed()
         self._keep(held)
         for holder in self._holders:
             self._spawn(_offer(holder, held))
 
     def _changed(self) -> None:
+        self._changes.set()
         self.tls.wake()
         self.has_done_without = self.has_done_without or self.is_elsewhere
         report = self.report()
