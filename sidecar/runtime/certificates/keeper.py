@@ -60,6 +60,7 @@ class Certificates:
             identity.server_side(name, listener)
         for name, upstream in calling:
             identity.client_side(name, upstream)
+        await asyncio.sleep(0)  # to who was made just now is handed over in a moment what has been signed already
         await identity.settle(SETTLE_S)
         return [*self._of_listeners(draft), *self._of_upstreams(draft)]
 
