@@ -92,6 +92,8 @@ class Certificates:
         """Follow nothing any more."""
         if self._following is not None:
             self._following.cancel()
+        if self.identity is not None:
+            self.identity.close()
 
     def _make(self) -> Identity:
         from sidecar.security.identity.holder import Identity
