@@ -118,7 +118,7 @@ class _Stream:
         while self.waiting:
             room = min(connection.local_flow_control_window(self.stream_id), connection.max_outbound_frame_size)
             if room <= 0:
-                return
+                break
             connection.send_data(self.stream_id, bytes(self.waiting[:room]))
             del self.waiting[:room]
         self.connection.flush()

@@ -263,10 +263,9 @@ class Identity:
                     await self.agent.answered.wait()
         except TimeoutError:
             # What else is slow is told of by `run`.
-            if self.agent is not None and not self.agent.answered.is_set():
-                self.workload.fail(
-                    "source_failed", f"{self.agent.address}: the agent has not answered yet", self._now_s()
-                )
+            if self.agent is not None and self.workload in new and not self.agent.answered.is_set():
+                why = f"{self.agent.address}: the agent has not answered yet"
+                self.workload.fail("source_failed", why, self._now_s())
         return [kept.trouble for kept in new if kept.trouble is not None]
 
     async def look(self) -> None:

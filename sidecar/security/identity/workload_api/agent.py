@@ -1,15 +1,16 @@
 """
-An agent that is listened to for as long as the process lives: one connection, one task, nothing for any request. *Cold.*
+An agent that is listened to for as long as a process lives: one connection, one task, nothing for any request. *Cold.*
 
     agent = Agent(ADDRESS, took=..., failed=...)
     agent.start()
     await agent.answered.wait()         something was taken, or could not be had
     agent.close()                       at once; no descriptor is left once the loop has turned
 
-It is asked again whatever happens, sooner at first and every 10 s in the end. As long as nothing was had each failure is
-told; a connection that ended after it had served, as when an agent is replaced, only if the next one does not come about.
-"No entry" (PermissionDenied) takes away nothing: an agent says so, too, when it has just started and does not know its
-entries yet, and a whole machine that gives itself up then is no help to anybody. What is held ends by itself, soon.
+It is asked again whatever happens, sooner at first and every 10 s in the end. Each failure is told; that a connection
+ended after it had served, as when an agent is replaced, only if the next one does not come about. "No entry"
+(PermissionDenied) takes away nothing, though "the client SHOULD cease using the redacted SVIDs" (SPIFFE Workload API,
+5.2.1): an agent says it, too, when it has just started and does not know its entries yet, and a whole machine that
+gives itself up then is no help to anybody. What is held ends by itself, soon.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ PING_S: Final = 600.0
 PONG_S: Final = 30.0
 FIRST_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 10.0
-"""The socket is on this machine: nobody is spared by waiting longer, and whoever has just made an entry waits for it."""
+"""The socket is on this machine: to wait longer spares nobody, and whoever has just made an entry waits for it."""
 FINAL_PAUSE_S: Final = 600.0
-"""After what "SHOULD NOT" be asked again (SPIFFE Workload Endpoint, 6): another agent may have been put there by then."""
+"""After what one "SHOULD NOT retry" (SPIFFE Workload Endpoint, 6): another agent may have been put there by then."""
 BROKEN_PAUSE_S: Final = 10.0
 STEADY_S: Final = 30.0
 """A connection that lasted as long was a good one."""
@@ -135,7 +136,7 @@ class Agent:
             over = Over(UNAVAILABLE, str(error))
         if over.code in (INVALID_ARGUMENT, UNIMPLEMENTED):
             self._tell(
-                f"{self.address}: the agent answers {over.text}; it does not serve the SPIFFE Workload API as we ask"
+                f"{self.address}: what answers there is no agent that serves the SPIFFE Workload API: {over.text}"
             )
             return FINAL_PAUSE_S
         if self._has_served and loop.time() - began_s >= STEADY_S:
@@ -149,7 +150,7 @@ class Agent:
         return pause_s
 
     def _pause_s(self) -> float:
-        """At once after a good connection (SPIFFE Workload API, 4.2), then twice as long each time, and never together."""
+        """Soon after a good connection (SPIFFE Workload API, 4.2), then twice as long each time, and never together."""
         if self._has_served and not self._failures:
             return FIRST_PAUSE_S * self._chance()
         most_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))

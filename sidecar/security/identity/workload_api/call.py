@@ -26,6 +26,13 @@ import h2.settings
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """What clients of gRPC take if nobody says otherwise; an agent's message has some kilobytes."""
 MAX_HEADER_BYTES: Final = 32 * 1024
+_SETTINGS: Final = {
+    h2.settings.SettingCodes.ENABLE_PUSH: 0,
+    h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
+}
+_FRAME_HEAD: Final = 9
+_SETTINGS_TYPE: Final = 4
+_MAX_FRAME_BYTES: Final = 16384
 _PREFIX: Final = 5
 _MAX_SHOWN: Final = 200
 
@@ -75,16 +82,10 @@ class Call:
         self.over: Over | None = None
         self.has_answered = False
         self._body = bytearray()
-        self._is_grpc = False
-        # Compression of header fields is left out: nothing of it is worth a table here, and its octets are bounded.
+        self._opening: bytes | None = b""
         config = h2.config.H2Configuration(client_side=True, header_encoding=False)
         self._connection = h2.connection.H2Connection(config)
-        self._connection.local_settings.update(
-            {
-                h2.settings.SettingCodes.ENABLE_PUSH: 0,
-                h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
-            }
-        )
+        self._connection.local_settings = h2.settings.Settings(client=True, initial_values=_SETTINGS)
         self._connection.initiate_connection()
         self._stream_id = self._connection.get_next_available_stream_id()
         self._connection.send_headers(self._stream_id, [
@@ -112,6 +113,16 @@ class Call:
         if self.over is not None:
             return []
         messages: list[bytes] = []
+        if self._opening is not None:
+            received = self._opening + received
+            if len(received) < _FRAME_HEAD:
+                self._opening = received
+                return []
+            self._opening = None
+            if received[3] != _SETTINGS_TYPE or int.from_bytes(received[:3]) > _MAX_FRAME_BYTES:
+                # `h2` would wait for what a line of HTTP/1.1 is as the length of a frame.
+                self._end(INTERNAL, "it does not speak HTTP/2: it does not begin with SETTINGS (RFC 9113, 3.4)")
+                return []
         try:
             for event in self._connection.receive_data(received):
                 self._on(event, messages)
@@ -149,7 +160,6 @@ class Call:
             said = _shown(f"{status.decode('latin-1')} {kind.decode('latin-1')}".strip())
             self._end(UNIMPLEMENTED if status == b"404" else UNKNOWN, f"it does not speak gRPC: it answers {said}")
             return
-        self._is_grpc = True
         if b"grpc-status" in fields:
             self._on_status(fields)
 

@@ -69,7 +69,7 @@ def read_response(message: bytes, at: str) -> tuple[Svid, ...]:
 
 
 def choose(svids: tuple[Svid, ...], trust_domain: str) -> Svid:
-    """The one that is used: the first of this trust domain, or the first of all where there is none or none is said."""
+    """The one that is used: the first of this trust domain; the first of all where there is none, or none is said."""
     return next((one for one in svids if trust_domain and _trust_domain_of(one) == trust_domain), svids[0])
 
 
@@ -121,7 +121,7 @@ def split(joined: bytes, name: str) -> tuple[bytes, ...]:
         if length >= 0x80:
             size = length & 0x7F
             head += size
-            # X.690, 10.1: "The definite form of length encoding shall be used, encoded in the minimum number of octets."
+            # X.690, 10.1: lengths are definite, and "encoded in the minimum number of octets".
             length = int.from_bytes(joined[at + 2 : at + head])
             if not 1 <= size <= 4 or at + head > len(joined) or length < 0x80 or length >> 8 * (size - 1) == 0:
                 raise ProtobufError(f"`{name}` is not in DER")
