@@ -25,6 +25,7 @@ from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
+from sidecar.net.tls.settings import ControlIdentity
 from sidecar.process_log import event
 from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
@@ -33,7 +34,7 @@ from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.mesh.offered import Offered
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
+from sidecar.runtime.takeover import NOT_TAKEN, Offer, Predecessor, TakeoverError, meeting_points
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -196,6 +197,13 @@ class Sidecar(Process):
         """The sidecar that this one takes over from, if there is one."""
         predecessor = Predecessor(meeting_points(specs))
         self._predecessor = predecessor if await predecessor.meet() else None
+        identity = self.identity
+        if self._predecessor is not None and identity is not None and not isinstance(identity.source, ControlIdentity):
+            # What the control plane has signed comes from the predecessor, or later; all else has been read by now.
+            why = identity.why_not_ready()
+            if why is not None:
+                predecessor.close()
+                raise TakeoverError(NOT_TAKEN.format(why))
         return self._predecessor
 
     def _renew_offer(self) -> None:

@@ -1,4 +1,4 @@
-"""An identity from an agent of the SPIFFE Workload API: over real sockets, while agents come, go, and say what they like."""
+"""An identity from an agent of the SPIFFE Workload API, over real sockets: agents come, go, and say what they like."""
 
 from __future__ import annotations
 

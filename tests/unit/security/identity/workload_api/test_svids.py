@@ -17,6 +17,7 @@ from tests.support.fake_agent import Response, X509Svid, der, identity, response
 AT = "unix:///agent.sock"
 ROOT = Authority("shop root")
 ISSUER = ROOT.authority("shop issuer")
+EMPTY = X509Svid(spiffe_id="a", x509_svid=b"0\0", x509_svid_key=b"0\0", bundle=b"0\0")
 A, B = "spiffe://shop/a", "spiffe://other/b"
 
 
@@ -29,7 +30,7 @@ def svid(**changed: Any) -> Any:
 
 
 def test_an_identity_is_what_was_signed() -> None:
-    """Chain, key and bundle go through the same judgement as files; lists of revoked ones and other bundles are no matter."""
+    """Chain, key and bundle are judged as files are; lists of revoked ones and other bundles are no matter."""
     leaf, other = ISSUER.workload(A), Authority("another root")
     told = response(identity(leaf, ROOT, other), crl=[b"x"], federated={"spiffe://x": der(other.certificate)})
     (found,) = read_response(told, AT)
@@ -69,7 +70,7 @@ def test_the_first_is_the_default_and_the_wanted_trust_domain_goes_before() -> N
         (b"\x0a\x02\x0a\x05", "longer than what is left"),
         (b"\x0a\x03\x0a\x01\xff", "not UTF-8"),
         (b"\x0a\x00" * 1001, "lacks"),
-        (response(*[X509Svid(spiffe_id="a", x509_svid=b"0\0", x509_svid_key=b"0\0", bundle=b"0\0")] * 1001), "more than 1000"),
+        (response(*[EMPTY] * 1001), "more than 1000"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told(message: bytes, why: str) -> None:
@@ -87,7 +88,7 @@ def test_what_cannot_be_read_is_told(message: bytes, why: str) -> None:
     [
         (b"", ()),
         (b"0\0", (b"0\0",)),
-        (b"0\00\x01x", (b"0\0", b"0\x01x")),
+        (b"0\0" + b"0\x01x", (b"0\0", b"0\x01x")),
         (b"0\x81\x80" + bytes(128) + b"0\0", (b"0\x81\x80" + bytes(128), b"0\0")),
         (b"0\x82\x01\x00" + bytes(256), (b"0\x82\x01\x00" + bytes(256),)),
     ],
