@@ -9,8 +9,8 @@ An agent that is listened to for as long as a process lives: one connection, one
 It is asked again whatever happens, sooner at first and every 10 s in the end. Each failure is told; that a connection
 ended after it had served, as when an agent is replaced, only if the next one does not come about. "No entry"
 (PermissionDenied) takes away nothing, though "the client SHOULD cease using the redacted SVIDs" (SPIFFE Workload API,
-5.2.1): an agent says it, too, when it has just started and does not know its entries yet, and a whole machine that
-gives itself up then is no help to anybody. What is held ends by itself, soon.
+5.2.1): SPIRE's agent says it, too, when it could not find out who asks, for the kubelet or Docker did not answer, and a
+whole machine that gives itself up then is no help to anybody. What is held ends by itself, soon.
 """
 
 from __future__ import annotations
