@@ -25,6 +25,7 @@ from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
+from sidecar.net.tls.handshakes import Handshakes
 from sidecar.process_log import event
 from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
@@ -89,7 +90,7 @@ class Sidecar(Process):
         control: Control | None = None,
     ) -> None:
         super().__init__(loop, dependent)
-        self.registry = Registry()
+        self.registry = Registry(handshakes=Handshakes(loop))
         self.endpoint_sink: EndpointSink = OwnEndpoints(self.registry.discovery)
         # Without a file until the first configuration says which.
         self.telemetry = Telemetry(

@@ -28,6 +28,17 @@ from sidecar.upstream.stats import COUNTS
 
 UPSTREAM_FAILURES = [reason for reason in errors.REASONS if reason.source is errors.Source.UPSTREAM]
 OTHER_FAILURES = [reason for reason in errors.REASONS if reason.source is not errors.Source.UPSTREAM]
+UNSECURED = {
+    "upstream_certificate_expired",
+    "upstream_certificate_not_yet_valid",
+    "upstream_certificate_untrusted",
+    "upstream_identity_mismatch",
+    "upstream_refused_certificate",
+    "upstream_tls_alpn",
+    "upstream_tls_failed",
+    "upstream_tls_timeout",
+}
+"""Nothing of a request was read by anybody: no better than a connection that could not be made."""
 
 
 def request(method: bytes = b"GET", key: bytes | None = None) -> RequestHead:
@@ -95,7 +106,7 @@ class TestOccasions:
     @pytest.mark.parametrize(
         ("condition", "failures"),
         [
-            ("connect_failure", {"connect_failed", "connect_timeout", "resolve_failed", "resolve_timeout"}),
+            ("connect_failure", {"connect_failed", "connect_timeout", "resolve_failed", "resolve_timeout", *UNSECURED}),
             ("reset_before_response", {"upstream_closed", "upstream_reset"}),
             ("timeout", {"response_timeout", "try_timeout"}),
             ("retriable_4xx", set()),

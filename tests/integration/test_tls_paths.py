@@ -1,0 +1,106 @@
+"""What goes by TLS besides the first attempt of a request: checks of health, retries, mirrors, workers, successors."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, catalog, give, metric, server_context
+from tests.support.certificates import DAY, HOUR, NOW, Authority
+from tests.support.origin import Origin
+from tests.support.process import running_sidecar
+from tests.support.wait import eventually
+
+
+@pytest.fixture(scope="module")
+def root() -> Authority:
+    """Whom the mesh believes."""
+    return Authority("shop root")
+
+
+class Mute:
+    """A server that takes connections, and says nothing; what it is told is kept."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                taken, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._hear, args=(taken,), daemon=True).start()
+
+    def _hear(self, taken: socket.socket) -> None:
+        with taken, contextlib.suppress(OSError):
+            self.seen.append(taken.recv(65536))
+            while taken.recv(65536):
+                pass
+
+    def close(self) -> None:
+        """Take no more."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+def test_health_is_asked_by_tls_and_of_whom_we_want(tmp_path: Path, root: Authority) -> None:
+    """By a verified server, with a reason of the table where it is not; nothing of a check ever leaves in clear."""
+    other = Authority("other root")
+    wrong = {
+        "upstream_certificate_expired": root.workload(CATALOG, begins=NOW - 2 * DAY, ends=NOW - HOUR),
+        "upstream_certificate_untrusted": other.workload(CATALOG),
+        "upstream_identity_mismatch": root.workload("spiffe://shop/payments"),
+        "upstream_tls_alpn": root.workload(CATALOG),
+        "upstream_refused_certificate": root.workload(CATALOG),
+    }
+    servers: dict[str, TlsServer | Mute] = {"upstream_tls_timeout": Mute()}
+    for reason, leaf in wrong.items():
+        believed = other if reason == "upstream_refused_certificate" else root
+        context = server_context(tmp_path / reason, leaf, believed)
+        if reason != "upstream_tls_alpn":
+            context.set_alpn_protocols(["sidecar-http/1.1"])
+        servers[reason] = TlsServer(context)
+    checked = f"tls: {{identities: '{CATALOG}'}}, health_check: {{path: /live, interval: 300ms, timeout: 2s}}"
+    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    with Origin("v1") as app, catalog(tmp_path, root, app, "strict") as inbound:
+        ports = {reason.replace("_", "-"): server.port for reason, server in servers.items()}
+        upstreams = "".join(
+            f"\n              {name}: {{endpoints: ['127.0.0.1:{port}'], {checked}}}"
+            for name, port in {**ports, "catalog": inbound.inbound_port}.items()
+        )
+        text = f"""
+            service: storefront
+            identity: {identity}
+            outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+            upstreams:{upstreams}
+        """
+        with running_sidecar(tmp_path / "a", text) as outbound:
+            for reason, server in servers.items():
+                name = reason.replace("_", "-")
+                eventually(
+                    lambda: f"endpoint_unhealthy upstream={name} " in outbound.stderr(),  # noqa: B023
+                    f"{reason} to be found",
+                )
+                line = next(one for one in outbound.stderr().splitlines() if f"_unhealthy upstream={name} " in one)
+                assert f"problem='{reason}: 127.0.0.1:{server.port}" in line or f"problem='{reason}: no answer" in line
+                assert server.seen
+                assert all(first[:1] == b"\x16" for first in server.seen), "every connection begins as TLS"
+            eventually(lambda: "endpoint_healthy upstream=catalog " in outbound.stderr(), "a good answer")
+            assert "endpoint_unhealthy upstream=catalog " not in outbound.stderr()
+            good = 'upstream="catalog"', 'result="success"'
+            eventually(lambda: metric(outbound, "sidecar_upstream_health_checks_total", *good) >= 3, "three checks")
+        asked = inbound.access_log()
+        assert {line["peer_identity"] for line in asked} == {STOREFRONT}
+        assert {(line["path"], line["response_code"], line["response_flags"]) for line in asked} == {
+            ("/live", 200, "-")
+        }
+    for server in servers.values():
+        server.close()
