@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, catalog, give, metric, server_context
+from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, catalog, give, lines, metric, server_context
 from tests.support.certificates import DAY, HOUR, NOW, Authority
 from tests.support.origin import Origin
 from tests.support.process import running_sidecar
@@ -104,3 +104,84 @@ def test_health_is_asked_by_tls_and_of_whom_we_want(tmp_path: Path, root: Author
         }
     for server in servers.values():
         server.close()
+
+
+def test_what_no_server_has_read_is_sent_to_another_and_never_in_clear(tmp_path: Path, root: Authority) -> None:
+    """Whatever was wrong with the first: it is asked for nothing, also where it is found wrong only by its alert."""
+    other = Authority("other root")
+    wrong = {
+        "upstream-certificate-expired": root.workload(CATALOG, begins=NOW - 2 * DAY, ends=NOW - HOUR),
+        "upstream-identity-mismatch": root.workload("spiffe://shop/payments"),
+        "upstream-refused-certificate": root.workload(CATALOG),
+    }
+    servers = {}
+    for name, leaf in wrong.items():
+        context = server_context(tmp_path / name, leaf, other if name == "upstream-refused-certificate" else root)
+        context.set_alpn_protocols(["sidecar-http/1.1"])
+        servers[name] = TlsServer(context)
+    tls = f"tls: {{identities: '{CATALOG}'}}, load_balancing: round_robin"
+    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    with Origin("v1") as app, catalog(tmp_path, root, app, "strict") as inbound:
+        upstreams = "".join(
+            f"\n              {name}: {{endpoints: ['127.0.0.1:{server.port}', '127.0.0.1:{inbound.inbound_port}'],"
+            f" {tls}}}"
+            for name, server in servers.items()
+        )
+        routes = "".join(
+            f"\n                - {{match: {{host: {name}, path: /kept}}, to: {name}, retry: {{on: connect_failure}}}}"
+            for name in servers
+        )
+        text = f"""
+            service: storefront
+            identity: {identity}
+            outbound:
+              listen: "127.0.0.1:${{OUTBOUND_PORT}}"
+              routes:{routes}
+            upstreams:{upstreams}
+        """
+        with running_sidecar(tmp_path / "a", text) as outbound:
+            for name, server in servers.items():
+                for turn in range(8):
+                    method = "POST" if turn % 2 else "GET"
+                    answer = outbound.outbound("/bare", host=name, method=method)
+                    assert (answer.status, answer.text) == (200, "v1"), (name, answer.text)
+                    kept = outbound.outbound("/kept", host=name, method="POST", body=b"twice")
+                    assert kept.status == 200, (name, kept.text)
+                assert server.connections >= 1, f"{name}: nobody has tried it"
+                assert all(first[:1] == b"\x16" for first in server.seen), "every connection begins as TLS"
+                assert metric(outbound, "sidecar_upstream_retries_total", f'upstream="{name}"') >= 1
+        assert len(app.requests) == 3 * 16, "no request was served twice"
+    for server in servers.values():
+        server.close()
+
+
+def test_copies_go_by_tls_and_never_in_clear(tmp_path: Path, root: Authority) -> None:
+    """To who proves to be the mirror; where nobody does, there is no copy and the request does not notice."""
+    stranger = TlsServer(server_context(tmp_path / "stranger", Authority("other root").workload(CATALOG)))
+    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    with Origin("v1") as app, Origin("shadow") as shadow, catalog(tmp_path, root, shadow, "strict") as inbound:
+        tls = f"tls: {{identities: '{CATALOG}'}}"
+        text = f"""
+            service: storefront
+            identity: {identity}
+            outbound:
+              listen: "127.0.0.1:${{OUTBOUND_PORT}}"
+              routes:
+                - {{match: {{path: /good}}, to: v1, mirror: shadow}}
+                - {{match: {{path: /bad}}, to: v1, mirror: stranger}}
+            upstreams:
+              v1: {{endpoints: ["127.0.0.1:{app.port}"]}}
+              shadow: {{endpoints: ["127.0.0.1:{inbound.inbound_port}"], {tls}}}
+              stranger: {{endpoints: ["127.0.0.1:{stranger.port}"], {tls}}}
+        """
+        with running_sidecar(tmp_path / "a", text) as outbound:
+            assert outbound.outbound("/good", host="v1", method="POST", body=b"copied").text == "v1"
+            assert outbound.outbound("/bad", host="v1", method="POST", body=b"copied").text == "v1"
+            eventually(lambda: shadow.requests == [("POST", "/good")], "the copy")
+            eventually(lambda: stranger.seen, "the other mirror's connection")
+            failed = 'reason="upstream_certificate_untrusted"'
+            eventually(lambda: metric(outbound, "sidecar_tls_handshake_failures_total", failed), "its failure")
+            assert all(first[:1] == b"\x16" for first in stranger.seen), "every connection begins as TLS"
+        line = lines(inbound, 1)[0]
+        assert (line["path"], line["peer_identity"]) == ("/good", STOREFRONT)
+    stranger.close()
