@@ -137,6 +137,7 @@ class Reloader(ConfigLoader):
                 raise ClosedError()
         except BaseException as error:
             preparation.abandon()
+            self.certificates.abandon()
             if built is not None:
                 self._old_plans.add(built)
             if isinstance(error, ListenerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from pathlib import Path
 
@@ -185,3 +186,47 @@ def test_copies_go_by_tls_and_never_in_clear(tmp_path: Path, root: Authority) ->
         line = lines(inbound, 1)[0]
         assert (line["path"], line["peer_identity"]) == ("/good", STOREFRONT)
     stranger.close()
+
+
+def test_a_reload_that_is_refused_changes_nobodys_identity(tmp_path: Path, root: Authority) -> None:
+    """What it would have had was read and was good; a port that it wanted was not to be had."""
+    here = give(tmp_path / "catalog", root.workload(CATALOG), root)
+    other = give(tmp_path / "other", root.workload("spiffe://shop/other"), root)
+    root.leaf(["a.example"]).write(tmp_path)
+    with Origin("v1") as app, socket.create_server(("127.0.0.1", 0)) as taken:
+        text = f"""
+            service: catalog
+            identity: {here}
+            inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{app.port}", tls: strict}}
+        """
+        refused = f"""
+            service: catalog
+            identity: {other}
+            inbound:
+              app: "127.0.0.1:{app.port}"
+              tls: permissive
+              listen:
+                - "127.0.0.1:${{INBOUND_PORT}}"
+                - address: "127.0.0.1:{taken.getsockname()[1]}"
+                  name: taken
+                  tls: {{certificate: {tmp_path}/tls.crt, key: {tmp_path}/tls.key}}
+        """
+        with running_sidecar(tmp_path / "s", text) as sidecar:
+            before = sidecar.admin("/certs").json()
+            sidecar.rewrite(refused)
+            eventually(lambda: "config_refused" in sidecar.stderr(), "the refusal")
+            after = sidecar.admin("/certs").json()
+            assert (after["identity"]["id"], after["listeners"]) == (CATALOG, [])
+            assert after["identity"]["source"] == before["identity"]["source"]
+            assert after["identity"]["replaced"] == 0
+            context = ssl.create_default_context(cadata=root.pem.decode())
+            context.check_hostname = False
+            context.set_alpn_protocols(["sidecar-http/1.1"])
+            context.load_cert_chain(tmp_path / "catalog" / "tls.crt", tmp_path / "catalog" / "tls.key")
+            raw = socket.create_connection(("127.0.0.1", sidecar.inbound_port))
+            with context.wrap_socket(raw) as secure:
+                shown = secure.getpeercert() or {}
+                assert ("URI", CATALOG) in shown["subjectAltName"]
+            sidecar.rewrite(refused.replace(str(taken.getsockname()[1]), "0"))
+            eventually(lambda: sidecar.admin("/certs").json()["identity"]["id"] == "spiffe://shop/other", "the other")
+            assert sidecar.metrics("/ready").status == 200
