@@ -34,7 +34,7 @@ from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.mesh.offered import Offered
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
+from sidecar.runtime.takeover import NOT_TAKEN, Offer, Predecessor, TakeoverError, meeting_points
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -197,6 +197,10 @@ class Sidecar(Process):
         """The sidecar that this one takes over from, if there is one."""
         predecessor = Predecessor(meeting_points(specs))
         self._predecessor = predecessor if await predecessor.meet() else None
+        why = self.reloader.certificates.why_not_ready() if self._predecessor is not None else None
+        if why is not None:
+            predecessor.close()
+            raise TakeoverError(NOT_TAKEN.format(why))
         return self._predecessor
 
     def _renew_offer(self) -> None:

@@ -10,10 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, catalog, give, lines, metric, server_context
+from tests.integration.test_tls import (
+    CATALOG,
+    STOREFRONT,
+    TlsServer,
+    catalog,
+    give,
+    lines,
+    metric,
+    server_context,
+    storefront,
+)
 from tests.support.certificates import DAY, HOUR, NOW, Authority
 from tests.support.origin import Origin
-from tests.support.process import running_sidecar
+from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
 
 
@@ -69,12 +79,13 @@ def test_health_is_asked_by_tls_and_of_whom_we_want(tmp_path: Path, root: Author
         if reason != "upstream_tls_alpn":
             context.set_alpn_protocols(["sidecar-http/1.1"])
         servers[reason] = TlsServer(context)
-    checked = f"tls: {{identities: '{CATALOG}'}}, health_check: {{path: /live, interval: 300ms, timeout: 2s}}"
+    checked = f"tls: {{identities: '{CATALOG}'}}, health_check: {{path: /live, interval: 300ms, timeout: TIMEOUT}}"
     identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
     with Origin("v1") as app, catalog(tmp_path, root, app, "strict") as inbound:
         ports = {reason.replace("_", "-"): server.port for reason, server in servers.items()}
         upstreams = "".join(
-            f"\n              {name}: {{endpoints: ['127.0.0.1:{port}'], {checked}}}"
+            f"\n              {name}: {{endpoints: ['127.0.0.1:{port}'], "
+            f"{checked.replace('TIMEOUT', '2s' if 'timeout' in name else '20s')}}}"
             for name, port in {**ports, "catalog": inbound.inbound_port}.items()
         )
         text = f"""
@@ -100,7 +111,8 @@ def test_health_is_asked_by_tls_and_of_whom_we_want(tmp_path: Path, root: Author
             eventually(lambda: metric(outbound, "sidecar_upstream_health_checks_total", *good) >= 3, "three checks")
         asked = inbound.access_log()
         assert {line["peer_identity"] for line in asked} == {STOREFRONT}
-        assert {(line["path"], line["response_code"], line["response_flags"]) for line in asked} == {
+        # The last one was asked when the asking sidecar ended.
+        assert {(line["path"], line["response_code"], line["response_flags"]) for line in asked[:-1]} == {
             ("/live", 200, "-")
         }
     for server in servers.values():
@@ -230,3 +242,96 @@ def test_a_reload_that_is_refused_changes_nobodys_identity(tmp_path: Path, root:
             sidecar.rewrite(refused.replace(str(taken.getsockname()[1]), "0"))
             eventually(lambda: sidecar.admin("/certs").json()["identity"]["id"] == "spiffe://shop/other", "the other")
             assert sidecar.metrics("/ready").status == 200
+
+
+def shown_at(port: int, folder: Path, *roots: Authority) -> int:
+    """Serial number of what a listener of the mesh shows to who has what is in this folder."""
+    context = ssl.create_default_context(cadata="".join(one.pem.decode() for one in roots))
+    context.check_hostname = False
+    context.set_alpn_protocols(["sidecar-http/1.1"])
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as secure:
+        return int(str((secure.getpeercert() or {})["serialNumber"]), 16)
+
+
+class Asking:
+    """Clients that ask one after the other through a sidecar, until they are told to stop."""
+
+    def __init__(self, sidecar: SidecarProcess) -> None:
+        self.statuses: list[int] = []
+        self._is_over = threading.Event()
+        self._sidecar = sidecar
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(3)]
+        for one in self._threads:
+            one.start()
+
+    def _ask(self) -> None:
+        while not self._is_over.is_set():
+            self.statuses.append(self._sidecar.outbound("/x", host="catalog").status)
+
+    def wait_for_more(self, count: int) -> None:
+        """So many further answers."""
+        before = len(self.statuses)
+        eventually(lambda: len(self.statuses) >= before + count, "answers")
+
+    def stop(self) -> set[int]:
+        """All statuses that there were."""
+        self._is_over.set()
+        for one in self._threads:
+            one.join(60)
+        return set(self.statuses)
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_a_rotation_and_a_successor_reach_all_and_lose_nothing(tmp_path: Path, root: Authority, workers: int) -> None:
+    """Each worker is somebody; a successor without files takes over nothing, one with them under load."""
+    folder = tmp_path / "catalog"
+    identity = give(folder, root.workload(CATALOG), root)
+    with Origin("v1") as app, contextlib.ExitStack() as stack:
+        text = f"""
+            service: catalog
+            workers: {workers}
+            identity: {identity}
+            inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{app.port}", tls: strict}}
+        """
+        first = SidecarProcess(tmp_path / "b")
+        first.rewrite(text)
+        first.start()
+        stack.callback(first.kill)
+        first.wait_ready()
+        outside = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+        outbound = stack.enter_context(storefront(tmp_path, outside, first.inbound_port, more=", max_age: 1s"))
+        asking = Asking(outbound)
+
+        leaf = root.workload(CATALOG)
+        leaf.write(folder)
+        for number in range(workers):
+            page = f"/certs?worker={number}" if workers > 1 else "/certs"
+            eventually(lambda page=page: first.admin(page).json()["identity"]["replaced"] == 1, f"it in {number}")  # type: ignore[misc]
+        for _ in range(6):
+            assert shown_at(first.inbound_port, tmp_path / "storefront", root) == leaf.certificate.serial_number
+        asking.wait_for_more(20)
+
+        def succeed(name: str, file: str) -> SidecarProcess:
+            found = SidecarProcess(tmp_path / name, env=first.env)
+            found.admin_port, found.metrics_port = first.admin_port, first.metrics_port
+            found.inbound_port = first.inbound_port
+            found.rewrite(file)
+            found.start("--takeover")
+            stack.callback(found.kill)
+            return found
+
+        nobody = succeed("nobody", text.replace("tls.crt", "missing.crt"))
+        assert nobody.wait() == 1
+        assert "is not taken over, and goes on: this one has no identity yet" in nobody.stderr()
+        asking.wait_for_more(20)
+        assert first.metrics("/ready").status == 200
+
+        second = succeed("second", text)
+        assert first.wait() == 0
+        eventually(lambda: "live version" in second.stderr(), "the successor")
+        asking.wait_for_more(20)
+        assert asking.stop() == {200}
+        assert second.metrics("/ready").status == 200
+        assert shown_at(second.inbound_port, tmp_path / "storefront", root) == leaf.certificate.serial_number
+        assert second.stop() == 0

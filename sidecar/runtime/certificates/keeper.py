@@ -63,7 +63,9 @@ class Certificates:
         if self.identity is None:
             if source is None and not listening and not calling:
                 return []
-            self._next = self._next or self._make()
+            if self._next is None:
+                self._next = self._make()
+                await asyncio.sleep(0)  # what has been signed already is handed over in a moment
         holder = self.identity or self._next
         assert holder is not None
         self._staged = staged = holder.stage(source, trust_domain, listening, calling)
@@ -92,7 +94,22 @@ class Certificates:
 
     def abandon(self) -> None:
         """What was prepared will not be in force."""
-        self._staged = None
+        if self._staged is not None:
+            self._staged.close()
+            self._staged = None
+
+    def why_not_ready(self) -> str | None:
+        """
+        Why what is in force, or prepared to be, cannot serve, or None.
+
+        What a control plane signs is not waited for: it comes from a predecessor or later, and who asks for it knows.
+        """
+        for one in (self._staged, self.identity):
+            is_signed = one is not None and not isinstance(one.source, ControlIdentity)
+            why = one.why_not_ready(is_signed=is_signed) if one is not None else None
+            if why is not None:
+                return why
+        return None
 
     def start(self) -> None:
         """Follow what is there, or comes."""
@@ -103,6 +120,9 @@ class Certificates:
         """Follow nothing any more."""
         if self._following is not None:
             self._following.cancel()
+        self.abandon()
+        if self.identity is not None:
+            self.identity.close()
 
     def _make(self) -> Identity:
         from sidecar.security.identity.holder import Identity

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
 
 from sidecar.net.tls.settings import (
     SYSTEM,
@@ -30,6 +31,7 @@ from sidecar.net.tls.settings import (
     OutsideTls,
     ServerTls,
     UpstreamTls,
+    WorkloadApiIdentity,
     WorkloadTls,
 )
 from sidecar.net.tls.sides import ClientSide, ServerSide
@@ -42,6 +44,9 @@ from sidecar.security.identity.certificates.trouble import Trouble
 from sidecar.security.identity.followed_files import FollowedFiles
 from sidecar.security.identity.kept import Counts, Kept, Outcome
 from sidecar.security.identity.making import Contents, Made
+
+if TYPE_CHECKING:
+    from sidecar.security.identity.workload_api.agent import Agent
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +73,7 @@ class Identity:
     Attributes:
         workload: What is kept for the mesh's listeners and upstreams; without a source there is nothing.
         source: Where it comes from; None while no plan says it.
+        agent: Who says it, where an agent does.
         rotations: How often something took the place of another, and how often it was not let.
     """
 
@@ -80,11 +86,13 @@ class Identity:
         self.rotations: Counts = {} if rotations is None else rotations
         self.workload = Kept("identity", _nothing, None, self.rotations)
         self.source: IdentitySource | None = None
+        self.agent: Agent | None = None
         self._now_ns = now_ns
         self._machine_trust = machine_roots() if machine_trust is None else machine_trust
         self._trust_domain = ""
         self._offered: Material | None = None
         """By whoever hands over; for when it is wanted, or wanted again."""
+        self._agent_said = b""
         self._outside: dict[OutsideTls | ServerTls, Kept] = {}
         self._servers: dict[Listening, ServerSide] = {}
         self._clients: dict[Calling, ClientSide] = {}
@@ -108,17 +116,19 @@ class Identity:
 
     # --- what a plan says --------------------------------------------------------------------------------------
 
-    def configure(self, source: IdentitySource | None, trust_domain: str = "") -> None:
+    def configure(self, source: IdentitySource | None, trust_domain: str = "", agent: Agent | None = None) -> None:
         """
         Where the workload's identity comes from, from now on. What is held stays until something better has come.
 
         Args:
             source: None: from nowhere; what is held is given up.
             trust_domain: Which it must be of; empty: any.
+            agent: Asked already, where one is to be; default: another one.
         """
         if source == self.source and trust_domain == self._trust_domain:
             return
         self.source, self._trust_domain = source, trust_domain
+        self._leave_agent()
         if isinstance(source, FilesIdentity):
             maker = partial(_of_files, source, trust_domain)
             self.workload.follow(maker, FollowedFiles(making.identity_paths(source)))
@@ -128,8 +138,15 @@ class Identity:
         else:
             # What there is, is handed over (`offer`).
             self.workload.wait()
+        if isinstance(source, WorkloadApiIdentity):
+            self._ask_agent(source, agent)
         if source is None:
             self.workload.made = None
+
+    def close(self) -> None:
+        """Ask nobody any more; what is held stays."""
+        if self.agent is not None:
+            self.agent.close()
 
     def server_side(self, name: str, settings: ListenerTls) -> ServerSide:
         """
@@ -184,7 +201,7 @@ class Identity:
         staged.workload.is_staged = True
         staged._offered = self._offered
         is_other = source != self.source or trust_domain != self._trust_domain
-        if is_other or self.workload.made is None:
+        if is_other or (self.workload.made is None and self.agent is None):
             staged.configure(source, trust_domain)
         for name, listening in listeners:
             if (name, listening) in self._servers:
@@ -213,7 +230,12 @@ class Identity:
             source: As `configure`.
             trust_domain: As `configure`.
         """
-        self.configure(source, trust_domain)
+        is_heard = staged.workload.made is not None and not staged._one_at_a_time.locked()
+        agent = staged.agent if is_heard else None
+        self.configure(source, trust_domain, agent)
+        if agent is not None and self.agent is agent:
+            self._agent_said, staged.agent = staged._agent_said, None
+        staged.close()
         # Not what is still being read, by a thread that would be in the way of the next look.
         is_read = staged.workload not in staged._slow
         if staged.source is not None and staged._offered is self._offered and is_read:
@@ -291,21 +313,58 @@ class Identity:
         self.workload.fail("source_failed", text, self._now_s())
         self.workload.tell(self._now_s())
 
+    def _ask_agent(self, source: WorkloadApiIdentity, agent: Agent | None) -> None:
+        # Brings a library for HTTP/2, which nobody else needs.
+        from sidecar.security.identity.workload_api.agent import Agent
+
+        took, failed = partial(self._agent_says, source), self.source_failed
+        if agent is None:
+            self.agent = Agent(source.address, took, failed)
+            self.agent.start()
+        else:
+            self.agent = agent
+            agent.answer_to(took, failed)
+
+    def _leave_agent(self) -> None:
+        if self.agent is not None:
+            self.agent.close()
+            # What it said last may be looked at still, and concerns nobody now.
+            self._slow.pop(self.workload, None)
+        self.agent, self._agent_said = None, b""
+
+    async def _agent_says(self, source: WorkloadApiIdentity, message: bytes) -> None:
+        said = sha256(message).digest()
+        if said == self._agent_said:
+            # Another connection begins with what is known already: no context is made anew for that.
+            self.workload.recover(self._now_s())
+            self.workload.tell(self._now_s())
+            return
+        self._agent_said = said
+        self.workload.follow(partial(_of_agent, message, source), None)
+        async with self._one_at_a_time:
+            await self._look_at(self.workload)
+
     async def settle(self, limit_s: float) -> list[Trouble]:
         """
-        Look at what has never been read, but no longer than this.
+        Look at what has never been read, and hear whom nobody has heard yet, but no longer than this.
 
         Returns:
             What is wrong with it.
         """
         new = [kept for kept in self.kept if kept.made is None]
         try:
-            async with asyncio.timeout(limit_s), self._one_at_a_time:
-                for kept in new:
-                    if kept.made is None:
-                        await self._look_at(kept)
+            async with asyncio.timeout(limit_s):
+                async with self._one_at_a_time:
+                    for kept in new:
+                        if kept.made is None:
+                            await self._look_at(kept)
+                if self.agent is not None and self.workload.made is None:
+                    await self.agent.answered.wait()
         except TimeoutError:
-            pass  # what is slow is told of by `run`
+            # What else is slow is told of by `run`.
+            if self.agent is not None and self.workload in new and not self.agent.answered.is_set():
+                why = f"{self.agent.address}: the agent has not answered yet"
+                self.workload.fail("source_failed", why, self._now_s())
         return [kept.trouble for kept in new if kept.trouble is not None]
 
     async def look(self) -> None:
@@ -397,6 +456,15 @@ def _of_files(source: FilesIdentity, trust_domain: str, contents: Contents, now_
 
 def _of_material(material: Material, trust_domain: str, _: Contents, now_s: float, __: bool) -> Made:
     return making.make_identity(material, now_s, trust_domain)
+
+
+def _of_agent(message: bytes, source: WorkloadApiIdentity, _: Contents, now_s: float, __: bool) -> Made:
+    from sidecar.security.identity.workload_api import svids
+
+    found = svids.read_response(message, source.address)
+    chosen = svids.choose(found, source.trust_domain)
+    made = making.make_identity(svids.material_of(chosen, source.address), now_s, source.trust_domain)
+    return replace(made, others=tuple(one.spiffe_id for one in found if one is not chosen))
 
 
 def _nothing(_: Contents, __: float, ___: bool) -> Made:

@@ -221,6 +221,10 @@ class Kept:
         """There is nothing to judge, for this reason."""
         self._set_trouble(Trouble(code, text), now_s)
 
+    def recover(self, now_s: float) -> None:
+        """A source that had nothing has again what it had before: what is wrong, if anything, is what was then."""
+        self._set_trouble(self._judged, now_s)
+
     def add_server(self, key: tuple[str, object], side: ServerSide) -> None:
         """A listener that is to show what is held; one that is known already is given nothing new."""
         if key in self.servers:
