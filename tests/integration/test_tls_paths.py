@@ -335,3 +335,57 @@ def test_a_rotation_and_a_successor_reach_all_and_lose_nothing(tmp_path: Path, r
         assert second.metrics("/ready").status == 200
         assert shown_at(second.inbound_port, tmp_path / "storefront", root) == leaf.certificate.serial_number
         assert second.stop() == 0
+
+
+LIMITED = "}\n        limits: {header_timeout: 8s"
+
+
+def test_a_permissive_port_reads_the_hello_before_it_answers(tmp_path: Path, root: Authority) -> None:
+    """However it is parted; what is not a sidecar's is refused by an alert and named, what never ends has a limit."""
+    with Origin("v1") as app, catalog(tmp_path, root, app, more=LIMITED) as inbound:
+        give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+
+        def context(*protocols: str) -> ssl.SSLContext:
+            made = ssl.create_default_context(cadata=root.pem.decode())
+            made.check_hostname = False
+            made.set_alpn_protocols(protocols)
+            made.load_cert_chain(tmp_path / "storefront" / "tls.crt", tmp_path / "storefront" / "tls.key")
+            return made
+
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secure = context("sidecar-tcp", "sidecar-http/1.1").wrap_bio(incoming, outgoing)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            secure.do_handshake()
+        hello = outgoing.read()
+        with socket.create_connection(("127.0.0.1", inbound.inbound_port)) as parted:
+            parted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for place in range(0, len(hello), 60):
+                parted.sendall(hello[place : place + 60])
+            while secure.version() is None or outgoing.pending:
+                incoming.write(parted.recv(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    secure.do_handshake()
+                parted.sendall(outgoing.read())
+                if secure.selected_alpn_protocol():
+                    break
+            assert secure.selected_alpn_protocol() == "sidecar-http/1.1"
+
+        for protocols in (["h2", "http/1.1"], []):
+            own = context(*protocols) if protocols else context("x")
+            raw = socket.create_connection(("127.0.0.1", inbound.inbound_port))
+            with raw, pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+                own.wrap_socket(raw, server_hostname="shop.example")
+        told = lines(inbound, 2)
+        assert {line["response_code_details"] for line in told} == {"client_tls_alpn"}
+        assert "offers 'h2', 'http/1.1', for shop.example: no sidecar" in told[0]["detail"]
+
+        with socket.create_connection(("127.0.0.1", inbound.inbound_port)) as wrong:
+            wrong.sendall(b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00")
+            assert wrong.recv(100)[:1] == b"\x15"
+        with socket.create_connection(("127.0.0.1", inbound.inbound_port)) as slow:
+            slow.settimeout(60)
+            slow.sendall(hello[:100])
+            assert slow.recv(100) == b""
+        told = lines(inbound, 4)
+        assert [line["response_code_details"] for line in told[2:]] == ["client_tls_failed", "client_tls_timeout"]
+        assert inbound.inbound("/x").status == 200
