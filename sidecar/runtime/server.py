@@ -181,6 +181,10 @@ class Sidecar(Process):
         """Put the configuration in force as it is now, if it is good."""
         return await self.reloader.load(trigger)
 
+    def why_not_ready(self) -> str | None:
+        """What `/ready` says against traffic, or None."""
+        return self.views.not_ready()
+
     async def on_live(self) -> None:
         """The first configuration is in force: let a predecessor go, be found by a successor, follow the file."""
         if self._predecessor is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import ssl
 import threading
@@ -389,3 +390,43 @@ def test_a_permissive_port_reads_the_hello_before_it_answers(tmp_path: Path, roo
         told = lines(inbound, 4)
         assert [line["response_code_details"] for line in told[2:]] == ["client_tls_failed", "client_tls_timeout"]
         assert inbound.inbound("/x").status == 200
+
+
+def test_a_child_begins_when_its_sidecar_is_somebody(tmp_path: Path, root: Authority) -> None:
+    """What it asks of others at its start would fail before. The app itself is asked in clear, and so is readiness."""
+    folder = tmp_path / "catalog"
+    identity = give(folder, root.workload(CATALOG), root)
+    key = (folder / "tls.key").read_bytes()
+    (folder / "tls.key").unlink()
+    begun = tmp_path / "begun"
+    with Origin("v1") as app:
+        text = f"""
+            service: catalog
+            identity: {identity}
+            inbound:
+              listen: "127.0.0.1:${{INBOUND_PORT}}"
+              app: "127.0.0.1:{app.port}"
+              tls: strict
+              health_check: {{path: /live, interval: 300ms}}
+        """
+        for is_ended in (True, False):
+            sidecar = SidecarProcess(tmp_path / f"s{is_ended}")
+            sidecar.rewrite(text)
+            sidecar.start(command="exec", trailing=("--", "sh", "-c", f"echo > {begun}; exec sleep 600"))
+            try:
+                eventually(lambda: 'app_waits reason="no identity yet' in sidecar.stderr(), "the wait")  # noqa: B023
+                eventually(lambda: ("GET", "/live") in app.requests, "the app to be asked")
+                assert sidecar.metrics("/ready").status == 503
+                if is_ended:
+                    sidecar.signal(signal.SIGTERM)
+                    assert sidecar.wait() == 0
+                    assert not begun.exists()
+                else:
+                    (folder / "tls.key").write_bytes(key)
+                    eventually(begun.exists, "the child to begin")
+                    assert sidecar.metrics("/ready").status == 200
+                    eventually(lambda: sidecar.metrics("/app-health").status == 200, "the app to be well")  # noqa: B023
+                    assert metric(sidecar, "sidecar_tls_handshake_failures_total") == 0
+            finally:
+                sidecar.stop()
+                sidecar.kill()
