@@ -134,6 +134,24 @@ def test_of_several_the_wanted_trust_domain_is_taken(agent: FakeAgent) -> None:
     run(test())
 
 
+def test_the_log_names_who_we_are(agent: FakeAgent, caplog: pytest.LogCaptureFixture) -> None:
+    """Also of a certificate whose subject says nothing, as SPIRE's."""
+    caplog.set_level(logging.INFO)
+
+    async def test() -> None:
+        agent.give(identity(ISSUER.leaf(uris=[A], common_name="O=SPIRE"), ROOT))
+        async with listening(agent) as held:
+            agent.give(fresh())
+            await until(lambda: held.workload.replaced, "another")
+
+    agent.start()
+    run(test())
+    loaded, replaced = (one.getMessage() for one in caplog.records if one.getMessage().startswith("certificate_"))
+    assert f" identity={A} " in loaded
+    assert f" certificate={A} " in replaced
+    assert "identity=spiffe" not in replaced
+
+
 def test_what_cannot_be_used_changes_nothing_and_is_told(agent: FakeAgent, caplog: pytest.LogCaptureFixture) -> None:
     """In the log, by metrics, on the page and to the control plane; the connection stays, and what follows is taken."""
     wrong = {

@@ -317,9 +317,12 @@ class Kept:
         if leaf is None:
             self._log(logging.INFO, "trust_loaded" if is_first else "trust_replaced")
         else:
+            # SPIRE's certificates have a subject, which is the same in all of them.
+            whose = made.credentials.identity if made.credentials is not None else None
             self._log(
-                logging.INFO, name, certificate=leaf.facts.name, file=leaf.at, issuer=leaf.facts.issuer,
-                not_after=moment(leaf.facts.not_after_s), sha256=leaf.facts.fingerprint,
+                logging.INFO, name, certificate=leaf.facts.name, identity=whose if whose != leaf.facts.name else None,
+                file=leaf.at, issuer=leaf.facts.issuer, not_after=moment(leaf.facts.not_after_s),
+                sha256=leaf.facts.fingerprint,
             )  # fmt: skip
 
     def _set_trouble(self, trouble: Trouble | None, now_s: float) -> None:
