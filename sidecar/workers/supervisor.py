@@ -166,6 +166,10 @@ class Supervisor(Process):
         self.group.keep()
         await super().begin()
 
+    def why_not_ready(self) -> str | None:
+        """What `/ready` says against traffic, or None."""
+        return self._views.not_ready()
+
     async def on_live(self) -> None:
         """All workers have the first whole file."""
         if self.sockets.predecessor is not None:

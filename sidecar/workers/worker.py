@@ -190,7 +190,7 @@ class Worker(Sidecar):
 
     def _why_not_ready(self) -> str:
         """What keeps this one from being of use though it has a configuration; empty if nothing does."""
-        return (self.identity.why_not_ready() or "") if self.identity is not None else ""
+        return self.reloader.certificates.why_not_ready() or ""
 
     def _facts(self) -> dict[str, object]:
         live = self.reloader.live

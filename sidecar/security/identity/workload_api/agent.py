@@ -106,6 +106,10 @@ class Agent:
         """Ask from now on."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="workload_api")
 
+    def answer_to(self, took: Took, failed: Callable[[str], None]) -> None:
+        """Tell somebody else from now on."""
+        self._took, self._failed = took, failed
+
     def close(self) -> None:
         """Ask no more."""
         if self._task is not None:
