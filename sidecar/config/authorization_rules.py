@@ -123,7 +123,8 @@ def source_words(sources: Iterable[Source], trust_domain: str | None) -> frozens
     return frozenset(words or ("anyone",))
 
 
-_Clause = tuple[frozenset[str], RuleMatch, int]
+_Clause = tuple[frozenset[str], RuleMatch, PathMatch | None, int]
+"""Who asks, what for, the one path that it is about, and the index of its rule."""
 
 
 def hidden_rules(rules: Sequence[Rule], trust_domain: str | None) -> Iterator[tuple[int, int]]:
@@ -135,18 +136,19 @@ def hidden_rules(rules: Sequence[Rule], trust_domain: str | None) -> Iterator[tu
     left = _MAX_COMPARED
     earlier: dict[str, list[_Clause]] = {}
     for index, rule in enumerate(rules):
-        clauses = [
-            (source_words(match.sources, trust_domain), match, index) for match in (rule.allow or rule.deny or ())
-        ]
+        clauses: list[_Clause] = []
+        for match in rule.allow or rule.deny or ():
+            words = source_words(match.sources, trust_domain)
+            clauses += ((words, match, path, index) for path in match.paths or (None,))
         hiding: list[int] = []
-        for words, match, _ in clauses:
+        for clause in clauses:
             found = None
-            for candidate in _that_may_cover(earlier, words):
+            for candidate in _that_may_cover(earlier, clause[0]):
                 left -= 1
                 if left < 0:
                     return
-                if _covers(candidate, words, match):
-                    found = candidate[2]
+                if _covers(candidate, clause):
+                    found = candidate[3]
                     break
             if found is None:
                 break
@@ -173,8 +175,9 @@ def _that_may_cover(earlier: Mapping[str, list[_Clause]], words: frozenset[str])
         yield from earlier.get(shelf, ())
 
 
-def _covers(earlier: _Clause, words: frozenset[str], match: RuleMatch) -> bool:
-    whom, before, _ = earlier
+def _covers(earlier: _Clause, later: _Clause) -> bool:
+    whom, before, wide, _ = earlier
+    words, match, path, _ = later
     if "anyone" not in whom and not all(_is_among(word, whom) for word in words):
         return False
     if before.methods and not (match.methods and set(match.methods) <= set(before.methods)):
@@ -185,7 +188,7 @@ def _covers(earlier: _Clause, words: frozenset[str], match: RuleMatch) -> bool:
         asked, there = getattr(before, name), getattr(match, name)
         if any(there.get(key) != test for key, test in asked.items()):
             return False
-    return before.path is None or (match.path is not None and _covers_path(before.path, match.path))
+    return wide is None or (path is not None and _covers_path(wide, path))
 
 
 def _is_among(word: str, whom: frozenset[str]) -> bool:

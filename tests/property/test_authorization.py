@@ -2,7 +2,7 @@
 The index of rules against a reading of them that was written without looking at it: one loop, in order, no index.
 
 Who asks is read by regular expressions and `ipaddress`; what is asked of the head is `Match.matches`, question by
-question, which `test_routing_table` holds to a naive reading of its own.
+question, which `test_routing_table` holds to a naive reading of its own; so it holds what any of several paths is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sidecar.compile.time_slices import at_once
 from sidecar.message import RequestHead
 from sidecar.peer import Peer
 from sidecar.routing.match import make_match
-from sidecar.routing.matchers import path_matcher, value_matcher
+from sidecar.routing.matchers import PathMatcher, any_path, path_matcher, value_matcher
 from sidecar.security.authorization.authorization import Authorization, RuleSpec, make_authorization
 from sidecar.security.authorization.readings import read_path
 from sidecar.security.authorization.rules import Clause
@@ -48,12 +48,17 @@ rarely = st.sampled_from([False, False, False, True])
 
 
 @st.composite
+def path_questions(draw: st.DrawFn) -> PathMatcher:
+    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "starts_with", "contains"]))
+    return path_matcher(kind, draw(plain_paths), invert=draw(rarely), ignore_case=draw(rarely))
+
+
+@st.composite
 def clauses(draw: st.DrawFn) -> Clause:
-    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "starts_with", "contains", ""]))
-    path = path_matcher(kind, draw(plain_paths), invert=draw(rarely), ignore_case=draw(rarely)) if kind else None
+    some = draw(st.lists(path_questions(), max_size=3))
     match = make_match(
         hosts=draw(st.lists(st.sampled_from(["a", "*.a", "b.a", "a:9090"]), max_size=1)),
-        path=path,
+        path=any_path(some) if some else None,
         methods=draw(st.lists(st.sampled_from(["GET", "PUT"]), max_size=1)),
         headers={"h": value_matcher("exact", "1", invert=draw(rarely))} if draw(rarely) else {},
     )

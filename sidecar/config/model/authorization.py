@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.model.matches import Match
+from sidecar.config.model.matches import Match, PathMatch, PathTest
 from sidecar.config.values.addresses import IpNetwork
 from sidecar.config.values.base import Model, OneOrMany, Reads, expected, listing, refused, setting
 from sidecar.config.values.identities import parse_identity
@@ -114,6 +114,14 @@ class RuleMatch(Match):
     # A word of Python's own, which no class body can spell.
     vars().setdefault("__annotations__", {})["from"] = "_Sources"
     vars()["from"] = listing("Who asks, any of them; default: anyone.")
+    path: Annotated[list[PathTest], OneOrMany()] | None = setting(  # type: ignore[assignment]
+        None, "Paths, normalised and without the query, any of them."
+    )
+
+    @property
+    def paths(self) -> list[PathMatch]:
+        """What stands under `path`; empty for any."""
+        return self.path or []
 
     @property
     def sources(self) -> list[Source]:

@@ -24,7 +24,7 @@ inbound:
   authorization:
     default: deny
     rules:
-      - {{name: probes, allow: {{from: anyone, path: [/ready][0]}}}}
+      - {{name: probes, allow: {{from: anyone, path: [/ready, {{prefix: /live}}]}}}}
       - {{name: no-internals, deny: {{path: {{prefix: /internal}}}}}}
       - name: shop
         allow:
@@ -32,7 +32,7 @@ inbound:
           - {{from: "spiffe://shop/ns/ops/*", headers: {{x-why: {{present: true}}}}}}
       - {{name: near, allow: {{from: [10.0.0.0/8, {{networks: unix}}], host: shop}}}}
       - {{name: callers, mode: audit, allow: {{from: storefront}}}}
-""".replace("[/ready][0]", "/ready")
+"""
 
 
 def authorization_of(text: str, side: str = "inbound") -> Authorization:
@@ -45,7 +45,9 @@ def authorization_of(text: str, side: str = "inbound") -> Authorization:
 def test_rules_are_compiled_as_they_are_written() -> None:
     """Services by their whole ID, lists as alternatives, the routes' own keys, the mode of a rule."""
     rules = authorization_of(TEXT)
-    assert judged(rules, head("/ready")) == ("allowed", "probes")
+    assert judged(rules, head("/ready")) == judged(rules, head("/live/x")) == ("allowed", "probes")
+    assert judged(rules, head("/ready/x")) == judged(rules, head("/liv")) == ("audit_denied", "callers")
+    assert judged(rules, head("/x/../re%61dy")) == ("allowed", "probes")  # the normal form is what is looked at
     assert judged(rules, head("/internal/x"), "spiffe://shop/storefront") == ("denied", "no-internals")
     assert judged(rules, head("/v1/x"), "spiffe://shop/search") == ("allowed", "shop")
     assert judged(rules, head("/v1/x", "POST"), "spiffe://shop/search") == ("audit_denied", "callers")

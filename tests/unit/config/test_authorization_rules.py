@@ -108,6 +108,12 @@ def test_a_word_is_the_source_that_it_looks_like() -> None:
         ("{name: a, allow: {path: {exact: /a, prefix: /b}}}",
          "f:3:25: inbound.authorization.rules[0].allow.path: expected one of `exact`, `prefix`, `starts_with`,"
          " `suffix`, `contains` and `regex`, found `exact` and `prefix`"),
+        ("{name: a, allow: {path: [/a, {exact: /a, prefix: /b}]}}",
+         "f:3:30: inbound.authorization.rules[0].allow.path[1]: expected one of `exact`, `prefix`, `starts_with`,"
+         " `suffix`, `contains` and `regex`, found `exact` and `prefix`"),
+        ("{name: a, allow: {path: []}}",
+         "f:3:25: inbound.authorization.rules[0].allow.path: expected at least one value, found a list; remove"
+         " the key if nothing is meant"),
         ("{name: a, allow: {form: anyone}}",
          "f:3:19: inbound.authorization.rules[0].allow.form: unknown key `form`; did you mean `from`?"),
     ],
@@ -171,6 +177,11 @@ HIDDEN = (
         ("[{path: /a}, {path: /b}]", "[{path: /b}, {path: /a, methods: GET}]", True),
         ("[{path: /a}]", "[{path: /b}, {path: /a}]", False),
         ("[]", "{path: /a}", False),
+        ("{path: [/a, {prefix: /b}]}", "{path: [/b/c, /a]}", True),
+        ("{path: [/a, {prefix: /b}]}", "{path: {prefix: /b/c}}", True),
+        ("{path: [/a, /b]}", "{path: [/a, /c]}", False),
+        ("{path: /a}", "{path: [/a, /b]}", False),
+        ("[{path: /a}, {path: /b}]", "{path: [/a, /b]}", True),
     ],
 )
 def test_a_rule_that_an_earlier_one_hides_is_told(first: str, second: str, is_hidden: bool) -> None:

@@ -186,7 +186,7 @@ def test_rules_are_asked_in_the_order_of_the_design() -> None:
     """The platform's first, the service's, that from `callers`, the platform's last, the default."""
     text = (
         f"{MESH}authorization:\n  mode: enforce\n  unidentified: deny\n"
-        "  first: [{name: probes, allow: {from: anyone, path: /ready}}]\n  last: [{name: ops, allow: {from: 'spiffe://shop/ns/ops/*'}}]\n"
+        "  first: [{name: probes, allow: {from: anyone, path: [/ready, /live]}}]\n  last: [{name: ops, allow: {from: 'spiffe://shop/ns/ops/*'}}]\n"
         f"{A}callers: c\nauthorization:\n  rules:\n  - {{name: internals, deny: {{path: {{prefix: /internal}}}}}}\n"
         f"  - {{name: batch, allow: [{{from: [c, {{networks: 10.0.0.0/8}}], path: /b}}]}}\n{C}"
     )
@@ -194,7 +194,7 @@ def test_rules_are_asked_in_the_order_of_the_design() -> None:
         "unidentified": "deny",
         "default": "deny",
         "rules": [
-            {"name": "probes", "allow": {"from": "anyone", "path": "/ready"}},
+            {"name": "probes", "allow": {"from": "anyone", "path": ["/ready", "/live"]}},
             {"name": "internals", "deny": {"path": {"prefix": "/internal"}}},
             {"name": "batch", "allow": [{"from": ["spiffe://shop/c", {"networks": "10.0.0.0/8"}], "path": "/b"}]},
             {"name": "callers", "allow": {"from": ["spiffe://shop/c"]}},
