@@ -9,11 +9,15 @@ from typing import Final
 from sidecar.config.model.authorization import Authorization, Rule, RuleMatch, Source
 from sidecar.config.model.matches import PathMatch
 from sidecar.config.model.root import Config
+from sidecar.config.model.tokens import JwtKeys
 from sidecar.config.route_rules import At, Reporter, check_match
 
 CALLERS: Final = "callers"
 """The rule that says who may call at all, which `mesh compile` makes; what the default refuses, it refuses."""
 DEFAULT: Final = "default"
+
+_TOKEN: Final = "jwt:"
+"""How words begin that stand for what is asked of a token."""
 
 _MAX_COMPARED: Final = 200_000
 """Pairs of clauses; beyond so many, a rule that is hidden is not told."""
@@ -91,6 +95,21 @@ def _check_source(source: Source, at: At, report: Reporter, trust_domain: str | 
         report((*at, given[0]), "expected `true`, found false", "name who is meant instead")
     if source.service is not None and trust_domain is None:
         _report_nameless(source.service, at, report)
+    if source.jwt is not None:
+        _check_keys(source.jwt.keys, (*at, "jwt", "keys"), report)
+
+
+def _check_keys(keys: JwtKeys, at: At, report: Reporter) -> None:
+    if (keys.file is None) == (keys.url is None):
+        found = "none" if keys.file is None else "both"
+        report(at, f"expected one of `file` and `url`, found {found}", "a set of keys in JSON (RFC 7517)", at_key=True)
+    elif keys.url is None or keys.url.startswith("http://"):
+        if "trust" in keys.model_fields_set:
+            hint = "it is for the server of a `url` that begins with `https://`"
+            report((*at, "trust"), "`trust` has no effect here", hint, at_key=True)
+        if keys.url is not None:
+            hint = "use `https://`: whoever is between can put a key of their own there, and sign any token"
+            report((*at, "url"), "keys that come in clear prove nothing", hint, is_warning=True)
 
 
 def _report_nameless(service: str, at: At, report: Reporter) -> None:
@@ -119,6 +138,8 @@ def source_words(sources: Iterable[Source], trust_domain: str | None) -> frozens
             words.add(f"spiffe://{trust_domain or '?'}/{source.service}")
         elif source.spiffe is not None:
             words.add(source.spiffe)
+        elif source.jwt is not None:
+            words.add(f"{_TOKEN}{source.jwt.model_dump_json()}")
         words.update(source.networks or ())
     return frozenset(words or ("anyone",))
 
@@ -166,6 +187,8 @@ def _shelf_of(word: str) -> str:
     """Words that only equal ones cover stand by themselves."""
     if word.startswith("spiffe://"):
         return "patterns" if "*" in word else word
+    if word.startswith(_TOKEN):
+        return word
     return word if word in ("anyone", "authenticated", "unix") else "networks"
 
 
@@ -196,11 +219,11 @@ def _is_among(word: str, whom: frozenset[str]) -> bool:
         return True
     if word.startswith("spiffe://"):
         return "authenticated" in whom or any(_is_below(word, one) for one in whom if one.endswith("/*"))
-    if word in ("anyone", "authenticated", "unix"):
+    if word in ("anyone", "authenticated", "unix") or word.startswith(_TOKEN):
         return False
     network = ip_network(word)
     for one in whom:
-        if one in ("authenticated", "unix") or one.startswith("spiffe://"):
+        if one in ("authenticated", "unix") or one.startswith(("spiffe://", _TOKEN)):
             continue
         other = ip_network(one)
         if network.version == other.version and network.subnet_of(other):  # type: ignore[arg-type]

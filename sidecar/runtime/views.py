@@ -163,13 +163,18 @@ class Views:
 
     async def certs_dump(self) -> Mapping[str, object]:
         """What is held of certificates, and what is wrong with what came last."""
-        identity = self._sidecar.identity
-        if identity is None:
-            return {"identity": None, "listeners": [], "upstreams": [], "unverified_upstreams": []}
-        # Where there is no TLS nothing of it is loaded.
-        from sidecar.security.identity.shown import certs
+        identity, keys = self._sidecar.identity, self._sidecar.reloader.tokens.keys
+        shown: dict[str, object] = {"identity": None, "listeners": [], "upstreams": [], "unverified_upstreams": []}
+        if identity is not None:
+            # Where there is no TLS nothing of it is loaded.
+            from sidecar.security.identity.shown import certs
 
-        return certs(identity, time.time())
+            shown = certs(identity, time.time())
+        if keys is not None:
+            from sidecar.security.tokens.shown import token_keys
+
+            shown["token_keys"] = token_keys(keys)
+        return shown
 
     # --- switches ----------------------------------------------------------------------------------------------
 
