@@ -272,6 +272,11 @@ class Sidecar(Process):
         """Certificates; None where no configuration has asked for TLS yet."""
         return self.reloader.certificates.identity
 
+    @property
+    def token_keys(self) -> TokenKeys | None:
+        """Keys for tokens; None where no rule has asked for them yet."""
+        return self.reloader.tokens.keys
+
     def _on_certificates(self, identity: Identity) -> None:
         # Where there is no TLS nothing of it is loaded.
         from sidecar.security.identity.numbers import sections

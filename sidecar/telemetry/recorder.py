@@ -385,8 +385,8 @@ class Telemetry:
                 members += _members_of_peer(exchange.server, False)
             if exchange.decision is not None:
                 members += _members_of(exchange.decision)
-            if exchange.token is not None:
-                members += _members_of_token(exchange.token)
+                if exchange.token is not None:
+                    members += _members_of_token(exchange.token)
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
                 members += json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)

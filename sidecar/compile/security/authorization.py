@@ -102,4 +102,4 @@ def _sources(sources: list[model.Source], trust_domain: str) -> Sources:
 def _token_rule(jwt: tokens_model.Jwt) -> TokenRule:
     keys = jwt.keys
     source = KeySource(keys.file or "", keys.url or "", keys.trust)
-    return make_token_rule(jwt.issuer, jwt.audience, jwt.claims, source, jwt.leeway)
+    return make_token_rule(jwt.issuer, jwt.audience or (), jwt.claims, source, jwt.leeway)

@@ -76,8 +76,8 @@ class Jwt(Model):
     is_one_value: ClassVar[bool] = True
 
     issuer: _Printable = setting(..., "Who made it: its `iss`, exactly.")
-    audience: Annotated[list[_Printable], OneOrMany()] = setting(
-        [], "For whom it was made: its `aud` has any of these; default: it is not looked at."
+    audience: Annotated[list[_Printable], OneOrMany()] | None = setting(
+        None, "For whom it was made: its `aud` has any of these; default: it is not looked at."
     )
     claims: dict[_Printable, Annotated[list[_Scalar], OneOrMany()]] = table(
         "What it claims: of each name any of the values; names of claims within claims by dots, `realm_access.roles`."

@@ -51,9 +51,7 @@ def test_a_token_that_was_changed_is_not_signed() -> None:
     assert not is_good(keys, b".".join((header, payload, segment(bytes(63)))))
 
 
-@pytest.mark.parametrize(
-    "algorithm", ["none", "None", "NONE", "", "HS256", "HS384", "HS512", "RS1", "ES256K", "A256KW"]
-)
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", "HS256", "HS384", "HS512", "RS1", "ES256K"])
 def test_other_algorithms_prove_nothing(algorithm: str) -> None:
     """`none` in any spelling (RFC 8725, 3.2), and by secrets."""
     with pytest.raises(UnreadableError, match="algorithm"):

@@ -1,4 +1,4 @@
-"""What the token of a request comes to, with a clock that is held: verified once, then looked up, for as long as it holds."""
+"""What the token of a request comes to, by a clock that is held: verified once, then looked up, as long as it holds."""
 
 from __future__ import annotations
 
