@@ -48,7 +48,7 @@ class Control:
         command = [
             sys.executable, "-m", "sidecar", "control", "--mesh", str(self._folder / "mesh"),
             "--state", str(self._folder / "state"), "--listen", f"127.0.0.1:{self.port}",
-            "--ops-listen", f"127.0.0.1:{self._ops_port}", "--no-access-log", *self.options,
+            "--ops-listen", f"127.0.0.1:{self._ops_port}", "--accept", "clear", "--no-access-log", *self.options,
         ]  # fmt: skip
         cpus = self._cpus
         with (self._folder / "control.log").open("ab") as log:

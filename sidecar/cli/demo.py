@@ -27,7 +27,7 @@ def demo(seconds: float | None, requests_per_second: float | None, single: bool)
     """
     Run a mesh, or with --single one app with its sidecar, and show what happens.
 
-    The mesh: a control plane, three services with a sidecar beside each instance, and one without. All are real
+    The mesh: a control plane, four services with a sidecar beside each instance, and one without. All are real
     processes on 127.0.0.1, with traffic of their own. It prints what to try: the map, curl commands, and the files to
     edit while it runs. Exit codes: 0 ended by Ctrl-C, or with --seconds every claim held; 1 something failed;
     130 interrupted before the claims were checked.

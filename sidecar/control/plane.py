@@ -42,6 +42,7 @@ from sidecar.control.sight import Sight
 from sidecar.control.storing import EVERY, NotStored, Storing
 from sidecar.link.messages import Watch
 from sidecar.link.report import Refused, Report
+from sidecar.mesh.told import IDENTITY
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Settings:
         token: Gives what this replica shows to others as bearer token; empty: nothing.
         spread_s: Over which a push that concerns many is spread.
         is_now: Whether rollouts skip their waves.
+        has_identity: Whether the mesh's sidecars have identities.
     """
 
     replica: str = "control"
@@ -73,6 +75,7 @@ class Settings:
     spread_s: float = SPREAD_S
     is_now: bool = False
     token: Callable[[], str] = str
+    has_identity: bool = IDENTITY
 
 
 class Plane:
@@ -104,7 +107,7 @@ class Plane:
         self.fleet = Fleet(clock, now_s)
         self.edges = Edges(now_s)
         self.registry = Registry(self.doubt, self._on_service)
-        self.compiler = Compiler()
+        self.compiler = Compiler(settings.has_identity)
         self.rollouts = Rollouts(engine, now_s, self._on_targets, self._running, is_now=settings.is_now)
         self.discovery = Discovery(
             self.registry, self.doubt, {**own_discoverers(), **engine.discoverers}, self._on_origins, clock

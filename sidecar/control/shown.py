@@ -214,14 +214,16 @@ def _state(plane: Plane, member: Member) -> str:
 
 
 def _behind(plane: Plane, member: Member) -> int:
-    """Upstreams of which it has not said yet that it has what it was told."""
+    """Upstreams of which it has not said yet that it has what there is to know, told or still being gathered."""
     stream = plane.hub.get(member.id)
     if stream is None:
         return 0
     behind = 0
     for upstream, origin in stream.follows.items():
         views = plane.discovery.views(origin)
-        if views is not None and views.current is not None:
+        if plane.discovery.is_gathering(origin):
+            behind += 1
+        elif views is not None and views.current is not None:
             behind += stream.is_behind(upstream, views.current, plane.clock())
     return behind
 

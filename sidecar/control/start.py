@@ -57,12 +57,9 @@ FAREWELL_S: Final = 3.0
 MAX_TARGET_BYTES: Final = 1024 * 1024
 """Of a request's line: a sidecar says the versions of all endpoints that it has in it."""
 
-IS_AUTHORITY_REQUIRED: Final = False
-"""
-Whether a control plane without an authority refuses to start unless it was told to make one. The one switch: it is
-turned on when the sidecars of a mesh have their identity from the control plane by default.
-"""
 ACCEPTED: Final = ("clear", "tls")
+IN_CLEAR: Final = ("clear",)
+"""Accepted of a mesh whose sidecars have no identity, which is said by just that: `--accept clear`."""
 
 _UNPROTECTED: Final = (
     "whoever sees the traffic reads it and the token; whoever has the token may say that it is any sidecar of the mesh;"
@@ -93,7 +90,8 @@ class Options:
         advertise: URL at which other replicas reach this one; empty: made of `listen` where that says it.
         token_file: Empty: none, which only loopback may do.
         operators: `NAME:read|write:FILE` of each that has a token of its own.
-        accept: `clear`, `tls` or both, what `listen` takes; empty: what it can.
+        accept: `clear`, `tls` or both, what `listen` takes; empty: both on loopback, else TLS alone. `clear` alone is a
+            mesh without identities, which needs no authority.
         creates_ca: Whether the mesh's own authority is made if there is none.
         allowed_hosts: Names by which a listener on loopback may be called besides.
     """
@@ -154,7 +152,7 @@ async def check(options: Options) -> tuple[ProblemTold, ...]:
         StartError: The options, or what they name, cannot be used.
     """
     _check_addresses(options)
-    compiler = Compiler()
+    compiler = Compiler(has_identity=_accept_of(options) != IN_CLEAR)
     try:
         judged = await compiler.judge(await wanted(options))
     except SourceError as error:
@@ -201,7 +199,8 @@ async def _run(options: Options) -> int:
         logger.warning(event("not_advertised", listen=options.listen, then="rollouts wait while there are others",
                              hint="give --advertise, the URL at which they reach it"))  # fmt: skip
     token = (lambda: tokens.first) if tokens is not None else str
-    plane = Plane(engine, Settings(replica, address, options.spread_s, options.is_now, token))
+    has_identity = _accept_of(options) != IN_CLEAR
+    plane = Plane(engine, Settings(replica, address, options.spread_s, options.is_now, token, has_identity))
     service = AuthorityService(
         engine, replica, plane.rollouts.mesh_name, plane.rollouts.services_of, plane.clock, plane.now_s,
         plane.rollouts.lifetime_s, creates=options.creates_ca,
@@ -247,7 +246,12 @@ async def _run(options: Options) -> int:
             app = control_app(plane, watching, access, service)
             limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
             metrics = Metrics(plane, counts, service)
-            ops = web.AppRunner(ops_app(plane, metrics), access_log=None, shutdown_timeout=0.5)
+
+            def why_not_secured() -> str:
+                is_lacking = accept is not None and "tls" in accept and service.own.context() is None
+                return "no certificate of its own to show by TLS" if is_lacking else ""
+
+            ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), access_log=None, shutdown_timeout=0.5)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, **limits)
             stack.push_async_callback(ops.cleanup)
             stack.push_async_callback(runner.cleanup)
@@ -353,7 +357,7 @@ def _advertised(options: Options) -> str:
     if is_any or is_loopback(listen.host):
         return ""
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"{'https' if _accept_asked(options) == ('tls',) else 'http'}://{host}:{listen.port}"
+    return f"{'http' if 'clear' in _accept_of(options) else 'https'}://{host}:{listen.port}"
 
 
 def _replica(options: Options) -> str:
@@ -361,23 +365,35 @@ def _replica(options: Options) -> str:
 
 
 def _accepted(options: Options, has_authority: bool) -> tuple[str, ...] | None:
-    """What the listener takes; None: as it always was, in clear and without callers. Raises StartError."""
-    asked = _accept_asked(options)
-    if not has_authority:
-        if IS_AUTHORITY_REQUIRED or "tls" in asked:
-            raise StartError(
-                "there is no authority that could give certificates: `sidecar mesh ca init` makes it, or --create-ca;"
-                " `sidecar mesh ca init --backup FILE` puts back the one that was"
-            )
-        return None
-    return asked or (("tls",) if IS_AUTHORITY_REQUIRED else ACCEPTED)
+    """What the listener takes; None: in clear, and nobody is known by a certificate. Raises StartError."""
+    accept = _accept_of(options)
+    if has_authority:
+        return accept
+    if accept != IN_CLEAR:
+        raise StartError(
+            "there is no authority that could give certificates: `sidecar mesh ca init` makes it, or --create-ca;"
+            " `sidecar mesh ca init --backup FILE` puts back the one that was; --accept clear is a mesh whose sidecars"
+            " have no identity"
+        )
+    return None
 
 
-def _accept_asked(options: Options) -> tuple[str, ...]:
-    asked = tuple(part.strip() for part in options.accept.split(",") if part.strip())
-    if set(asked) - set(ACCEPTED):
+def _accept_of(options: Options) -> tuple[str, ...]:
+    """What is taken of `clear` and `tls`, in this order. Raises StartError."""
+    asked = {part.strip() for part in options.accept.split(",") if part.strip()}
+    if asked - set(ACCEPTED):
         raise StartError(f"--accept: expected clear, tls or both with a comma, found {options.accept!r}")
-    return asked
+    if not asked:
+        asked = set(ACCEPTED if _is_on_loopback(options.listen) else ("tls",))
+    return tuple(one for one in ACCEPTED if one in asked)
+
+
+def _is_on_loopback(address: str) -> bool:
+    try:
+        parsed = parse_address(address)
+    except ValueError:
+        return False  # told when it is listened on
+    return isinstance(parsed, TcpAddress) and is_loopback(parsed.host)
 
 
 def _operators(options: Options) -> list[Operator]:
@@ -388,7 +404,7 @@ def _operators(options: Options) -> list[Operator]:
 
 
 def _check_addresses(options: Options) -> Tokens | None:
-    is_tls_only = _accept_asked(options) == ("tls",)
+    is_tls_only = "clear" not in _accept_of(options)
     try:
         tokens = Tokens(options.token_file) if options.token_file else None
     except TokenError as error:

@@ -44,6 +44,8 @@ def app(name: str, version: str, delay_ms: float, callees: Sequence[str], enviro
             answer = reply.body.decode("latin-1")
         if isinstance(answer, dict) and EDITION in reply.headers:
             answer["edition"] = reply.headers[EDITION]
+        if isinstance(answer, dict) and reply.status != 200:
+            answer["status"] = reply.status
         return reply.status == 200, answer
 
     async def answer(request: Request) -> Response:

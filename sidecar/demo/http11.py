@@ -266,11 +266,19 @@ class Client:
         Raises:
             HTTPError: No connection, no answer in time, or an answer that is not HTTP.
         """
-        fields = {"host": f"127.0.0.1:{self.port}", **(headers or {})}
+        return await self._send("GET", target, headers or {}, b"")
+
+    async def post(self, target: str, body: bytes) -> Response:
+        """POST JSON to a target; raises as `get`."""
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        return await self._send("POST", target, headers, body)
+
+    async def _send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Response:
+        fields = {"host": f"127.0.0.1:{self.port}", **headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._ask(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1"))
+                return await self._ask(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
         except TimeoutError:
             raise HTTPError(f"no answer within {self._timeout_s:g} s") from None
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Final
 LANGUAGE: Final = 2
 """The newest language of compiled files; a sidecar says which it knows, a file needs what `compile.language` says."""
 
-IDENTITY: Final = False
+IDENTITY: Final = True
 """Whether sidecars have identities where nobody says: a control plane says it to its `Compiler`, and commands that look
 at files by `--identity`."""
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from tests.support.demo import assert_nothing_is_left, running
 from tests.support.wait import eventually
 
-CLAIMS = 13
-CHILDREN = 10
-"""The control plane; four sidecars and their apps; the service outside of the mesh."""
+CLAIMS = 14
+CHILDREN = 12
+"""The control plane; five sidecars and their apps; the service outside of the mesh."""
 
 
 def test_unattended_run_settles_every_claim(tmp_path: Path) -> None:
     """
     `sidecar demo --seconds 2` holds all its claims: an edit, the waves, a mistake, a control plane that is killed and
-    comes back, and no request lost through all of it.
+    comes back, no request lost through all of it, and every request refused of whom nobody has admitted.
     """
     with running(tmp_path, "--seconds", "2", "--requests-per-second", "25") as demo:
         pids = demo.pids()

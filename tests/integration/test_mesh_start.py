@@ -50,6 +50,7 @@ class Shell:
         environment = {
             **kept, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": ":".join([*sources, str(ROOT)]),
             # Which the page leaves as they are by default.
+            "SIDECAR_CONTROL": f"http://127.0.0.1:{ports[15010]}",
             "SIDECAR_CONTROL_LISTEN": f"127.0.0.1:{ports[15010]}",
             "SIDECAR_CONTROL_OPS_LISTEN": f"127.0.0.1:{ports[15014]}",
         }  # fmt: skip

@@ -73,7 +73,9 @@ class Control:
             (self.mesh / name).write_text(text)
 
     def start(self, *arguments: str, is_ready: bool = True) -> None:
-        """Start it, and wait until it is ready."""
+        """Start it, and wait until it is ready; without identities, unless the arguments say something of them."""
+        if not {"--accept", "--create-ca"}.intersection(arguments):
+            arguments = (*arguments, "--accept", "clear")
         program = [
             sys.executable, "-m", "sidecar", "control", *self.keeps, "--listen", f"127.0.0.1:{self.port}",
             "--ops-listen", f"127.0.0.1:{self.ops_port}", *arguments,

@@ -29,7 +29,7 @@ CANNOT_READ = 2
 @click.option("--operator", "operators", multiple=True, metavar="NAME:read|write:FILE",
               help="Somebody with bearer tokens of their own in FILE, and what they may; again for each.")  # fmt: skip
 @click.option("--accept", default="", envvar="SIDECAR_CONTROL_ACCEPT", show_envvar=True, metavar="clear,tls",
-              help="What --listen takes, where there is an authority.  [default: clear,tls]")  # fmt: skip
+              help="What --listen takes; `clear` alone: no identities.  [default: tls, on loopback both]")  # fmt: skip
 @click.option("--create-ca", "creates_ca", is_flag=True, envvar="SIDECAR_CONTROL_CREATE_CA", show_envvar=True,
               help="Make the mesh's own authority if there is none.")  # fmt: skip
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME",

@@ -168,6 +168,10 @@ class Discovery:
                 ),
             )
 
+    def is_gathering(self, origin: Origin) -> bool:
+        """Whether something has changed of which `views` do not know yet."""
+        return origin in self._dirty
+
     async def close(self) -> None:
         """Follow nothing any more."""
         self.use(())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -161,11 +162,16 @@ def control_app(
     return app
 
 
-def ops_app(plane: Plane, metrics: Metrics) -> web.Application:
-    """What 15014 serves: nothing that tells of the mesh but numbers."""
+def ops_app(plane: Plane, metrics: Metrics, why_not_secured: Callable[[], str] = str) -> web.Application:
+    """
+    What 15014 serves: nothing that tells of the mesh but numbers.
+
+    Args:
+        why_not_secured: Why nobody can come by TLS, where somebody should; empty if that is not so.
+    """
 
     async def ready(request: web.Request) -> web.Response:
-        why = plane.why_not_ready()
+        why = plane.why_not_ready() or why_not_secured()
         return web.Response(status=503 if why else 200, text=(why or "ready") + "\n")
 
     async def scrape(request: web.Request) -> web.Response:

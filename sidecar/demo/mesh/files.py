@@ -14,6 +14,7 @@ HOLD_S = 1.0
 _MESH = f"""\
 # The platform team's file. Each service has a file of its own in services/.
 mesh: demo
+authorization: {{mode: enforce}}       # who is not among a service's `callers` is refused
 defaults:                            # of every service; each may say otherwise
   timeout: 5s
 rollout:
@@ -34,6 +35,7 @@ _RECOMMENDATIONS = """\
 # Edit and save: every caller follows, first one instance, a second later the rest; a mistake changes nothing.
 service: recommendations
 app: 127.0.0.1:8080
+callers: [storefront]                # add `reports`, and its calls are answered
 instances:                           # sets that routes can name, by the version that each sidecar was started with
   stable: {{registered: {{version: v1}}}}
   beta: {{registered: {{version: beta}}}}
@@ -50,8 +52,17 @@ calls:
 _CATALOG = """\
 service: catalog
 app: 127.0.0.1:8080
+callers: [recommendations]
 calls: {{}}                            # nobody: without the key it would be told of every service that admits it
 {more}"""
+
+_REPORTS = """\
+# It would like to know what is recommended, and nobody has asked the team of that service: each call is refused.
+service: reports
+app: 127.0.0.1:8080
+calls:
+  recommendations: {}
+"""
 
 _PAYMENTS = """\
 # Outside of the mesh: it has no sidecar, so that its callers are told where it is.
@@ -79,6 +90,7 @@ def mesh_files(
         "services/storefront.yaml": _STOREFRONT,
         "services/recommendations.yaml": _RECOMMENDATIONS.format(split=split, stamp=stamp),
         "services/catalog.yaml": _CATALOG.format(more=more),
+        "services/reports.yaml": _REPORTS,
         "services/payments.yaml": _PAYMENTS.format(port=payments_port),
     }
 

@@ -59,7 +59,7 @@ async def _unattended(stage: Stage, seconds: float) -> bool:
 
 async def _watch(stage: Stage) -> int:
     """Show what happens until a process ends that should not; the control plane may."""
-    tasks = [asyncio.create_task(work) for work in (stage.traffic.run(), _tell(stage))]
+    tasks = [asyncio.create_task(work) for work in (stage.send(), _tell(stage))]
     children = [child for name, child in stage.children.items() if name != "control"]
     ends = [asyncio.create_task(child.wait()) for child in children]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 from sidecar.demo.http11 import Client, HTTPError, is_ready
 from sidecar.demo.mesh.files import CANARY, local_file, mesh_files
+from sidecar.demo.mesh.refused import Refused
 from sidecar.demo.processes import Child, DemoError, choose_ports, port_of, replace_file, start, until_ready
 from sidecar.demo.samples import Samples, read_samples
 from sidecar.demo.traffic import NoBook, Traffic
@@ -49,6 +50,7 @@ INSTANCES = (
     Instance("recommendations-v1", "recommendations", "v1", V1_MS, ("catalog",)),
     Instance("recommendations-beta", "recommendations", "beta", BETA_MS, ("catalog",)),
     Instance("catalog", "catalog", "v1", CATALOG_MS),
+    Instance("reports", "reports", "v1", 0.0, ("recommendations",)),
 )
 
 
@@ -82,7 +84,7 @@ class Control:
         """Start it, and wait until it is ready."""
         arguments = [
             "sidecar", "control", "--mesh", str(self._directory / "mesh"), "--state", str(self._directory / "control"),
-            "--listen", f"127.0.0.1:{self.port}", "--ops-listen", f"127.0.0.1:{self.ops_port}",
+            "--listen", f"127.0.0.1:{self.port}", "--ops-listen", f"127.0.0.1:{self.ops_port}", "--create-ca",
         ]  # fmt: skip
         self.child = await start("control", arguments, self._directory, is_read=False)
         await until_ready(self.child, lambda: is_ready(self.ops_port), START_TIMEOUT_S)
@@ -95,6 +97,17 @@ class Control:
     async def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         return await self.child.stop() if self.child is not None else 0
+
+    async def token(self, service: str) -> str:
+        """A token by which sidecars of a service join the mesh, as `sidecar mesh token create` makes it."""
+        client = Client(self.port, timeout_s=5.0)
+        try:
+            response = await client.post("/v1/tokens", json.dumps({"service": service}).encode())
+        finally:
+            client.close()
+        if response.status != 200:
+            raise HTTPError(f"/v1/tokens answered {response.status}: {response.body[:200]!r}")
+        return str(json.loads(response.body)["token"])
 
     async def shows(self) -> Any:
         """What it shows of the mesh; raises `HTTPError`."""
@@ -125,6 +138,8 @@ class Stage:
         sidecars: By the instance's name.
         apps: The same, and `payments`.
         ports: Of the sidecars.
+        traffic: Of customers.
+        refused: What became of the calls that nobody admits.
     """
 
     def __init__(self, directory: Path, per_second: float) -> None:
@@ -136,6 +151,7 @@ class Stage:
         control_port, ops_port = choose_ports(CONTROL_PORTS)
         self.control = Control(directory, control_port, ops_port)
         self.traffic: Traffic
+        self.refused: Refused
         self._home = directory
         self._per_second = per_second
 
@@ -158,16 +174,24 @@ class Stage:
         payments = await self._app("payments", ["payments", "v1", str(PAYMENTS_MS)])
         self.payments_port = await port_of(payments, START_TIMEOUT_S)
         self.write(mesh_files(self.payments_port, CANARY))
-        starting = [self.control.start()]
+        control = asyncio.create_task(self.control.start())
+        starting: list[Awaitable[None]] = [control]
         for instance in INSTANCES:
             wanted = STOREFRONT_PORTS if instance.name == "storefront" else (0, 0, 0, 0)
             self.ports[instance.name] = Ports(*choose_ports(wanted))
-            starting.append(self._instance(instance, self.ports[instance.name]))
+            starting.append(self._instance(instance, self.ports[instance.name], control))
         await asyncio.gather(*starting)
         for name, child in self.sidecars.items():
             await until_ready(child, partial(is_ready, self.ports[name].metrics), START_TIMEOUT_S)
         await self._until_registered()
         self.traffic = Traffic(self.ports["storefront"].inbound, self._per_second, NoBook())
+        self.refused = Refused(self.ports["reports"].inbound)
+
+    async def send(self) -> None:
+        """Customers come, and `reports` asks what it may not, until this is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.traffic.run())
+            group.create_task(self.refused.run())
 
     async def end(self) -> dict[str, int]:
         """
@@ -187,8 +211,8 @@ class Stage:
         child = self.apps[name] = await start(name, ["sidecar.demo.apps", *arguments], self._home, extra)
         return child
 
-    async def _instance(self, instance: Instance, ports: Ports) -> None:
-        """An app, and the sidecar beside it."""
+    async def _instance(self, instance: Instance, ports: Ports, control: Awaitable[None]) -> None:
+        """An app, and the sidecar beside it, which joins the mesh by a token once there is a control plane."""
         through = {"HTTP_PROXY": f"http://127.0.0.1:{ports.outbound}"}
         who = [instance.service, instance.version, str(instance.delay_ms), *instance.calls]
         app = await self._app(instance.name, who, through)
@@ -199,10 +223,15 @@ class Stage:
                 inbound=ports.inbound, outbound=ports.outbound, metrics=ports.metrics, admin=ports.admin, app=app_port
             )
         )
+        await control
+        token = self._home / f"{instance.name}.token"
+        token.write_text(await self.control.token(instance.service))
         self.sidecars[instance.name] = await start(
             f"{instance.name}-sidecar",
-            ["sidecar", "run", "--control", f"http://127.0.0.1:{self.control.port}", "--service", instance.service,
-             "--version", instance.version, "--instance", instance.name, "--config", str(local),
+            ["sidecar", "run", "--control", f"https://127.0.0.1:{self.control.port}",
+             "--control-token-file", str(token),
+             "--service", instance.service, "--version", instance.version, "--instance", instance.name,
+             "--config", str(local),
              "--state-dir", str(self._home / f"{instance.name}-state")],
             self._home, is_read=False,
         )  # fmt: skip

@@ -14,9 +14,10 @@ def introduction(stage: Stage) -> list[str]:
     shop = f"http://127.0.0.1:{storefront.inbound}/"
     pids = " ".join(str(child.pid) for child in stage.children.values())
     return [
-        "sidecar demo: a control plane, storefront, recommendations v1 and beta, catalog, each with a sidecar;"
+        "sidecar demo: a control plane, storefront, recommendations v1 and beta, catalog, reports, each with a sidecar;"
         " payments has none",
         "  customers -> storefront -> recommendations (v1 | beta) -> catalog; storefront -> payments",
+        "  reports -> recommendations, whose callers it is not among: refused. Between sidecars all is mutual TLS",
         f"  pids {pids}",
         f"  map:      {control}/",
         f"  edit:     {stage.directory}/services/recommendations.yaml  (95 and 5, or a mistake)",

@@ -42,6 +42,10 @@ _SERVERS: Final = (
 )  # fmt: skip
 
 
+class TruncatedError(ConnectionError):
+    """The peer's socket ended, or was reset, before its close_notify."""
+
+
 def is_tls(error: BaseException | None) -> TypeGuard[ssl.SSLError]:
     """Whether it is TLS that failed, and not the connection under it."""
     return isinstance(error, ssl.SSLError)

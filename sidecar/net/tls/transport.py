@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from sidecar.net.tls.certificates import peer_of
+from sidecar.net.tls.failures import TruncatedError
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.peer import Peer
 
@@ -46,10 +47,6 @@ _TICKET_LOOKS: Final = 4
 
 _memory: Final = memoryview(bytearray(_READ_BYTES + _PIECE_BYTES))
 """Of the loop: plain text of one read, copied out of it in the same callback."""
-
-
-class TruncatedError(ConnectionError):
-    """The peer's socket ended, or was reset, before its close_notify."""
 
 
 class HandshakeOwner(Protocol):
@@ -239,23 +236,22 @@ class TlsTransport:
 
     def _decrypt_more(self, first: bytes, data: bytes) -> bytes:
         """What has become readable behind `first`, and then of what `data` adds, in pieces."""
-        incoming, connection = self._incoming, self._object
+        incoming = self._incoming
+        # With a buffer `read` gives a number, of which its stub does not know, and compiled code believes stubs.
+        connection: Any = self._object
         size = len(first)
         _memory[:size] = first
         read = 0
         try:
             while True:
-                waiting = incoming.pending + connection.pending()
+                waiting: int = incoming.pending + connection.pending()
                 if not waiting or (waiting < _PIECE_BYTES and read < len(data)):
                     if read >= len(data):
                         break
                     incoming.write(memoryview(data)[read : read + _PIECE_BYTES])
                     read += _PIECE_BYTES
                 try:
-                    # The stub of the type does not know that a buffer makes it an integer.
-                    count = cast(
-                        "int", connection.read(_RECORD_BYTES, cast("Any", _memory[size : size + _RECORD_BYTES]))
-                    )
+                    count: int = connection.read(_RECORD_BYTES, _memory[size : size + _RECORD_BYTES])
                 except ssl.SSLWantReadError:
                     if read >= len(data):
                         break

@@ -28,6 +28,8 @@ FIRST_PORT = "http"
 """Name of the app's port if nobody gives it one."""
 PROTOCOL = "http"
 _OF_THE_DATA_PATH = (Role.INBOUND.value, Role.OUTBOUND.value)
+_OF_THE_MESH = ("permissive", "strict")
+"""What listeners take (`WantedListener.tls`) at which other sidecars come by TLS."""
 LOOPBACK = ("127.", "localhost", "::1")
 
 Bound = Callable[[Role, str], str | None]
@@ -90,15 +92,20 @@ class AppWatch:
         ]
         return self._checks.state == "healthy", "\n".join([self._checks.state, *lines])
 
-    def ports(self, host: str) -> dict[str, Port]:
-        """The listeners that are open before the app, by name, as others reach them at this host."""
+    def ports(self, host: str, *, has_identity: bool = False) -> dict[str, Port]:
+        """
+        The listeners that are open before the app, by name, as others reach them at this host.
+
+        Args:
+            has_identity: Whether there is something to show to who comes by TLS.
+        """
         from sidecar.link.report import Port
 
         found: dict[str, Port] = {}
         for name, listener in self._named():
             address = self._reachable(name, listener, host)
             if address is not None:
-                found.setdefault(name, Port(address, PROTOCOL))
+                found.setdefault(name, Port(address, PROTOCOL, has_identity and listener.tls in _OF_THE_MESH))
         return found
 
     async def stop(self) -> None:

@@ -42,9 +42,11 @@ class Control:
 
         assert self._header.control is not None
         wanted = self._header.identity
+        signed = wanted if isinstance(wanted, ControlIdentity) else None
         follower = Follower(
-            self._header.control, self._request, process, env, wanted if isinstance(wanted, ControlIdentity) else None
-        )
+            self._header.control, self._request, process, env, signed,
+            has_own_identity=wanted is not None and signed is None,
+        )  # fmt: skip
         self._let_ask(follower.request)
         note, loader.on_outcome = loader.on_installed, follower.on_outcome
 

@@ -75,6 +75,7 @@ class Follower:
         host: The process.
         environment: Of the process.
         wanted: Of the identity, if it is to be from the control plane; else None.
+        has_own_identity: Whether it is had from elsewhere.
 
     Attributes:
         identity: The same while it runs; None, too, where no address is one of TLS, by which alone it is had.
@@ -89,6 +90,7 @@ class Follower:
         host: Host,
         environment: Mapping[str, str],
         wanted: ControlIdentity | None = None,
+        has_own_identity: bool = False,
     ) -> None:
         self.settings = settings
         self.has_file = asyncio.Event()
@@ -102,6 +104,7 @@ class Follower:
         is_asked = any(address.startswith("https://") for address in settings.addresses)
         self.identity = self._identity_of(wanted) if wanted is not None and is_asked else None
         self._identity_wanted = wanted
+        self._has_own_identity = has_own_identity
         self._link: Link | None = None
         self._in_force: Candidate | None = None
         self._candidate: Candidate | None = None
@@ -379,8 +382,10 @@ class Follower:
         return Watch(who.service, self._instance, who.version, who.zone, LANGUAGE, __version__, had)
 
     def health(self) -> Health:
-        """Of the app; as long as nothing is in force nobody reaches it."""
-        return self._host.app_watch.health() if self.has_file.is_set() else "starting"
+        """Of the app; as long as nothing is in force, or there is nothing to show yet, nobody reaches it."""
+        if not self.has_file.is_set() or self.not_ready() is not None:
+            return "starting"
+        return self._host.app_watch.health()
 
     def running(self) -> Running:
         """What is in force."""
@@ -396,7 +401,11 @@ class Follower:
 
     def ports(self, host: str) -> Mapping[str, Port]:
         """Where others reach the app."""
-        return self._host.app_watch.ports(host) if self.has_file.is_set() else {}
+        if not self.has_file.is_set():
+            return {}
+        # Also when it has ended: who was told to come by TLS is never told to come in clear for that.
+        has_identity = self.identity.has_held if self.identity is not None else self._has_own_identity
+        return self._host.app_watch.ports(host, has_identity=has_identity)
 
     def weight(self) -> float:
         """As the machine's file has it."""

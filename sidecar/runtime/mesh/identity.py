@@ -50,6 +50,7 @@ class MeshIdentity:
     Attributes:
         tls: By which the control plane is spoken to.
         has_held: Something was held in this process's life.
+        has_done_without: In this process's life there was nothing to join by, so that it has served in clear.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class MeshIdentity:
         instance: Callable[[], str],
         joiner: Callable[[JoinSettings, Callable[[], str]], Joiner] | None = None,
     ) -> None:
-        self.has_held = False
+        self.has_held = self.has_done_without = False
         self._keep = keep
         self._on_change = on_change
         self._holders: list[Holder] = []
@@ -130,9 +131,11 @@ class MeshIdentity:
     def not_ready(self) -> str | None:
         """
         Why no traffic should come, or None. Once something was held, its end is told, and readiness stays: a whole mesh
-        that fails it at the same moment is no help to anybody.
+        that fails it at the same moment is no help to anybody. Nor is it lost, when there is something to join by, by
+        who has served in clear so far.
         """
-        return None if self.has_held or self.is_elsewhere else f"no identity: {self.why_none()}"
+        is_ready = self.has_held or self.has_done_without or self.is_elsewhere
+        return None if is_ready else f"no identity: {self.why_none()}"
 
     def report(self) -> IdentityReport | None:
         """For the control plane; None if it signs nothing."""
@@ -153,6 +156,7 @@ class MeshIdentity:
 
     def _changed(self) -> None:
         self.tls.wake()
+        self.has_done_without = self.has_done_without or self.is_elsewhere
         report = self.report()
         if report is not None and report.last_error:
             for holder in self._holders:

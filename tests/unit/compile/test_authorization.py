@@ -257,9 +257,8 @@ def test_a_test_says_what_the_rules_say_also_in_audit() -> None:
 
 
 def test_a_file_without_rules_has_no_answer() -> None:
-    """Which a test that expects one is told."""
+    """Which a test that expects to be refused is told; that all may pass is true without any."""
+    text = "service: s\ninbound: {app: 'h:1'}\ntests: [{name: t, request: {url: 'http://x/'}, expect: {"
     with pytest.raises(ConfigError, match=r"found no `inbound\.authorization`"):
-        frames_of(
-            "service: s\ninbound: {app: 'h:1'}\n"
-            "tests: [{name: t, request: {url: 'http://x/'}, expect: {authorization: allowed}}]\n"
-        )
+        frames_of(f"{text}authorization: denied}}}}]\n")
+    frames_of(f"{text}authorization: allowed}}}}]\n")

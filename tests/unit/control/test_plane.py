@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.control import shown
 from sidecar.control.discovery.discovery import RETURN_S
 from sidecar.control.discovery.registry import doubt_key
 from sidecar.control.doubt import REMOVE_AFTER_S, STALE_AFTER_S
@@ -49,7 +50,7 @@ class World:
         engine = FilesEngine(str(folder), read_directory, None)
         engine.registrations = engine.replicas = self  # type: ignore[assignment]
         self.plane = Plane(engine, Settings("me", is_now=True), lambda: self.now_s, lambda: 1e9 + self.now_s)
-        self.plane.follower._compiler = self.plane.compiler = Here()
+        self.plane.follower._compiler = self.plane.compiler = Here(has_identity=False)
         self.seq = 0
 
     async def put(self, registration: Registration) -> None:
@@ -224,6 +225,34 @@ def test_goodbye_is_answered_when_all_callers_have_applied_it(tmp_path: Path) ->
         assert not lefts(world, callee)
         world.report("a", "caller", endpoints={"b": endpoints_version([])})
         assert lefts(world, callee)
+
+    run(tmp_path, test)
+
+
+def test_caller_is_behind_from_the_moment_that_a_callee_is_well(tmp_path: Path) -> None:
+    """Also while that is still being gathered: nobody waits for callers that seem to know what nobody has told them."""
+
+    async def test(world: World) -> None:
+        def behind() -> int:
+            member = world.plane.fleet.get("caller")
+            assert member is not None
+            return shown._behind(world.plane, member)
+
+        world.pass_s(int(RETURN_S))
+        caller = world.plane.opened(Watch("a", "caller"), "10.0.0.1")
+        world.plane.hub.take(caller)
+        world.plane.opened(Watch("b", "2"), "10.0.0.9")
+        await settle()
+        world.plane.hub.take(caller)
+        world.report("a", "caller", endpoints={"b": endpoints_version([])})
+        assert behind() == 0
+        world.report("b", "2")
+        assert behind() == 1
+        await settle()
+        assert behind() == 1
+        world.plane.hub.take(caller)
+        world.report("a", "caller", endpoints={"b": endpoints_version([EndpointEntry("10.0.0.9:15000")])})
+        assert behind() == 0
 
     run(tmp_path, test)
 

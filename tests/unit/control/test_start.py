@@ -60,36 +60,29 @@ def test_mesh_is_needed_where_the_engine_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept", "has_authority", "is_required", "taken"),
+    ("listen", "accept", "has_authority", "taken"),
     [
-        ("", False, False, None),
-        ("clear", False, False, None),
-        ("", True, False, ("clear", "tls")),
-        ("clear", True, False, ("clear",)),
-        ("tls", True, False, ("tls",)),
-        ("", True, True, ("tls",)),
-        ("tls, clear", True, True, ("tls", "clear")),
+        ("127.0.0.1:15010", "", True, ("clear", "tls")),
+        ("0.0.0.0:15010", "", True, ("tls",)),
+        ("0.0.0.0:15010", "tls, clear", True, ("clear", "tls")),
+        ("127.0.0.1:15010", "tls", True, ("tls",)),
+        ("0.0.0.0:15010", "clear", True, ("clear",)),
+        ("0.0.0.0:15010", "clear", False, None),
     ],
 )
-def test_what_the_port_takes(
-    monkeypatch: pytest.MonkeyPatch,
-    accept: str,
-    has_authority: bool,
-    is_required: bool,
-    taken: tuple[str, ...] | None,
-) -> None:
-    """As it is asked for; by default as much as the authority allows."""
-    monkeypatch.setattr(start, "IS_AUTHORITY_REQUIRED", is_required)
-    assert start._accepted(Options(accept=accept), has_authority) == taken
+def test_what_the_port_takes(listen: str, accept: str, has_authority: bool, taken: tuple[str, ...] | None) -> None:
+    """As it is asked for; by default TLS, and what comes in clear from this machine alone."""
+    assert start._accepted(Options(listen=listen, accept=accept), has_authority) == taken
 
 
-@pytest.mark.parametrize(("accept", "is_required"), [("tls", False), ("clear,tls", False), ("", True), ("clear", True)])
-def test_without_an_authority_that_is_needed_nothing_starts(
-    monkeypatch: pytest.MonkeyPatch, accept: str, is_required: bool
-) -> None:
-    """And it says how to have one."""
-    monkeypatch.setattr(start, "IS_AUTHORITY_REQUIRED", is_required)
-    with pytest.raises(StartError, match="mesh ca init"):
+@pytest.mark.parametrize("accept", ["", "tls", "clear,tls"])
+def test_without_an_authority_that_is_needed_nothing_starts(accept: str) -> None:
+    """And it says how to have one, or how to do without."""
+    with pytest.raises(StartError, match=r"mesh ca init.*--create-ca.*--accept clear"):
         start._accepted(Options(accept=accept), False)
+
+
+def test_what_is_accepted_is_one_of_two_words() -> None:
+    """And nothing else."""
     with pytest.raises(StartError, match="--accept: expected"):
         start._accepted(Options(accept="http"), True)

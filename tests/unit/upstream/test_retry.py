@@ -89,13 +89,24 @@ class TestWithoutPolicy:
         assert cluster.stats.retries == 0
 
 
+TLS_FAILURES = {
+    "upstream_certificate_expired", "upstream_certificate_not_yet_valid", "upstream_certificate_untrusted",
+    "upstream_identity_mismatch", "upstream_refused_certificate", "upstream_tls_alpn", "upstream_tls_failed",
+    "upstream_tls_timeout",
+}  # fmt: skip
+"""The server's part; that we hold no certificate is nobody's failure but ours."""
+
+
 class TestOccasions:
     """`on` means what it says."""
 
     @pytest.mark.parametrize(
         ("condition", "failures"),
         [
-            ("connect_failure", {"connect_failed", "connect_timeout", "resolve_failed", "resolve_timeout"}),
+            (
+                "connect_failure",
+                {"connect_failed", "connect_timeout", "resolve_failed", "resolve_timeout"} | TLS_FAILURES,
+            ),
             ("reset_before_response", {"upstream_closed", "upstream_reset"}),
             ("timeout", {"response_timeout", "try_timeout"}),
             ("retriable_4xx", set()),

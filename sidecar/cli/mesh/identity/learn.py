@@ -25,7 +25,7 @@ _MAX_MINUTES = 60
 )  # fmt: skip
 @identity_option
 @control_options
-def learn(directory: str, minutes: int, url: str, token_file: str, as_json: bool) -> None:
+def learn(directory: str, minutes: int, url: str, token_file: str, trust: str, as_json: bool) -> None:
     """
     Propose `callers` and `calls` for the mesh in DIRECTORY by what was called in the running one.
 
@@ -36,7 +36,7 @@ def learn(directory: str, minutes: int, url: str, token_file: str, as_json: bool
     """
     mesh = mesh_of(directory, as_json)
     try:
-        control = ControlPlane(url, token_file)
+        control = ControlPlane(url, token_file, trust)
         shown, history = control.get("/v1/mesh"), control.get(f"/v1/history?minutes={minutes}")
         if shown["mesh"] != mesh.name:
             raise AskError(f"the mesh there is {shown['mesh'] or '(not known)'}, and this one is {mesh.name}")

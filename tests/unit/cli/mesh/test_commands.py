@@ -157,7 +157,7 @@ class TestCompile:
         [
             (["--service", "storefrnt"], "mesh.yaml:1:1: the mesh has no service `storefrnt`"),
             (["--service", "payments"], "services/payments.yaml:2:10: `payments` is outside of the mesh: it has no sidecars"),
-            (["--service", "catalog", "--language", "0"], "mesh.yaml:1:1: the sidecars of `catalog` know language 0, and this mesh needs 1"),
+            (["--service", "catalog", "--language", "0"], "mesh.yaml:1:1: the sidecars of `catalog` know language 0, and this mesh needs 2"),
         ],
     )  # fmt: skip
     def test_what_has_no_file_is_told(self, words: list[str], message: str) -> None:

@@ -33,7 +33,7 @@ def run(directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch, *words: str, *
 
     monkeypatch.setattr(ControlPlane, "get", get)
     result = CliRunner().invoke(cli, ["mesh", "learn", str(directory), "--control", "http://h", *words])
-    assert asked == ["/v1/mesh", "/v1/history?minutes=60"]
+    assert asked == ["/v1/mesh", "/v1/history?minutes=60"], result
     return result
 
 

@@ -70,7 +70,7 @@ async def serving(directory: Path | None) -> AsyncIterator[World]:
     if directory is None:
         engine.mesh = mesh  # type: ignore[assignment]
     plane, counts = Plane(engine), Counts()
-    plane.follower._compiler = plane.pushes._compiler = plane.compiler = Here()
+    plane.follower._compiler = plane.pushes._compiler = plane.compiler = Here(has_identity=False)
     access = Access(None, AllowedHosts("127.0.0.1:0"), AccessLog(None), counts)
     runner = web.AppRunner(control_app(plane, Watching(plane, counts), access), access_log=None, shutdown_timeout=0.1)
     await plane.open()

@@ -76,7 +76,7 @@ async def serving(tmp_path: Path, state: Path | None, **options: Any) -> AsyncIt
     (tmp_path / "mesh.yaml").write_text(MESH)
     engine = FilesEngine(str(tmp_path), read_directory, str(state) if state is not None else None)
     plane, counts = Plane(engine), Counts()
-    plane.follower._compiler = plane.compiler = Here()
+    plane.follower._compiler = plane.compiler = Here(has_identity=False)
     access = Access(None, AllowedHosts("127.0.0.1:0"), AccessLog(None), counts)
     app = control_app(plane, Watching(plane, counts, **options), access)
     app.add_subapp("/ops/", ops_app(plane, Metrics(plane, counts)))

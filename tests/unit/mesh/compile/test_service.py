@@ -479,12 +479,18 @@ def test_what_nobody_says_anything_else_of_is_taken_from_the_file_before() -> No
     front = f"{FRONT}calls: {{third: {{}}, other: {{}}, back: {{routes: [{{to: other}}]}}}}\n"
     before = mesh(f"{front}{BACK}{other}{third}")
     first = compile_service(before, "front")
-    after = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}{BACK}{other}timeout: 3s\n{third}"), before)
+    after = read_mesh(
+        files(f"=== mesh.yaml\nmesh: shop\n{front}{BACK}{other}timeout: 3s\n{third}"), before, has_identity=False
+    )
     second = compile_service(after, "front", previous=first)
     assert second == compile_service(after, "front")
     assert second.text != first.text
     assert [name for name in second.callees if second.calls[name] is first.calls[name]] == ["third"]
-    defaults = read_mesh({**{name: one.raw for name, one in after.documents.items()}, "mesh.yaml": b"mesh: x\n"}, after)
+    defaults = read_mesh(
+        {**{name: one.raw for name, one in after.documents.items()}, "mesh.yaml": b"mesh: x\n"},
+        after,
+        has_identity=False,
+    )
     third_file = compile_service(defaults, "front", previous=second)
     assert not [name for name in second.callees if third_file.calls[name] is second.calls[name]]
 
@@ -496,10 +502,12 @@ def test_callers_share_where_the_endpoints_of_a_callee_come_from() -> None:
     before = mesh(f"{front}{back}{third}")
     first = compile_service(before, "front").discovers["back"]
     assert compile_service(before, "third").discovers["back"] is first
-    caller = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}timeout: 3s\n{back}{third}"), before)
+    caller = read_mesh(
+        files(f"=== mesh.yaml\nmesh: shop\n{front}timeout: 3s\n{back}{third}"), before, has_identity=False
+    )
     assert compile_service(caller, "front").discovers["back"] is first
     moved = back.replace("10.0.0.1", "10.0.0.2")
-    callee = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}{moved}{third}"), before)
+    callee = read_mesh(files(f"=== mesh.yaml\nmesh: shop\n{front}{moved}{third}"), before, has_identity=False)
     assert "10.0.0.2:80" in str(compile_service(callee, "front").discovers["back"])
 
 

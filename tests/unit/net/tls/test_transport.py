@@ -16,8 +16,9 @@ from typing import TypeVar
 import pytest
 import uvloop
 
+from sidecar.net.tls.failures import TruncatedError
 from sidecar.net.tls.handshakes import STEPS_A_TURN, Handshakes
-from sidecar.net.tls.transport import TlsTransport, TruncatedError
+from sidecar.net.tls.transport import TlsTransport
 from tests.support.certificates import Authority
 
 T = TypeVar("T")
