@@ -162,7 +162,7 @@ def test_keys_from_a_file(app: Origin, tmp_path: Path) -> None:
     assert issuers == ["https://id.example.com", None, *["https://id.example.com"] * 3, *[None] * 4]
     assert lines[6]["detail"] == (
         "127.0.0.1 without an identity, with a token of https://id.example.com, is allowed by no rule; the nearest is"
-        f" `readers` ({sidecar.config}:10): methods: expected GET"
+        f" `readers` ({sidecar.config}:9): methods: expected GET"
     )
     assert "whose token has expired" in lines[8]["detail"]
 

@@ -69,6 +69,8 @@ def _body(answer: HTTPResponse, url: str, deadline_s: float) -> bytes:
             raise TroubleError("source_failed", f"{url}: not answered within {WHOLE_S:g} s")
     else:
         raise TroubleError("source_failed", f"{url}: expected at most {MAX_BYTES} bytes, got more")
+    if answer.length:
+        raise TroubleError("source_failed", f"{url}: the answer was cut")
     return b"".join(pieces)
 
 

@@ -79,9 +79,12 @@ class Tokens:
         keys: Of their sources.
         counts: Counted up by outcome; it outlives this.
         now_s: Since the Unix epoch.
+        most_accepted, most_refused: How many are remembered.
     """
 
-    __slots__ = ("_accepted", "_by_issuer", "_counts", "_keys", "_now_s", "_refused")
+    __slots__ = (
+        "_accepted", "_by_issuer", "_counts", "_keys", "_most_accepted", "_most_refused", "_now_s", "_refused",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -89,6 +92,8 @@ class Tokens:
         keys: Keyring,
         counts: dict[str, int],
         now_s: Callable[[], float] = time.time,
+        most_accepted: int = MAX_ACCEPTED,
+        most_refused: int = MAX_REFUSED,
     ) -> None:
         self._by_issuer: dict[str, list[TokenRule]] = {}
         for rule in rules:
@@ -96,6 +101,8 @@ class Tokens:
         self._keys = keys
         self._counts = counts
         self._now_s = now_s
+        self._most_accepted = most_accepted
+        self._most_refused = most_refused
         self._accepted: OrderedDict[bytes, _Entry] = OrderedDict()
         self._refused: OrderedDict[bytes, _Entry] = OrderedDict()
 
@@ -125,9 +132,9 @@ class Tokens:
             return self._counted(entry.token)
         token, until_s = self._judge(found[7:].strip(b" "), now_s)
         if token.outcome == "accepted":
-            _keep(self._accepted, key, _Entry(token, until_s), MAX_ACCEPTED)
+            _keep(self._accepted, key, _Entry(token, until_s), self._most_accepted)
         else:
-            _keep(self._refused, key, _Entry(token, until_s), MAX_REFUSED)
+            _keep(self._refused, key, _Entry(token, until_s), self._most_refused)
         return self._counted(token)
 
     def forget(self) -> None:

@@ -36,11 +36,11 @@ class Keys:
 class Room:
     """Tokens of some rules, and a clock."""
 
-    def __init__(self, *rules: TokenRule) -> None:
+    def __init__(self, *rules: TokenRule, bounds: tuple[int, int] = (MAX_ACCEPTED, MAX_REFUSED)) -> None:
         self.now_s = float(NOW_S)
         self.keys = Keys()
         self.counts: dict[str, int] = {}
-        self.tokens = Tokens(rules, self.keys, self.counts, lambda: self.now_s)
+        self.tokens = Tokens(rules, self.keys, self.counts, lambda: self.now_s, *bounds)
 
     def of(self, token: bytes) -> Token:
         found = self.tokens.of(head("/", "GET", f"authorization: Bearer {token.decode()}"))
@@ -254,9 +254,7 @@ def test_of_several_reasons_the_one_that_came_furthest_is_told() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those that are accepted the one used longest ago goes; those that are refused drive out none of them."""
-    monkeypatch.setattr(remembered, "MAX_ACCEPTED", 3)
-    monkeypatch.setattr(remembered, "MAX_REFUSED", 2)
-    room = Room(rule())
+    room = Room(rule(), bounds=(3, 2))
     some = [token(jti=str(number)) for number in range(4)]
     for one in some[:3]:
         room.outcome(one)
