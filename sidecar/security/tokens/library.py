@@ -155,14 +155,20 @@ class Read:
         algorithm: One of `ALGORITHMS`.
         kid: Which key it names, or None.
         claims: What it claims.
+        signed: What its signature is of.
+        signature: As octets.
     """
 
-    __slots__ = ("algorithm", "claims", "kid")
+    __slots__ = ("algorithm", "claims", "kid", "signature", "signed")
 
-    def __init__(self, algorithm: str, kid: str | None, claims: dict[str, Any]) -> None:
+    def __init__(
+        self, algorithm: str, kid: str | None, claims: dict[str, Any], signed: bytes, signature: bytes
+    ) -> None:
         self.algorithm = algorithm
         self.kid = kid
         self.claims = claims
+        self.signed = signed
+        self.signature = signature
 
 
 class UnreadableError(Exception):
@@ -190,20 +196,20 @@ def read_token(token: bytes) -> Read:
         raise UnreadableError("malformed")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise UnreadableError("algorithm")
-    return Read(algorithm, kid, claims)
+    return Read(algorithm, kid, claims, token.rpartition(b".")[0], found["signature"])
 
 
-def is_signed(token: bytes, algorithm: str, key: Key) -> bool:
+def is_signed(read: Read, key: Key) -> bool:
     """Whether this key has signed it; takes 50 to 150 us."""
     from jwt import PyJWTError
 
-    if algorithm not in key.algorithms:
+    if read.algorithm not in key.algorithms:
         return False
     try:
-        _jws().decode_complete(token, key=key.public, algorithms=[algorithm])
+        # What `decode_complete` does with it, without reading the token a second time.
+        return _jws().get_algorithm_by_name(read.algorithm).verify(read.signed, key.public, read.signature)
     except (PyJWTError, ValueError, TypeError):
         return False
-    return True
 
 
 @cache

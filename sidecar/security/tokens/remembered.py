@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from sidecar.message import RequestHead
 from sidecar.peer import Token
-from sidecar.security.tokens.library import KeySet, UnreadableError, is_signed, read_token
+from sidecar.security.tokens.library import KeySet, Read, UnreadableError, is_signed, read_token
 from sidecar.security.tokens.rules import KeySource, TokenRule, Window, window_of
 
 MAX_TOKEN_BYTES: Final = 8192
@@ -166,7 +166,7 @@ class Tokens:
         signed: dict[KeySource, str] = {}
         for rule in rules:
             if rule.keys not in signed:
-                signed[rule.keys] = self._signature(token, rule.keys, read.algorithm, read.kid)
+                signed[rule.keys] = self._signature(read, rule.keys)
             outcome = signed[rule.keys] or _when(window, rule.leeway_s, now_s)
             if not outcome and not rule.admits(read.claims):
                 outcome = "unmatched"
@@ -185,16 +185,16 @@ class Tokens:
         is_genuine = _OUTCOME_RANK.index(outcome) > _OUTCOME_RANK.index("signature")
         return _refused(outcome, str(issuer) if is_genuine else ""), min(until_s, lasts_s)
 
-    def _signature(self, token: bytes, source: KeySource, algorithm: str, kid: str | None) -> str:
+    def _signature(self, read: Read, source: KeySource) -> str:
         """Why no key of this source has signed it, or nothing."""
         held = self._keys.key_set(source)
         if held is None:
             return "no_keys"
-        candidates = held.candidates(algorithm, kid)
+        candidates = held.candidates(read.algorithm, read.kid)
         if not candidates:
             self._keys.miss(source)
             return "unknown_key"
-        return "" if any(is_signed(token, algorithm, key) for key in candidates) else "signature"
+        return "" if any(is_signed(read, key) for key in candidates) else "signature"
 
 
 def _when(window: Window | None, leeway_s: float, now_s: float) -> str:
