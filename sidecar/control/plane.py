@@ -248,6 +248,8 @@ class Plane:
         member, is_new = self.fleet.reported(report, peer)
         if is_new and report.edges:
             self.edges.add(report.service, report.instance, self._callee_of, report.edges)
+        if is_new and report.asked:
+            self.edges.add_asked(report.service, report.asked)
         self._on_refused(member, last.refused if last is not None else None, report.refused)
         stream = self.hub.get(member.id)
         refused = report.refused.hash if report.refused is not None else ""

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from sidecar import __version__
+from sidecar.control.calls import certificates
+from sidecar.control.calls.callers import Callers
 from sidecar.control.calls.counted import Tally
 from sidecar.control.calls.edges import WINDOW_S, EdgeKey
 from sidecar.control.discovery.registry import doubt_key
 from sidecar.control.fleet import Member
 from sidecar.control.plane import Plane
 from sidecar.control.replicas.summary import Summary, joined_rows
+from sidecar.control.replicas.tallies import Window
 from sidecar.control.revision.compiled import Origin
 
 _ROUND: Final = 6
@@ -25,12 +29,12 @@ SLOWEST: Final = 20
 """Instances that are shown with the routes of a call."""
 
 
-def mesh(plane: Plane, window: Mapping[EdgeKey, Tally], lacks: Mapping[str, str]) -> dict[str, Any]:
+def mesh(plane: Plane, window: Window, lacks: Mapping[str, str]) -> dict[str, Any]:
     """
     `GET /v1/mesh`.
 
     Args:
-        window: What all sidecars counted of their calls in the last minute.
+        window: What all sidecars counted of their calls and of who asked in the last minute.
         lacks: Replicas that it lacks, and why.
     """
     rollouts, judged = plane.rollouts, plane.rollouts.judged
@@ -38,7 +42,7 @@ def mesh(plane: Plane, window: Mapping[EdgeKey, Tally], lacks: Mapping[str, str]
     own = [_instance(plane, member) for member in plane.fleet]
     heard = joined_rows((own, *(one.rows for one in plane.peers.summaries)))
     instances = [*map(dict, heard.values()), *_not_heard(plane, set(heard))]
-    doubt = plane.doubt
+    doubt, callers = plane.doubt, Callers(window.asked, judged)
     return {
         "mesh": judged.name if judged is not None else "",
         "revision": rollouts.revision,
@@ -68,9 +72,10 @@ def mesh(plane: Plane, window: Mapping[EdgeKey, Tally], lacks: Mapping[str, str]
             for one in plane.not_stored()
         ],
         "authority": plane.authority(),
-        "services": _services(plane, instances),
+        "services": _services(plane, instances, callers.unidentified),
         "instances": sorted(instances, key=lambda one: (one["service"], one["id"])),
-        "edges": [_edge(key, tally) for key, tally in sorted(window.items())],
+        "edges": _edges(window.edges, callers),
+        "refused": callers.refused,
         "discovery": _discovery(plane),
         "doubt": {"fresh": doubt.fresh, "stale": doubt.stale, "removing": doubt.is_removing},
         "rollouts": rollouts.rows(plane.sight.view()),
@@ -158,6 +163,7 @@ def _instance(plane: Plane, member: Member) -> dict[str, Any]:
             "crashed": refused.has_crashed,
             "problems": list(member.refused),
         },
+        "certificate": certificates.shown(report.identity if report is not None else None, plane.now_s()),
         "endpoints_behind": _behind(plane, member),
         "registered": registration is not None,
         "problems": list(member.problems),
@@ -182,6 +188,7 @@ def _not_heard(plane: Plane, heard: set[str]) -> list[dict[str, Any]]:
             "wanted": None,
             "none": "",
             "refused": None,
+            "certificate": None,
             "endpoints_behind": 0,
             "registered": True,
             "problems": [],
@@ -228,7 +235,7 @@ def _behind(plane: Plane, member: Member) -> int:
     return behind
 
 
-def _services(plane: Plane, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _services(plane: Plane, instances: list[dict[str, Any]], unidentified: Mapping[str, int]) -> list[dict[str, Any]]:
     judged = plane.rollouts.judged
     by_service: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in instances:
@@ -253,9 +260,21 @@ def _services(plane: Plane, instances: list[dict[str, Any]]) -> list[dict[str, A
             "refused": sum(one["refused"] is not None for one in by_service[name]),
             "hosts": list(hosts),
             "callees": list(callees),
+            "unidentified": unidentified.get(name, 0),
         }
         for name, (kind, hosts, callees) in sorted(known.items())
     ]
+
+
+def _edges(window: Mapping[EdgeKey, Tally], callers: Callers) -> list[dict[str, Any]]:
+    """As callers' sidecars tell them; of callers that have none that does, as those tell that were asked."""
+    rows = [(key, tally) for key, tally in window.items()]
+    told = {(key.caller, key.callee) for key in window}
+    rows += [
+        (EdgeKey(caller, callee, "", "", "inbound"), Tally(requests, secured=requests))
+        for (caller, callee), requests in callers.beside(told).items()
+    ]
+    return [_edge(key, tally) for key, tally in sorted(rows, key=itemgetter(0))]
 
 
 def _edge(key: EdgeKey, tally: Tally) -> dict[str, Any]:
@@ -267,10 +286,11 @@ def _edge(key: EdgeKey, tally: Tally) -> dict[str, Any]:
         "route": key.route,
         "rate": round(tally.requests / WINDOW_S, _ROUND),
         "requests": tally.requests,
-        "success": _rounded(tally.success),
+        "success": _rounded(tally.success) if key.direction == "outbound" else None,
         "p50_s": _rounded(tally.quantile(0.5)),
         "p99_s": _rounded(tally.quantile(0.99)),
         "failures": dict(tally.failures),
+        "tls": tally.tls,
         "request_bytes": tally.request_bytes,
         "response_bytes": tally.response_bytes,
         "window_s": WINDOW_S,

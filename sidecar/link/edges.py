@@ -1,5 +1,5 @@
 """
-What was counted on each way of requests since the last look, read from the numbers that a scrape sees. *Cold.*
+What was counted of each way of requests and of who asked since the last look, read from a scrape's numbers. *Cold.*
 
 Nothing is counted for it. A single process gives the sections of its own scrape, a supervisor those that its workers'
 numbers are merged in, and both are read alike: series by series, giving way to others every millisecond. Requests and
@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from sidecar.link.report import Edge
+from sidecar.link.report import Asked, Counted, Edge
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.exposition import SLICE_S, Histograms, Numbers, Section
 
@@ -31,30 +32,47 @@ _READ: Final = frozenset(
     row.name
     for row in (
         catalogue.REQUESTS, catalogue.SERVER_DURATION, catalogue.CLIENT_DURATION, catalogue.REQUEST_BYTES,
-        catalogue.RESPONSE_BYTES,
+        catalogue.RESPONSE_BYTES, catalogue.TLS_REQUESTS, catalogue.TLS_CLEAR_REQUESTS, catalogue.AUTHORIZATION,
+        catalogue.AUTHORIZATION_UNIDENTIFIED,
     )
 )  # fmt: skip
+_AGAINST: Final = ("denied", "audit_denied")
+_UNIDENTIFIED: Final = "unidentified"
+"""As a source of `sidecar_authorization_total`, and as an outcome of `Asked`."""
 
 _Way = tuple[str, str, str]
 """Direction, upstream, route."""
+_Who = tuple[str, str, str]
+"""Caller, rule, outcome."""
 
 
 class _Sum:
     """An edge that is being put together."""
 
-    __slots__ = ("failures", "latency", "request_bytes", "requests", "response_bytes", "statuses")
+    __slots__ = ("clear", "failures", "latency", "request_bytes", "requests", "response_bytes", "secured", "statuses")
 
     def __init__(self) -> None:
         self.requests = self.request_bytes = self.response_bytes = 0
+        self.secured = self.clear = 0
         self.failures: dict[str, int] = {}
         self.statuses: dict[str, int] = {}
         self.latency: list[int] = []
 
 
+class _Sums:
+    """All that is being put together."""
+
+    __slots__ = ("asked", "ways")
+
+    def __init__(self) -> None:
+        self.ways: defaultdict[_Way, _Sum] = defaultdict(_Sum)
+        self.asked: Counter[_Who] = Counter()
+
+
 class _Series:
     """One series as it was at the last look."""
 
-    __slots__ = ("counts", "flag", "seen", "status", "value", "way")
+    __slots__ = ("counts", "flag", "seen", "status", "value", "way", "who")
 
     def __init__(self, name: str, labels: bytes) -> None:
         texts = read_labels(labels)
@@ -62,6 +80,7 @@ class _Series:
         self.way: _Way = (direction, texts.get("upstream", ""), texts.get("route", texts.get("http_route", "")))
         self.status = status_class(texts.get("code", ""))
         self.flag = texts.get("flag", "-")
+        self.who = _who(name, direction, texts)
         self.value = 0
         self.counts: list[int] = []
         self.seen = 0
@@ -98,7 +117,7 @@ class EdgeReader:
         self._known: dict[str, dict[bytes, _Series]] = {}
         self._looks = 0
 
-    async def read(self) -> list[Edge]:
+    async def read(self) -> Counted:
         """
         What was counted since the last look, or since the process began; ways on which nothing was are left out. One
         look at a time.
@@ -106,21 +125,25 @@ class EdgeReader:
         if self._before is not None:
             await self._before()
         self._looks += 1
-        sums: dict[_Way, _Sum] = {}
+        sums = _Sums()
         end = time.perf_counter() + SLICE_S
         for _ in self._steps(sums):
             if time.perf_counter() >= end:
                 await asyncio.sleep(0)
                 end = time.perf_counter() + SLICE_S
-        return [
+        edges = tuple(
             Edge(
                 direction, upstream, route, total.requests, total.failures, total.statuses, tuple(total.latency),
-                total.request_bytes, total.response_bytes,
+                total.request_bytes, total.response_bytes, "", total.secured,
+                total.clear,
             )
-            for (direction, upstream, route), total in sums.items()
-        ]  # fmt: skip
+            for (direction, upstream, route), total in sums.ways.items()
+        )  # fmt: skip
+        # Those that a rule was against come first, should there be too many.
+        asked = sorted(sums.asked.items(), key=lambda one: (not one[0][2], one[0]))
+        return Counted(edges, tuple(Asked(who, number, rule, outcome) for (who, rule, outcome), number in asked))
 
-    def _steps(self, sums: dict[_Way, _Sum]) -> Iterator[None]:
+    def _steps(self, sums: _Sums) -> Iterator[None]:
         left = set(_READ)
         for section in self._sections():
             yield
@@ -139,9 +162,7 @@ class EdgeReader:
             if not left:
                 return
 
-    def _changes(
-        self, section: Numbers | Histograms, known: dict[bytes, _Series], sums: dict[_Way, _Sum]
-    ) -> Iterator[int]:
+    def _changes(self, section: Numbers | Histograms, known: dict[bytes, _Series], sums: _Sums) -> Iterator[int]:
         """One for each series."""
         name = section.row.name
         if isinstance(section, Numbers):
@@ -149,13 +170,13 @@ class EdgeReader:
                 series = self._of(known, name, labels)
                 grown = series.grown(int(value))
                 if grown:
-                    _count(sums.setdefault(series.way, _Sum()), name, series, grown)
+                    _count(sums, name, series, grown)
                 yield 1
             return
         for child in section.children:
             series = self._of(known, name, child.labels)
             if series.counts != child.counts:
-                total = sums.setdefault(series.way, _Sum())
+                total = sums.ways[series.way]
                 grown_by = series.grown_by_bucket(child.counts)
                 total.latency = [a + b for a, b in zip(total.latency or [0] * len(grown_by), grown_by, strict=True)]
             yield 1
@@ -168,8 +189,30 @@ class EdgeReader:
         return series
 
 
-def _count(total: _Sum, name: str, series: _Series, grown: int) -> None:
-    if name == catalogue.REQUEST_BYTES.name:
+def _who(name: str, direction: str, texts: Mapping[str, str]) -> _Who | None:
+    """Whom a series is about; None if about nobody that is told."""
+    if name == catalogue.TLS_REQUESTS.name:
+        peer = texts.get("peer", "")
+        return (peer, "", "") if direction == "inbound" and peer else None
+    if name == catalogue.AUTHORIZATION_UNIDENTIFIED.name:
+        return "", "", _UNIDENTIFIED
+    if name == catalogue.AUTHORIZATION.name and texts.get("outcome") in _AGAINST:
+        source = texts.get("source", "")
+        return "" if source == _UNIDENTIFIED else source, texts.get("rule", ""), texts["outcome"]
+    return None
+
+
+def _count(sums: _Sums, name: str, series: _Series, grown: int) -> None:
+    if series.who is not None:
+        sums.asked[series.who] += grown
+    if name in (catalogue.AUTHORIZATION.name, catalogue.AUTHORIZATION_UNIDENTIFIED.name):
+        return
+    total = sums.ways[series.way]
+    if name == catalogue.TLS_REQUESTS.name:
+        total.secured += grown
+    elif name == catalogue.TLS_CLEAR_REQUESTS.name:
+        total.clear += grown
+    elif name == catalogue.REQUEST_BYTES.name:
         total.request_bytes += grown
     elif name == catalogue.RESPONSE_BYTES.name:
         total.response_bytes += grown

@@ -17,12 +17,12 @@ logged and does the stream no harm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sidecar.link.messages import Ask, Config, Current, Watch
-from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Running
+from sidecar.link.report import Counted, Health, IdentityReport, Port, Refused, Running
 from sidecar.upstream.discovery.endpoint_set import EndpointSet
 
 Form = Literal["auto", "stream", "poll"]
@@ -148,14 +148,14 @@ class Subject(Protocol):
         ...
 
     def identity_report(self) -> IdentityReport | None:
-        """What is held of it: `identity.joiner.Joiner.report`; None where no control plane signs it."""
+        """What is held of it: `identity.joiner.Joiner.report`, or of another source; None where there is to be none."""
         ...
 
     def weight(self) -> float:
         """Relative to the other instances of the service."""
         ...
 
-    async def edges(self) -> Sequence[Edge]:
+    async def counts(self) -> Counted:
         """
         What was counted since the last call: `edges.EdgeReader.read`. The link keeps it until it is delivered, so
         each count is to be told once. Called once for each report, never for a request.

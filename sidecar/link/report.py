@@ -22,6 +22,9 @@ MAX_PROBLEMS: Final = 100
 MAX_SENTENCE_CHARS: Final = 4096
 """Of a problem's message and hint; what is longer is cut, for the rest of the report matters more."""
 MAX_EDGES: Final = 10_000
+MAX_ASKED: Final = 500
+"""Rows of one report of who asked; what is beyond them is one row of each outcome, by `OTHERS`."""
+OTHERS: Final = "_OTHER"
 _MAX_KINDS: Final = 200
 """Of reasons and of statuses of one edge."""
 _MAX_BOUNDS: Final = 200
@@ -33,6 +36,8 @@ Upper bounds, inclusive, of an edge's latencies; one more count follows, for wha
 telemetry counts in, so nothing is lost between what Prometheus shows of a sidecar and what the mesh shows of it.
 """
 
+Outcome = Literal["", "denied", "audit_denied", "unidentified"]
+MAX_OUTCOMES: Final = len(get_args(Outcome))
 Health = Literal["starting", "healthy", "unhealthy"]
 Source = Literal["", "pushed", "last_good", "bootstrap"]
 
@@ -99,12 +104,15 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class IdentityReport:
     """
-    What an instance holds of its identity, where the control plane signs it.
+    What an instance holds of its identity, whoever signs it.
 
     Attributes:
         identity: SPIFFE ID; empty if it holds none.
         not_after_s: When its certificate ends; since the Unix epoch, 0 if it holds none.
+        not_before_s: When that began; likewise.
         issuer: Who signed it.
+        issuer_not_after_s: When the first of those ends who signed it, roots excepted; 0 if none is known.
+        root_not_after_s: When the root ends to which it leads; likewise.
         last_error: Why the last attempt to get another one came to nothing; empty if it did not.
     """
 
@@ -112,6 +120,9 @@ class IdentityReport:
     not_after_s: float = 0.0
     issuer: str = ""
     last_error: str = ""
+    issuer_not_after_s: float = 0.0
+    root_not_after_s: float = 0.0
+    not_before_s: float = 0.0
 
 
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
@@ -130,6 +141,8 @@ class Edge(NamedTuple):
         statuses: By class: `2xx`; `other` for what is no status.
         latency: By `LATENCY_BOUNDS_S`.
         caller: Who called, as far as it is known; empty.
+        secured: Requests by TLS: of `inbound` all that came so, of `outbound` those that were answered so.
+        clear: The same of those in clear, on a way on which there was one by TLS before.
     """
 
     direction: str
@@ -142,6 +155,32 @@ class Edge(NamedTuple):
     request_bytes: int = 0
     response_bytes: int = 0
     caller: str = ""
+    secured: int = 0
+    clear: int = 0
+
+
+class Asked(NamedTuple):
+    """
+    Requests that came in since the last report that arrived, by who asked; or those of them that a rule was against.
+
+    Attributes:
+        caller: SPIFFE ID of the certificate, empty if there was none, or `OTHERS`.
+        rule: Name of the rule of authorization that was against them; empty for all requests of this caller.
+        outcome: `denied`, `audit_denied` (they passed, because what is against them is in audit), `unidentified` (they
+            passed only because who has no identity is let in for the time being), or empty for all.
+    """
+
+    caller: str
+    requests: int
+    rule: str = ""
+    outcome: str = ""
+
+
+class Counted(NamedTuple):
+    """What was counted since the last look."""
+
+    edges: tuple[Edge, ...] = ()
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +194,8 @@ class Report:
         seq: One more for each report; a later process of the same instance begins higher. One that comes again is a
             repetition: its state counts, its edges are not added again.
         span_s: Seconds in which the edges were counted: longer than the period if reports could not be delivered.
-        identity: None where the control plane does not sign it.
+        identity: None where there is to be none.
+        asked: Of whoever had an identity, and of whomever rules were against.
     """
 
     service: str
@@ -176,6 +216,7 @@ class Report:
     edges: tuple[Edge, ...] = ()
     span_s: float = 0.0
     identity: IdentityReport | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 def write_report(report: Report) -> bytes:
@@ -205,7 +246,9 @@ def write_report(report: Report) -> bytes:
             ],
         },
         "identity": None if identity is None else {
-            "id": identity.identity, "not_after": identity.not_after_s, "issuer": identity.issuer[:MAX_TEXT_CHARS],
+            "id": identity.identity, "not_before": identity.not_before_s, "not_after": identity.not_after_s,
+            "issuer": identity.issuer[:MAX_TEXT_CHARS], "issuer_not_after": identity.issuer_not_after_s,
+            "root_not_after": identity.root_not_after_s,
             "last_error": identity.last_error[:MAX_SENTENCE_CHARS],
         },
         "endpoints": dict(report.endpoints), "span": report.span_s,
@@ -216,10 +259,19 @@ def write_report(report: Report) -> bytes:
                 "failures": dict(edge.failures), "statuses": dict(edge.statuses),
                 "latency": list(edge.latency), "request_bytes": edge.request_bytes,
                 "response_bytes": edge.response_bytes, "from": edge.caller,
+                **({"tls": edge.secured} if edge.secured else {}), **({"clear": edge.clear} if edge.clear else {}),
             }
             for edge in report.edges[:MAX_EDGES]
         ],
     }  # fmt: skip
+    if report.asked:
+        shown["asked"] = [
+            {
+                "from": one.caller[:MAX_TEXT_CHARS], "requests": one.requests,
+                **({"rule": one.rule[:MAX_TEXT_CHARS], "outcome": one.outcome} if one.outcome else {}),
+            }
+            for one in report.asked[: MAX_ASKED + MAX_OUTCOMES]
+        ]  # fmt: skip
     return encode(shown)
 
 
@@ -255,14 +307,22 @@ def read_report(raw: bytes) -> Report:
         edges=tuple(_edge(one) for one in fields.objects("edges", MAX_EDGES)),
         span_s=fields.number("span", 0.0),
         identity=_identity(identity) if identity is not None else None,
+        asked=tuple(_asked(one) for one in fields.objects("asked", MAX_ASKED + MAX_OUTCOMES)),
     )
 
 
 def _identity(fields: Fields) -> IdentityReport:
     return IdentityReport(
         fields.text("id", ""), fields.number("not_after", 0.0), fields.text("issuer", ""),
-        fields.text("last_error", "", MAX_SENTENCE_CHARS),
+        fields.text("last_error", "", MAX_SENTENCE_CHARS), fields.number("issuer_not_after", 0.0),
+        fields.number("root_not_after", 0.0), fields.number("not_before", 0.0),
     )  # fmt: skip
+
+
+def _asked(fields: Fields) -> Asked:
+    return Asked(
+        fields.text("from", ""), fields.integer("requests", 0), fields.text("rule", ""), fields.text("outcome", "")
+    )
 
 
 def _one_of_each(versions: Mapping[str, str]) -> dict[str, str]:
@@ -302,6 +362,7 @@ def _edge(fields: Fields) -> Edge:
     if len(latency) != len(LATENCY_BOUNDS_S) + 1:
         latency = ()  # by the bounds of another release: all else of the report counts
     failures, statuses = fields.counts("failures", _MAX_KINDS), fields.counts("statuses", _MAX_KINDS)
+    secured, clear = fields.integer("tls", 0), fields.integer("clear", 0)
     # A mesh says thousands of them a second, and nearly every one is as it should be.
     try:
         plain = _PLAIN(fields.all())
@@ -313,8 +374,9 @@ def _edge(fields: Fields) -> Edge:
         numbers = requests, request_bytes, response_bytes
         if is_short and min(numbers) >= 0 and max(numbers) <= MAX_INTEGER:
             return Edge(
-                direction, upstream, route, requests, failures, statuses, latency, request_bytes, response_bytes, caller
-            )
+                direction, upstream, route, requests, failures, statuses, latency, request_bytes, response_bytes,
+                caller, secured, clear,
+            )  # fmt: skip
     return Edge(
         direction=fields.text("direction", "outbound"),
         upstream=fields.text("upstream", ""),
@@ -326,4 +388,6 @@ def _edge(fields: Fields) -> Edge:
         request_bytes=fields.integer("request_bytes", 0),
         response_bytes=fields.integer("response_bytes", 0),
         caller=fields.text("from", ""),
+        secured=secured,
+        clear=clear,
     )

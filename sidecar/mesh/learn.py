@@ -2,8 +2,10 @@
 What `callers` and `calls` would be by what was really called, as a difference to the mesh's files. *Cold, pure.*
 
 Only what is missing is proposed, and what is written and was not seen is told: a job that runs on Mondays calls nobody
-on Tuesday. What was seen is what callers' sidecars counted, by the names of routes; who calls without a sidecar is not
-in it, and is counted where it comes in (`sidecar_authorization_unidentified_total`).
+on Tuesday. What was seen is what callers' sidecars counted, by the names of routes, and of callers without a sidecar
+that reports what those say who were asked, by the identity that was shown; who shows none is not in it, and is counted
+where it comes in (`sidecar_authorization_unidentified_total`). What a rule refused, and does not only tell, is told and
+not proposed: somebody wants it so.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ class Call:
     Attributes:
         requests: How many there were.
         routes: By which routes, as far as is known.
+        refused_by: Names of the rules that refused what was seen in the last minute; empty where more than half passed.
     """
 
     caller: str
     callee: str
     requests: int
     routes: tuple[str, ...] = ()
+    refused_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Learned:
 
     Attributes:
         texts: The files that differ, as they would be, by name.
+        refused: Calls that rules refuse.
         diff: The same as a unified difference, which `patch -p1` takes in the mesh's directory; empty for none.
     """
 
@@ -88,6 +93,7 @@ class Learned:
     unseen: tuple[Unseen, ...]
     texts: Mapping[str, str]
     diff: str
+    refused: tuple[Call, ...] = ()
 
 
 def calls_of(shown: Mapping[str, Any], history: Mapping[str, Any]) -> tuple[Call, ...]:
@@ -102,13 +108,30 @@ def calls_of(shown: Mapping[str, Any], history: Mapping[str, Any]) -> tuple[Call
     routes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for edge in history["edges"]:
         requests[edge["from"], edge["to"]] += sum(edge["requests"])
+    lately: defaultdict[tuple[str, str], int] = defaultdict(int)
+    refused: defaultdict[tuple[str, str], int] = defaultdict(int)
+    rules: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    # A control plane of an older release does not say it.
+    for row in shown.get("refused", ()):
+        if row["from"] and not row["audit"]:
+            refused[row["from"], row["to"]] += row["count"]
+            rules[row["from"], row["to"]].add(row["rule"])
     for edge in shown["edges"]:
         pair = edge["from"], edge["to"]
+        lately[pair] += edge["requests"]
         requests[pair] = max(requests[pair], edge["requests"])
-        if edge["requests"]:
+        # Who is known only by the identity that it showed called by routes that nobody tells.
+        if edge["requests"] and edge["route"]:
             routes[pair].add(edge["route"])
+    for pair, number in refused.items():
+        requests[pair] = max(requests[pair], number)
+        # Both sides report at their own times, so each may be a report ahead.
+        if 2 * number < lately[pair]:
+            del rules[pair]
     return tuple(
-        Call(*pair, number, tuple(sorted(routes[pair]))) for pair, number in sorted(requests.items()) if number
+        Call(*pair, number, tuple(sorted(routes[pair])), tuple(sorted(rules.get(pair, ()))))
+        for pair, number in sorted(requests.items())
+        if number
     )
 
 
@@ -122,6 +145,9 @@ def learn(mesh: Mesh, calls: Iterable[Call]) -> Learned:
     """
     seen = [one for one in calls if one.caller in mesh.placed and one.callee in mesh.placed]
     seen = [one for one in seen if one.caller != one.callee and not mesh.placed[one.caller].service.is_outside]
+    refused = tuple(one for one in seen if one.refused_by)
+    unseen = tuple(_unseen(mesh, seen))
+    seen = [one for one in seen if not one.refused_by]
     texts: dict[str, str] = {}
     proposals = []
     for name, placed in mesh.placed.items():
@@ -134,7 +160,7 @@ def learn(mesh: Mesh, calls: Iterable[Call]) -> Learned:
             is_new = placed.service.calls is None
             proposals.append(_proposal(placed, CALLS, [one.callee for one in called], is_new, called, texts))
     diffs = [_diff(name, decode(mesh.documents[name].raw, name), text) for name, text in sorted(texts.items())]
-    return Learned(tuple(proposals), tuple(_unseen(mesh, seen)), texts, "".join(diffs))
+    return Learned(tuple(proposals), unseen, texts, "".join(diffs), refused)
 
 
 def _lacks_caller(mesh: Mesh, callee: Placed, caller: str) -> bool:

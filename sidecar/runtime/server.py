@@ -41,7 +41,7 @@ from sidecar.upstream.discovery.endpoint_sink import EndpointSink, OwnEndpoints
 from sidecar.upstream.registry import Registry
 
 if TYPE_CHECKING:
-    from sidecar.link.report import Edge
+    from sidecar.link.report import Counted, IdentityReport
     from sidecar.runtime.mesh.control import Control
     from sidecar.security.identity.holder import Identity
     from sidecar.security.tokens.holder import TokenKeys
@@ -302,7 +302,15 @@ class Sidecar(Process):
 
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
 
-    async def read_edges(self) -> Sequence[Edge]:
+    def identity_report(self) -> IdentityReport | None:
+        """What is held of an identity that is not from the control plane."""
+        if self.identity is None:
+            return None
+        from sidecar.runtime.mesh.certificate_report import of_holder
+
+        return of_holder(self.identity)
+
+    async def read_edges(self) -> Counted:
         """What was counted since the last call."""
         return await self._edges.read()
 

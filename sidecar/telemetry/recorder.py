@@ -42,6 +42,8 @@ log = logging.getLogger("sidecar.telemetry")
 
 MAX_AUTHORIZED: Final = 1000
 """Series of `sidecar_authorization_total` in which sources have their names, which a mesh may have more of."""
+MAX_SECURED: Final = 1000
+"""Likewise of `sidecar_tls_requests_total`."""
 
 _TRACE_OR_ID: Final = Kind.TRACE | Kind.REQUEST_ID
 
@@ -325,10 +327,36 @@ class Telemetry:
             scope.overhead.observe(duration_ns - (exchange.received_ns - exchange.sent_ns))
         if exchange.attempts > 1 or exchange.retry_skipped:
             self._count_retries(exchange, scope)
+        if scope.secured or exchange.client is not None or exchange.server is not None:
+            self._count_secured(exchange, scope)
         if self._write is not None or exchange.sampled:
             self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns)
         if self.observers:
             self._show(exchange)
+
+    def _count_secured(self, exchange: Exchange, scope: Scope) -> None:
+        """Count what came by TLS; of what goes out, what was answered by it: a failure may have had no connection."""
+        peer = exchange.client
+        if exchange.direction == 1:
+            if exchange.reason is not None:
+                return
+            peer = exchange.server
+        if peer is not None:
+            counter = scope.secured.get(peer.identity) or self._secured(scope, peer.identity)
+            counter.value += 1
+        elif scope.secured and exchange.head is not None:
+            scope.clear.value += 1
+
+    def _secured(self, scope: Scope, identity: str) -> Counter:
+        """The series of a scope and who is at the other end; beyond so many, they share one."""
+        family = self._metrics.secured
+        if not scope.secured:
+            scope.clear = scope.own(self._metrics.clear, scope.direction.label, scope.route, scope.upstream)
+        label = identity if len(family.children) < MAX_SECURED else OTHER
+        counter = scope.own(family, scope.direction.label, scope.route, scope.upstream, label)
+        if len(scope.secured) < MAX_SECURED:
+            scope.secured[identity] = counter
+        return counter
 
     def _count_retries(self, exchange: Exchange, scope: Scope) -> None:
         metrics, upstream = self._metrics, scope.upstream

@@ -115,6 +115,8 @@ class Scope:
         server_address: The upstream's address or name as configured.
         outcomes: What was bound so far, by `(method, minor, status, reason)`.
         request_bytes, response_bytes: Set when the first outcome is bound.
+        secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
+        clear: Requests in clear, since there was one by TLS.
 
     Args:
         metrics: Where it counts.
@@ -126,6 +128,7 @@ class Scope:
         "_owned",
         "_returned",
         "_tries",
+        "clear",
         "direction",
         "forms",
         "metrics",
@@ -134,10 +137,12 @@ class Scope:
         "request_bytes",
         "response_bytes",
         "route",
+        "secured",
         "server_address",
         "upstream",
     )
 
+    clear: Counter
     request_bytes: Counter
     response_bytes: Counter
 
@@ -160,6 +165,7 @@ class Scope:
         self.server_address = server_address
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
+        self.secured: dict[str, Counter] = {}
         self._tries: dict[OutcomeKey, SpanTemplate] = {}
         self._owned: set[tuple[Family[Any], tuple[str, ...]]] = set()
 
@@ -200,6 +206,7 @@ class Scope:
     def forget(self) -> None:
         """Let go of all series; those that no other scope owns are gone. What is recorded later begins anew."""
         self.outcomes.clear()
+        self.secured.clear()
         self._tries.clear()
         for family, labels in self._owned:
             child = family.children[labels]

@@ -38,7 +38,7 @@ from sidecar.workers.views import GroupViews
 
 if TYPE_CHECKING:
     # It needs the reader of files, and a supervisor nothing of the data path.
-    from sidecar.link.report import Edge
+    from sidecar.link.report import Counted, IdentityReport
     from sidecar.runtime.mesh.control import Control
     from sidecar.upstream.discovery.endpoint_sink import EndpointSink
 
@@ -251,7 +251,11 @@ class Supervisor(Process):
 
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
 
-    async def read_edges(self) -> Sequence[Edge]:
+    def identity_report(self) -> IdentityReport | None:
+        """Workers hold it, each its own copy, and do not tell."""
+        return None
+
+    async def read_edges(self) -> Counted:
         """What all workers counted since the last call."""
         return await self._edges.read()
 

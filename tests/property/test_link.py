@@ -22,7 +22,7 @@ from sidecar.link.messages import (
     write_line,
     write_poll,
 )
-from sidecar.link.report import Edge, read_report
+from sidecar.link.report import MAX_ASKED, OTHERS, Asked, Edge, Report, read_report, write_report
 from sidecar.link.reports.pending_edges import PendingEdges
 from sidecar.link.transport.lines import LineBuffer
 from sidecar.link.transport.refusal import refusal_of
@@ -96,22 +96,38 @@ def test_every_count_is_added_once(rounds: list[tuple[list[Edge], str]]) -> None
     """By a receiver that adds no number twice, whatever becomes of reports and answers, once one arrives in the end."""
     pending = PendingEdges(100, 0.0)
     added: dict[int, tuple[Edge, ...]] = {}
+    asked: dict[int, tuple[Asked, ...]] = {}
     spans: dict[int, float] = {}
     for now, (edges, fate) in enumerate([*rounds, ([], "arrives"), ([], "arrives")]):
-        pending.add(edges)
+        # As many ask as there are requests; half of them are nobody that there is room for.
+        pending.add(edges, [Asked(f"{edge.upstream}{now}" if now % 2 else "a", edge.requests) for edge in edges])
         seq, sent, span_s = pending.next(float(now))
         pending.sent()
         if fate != "lost":
             assert seq not in added or added[seq] == sent or not added[seq]
             added.setdefault(seq, sent)
+            assert asked.setdefault(seq, pending.asked) == pending.asked
             spans.setdefault(seq, span_s)
         if fate == "arrives":
             pending.delivered()
     counted = sum(edge.requests for edges, _ in rounds for edge in edges)
     assert sum(edge.requests for edges in added.values() for edge in edges) == counted
+    assert sum(one.requests for many in asked.values() for one in many) == counted
     failures = sum(sum(edge.failures.values()) for edges, _ in rounds for edge in edges)
     assert sum(sum(edge.failures.values()) for edges in added.values() for edge in edges) == failures
     assert list(added) == sorted(added)
+
+
+def test_callers_beyond_a_bound_are_one_row_of_each_outcome() -> None:
+    """However many ask: nothing is lost of the sums, and what rules are against stays apart from the rest."""
+    pending = PendingEdges(1, 0.0)
+    pending.add((), [Asked(f"spiffe://shop/s{n}", 1) for n in range(MAX_ASKED + 5)])
+    pending.add((), [Asked(f"spiffe://shop/s{n}", 1, "callers", "denied") for n in range(3)])
+    pending.next(1.0)
+    assert len(pending.asked) == MAX_ASKED + 2
+    assert pending.asked[-2:] == (Asked(OTHERS, 5), Asked(OTHERS, 3, OTHERS, "denied"))
+    said = read_report(write_report(Report("s", "i", 1, asked=pending.asked)))
+    assert said.asked == pending.asked
 
 
 @given(st.lists(EDGES, min_size=2, max_size=4, unique_by=lambda edge: (edge.upstream, edge.route)))

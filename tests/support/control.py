@@ -51,6 +51,7 @@ class Control:
 
     Attributes:
         keeps: Options that say where it has its mesh, and what outlives it.
+        has_identity: It was started once with options that say that sidecars have identities.
     """
 
     def __init__(self, directory: Path, files: Mapping[str, str]) -> None:
@@ -64,6 +65,7 @@ class Control:
         self.stderr_path = directory / "control.log"
         self.stdout_path = directory / "control.out"
         self.token = ""
+        self.has_identity = False
         self.mesh.mkdir(parents=True, exist_ok=True)
         self.write(files)
 
@@ -74,7 +76,8 @@ class Control:
 
     def start(self, *arguments: str, is_ready: bool = True) -> None:
         """Start it, and wait until it is ready; without identities, unless the arguments say something of them."""
-        if not {"--accept", "--create-ca"}.intersection(arguments):
+        self.has_identity = self.has_identity or bool({"--accept", "--create-ca"}.intersection(arguments))
+        if not self.has_identity:
             arguments = (*arguments, "--accept", "clear")
         program = [
             sys.executable, "-m", "sidecar", "control", *self.keeps, "--listen", f"127.0.0.1:{self.port}",
@@ -115,6 +118,12 @@ class Control:
     def post(self, path: str, body: bytes, **headers: str) -> Response:
         """Tell 15010."""
         return request(self.port, path, method="POST", body=body, headers=self._headers(headers))
+
+    def join_token(self, service: str) -> str:
+        """A new one, as `sidecar mesh token create` makes it."""
+        answer = self.post("/v1/tokens", json.dumps({"service": service}).encode())
+        assert answer.status == 200, answer.text
+        return str(answer.json()["token"])
 
     def shown(self) -> Any:
         """`/v1/mesh`."""

@@ -73,10 +73,16 @@ class Member(SidecarProcess):
         """By which others reach its app."""
         return f"127.0.0.1:{self.inbound_port}"
 
-    def write_local(self, app: int, check: str, metrics: str = METRICS, delay: str = DELAY) -> None:
+    def write_local(self, app: int, check: str, metrics: str = METRICS, delay: str = DELAY, more: str = "") -> None:
         """The file of this machine; `app` 0 for none."""
         inbound = INBOUND.format(app=app, check=check) if app else ""
-        self.config.write_text(LOCAL.format(inbound=inbound, metrics=metrics, delay=delay))
+        self.config.write_text(LOCAL.format(inbound=inbound, metrics=metrics, delay=delay) + more)
+
+    def join_by(self, token: str) -> None:
+        """Join by this at the next start, and be known by what that gives; in clear without."""
+        path = self.config.with_name("token")
+        path.write_text(token)
+        self._arguments = (*self._arguments, "--control-token-file", str(path))
 
     def begin(self) -> None:
         """Start it, again if it has ended; does not wait."""
@@ -139,6 +145,7 @@ class MeshOfProcesses:
         check: str = CHECK,
         url: str = "",
         metrics: str = METRICS,
+        more: str = "",
     ) -> Member:
         """
         Start one more sidecar; does not wait.
@@ -148,11 +155,15 @@ class MeshOfProcesses:
             check: What its local file says of `inbound.health_check`.
             url: Of the control plane, if not the direct one; several are parted by spaces.
             metrics: What its local file says of them, within `telemetry`; empty to leave them to the mesh.
+            more: Further lines of its local file.
         """
         id_ = next(name for n in itertools.count(1) if (name := f"{service}-{n}") not in self.members)
-        url = url or f"http://127.0.0.1:{self.control.port}"
+        has_identity = self.control.has_identity and not url
+        url = url or f"http{'s' if has_identity else ''}://127.0.0.1:{self.control.port}"
         member = self.members[id_] = Member(self._directory, url, service, id_, version)
-        member.write_local(app, check, metrics, self.delay)
+        member.write_local(app, check, metrics, self.delay, more)
+        if has_identity:
+            member.join_by(self.control.join_token(service))
         member.begin()
         return member
 

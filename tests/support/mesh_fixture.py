@@ -106,7 +106,7 @@ def shop() -> Json:
 def history(said: Json) -> Json:
     """An hour that leads to what `/v1/mesh` says; the last ten minutes have the failures."""
     edges: dict[tuple[str, str], Json] = {}
-    for n, row in enumerate(row for row in said["edges"] if "rate" in row):
+    for n, row in enumerate(row for row in said["edges"] if "rate" in row and row["upstream"]):
         at = edges.setdefault(
             (row["from"], row["to"]), {"requests": [0] * 60, "failures": [0] * 60, "p99_s": [None] * 60}
         )

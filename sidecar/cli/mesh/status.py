@@ -36,6 +36,7 @@ def written(shown: dict[str, Any]) -> str:
     else:
         blocks.append("no sidecar is known")
     blocks += _refusals(shown["instances"])
+    blocks.append(_unidentified(shown["services"]))
     if shown["rollouts"]:
         blocks.append(_rollouts(shown["rollouts"], now_s))
     return "\n\n".join(block for block in blocks if block)
@@ -103,7 +104,10 @@ def _problem(one: dict[str, Any]) -> str:
 
 
 def _instances(instances: list[dict[str, Any]], now_s: float) -> str:
-    heads = ["SERVICE", "INSTANCE", "VERSION", "ZONE", "STATE", "RUNS", "WANTED", "SINCE", "BEHIND", "SEEN", "ADDRESS"]
+    heads = ["SERVICE", "INSTANCE", "VERSION", "ZONE", "STATE", "RUNS", "WANTED", "SINCE", "BEHIND", "SEEN"]
+    # Where nobody has one, nobody looks for it; a control plane of an older release says nothing of it.
+    certificates = any(one.get("certificate") for one in instances)
+    heads += ["CERT", "ADDRESS"] if certificates else ["ADDRESS"]
     rows = []
     for one in instances:
         config, wanted = one["config"], one["wanted"]
@@ -116,10 +120,27 @@ def _instances(instances: list[dict[str, Any]], now_s: float) -> str:
                 str(wanted["revision"]) if wanted else "-",
                 age(now_s - config["since"]) if config["since"] else "-",
                 str(one["endpoints_behind"] or "-"), age(now_s - one["last_seen"]) if one["last_seen"] else "-",
-                one["address"],
+                *([_certificate(one.get("certificate"), now_s)] if certificates else []), one["address"],
             ]
         )  # fmt: skip
     return table(heads, rows)
+
+
+def _certificate(said: dict[str, Any] | None, now_s: float) -> str:
+    """How long it is good for; `!` if something is to be looked at."""
+    if said is None:
+        return "-"
+    left_s = (said["not_after"] or 0) - now_s
+    text = "NONE" if said["not_after"] is None else "ENDED" if left_s <= 0 else age(left_s)
+    return f"{text}!" if said["warning"] or said["trouble"] else text
+
+
+def _unidentified(services: list[dict[str, Any]]) -> str:
+    """Who still comes without an identity, where that matters."""
+    found = [f"{one['name']} {one['unidentified']}" for one in services if one.get("unidentified")]
+    if not found:
+        return ""
+    return printable(f"let in without an identity, for the time being, in the last minute: {', '.join(found)}")
 
 
 def _refusals(instances: list[dict[str, Any]]) -> list[str]:
@@ -132,6 +153,10 @@ def _refusals(instances: list[dict[str, Any]]) -> list[str]:
             lines += [f"  {_problem(problem)}" for problem in one["refused"]["problems"]]
         if one.get("none"):
             lines.append(printable(f"{one['service']}/{one['id']} gets no file: {one['none']}"))
+        certificate = one.get("certificate") or {}
+        for key in ("warning", "trouble"):
+            if certificate.get(key):
+                lines.append(printable(f"{one['service']}/{one['id']}: {certificate[key]}"))
         if one["problems"]:
             lines.append(printable(f"{one['service']}/{one['id']} is not registered:"))
             lines += [printable(f"  {problem}") for problem in one["problems"]]

@@ -15,6 +15,7 @@ from sidecar.cli.mesh.asking import ControlPlane, control_options, milliseconds,
 from sidecar.terminal import can_draw
 
 _MAX_ROWS = 40
+_MAX_REFUSED = 10
 
 
 @click.command("top")
@@ -28,8 +29,8 @@ def top(url: str, token_file: str, trust: str, as_json: bool, interval: float, o
     """
     Show the calls of the last minute by caller, callee, version and route, the busiest first, until Ctrl-C.
 
-    As the callers' sidecars counted them: success is the share of requests that did not fail. With --json a line for
-    each look.
+    As the callers' sidecars counted them: success is the share of requests that did not fail. In a mesh with identities
+    TLS is how many of them were by it; whom rules of authorization refused follows. With --json a line for each look.
     """
     try:
         control = ControlPlane(url, token_file, trust)
@@ -37,7 +38,8 @@ def top(url: str, token_file: str, trust: str, as_json: bool, interval: float, o
         while True:
             shown = control.get("/v1/mesh")
             if as_json:
-                click.echo(json.dumps({"time": shown["time"], "mesh": shown["mesh"], "edges": shown["edges"]}))
+                said = {"time": shown["time"], "mesh": shown["mesh"], "edges": shown["edges"]}
+                click.echo(json.dumps({**said, "refused": shown.get("refused", [])}))
             else:
                 click.echo(("\x1b[H\x1b[2J" if is_screen else "") + written(shown))
             if once:
@@ -54,19 +56,39 @@ def written(shown: dict[str, Any]) -> str:
     edges = sorted(shown["edges"], key=lambda one: (-one["rate"], one["from"], one["to"], one["route"]))
     total = sum(one["rate"] for one in edges)
     head = f"mesh {shown['mesh'] or '(not known)'}  revision {shown['revision']}  {total:.1f} requests/s"
+    refused = _refused(shown.get("refused", []))
     if not edges:
-        return f"{head}\n\nno calls in the last minute"
+        return f"{head}\n\nno calls in the last minute{refused}"
+    # Where nothing is by TLS, nothing is said of it.
+    has_tls = any(one.get("tls") in ("all", "some") for one in edges)
     rows = [
         [
-            one["from"], one["to"], one["version"] or "-", one["route"], f"{one['rate']:.1f}",
+            one["from"], one["to"], one["version"] or "-", one["route"] or "-", f"{one['rate']:.1f}",
             "-" if one["success"] is None else f"{one['success']:.2%}", milliseconds(one["p50_s"]),
-            milliseconds(one["p99_s"]), _reasons(one["failures"]),
+            milliseconds(one["p99_s"]), *([one.get("tls") or "-"] if has_tls else []), _reasons(one["failures"]),
         ]
         for one in edges[:_MAX_ROWS]
     ]  # fmt: skip
-    heads = ["CALLER", "CALLEE", "VERSION", "ROUTE", "REQ/S", "SUCCESS", "P50", "P99", "FAILURES"]
+    heads = ["CALLER", "CALLEE", "VERSION", "ROUTE", "REQ/S", "SUCCESS", "P50", "P99"]
+    heads += ["TLS", "FAILURES"] if has_tls else ["FAILURES"]
     more = f"\nand {len(edges) - _MAX_ROWS} quieter ones (--json has all)" if len(edges) > _MAX_ROWS else ""
-    return f"{head}\n\n{table(heads, rows)}{more}"
+    return f"{head}\n\n{table(heads, rows)}{more}{refused}"
+
+
+def _refused(rows: list[dict[str, Any]]) -> str:
+    """Whom rules refused, the most first."""
+    if not rows:
+        return ""
+    rows = sorted(rows, key=lambda one: (-one["count"], one["to"], one["from"]))
+    cells = [
+        [
+            one["from"] or "(no identity)", one["to"], one["rule"], "would be" if one["audit"] else "is",
+            str(one["count"]), one["identity"],
+        ]
+        for one in rows[:_MAX_REFUSED]
+    ]  # fmt: skip
+    more = f"\nand {len(rows) - _MAX_REFUSED} more" if len(rows) > _MAX_REFUSED else ""
+    return f"\n\n{table(['CALLER', 'CALLEE', 'RULE', 'REFUSED', 'REQUESTS', 'IDENTITY'], cells)}{more}"
 
 
 def _reasons(failures: dict[str, int]) -> str:

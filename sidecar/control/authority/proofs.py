@@ -4,10 +4,10 @@ What a certificate proves that somebody shows. *Pure; takes a thread, for it ver
 Who still has a certificate that holds shows it by TLS. One that has ended TLS refuses, whatever the client asks for;
 and where TLS ends in between, nobody sees it. So a certificate is also proven by a signature of its key:
 
-    signed text   CONTEXT + nonce + 0x00 + the signing request in DER
+    signed text   `text_to_sign` of the nonce and the signing request
     algorithm     by the key: ECDSA with SHA-256 (P-256) or SHA-384 (P-384), Ed25519, RSA-PSS with SHA-256
 
-`CONTEXT` begins as no message of TLS does. The nonce is the control plane's, of any replica, and holds for `NONCE_S`:
+The nonce is the control plane's, of any replica, and holds for `NONCE_S`:
 it is a time and a MAC over it, by a key that the replicas share. Whoever repeats what was seen gets a certificate for
 the same new key, which is of no use without that key.
 """
@@ -30,8 +30,8 @@ from sidecar.control.authority import certificates as pki
 from sidecar.control.authority.certificates import DAY_S, BadCertificate
 from sidecar.control.authority.names import parts_of
 from sidecar.control.authority.record import Record
+from sidecar.link.identity.messages import text_to_sign
 
-CONTEXT: Final = b"sidecar.mesh/v1/join: renewal by an old key\0"
 NONCE_S: Final = 300.0
 RENEWABLE_S: Final = 7 * DAY_S
 """After its end, in which a certificate may still be renewed."""
@@ -106,7 +106,7 @@ def by_signature(record: Record, chain: str, nonce: str, signature: str, request
     if not is_nonce(nonce, record.nonce_key, now_s):
         raise ProofRefused("nonce_invalid", "expected a nonce of `GET /v1/join/nonce` that is not older than 5 minutes")
     request_der = x509.load_pem_x509_csr(request.encode()).public_bytes(serialization.Encoding.DER)
-    signed = CONTEXT + nonce.encode() + b"\0" + request_der
+    signed = text_to_sign(nonce, request_der)
     if not _is_signed(shown[0], _octets(signature), signed):
         raise ProofRefused("certificate_invalid", "the signature is not of the certificate's key")
     proven = of_leaf(record, shown[0], now_s)
@@ -140,7 +140,7 @@ def of_leaf(record: Record, leaf: x509.Certificate, now_s: float) -> Proven:
 
 def sign(key: object, nonce: str, request_der: bytes) -> str:
     """What `by_signature` verifies: what a sidecar's helper does, said in code. Raises TypeError."""
-    signed = CONTEXT + nonce.encode() + b"\0" + request_der
+    signed = text_to_sign(nonce, request_der)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         raw = key.sign(signed, ec.ECDSA(_digest(key.curve)))
     elif isinstance(key, ed25519.Ed25519PrivateKey):

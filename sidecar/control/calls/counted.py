@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge
 
@@ -24,14 +24,16 @@ MAX_REASONS: Final = 40
 
 _BUCKETS: Final = len(LATENCY_BOUNDS_S) + 1
 _NO_LATENCY: Final = (0,) * _BUCKETS
-_LANES: Final = struct.Struct(f"<{4 + _BUCKETS}Q")
+_LANES: Final = struct.Struct(f"<{6 + _BUCKETS}Q")
 """
-Requests, errors, octets of requests and of responses, then the histogram, whose highest counts are nearly always zero
-and take no room. A report says at most 2^53, so 2,000 of the largest fit into a lane. Whoever sends more of them is
-shown nonsense of its own calls, and nothing else happens.
+Requests, errors, octets of requests and of responses, requests by TLS and in clear, then the histogram, whose highest
+counts are nearly always zero and take no room. A report says at most 2^53, so 2,000 of the largest fit into a lane.
+Whoever sends more of them is shown nonsense of its own calls, and nothing else happens.
 """
 _MASK: Final = (1 << 8 * _LANES.size) - 1
 _FASTEST: Final = 1
+Tls = Literal["all", "some", "none"]
+"""Of requests, how many."""
 _K = TypeVar("_K", bound=Hashable)
 
 
@@ -46,6 +48,9 @@ class Tally:
     errors: int = 0
     """Answers of 5xx that the callee itself gave; together with failures, what did not succeed."""
     latency: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    secured: int = 0
+    """By TLS; and those in clear, since there was one: `link.report.Edge`."""
+    clear: int = 0
 
     def merge(self, other: Tally) -> None:
         """Another time's, or another edge's."""
@@ -53,6 +58,8 @@ class Tally:
         self.request_bytes += other.request_bytes
         self.response_bytes += other.response_bytes
         self.errors += other.errors
+        self.secured += other.secured
+        self.clear += other.clear
         self.failures.update(other.failures)
         self.latency = list(map(add, self.latency, other.latency))
 
@@ -68,6 +75,13 @@ class Tally:
     def success(self) -> float | None:
         """Share of requests that succeeded; None if there was none."""
         return 1 - self.failed / self.requests if self.requests else None
+
+    @property
+    def tls(self) -> Tls | None:
+        """How many were by TLS; None if nothing was answered."""
+        if self.secured:
+            return "some" if self.clear else "all"
+        return "none" if self.requests > sum(self.failures.values()) else None
 
     def quantile(self, share: float) -> float | None:
         """Upper bound in seconds below which so many ended, between two bounds by proportion; None if none did."""
@@ -93,7 +107,9 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
 
 def numbers_of(edge: Edge) -> int:
     """The numbers that a report has of an edge, side by side in one integer."""
-    sums = edge.requests, edge.statuses.get("5xx", 0), edge.request_bytes, edge.response_bytes
+    sums = (
+        edge.requests, edge.statuses.get("5xx", 0), edge.request_bytes, edge.response_bytes, edge.secured, edge.clear
+    )  # fmt: skip
     return int.from_bytes(_LANES.pack(*sums, *(edge.latency or _NO_LATENCY)), "little")
 
 
@@ -164,5 +180,5 @@ def _octets(numbers: int) -> bytes:
 
 
 def _tally(numbers: Sequence[int], failures: Mapping[str, int]) -> Tally:
-    requests, errors, request_bytes, response_bytes, *latency = numbers
-    return Tally(requests, request_bytes, response_bytes, Counter(failures), errors, latency)
+    requests, errors, request_bytes, response_bytes, secured, clear, *latency = numbers
+    return Tally(requests, request_bytes, response_bytes, Counter(failures), errors, latency, secured, clear)

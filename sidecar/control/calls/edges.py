@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from sidecar.control.calls.counted import Packed, Span, Tally, numbers_of, summed
-from sidecar.link.report import Edge
+from sidecar.link.report import Asked, Edge
 
 WINDOW_S: Final = 60
 SLOT_S: Final = 5
@@ -39,6 +39,20 @@ class EdgeKey(NamedTuple):
     upstream: str
     route: str
     direction: str = "outbound"
+
+
+class AskedKey(NamedTuple):
+    """
+    Attributes:
+        service: Whom was asked.
+        identity: SPIFFE ID of who asked, or empty.
+        rule, outcome: As `link.report.Asked` has them.
+    """
+
+    service: str
+    identity: str
+    rule: str
+    outcome: str
 
 
 class _Known(Generic[_K]):
@@ -145,7 +159,7 @@ class Edges:
         now_s: Since the Unix epoch: minutes are those of the wall.
 
     Attributes:
-        left_out: Reports of edges for which there was no room.
+        left_out: Reports of edges and callers for which there was no room.
     """
 
     def __init__(self, now_s: Callable[[], float]) -> None:
@@ -153,6 +167,7 @@ class Edges:
         self._now_s = now_s
         self._recent: _Recent[EdgeKey] = _Recent()
         self._instances: _Recent[Pair] = _Recent()
+        self._asked: _Recent[AskedKey] = _Recent()
         self._hour = _Hour()
 
     def add(self, service: str, instance: str, callee_of: Callable[[str], str], edges: Iterable[Edge]) -> None:
@@ -178,6 +193,19 @@ class Edges:
             if not has_room:
                 self.left_out += 1
 
+    def add_asked(self, service: str, asked: Iterable[Asked]) -> None:
+        """Count who asked this service, as a sidecar of it reported."""
+        slot = int(self._now_s()) // SLOT_S
+        for one in asked:
+            key = AskedKey(service, one.caller, one.rule, one.outcome)
+            # The first lane is the requests', the others are nothing.
+            if not self._asked.add(slot, key, one.requests, {}):
+                self.left_out += 1
+
+    def asked(self) -> dict[AskedKey, int]:
+        """Requests of the last minute, by whom was asked, who asked, and which rule was against it."""
+        return {key: tally.requests for key, tally in self._asked.sums(self._slot(), lambda _: True).items()}
+
     def window(self, direction: str = "") -> dict[EdgeKey, Tally]:
         """Sums of the last minute, of the edges that had anything in it; of one direction, or of both."""
         return self._recent.sums(self._slot(), lambda key: direction in ("", key.direction))
@@ -198,6 +226,7 @@ class Edges:
         """Forget edges that had nothing for as long as they are shown; to be called about once a minute."""
         self._recent.sweep(self._slot())
         self._instances.sweep(self._slot())
+        self._asked.sweep(self._slot())
         self._hour.sweep(int(self._now_s()) // 60)
 
     def _slot(self) -> int:

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { count, latency, many, octets, percent, rate, short, span } from "./format.js";
-import { sign } from "./marks.js";
+import { lockWord, sign } from "./marks.js";
 import { WARN_SUCCESS } from "./model.js";
 import { bar, button, facts, link, problems, section, table } from "./parts.js";
 import { rolloutCard } from "./rollouts.js";
@@ -57,6 +57,10 @@ export function serviceDetails(one, page) {
           "is called",
           into.some((call) => call.requests) ? `${rate(into.reduce((sum, call) => sum + call.rate, 0))}` : null,
         ],
+        [
+          "no identity",
+          one.unidentified ? `${many(one.unidentified, "request")} in the last minute, let in for the time being` : null,
+        ],
       ]),
     ),
     one.rollout ? section("rollout", "Rollout", rolloutCard(one.rollout, page)) : null,
@@ -65,6 +69,7 @@ export function serviceDetails(one, page) {
     one.kind === "mesh" && !instances.length
       ? section("none", "Instances", h("p", { class: "empty" }, "No sidecar has reported for this service."))
       : null,
+    callerList("Refused callers", into),
     callList("into", "Called by", into, "from", on),
     callList("out", "Calls", out, "to", on),
   ];
@@ -100,6 +105,57 @@ function refusals(instances) {
       problems(Array.isArray(refused.problems) ? refused.problems : []),
     ),
   );
+}
+
+/** Who was refused, by which rule; null where nobody was. */
+function callerList(title, calls) {
+  const rows = calls.flatMap((call) => call.refusals || []);
+  if (!rows.length) return null;
+  return section(
+    "refusals",
+    title,
+    table(
+      title,
+      ["who asked", "rule", "#requests"],
+      rows
+        .map((row) => ({
+          key: JSON.stringify([row.from, row.identity, row.rule, row.audit]),
+          class: row.audit ? "" : "is-bad",
+          cells: [
+            h(
+              "span",
+              {},
+              h("span", { class: "id" }, String(row.from || "unknown callers")),
+              h("span", { class: "under" }, row.identity ? String(row.identity) : "without an identity"),
+            ),
+            h(
+              "span",
+              {},
+              h("code", {}, String(row.rule)),
+              h("span", { class: "under" }, row.audit ? "would refuse; in audit" : "refuses"),
+            ),
+            count(row.count),
+          ],
+        }))
+        .sort((a, b) => byName(a.key, b.key)),
+    ),
+  );
+}
+
+/** How long an instance's certificate is good for, and what is wrong with it. */
+function certificate(said, now) {
+  if (!said) return null;
+  const worries = [said.warning, said.trouble].filter(Boolean);
+  return [
+    said.not_after > now
+      ? h(
+          "span",
+          { class: `under${said.warning ? " warn" : ""}`, title: said.identity || null },
+          `certificate for ${span(said.not_after - now)}`,
+        )
+      : null,
+    worries.map((worry) => h("span", { key: worry, class: "under warn" }, String(worry))),
+  ];
 }
 
 const STATES = { healthy: "ok", starting: "idle", draining: "idle", stale: "warn", unhealthy: "bad" };
@@ -149,6 +205,7 @@ function instanceTable(instances, now, answered) {
           instance.last_seen
             ? h("span", { class: "under whole" }, `seen ${span(now - instance.last_seen)} ago`)
             : null,
+          certificate(instance.certificate, now),
           list(instance.problems).map((problem) =>
             h("span", { key: problem, class: "under warn" }, `not told to others: ${problem}`),
           ),
@@ -239,11 +296,13 @@ export function edgeDetails(call, page) {
             ["requests", `${rate(call.rate)} (${count(call.requests)})`],
             ["success", percent(call.success)],
             ["failed", count(call.failed)],
+            ["secured", lockWord(call)],
             ["p99", `${latency(call.p99)}${call.usual !== undefined ? `, mostly ${latency(call.usual)}` : ""}`],
             ["body octets", `${octets(octetsOf("request_bytes"))} out, ${octets(octetsOf("response_bytes"))} in`],
           ])
         : h("p", { class: "empty" }, call.silent ? "Allowed, and no request was seen." : "No requests."),
     ),
+    callerList("Refused", [call]),
     section("routes", "Routes", routeList(routes)),
     call.rows.length
       ? section(

@@ -75,7 +75,8 @@ def page_file(path: str, if_none_match: str = "") -> PageFile | None:
 def reasons() -> dict[str, list[dict[str, str]]]:
     """What each flag can mean and what to look at, from the one table: `{"UH": [{"text": ..., "hint": ...}]}`."""
     table: dict[str, list[dict[str, str]]] = {}
-    for reason in errors.REASONS:
+    # Of a flag that several share the page shows few: those of TLS are the rarer ones, and the log has which it was.
+    for reason in sorted(errors.REASONS, key=lambda one: one.phase is errors.Phase.TLS):
         table.setdefault(reason.flag, []).append({"text": reason.text, "hint": reason.hint})
     return table
 

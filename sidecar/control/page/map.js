@@ -4,15 +4,16 @@
 // where up and down choose another, left and right lead to the caller and the callee. With Shift, arrow keys move the map.
 
 import { h, patch } from "./dom.js";
-import { fit, latency, many, percent, rate } from "./format.js";
+import { count, fit, latency, many, percent, rate } from "./format.js";
 import { hands } from "./hands.js";
 import { LABEL_H, LABEL_W } from "./labels.js";
 import { LABELLED, NODE_W, position } from "./layout.js";
-import { mark, WORDS } from "./marks.js";
+import { lock, lockWord, mark, WORDS } from "./marks.js";
 import { paths } from "./paths.js";
 import { waveOf } from "./rollouts.js";
 
 const MARGIN = 24;
+const LOCK = 0.8; // Of the size of a sign.
 const FAR = 0.62; // Smaller, a service has only its name.
 const LEGIBLE = 6; // Letters of a name, with fewer of which it is none.
 const LABELS_FROM = 0.45; // Smaller, nobody could read one.
@@ -78,12 +79,13 @@ export class MeshMap {
     const roomy = made.upright ? made.gap >= LABEL_H : made.gap >= LABEL_W * 0.7;
     const shown = (call) => lit.has(call.key) || (!call.silent && (few || (roomy && !far && call.severity === "bad")));
     const labels = this.at.k < LABELS_FROM ? [] : view.edges.filter(shown);
+    const labelled = new Set(labels.map((call) => call.key));
     this.svg.dataset.zoom = far ? "far" : "near";
     patch(this.viewport, [
       h(
         "g",
         { key: "edges", class: "edges" },
-        view.edges.map((call) => this.edge(call, lines.get(call.key), lit, found)),
+        view.edges.map((call) => this.edge(call, lines.get(call.key), lit, found, labelled.has(call.key))),
       ),
       h(
         "g",
@@ -107,7 +109,7 @@ export class MeshMap {
     return lit;
   }
 
-  edge(call, line, lit, found) {
+  edge(call, line, lit, found, labelled) {
     const { selection } = this.drawn.look;
     const selected = Boolean(selection && selection.id === call.key);
     const dim = found !== null && !found.has(call.from) && !found.has(call.to);
@@ -136,6 +138,8 @@ export class MeshMap {
       h("path", { class: "hit", d: line.d }),
       h("path", { class: "line", d: line.d }),
       h("path", { class: "tip", d: line.tip }),
+      // Beside its numbers, where they are shown.
+      labelled ? null : lock(call, line.label.x - 8 * LOCK, line.label.y - 8 * LOCK, LOCK),
       h("title", {}, tell(call)),
     );
   }
@@ -145,8 +149,15 @@ export class MeshMap {
     const bad = call.severity === "bad" || call.severity === "warn";
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
-    const line1 = rate(call.rate);
-    const line2 = call.requests ? [percent(call.success), latency(call.p99)].join(" · ") : "no requests";
+    const line1 = call.requests || !call.refused ? rate(call.rate) : `${count(call.refused)} refused`;
+    const line2 = call.refused
+      ? call.requests
+        ? `${count(call.refused)} refused`
+        : "in a minute"
+      : call.requests
+        ? numbers(call)
+        : "no requests";
+    const beside = (LABEL_W - line1.length * LETTER) / 2 - 16 * LOCK - 4;
     // What needs no sign has a plate for each line of letters: the call's own line goes on between them.
     return h(
       "g",
@@ -158,6 +169,7 @@ export class MeshMap {
             return h("rect", { class: "plate", x: (LABEL_W - w) / 2, y: i * 20, width: w, height: 16, rx: 5 });
           }),
       bad ? mark(call.severity, 5, 4, 0.76) : null,
+      lock(call, beside, bad ? 4 : 1.5, LOCK),
       h("text", { class: "label-rate", x: LABEL_W / 2, y: bad ? 15 : 12.5 }, line1),
       h("text", { class: "label-more", x: LABEL_W / 2, y: bad ? 29.5 : 31.5 }, line2),
     );
@@ -449,13 +461,21 @@ function weight(perSecond) {
   return perSecond >= 100 ? "w4" : perSecond >= 10 ? "w3" : perSecond >= 1 ? "w2" : "w1";
 }
 
+/** Success and p99, where somebody counted them. */
+function numbers(call) {
+  return call.p99 === null && call.success === null ? "not counted" : [percent(call.success), latency(call.p99)].join(" · ");
+}
+
 /** A call in words. */
 export function tell(call) {
   const way = `${call.from.replace("\u0000", "") || "unknown callers"} to ${call.to.replace("\u0000", "")}`;
   if (call.silent) return `${way}: allowed to call, no requests seen`;
-  if (!call.requests) return `${way}: no requests in the last minute`;
   const why = call.why.length && !call.of ? ` (${call.why.join(", ")})` : "";
-  return `${way}: ${rate(call.rate)}, ${percent(call.success)} succeed, p99 ${latency(call.p99)}; ${WORDS[call.severity]}${why}`;
+  if (!call.requests && call.refusals.length) return `${way}: ${WORDS[call.severity]}${why}`;
+  if (!call.requests) return `${way}: no requests in the last minute`;
+  const secured = lockWord(call) && `, ${lockWord(call)}`;
+  const told = call.success === null ? "" : `, ${percent(call.success)} succeed, p99 ${latency(call.p99)}`;
+  return `${way}: ${rate(call.rate)}${told}${secured}; ${WORDS[call.severity]}${why}`;
 }
 
 /** How far a rollout is that is under way. */

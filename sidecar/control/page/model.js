@@ -41,6 +41,13 @@ export function modelOf(mesh, history, seen) {
     if (!rows.has(key)) rows.set(key, []);
     rows.get(key).push(row);
   }
+  const refused = new Map();
+  for (const row of list(mesh.refused)) {
+    const key = edgeKey(String(row.from), String(row.to));
+    if (!rows.has(key)) rows.set(key, []);
+    if (!refused.has(key)) refused.set(key, []);
+    refused.get(key).push(row);
+  }
   for (const key of [
     ...rows.keys(),
     ...list(history && history.edges).map((row) => edgeKey(String(row.from), String(row.to))),
@@ -51,7 +58,7 @@ export function modelOf(mesh, history, seen) {
     const [from, to] = JSON.parse(key);
     // A service that left the mesh leaves the map, once nobody calls it or is called by it any more.
     if (!rows.has(key) && !(mine.has(from) && mine.has(to))) continue;
-    edges.set(key, edge(key, from, to, rows.get(key) || [], usual.get(key)));
+    edges.set(key, withRefusals(edge(key, from, to, rows.get(key) || [], usual.get(key)), refused.get(key) || []));
     for (const name of [from, to]) if (!services.has(name)) services.set(name, service({ name, kind: "unknown" }));
   }
   for (const { name, callees } of [...services.values()]) {
@@ -60,6 +67,7 @@ export function modelOf(mesh, history, seen) {
       if (!edges.has(key) && services.has(to)) edges.set(key, { ...edge(key, name, to, [], undefined), silent: true });
     }
   }
+  for (const call of edges.values()) call.mutual = services.get(call.to).kind !== "external";
   const instances = new Map();
   for (const instance of list(mesh.instances).filter((one) => !isGone(one))) {
     const name = String(instance.service);
@@ -89,6 +97,7 @@ function service(said) {
     healthy: number(said.healthy),
     stale: number(said.stale),
     refused: number(said.refused),
+    unidentified: number(said.unidentified),
     severity: "ok",
     why: [],
     rollout: null,
@@ -127,6 +136,9 @@ function edge(key, from, to, rows, usual) {
     success: null,
     p99: null,
     failures: new Map(),
+    tls: tlsOf(rows.map((row) => row.tls)),
+    refusals: [],
+    refused: 0,
     severity: "idle",
     why: [],
     usual,
@@ -143,9 +155,38 @@ function edge(key, from, to, rows, usual) {
   }
   made.failed = Math.round(made.failed);
   if (!made.requests) return made;
+  // Of a caller that tells nothing itself, nobody knows how its calls ended.
+  if (rows.every((row) => row.success === null)) return Object.assign(made, { severity: "ok" });
   made.success = 1 - made.failed / made.requests;
   return Object.assign(made, judge(made));
 }
+
+/** Of several: `all` or `none` where all that say it agree, else `some`; null where none does. */
+function tlsOf(parts) {
+  const said = new Set(parts.filter((one) => ["all", "some", "none"].includes(one)));
+  return said.size > 1 ? "some" : said.size ? [...said][0] : null;
+}
+
+/** Whom rules of authorization refuse hurts; whom they would, is to be looked at before they do. */
+function withRefusals(call, rows) {
+  const sum = (audit) =>
+    rows.filter((row) => Boolean(row.audit) === audit).reduce((total, row) => total + number(row.count), 0);
+  const [refused, would] = [sum(false), sum(true)];
+  call.refusals = rows;
+  call.refused = refused;
+  if (refused) {
+    call.severity = "bad";
+    call.why.unshift(`${many(refused, "request")} refused by rule ${rulesOf(rows, false)}`);
+  }
+  if (would) {
+    call.severity = worse("warn", call.severity);
+    call.why.push(`${many(would, "request")} would be refused by rule ${rulesOf(rows, true)}`);
+  }
+  return call;
+}
+
+const rulesOf = (rows, audit) =>
+  [...new Set(rows.filter((row) => Boolean(row.audit) === audit).map((row) => String(row.rule)))].sort(byName).join(", ");
 
 /** Whether a call hurts, and why. */
 export function judge({ success, failed, p99, usual }) {
@@ -241,6 +282,10 @@ function sum(a, b) {
     failed: a.failed + b.failed,
   };
   made.silent = a.silent && b.silent;
+  made.tls = tlsOf([a.tls, b.tls]);
+  made.mutual = a.mutual && b.mutual;
+  made.refused = a.refused + b.refused;
+  made.refusals = [...a.refusals, ...b.refusals];
   made.success = made.requests ? 1 - made.failed / made.requests : null;
   made.p99 = Math.max(a.p99 || 0, b.p99 || 0) || null;
   made.severity = worse(a.severity, b.severity);

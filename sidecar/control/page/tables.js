@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { latency, percent, rate } from "./format.js";
-import { sign } from "./marks.js";
+import { lockWord, sign } from "./marks.js";
 import { link, table } from "./parts.js";
 
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
@@ -48,6 +48,7 @@ export function tables(view, found, page) {
             {},
             sign(call.severity),
             call.why.length ? h("span", { class: "under" }, call.why.join("; ")) : null,
+            lockWord(call) ? h("span", { class: "under" }, lockWord(call)) : null,
           ),
           rate(call.rate),
           percent(call.success),

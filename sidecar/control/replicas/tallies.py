@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sidecar.control.calls.counted import MAX_REASONS, Tally
-from sidecar.control.calls.edges import MAX_EDGES, EdgeKey
+from sidecar.control.calls.edges import MAX_EDGES, AskedKey, EdgeKey
 from sidecar.link.fields import MAX_TEXT_CHARS, MessageError, decode
 from sidecar.link.report import LATENCY_BOUNDS_S
 
 _BUCKETS: Final = len(LATENCY_BOUNDS_S) + 1
-_SUMS: Final = 4
+_SUMS: Final = 6
 _K = TypeVar("_K")
 
 
@@ -43,9 +43,25 @@ def read_tallies(raw: bytes, names: int, limit: int = MAX_EDGES) -> list[tuple[t
     return [_read(row, names) for row in rows]
 
 
-def read_edges(raw: bytes) -> dict[EdgeKey, Tally]:
-    """Of all outbound edges, by what `EdgeKey` begins with. Raises MessageError."""
-    return {EdgeKey(*key): tally for key, tally in read_tallies(raw, 4)}
+class Window(NamedTuple):
+    """The last minute: outbound edges, and who asked how often."""
+
+    edges: Mapping[EdgeKey, Tally]
+    asked: Mapping[AskedKey, int]
+
+
+def asked_rows(asked: Mapping[AskedKey, int]) -> list[list[Any]]:
+    """For JSON: names, then how often."""
+    return [[*key, requests] for key, requests in asked.items()]
+
+
+def read_window(raw: bytes) -> Window:
+    """Of all outbound edges, by what `EdgeKey` begins with, and of who asked. Raises MessageError."""
+    edges = {EdgeKey(*key): tally for key, tally in read_tallies(raw, 4)}
+    rows = decode(raw).all().get("asked", [])
+    if not isinstance(rows, list) or len(rows) > MAX_EDGES:
+        raise MessageError(f"asked: expected a list of at most {MAX_EDGES}")
+    return Window(edges, dict(map(_asked, rows)))
 
 
 def joined(parts: Iterable[Mapping[_K, Tally]]) -> dict[_K, Tally]:
@@ -61,7 +77,9 @@ def joined(parts: Iterable[Mapping[_K, Tally]]) -> dict[_K, Tally]:
 
 def _values(tally: Tally) -> list[Any]:
     latency = [number for pair in enumerate(tally.latency) if pair[1] for number in pair]
-    sums = [tally.requests, tally.request_bytes, tally.response_bytes, tally.errors]
+    sums = [
+        tally.requests, tally.request_bytes, tally.response_bytes, tally.errors, tally.secured, tally.clear
+    ]  # fmt: skip
     return [*sums, dict(tally.failures), latency]
 
 
@@ -82,8 +100,17 @@ def _read(row: object, names: int) -> tuple[tuple[str, ...], Tally]:
         if index >= _BUCKETS:
             raise MessageError(f"rows: expected {_BUCKETS} counts of latency")
         latency[index] += count
-    requests, request_bytes, response_bytes, errors = sums
-    return key, Tally(requests, request_bytes, response_bytes, Counter(reasons), errors, latency)
+    requests, request_bytes, response_bytes, errors, secured, clear = sums
+    return key, Tally(requests, request_bytes, response_bytes, Counter(reasons), errors, latency, secured, clear)
+
+
+def _asked(row: object) -> tuple[AskedKey, int]:
+    names = len(AskedKey._fields)
+    if not isinstance(row, list) or len(row) != names + 1 or not _is_count(row[names]):
+        raise MessageError(f"asked: expected lists of {names} names and a count")
+    if not all(isinstance(name, str) and len(name) <= MAX_TEXT_CHARS for name in row[:names]):
+        raise MessageError(f"asked: expected {names} names of at most {MAX_TEXT_CHARS} characters")
+    return AskedKey(*row[:names]), row[names]
 
 
 def _is_count(value: object) -> bool:

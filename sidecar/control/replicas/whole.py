@@ -8,6 +8,7 @@ seen is not waited for at all. What came is told, with who is missing in it and 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -16,10 +17,10 @@ from urllib.parse import quote
 from sidecar.control.asks import TIMEOUT_S as ASK_S
 from sidecar.control.asks import AskError, Asks, NotHereError
 from sidecar.control.calls.counted import Tally
-from sidecar.control.calls.edges import SLOT_S, EdgeKey, Edges
+from sidecar.control.calls.edges import SLOT_S, Edges
 from sidecar.control.replicas.hours import Hours, Rows, read_rows
 from sidecar.control.replicas.peers import PeerError, Peers
-from sidecar.control.replicas.tallies import joined, read_edges, read_tallies
+from sidecar.control.replicas.tallies import Window, joined, read_tallies, read_window
 from sidecar.link.fields import MessageError, decode
 
 WAIT_S: Final = 1.5
@@ -35,7 +36,7 @@ Missing = dict[str, str]
 @dataclass(frozen=True, slots=True)
 class _Kept:
     at_s: float
-    edges: Mapping[EdgeKey, Tally]
+    window: Window
 
 
 class Whole:
@@ -61,21 +62,26 @@ class Whole:
         self._hour_at_a_time = asyncio.Lock()
         self.hours = Hours(edges, now_s)
 
-    async def window(self) -> tuple[dict[EdgeKey, Tally], Missing]:
+    async def window(self) -> tuple[Window, Missing]:
         """
-        What all sidecars counted of their calls in the last minute, and who is missing.
+        What all sidecars counted of their calls and of who asked in the last minute, and who is missing.
 
         What another replica said stands for `SLOT_S`, by which its own minute moves: many may look at once.
         """
         async with self._window_at_a_time:
             old_s = self._clock() - SLOT_S
             asked = [name for name in self._peers.names if (kept := self._kept.get(name)) is None or kept.at_s <= old_s]
-            found, missing = await self._all("edges", read_edges, asked)
+            found, missing = await self._all("edges", read_window, asked)
             now_s = self._clock()
-            self._kept |= {name: _Kept(now_s, edges) for name, edges in found.items()}
+            self._kept |= {name: _Kept(now_s, window) for name, window in found.items()}
             for name in self._kept.keys() - (set(self._peers.names) - missing.keys()):
                 del self._kept[name]
-            return joined((self._edges.window("outbound"), *(one.edges for one in self._kept.values()))), missing
+            heard = [one.window for one in self._kept.values()]
+            edges = joined((self._edges.window("outbound"), *(one.edges for one in heard)))
+            counted = Counter(self._edges.asked())
+            for one in heard:
+                counted.update(one.asked)
+            return Window(edges, counted), missing
 
     async def of_instances(self, service: str) -> tuple[dict[str, Tally], Missing]:
         """What instances of a service answered in the last minute, by their names, and who is missing."""

@@ -94,7 +94,7 @@ class Desk:
             return problem(503, str(error))
         whole = self._plane.whole
         (window, lacks), (counted, lacks_too) = await asyncio.gather(whole.window(), whole.of_instances(callee))
-        told = shown.with_shares(caller, callee, routes, window)
+        told = shown.with_shares(caller, callee, routes, window.edges)
         told["instances"] = shown.answered(self._plane, counted)[: shown.SLOWEST]
         return as_json(told | shown.missing(lacks | lacks_too))
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
 from sidecar.control import shown
 from sidecar.control.asks import AskError, NotHereError
 from sidecar.control.calls.counted import Tally
+from sidecar.control.calls.edges import AskedKey
 from sidecar.control.fleet import FleetError
 from sidecar.control.plane import Plane
 from sidecar.control.replicas.hours import AT_ONCE
-from sidecar.control.replicas.tallies import tally_rows
+from sidecar.control.replicas.tallies import asked_rows, tally_rows
 from sidecar.control.server.access import problem
 from sidecar.control.server.bodies import as_json, read_body
 from sidecar.link.fields import decode
@@ -30,9 +31,9 @@ class Here:
         return as_json(shown.summary(self._plane, request.query.get("since", "")))
 
     async def edges(self, request: web.Request) -> web.Response:
-        """`GET /v1/here/edges`: what its sidecars counted of their calls in the last minute."""
-        window = self._plane.edges.window("outbound")
-        return await asyncio.to_thread(_rows, [(key[:4], tally) for key, tally in window.items()])
+        """`GET /v1/here/edges`: what its sidecars counted of their calls and of who asked in the last minute."""
+        edges, asked = self._plane.edges.window("outbound"), self._plane.edges.asked()
+        return await asyncio.to_thread(_rows, [(key[:4], tally) for key, tally in edges.items()], asked)
 
     async def instances(self, request: web.Request) -> web.Response:
         """`GET /v1/here/instances?service=`: what a service's instances answered in the last minute."""
@@ -69,6 +70,8 @@ class Here:
         return as_json({"answer": answer})
 
 
-def _rows(tallies: Iterable[tuple[tuple[str, ...], Tally]]) -> web.Response:
+def _rows(
+    tallies: Iterable[tuple[tuple[str, ...], Tally]], asked: Mapping[AskedKey, int] | None = None
+) -> web.Response:
     """To be made in a thread: they are some megabytes."""
-    return as_json({"rows": tally_rows(tallies)})
+    return as_json({"rows": tally_rows(tallies), **({"asked": asked_rows(asked)} if asked else {})})

@@ -48,7 +48,8 @@ def progress(stage: Stage, shown: Any) -> str:
         # A version says more than an upstream does, and several routes lead to one.
         sums = merged.setdefault((edge["from"], edge["to"], edge["version"]), [0.0, 0.0])
         sums[0] += edge["rate"]
-        sums[1] += edge["rate"] * (1 - edge["success"])
+        # Of a caller whose own sidecar tells nothing yet, nobody knows it.
+        sums[1] += edge["rate"] * (1 - edge["success"]) if edge["success"] is not None else 0.0
     for (caller, callee, version), (rate, bad) in sorted(merged.items()):
         name = f"{callee}@{version}" if version else callee
         parts.append(f"{caller} -> {name} {rate:.0f}/s" + (f", {bad:.0f}/s fail" if bad else ""))

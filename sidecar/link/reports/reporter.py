@@ -124,7 +124,7 @@ class Reporter:
         """Make a report of now and send it; whether it has arrived."""
         async with self._one_at_a_time:
             try:
-                self._edges.add(await self._subject.edges())
+                self._edges.add(*await self._subject.counts())
             except Exception:  # without them the rest matters all the same
                 logger.exception(event("edges_not_read"))
             body = await self._written()
@@ -170,7 +170,7 @@ class Reporter:
             release=who.release, language=who.language, address=host, weight=subject.weight(),
             ports=subject.ports(host) if host else {}, health=subject.health(), is_goodbye=self.is_leaving,
             running=subject.running(), refused=subject.refused(), endpoints=dict(self._endpoints()), edges=edges,
-            span_s=span_s, identity=subject.identity_report(),
+            span_s=span_s, identity=subject.identity_report(), asked=self._edges.asked,
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from sidecar.link.interfaces import Form, LinkSettings, LinkState
 from sidecar.link.known_endpoints import endpoint_set
 from sidecar.link.messages import Ask, Config, Current, EndpointEntry, Watch
 from sidecar.link.own_address import instance_name
-from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Running
+from sidecar.link.report import Counted, Health, IdentityReport, Port, Refused, Running
 from sidecar.loader.load_outcome import LoadOutcome, shown_time
 from sidecar.loader.plan_source import MeshRequest, Pushed
 from sidecar.net.tls.settings import ControlIdentity
@@ -60,7 +60,11 @@ class Host(Protocol):
         """Put the configuration in force as `Follower.request` says it, if it is good."""
         ...
 
-    async def read_edges(self) -> Sequence[Edge]:
+    def identity_report(self) -> IdentityReport | None:
+        """What is held of an identity that is not from the control plane; None for none."""
+        ...
+
+    async def read_edges(self) -> Counted:
         """What was counted since the last call."""
         ...
 
@@ -397,7 +401,7 @@ class Follower:
 
     def identity_report(self) -> IdentityReport | None:
         """What is held of who this is."""
-        return self.identity.report() if self.identity is not None else None
+        return self.identity.report() if self.identity is not None else self._host.identity_report()
 
     def ports(self, host: str) -> Mapping[str, Port]:
         """Where others reach the app."""
@@ -411,7 +415,7 @@ class Follower:
         """As the machine's file has it."""
         return self.settings.weight
 
-    async def edges(self) -> Sequence[Edge]:
+    async def counts(self) -> Counted:
         """What was counted since the last report."""
         return await self._host.read_edges()
 

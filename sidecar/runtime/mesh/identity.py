@@ -27,6 +27,7 @@ from sidecar.link.report import IdentityReport
 from sidecar.link.transport.tls import ByFile
 from sidecar.net.tls.settings import ControlIdentity
 from sidecar.process_log import event
+from sidecar.runtime.mesh.certificate_report import Ends
 from sidecar.runtime.mesh.key_process import KeyProcess
 from sidecar.runtime.mesh.offered import Holder
 
@@ -67,6 +68,7 @@ class MeshIdentity:
         self._keep = keep
         self._on_change = on_change
         self._holders: list[Holder] = []
+        self._ends = Ends()
         self._tasks: set[asyncio.Task[None]] = set()
         join = JoinSettings(
             settings.addresses, settings.service, settings.token_file, settings.trust, lifetime_s=int(wanted.lifetime_s)
@@ -139,7 +141,7 @@ class MeshIdentity:
 
     def report(self) -> IdentityReport | None:
         """For the control plane; None if it signs nothing."""
-        return None if self.is_elsewhere else self._joiner.report()
+        return None if self.is_elsewhere else self._ends.beside(self._joiner.report(), self._joiner.last_held)
 
     def shown(self) -> dict[str, object]:
         """As pages show it; no key is in it."""

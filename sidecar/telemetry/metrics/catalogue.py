@@ -238,6 +238,15 @@ TLS_HANDSHAKES = Metric(
     "sidecar_tls_handshakes_total", "counter", "", ("side", "version", "resumed"),
     "Handshakes that are over; side is that of the peer, client or server",
 )  # fmt: skip
+TLS_REQUESTS = Metric(
+    "sidecar_tls_requests_total", "counter", "", ("direction", "route", "upstream", "peer"),
+    "Requests that came by TLS (inbound), and those that were answered by TLS (outbound); peer is the SPIFFE ID in the"
+    " other's certificate, empty if it has none, or _OTHER beyond a thousand series",
+)  # fmt: skip
+TLS_CLEAR_REQUESTS = Metric(
+    "sidecar_tls_clear_requests_total", "counter", "", ("direction", "route", "upstream"),
+    "The same of requests in clear, since the first by TLS with the same labels",
+)  # fmt: skip
 TLS_HANDSHAKE_FAILURES = Metric(
     "sidecar_tls_handshake_failures_total", "counter", "", ("side", "reason"),
     "Handshakes that failed, by the reason of the table",

@@ -160,6 +160,7 @@ class RequestMetrics:
 
     __slots__ = (
         "authorization",
+        "clear",
         "client_duration",
         "connect_duration",
         "overhead",
@@ -169,6 +170,7 @@ class RequestMetrics:
         "retried",
         "retries",
         "retries_skipped",
+        "secured",
         "server_duration",
         "unidentified",
     )
@@ -186,6 +188,8 @@ class RequestMetrics:
         self.connect_duration = HistogramFamily(catalogue.CONNECT_DURATION)
         self.authorization = CounterFamily(catalogue.AUTHORIZATION)
         self.unidentified = Counter(b"")
+        self.secured = CounterFamily(catalogue.TLS_REQUESTS)
+        self.clear = CounterFamily(catalogue.TLS_CLEAR_REQUESTS)
 
 
 def method_label(method: bytes | None) -> str:

@@ -124,6 +124,8 @@ class Scrape:
         yield numbers_of(metrics.retries_skipped)
         yield numbers_of(metrics.authorization)
         yield Numbers(catalogue.AUTHORIZATION_UNIDENTIFIED, [(b"", metrics.unidentified.value)])
+        yield numbers_of(metrics.secured)
+        yield numbers_of(metrics.clear)
         open_now = self._connections()
         yield self._by_direction(catalogue.DOWNSTREAM_ACTIVE, [open_now.get(direction, 0) for direction in Direction])
         yield self._by_direction(catalogue.DOWNSTREAM_OPENED, self._downstreams.opened)

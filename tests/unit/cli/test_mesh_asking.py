@@ -110,6 +110,41 @@ def test_top_shows_the_busiest_first() -> None:
     assert "no calls" in top(shown())
 
 
+def test_status_tells_when_certificates_end() -> None:
+    """How long each is good for, and what is to be looked at; nothing of it where nobody has one."""
+    good = {"identity": "spiffe://shop/a", "not_after": 1000 + 6 * 86400.0, "warning": None, "trouble": None}
+    ends = {**good, "not_after": 1000 + 7200.0, "warning": "its certificate ends in 2h", "trouble": "no answer"}
+    over, none = {**ends, "not_after": 900.0}, {**ends, "not_after": None}
+    instances = [instance(str(n), certificate=one) for n, one in enumerate((good, ends, over, none, None))]
+    text = status(shown(*instances))
+    rows = [line.split() for line in text.splitlines() if line.startswith("a ")]
+    assert [row[-2] for row in rows] == ["6d", "2h!", "ENDED!", "NONE!", "-"]
+    assert "a/1: its certificate ends in 2h" in text
+    assert "a/1: no answer" in text
+    assert "a/0:" not in text
+    assert "CERT" not in status(shown(instance("x", certificate=None)))
+    assert "a 7" in status(shown(services=[{"name": "a", "unidentified": 7}, {"name": "b", "unidentified": 0}]))
+
+
+def test_top_tells_of_tls_and_of_refusals() -> None:
+    """And nothing of both in a mesh in clear."""
+    edge = {"from": "a", "to": "b", "version": "", "success": 1.0, "p50_s": 0.001, "p99_s": None, "failures": {}}
+    edge |= {"rate": 1.0, "route": "r"}
+    clear = top(shown(edges=[{**edge, "tls": "none"}], refused=[]))
+    assert clear == top(shown(edges=[edge]))
+    assert "TLS" not in clear
+    row = {"from": "c", "to": "b", "identity": "spiffe://shop/c", "rule": "callers", "count": 3, "audit": False}
+    rows = [row, {**row, "from": "", "identity": "", "count": 9, "audit": True}]
+    text = top(
+        shown(edges=[{**edge, "tls": "some"}, {**edge, "success": None, "route": "", "tls": None}], refused=rows)
+    )
+    assert [line.split()[-1] for line in text.splitlines()[2:5]] == ["FAILURES", "-", "some"]
+    assert [line.split() for line in text.splitlines()[-2:]] == [
+        ["(no", "identity)", "b", "callers", "would", "be", "9"], ["c", "b", "callers", "is", "3", "spiffe://shop/c"],
+    ]  # fmt: skip
+    assert "(no identity)" in top(shown(refused=rows))
+
+
 def test_wrong_urls_and_tokens_are_told(tmp_path: Path) -> None:
     """Before anything is asked."""
     for url in ("", "nowhere", "ftp://x", "http://", "http://x:y"):

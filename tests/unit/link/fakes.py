@@ -9,7 +9,18 @@ from math import inf
 
 from sidecar.link.interfaces import LinkState
 from sidecar.link.messages import Ask, Config, Current, Line, Watch, read_watch, write_line
-from sidecar.link.report import Edge, Health, IdentityReport, Port, Refused, Report, Running, read_report
+from sidecar.link.report import (
+    Asked,
+    Counted,
+    Edge,
+    Health,
+    IdentityReport,
+    Port,
+    Refused,
+    Report,
+    Running,
+    read_report,
+)
 from sidecar.link.transport.http_client import TransportError
 from sidecar.link.transport.server import Server
 from sidecar.upstream.discovery.endpoint_set import EndpointSet
@@ -116,6 +127,7 @@ class FakeProcess:
     config_hash: str = ""
     health_now: Health = "healthy"
     counted: list[Edge] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
     configs: list[Config] = field(default_factory=list)
     currents: list[Current] = field(default_factory=list)
     absents: list[str] = field(default_factory=list)
@@ -170,6 +182,7 @@ class FakeProcess:
     def weight(self) -> float:
         return 1.0
 
-    async def edges(self) -> Sequence[Edge]:
-        counted, self.counted = self.counted, []
-        return counted
+    async def counts(self) -> Counted:
+        counted, self.counted = tuple(self.counted), []
+        asked, self.asked = tuple(self.asked), []
+        return Counted(counted, asked)

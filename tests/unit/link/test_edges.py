@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import Iterator
 
 from sidecar.errors import NO_ENDPOINT
-from sidecar.exchange import Direction
+from sidecar.exchange import Decision, Direction
 from sidecar.link.edges import EdgeReader
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from sidecar.link.report import LATENCY_BOUNDS_S, Asked, Edge
 from sidecar.telemetry.metrics.exposition import SLICE_S, Section
 from sidecar.telemetry.metrics.merge import Merged
 from sidecar.telemetry.metrics.report import Reporter
+from tests.unit.security.authorization.support import peer
 from tests.unit.telemetry.cases import Told, over, request
 
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND
 
 
 def read(reader: EdgeReader) -> dict[tuple[str, str, str], Edge]:
-    return {(edge.direction, edge.upstream, edge.route): edge for edge in asyncio.run(reader.read())}
+    return {(edge.direction, edge.upstream, edge.route): edge for edge in asyncio.run(reader.read()).edges}
 
 
 def call(told: Told, status: int = 200, reason: object = None, duration_ns: int = 12_000_000, route: str = "r") -> None:
@@ -51,6 +52,40 @@ def test_what_was_counted_is_told_once() -> None:
     again = read(reader)
     assert [edge.requests for edge in again.values()] == [1]
     assert sum(again["outbound", "b", "r"].latency) == 1
+
+
+def test_who_asked_is_told_by_identity_and_what_rules_were_against_by_rule() -> None:
+    """TLS of both directions by way; callers by their identities; refusals, also of who has none; each count once."""
+    told = Told()
+    reader = EdgeReader(told.numbers.sections)
+    app, scope = told.scope(IN, "i", "app", ""), told.scope(OUT, "r", "b", "b.example")
+    storefront, ops = peer("spiffe://shop/storefront"), peer("spiffe://shop/ops")
+    denied, audit = Decision("denied", "callers", "f:1", app), Decision("audit_denied", "no-internals", "f:2", app)
+    passed = Decision("allowed", "callers", "f:1", app, is_unidentified=True)
+    for client, decision in [(storefront, None), (storefront, audit), (ops, denied), (None, denied), (None, passed)]:
+        exchange = over(request(), scope=app, status=200)
+        exchange.client = client
+        if decision is not None:
+            told.judged(exchange, decision)
+        told.record(exchange)
+    for reason in (None, NO_ENDPOINT):
+        exchange = over(request(), scope=scope, direction=OUT, status=503 if reason else 200, reason=reason)
+        exchange.server = peer("spiffe://shop/b")
+        told.record(exchange)
+    call(told)
+    counted = asyncio.run(reader.read())
+    edges = {edge.direction: edge for edge in counted.edges}
+    assert (edges["inbound"].requests, edges["inbound"].secured, edges["inbound"].clear) == (5, 3, 2)
+    assert (edges["outbound"].requests, edges["outbound"].secured, edges["outbound"].clear) == (3, 1, 1)
+    assert counted.asked == (
+        Asked("", 1, "", "unidentified"),
+        Asked("", 1, "callers", "denied"),
+        Asked("spiffe://shop/ops", 1, "callers", "denied"),
+        Asked("spiffe://shop/storefront", 1, "no-internals", "audit_denied"),
+        Asked("spiffe://shop/ops", 1),
+        Asked("spiffe://shop/storefront", 2),
+    )
+    assert asyncio.run(reader.read()) == ((), ())
 
 
 def test_names_are_what_the_file_says() -> None:
@@ -136,7 +171,7 @@ def test_reading_gives_way() -> None:
         while not reading.done():
             turns += 1
             await asyncio.sleep(0)
-        return len(reading.result())
+        return len(reading.result().edges)
 
     assert asyncio.run(main()) == 1000
     assert turns > 5

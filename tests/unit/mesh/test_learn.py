@@ -38,6 +38,39 @@ def test_a_window_has_its_routes_from_the_last_minute() -> None:
     )  # fmt: skip
 
 
+def test_what_rules_refuse_is_no_call_that_is_proposed() -> None:
+    """It is told with the rules; what passes in audit is a call, and so is one of which only a little is refused."""
+
+    def row(caller: str, count: int, rule: str = "callers", *, audit: bool = False) -> dict[str, object]:
+        return {"from": caller, "to": "back", "identity": "i", "rule": rule, "count": count, "audit": audit}
+
+    edges = [
+        {"from": "front", "to": "back", "requests": 5, "route": "r"},
+        {"from": "other", "to": "back", "requests": 9, "route": "r"},
+    ]
+    shown = {
+        "edges": edges,
+        "refused": [
+            row("front", 3),
+            row("front", 1, "ops"),
+            row("other", 9, audit=True),
+            row("", 4),
+            row("spiffe://x/y", 2),
+        ],
+    }
+    calls = calls_of(shown, {"edges": []})
+    assert calls == (
+        Call("front", "back", 5, ("r",), ("callers", "ops")), Call("other", "back", 9, ("r",)),
+        Call("spiffe://x/y", "back", 2, (), ("callers",)),
+    )  # fmt: skip
+    found = learned(f"{FRONT}{BACK}callers: [front]\n{OTHER}", *calls)
+    assert [(one.service, one.names) for one in found.proposals if one.key == "callers"] == [("back", ("other",))]
+    assert [(one.caller, one.refused_by) for one in found.refused] == [("front", ("callers", "ops"))]
+    assert Unseen("back", "callers", "front") not in found.unseen
+    shown["refused"] = [row("front", 2)]
+    assert calls_of(shown, {"edges": []})[0].refused_by == ()
+
+
 def test_callers_and_calls_are_proposed_where_no_file_says_them() -> None:
     """Those that were seen, and from then on these alone."""
     found = learned(FRONT + BACK, CALL)

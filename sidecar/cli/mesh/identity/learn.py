@@ -61,6 +61,9 @@ def _lines(directory: str, found: Learned, minutes: int) -> Iterable[str]:
         for call in one.why:
             by = f" by {', '.join(call.routes)}" if call.routes else ""
             yield printable(f"  {call.caller} called {call.callee} {counted(call.requests, 'time')}{by}")
+    for call in found.refused:
+        rules = ", ".join(f"`{rule}`" for rule in call.refused_by)
+        yield printable(f"{call.callee}: {call.caller} asks and is refused by {rules}: add it by hand if it may")
     for unseen in found.unseen:
         yield printable(f"{unseen.service}: `{unseen.key}` has {unseen.name}, which was not seen in {window}")
     if not found.proposals:

@@ -54,6 +54,19 @@ def test_window_has_the_last_minute_and_no_more() -> None:
     assert edges.window() == {}
 
 
+def test_edges_tell_how_much_of_them_is_by_tls() -> None:
+    """All, some, none, or nothing where nothing was answered; also after they were packed."""
+    for edge_, tls in (
+        (edge(10, secured=10), "all"), (edge(10, secured=8, clear=2), "some"), (edge(10), "none"),
+        (edge(10, failures={"UF": 4}, secured=6), "all"), (edge(4, failures={"UF": 4}), None),
+    ):  # fmt: skip
+        edges = Edges(Wall())
+        edges.add("caller", "c-1", service, [edge_])
+        assert edges.window()[KEY].tls == tls
+        [packed] = edges.minutes(0, 1 << 40).values()
+        assert [tally.tls for _, tally in packed.tallies()] == [tls]
+
+
 def test_history_has_minutes_of_an_hour_by_pair() -> None:
     """Each minute stands at its place; one without requests is left out."""
     wall = Wall()

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from sidecar.control.asks import AskError, Asks, NotHereError
 from sidecar.control.calls.counted import Tally
-from sidecar.control.calls.edges import EdgeKey, Edges
+from sidecar.control.calls.edges import AskedKey, EdgeKey, Edges
 from sidecar.control.engines.interface import Replica
 from sidecar.control.push.hub import Hub
 from sidecar.control.replicas import peers as peers_module
@@ -21,10 +21,10 @@ from sidecar.control.replicas import whole as whole_module
 from sidecar.control.replicas.differences import Teller
 from sidecar.control.replicas.peers import FRESH_S, PERIOD_S, TIMEOUT_S, Peers
 from sidecar.control.replicas.summary import Summary
-from sidecar.control.replicas.tallies import tally_rows
+from sidecar.control.replicas.tallies import asked_rows, tally_rows
 from sidecar.control.replicas.whole import FORGET_S, Whole
 from sidecar.control.rollout.view import Instance
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from sidecar.link.report import LATENCY_BOUNDS_S, Asked, Edge
 
 ZEROS = [0] * (len(LATENCY_BOUNDS_S) + 1)
 KEY = EdgeKey("a", "b", "b.v1", "b.split")
@@ -228,10 +228,13 @@ def test_calls_of_the_last_minute_are_those_of_all(monkeypatch: pytest.MonkeyPat
 
     async def test(mesh: Mesh) -> None:
         mesh.edges.add("a", "a-1", lambda upstream: "b", [Edge("outbound", "b.v1", "b.split", 5)])
-        mesh.others["two"].answers["edges"] = rows(*KEY[:4])
+        mesh.edges.add_asked("b", [Asked("spiffe://shop/a", 5)])
+        asked = AskedKey("b", "spiffe://shop/a", "", "")
+        mesh.others["two"].answers["edges"] = {**rows(*KEY[:4]), "asked": asked_rows({asked: 7})}
         mesh.others["two"].answers["instances"] = rows("b-2")
         window, missing = await mesh.whole.window()
-        assert ({key: tally.requests for key, tally in window.items()}, missing) == ({KEY: 12}, {})
+        assert ({key: tally.requests for key, tally in window.edges.items()}, missing) == ({KEY: 12}, {})
+        assert window.asked == {asked: 12}
         assert (await mesh.whole.window())[0] == window
         assert mesh.asked("two", "edges") == 1
         monkeypatch.setattr(whole_module, "WAIT_S", 1.0)
@@ -241,7 +244,7 @@ def test_calls_of_the_last_minute_are_those_of_all(monkeypatch: pytest.MonkeyPat
         assert ({name: one.requests for name, one in found.items()}, set(missing)) == ({"b-2": 7}, {"three"})
         assert "within" in missing["three"]
         window, missing = await mesh.whole.window()
-        assert (window[KEY].requests, "just now" in missing["three"]) == (12, True)
+        assert (window.edges[KEY].requests, "just now" in missing["three"]) == (12, True)
         assert mesh.asked("three", "here/edges") == 1
         monkeypatch.setattr(whole_module, "WAIT_S", 30.0)
         mesh.others["three"].gate.set()
@@ -251,7 +254,7 @@ def test_calls_of_the_last_minute_are_those_of_all(monkeypatch: pytest.MonkeyPat
         mesh.others["two"].answers["edges"] = {"rows": [1]}
         mesh.clock.s += 5
         window, missing = await mesh.whole.window()
-        assert (window[KEY].requests, set(missing)) == (5, {"two"})
+        assert (window.edges[KEY].requests, set(missing)) == (5, {"two"})
 
     together(monkeypatch, test)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sidecar.control.calls.counted import Tally
-from sidecar.control.calls.edges import EdgeKey
+from sidecar.control.calls.edges import AskedKey, EdgeKey
 from sidecar.control.engines.files import FilesEngine
 from sidecar.control.engines.interface import Replica
 from sidecar.control.fleet import REPORTS_AT_ONCE, Fleet
@@ -20,7 +20,7 @@ from sidecar.control.plane import Plane, Settings
 from sidecar.control.replicas import peers as peers_module
 from sidecar.control.replicas.differences import Heard, Teller, hear
 from sidecar.control.replicas.summary import Summary, joined_instances, joined_rows
-from sidecar.control.replicas.tallies import joined, read_edges, tally_rows
+from sidecar.control.replicas.tallies import Window, asked_rows, joined, read_window, tally_rows
 from sidecar.control.rollout.view import Instance, Period
 from sidecar.link.fields import MessageError
 from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Report
@@ -167,7 +167,7 @@ def test_summary_of_another_form_is_refused(change: dict[str, Any]) -> None:
 def test_tallies_are_read_as_they_were() -> None:
     """And nothing else is."""
     raw = json.dumps({"rows": tally_rows([(KEY[:4], TALLY)])}).encode()
-    assert read_edges(raw) == {KEY: TALLY}
+    assert read_window(raw) == Window({KEY: TALLY}, {})
     good = json.loads(raw)["rows"][0]
     for index, bad in (
         (0, 1), (0, "x" * 2000), (4, -1), (4, 1.5), (4, True), (8, []), (8, {"UH": "2"}),
@@ -176,10 +176,16 @@ def test_tallies_are_read_as_they_were() -> None:
     ):  # fmt: skip
         row = [*good[:index], bad, *good[index + 1 :]]
         with pytest.raises(MessageError):
-            read_edges(json.dumps({"rows": [row]}).encode())
+            read_window(json.dumps({"rows": [row]}).encode())
     for rows in ([good[:-1]], {"rows": 1}, [3]):
         with pytest.raises(MessageError):
-            read_edges(json.dumps({"rows": rows}).encode())
+            read_window(json.dumps({"rows": rows}).encode())
+    asked = {AskedKey("catalog", "spiffe://shop/ops", "callers", "denied"): 3, AskedKey("catalog", "", "", ""): 1}
+    said = {"rows": [], "asked": asked_rows(asked)}
+    assert read_window(json.dumps(said).encode()) == Window({}, asked)
+    for row in ([], ["a", "b", "c", 3], ["a", "b", "c", "d", -1], ["a", "b", "c", 1, 1], ["x" * 2000, "", "", "", 1]):
+        with pytest.raises(MessageError):
+            read_window(json.dumps({"rows": [], "asked": [row]}).encode())
 
 
 def test_instance_is_as_the_replica_says_that_has_its_stream() -> None:

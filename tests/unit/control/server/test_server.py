@@ -337,6 +337,50 @@ def test_token_files(tmp_path: Path) -> None:
         read_tokens(str(tmp_path / "none"))
 
 
+def test_who_asked_and_what_was_refused_is_shown(tmp_path: Path) -> None:
+    """By the identity that it showed; certificates of those that have one; nothing of it in a mesh in clear."""
+    report: dict[str, Any] = {"service": "b", "instance": "i", "health": "healthy", "seq": 1}
+    held = {
+        "id": "spiffe://m/b", "not_before": 1.4e9, "not_after": 9e9, "issuer": "CN=x", "issuer_not_after": 9.1e9,
+        "root_not_after": 9.2e9,
+        "last_error": "no answer",
+    }  # fmt: skip
+    asked = [
+        {"from": "spiffe://m/a", "requests": 6},
+        {"from": "spiffe://m/eve", "requests": 2},
+        {"from": "spiffe://m/eve", "requests": 2, "rule": "callers", "outcome": "denied"},
+        {"from": "", "requests": 3, "outcome": "unidentified"},
+    ]
+
+    async def shown(world: World, said: dict[str, Any]) -> dict[str, Any]:
+        async with world.session.post("/v1/report", json=said) as told:
+            assert told.status == 200, await told.text()
+        async with world.session.get("/v1/mesh") as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def test(world: World) -> None:
+        found = await shown(world, report)
+        assert (found["edges"], found["refused"], found["instances"][0]["certificate"]) == ([], [], None)
+        found = await shown(world, {**report, "seq": 2, "identity": held, "asked": asked})
+        [edge] = found["edges"]
+        assert (edge["from"], edge["to"], edge["requests"], edge["tls"], edge["success"]) == ("a", "b", 6, "all", None)
+        [refused] = found["refused"]
+        assert refused == {
+            "from": "eve", "to": "b", "identity": "spiffe://m/eve", "rule": "callers", "count": 2, "audit": False,
+            "window_s": 60,
+        }  # fmt: skip
+        assert {one["name"]: one["unidentified"] for one in found["services"]} == {"a": 0, "b": 3}
+        assert found["instances"][0]["certificate"] == {
+            "identity": "spiffe://m/b", "not_after": 9e9, "issuer": "CN=x", "issuer_not_after": 9.1e9,
+            "root_not_after": 9.2e9, "warning": None, "trouble": "no answer",
+        }  # fmt: skip
+        expected = Call("a", "b", 6), Call("eve", "b", 2, (), ("callers",))
+        assert calls_of(found, {"edges": []}) == expected
+
+    run(test, tmp_path)
+
+
 def test_what_sidecars_counted_is_what_a_mesh_is_learned_from(tmp_path: Path) -> None:
     """`sidecar mesh learn` reads the very answers of a control plane, routes included."""
     edge = {

@@ -13,7 +13,7 @@ import pytest
 from sidecar.compile.frames import ControlSettings
 from sidecar.config.problems import Problem
 from sidecar.link.messages import Config, Current, EndpointEntry
-from sidecar.link.report import Refused
+from sidecar.link.report import Counted, Refused
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import MeshRequest, Pushed
 from sidecar.runtime.mesh import follower as follower_module
@@ -65,8 +65,11 @@ class Host:
     def tell(self, name: str, found: EndpointSet) -> None:
         self.told[name] = found
 
-    async def read_edges(self) -> list[Any]:
-        return []
+    def identity_report(self) -> None:
+        return None
+
+    async def read_edges(self) -> Counted:
+        return Counted()
 
     async def load(self, trigger: str) -> LoadOutcome:
         pushed = self.follower.request(trigger).pushed

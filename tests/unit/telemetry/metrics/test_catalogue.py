@@ -114,6 +114,10 @@ def busy() -> Told:
     telemetry.connected("recommendations", 2_000_000)
     telemetry.connection_opened(Direction.INBOUND)
     telemetry.secured(Peer("1.3", "TLS_AES_128_GCM_SHA256"), is_client=True)
+    exchange = over(request(), status=200)
+    exchange.client = Peer("1.3", "TLS_AES_128_GCM_SHA256")
+    telemetry.record(exchange)
+    telemetry.record(over(request(), status=200))
     telemetry.not_secured(errors.UPSTREAM_TLS_FAILED, is_client=False)
     for direction in Direction:
         scope = telemetry.scope(direction, 'a "route"\\\n', "recommendations", "10.0.0.1:80")
