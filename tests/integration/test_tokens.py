@@ -211,7 +211,7 @@ def test_an_address_that_answers_otherwise_holds_nobody_up(
 
 
 def test_a_process_whose_rules_ask_for_no_token_never_loads_what_verifies_them(app: Origin, tmp_path: Path) -> None:
-    """Fourteen MiB that only those pay who asked for it, when they do."""
+    """Some 11 MiB that only those pay who asked for it, when they do."""
     plain = TEXT.format(port=app.port, keys="x").partition("          - name: readers")[0]
     (tmp_path / "keys.json").write_bytes(jwks(jwk("p256", "1")))
     with running_sidecar(tmp_path, plain) as sidecar:
