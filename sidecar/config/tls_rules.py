@@ -13,7 +13,7 @@ from sidecar.config.model.root import Config, Upstream
 from sidecar.config.model.tls import SYSTEM, CertificatePair, IdentitySource, InboundTls, ListenerTls, UpstreamTls
 from sidecar.config.route_rules import At, Reporter
 from sidecar.config.values.addresses import split_address
-from sidecar.config.values.unsupported import MESSAGE
+from sidecar.config.values.identities import is_on_this_machine
 from sidecar.spiffe import parse_spiffe_id
 
 _NEEDS_IDENTITY: Final = "give the file an `identity`; what a mesh has compiled gets it from the sidecar's local file"
@@ -38,16 +38,6 @@ def check_tls(config: Config, report: Reporter, *, is_to_run: bool = False) -> N
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
             _check_upstream(upstream.tls, upstream, ("upstreams", name, "tls"), config, report, is_to_run=is_to_run)
-    if is_to_run:
-        _refuse_what_nobody_keeps(config, report)
-
-
-def _refuse_what_nobody_keeps(config: Config, report: Reporter) -> None:
-    """Until the Workload API is spoken: who says that certificates come from there would wait for ever."""
-    source = config.identity.source if config.identity is not None else None
-    if isinstance(source, IdentitySource) and source.workload_api is not None:
-        at: At = ("identity", "from", "workload_api")
-        report(at, MESSAGE.format(at[-1]), "use `files`, which spiffe-helper writes, until then", at_key=True)
 
 
 def _check_identity(config: Config, report: Reporter) -> None:
@@ -61,6 +51,10 @@ def _check_identity(config: Config, report: Reporter) -> None:
             found = "both" if given else "neither"
             hint = "" if given else "or write `from: control`"
             report((*at, "from"), f"expected one of `files` and `workload_api`, found {found}", hint, at_key=True)
+        if source.workload_api is not None and not is_on_this_machine(source.workload_api):
+            message = "the agent is not on this machine: our key comes over the network in clear"
+            hint = "use the socket of the agent on this machine, such as `unix:///run/spire/agent.sock`"
+            report((*at, "from", "workload_api"), message, hint, at_key=True, is_warning=True)
         for key in ("keep", "lifetime"):
             if key in identity.model_fields_set:
                 hint = "remove it: who gives us the certificate says how long it lasts and where it is"

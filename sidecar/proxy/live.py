@@ -135,6 +135,7 @@ class Live:
         loop: The loop that everything here runs on.
         names: Resolves endpoints that are names; default: some of its own.
         splicer: Lets large bodies go from socket to socket; default: they are read and written.
+        handshakes: Lets those with clients and servers do their steps; default: one of its own.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Live:
         loop: asyncio.AbstractEventLoop,
         names: Names | None = None,
         splicer: Splicer | None = None,
+        handshakes: Handshakes | None = None,
     ) -> None:
         self.plan = plan
         self.telemetry = telemetry
@@ -153,7 +155,7 @@ class Live:
         self.outbox = Outbox(loop, splicer)
         self.warm = WarmConnections()
         self.descriptors = descriptors = Descriptors()
-        self.handshakes = Handshakes(loop)
+        self.handshakes = handshakes if handshakes is not None else Handshakes(loop)
         self.dialer: Dialling = Dialer(
             loop,
             timers,

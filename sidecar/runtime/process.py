@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+READY_POLL_S = 0.1
+"""Between two looks whether the app may begin."""
+
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 
@@ -81,6 +84,7 @@ class Process:
         self.has_lived = False
         self.following: Following | None = None
         self._is_watching = False
+        self._has_app_begun = False
         self._loop = loop
         self._dependent = dependent
         self._quit = asyncio.Event()
@@ -95,6 +99,10 @@ class Process:
 
     def reopen(self) -> None:
         """Open the access log anew."""
+        raise NotImplementedError
+
+    def why_not_ready(self) -> str | None:
+        """What `/ready` says against traffic, or None."""
         raise NotImplementedError
 
     async def _start(self) -> LoadOutcome:
@@ -204,7 +212,7 @@ class Process:
 
     def _interrupt_or_pass_on(self) -> None:
         """SIGINT is the app's; as long as there is none, it ends the start."""
-        if self.state == "INITIALIZING" or self._dependent is None:
+        if self._dependent is None or not self._has_app_begun:
             self.interrupt()
         else:
             self._dependent.send(signal.SIGINT)
@@ -214,7 +222,17 @@ class Process:
         action()
 
     async def _accompany(self, dependent: AppProcess) -> None:
-        """Run the app, and end with it."""
+        """Run the app once its proxy is ready, and end with it; one that is not needed any more does not begin."""
+        told = ""
+        while not self._quit.is_set() and (why := self.why_not_ready()) is not None:
+            if why != told:
+                told = why
+                logger.info(event("app_waits", reason=why))
+            await asyncio.sleep(READY_POLL_S)
+        if self._quit.is_set():
+            dependent.ended.set()
+            return
+        self._has_app_begun = True
         await dependent.run()
         self._quit.set()
 

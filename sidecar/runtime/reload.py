@@ -127,7 +127,10 @@ class Reloader(ConfigLoader):
             settings = telemetry_settings(draft.written.settings)
             if self.live is None:
                 # Handlers need it; nothing is open yet, so nobody can reach it before the swap below.
-                self.live = Live(plan, self._telemetry, self._timers, self._loop, self._registry.names, SplicePipe())
+                names, handshakes = self._registry.names, self._registry.handshakes
+                self.live = Live(
+                    plan, self._telemetry, self._timers, self._loop, names, SplicePipe(), handshakes=handshakes
+                )
                 self._timers.every(EXPIRY_PERIOD_S, self.live.expire)
             problems = await self.certificates.prepare(draft)
             problems += await self.tokens.prepare(plan, draft.header.pushed)
@@ -139,6 +142,7 @@ class Reloader(ConfigLoader):
                 raise ClosedError()
         except BaseException as error:
             preparation.abandon()
+            self.certificates.abandon()
             if built is not None:
                 self._old_plans.add(built)
             if isinstance(error, ListenerError):

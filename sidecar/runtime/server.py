@@ -25,6 +25,7 @@ from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.net.timers import Timers
+from sidecar.net.tls.handshakes import Handshakes
 from sidecar.process_log import event
 from sidecar.runtime.admin_handler import AdminConnectionHandler
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
@@ -33,7 +34,7 @@ from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.mesh.offered import Offered
 from sidecar.runtime.process import Dependent, Process
 from sidecar.runtime.reload import Reloader
-from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
+from sidecar.runtime.takeover import NOT_TAKEN, Offer, Predecessor, TakeoverError, meeting_points
 from sidecar.runtime.views import Views
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream.cluster import Cluster
@@ -90,7 +91,7 @@ class Sidecar(Process):
         control: Control | None = None,
     ) -> None:
         super().__init__(loop, dependent)
-        self.registry = Registry()
+        self.registry = Registry(handshakes=Handshakes(loop))
         self.endpoint_sink: EndpointSink = OwnEndpoints(self.registry.discovery)
         # Without a file until the first configuration says which.
         self.telemetry = Telemetry(
@@ -182,6 +183,10 @@ class Sidecar(Process):
         """Put the configuration in force as it is now, if it is good."""
         return await self.reloader.load(trigger)
 
+    def why_not_ready(self) -> str | None:
+        """What `/ready` says against traffic, or None."""
+        return self.views.not_ready()
+
     async def on_live(self) -> None:
         """The first configuration is in force: let a predecessor go, be found by a successor, follow the file."""
         if self._predecessor is not None:
@@ -198,6 +203,10 @@ class Sidecar(Process):
         """The sidecar that this one takes over from, if there is one."""
         predecessor = Predecessor(meeting_points(specs))
         self._predecessor = predecessor if await predecessor.meet() else None
+        why = self.reloader.certificates.why_not_ready() if self._predecessor is not None else None
+        if why is not None:
+            predecessor.close()
+            raise TakeoverError(NOT_TAKEN.format(why))
         return self._predecessor
 
     def _renew_offer(self) -> None:

@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 5.0
 """What each step of the conversation may take."""
 
+NOT_TAKEN = "the sidecar that serves is not taken over, and goes on: this one has {}"
+"""With the reason why a successor would be of no use."""
+
 _MAX_SOCKETS = 250  # SCM_MAX_FD is 253.
 _MAX_LIST_BYTES = 64 * 1024
 _GO, _DONE = b"go", b"done"

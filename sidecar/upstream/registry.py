@@ -28,6 +28,7 @@ from types import MappingProxyType
 from sidecar import clock
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
+from sidecar.net.tls.handshakes import Handshakes
 from sidecar.upstream.balance.algorithms import Random
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
 from sidecar.upstream.discovery.discovery import Discovery
@@ -175,16 +176,23 @@ class Registry:
         resolver: For DNS names; the registry closes it.
         random: Source of chance for balancing and for the jitter of refreshes and checks.
         checks: Health checks; the registry stops them.
+        handshakes: Lets those of checks by TLS do their steps; default: some of their own.
 
     Attributes:
         discovery: For endpoints that come while the sidecar runs; the registry closes it.
         names: For endpoints that are names, whoever connects to them; the registry closes it.
+        handshakes: As given: all handshakes of a loop take turns.
     """
 
     def __init__(
-        self, resolver: Resolver | None = None, random: Random = system_random, checks: Checks | None = None
+        self,
+        resolver: Resolver | None = None,
+        random: Random = system_random,
+        checks: Checks | None = None,
+        handshakes: Handshakes | None = None,
     ) -> None:
         self.names = Names(chance=random) if resolver is None else Names(resolver, resolver, random)
+        self.handshakes = handshakes
         self.discovery = Discovery()
         self._named = NamedEndpoints(self.names)
         self._resolver = resolver if resolver is not None else Resolver()
@@ -192,7 +200,7 @@ class Registry:
         self._clusters: dict[str, Cluster] = {}
         self._refreshes: dict[str, _Refresh] = {}
         self._followings: dict[str, _Following] = {}
-        self._checks = checks if checks is not None else Checks(random, HttpProbe(self.names))
+        self._checks = checks if checks is not None else Checks(random, HttpProbe(self.names, handshakes))
         self._ticking: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._generation = 0

@@ -65,6 +65,7 @@ class Group:
         merged: Their numbers.
         endpoints: What is told to all of them of discovered names.
         identity: What is told to all of them of what the control plane has signed.
+        objection: Why what all of them have prepared is not to be put in force after all, if anything.
         restarts: Workers that another one was started for, by reason.
         is_draining: New ones are to give up inbound at once.
         is_ending: None is replaced any more.
@@ -76,6 +77,7 @@ class Group:
         self.restarts: dict[str, int] = {}
         self.endpoints = GroupEndpoints(lambda: self.members)
         self.identity = GroupIdentity(lambda: self.members)
+        self.objection: Callable[[], str] = str
         self.is_draining = False
         self.is_ending = False
         self._path = path
@@ -140,6 +142,11 @@ class Group:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def why_not_ready(self) -> str:
+        """Why none of them is of use, by certificates; empty if one is."""
+        reasons = [member.why_not_ready for member in self.members if member.state != "ENDED"]
+        return reasons[0] if reasons and all(reasons) else ""
+
     # --- what is said to all -----------------------------------------------------------------------------------
 
     def tell(self, name: str, *values: object) -> None:
@@ -191,6 +198,9 @@ class Group:
                 why = f"another worker could not prepare it: {problems[0]}"
                 await asyncio.gather(*(self._abandon(member, why) for member in could))
                 return problems
+            if objection := self.objection():
+                await asyncio.gather(*(self._abandon(member, objection) for member in could))
+                return [objection]
             await swap()
             self._frames = frames
             await asyncio.gather(*(self._commit(member) for member in could))

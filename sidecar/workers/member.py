@@ -100,6 +100,7 @@ class Member:
         pid: Of the process; 0 before `start`.
         state: STARTING, LIVE or ENDED.
         why: Why it was ended by us: `hung` or `not_ready`; else `died`.
+        why_not_ready: Why it is of no use, as it said last: certificates are each worker's own; empty if it is.
         facts: What it said of the configuration in force: `resource`, `bound` by listener, drain times.
         inbound_empty: It has no inbound work any more, as asked by `quit`.
         ended: It is gone, and all that it said has been heard.
@@ -110,6 +111,7 @@ class Member:
         self.pid = 0
         self.state = "STARTING"
         self.why = "died"
+        self.why_not_ready = ""
         self.started_s = time.time()
         self.facts: Mapping[str, Any] = {}
         self.inbound_empty = asyncio.Event()
@@ -323,10 +325,12 @@ class Member:
     def _on_bye(self, code: int) -> None:
         logger.debug(event("worker_stopped", worker=self.index, pid=self.pid, code=code))
 
-    def _on_pong(self) -> None:
-        """Anything that it says will do."""
+    def _on_pong(self, why_not_ready: str) -> None:
+        """That it is there, anything that it says tells."""
+        self.why_not_ready = why_not_ready
 
-    def _on_prepared(self) -> None:
+    def _on_prepared(self, why_not_ready: str) -> None:
+        self.why_not_ready = why_not_ready
         self._answered("prepared", None)
 
     def _on_loaded(self, is_ok: bool, lines: list[str], facts: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.listeners import ConnectionHandler, Listeners
 from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.process import Process
-from sidecar.runtime.takeover import Offer, Predecessor, meeting_points
+from sidecar.runtime.takeover import NOT_TAKEN, Offer, Predecessor, meeting_points
 from sidecar.workers.group import Group
 from sidecar.workers.reload import OWN, GroupReloader
 from sidecar.workers.sockets import Sockets
@@ -94,6 +94,7 @@ class Supervisor(Process):
         self.count = count
         self.sockets = Sockets(count)
         self.group = Group(path, env, count, self.sockets)
+        self.group.objection = self._why_not_taken
         self.endpoint_sink: EndpointSink = self.group.endpoints
         self._views = GroupViews(self)
         self.listeners = Listeners(loop, self._handler_for)
@@ -165,6 +166,10 @@ class Supervisor(Process):
         self.group.keep()
         await super().begin()
 
+    def why_not_ready(self) -> str | None:
+        """What `/ready` says against traffic, or None."""
+        return self._views.not_ready()
+
     async def on_live(self) -> None:
         """All workers have the first whole file."""
         if self.sockets.predecessor is not None:
@@ -233,6 +238,24 @@ class Supervisor(Process):
         predecessor = Predecessor(meeting_points(specs), self.count)
         self.sockets.predecessor = predecessor if await predecessor.meet() else None
         return self.sockets.predecessor
+
+    def why_nobody(self) -> str | None:
+        """Why no worker has the identity that it should have, or None: one that has it is enough."""
+        if self.following is not None and self._is_signed_for():
+            return self.following.follower.not_ready()
+        return self.group.why_not_ready() or None
+
+    def _is_signed_for(self) -> bool:
+        """Whether a control plane has, or may have, certificates for all workers together."""
+        follower = self.following.follower if self.following is not None else None
+        return follower is not None and (follower.identity is not None or follower.is_unsigned)
+
+    def _why_not_taken(self) -> str:
+        # As `Sidecar._meet` has it for one process.
+        if self.sockets.predecessor is None or self.has_lived or self._is_signed_for():
+            return ""
+        why = self.group.why_not_ready()
+        return NOT_TAKEN.format(why) if why else ""
 
     async def _be_found(self) -> None:
         """Offer what is open to a successor, under the admin addresses in force, which a reload may have changed."""

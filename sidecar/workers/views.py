@@ -56,6 +56,9 @@ class Running(Protocol):
     app_watch: AppWatch
     following: Following | None
 
+    def why_nobody(self) -> str | None:
+        """Why no worker has the identity that it should have, or None."""
+
     async def load(self, trigger: str) -> LoadOutcome:
         """Put the file in force if it is good."""
         ...
@@ -88,7 +91,7 @@ class GroupViews:
         if supervisor.state == "LIVE":
             if not supervisor.group.live:
                 return "no worker is live; they are being replaced"
-            return supervisor.following.follower.not_ready() if supervisor.following is not None else None
+            return supervisor.why_nobody()
         if supervisor.state == "DRAINING":
             return "draining"
         if supervisor.following is not None:

@@ -188,6 +188,10 @@ class Worker(Sidecar):
     def on_refused_start(self, outcome: LoadOutcome) -> None:
         """The supervisor says why, once for all."""
 
+    def _why_not_ready(self) -> str:
+        """What keeps this one from being of use though it has a configuration; empty if nothing does."""
+        return self.reloader.certificates.why_not_ready() or ""
+
     def _facts(self) -> dict[str, object]:
         live = self.reloader.live
         assert live is not None
@@ -212,7 +216,7 @@ class Worker(Sidecar):
 
     async def _wait_for_verdict(self) -> None:
         self._verdict = self._loop.create_future()
-        self._channel.send("prepared")
+        self._channel.send("prepared", self._why_not_ready())
         try:
             refusal = await self._verdict
         finally:
@@ -272,7 +276,7 @@ class Worker(Sidecar):
         self.offered.source_failed(why)
 
     def _on_ping(self) -> None:
-        self._channel.send("pong")
+        self._channel.send("pong", self._why_not_ready())
 
     def _on_taken(self) -> None:
         """A successor has the sockets, with all that waits in their backlogs."""

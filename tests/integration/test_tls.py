@@ -165,13 +165,23 @@ class TlsServer:
             self.connections += 1
             first = plain.recv(3, socket.MSG_PEEK)
             self.seen.append(first)
-            with plain, contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secure:
-                secure.recv(65536)
-                secure.sendall(self._answer)
-                if self._ends:
-                    secure.unwrap().close()
-                else:
-                    secure.shutdown(socket.SHUT_RDWR)
+            # What was sent and not read must not make the kernel take back an alert with a reset.
+            with plain, plain.dup() as rest, contextlib.suppress(OSError):
+                rest.settimeout(10)
+                try:
+                    secure = self._context.wrap_socket(plain, server_side=True)
+                except OSError:
+                    rest.shutdown(socket.SHUT_WR)
+                    while rest.recv(65536):
+                        pass
+                    continue
+                with secure:
+                    secure.recv(65536)
+                    secure.sendall(self._answer)
+                    if self._ends:
+                        secure.unwrap().close()
+                    else:
+                        secure.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Take no more."""

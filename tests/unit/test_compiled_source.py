@@ -85,6 +85,24 @@ def test_no_interpreted_class_inherits_from_a_compiled_one(name: str) -> None:
     assert heirs == []
 
 
+_PURE = frozenset({"len", "max", "min", "start", "end", "find", "rfind"})
+"""Calls that may be made twice."""
+
+
+@pytest.mark.parametrize("name", sorted(COMPILED))
+def test_bounds_of_slices_have_no_effects(name: str) -> None:
+    """Compiled code works some of them out twice: `rest = rest[write(rest):]` wrote everything again."""
+    bounds = [
+        bound
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Slice)
+        for bound in (node.lower, node.upper, node.step)
+        if bound is not None
+    ]
+    calls = [last_name(node.func) for bound in bounds for node in ast.walk(bound) if isinstance(node, ast.Call)]
+    assert set(calls) <= _PURE
+
+
 @pytest.mark.parametrize("name", sorted(COMPILED))
 def test_no_compiled_class_inherits_from_an_interpreted_one(name: str) -> None:
     """It would be compiled, but as an ordinary class: every attribute by its name, as slow as before."""

@@ -115,7 +115,9 @@ class IdentitySource(Model):
     """Where our certificate comes from, if not from the control plane: exactly one of the two."""
 
     files: IdentityFiles | None = setting(None, "Files that are followed.")
-    workload_api: WorkloadApi | None = setting(None, "SPIRE's agent, or another's: `unix:///run/spire/agent.sock`.")
+    workload_api: WorkloadApi | None = setting(
+        None, "SPIRE's agent, or another's: `unix:///run/spire/agent.sock`, `tcp://127.0.0.1:8081`."
+    )
 
 
 def parse_control(written: object) -> Literal["control"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from contextlib import suppress
 from typing import Annotated, Final, Literal, cast
@@ -12,6 +13,7 @@ from sidecar.spiffe import MAX_BYTES, SCHEME, SpiffeError, check_trust_domain, p
 MIN_LIFETIME_S: Final = 3600.0
 MAX_LIFETIME_S: Final = 30 * 86_400.0
 
+_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _LIFETIME: Final = re.compile(r"([0-9]{1,9})([mhd])")
 _SECONDS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 _VERSION: Final = re.compile(r"(?:tls)?[ _-]?v?1[._]?([0-3])", re.IGNORECASE)
@@ -58,21 +60,43 @@ def parse_trust_domain(written: object) -> str:
 
 
 def parse_workload_api(written: object) -> str:
-    """Read where an agent listens; returned as `unix:///path` (SPIFFE Workload Endpoint, 4)."""
+    """Read where an agent listens; returned as `unix:///path` or `tcp://IP:PORT` (SPIFFE Workload Endpoint, 4)."""
     what = f"the socket of an agent such as `{_SOCKET}`"
     if not isinstance(written, str):
         raise expected(what)
+    if written.startswith("tcp:"):
+        return _tcp(written)
     path = written.removeprefix("unix:")
     if path is not written and path.startswith("///"):
         path = path[2:]
     if path == written or not path.startswith("/") or path.startswith("//") or path.endswith("/") or "\0" in path:
         hint = f"did you mean `unix://{written}`?" if written.startswith("/") and not written.endswith("/") else ""
-        if written.startswith("tcp:"):
-            hint = "by a Unix socket the agent knows who asks"
         raise expected(what, hint)
     if len(path.encode("utf-8", "surrogatepass")) > 107:
         raise expected("a socket path of at most 107 bytes")
     return f"unix://{path}"
+
+
+def _tcp(written: str) -> str:
+    """RFC 3986; "the scheme, host, and port components are mandatory, and no other component may be set"."""
+    host, separator, port = written.removeprefix("tcp://").rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ipaddress.ip_address(bare)
+        is_right = (address.version == 6) == (bare != host) and "%" not in bare
+    except ValueError:
+        is_right = False
+    if not (is_right and written.startswith("tcp://") and separator and _PORT.fullmatch(port) and int(port) <= 65535):
+        raise expected("an IP address and a port such as `tcp://127.0.0.1:8081`")
+    return f"tcp://{host.lower()}:{int(port)}"
+
+
+def is_on_this_machine(workload_api: str) -> bool:
+    """Whether nobody else can be on the way to an agent."""
+    if not workload_api.startswith("tcp://"):
+        return True
+    address = ipaddress.ip_address(workload_api.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
+    return address.is_loopback or address.is_link_local
 
 
 def parse_lifetime(written: object) -> float:
@@ -102,7 +126,7 @@ def parse_min_version(written: object) -> Literal["1.2", "1.3"]:
 
 SpiffeIdentity = Annotated[str, Reads(parse_identity, {"type": "string", "pattern": "^spiffe://[a-z0-9._-]+/."})]
 TrustDomain = Annotated[str, Reads(parse_trust_domain, {"type": ["string", "number"]})]
-WorkloadApi = Annotated[str, Reads(parse_workload_api, {"type": "string", "pattern": "^unix:/"})]
+WorkloadApi = Annotated[str, Reads(parse_workload_api, {"type": "string", "pattern": "^(unix:/|tcp://)"})]
 Lifetime = Annotated[float, Reads(parse_lifetime, {"type": "string", "pattern": "^[0-9]+[mhd]$"})]
 """Seconds."""
 MinVersion = Annotated[Literal["1.2", "1.3"], Reads(parse_min_version, {"enum": ["1.2", "1.3", 1.2, 1.3]})]

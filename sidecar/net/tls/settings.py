@@ -128,10 +128,10 @@ class FilesIdentity:
 @dataclass(frozen=True, slots=True)
 class WorkloadApiIdentity:
     """
-    SPIRE's agent, or another that speaks the SPIFFE Workload API, at this address (`unix:///path`).
+    SPIRE's agent, or another that speaks the SPIFFE Workload API, at this address: `unix:///PATH` or `tcp://IP:PORT`.
 
     Attributes:
-        trust_domain: As `FilesIdentity` has it.
+        trust_domain: As `FilesIdentity` has it; of several identities the first that is of it is ours.
     """
 
     address: str

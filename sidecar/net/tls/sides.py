@@ -18,6 +18,8 @@ MAX_SESSIONS: Final = 256
 
 MESH_HTTP: Final = "sidecar-http/1.1"
 """Between sidecars (ALPN); any other TLS on a permissive port is the app's own."""
+MESH_PROTOCOLS: Final = frozenset((MESH_HTTP, "sidecar-h2", "sidecar-tcp"))
+"""All that sidecars offer, also those of other releases: a client that offers none of them is none."""
 OUTSIDE_HTTP: Final = "http/1.1"
 
 

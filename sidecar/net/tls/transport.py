@@ -356,7 +356,8 @@ class TlsTransport:
         connection, outgoing = self._object, self._outgoing
         rest = memoryview(data)
         while rest:
-            rest = rest[connection.write(rest[:_RECORD_BYTES]) :]
+            written = connection.write(rest[:_RECORD_BYTES])
+            rest = rest[written:]
             if outgoing.pending >= _PIECE_BYTES - _RECORD_BYTES:
                 sealed.append(outgoing.read())
         if outgoing.pending:

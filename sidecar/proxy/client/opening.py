@@ -1,6 +1,10 @@
 """
 A client's connection before its first request can be read: is it TLS, and with whom? *Once a connection.*
 
+Where a port takes both, the whole ClientHello is read before anything is answered (`net.tls.hello`): TLS that offers
+none of our protocols is meant for the app. This port speaks HTTP to the app, which cannot have it, so it is refused,
+with the alert that says so (RFC 7301, 3.2).
+
 It is admitted like any other, has a deadline, and is drained with the others. Then a connection of HTTP/1.1 takes its
 place, on the socket's transport or on TLS in between. A listener in clear has none of this.
 """
@@ -17,7 +21,8 @@ from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.net.tls.failures import explain
-from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP, ServerSide
+from sidecar.net.tls.hello import HelloError, begins_tls, read_hello
+from sidecar.net.tls.sides import MESH_HTTP, MESH_PROTOCOLS, OUTSIDE_HTTP, ServerSide
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
@@ -25,8 +30,11 @@ from sidecar.proxy.live import ListenerState, Live
 
 log = logging.getLogger("sidecar.proxy")
 
-_HANDSHAKE_RECORD: Final = 0x16
-"""First octet of a connection by TLS (RFC 8446, 5.1); none of a request's method (RFC 9110, 5.6.2)."""
+_NO_PROTOCOL: Final = b"\x15\x03\x03\x00\x02\x02\x78"
+"""A fatal alert in clear, as all are before a ServerHello: no_application_protocol (RFC 8446, 5.1 and 6)."""
+_DECODE_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x32"
+_MAX_SHOWN: Final = 8
+"""Protocols of a client that are told of."""
 
 
 class OpeningConnection(Timed):
@@ -36,6 +44,7 @@ class OpeningConnection(Timed):
         "_live",
         "_opened_ns",
         "_raw",
+        "_seen",
         "_side",
         "_tls",
         "bucket",
@@ -49,6 +58,7 @@ class OpeningConnection(Timed):
         self._raw: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._tls: TlsTransport | None = None
         self._opened_ns = 0
+        self._seen = b""
         self.listener_state = listener_state
         self.deadline = inf
         self.bucket = NOT_ARMED
@@ -91,11 +101,16 @@ class OpeningConnection(Timed):
     def data_received(self, data: bytes) -> None:
         """The first octets, which tell what this is."""
         side, live = self._side, self._live
-        if data[0] != _HANDSHAKE_RECORD:
+        if self._seen:
+            data = self._seen + data
+        if not begins_tls(data):
+            self._seen = b""
             if side.takes_clear:
                 self._succeed(self._raw, None).data_received(data)
             else:
                 self._refuse(errors.CLIENT_TLS_FAILED, "what came is not TLS")
+        elif side.is_mesh and side.takes_clear and not side.is_strict and not self._is_ours(data):
+            pass  # more must come, or it was refused
         elif side.context is None:
             self._refuse(errors.NO_CERTIFICATE, side.why_none)
         elif live.handshakes.is_full:
@@ -105,6 +120,29 @@ class OpeningConnection(Timed):
             self._tls = tls = TlsTransport(side.context, self, live.handshakes, True)
             self._raw.set_protocol(cast("asyncio.Protocol", tls))
             tls.start(self._raw, data)
+
+    def _is_ours(self, data: bytes) -> bool:
+        """Whether the client's hello is whole, and a sidecar's; it is refused if it is another's, or none."""
+        try:
+            hello = read_hello(data)
+        except HelloError as error:
+            self._raw.write(_DECODE_ERROR)
+            self._refuse(errors.CLIENT_TLS_FAILED, f"the client sent {error.reason}")
+            return False
+        if hello is None:
+            self._seen = data  # at most `MAX_BYTES`, and what came with the last of them
+            return False
+        self._seen = b""
+        if MESH_PROTOCOLS.isdisjoint(hello.protocols):
+            offers = ", ".join(map(repr, hello.protocols[:_MAX_SHOWN])) or "no protocol"
+            wants = f", for {hello.server_name}" if hello.server_name else ""
+            self._raw.write(_NO_PROTOCOL)
+            self._refuse(
+                errors.CLIENT_TLS_ALPN,
+                f"offers {offers}{wants}: no sidecar, and TLS of the app's own does not pass through a port for HTTP",
+            )
+            return False
+        return True
 
     def eof_received(self) -> bool:
         """The client has gone without a word."""
@@ -122,7 +160,7 @@ class OpeningConnection(Timed):
 
     def on_deadline(self, now: float) -> None:
         """It took too long; who has not said a word is not told of."""
-        if self._tls is None:
+        if self._tls is None and not self._seen:
             self._raw.abort()
         else:
             self._refuse(errors.CLIENT_TLS_TIMEOUT, "limits.header_timeout")

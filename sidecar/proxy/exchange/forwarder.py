@@ -308,7 +308,9 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         stream, self._stream = self._stream, None
         if not self._is_over:
             is_stale = is_untouched and stream is not None and stream.requests > 1
-            self._on_attempt_failed(reason, detail, is_unsent=False, is_stale=is_stale)
+            # Who refuses our certificate has read nothing behind it (RFC 8446, 4.4.2.4): as if nothing had been sent.
+            is_unread = reason is errors.UPSTREAM_REFUSED_CERTIFICATE and is_untouched
+            self._on_attempt_failed(reason, detail, is_unsent=is_unread, is_stale=is_stale)
 
     def _on_attempt_failed(self, reason: Reason, detail: str, *, is_unsent: bool, is_stale: bool) -> None:
         endpoint = self._endpoint

@@ -19,10 +19,10 @@ from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
 from sidecar.net.timers import TICK_S, Timers
 from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.securing import Securing, SecuringError, usable
 from sidecar.net.tls.sides import ClientSide
 from sidecar.peer import Peer
 from sidecar.proxy.server.http1 import ServerConnection
-from sidecar.proxy.server.securing import Securing, SecuringError
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
 
@@ -145,24 +145,24 @@ class Dialer:
                 self._connected(cluster.name, clock.monotonic_ns() - began_ns)
             on_connected(connection)
 
-        def make() -> ServerConnection:
+        def make() -> asyncio.Protocol:
             connection = ServerConnection(endpoint, self.timers, self._outbox, on_made)
             connection.epoch = epoch
-            return connection
+            return cast("asyncio.Protocol", connection)
 
         def factory() -> asyncio.Protocol:
             nonlocal securing
             if side is None:
-                return cast("asyncio.Protocol", make())
-            securing = Securing(side, endpoint, self._handshakes, make)
+                return make()
+            securing = Securing(side, endpoint.label, endpoint.host, self._handshakes, make)
             return cast("asyncio.Protocol", securing.transport)
 
         if endpoint.is_tls:
-            side = cluster.tls
-            if side is None or side.context is None:
-                why = side.why_none if side is not None else "the upstream has no `tls`, and the endpoint wants it"
-                self._tell_failed(errors.IDENTITY_MISSING)
-                on_failed(errors.IDENTITY_MISSING, f"{endpoint.label}: {why}")
+            try:
+                side = usable(cluster.tls, endpoint.label)
+            except SecuringError as error:
+                self._tell_failed(error.reason)
+                on_failed(error.reason, error.detail)
                 return
         if not self._descriptors.has_room():
             on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")

@@ -58,6 +58,7 @@ class Kept:
             open what was recorded for as long as they are kept (RFC 9325, 4.4).
 
     Attributes:
+        is_staged: It is for a plan that is not in force: nothing is told or counted.
         made: What is held; None for nothing yet.
         made_at_s: Since when, since the Unix epoch.
         trouble: What is wrong with what came last; what is held is not affected.
@@ -77,6 +78,7 @@ class Kept:
         "clients",
         "files",
         "is_renewed_daily",
+        "is_staged",
         "made",
         "made_at_s",
         "maker",
@@ -101,6 +103,7 @@ class Kept:
         self.maker = maker
         self.files = files
         self.is_renewed_daily = is_renewed_daily
+        self.is_staged = False
         self.made: Made | None = None
         self.made_at_s = 0.0
         self.retry_at_s: float | None = None
@@ -170,6 +173,23 @@ class Kept:
         self.files, self.retry_at_s, self._is_due = None, None, False
         self.trouble = self._judged = None
 
+    def adopt(self, other: Kept, now_s: float) -> None:
+        """Follow what another one follows, and take what it came to, if it came to anything."""
+        self.maker, self.files, self.retry_at_s = other.maker, other.files, other.retry_at_s
+        self._is_due = other._is_due
+        if other.made is not None:
+            self.take(Outcome(other.made, other.trouble), now_s)
+        elif other.trouble is not None:
+            self.take(Outcome(None, other.trouble), now_s)
+        self.tell(now_s)
+
+    def enter_force(self, now_s: float) -> None:
+        """The plan that it was staged for is in force: tell what it came to."""
+        self.is_staged = False
+        if self.made is not None:
+            self._tell_made(self.made, is_first=True)
+        self.tell(now_s)
+
     def begin(self, now_s: float) -> None:
         """Before a look: what may be different by now though no file is."""
         is_old = self.is_renewed_daily and self.made is not None and not 0 <= now_s - self._refreshed_at_s < DAY_S
@@ -201,8 +221,14 @@ class Kept:
         """There is nothing to judge, for this reason."""
         self._set_trouble(Trouble(code, text), now_s)
 
+    def recover(self, now_s: float) -> None:
+        """A source that had nothing has again what it had before: what is wrong, if anything, is what was then."""
+        self._set_trouble(self._judged, now_s)
+
     def add_server(self, key: tuple[str, object], side: ServerSide) -> None:
-        """A listener that is to show what is held."""
+        """A listener that is to show what is held; one that is known already is given nothing new."""
+        if key in self.servers:
+            return
         self.servers[key] = side
         if self.made is not None:
             _give_server(side, self.made)
@@ -210,7 +236,9 @@ class Kept:
             side.why_none = self.trouble.text
 
     def add_client(self, key: tuple[str, object], side: ClientSide) -> None:
-        """An upstream that is to use what is held."""
+        """An upstream that is to use what is held; as `add_server`."""
+        if key in self.clients:
+            return
         self.clients[key] = side
         if self.made is not None:
             _give_client(side, self.made)
@@ -238,6 +266,8 @@ class Kept:
 
     def tell(self, now_s: float) -> None:
         """Lines about what ends and what is wrong: at each change, and once a day."""
+        if self.is_staged:
+            return
         told: dict[str, Told] = {}
         for one in self.made.certificates if self.made is not None else ():
             key, life = f"{one.which} {one.at} {one.facts.name}", one.life(now_s)
@@ -254,6 +284,8 @@ class Kept:
     # ---
 
     def _count(self, outcome: str) -> None:
+        if self.is_staged:
+            return
         key = self.purpose, outcome
         self._counts[key] = self._counts.get(key, 0) + 1
 
@@ -275,14 +307,22 @@ class Kept:
         if not is_first:
             self.replaced += 1
             self._count("replaced")
+        self._tell_made(made, is_first=is_first)
+
+    def _tell_made(self, made: Made, *, is_first: bool) -> None:
+        if self.is_staged:
+            return
         leaf = next((one for one in made.certificates if one.which == "leaf"), None)
         name = "certificate_loaded" if is_first else "certificate_replaced"
         if leaf is None:
             self._log(logging.INFO, "trust_loaded" if is_first else "trust_replaced")
         else:
+            # SPIRE's certificates have a subject, which is the same in all of them.
+            whose = made.credentials.identity if made.credentials is not None else None
             self._log(
-                logging.INFO, name, certificate=leaf.facts.name, file=leaf.at, issuer=leaf.facts.issuer,
-                not_after=moment(leaf.facts.not_after_s), sha256=leaf.facts.fingerprint,
+                logging.INFO, name, certificate=leaf.facts.name, identity=whose if whose != leaf.facts.name else None,
+                file=leaf.at, issuer=leaf.facts.issuer, not_after=moment(leaf.facts.not_after_s),
+                sha256=leaf.facts.fingerprint,
             )  # fmt: skip
 
     def _set_trouble(self, trouble: Trouble | None, now_s: float) -> None:

@@ -62,6 +62,7 @@ class Made:
         certificates: Whose ends are looked at.
         credentials: Of the workload; None for what is outside.
         trouble: What is wrong with it all the same.
+        others: Names of the identities that its source has besides.
     """
 
     server: ssl.SSLContext | None
@@ -69,6 +70,7 @@ class Made:
     certificates: tuple[Held, ...]
     credentials: Credentials | None = None
     trouble: Trouble | None = field(default=None)
+    others: tuple[str, ...] = ()
 
 
 def identity_paths(source: FilesIdentity) -> tuple[str, ...]:

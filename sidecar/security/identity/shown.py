@@ -55,6 +55,9 @@ def _identity(identity: Identity, now_s: float) -> dict[str, object] | None:
         "trust_domain": held.trust_domain if held is not None else None,
         **_state(kept, now_s),
     }
+    if identity.agent is not None:
+        shown["agent"] = {"state": identity.agent.state, "connections": identity.agent.connections}
+        shown["others"] = list(kept.made.others) if kept.made is not None else []
     if held is not None:
         shown["certificate"] = _certificate(held.leaf)
         shown["chain"] = [_certificate(one) for one in held.above]

@@ -14,14 +14,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from math import isfinite
 from random import random as system_random
-from typing import Protocol
+from typing import Protocol, cast
 
 import h11
 
+from sidecar import errors
 from sidecar.net import dial
 from sidecar.net.descriptors import are_gone, is_local
 from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError
+from sidecar.net.tls.failures import explain, is_tls
+from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.securing import Securing, SecuringError, usable
 from sidecar.upstream.endpoint import Endpoint, Health
 from sidecar.upstream.stats import ClusterStats
 
@@ -31,6 +35,8 @@ MAX_BODY_BYTES = 64 * 1024
 """Bytes of a response's body that are searched for `body`; the rest is not read."""
 
 _READ_BYTES = 16 * 1024
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class HealthSpec:
         jitter: Part of the interval by which it is shortened at random, so that sidecars do not check in step.
         statuses: Ranges of statuses that are good, `(first, last)` inclusive.
         body: Bytes that the response's body must contain, or None.
-        port: Another port than the endpoint's, or None. Not for Unix sockets.
+        port: Another port than the endpoint's, or None. Not for Unix sockets. By TLS where the endpoint is.
         host: Of the request; None for the endpoint's address.
         headers: Further fields, `(name, value)`.
     """
@@ -116,18 +122,74 @@ class Owner(Protocol):
         """Use the endpoint, or do not."""
 
 
-class HttpProbe:
+class _Opening:
     """
-    The probe.
+    Opens connections for checks, as requests would have them: by TLS where the endpoint is spoken to so, and then with
+    a server that has proved who it is. *Never in clear instead.*
 
     Args:
         names: Resolves endpoints that are names, as for requests: a name server that hangs holds up no other check.
+        handshakes: Lets those by TLS do their steps; default: one of its own.
     """
 
-    __slots__ = ("_names",)
+    __slots__ = ("_handshakes", "_names")
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, handshakes: Handshakes | None = None) -> None:
         self._names = names
+        self._handshakes = handshakes
+
+    async def _open(self, spec: HealthSpec, endpoint: Endpoint) -> _Streams:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        if not endpoint.is_tls:
+            transport: asyncio.BaseTransport = await self._connect(spec, endpoint, lambda: protocol)
+        else:
+            transport = await self._secure(spec, endpoint, protocol)
+        return reader, asyncio.StreamWriter(cast("asyncio.Transport", transport), protocol, reader, loop)
+
+    async def _secure(self, spec: HealthSpec, endpoint: Endpoint, protocol: asyncio.Protocol) -> asyncio.BaseTransport:
+        side = usable(endpoint.cluster.tls, endpoint.label)
+        if self._handshakes is None:
+            self._handshakes = Handshakes(asyncio.get_running_loop())
+        gate = self._handshakes
+        # Who listens at another port is another server, whose sessions are others.
+        label = endpoint.label if spec.port is None else f"{endpoint.label} port {spec.port}"
+        begun: Securing | None = None
+
+        def begin() -> asyncio.Protocol:
+            nonlocal begun
+            begun = Securing(side, label, endpoint.host, gate, lambda: protocol)
+            return cast("asyncio.Protocol", begun.transport)
+
+        await self._connect(spec, endpoint, begin)
+        assert begun is not None
+        try:
+            await begun.done
+        except asyncio.CancelledError as error:
+            begun.transport.abort()
+            error.add_note(errors.UPSTREAM_TLS_TIMEOUT.name)
+            raise
+        return cast("asyncio.BaseTransport", begun.transport)
+
+    async def _connect(
+        self, spec: HealthSpec, endpoint: Endpoint, factory: Callable[[], asyncio.Protocol]
+    ) -> asyncio.BaseTransport:
+        loop = asyncio.get_running_loop()
+        port = spec.port or endpoint.port
+        if endpoint.unix_path is not None:
+            return (await loop.create_unix_connection(factory, endpoint.unix_path))[0]
+        if endpoint.is_named:
+            hosts = await self._names.addresses(endpoint.host, spec.timeout_s / 4)
+            connected = await dial.connect(dial.in_turn(hosts, 0), port)
+            return (await loop.create_connection(factory, sock=connected))[0]
+        return (await loop.create_connection(factory, endpoint.host, port))[0]
+
+
+class HttpProbe(_Opening):
+    """The probe."""
+
+    __slots__ = ()
 
     async def __call__(self, spec: HealthSpec, endpoint: Endpoint) -> str:
         """
@@ -138,9 +200,10 @@ class HttpProbe:
         Raises:
             OSError: Connecting, sending or reading failed.
             ResolveError: The endpoint is a name without an address.
+            SecuringError: The server is not whom we want, or there is nothing to speak with it by TLS.
             h11.RemoteProtocolError: The answer is not HTTP/1.1.
         """
-        reader, writer = await _open(spec, endpoint, self._names)
+        reader, writer = await self._open(spec, endpoint)
         try:
             return await _converse(spec, endpoint.label, reader, writer)
         finally:
@@ -148,18 +211,15 @@ class HttpProbe:
             writer.transport.abort()
 
 
-class ConnectProbe:
+class ConnectProbe(_Opening):
     """
-    The probe of what only has to accept connections; of its spec the request and what is expected do not count.
+    The probe of what only has to accept connections, and by TLS to prove who it is; of its spec the request and what is
+    expected do not count.
 
-    Args:
-        names: As with `HttpProbe`.
+    What the server thinks of our certificate is not seen: in TLS 1.3 it says so after our part of the handshake.
     """
 
-    __slots__ = ("_names",)
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
+    __slots__ = ()
 
     async def __call__(self, spec: HealthSpec, endpoint: Endpoint) -> str:
         """
@@ -168,22 +228,11 @@ class ConnectProbe:
         Raises:
             OSError: It was not possible.
             ResolveError: The endpoint is a name without an address.
+            SecuringError: As with `HttpProbe`.
         """
-        _, writer = await _open(spec, endpoint, self._names)
+        _, writer = await self._open(spec, endpoint)
         writer.transport.abort()
         return ""
-
-
-async def _open(
-    spec: HealthSpec, endpoint: Endpoint, names: Names
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    port = spec.port or endpoint.port
-    if endpoint.unix_path is not None:
-        return await asyncio.open_unix_connection(endpoint.unix_path)
-    if endpoint.is_named:
-        hosts = await names.addresses(endpoint.host, spec.timeout_s / 4)
-        return await asyncio.open_connection(sock=await dial.connect(dial.in_turn(hosts, 0), port))
-    return await asyncio.open_connection(endpoint.host, port)
 
 
 async def _converse(spec: HealthSpec, label: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
@@ -279,9 +328,17 @@ class Checks:
         try:
             async with asyncio.timeout(spec.timeout_s):
                 return await self._probe(spec, endpoint)
-        except TimeoutError:
-            return f"no answer within {spec.timeout_s:g} s"
+        except TimeoutError as error:
+            where = "".join(f"{note}: " for note in getattr(error.__cause__, "__notes__", ()))
+            return f"{where}no answer within {spec.timeout_s:g} s"
+        except SecuringError as error:
+            if error.reason is errors.IDENTITY_MISSING:
+                return None  # ours; told where identities are
+            return str(error)
         except (OSError, ResolveError) as error:
+            if is_tls(error):
+                reason, detail = explain(error, is_client=False)
+                return f"{reason.name}: {endpoint.label}: {detail}"
             if is_local(error) or are_gone():
                 logger.warning(
                     "health_check_not_made upstream=%s endpoint=%s error=%r", owner.name, endpoint.label, str(error)

@@ -185,15 +185,19 @@ def test_what_is_wrong_by_itself_is_not_told_as_missing() -> None:
     ]
 
 
-def test_what_nobody_keeps_yet_is_checked_and_not_run() -> None:
-    """Who says that certificates come from an agent would wait for ever."""
-    text = "service: s\noutbound: {}\nidentity: {from: {workload_api: 'unix:///run/agent.sock'}}\n"
-    load(text)
-    with pytest.raises(ConfigError) as caught:
-        load_source(make_source("f", text.encode()), {}, is_to_run=True)
-    assert [(one.path, one.message) for one in caught.value.problems] == [
-        ("identity.from.workload_api", "`workload_api` is not supported yet by this version")
-    ]
+@pytest.mark.parametrize(
+    ("address", "is_warned_of"),
+    [
+        ("unix:///run/a.sock", False),
+        ("tcp://127.0.0.1:1", False),
+        ("tcp://[fe80::1]:1", False),
+        ("tcp://10.0.0.1:1", True),
+    ],
+)
+def test_an_agent_elsewhere_is_warned_of(address: str, is_warned_of: bool) -> None:
+    """What it sends is a key, and nothing encrypts it."""
+    found = said(f"service: s\noutbound: {{}}\nidentity: {{from: {{workload_api: '{address}'}}}}\n")
+    assert any("comes over the network in clear" in line for line in found) == is_warned_of
 
 
 PUSHED = "service: s\ninbound: {app: 'h:8', tls: strict}\nupstreams: {a: {discover: a, tls: {identities: spiffe://shop/a}}}\n"

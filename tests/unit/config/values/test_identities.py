@@ -78,7 +78,6 @@ def test_a_socket_of_an_agent_has_one_form(written: str) -> None:
     ("written", "hint"),
     [
         ("/run/agent.sock", "did you mean `unix:///run/agent.sock`?"),
-        ("tcp://127.0.0.1:8081", "by a Unix socket the agent knows who asks"),
         ("unix://run/agent.sock", ""),
         ("unix:agent.sock", ""),
         ("unix:///run/", ""),
@@ -91,6 +90,28 @@ def test_what_is_no_socket_of_an_agent_is_told(written: object, hint: str) -> No
     assert refusal(parse_workload_api, written) == (
         "the socket of an agent such as `unix:///run/spire/agent.sock`", hint,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("tcp://127.0.0.1:8081", "tcp://127.0.0.1:8081"), ("tcp://[FE80::1]:1", "tcp://[fe80::1]:1")],
+)
+def test_an_agent_may_be_at_an_address(written: str, read: str) -> None:
+    """Where a Unix socket cannot be had."""
+    assert parse_workload_api(written) == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "tcp://localhost:8081", "tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://127.0.0.1:0", "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:8081/", "tcp://::1:8081", "tcp://[127.0.0.1]:1", "tcp://[fe80::1%eth0]:1", "tcp:127.0.0.1:1",
+        "tcp://a@127.0.0.1:1", "tcp://127.0.0.1:+1",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_an_agent_is_told(written: str) -> None:
+    """SPIFFE Workload Endpoint, 4: an IP address and a port, and nothing else."""
+    assert refusal(parse_workload_api, written)[0] == "an IP address and a port such as `tcp://127.0.0.1:8081`"
 
 
 def test_the_path_of_a_socket_fits_into_its_address() -> None:

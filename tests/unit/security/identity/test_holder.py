@@ -288,6 +288,39 @@ class TestFilesOfAWorkload:
         assert mesh.identity.credentials is not None
         assert mesh.identity.credentials.identity == "spiffe://shop/other"
 
+    def test_what_is_staged_changes_nothing_before_it_is_adopted(
+        self, mesh: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nothing of it is shown, counted, told or waited for; then it is there at once, without another look."""
+        caplog.set_level(logging.INFO)
+        identity = mesh.identity
+        ISSUER.workload("spiffe://shop/other").write(mesh.folder, "other.crt", "other.key")
+        ROOT.leaf(["shop.example"]).write(mesh.folder, "a.crt", "a.key")
+        other = FilesIdentity(mesh.pair("other"), mesh.source.trust)
+        listeners = [("mesh", MeshTls("permissive")), ("outside", OutsideTls((mesh.pair("a"),)))]
+        upstreams = [("anybody", ServerTls(is_verified=False)), ("catalog", WorkloadTls(("spiffe://shop/catalog",)))]
+        before, server = identity.credentials, identity.server_side("mesh", MeshTls("permissive"))
+        caplog.clear()
+
+        staged = identity.stage(other, "", listeners, upstreams)
+        assert asyncio.run(staged.settle(600.0)) == []
+        assert identity.credentials is before
+        assert (identity.source, identity.kept, identity.rotations) == (mesh.source, (identity.workload,), {})
+        assert (server.version, identity.unverified, lines(caplog)) == (1, (), [])
+
+        identity.adopt(staged, other, "")
+        assert (server.version, server.identity) == (2, "spiffe://shop/other")
+        assert identity.rotations == {("identity", "replaced"): 1}
+        assert identity.unverified == ("anybody",)
+        assert set(lines(caplog)) >= {"certificate_replaced", "certificate_loaded", "upstream_not_verified"}
+        outside, catalog = identity.side_of(*listeners[1]), identity.client_side(*upstreams[1])
+        assert outside is not None
+        assert outside.context is not None
+        assert catalog.context is not None
+        versions = [side.version for side in (server, outside, catalog)]
+        mesh.look()
+        assert [side.version for side in (server, outside, catalog)] == versions
+
     def test_without_a_source_nothing_is_held(self, mesh: World) -> None:
         """Nor shown, nor missed."""
         mesh.identity.configure(None)
@@ -326,6 +359,16 @@ class TestHandedOver:
         assert [one["renew_after"] is not None for one in ends] == [True, False, False]
         world.look(3)
         assert server.version == 1
+
+    def test_what_was_handed_over_is_held_again_when_it_is_wanted_again(self, world: World) -> None:
+        """A file that leaves `identity` out for a while does not cost it until the next renewal."""
+        world.identity.configure(ControlIdentity())
+        assert world.offer(ISSUER.workload(STOREFRONT)) is None
+        world.identity.configure(None)
+        assert world.identity.credentials is None
+        world.identity.configure(ControlIdentity())
+        assert world.settle() == []
+        assert world.identity.credentials is not None
 
     def test_what_is_wrong_is_told_to_who_handed_it_over(self, world: World) -> None:
         """And what was good goes on."""
@@ -490,7 +533,6 @@ class TestOutside:
         assert ["no file of roots" in one.text for one in world.settle()] == [True]
         assert unverified.version == 1
         assert world.identity.unverified == ("b",)
-        assert "upstream_not_verified" in lines(caplog)
         assert world.identity.why_not_ready() is None
 
     @pytest.mark.parametrize("is_server", [True, False])

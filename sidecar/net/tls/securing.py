@@ -1,4 +1,7 @@
-"""A handshake with a server, between the socket's being connected and the first request. *Once a connection.*"""
+"""
+A handshake with a server, between the socket's being connected and the first octet of ours: requests' and health
+checks'. *Once a connection.*
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,20 @@ from sidecar.net.tls.handshakes import Handshakes
 from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP, ClientSide
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
-from sidecar.proxy.server.http1 import ServerConnection
-from sidecar.upstream.endpoint import Endpoint
+
+
+def usable(side: ClientSide | None, label: str) -> ClientSide:
+    """
+    How the endpoint of this label, which is spoken to by TLS, is spoken to now.
+
+    Raises:
+        SecuringError: Nothing is there for that yet; never is it then spoken to in clear.
+    """
+    if side is None:
+        raise SecuringError(errors.IDENTITY_MISSING, f"{label}: the upstream has no `tls`, and the endpoint wants it")
+    if side.context is None:
+        raise SecuringError(errors.IDENTITY_MISSING, f"{label}: {side.why_none}")
+    return side
 
 
 class SecuringError(Exception):
@@ -38,10 +53,11 @@ class Securing:
     One handshake; a `HandshakeOwner`.
 
     Args:
-        side: How the upstream is spoken to; has a context.
-        endpoint: Who it is with.
+        side: How the upstream is spoken to; `usable`.
+        label: Of the endpoint: its sessions are known by it.
+        host: Of the endpoint, whose name the certificate must be for unless `side` says another.
         gate: Lets it do its steps.
-        make: Makes the connection when the server is known, on the transport it is given.
+        make: Makes what the transport is given to, as a socket's would be, when the server is known.
 
     Attributes:
         transport: To be told what the socket receives.
@@ -52,24 +68,24 @@ class Securing:
     """
 
     def __init__(
-        self, side: ClientSide, endpoint: Endpoint, gate: Handshakes, make: Callable[[], ServerConnection]
+        self, side: ClientSide, label: str, host: str, gate: Handshakes, make: Callable[[], asyncio.Protocol]
     ) -> None:
         assert side.context is not None
         self._side = side
-        self._endpoint = endpoint
+        self._label = label
         self._make = make
         self._version = side.version
         self.done: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
-        name = "" if side.is_mesh else side.server_name or endpoint.host
-        session = side.session_of(endpoint.label)
+        name = "" if side.is_mesh else side.server_name or host
+        session = side.session_of(label)
         try:
             self.transport = TlsTransport(side.context, self, gate, False, name, session, self._keep)
         except (ValueError, ssl.SSLError) as error:
-            raise SecuringError(errors.UPSTREAM_TLS_FAILED, f"{endpoint.label}: {error}") from None
+            raise SecuringError(errors.UPSTREAM_TLS_FAILED, f"{label}: {error}") from None
 
     def on_secured(self, transport: TlsTransport) -> None:
         """The server has proved who it is; whether that is whom we want is asked here, except for its name."""
-        peer, side, label = transport.peer, self._side, self._endpoint.label
+        peer, side, label = transport.peer, self._side, self._label
         assert peer is not None
         if side.is_mesh and peer.protocol != MESH_HTTP:
             self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol or 'nothing'}, not {MESH_HTTP}")
@@ -81,7 +97,7 @@ class Securing:
             self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol}, not on {OUTSIDE_HTTP}")
         elif not self.done.done():
             connection = self._make()
-            transport.set_protocol(cast("asyncio.Protocol", connection))
+            transport.set_protocol(connection)
             self.done.set_result(peer)
             connection.connection_made(cast("asyncio.Transport", transport))
         else:
@@ -89,14 +105,14 @@ class Securing:
 
     def _give_up(self, reason: Reason, detail: str) -> None:
         self.transport.abort()
-        self._side.forget_session(self._endpoint.label)
+        self._side.forget_session(self._label)
         if not self.done.done():
             self.done.set_exception(SecuringError(reason, detail))
 
     def on_handshake_failed(self, error: Exception) -> None:
         """The connection is closed."""
         reason, detail = explain(error, is_client=False)
-        self._give_up(reason, f"{self._endpoint.label}: {detail}")
+        self._give_up(reason, f"{self._label}: {detail}")
 
     def _keep(self, session: ssl.SSLSession) -> None:
-        self._side.keep_session(self._endpoint.label, session, self._version)
+        self._side.keep_session(self._label, session, self._version)
