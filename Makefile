@@ -110,8 +110,8 @@ $(UV):
 
 .PHONY: lock
 lock: $(UV)  ## bring the lock files in step with pyproject.toml
-	$(RESOLVE) pyproject.toml --extra control --output-file requirements.lock
-	$(RESOLVE) pyproject.toml --extra control --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(RESOLVE) pyproject.toml --extra control --extra jwt --output-file requirements.lock
+	$(RESOLVE) pyproject.toml --extra control --extra jwt --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(RESOLVE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 .PHONY: schema

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sidecar.errors import Reason
 from sidecar.message import RequestHead
-from sidecar.peer import Peer
+from sidecar.peer import Peer, Token
 
 
 class Direction(IntEnum):
@@ -132,6 +132,7 @@ class Exchange:
         direct_peer: `(address, port)` of the proxy that connected, where that is not the client; else None.
         client: Who connected by TLS, or None.
         server: With whom the last attempt spoke by TLS, or None.
+        token: What its bearer token came to, if it has one and a rule of authorization asks for such; else None.
         decision: What the rules of authorization said of it; None where there are none, or it did not come to them.
         scope: What telemetry bound for the route and upstream that were chosen.
         endpoint: Where the last attempt went, or None.
@@ -181,6 +182,7 @@ class Exchange:
         "span_id",
         "start_ns",
         "status",
+        "token",
         "trace_id",
         "tracestate",
         "tries",
@@ -208,6 +210,7 @@ class Exchange:
         self.direct_peer: tuple[str, int] | None = None
         self.client = client
         self.server: Peer | None = None
+        self.token: Token | None = None
         self.decision: Decision | None = None
         self.scope = scope
         self.endpoint: EndpointLike | None = None

@@ -1,4 +1,7 @@
-"""Who is at the other end of a connection by TLS, as its certificate and the handshake tell it. *Hot path: reads.*"""
+"""
+Who is at the other end of a connection by TLS, as its certificate and the handshake tell it; and what a request's token
+says of who it is for. *Hot path: reads.*
+"""
 
 from __future__ import annotations
 
@@ -74,3 +77,28 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.identity or self.subject or 'without a certificate'} TLS {self.version}>"
+
+
+class Token:
+    """
+    What the bearer token of a request came to. One for a token as long as it is remembered; never changed.
+
+    Attributes:
+        outcome: `accepted`, or why it proves nothing; one of a closed set, `security.tokens.remembered.OUTCOMES`.
+        issuer: Who made it, if it is accepted; else empty, for anybody can write anything there.
+        words: What of the rules' `from` it is.
+        why: Of one that proves nothing, in words, and nothing of what is in it.
+        members: What log lines say of it; made at first use by `telemetry`.
+    """
+
+    __slots__ = ("issuer", "members", "outcome", "why", "words")
+
+    def __init__(self, outcome: str, issuer: str = "", words: tuple[str, ...] = (), why: str = "") -> None:
+        self.outcome = outcome
+        self.issuer = issuer
+        self.words = words
+        self.why = why
+        self.members = b""
+
+    def __repr__(self) -> str:
+        return f"<Token {self.outcome} of {self.issuer or 'whoever'}>"

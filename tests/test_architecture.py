@@ -48,6 +48,8 @@ AT_THE_ENGINE = (("cli", "mesh", "control.py"), ("cli", "mesh", "authority", "ca
 # Costs 14 MiB: a sidecar makes its key and its request in a process that ends at once.
 MAKES_KEYS = ("link", "identity", "make_request.py")
 
+VERIFIES_TOKENS = ("security", "tokens", "library.py")
+
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
@@ -172,6 +174,30 @@ def test_process_that_proxies_never_imports_cryptography(path: Path) -> None:
         if any(is_within(module, one) for one in banned)
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_what_verifies_tokens_is_imported_in_one_place_and_late(path: Path) -> None:
+    """PyJWT imports `cryptography`, which only those pay whose rules ask for tokens: never with a module."""
+    lines = [line for line, module in imports_in(path) if is_within(module, "jwt")]
+    if path.relative_to(ROOT).parts != VERIFIES_TOKENS:
+        assert not lines
+        return
+    late = {
+        node.lineno
+        for function in ast.walk(tree_of(path))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom)
+    }
+    typed = {
+        node.lineno
+        for block in ast.walk(tree_of(path))
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in block.body
+    }
+    assert lines
+    assert set(lines) <= late | typed
 
 
 def imported_modules() -> dict[str, set[str]]:

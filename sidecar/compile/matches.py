@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
 from sidecar.routing.match import Match, make_match
-from sidecar.routing.matchers import PathKind, PathMatcher, ValueKind, ValueMatcher, path_matcher, value_matcher
+from sidecar.routing.matchers import (
+    PathKind,
+    PathMatcher,
+    ValueKind,
+    ValueMatcher,
+    any_path,
+    path_matcher,
+    value_matcher,
+)
 
 if TYPE_CHECKING:
     from sidecar.config.model import matches
@@ -25,10 +33,11 @@ def key_of(source: matches.KeySource) -> tuple[str, str]:
 
 
 def match(settings: matches.Match) -> Match:
-    """One match of a route."""
+    """One match of a route, or of a rule, which may give several paths."""
+    path: matches.PathMatch | list[matches.PathMatch] | None = settings.path
     return make_match(
         hosts=settings.host,
-        path=_path(settings.path) if settings.path is not None else None,
+        path=any_path([_path(one) for one in (path if isinstance(path, list) else [path])]) if path else None,
         methods=settings.methods,
         headers=values(settings.headers),
         cookies=values(settings.cookies),

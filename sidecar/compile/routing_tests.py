@@ -25,6 +25,7 @@ from sidecar.peer import Peer
 from sidecar.proxy.exchange.steps import find_route, judge
 from sidecar.proxy.plan import Plan, Side
 from sidecar.routing.actions import Forward, Route
+from sidecar.security.tokens.rules import supposed
 
 _MAX_HEADERS = 1000
 
@@ -98,6 +99,8 @@ def judged(test: RoutingTest, side: Side, plan: Plan, trust_domain: str) -> Deci
     exchange = Exchange(side.direction, 0, head, (test.request.source_ip or "127.0.0.1", 0))
     if requester is not None:
         exchange.client = Peer("1.3", "", identity=spiffe_id(requester, trust_domain))
+    if test.request.jwt is not None:
+        exchange.token = supposed(side.authorization.token_rules, test.request.jwt)
     return judge(side.authorization, side, listener, exchange, head)
 
 
@@ -157,7 +160,8 @@ class _SideOf:
             return port
         if self._only is not None:
             return self._only
-        if any(one is not None for one in (test.request.requester, test.expect.authorization, test.expect.rule)):
+        request, expect = test.request, test.expect
+        if any(one is not None for one in (request.requester, request.jwt, expect.authorization, expect.rule)):
             return self._inbound
         means_inbound = test.expect.to == APP or test.expect.route in self._only_inbound
         return self._inbound if means_inbound else self._outbound

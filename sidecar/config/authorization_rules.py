@@ -9,11 +9,15 @@ from typing import Final
 from sidecar.config.model.authorization import Authorization, Rule, RuleMatch, Source
 from sidecar.config.model.matches import PathMatch
 from sidecar.config.model.root import Config
+from sidecar.config.model.tokens import JwtKeys
 from sidecar.config.route_rules import At, Reporter, check_match
 
 CALLERS: Final = "callers"
 """The rule that says who may call at all, which `mesh compile` makes; what the default refuses, it refuses."""
 DEFAULT: Final = "default"
+
+_TOKEN: Final = "jwt:"
+"""How words begin that stand for what is asked of a token."""
 
 _MAX_COMPARED: Final = 200_000
 """Pairs of clauses; beyond so many, a rule that is hidden is not told."""
@@ -91,6 +95,21 @@ def _check_source(source: Source, at: At, report: Reporter, trust_domain: str | 
         report((*at, given[0]), "expected `true`, found false", "name who is meant instead")
     if source.service is not None and trust_domain is None:
         _report_nameless(source.service, at, report)
+    if source.jwt is not None:
+        _check_keys(source.jwt.keys, (*at, "jwt", "keys"), report)
+
+
+def _check_keys(keys: JwtKeys, at: At, report: Reporter) -> None:
+    if (keys.file is None) == (keys.url is None):
+        found = "none" if keys.file is None else "both"
+        report(at, f"expected one of `file` and `url`, found {found}", "a set of keys in JSON (RFC 7517)", at_key=True)
+    elif keys.url is None or keys.url.startswith("http://"):
+        if "trust" in keys.model_fields_set:
+            hint = "it is for the server of a `url` that begins with `https://`"
+            report((*at, "trust"), "`trust` has no effect here", hint, at_key=True)
+        if keys.url is not None:
+            hint = "use `https://`: whoever is between can put a key of their own there, and sign any token"
+            report((*at, "url"), "keys that come in clear prove nothing", hint, is_warning=True)
 
 
 def _report_nameless(service: str, at: At, report: Reporter) -> None:
@@ -119,11 +138,14 @@ def source_words(sources: Iterable[Source], trust_domain: str | None) -> frozens
             words.add(f"spiffe://{trust_domain or '?'}/{source.service}")
         elif source.spiffe is not None:
             words.add(source.spiffe)
+        elif source.jwt is not None:
+            words.add(f"{_TOKEN}{source.jwt.model_dump_json()}")
         words.update(source.networks or ())
     return frozenset(words or ("anyone",))
 
 
-_Clause = tuple[frozenset[str], RuleMatch, int]
+_Clause = tuple[frozenset[str], RuleMatch, PathMatch | None, int]
+"""Who asks, what for, the one path that it is about, and the index of its rule."""
 
 
 def hidden_rules(rules: Sequence[Rule], trust_domain: str | None) -> Iterator[tuple[int, int]]:
@@ -135,18 +157,19 @@ def hidden_rules(rules: Sequence[Rule], trust_domain: str | None) -> Iterator[tu
     left = _MAX_COMPARED
     earlier: dict[str, list[_Clause]] = {}
     for index, rule in enumerate(rules):
-        clauses = [
-            (source_words(match.sources, trust_domain), match, index) for match in (rule.allow or rule.deny or ())
-        ]
+        clauses: list[_Clause] = []
+        for match in rule.allow or rule.deny or ():
+            words = source_words(match.sources, trust_domain)
+            clauses += ((words, match, path, index) for path in match.paths or (None,))
         hiding: list[int] = []
-        for words, match, _ in clauses:
+        for clause in clauses:
             found = None
-            for candidate in _that_may_cover(earlier, words):
+            for candidate in _that_may_cover(earlier, clause[0]):
                 left -= 1
                 if left < 0:
                     return
-                if _covers(candidate, words, match):
-                    found = candidate[2]
+                if _covers(candidate, clause):
+                    found = candidate[3]
                     break
             if found is None:
                 break
@@ -164,6 +187,8 @@ def _shelf_of(word: str) -> str:
     """Words that only equal ones cover stand by themselves."""
     if word.startswith("spiffe://"):
         return "patterns" if "*" in word else word
+    if word.startswith(_TOKEN):
+        return word
     return word if word in ("anyone", "authenticated", "unix") else "networks"
 
 
@@ -173,8 +198,9 @@ def _that_may_cover(earlier: Mapping[str, list[_Clause]], words: frozenset[str])
         yield from earlier.get(shelf, ())
 
 
-def _covers(earlier: _Clause, words: frozenset[str], match: RuleMatch) -> bool:
-    whom, before, _ = earlier
+def _covers(earlier: _Clause, later: _Clause) -> bool:
+    whom, before, wide, _ = earlier
+    words, match, path, _ = later
     if "anyone" not in whom and not all(_is_among(word, whom) for word in words):
         return False
     if before.methods and not (match.methods and set(match.methods) <= set(before.methods)):
@@ -185,7 +211,7 @@ def _covers(earlier: _Clause, words: frozenset[str], match: RuleMatch) -> bool:
         asked, there = getattr(before, name), getattr(match, name)
         if any(there.get(key) != test for key, test in asked.items()):
             return False
-    return before.path is None or (match.path is not None and _covers_path(before.path, match.path))
+    return wide is None or (path is not None and _covers_path(wide, path))
 
 
 def _is_among(word: str, whom: frozenset[str]) -> bool:
@@ -193,11 +219,11 @@ def _is_among(word: str, whom: frozenset[str]) -> bool:
         return True
     if word.startswith("spiffe://"):
         return "authenticated" in whom or any(_is_below(word, one) for one in whom if one.endswith("/*"))
-    if word in ("anyone", "authenticated", "unix"):
+    if word in ("anyone", "authenticated", "unix") or word.startswith(_TOKEN):
         return False
     network = ip_network(word)
     for one in whom:
-        if one in ("authenticated", "unix") or one.startswith("spiffe://"):
+        if one in ("authenticated", "unix") or one.startswith(("spiffe://", _TOKEN)):
             continue
         other = ip_network(one)
         if network.version == other.version and network.subnet_of(other):  # type: ignore[arg-type]

@@ -148,9 +148,13 @@ def check_rate_limit(limit: RateLimit, at: At, report: Reporter) -> None:
 
 
 def check_match(match: Match, at: At, report: Reporter) -> None:
-    """Check what a request must be."""
-    if match.path is not None:
-        _check_test(match.path, (*at, "path"), report)
+    """Check what a request must be, of a route or of a rule, which may give several paths."""
+    path: PathMatch | list[PathMatch] | None = match.path
+    if isinstance(path, list):
+        for index, one in enumerate(path):
+            _check_test(one, (*at, "path", index), report)
+    elif path is not None:
+        _check_test(path, (*at, "path"), report)
     for name in ("headers", "cookies", "query"):
         tests: dict[str, ValueMatch] = getattr(match, name)
         for key, test in tests.items():

@@ -7,7 +7,7 @@ callee's reads it, and looked up in the callee's own compiled file: the code of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
@@ -31,6 +31,7 @@ from sidecar.proxy.plan import Plan, Side
 from sidecar.redact import HIDDEN, is_sensitive
 from sidecar.routing.actions import Forward, Route, Target
 from sidecar.routing.match import Match
+from sidecar.security.tokens.rules import supposed
 from sidecar.upstream.limits.breaker import BreakerSpec
 
 _MAX_HEADERS = 1000
@@ -87,10 +88,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A request as the callee's sidecar reads it, and the address that it comes from."""
+    """A request as the callee's sidecar reads it, the address that it comes from, and what its token claims."""
 
     head: RequestHead
     ip: str
+    claims: Mapping[str, object] | None
 
 
 def arrival(
@@ -121,7 +123,7 @@ def arrival(
     ip = request.request.source_ip or "127.0.0.1"
     try:
         head = _sent(caller, request_head(request), action, target)
-        verdict = _verdict(mesh, name, compiled, plan, side, _Sent(head, ip))
+        verdict = _verdict(mesh, name, compiled, plan, side, _Sent(head, ip, request.request.jwt))
         if verdict is not None and verdict.outcome == "denied":
             status = AUTHORIZATION_DENIED.status
             return Arrival(at.service, at.port, "", None, (), (), status, None, (), verdict)
@@ -153,6 +155,8 @@ def _verdict(mesh: Mesh, caller: str, compiled: Compiled, plan: Plan, side: Side
     for identity in mesh.identities(caller) if is_known else [""]:
         client = Peer("1.3", "", identity=identity) if identity else None
         exchange = Exchange(side.direction, 0, sent.head, (sent.ip, 0), client=client)
+        if sent.claims is not None:
+            exchange.token = supposed(side.authorization.token_rules, sent.claims)
         decision = judge(side.authorization, side, listener, exchange, sent.head)
         why = exchange.detail
         for rule in filter(attrgetter("position"), side.authorization.rules):

@@ -10,7 +10,7 @@ Regular expressions are RE2's (linear time, no back-references) and match the wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -57,6 +57,7 @@ class PathMatcher:
         value: The pattern in the normal form of paths; of `prefix`, without its trailing slash, so that `/` is empty.
         is_plain: Neither inverted nor ignoring case: the table may find it by lookup.
         test: Answers it. CONNECT has no path, so that no question, inverted or not, says yes to it.
+        alternatives: Of kind `any`, the questions of which one is enough; else empty.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class PathMatcher:
     is_plain: bool
     is_inverted: bool
     test: Callable[[bytes], bool] = field(compare=False, repr=False)
+    alternatives: tuple[PathMatcher, ...] = ()
 
     @property
     def replaceable(self) -> int | None:
@@ -126,6 +128,19 @@ def path_matcher(kind: str, operand: str, *, ignore_case: bool = False, invert: 
 
     is_plain = not (ignore_case or invert)
     return PathMatcher(kind, _text(kind, operand, ignore_case, invert), value, is_plain, invert, test)
+
+
+def any_path(matchers: Sequence[PathMatcher]) -> PathMatcher:
+    """One question of several: whether any of them says yes. At least one is needed."""
+    if len(matchers) == 1:
+        return matchers[0]
+    tests = tuple(matcher.test for matcher in matchers)
+
+    def test(path: bytes) -> bool:
+        return any(one(path) for one in tests)
+
+    text = " or ".join(matcher.text for matcher in matchers)
+    return PathMatcher("any", text, b"", False, False, test, tuple(matchers))
 
 
 def path_octets(text: str) -> bytes:

@@ -241,11 +241,12 @@ class _Bucket(Generic[R]):
         """Add a match; to be called in file order."""
         self.lowest = min(self.lowest, order)
         path = match.path
-        if path is None or not path.is_plain or path.kind not in ("exact", "prefix", "starts_with"):
-            open_path = () if path is None else (path_condition(path),)
-            self._rest.append(_Entry(order, route, (*open_path, *match.conditions)))
-        else:
-            self._shelf(path).append(_Entry(order, route, match.conditions))
+        for one in (path,) if path is None or not path.alternatives else path.alternatives:
+            if one is None or not one.is_plain or one.kind not in ("exact", "prefix", "starts_with"):
+                open_path = () if one is None else (path_condition(one),)
+                self._rest.append(_Entry(order, route, (*open_path, *match.conditions)))
+            else:
+                self._shelf(one).append(_Entry(order, route, match.conditions))
 
     def _shelf(self, path: PathMatcher) -> list[_Entry[R]]:
         value = path.value

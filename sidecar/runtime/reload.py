@@ -38,6 +38,7 @@ from sidecar.runtime.certificates.keeper import Certificates
 from sidecar.runtime.listeners import HandlerFactory, ListenerError, Listeners
 from sidecar.runtime.loop import without_collection
 from sidecar.runtime.old_plans import OldPlans
+from sidecar.runtime.tokens.keeper import TokenKeeper
 from sidecar.telemetry.recorder import Telemetry
 from sidecar.upstream.registry import Registry
 
@@ -74,6 +75,7 @@ class Reloader(ConfigLoader):
         effective: All of it, explained.
         compiler: Makes the plans.
         certificates: What the configuration in force needs of them.
+        tokens: What it needs to verify tokens.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Reloader(ConfigLoader):
         self._timers = timers
         self.compiler = Compiler(telemetry.scope)
         self.certificates = Certificates()
+        self.tokens = TokenKeeper()
         self._split_sides = SplitSides()
         self._old_plans = OldPlans(loop, lambda: registry.clusters)
         self._is_closed = False
@@ -106,6 +109,7 @@ class Reloader(ConfigLoader):
         """Refuse every further load, because the process ends and must not open listeners again."""
         self._is_closed = True
         self.certificates.stop()
+        self.tokens.stop()
         self._old_plans.close()
 
     async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
@@ -129,6 +133,7 @@ class Reloader(ConfigLoader):
                 )
                 self._timers.every(EXPIRY_PERIOD_S, self.live.expire)
             problems = await self.certificates.prepare(draft)
+            problems += await self.tokens.prepare(plan, draft.header.pushed)
             if problems:
                 raise NotHereError(problems)
             change = await self.listeners.open(draft.listeners)
@@ -145,6 +150,7 @@ class Reloader(ConfigLoader):
             raise
         # --- the swap: from here to the next await, all or nothing ---
         self.certificates.commit(draft, preparation.commit())
+        self.tokens.commit(plan)
         self._telemetry.reconfigure(settings)
         if self.live.plan is not plan:
             self._old_plans.add(self.live.plan)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sidecar.link.report import Counted, IdentityReport
     from sidecar.runtime.mesh.control import Control
     from sidecar.security.identity.holder import Identity
+    from sidecar.security.tokens.holder import TokenKeys
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Sidecar(Process):
         )
         self.offered = Offered()
         self.reloader.certificates.made = self._on_certificates
+        self.reloader.tokens.made = self._on_token_keys
         self.views = Views(self)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None
@@ -279,12 +281,23 @@ class Sidecar(Process):
         """Certificates; None where no configuration has asked for TLS yet."""
         return self.reloader.certificates.identity
 
+    @property
+    def token_keys(self) -> TokenKeys | None:
+        """Keys for tokens; None where no rule has asked for them yet."""
+        return self.reloader.tokens.keys
+
     def _on_certificates(self, identity: Identity) -> None:
         # Where there is no TLS nothing of it is loaded.
         from sidecar.security.identity.numbers import sections
 
         self.offered.attach(identity)
         self.telemetry.numbers.certificates = partial(sections, identity)
+
+    def _on_token_keys(self, keys: TokenKeys) -> None:
+        # Where no rule asks for tokens nothing of it is loaded.
+        from sidecar.security.tokens.shown import sections
+
+        self.telemetry.numbers.tokens = partial(sections, keys)
 
     # --- connections and numbers ------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from sidecar.telemetry.recorder import Format, Observer, Telemetry
 if TYPE_CHECKING:
     from sidecar.runtime.mesh.following import Following
     from sidecar.security.identity.holder import Identity
+    from sidecar.security.tokens.holder import TokenKeys
 
 MAX_OBSERVERS = 8
 """Who may look on at once; each takes some microseconds of every request."""
@@ -40,6 +41,10 @@ class Running(Protocol):
     @property
     def identity(self) -> Identity | None:
         """Certificates, if any configuration has asked for TLS."""
+
+    @property
+    def token_keys(self) -> TokenKeys | None:
+        """Keys for tokens, if any configuration has asked for them."""
 
     def drain(self) -> None:
         """Fail readiness and let inbound end."""
@@ -163,13 +168,20 @@ class Views:
 
     async def certs_dump(self) -> Mapping[str, object]:
         """What is held of certificates, and what is wrong with what came last."""
-        identity = self._sidecar.identity
-        if identity is None:
-            return {"identity": None, "listeners": [], "upstreams": [], "unverified_upstreams": []}
-        # Where there is no TLS nothing of it is loaded.
-        from sidecar.security.identity.shown import certs
+        identity, keys = self._sidecar.identity, self._sidecar.token_keys
+        shown: dict[str, object] = {
+            "identity": None, "listeners": [], "upstreams": [], "unverified_upstreams": [],
+        }  # fmt: skip
+        if identity is not None:
+            # Where there is no TLS nothing of it is loaded.
+            from sidecar.security.identity.shown import certs
 
-        return certs(identity, time.time())
+            shown = certs(identity, time.time())
+        if keys is not None:
+            from sidecar.security.tokens.shown import token_keys
+
+            shown["token_keys"] = token_keys(keys)
+        return shown
 
     # --- switches ----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Kind
-from sidecar.peer import Peer
+from sidecar.peer import Peer, Token
 from sidecar.telemetry.access_log import json_line
 from sidecar.telemetry.access_log.line_template import LineTemplate
 from sidecar.telemetry.form_cache import FormCache, agent_of, target_of
@@ -413,6 +413,8 @@ class Telemetry:
                 members += _members_of_peer(exchange.server, False)
             if exchange.decision is not None:
                 members += _members_of(exchange.decision)
+                if exchange.token is not None:
+                    members += _members_of_token(exchange.token)
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
                 members += json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
@@ -523,6 +525,13 @@ def _members_of_peer(peer: Peer, is_client: bool) -> bytes:
     if not peer.members:
         peer.members = json_line.peer_members(peer, is_client=is_client)
     return peer.members
+
+
+def _members_of_token(token: Token) -> bytes:
+    """Of a log line; made once for a token that is remembered."""
+    if not token.members:
+        token.members = json_line.token_members(token)
+    return token.members
 
 
 def _members_of(decision: Decision) -> bytes:

@@ -2,7 +2,7 @@
 The index of rules against a reading of them that was written without looking at it: one loop, in order, no index.
 
 Who asks is read by regular expressions and `ipaddress`; what is asked of the head is `Match.matches`, question by
-question, which `test_routing_table` holds to a naive reading of its own.
+question, which `test_routing_table` holds to a naive reading of its own; so it holds what any of several paths is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from sidecar.compile.time_slices import at_once
 from sidecar.message import RequestHead
-from sidecar.peer import Peer
+from sidecar.peer import Peer, Token
 from sidecar.routing.match import make_match
-from sidecar.routing.matchers import path_matcher, value_matcher
+from sidecar.routing.matchers import PathMatcher, any_path, path_matcher, value_matcher
 from sidecar.security.authorization.authorization import Authorization, RuleSpec, make_authorization
 from sidecar.security.authorization.readings import read_path
 from sidecar.security.authorization.rules import Clause
 from sidecar.security.authorization.sources import make_sources
+from sidecar.security.tokens.rules import KeySource, TokenRule, make_token_rule
 from tests.unit.security.authorization.support import head as parsed
 
 # Few words, so that rules and requests meet.
@@ -41,6 +42,8 @@ NETWORKS = ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.7", "::/0", "2001:db8::/32", "u
 ADDRESSES = ["10.1.0.7", "10.1.0.8", "10.9.9.9", "192.0.2.1", "::ffff:10.1.0.7", "2001:db8::1", "unix"]
 SEGMENTS = ["v1", "x", "y", "", "..;", "%2F", "..", "x;p"]
 
+KEYS = KeySource(file="k")
+TOKENS = [make_token_rule("i", ["a"], {}, KEYS), make_token_rule("i", [], {"r": ["x"]}, KEYS)]
 words = st.sampled_from(["anyone", "authenticated", *IDENTITIES[:4], *IDENTITIES[:4], *PATTERNS, *NETWORKS])
 plain_paths = st.lists(st.sampled_from(SEGMENTS[:3]), max_size=3).map(lambda parts: "/" + "/".join(parts))
 odd_paths = st.lists(st.sampled_from(SEGMENTS), max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -48,16 +51,22 @@ rarely = st.sampled_from([False, False, False, True])
 
 
 @st.composite
+def path_questions(draw: st.DrawFn) -> PathMatcher:
+    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "starts_with", "contains"]))
+    return path_matcher(kind, draw(plain_paths), invert=draw(rarely), ignore_case=draw(rarely))
+
+
+@st.composite
 def clauses(draw: st.DrawFn) -> Clause:
-    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "starts_with", "contains", ""]))
-    path = path_matcher(kind, draw(plain_paths), invert=draw(rarely), ignore_case=draw(rarely)) if kind else None
+    some = draw(st.lists(path_questions(), max_size=3))
     match = make_match(
         hosts=draw(st.lists(st.sampled_from(["a", "*.a", "b.a", "a:9090"]), max_size=1)),
-        path=path,
+        path=any_path(some) if some else None,
         methods=draw(st.lists(st.sampled_from(["GET", "PUT"]), max_size=1)),
         headers={"h": value_matcher("exact", "1", invert=draw(rarely))} if draw(rarely) else {},
     )
-    return Clause(make_sources(draw(st.lists(words, min_size=1, max_size=3))), match)
+    tokens = draw(st.lists(st.sampled_from(TOKENS), max_size=2)) if draw(st.booleans()) else []
+    return Clause(make_sources(draw(st.lists(words, min_size=0 if tokens else 1, max_size=3)), tokens), match)
 
 
 @st.composite
@@ -73,6 +82,14 @@ def rule_lists(draw: st.DrawFn) -> list[RuleSpec]:
     return found
 
 
+def _word(rule: TokenRule) -> str:
+    return rule.word
+
+
+def token_of(request: dict[str, Any]) -> Token | None:
+    return None if request["tokens"] is None else Token("accepted", "i", request["tokens"])
+
+
 def requests(paths: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
@@ -82,6 +99,7 @@ def requests(paths: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]
             "header": st.sampled_from([None, "1", "2"]),
             "identity": st.sampled_from(["", *IDENTITIES]),
             "ip": st.sampled_from(ADDRESSES),
+            "tokens": st.sampled_from([None, None, *((*map(_word, some),) for some in ([], TOKENS[:1], TOKENS))]),
             "is_permissive": st.booleans(),
         }
     )
@@ -94,8 +112,12 @@ whole = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def naive_admits(sources: list[str], identity: str, ip: str) -> bool:
+def naive_admits(sources: list[str], identity: str, ip: str, tokens: tuple[str, ...] | None) -> bool:
     for word in sources:
+        if word.startswith("jwt:"):
+            if word in (tokens or ()):
+                return True
+            continue
         if word == "anyone" or (word == "authenticated" and identity):
             return True
         if word.startswith("spiffe://"):
@@ -121,7 +143,8 @@ def naive(specs: list[RuleSpec], how: dict[str, bool], asked: RequestHead, reque
     outcome, rule = "", ""
     for spec in specs:
         if not any(
-            naive_admits(list(one.sources.parts()), identity, request["ip"]) and one.match.matches(asked)
+            naive_admits(list(one.sources.parts()), identity, request["ip"], request["tokens"])
+            and one.match.matches(asked)
             for one in spec.clauses
         ):
             continue
@@ -167,7 +190,7 @@ def test_the_index_decides_as_reading_the_rules_in_order_does(
         if read_path(head.path)[0] != head.path:
             continue
         client = Peer("1.3", "", identity=request["identity"]) if request["identity"] else None
-        found = authorization.decide(client, request["ip"], head, request["is_permissive"])
+        found = authorization.decide(client, request["ip"], head, request["is_permissive"], token_of(request))
         assert (found.outcome, found.rule) == naive(specs, how, head, request)
         assert found.is_allowed is (found.outcome != "denied")
 
@@ -185,7 +208,7 @@ def test_no_reading_of_a_path_gets_past_a_rule_that_denies(
     for request in asked:
         head = head_of(request)
         client = Peer("1.3", "", identity=request["identity"]) if request["identity"] else None
-        found = authorization.decide(client, request["ip"], head, request["is_permissive"])
+        found = authorization.decide(client, request["ip"], head, request["is_permissive"], token_of(request))
         as_sent = naive(specs, how, head, request)
         other = head_of(request)
         other.path, climbs = read_path(head.path)
@@ -203,7 +226,7 @@ def test_every_refusal_can_be_told(specs: list[RuleSpec], how: dict[str, bool], 
     authorization = authorization_of(specs, how)
     head = head_of(request)
     client = Peer("1.3", "", identity=request["identity"]) if request["identity"] else None
-    found = authorization.decide(client, request["ip"], head, request["is_permissive"])
-    text = authorization.explain(found, client, request["ip"], head)
+    found = authorization.decide(client, request["ip"], head, request["is_permissive"], token_of(request))
+    text = authorization.explain(found, client, request["ip"], head, token_of(request))
     assert text.startswith(request["identity"] or f"{request['ip']} without an identity")
     assert "\n" not in text

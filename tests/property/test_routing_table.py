@@ -11,7 +11,7 @@ from sidecar.http1.grammar import field_of
 from sidecar.message import RequestHead
 from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import Match, make_match
-from sidecar.routing.matchers import path_matcher, value_matcher
+from sidecar.routing.matchers import any_path, path_matcher, value_matcher
 from sidecar.routing.table import TableBuilder
 
 # Few words, so that requests and routes meet.
@@ -55,7 +55,7 @@ def sometimes(strategy: st.SearchStrategy[dict[str, object]]) -> st.SearchStrate
 match_specs = st.fixed_dictionaries(
     {
         "hosts": st.lists(patterns, max_size=2),
-        "path": st.one_of(st.none(), path_questions()),
+        "paths": st.one_of(st.just([]), st.lists(path_questions(), min_size=1, max_size=3)),
         "methods": st.lists(st.sampled_from(["GET", "PUT"]), max_size=1),
         "header": sometimes(value_questions()),
         "cookie": sometimes(value_questions()),
@@ -116,7 +116,7 @@ def naive_host(pattern: str, host: str, port: str) -> bool:
 def naive_match(spec: dict[str, object], request: dict[str, str]) -> bool:
     return (
         (not spec["hosts"] or any(naive_host(pattern, request["host"], request["port"]) for pattern in spec["hosts"]))  # type: ignore[attr-defined]
-        and naive_question(spec["path"], request["path"] or None)  # type: ignore[arg-type]
+        and (not spec["paths"] or any(naive_question(one, request["path"] or None) for one in spec["paths"]))  # type: ignore[attr-defined]
         and (not spec["methods"] or request["method"] in spec["methods"])  # type: ignore[operator]
         and all(naive_question(spec[part], request[part]) for part in ("header", "cookie", "query"))  # type: ignore[arg-type]
     )
@@ -140,7 +140,7 @@ def compiled(spec: dict[str, object]) -> Match:
 
     return make_match(
         hosts=spec["hosts"],  # type: ignore[arg-type]
-        path=None if spec["path"] is None else path_matcher(**spec["path"]),  # type: ignore[arg-type]
+        path=any_path([path_matcher(**one) for one in spec["paths"]]) if spec["paths"] else None,  # type: ignore[attr-defined]
         methods=spec["methods"],  # type: ignore[arg-type]
         headers=values("X-Test", "header"),  # type: ignore[arg-type]
         cookies=values("c", "cookie"),  # type: ignore[arg-type]

@@ -59,8 +59,9 @@ def _asked_for(lock: str) -> list[Requirement]:
     if lock == "requirements-build.lock":
         lines = build
     else:
-        # The image runs a sidecar or a control plane; the extra is for who installs the package without a lock file.
-        lines = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["control"]]
+        # The image runs a sidecar or a control plane; the extras are for who installs the package without a lock file.
+        extras = project["project"]["optional-dependencies"]
+        lines = [*project["project"]["dependencies"], *extras["control"], *extras["jwt"]]
     if lock == "requirements-dev.lock":
         lines += build + [line for line in groups["dev"] if line != {"include-group": "build"}]
     return [Requirement(line) for line in lines]

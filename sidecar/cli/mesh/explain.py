@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 import click
 from pydantic import ValidationError
@@ -26,6 +27,13 @@ NOT_ANSWERED = 3
 @click.option("--from", "caller", required=True, metavar="SERVICE", help="Who sends it.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request.")
 @click.option("--cookie", "cookies", multiple=True, metavar="NAME=VALUE", help="A cookie of the request.")
+@click.option(
+    "--jwt",
+    "claims",
+    type=click.File(),
+    metavar="FILE",
+    help="What its token claims, in JSON; taken as verified.",
+)
 @click.option("--version", default="", help="Of the caller's app.")
 @identity_option
 @as_json_option
@@ -35,6 +43,7 @@ def explain(
     caller: str,
     headers: tuple[str, ...],
     cookies: tuple[str, ...],
+    claims: TextIO | None,
     version: str,
     as_json: bool,
 ) -> None:
@@ -48,7 +57,7 @@ def explain(
     """
     if len(request) > 2:
         raise click.UsageError(f"expected [METHOD] URL, found {len(request)} words")
-    test = _test(request[0] if len(request) == 2 else "GET", request[-1], headers, cookies)
+    test = _test(request[0] if len(request) == 2 else "GET", request[-1], headers, cookies, claims)
     mesh = mesh_of(directory, as_json)
     try:
         found = explaining.explain(mesh, caller, test, version)
@@ -63,8 +72,14 @@ def explain(
         sys.exit(NOT_ANSWERED)
 
 
-def _test(method: str, url: str, headers: Iterable[str], cookies: Iterable[str]) -> RoutingTest:
+def _test(method: str, url: str, headers: Iterable[str], cookies: Iterable[str], claims: TextIO | None) -> RoutingTest:
     """The request as a test has it; a usage error for what is none."""
+    token: dict[str, object] = {}
+    if claims is not None:
+        try:
+            token = {"jwt": json.load(claims)}
+        except ValueError:
+            raise click.UsageError(f"--jwt: expected claims in JSON, found none in {claims.name}") from None
     written = {
         "name": "explain",
         "request": {
@@ -72,6 +87,7 @@ def _test(method: str, url: str, headers: Iterable[str], cookies: Iterable[str])
             "url": url,
             "headers": dict(_pair(header, ":", "-H", "NAME: VALUE") for header in headers),
             "cookies": dict(_pair(cookie, "=", "--cookie", "NAME=VALUE") for cookie in cookies),
+            **token,
         },
         "expect": {"status": 200},
     }

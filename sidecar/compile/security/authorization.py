@@ -14,10 +14,12 @@ from sidecar.exchange import Direction
 from sidecar.security.authorization.authorization import Authorization, RuleSpec, make_authorization
 from sidecar.security.authorization.rules import Clause
 from sidecar.security.authorization.sources import ANYONE, AUTHENTICATED, Sources, make_sources
+from sidecar.security.tokens.rules import KeySource, TokenRule, make_token_rule
 
 if TYPE_CHECKING:
     from sidecar.config.model import authorization as model
     from sidecar.config.model import root
+    from sidecar.config.model import tokens as tokens_model
 
 
 def compile_authorization(
@@ -81,6 +83,7 @@ def _spec(rule: model.Rule, position: str, trust_domain: str) -> RuleSpec:
 
 def _sources(sources: list[model.Source], trust_domain: str) -> Sources:
     words: list[str] = []
+    tokens: list[TokenRule] = []
     for source in sources:
         if source.anyone:
             words.append(ANYONE)
@@ -90,5 +93,13 @@ def _sources(sources: list[model.Source], trust_domain: str) -> Sources:
             words.append(spiffe_id(source.service, trust_domain))
         elif source.spiffe is not None:
             words.append(source.spiffe)
+        elif source.jwt is not None:
+            tokens.append(_token_rule(source.jwt))
         words += source.networks or ()
-    return make_sources(words or (ANYONE,))
+    return make_sources(words if words or tokens else (ANYONE,), tokens)
+
+
+def _token_rule(jwt: tokens_model.Jwt) -> TokenRule:
+    keys = jwt.keys
+    source = KeySource(keys.file or "", keys.url or "", keys.trust)
+    return make_token_rule(jwt.issuer, jwt.audience or (), jwt.claims, source, jwt.leeway)

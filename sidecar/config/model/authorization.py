@@ -8,12 +8,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.model.matches import Match
+from sidecar.config.model.matches import Match, PathMatch, PathTest
+from sidecar.config.model.tokens import Jwt
 from sidecar.config.values.addresses import IpNetwork
 from sidecar.config.values.base import Model, OneOrMany, Reads, expected, listing, refused, setting
 from sidecar.config.values.identities import parse_identity
 from sidecar.config.values.units import Boolean, choice
-from sidecar.config.values.unsupported import Unsupported
 from sidecar.config.values.words import RouteName
 from sidecar.spiffe import SCHEME, SpiffeError, parse_workload_id
 
@@ -64,7 +64,7 @@ class Source(Model):
     """Who asks: exactly one of these; a plain word is the one that it looks like."""
 
     is_one_value: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]] = ("anyone", "authenticated", "service", "spiffe", "networks")
+    kinds: ClassVar[tuple[str, ...]] = ("anyone", "authenticated", "service", "spiffe", "networks", "jwt")
 
     anyone: Boolean | None = setting(None, "true: also who has no identity.")
     authenticated: Boolean | None = setting(None, "true: whoever has an identity that was verified.")
@@ -77,9 +77,7 @@ class Source(Model):
     networks: Annotated[list[IpNetwork], OneOrMany()] | None = setting(
         None, "Networks in which the client's address is, as `inbound.forwarded` finds it, or `unix`."
     )
-    jwt: Annotated[dict[str, Any] | None, Unsupported("authorization.from.jwt")] = setting(
-        None, "A token that was verified: its issuer, audience and claims."
-    )
+    jwt: Jwt | None = setting(None, "A token that was verified: `{issuer, audience, claims, keys}`.")
 
 
 class _SourceForm:
@@ -114,6 +112,14 @@ class RuleMatch(Match):
     # A word of Python's own, which no class body can spell.
     vars().setdefault("__annotations__", {})["from"] = "_Sources"
     vars()["from"] = listing("Who asks, any of them; default: anyone.")
+    path: Annotated[list[PathTest], OneOrMany()] | None = setting(  # type: ignore[assignment]
+        None, "Paths, normalised and without the query, any of them."
+    )
+
+    @property
+    def paths(self) -> list[PathMatch]:
+        """What stands under `path`; empty for any."""
+        return self.path or []
 
     @property
     def sources(self) -> list[Source]:

@@ -49,6 +49,7 @@ from sidecar.config.model.tls import (
     ListenerTls,
     UpstreamTls,
 )
+from sidecar.config.model.tokens import Claims
 from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
     AuthorityPattern,
@@ -377,6 +378,9 @@ class TestRequest(Model):
     headers: Annotated[dict[HeaderName, HeaderValue], FoldedKeys()] = table("Header fields.")
     cookies: dict[CookieName, HeaderValue] = table("Cookies.")
     source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky`, `hash` and `from` of rules.")
+    jwt: Claims | None = setting(
+        None, "What the request's token claims, as if it were signed by its issuer's key and just made, for rules."
+    )
     # A word of Python's own, which no class body can spell.
     __annotations__["from"] = "_Requester"
     vars()["from"] = setting(None, "Who asks, by TLS: a SPIFFE ID, or the name of a service; default: nobody known.")

@@ -62,5 +62,10 @@ def caller_text(caller: Caller) -> str:
     """An item of `callers` for people."""
     if not isinstance(caller, RuleMatch):
         return caller
-    who = [next((str(value) for value in vars(one).values() if value is not None), "") for one in caller.sources]
+    who = [
+        f"a token of {one.jwt.issuer}"
+        if one.jwt is not None
+        else next((str(value) for value in vars(one).values() if value is not None), "")
+        for one in caller.sources
+    ]
     return f"{' or '.join(who) or ANYONE} (some requests)"

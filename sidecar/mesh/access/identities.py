@@ -39,7 +39,10 @@ def names_of(matches: Iterable[RuleMatch]) -> Iterator[str]:
 
 
 def can_be(match: RuleMatch, name: str, service: Service) -> bool:
-    """Whether a service may be among whom a match names; where its instances are is not known, so by network it may."""
+    """
+    Whether a service may be among whom a match names; where its instances are and what their requests show is not
+    known, so by network and by token it may.
+    """
     return not match.sources or any(_can_be(source, name, service) for source in match.sources)
 
 
@@ -47,4 +50,5 @@ def _can_be(source: Source, name: str, service: Service) -> bool:
     if source.spiffe is not None:
         domain = source.spiffe.removeprefix(SCHEME).partition("/")[0]
         return any(pattern_matches(source.spiffe, one) for one in ids_of(domain, name, service))
-    return bool(source.anyone or source.authenticated or source.networks) or source.service == name
+    is_possible = source.anyone or source.authenticated or source.networks or source.jwt is not None
+    return bool(is_possible) or source.service == name

@@ -283,3 +283,7 @@ def _check_ports(scope: Scope) -> None:
                 message = f"`{key}` cannot be judged at the port `{raw[0]}`, where nothing is read of what is sent"
                 hint = "ask for `from` alone, or make a service of its own of that port"
                 scope((*at, key), message, hint, at_key=True)
+        for position, source in enumerate(match.sources):
+            if source.jwt is not None:
+                message = f"no token can be seen at the port `{raw[0]}`, where nothing is read of what is sent"
+                scope((*at, "from", position), message, "make a service of its own of that port")

@@ -67,10 +67,13 @@ def judge(
     """
     if head.kinds & _DISOWNED:
         _drop(side, head)
-    decision = authorization.decide(exchange.client, exchange.peer[0], head, is_permissive(listener))
+    if authorization.tokens is not None:
+        exchange.token = authorization.tokens.of(head)
+    client, ip, token = exchange.client, exchange.peer[0], exchange.token
+    decision = authorization.decide(client, ip, head, is_permissive(listener), token)
     exchange.decision = decision
     if decision.outcome != "allowed":
-        exchange.detail = authorization.explain(decision, exchange.client, exchange.peer[0], head)
+        exchange.detail = authorization.explain(decision, client, ip, head, token)
     return decision
 
 

@@ -18,11 +18,11 @@ then decided by the rules behind it as if it were not there.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from sidecar.exchange import Decision, ScopeLike
 from sidecar.message import RequestHead
-from sidecar.peer import Peer
+from sidecar.peer import Peer, Token
 from sidecar.security.authorization.index import RuleIndex, build_index
 from sidecar.security.authorization.nearest import explain, who_asked
 from sidecar.security.authorization.readings import Readings
@@ -34,6 +34,13 @@ _AUDIT_DENIED: Final = "audit_denied"
 _GRAVITY: Final = {_ALLOWED: 0, _AUDIT_DENIED: 1, _DENIED: 2}
 
 
+class TokensLike(Protocol):
+    """Says what the tokens of requests come to; `security.tokens.remembered.Tokens` does, and is heavy to import."""
+
+    def of(self, head: RequestHead) -> Token | None:
+        """What the request's token comes to; None if it has none."""
+
+
 class Authorization:
     """
     The rules of an app's inbound side; immutable, made by `make_authorization`.
@@ -43,11 +50,13 @@ class Authorization:
         is_default_allow: What becomes of a request that no rule matches.
         is_audit: Whether all of it only tells.
         admits_unidentified: Whether who has no identity passes the rule `callers` while a listener is permissive.
+        token_rules: What rules ask of tokens; empty: nobody looks at any.
+        tokens: Verifies them. Given when the plan comes into force; None where no rule asks, and where none can come.
     """
 
     __slots__ = (
         "_enforced", "_everything", "_readings", "_unidentified", "_unmatched", "admits_unidentified", "is_audit",
-        "is_default_allow", "rules",
+        "is_default_allow", "rules", "token_rules", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +75,9 @@ class Authorization:
         self.is_default_allow = is_default_allow
         self.is_audit = is_audit
         self.admits_unidentified = unidentified is not None
+        found = {one for rule in rules for clause in rule.clauses for one in clause.sources.tokens}
+        self.token_rules = tuple(sorted(found, key=lambda one: one.word))
+        self.tokens: TokensLike | None = None
         self._everything = everything
         self._enforced = enforced
         self._readings = readings
@@ -75,7 +87,9 @@ class Authorization:
     def __repr__(self) -> str:
         return f"<Authorization of {len(self.rules)} rules>"
 
-    def decide(self, client: Peer | None, ip: str, head: RequestHead, is_permissive: bool) -> Decision:
+    def decide(
+        self, client: Peer | None, ip: str, head: RequestHead, is_permissive: bool, token: Token | None = None
+    ) -> Decision:
         """
         What the rules say of a request.
 
@@ -84,37 +98,45 @@ class Authorization:
             ip: The client's address, as `Exchange.peer` has it.
             head: As routes see it: call it with the very head that is then routed.
             is_permissive: Whether the listener also takes who has no identity, for the time being.
+            token: What the request's token came to, if it has one.
         """
         identity = client.identity if client is not None else ""
-        decision = self._decide(identity, ip, head, is_permissive)
+        words = token.words if token is not None else ()
+        decision = self._decide(identity, ip, head, is_permissive, words)
         if decision.outcome != _DENIED:
             for reading in self._readings.of(head):
-                other = self._decide(identity, ip, reading.head, is_permissive)
+                other = self._decide(identity, ip, reading.head, is_permissive, words)
                 is_by_rule = other is not self._unmatched
                 if (is_by_rule or reading.climbs) and _GRAVITY[other.outcome] > _GRAVITY[decision.outcome]:
                     decision = other
         return decision
 
-    def _decide(self, identity: str, ip: str, head: RequestHead, is_permissive: bool) -> Decision:
+    def _decide(
+        self, identity: str, ip: str, head: RequestHead, is_permissive: bool, tokens: tuple[str, ...]
+    ) -> Decision:
         """By one reading of the request."""
-        rule = self._everything.first(identity, ip, head)
+        rule = self._everything.first(identity, ip, head, tokens)
         if rule is None:
             return self._without_rule(identity, is_permissive)
         if self._enforced is None or not rule.is_audit or rule.is_allow:
             return rule.decision
         # It only tells what it would refuse; what happens is up to those behind it.
-        other = self._enforced.first(identity, ip, head)
+        other = self._enforced.first(identity, ip, head, tokens)
         behind = other.decision if other is not None else self._without_rule(identity, is_permissive)
         return rule.decision if behind.outcome == _ALLOWED and not behind.is_unidentified else behind
 
-    def explain(self, decision: Decision, client: Peer | None, ip: str, head: RequestHead) -> str:
+    def explain(
+        self, decision: Decision, client: Peer | None, ip: str, head: RequestHead, token: Token | None = None
+    ) -> str:
         """Who was refused, by what, and where nothing matched what differed from the nearest rule; in one line."""
         identity = client.identity if client is not None else ""
+        who = who_asked(identity, ip, token)
         if decision is not self._unmatched:
-            return f"{who_asked(identity, ip)} is denied by `{decision.rule}`"
+            return f"{who} is denied by `{decision.rule}`"
         # Where it was refused because a server may read it otherwise, it is that reading which differs.
         head = next((reading.head for reading in self._readings.of(head) if reading.climbs), head)
-        return explain(self.rules, self._everything.candidates(identity, ip), identity, ip, head)
+        words = token.words if token is not None else ()
+        return explain(self.rules, self._everything.candidates(identity, ip, words), who, head)
 
     def dismantle(self) -> Iterator[None]:
         """Let go of all rules, a few objects at each step: as `routing.table.Table.dismantle`."""

@@ -39,7 +39,7 @@ class RuleIndex:
         self._by_identity: dict[str, _Tables] = {}
         self._by_client: dict[tuple[str, Sequence[str]], _Tables] = {}
 
-    def first(self, identity: str, ip: str, head: RequestHead) -> Rule | None:
+    def first(self, identity: str, ip: str, head: RequestHead, tokens: tuple[str, ...] = ()) -> Rule | None:
         """
         The first rule that matches, or None.
 
@@ -47,17 +47,18 @@ class RuleIndex:
             identity: SPIFFE ID of the client, or empty.
             ip: Its address, as `Exchange.peer` has it.
             head: As routes see it.
+            tokens: What rules ask of tokens and the request's is, as `peer.Token.words`.
         """
         best: Candidate | None = None
-        for table in self._tables_of(identity, ip):
+        for table in self._tables_of(identity, ip, tokens):
             found = table.find(head, ip)
             if found is not None and (best is None or found.order < best.order):
                 best = found
         return None if best is None else best.rule
 
-    def candidates(self, identity: str, ip: str) -> Iterator[Candidate]:
+    def candidates(self, identity: str, ip: str, tokens: tuple[str, ...] = ()) -> Iterator[Candidate]:
         """All that are about this client, in no order."""
-        for table in self._tables_of(identity, ip):
+        for table in self._tables_of(identity, ip, tokens):
             yield from table.routes
 
     def dismantle(self) -> Iterator[None]:
@@ -68,15 +69,17 @@ class RuleIndex:
         while self._all:
             yield from self._all.pop().dismantle()
 
-    def _tables_of(self, identity: str, ip: str) -> _Tables:
-        if self._networks is None:
+    def _tables_of(self, identity: str, ip: str, tokens: tuple[str, ...]) -> _Tables:
+        if self._networks is None and not tokens:
             tables = self._by_identity.get(identity)
             if tables is None:
                 if len(self._by_identity) >= _MAX_KNOWN:
                     self._by_identity.clear()
                 tables = self._by_identity[identity] = self._found(identity, ())
             return tables
-        around = self._networks.around(ip)
+        around = self._networks.around(ip) if self._networks is not None else tokens
+        if tokens and self._networks is not None:
+            around = (*around, *tokens)
         tables = self._by_client.get((identity, around))
         if tables is None:
             if len(self._by_client) >= _MAX_KNOWN:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final
 
 from sidecar.message import RequestHead
+from sidecar.peer import Token
 from sidecar.routing.match import Match, host_matches
 from sidecar.security.authorization.rules import Candidate, Rule
 
@@ -19,15 +20,15 @@ _MAX_EXAMINED: Final = 16
 """Clauses that are looked at, first of those that are about the client; each takes some microseconds."""
 
 
-def explain(rules: Sequence[Rule], candidates: Iterable[Candidate], identity: str, ip: str, head: RequestHead) -> str:
+def explain(rules: Sequence[Rule], candidates: Iterable[Candidate], who: str, head: RequestHead) -> str:
     """
     One line about a request that no rule matched.
 
     Args:
         rules: All, in order.
         candidates: Of them, those that are about the client.
+        who: Asked, as `who_asked` says it.
     """
-    who = who_asked(identity, ip)
     found = _nearest(rules, candidates, head)
     if found is None:
         return f"{who} is allowed by no rule"
@@ -36,9 +37,12 @@ def explain(rules: Sequence[Rule], candidates: Iterable[Candidate], identity: st
     return f"{who} is allowed by no rule; the nearest is `{rule.name}`{at}: {'; '.join(differences)}"
 
 
-def who_asked(identity: str, ip: str) -> str:
-    """A client as a log line has it."""
-    return identity or f"{ip} without an identity"
+def who_asked(identity: str, ip: str, token: Token | None = None) -> str:
+    """A client as a log line has it, with what its request's token came to: its issuer, or why it proves nothing."""
+    who = identity or f"{ip} without an identity"
+    if token is None:
+        return who
+    return f"{who}, {token.why}," if token.why else f"{who}, with a token of {token.issuer},"
 
 
 def _nearest(

@@ -1,5 +1,5 @@
 """
-Who asks: by SPIFFE ID, by a pattern of them, or by network. *Hot path: what is remembered; pure.*
+Who asks: by SPIFFE ID, by a pattern of them, by network, or by token. *Hot path: what is remembered; pure.*
 
 A pattern is a SPIFFE ID in which `*` stands for a segment of the path: in its middle for one, at its end for one or
 more. So `spiffe://shop/ns/ops/*` is whoever lives in that namespace, and no pattern reaches another trust domain.
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
+
+from sidecar.security.tokens.rules import TokenRule
 
 ANYONE: Final = "anyone"
 AUTHENTICATED: Final = "authenticated"
@@ -31,6 +33,7 @@ class Sources:
         identities: SPIFFE IDs.
         patterns: Of SPIFFE IDs, each with a `*`.
         networks: `10.0.0.0/8`, `::1/128` or `unix`, which the client's address is in.
+        tokens: Whose request has one of these tokens.
         text: All that as a person reads it, shortened.
     """
 
@@ -39,6 +42,7 @@ class Sources:
     identities: frozenset[str] = frozenset()
     patterns: frozenset[str] = frozenset()
     networks: frozenset[str] = frozenset()
+    tokens: frozenset[TokenRule] = frozenset()
     text: str = field(default="", compare=False)
 
     def parts(self) -> tuple[str, ...]:
@@ -46,12 +50,13 @@ class Sources:
         if self.is_anyone:
             return (ANYONE,)
         words = [AUTHENTICATED] if self.is_authenticated else []
-        return (*words, *sorted(self.identities), *sorted(self.patterns), *sorted(self.networks))
+        tokens = sorted(rule.word for rule in self.tokens)
+        return (*words, *sorted(self.identities), *sorted(self.patterns), *sorted(self.networks), *tokens)
 
 
-def make_sources(words: Iterable[str]) -> Sources:
+def make_sources(words: Iterable[str], tokens: Iterable[TokenRule] = ()) -> Sources:
     """
-    Sources of words: `anyone`, `authenticated`, SPIFFE IDs and their patterns, networks, `unix`.
+    Sources of words: `anyone`, `authenticated`, SPIFFE IDs and their patterns, networks, `unix`; and of tokens.
 
     Raises:
         ValueError: A network is none.
@@ -62,7 +67,8 @@ def make_sources(words: Iterable[str]) -> Sources:
     named = frozenset(word for word in some if word.startswith("spiffe://"))
     patterns = frozenset(word for word in named if "*" in word)
     networks = some - named - {AUTHENTICATED}
-    words = sorted(some)
+    by_token = frozenset(tokens)
+    words = [*sorted(some), *sorted(rule.text for rule in by_token)]
     more = f" or {len(words) - 3} more" if len(words) > 4 else ""
     return Sources(
         text=" or ".join(words[:3] if more else words) + more,
@@ -70,6 +76,7 @@ def make_sources(words: Iterable[str]) -> Sources:
         identities=named - patterns,
         patterns=patterns,
         networks=frozenset(one if one == UNIX else str(ip_network(one)) for one in networks),
+        tokens=by_token,
     )
 
 

@@ -97,7 +97,7 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise _UnreadableError(f"{path}: {_why(error)}") from None
     if len(content) > MAX_FILE_BYTES:
-        raise _UnreadableError(f"{path}: expected at most {MAX_FILE_BYTES} bytes of PEM, got more")
+        raise _UnreadableError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more")
     return content
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sidecar.peer import Peer
+from sidecar.peer import Peer, Token
 from sidecar.telemetry.json_text import escape, escape_text, quote, quote_text
 
 _MAX_RAW_LINE_BYTES: Final = 256
@@ -27,7 +27,7 @@ What differs from request to request, as `JsonLine.line` takes it:
 quoted or `null`; `bytes_received`, `bytes_sent`; `duration` in ns; `upstream_service_time`: a JSON value; `request_id`,
 `trace_id`, `authority`: escaped, without quotes; `user_agent`: a JSON value; `peer`: escaped, without quotes; `port`,
 `attempts`; and nothing, or further members that begin with a comma (`peer_members`, `decision_members`,
-`rare_members`).
+`token_members`, `rare_members`).
 """
 
 # Integers are looked up: 0.1 us each less than formatting.
@@ -153,6 +153,16 @@ def peer_members(peer: Peer, *, is_client: bool) -> bytes:
     members = b',"%btls_version":"%b"' % (side, escape_text(peer.version))
     shown = peer.identity or peer.subject
     return members + (b',"%bpeer_identity":"%b"' % (side, escape_text(shown)) if shown else b"")
+
+
+def token_members(token: Token) -> bytes:
+    """
+    Members for exchanges with a bearer token that a rule asked for: what it came to, and who made it if it is genuine.
+
+    Never for whom it is: that is somebody's name.
+    """
+    members = b',"jwt":"%b"' % escape_text(token.outcome)
+    return members + (b',"jwt_issuer":"%b"' % escape_text(token.issuer) if token.issuer else b"")
 
 
 def rare_members(detail: str, raw_line: bytes | None, retry_skipped: str) -> bytes:

@@ -70,6 +70,8 @@ _CHANGING: Mapping[str, Callable[[LineValues, Exchange], bytes]] = {
     "upstream_peer_identity": lambda _, exchange: _shown(exchange.server),
     "authorization": lambda _, exchange: escape_text(exchange.authorization) or _ABSENT,
     "rule": lambda _, exchange: escape_text(exchange.rule) or _ABSENT,
+    "jwt": lambda _, exchange: escape_text(exchange.token.outcome) if exchange.token else _ABSENT,
+    "jwt_issuer": lambda _, exchange: escape_text(exchange.token.issuer if exchange.token else "") or _ABSENT,
     "rule_at": lambda _, exchange: escape_text(exchange.decision.position if exchange.decision else "") or _ABSENT,
 }
 

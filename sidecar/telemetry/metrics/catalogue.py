@@ -216,6 +216,15 @@ AUTHORIZATION_UNIDENTIFIED = Metric(
     "sidecar_authorization_unidentified_total", "counter", "", (),
     "Requests without an identity that passed only because the listener is permissive",
 )  # fmt: skip
+AUTHORIZATION_JWT = Metric(
+    "sidecar_authorization_jwt_total", "counter", "", ("outcome",),
+    "Requests with a bearer token that were asked what it proves, by what it came to: accepted, or why not",
+)  # fmt: skip
+AUTHORIZATION_JWT_KEYS = Metric(
+    "sidecar_authorization_jwt_key_sources", "gauge", "", ("state",),
+    "Files and addresses of keys that tokens are verified by: fresh, last_good (what came last cannot be used),"
+    " or none (no key yet)", merge="max",
+)  # fmt: skip
 
 DOWNSTREAM_ACTIVE = Metric(
     "sidecar_downstream_connections_active", "gauge", "", ("direction",), "Connections of clients that are open",

@@ -60,6 +60,7 @@ class Scrape:
         compat: Other meshes' metrics, or None.
         control: What is known of the control plane; None if none is followed.
         certificates: Gives the series of certificates; None where no configuration has asked for TLS.
+        tokens: The same of tokens and their keys.
 
     Args:
         connections: Open client connections by direction, at any moment.
@@ -90,6 +91,7 @@ class Scrape:
         self.compat: Compat | None = None
         self.control: ControlNumbers | None = None
         self.certificates: Callable[[], Iterator[Section]] | None = None
+        self.tokens: Callable[[], Iterator[Section]] | None = None
 
     @property
     def resource(self) -> Mapping[str, str]:
@@ -134,6 +136,8 @@ class Scrape:
             yield from self.control.sections()
         if self.certificates is not None:
             yield from self.certificates()
+        if self.tokens is not None:
+            yield from self.tokens()
         yield from self._told_and_lost()
         yield from self_metrics.process_log_losses()
         yield from self_metrics.workers(1, 1, {})

@@ -10,7 +10,9 @@ from sidecar.compile.effective import Effective
 from sidecar.compile.frames import Kind
 from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
+from sidecar.peer import Token
 from sidecar.security.authorization.authorization import Authorization
+from sidecar.security.tokens.rules import KeySource
 from tests.support.compiling import compiled, compiler, draft_of, frames_of
 from tests.unit.security.authorization.support import decision, head, judged
 
@@ -24,7 +26,7 @@ inbound:
   authorization:
     default: deny
     rules:
-      - {{name: probes, allow: {{from: anyone, path: [/ready][0]}}}}
+      - {{name: probes, allow: {{from: anyone, path: [/ready, {{prefix: /live}}]}}}}
       - {{name: no-internals, deny: {{path: {{prefix: /internal}}}}}}
       - name: shop
         allow:
@@ -32,7 +34,7 @@ inbound:
           - {{from: "spiffe://shop/ns/ops/*", headers: {{x-why: {{present: true}}}}}}
       - {{name: near, allow: {{from: [10.0.0.0/8, {{networks: unix}}], host: shop}}}}
       - {{name: callers, mode: audit, allow: {{from: storefront}}}}
-""".replace("[/ready][0]", "/ready")
+"""
 
 
 def authorization_of(text: str, side: str = "inbound") -> Authorization:
@@ -45,7 +47,9 @@ def authorization_of(text: str, side: str = "inbound") -> Authorization:
 def test_rules_are_compiled_as_they_are_written() -> None:
     """Services by their whole ID, lists as alternatives, the routes' own keys, the mode of a rule."""
     rules = authorization_of(TEXT)
-    assert judged(rules, head("/ready")) == ("allowed", "probes")
+    assert judged(rules, head("/ready")) == judged(rules, head("/live/x")) == ("allowed", "probes")
+    assert judged(rules, head("/ready/x")) == judged(rules, head("/liv")) == ("audit_denied", "callers")
+    assert judged(rules, head("/x/../re%61dy")) == ("allowed", "probes")  # the normal form is what is looked at
     assert judged(rules, head("/internal/x"), "spiffe://shop/storefront") == ("denied", "no-internals")
     assert judged(rules, head("/v1/x"), "spiffe://shop/search") == ("allowed", "shop")
     assert judged(rules, head("/v1/x", "POST"), "spiffe://shop/search") == ("audit_denied", "callers")
@@ -92,6 +96,72 @@ def test_without_the_section_there_is_nothing_to_ask() -> None:
     """All sides."""
     plan = compiled("service: s\ninbound: {app: 'h:1'}\n").plan
     assert all(side.authorization is None for side in plan.side_of.values())
+
+
+TOKENS = """
+service: s
+inbound:
+  app: 'h:1'
+  authorization:
+    default: deny
+    rules:
+      - name: readers
+        allow:
+          from: [10.0.0.0/8, {jwt: {issuer: "https://id", audience: shop, claims: {scope: [read, 7]}, keys: k}}]
+          methods: GET
+      - {name: ops, allow: {from: {jwt: {issuer: ops, keys: {url: "https://ops/k", trust: ca.pem}, leeway: 5s}}}}
+tests:
+  - name: a
+    request: {url: 'http://s/', jwt: {iss: "https://id", aud: [shop], scope: read write}}
+    expect: {rule: readers}
+  - name: b
+    request: {url: 'http://s/', jwt: {iss: "https://id", aud: shop}}
+    expect: {authorization: denied}
+  - name: c
+    request: {url: 'http://s/', jwt: {iss: "https://id", aud: shop, scope: 7}}
+    expect: {rule: readers}
+  - {name: d, request: {url: 'http://s/', method: POST, jwt: {iss: ops}}, expect: {authorization: allowed, rule: ops}}
+  - {name: e, request: {url: 'http://s/'}, expect: {authorization: denied, rule: default}}
+"""
+
+
+def test_rules_may_ask_for_tokens() -> None:
+    """What each asks is in the plan; who verifies is given later; and the file's tests say what a token claims."""
+    assert frames_of(TOKENS)
+    rules = authorization_of(TOKENS)
+    assert rules.tokens is None
+    by_issuer = {rule.issuer: rule for rule in rules.token_rules}
+    ops, readers = by_issuer["ops"], by_issuer["https://id"]
+    assert (ops.keys, ops.leeway_s) == (KeySource(url="https://ops/k", trust="ca.pem"), 5.0)
+    assert (readers.keys, readers.leeway_s) == (KeySource(file="k"), 60.0)
+    assert readers.audiences == {"shop"}
+    assert readers.claims == (("scope", ("read", 7)),)
+    token = Token("accepted", "ops", (ops.word,))
+    assert rules.decide(None, "192.0.2.1", head(), False, token).rule == "ops"
+    assert judged(rules, head()) == ("denied", "default")
+    assert judged(rules, head(), ip="10.0.0.1") == ("allowed", "readers")
+
+
+def test_a_refusal_tells_what_its_token_came_to() -> None:
+    """Its issuer where it is genuine, and never anything that it says of itself where it is not."""
+    rules = authorization_of(TOKENS)
+    for token, who in (
+        (Token("accepted", "ops", ("another",)), ", with a token of ops,"),
+        (Token("expired", "ops", why="whose token has expired"), ", whose token has expired,"),
+        (None, ""),
+    ):
+        found = rules.decide(None, "192.0.2.1", head(), False, token)
+        assert rules.explain(found, None, "192.0.2.1", head(), token).startswith(
+            f"192.0.2.1 without an identity{who} is allowed by no rule; the nearest is `readers` (f.yaml:8): it is for"
+            " 10.0.0.0/8 or a token of https://id for shop with scope"
+        )
+
+
+def test_pages_show_what_is_asked_of_tokens() -> None:
+    """It is no secret."""
+    page = json.dumps(Effective("f.yaml", draft_of(TOKENS).written).everything())
+    assert "https://id" in page
+    assert '"audience": ["shop"]' in page
 
 
 def test_many_rules_come_in_pieces() -> None:

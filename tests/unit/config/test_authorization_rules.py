@@ -54,8 +54,25 @@ def test_a_word_is_the_source_that_it_looks_like() -> None:
          " not say of which trust domain; write `identity: {trust_domain: ...}`, or the whole ID, such as"
          " `spiffe://shop/storefront`"),
         ("{name: a, allow: {from: {jwt: {issuer: x}}}}",
-         "f:3:26: inbound.authorization.rules[0].allow.from.jwt: `jwt` is not supported yet by this version; remove it;"
-         " a later version will read it"),
+         "f:3:26: inbound.authorization.rules[0].allow.from.jwt: the key `keys` is missing"),
+        ("{name: a, allow: {from: {jwt: {keys: k, issuer: ''}}}}",
+         "f:3:49: inbound.authorization.rules[0].allow.from.jwt.issuer: expected a text of 1 to 1000 printable"
+         ' characters, found ""'),
+        ("{name: a, allow: {from: {jwt: {issuer: x, keys: {file: k, url: 'https://x/'}}}}}",
+         "f:3:43: inbound.authorization.rules[0].allow.from.jwt.keys: expected one of `file` and `url`, found both;"
+         " a set of keys in JSON (RFC 7517)"),
+        ("{name: a, allow: {from: {jwt: {issuer: x, keys: {file: k, trust: t}}}}}",
+         "f:3:59: inbound.authorization.rules[0].allow.from.jwt.keys.trust: `trust` has no effect here; it is for the"
+         " server of a `url` that begins with `https://`"),
+        ("{name: a, allow: {from: {jwt: {issuer: x, keys: {url: 'http://x/'}}}}}",
+         "f:3:55: warning: inbound.authorization.rules[0].allow.from.jwt.keys.url: keys that come in clear prove"
+         " nothing; use `https://`: whoever is between can put a key of their own there, and sign any token"),
+        ("{name: a, allow: {from: {jwt: {issuer: x, keys: k, leeway: 11m}}}}",
+         'f:3:60: inbound.authorization.rules[0].allow.from.jwt.leeway: expected at most `10m`, found "11m"; so much'
+         " longer is a token believed than it says"),
+        ("{name: a, allow: {from: {jwt: {issuer: x, keys: k, claims: {a: {b: c}}}}}}",
+         "f:3:64: inbound.authorization.rules[0].allow.from.jwt.claims.a: expected a text, a number or a boolean,"
+         " found a mapping; text that looks like a number needs quotes"),
         ("{name: a, allow: {}}, {name: a, deny: {path: /x}}",
          "f:3:30: inbound.authorization.rules[1].name: the name `a` is already that of rules[0]; names tell rules"
          " apart in metrics, logs and tests"),
@@ -80,7 +97,7 @@ def test_a_word_is_the_source_that_it_looks_like() -> None:
          " instead"),
         ("{name: a, allow: {from: {}}}",
          "f:3:25: inbound.authorization.rules[0].allow.from: expected one of `anyone`, `authenticated`, `service`,"
-         " `spiffe`, `networks`, found none"),
+         " `spiffe`, `networks`, `jwt`, found none"),
         ("{name: a, allow: {from: []}}",
          "f:3:25: inbound.authorization.rules[0].allow.from: expected at least one value, found a list; remove"
          " the key if nothing is meant"),
@@ -108,6 +125,12 @@ def test_a_word_is_the_source_that_it_looks_like() -> None:
         ("{name: a, allow: {path: {exact: /a, prefix: /b}}}",
          "f:3:25: inbound.authorization.rules[0].allow.path: expected one of `exact`, `prefix`, `starts_with`,"
          " `suffix`, `contains` and `regex`, found `exact` and `prefix`"),
+        ("{name: a, allow: {path: [/a, {exact: /a, prefix: /b}]}}",
+         "f:3:30: inbound.authorization.rules[0].allow.path[1]: expected one of `exact`, `prefix`, `starts_with`,"
+         " `suffix`, `contains` and `regex`, found `exact` and `prefix`"),
+        ("{name: a, allow: {path: []}}",
+         "f:3:25: inbound.authorization.rules[0].allow.path: expected at least one value, found a list; remove"
+         " the key if nothing is meant"),
         ("{name: a, allow: {form: anyone}}",
          "f:3:19: inbound.authorization.rules[0].allow.form: unknown key `form`; did you mean `from`?"),
     ],
@@ -171,6 +194,17 @@ HIDDEN = (
         ("[{path: /a}, {path: /b}]", "[{path: /b}, {path: /a, methods: GET}]", True),
         ("[{path: /a}]", "[{path: /b}, {path: /a}]", False),
         ("[]", "{path: /a}", False),
+        ("{path: [/a, {prefix: /b}]}", "{path: [/b/c, /a]}", True),
+        ("{path: [/a, {prefix: /b}]}", "{path: {prefix: /b/c}}", True),
+        ("{path: [/a, /b]}", "{path: [/a, /c]}", False),
+        ("{path: /a}", "{path: [/a, /b]}", False),
+        ("[{path: /a}, {path: /b}]", "{path: [/a, /b]}", True),
+        ("{from: {jwt: {issuer: x, keys: k}}}", "{from: {jwt: {keys: {file: k}, issuer: x}}, path: /a}", True),
+        ("{from: {jwt: {issuer: x, keys: k}}}", "{from: {jwt: {issuer: y, keys: k}}}", False),
+        ("{from: {jwt: {issuer: x, keys: k}}}", "{from: 10.0.0.0/8}", False),
+        ("{from: 10.0.0.0/8}", "{from: {jwt: {issuer: x, keys: k}}}", False),
+        ("{from: authenticated}", "{from: {jwt: {issuer: x, keys: k}}}", False),
+        ("{}", "{from: {jwt: {issuer: x, keys: k}}}", True),
     ],
 )
 def test_a_rule_that_an_earlier_one_hides_is_told(first: str, second: str, is_hidden: bool) -> None:

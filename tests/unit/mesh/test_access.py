@@ -109,13 +109,18 @@ def test_rule_that_asks_what_is_asked_for_is_refused_where_nothing_is_read(monke
     """Raw TCP is judged by source alone."""
     monkeypatch.setattr(unsupported, "NOT_YET", frozenset())
     port = "=== a.yaml\nservice: a\nports: {db: {app: 'h:1', protocol: tcp}}\n"
-    rules = "authorization: {rules: [{name: r, deny: {path: /x, from: b}}]}\ncallers: [b, {from: b, methods: GET}]\n"
+    rules = (
+        "authorization: {rules: [{name: r, deny: {path: /x, from: b}}]}\n"
+        "callers: [b, {from: b, methods: GET}, {from: {jwt: {issuer: i, keys: k}}}]\n"
+    )
     with pytest.raises(ConfigError) as error:
         mesh(f"{port}{rules}{B}", has_identity=True)
     tail = "cannot be judged at the port `db`, where nothing is read of what is sent; ask for `from` alone, or make a service of its own of that port"
     assert [str(one) for one in error.value.problems] == [
         f"a.yaml:3:42: authorization.rules[0].deny.path: `path` {tail}",
         f"a.yaml:4:24: callers[1].methods: `methods` {tail}",
+        "a.yaml:4:46: callers[2].from: no token can be seen at the port `db`, where nothing is read of what is sent;"
+        " make a service of its own of that port",
     ]
 
 
@@ -146,6 +151,7 @@ def callers(text: str) -> Any:
         ("callers: anyone", None),
         ("callers: [c, anyone]", None),
         ("callers: {from: [c, {service: b}], methods: [GET]}", {"from": ["spiffe://shop/c", "spiffe://shop/old", "spiffe://shop/ns/shop/sa/b"], "methods": ["GET"]}),
+        ("callers: [c, {from: {jwt: {issuer: i, keys: {file: k}, claims: {n: [1, x]}}}}]", [{"from": ["spiffe://shop/c"]}, {"from": {"jwt": {"issuer": "i", "keys": {"file": "k"}, "claims": {"n": [1, "x"]}}}}]),
         ("callers: [c, {path: /x}]", [{"from": ["spiffe://shop/c"]}, {"path": "/x"}]),
         ("callers: {from: {networks: [10.0.0.0/8]}}", {"from": {"networks": ["10.0.0.0/8"]}}),
         ("inbound: {tls: permissive}", None),
@@ -186,7 +192,7 @@ def test_rules_are_asked_in_the_order_of_the_design() -> None:
     """The platform's first, the service's, that from `callers`, the platform's last, the default."""
     text = (
         f"{MESH}authorization:\n  mode: enforce\n  unidentified: deny\n"
-        "  first: [{name: probes, allow: {from: anyone, path: /ready}}]\n  last: [{name: ops, allow: {from: 'spiffe://shop/ns/ops/*'}}]\n"
+        "  first: [{name: probes, allow: {from: anyone, path: [/ready, /live]}}]\n  last: [{name: ops, allow: {from: 'spiffe://shop/ns/ops/*'}}]\n"
         f"{A}callers: c\nauthorization:\n  rules:\n  - {{name: internals, deny: {{path: {{prefix: /internal}}}}}}\n"
         f"  - {{name: batch, allow: [{{from: [c, {{networks: 10.0.0.0/8}}], path: /b}}]}}\n{C}"
     )
@@ -194,7 +200,7 @@ def test_rules_are_asked_in_the_order_of_the_design() -> None:
         "unidentified": "deny",
         "default": "deny",
         "rules": [
-            {"name": "probes", "allow": {"from": "anyone", "path": "/ready"}},
+            {"name": "probes", "allow": {"from": "anyone", "path": ["/ready", "/live"]}},
             {"name": "internals", "deny": {"path": {"prefix": "/internal"}}},
             {"name": "batch", "allow": [{"from": ["spiffe://shop/c", {"networks": "10.0.0.0/8"}], "path": "/b"}]},
             {"name": "callers", "allow": {"from": ["spiffe://shop/c"]}},

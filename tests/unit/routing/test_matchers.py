@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.routing.matchers import path_matcher, path_octets, value_matcher
+from sidecar.routing.matchers import any_path, path_matcher, path_octets, value_matcher
 
 OPERANDS: dict[str, tuple[object, bytes, bytes]] = {
     # kind: operand, a value that matches, one that does not
@@ -208,6 +208,15 @@ class TestPaths:
         """It would be a route that silently never matches."""
         with pytest.raises(ValueError):
             path_matcher(kind, operand)
+
+    def test_any_of_several_is_enough(self) -> None:
+        """One alone is itself; it reads as all of them, and names no prefix that could be replaced."""
+        one, other = path_matcher("exact", "/ready"), path_matcher("prefix", "/live", ignore_case=True)
+        assert any_path([one]) is one
+        both = any_path([one, other])
+        assert [both.test(path) for path in (b"/ready", b"/LIVE/x", b"/ready/x", b"")] == [True, True, False, False]
+        assert both.text == 'exact "/ready" or prefix "/live" (any case)'
+        assert both.replaceable is None
 
     @pytest.mark.parametrize("octet", range(256))
     def test_every_octet_is_either_kept_or_encoded(self, octet: int) -> None:

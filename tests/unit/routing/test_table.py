@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from sidecar.message import RequestHead
 from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import make_match
-from sidecar.routing.matchers import ValueMatcher, path_matcher, value_matcher
+from sidecar.routing.matchers import ValueMatcher, any_path, path_matcher, value_matcher
 from sidecar.routing.table import PortTable, Table, TableBuilder
 from tests.unit.routing import NoTelemetry, head_of, route_of
 
@@ -61,6 +62,24 @@ def test_a_route_with_several_matches_takes_what_any_of_them_matches() -> None:
     assert found(table, head_of(host=b"c.b")) == "any"
     assert found(table, head_of(b"/x", host=b"z")) == "any"
     assert found(table, head_of(b"/y", host=b"z")) == "rest"
+
+
+def test_any_of_several_paths_is_found_as_each_alone_is() -> None:
+    """Each on its own shelf of the index, and none of them is asked of other paths."""
+    asked: list[bytes] = []
+    counted = value_matcher("present", False)
+
+    def count(value: bytes | None) -> bool:
+        asked.append(b"")
+        return counted.test(value)
+
+    paths = any_path([path_matcher("exact", "/a"), path_matcher("prefix", "/b"), path_matcher("suffix", ".js")])
+    route = route_of("any", make_match(path=paths, headers={"x": replace(counted, test=count)}))
+    table = Table([route, route_of("rest")])
+    assert [found(table, head_of(path)) for path in (b"/a", b"/b/c", b"/x.js")] == ["any"] * 3
+    assert len(asked) == 3
+    assert [found(table, head_of(path)) for path in (b"/a/x", b"/bc", b"/")] == ["rest"] * 3
+    assert len(asked) == 3
 
 
 def test_a_condition_that_fails_lets_later_routes_have_their_turn() -> None:

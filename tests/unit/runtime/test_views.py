@@ -13,7 +13,7 @@ from sidecar.security.identity.holder import Identity
 
 def views_of(identity: Identity | None, following: Any = None) -> Views:
     """Of a process that serves."""
-    return Views(cast(Any, SimpleNamespace(state="LIVE", identity=identity, following=following)))
+    return Views(cast(Any, SimpleNamespace(state="LIVE", identity=identity, token_keys=None, following=following)))
 
 
 def test_certs_has_the_same_keys_with_and_without_tls() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from sidecar.exchange import Decision, Direction, Exchange
-from sidecar.telemetry.access_log.json_line import decision_members
+from sidecar.peer import Token
+from sidecar.telemetry.access_log.json_line import decision_members, token_members
 from sidecar.telemetry.recorder import MAX_AUTHORIZED, Telemetry, TelemetrySettings
 from tests.unit.security.authorization.support import head, peer
 
@@ -66,3 +67,9 @@ def test_a_line_says_outcome_rule_and_where_it_is_written() -> None:
     assert json.loads(b"{%b}" % decision_members("allowed", "default", "")[1:]) == {
         "authorization": "allowed", "rule": "default",
     }  # fmt: skip
+
+
+def test_a_line_says_what_a_token_came_to_and_of_whom_it_is_genuine() -> None:
+    """Escaped as all that others say."""
+    assert token_members(Token("accepted", 'https://"id"')) == b',"jwt":"accepted","jwt_issuer":"https://\\"id\\""'
+    assert token_members(Token("malformed", why="whose token cannot be read")) == b',"jwt":"malformed"'

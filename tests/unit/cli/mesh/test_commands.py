@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -285,6 +286,28 @@ class TestIdentity:
         old = run("compile", directory, "--service", "back", "--identity", "--language", 1)
         assert old.exit_code == 1
         assert "the sidecars of `back` know language 1, and this mesh needs 2" in old.stderr
+
+    def test_a_file_says_what_a_token_claims(self, tmp_path: pathlib.Path) -> None:
+        """It is taken as verified; without it the line says what was missing."""
+        directory = put(tmp_path / "mesh", KNOWN)
+        path = directory / "back.yaml"
+        by_token = "[{from: {jwt: {issuer: 'https://id', audience: back, claims: {n: 1}, keys: k}}}]"
+        path.write_text(re.sub(r"callers: .*", f"callers: {by_token}", path.read_text()))
+        claims = tmp_path / "claims.json"
+        claims.write_text('{"iss": "https://id", "aud": ["back"], "n": 1}')
+        words = ("explain", directory, "--identity", "--from", "front", "http://back/")
+        admitted = run(*words, "--jwt", claims)
+        assert admitted.exit_code == 0
+        assert "is allowed by the rule callers" in admitted.stdout
+        refused = run(*words)
+        assert refused.exit_code == 3
+        assert "it is for a token of https://id for back with n" in refused.stdout
+        claims.write_text('{"iss": "https://id", "aud": "other", "n": 1}')
+        assert "with a token of https://id, is allowed by no rule" in run(*words, "--jwt", claims).stdout
+        claims.write_text("[]")
+        assert "expected what the token claims" in run(*words, "--jwt", claims).stderr
+        claims.write_text("{")
+        assert "--jwt: expected claims in JSON" in run(*words, "--jwt", claims).stderr
 
     def test_who_is_refused_is_told_by_which_rule(self, tmp_path: pathlib.Path) -> None:
         """With its place, and what differed; the exit code is that of what is not answered."""

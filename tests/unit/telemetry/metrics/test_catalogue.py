@@ -20,6 +20,8 @@ from sidecar.security.identity.certificates.facts import Facts
 from sidecar.security.identity.holder import Identity
 from sidecar.security.identity.making import Held, Made
 from sidecar.security.identity.numbers import sections
+from sidecar.security.tokens.holder import TokenKeys
+from sidecar.security.tokens.shown import sections as token_sections
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.control import ControlNumbers
 from sidecar.telemetry.metrics.exposition import Format
@@ -129,6 +131,9 @@ def busy() -> Told:
     control.connected(True, 7)
     control.in_force(7, "pushed", 1_700_000_000.0)
     telemetry.numbers.certificates = lambda: sections(identity)
+    keys = TokenKeys(machine_trust="")
+    keys.counts["accepted"] = 1
+    telemetry.numbers.tokens = lambda: token_sections(keys)
     return telemetry
 
 
