@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import REASONS, Reason
+from tests.integration import test_tls_reasons
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually, free_port
 from tests.support.wire import Client, CutError, Message, ServerConnection, Upstream
@@ -436,7 +437,7 @@ ELSEWHERE = {"internal", "resolve_failed", "resolve_timeout", "resolve_overloade
 
 def test_each_row_is_provoked_here() -> None:
     """All but those that cannot be, or are elsewhere."""
-    assert {reason.name for reason in REASONS} == PROVOKED.keys() | ELSEWHERE
+    assert {reason.name for reason in REASONS} == PROVOKED.keys() | ELSEWHERE | test_tls_reasons.PROVOKED
 
 
 def lines_of(place: Place, reason: Reason) -> list[dict[str, Any]]:
