@@ -285,7 +285,7 @@ def test_authority_outlives_a_restart_and_is_rotated_beside_it(tmp_path: Path) -
     made = sidecar_command("mesh", "ca", "init", "--trust-domain", "shop", *state)
     assert made.returncode == 0, made.stderr
     assert sidecar_command("mesh", "ca", "init", "--trust-domain", "shop", *state).returncode == 1
-    with running_control(tmp_path / "a", SHOP, *state) as first:
+    with running_control(tmp_path / "a", SHOP, *state, "--accept", "clear,tls") as first:
         first.state = control.state
         eventually(lambda: "own_certificate" in first.log(), "the control plane's own certificate")
         mesh = Mesh(first, tmp_path)

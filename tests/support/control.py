@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 
 from sidecar.link.messages import Config, Current, EndpointEntry, Endpoints, Line, Watch, apply_endpoints, read_line
 from sidecar.link.report import Port, Refused, Report, Running, write_report
+from sidecar.mesh.told import LANGUAGE
 from tests.support.process import Response, request
 from tests.support.wait import eventually, free_port
 
@@ -220,7 +221,7 @@ class Peer:
         """Open a stream, saying what it has; the status."""
         self.close()
         versions = {name: _version(entries) for name, entries in self.endpoints.items()}
-        watch = Watch(self.service, self.instance, self.version, config=self.has, endpoints=versions)
+        watch = Watch(self.service, self.instance, self.version, language=LANGUAGE, config=self.has, endpoints=versions)
         self._connection = http.client.HTTPConnection("127.0.0.1", self._control.port, timeout=60)
         headers = self._control._headers({})
         self._connection.request("GET", "/v1/watch?" + urlencode({**watch.to_query(), **more}), headers=headers)
