@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.wait import eventually
 from tests.unit.security.authorization.test_readings import TRICKS
 
 TEXT = """
@@ -160,4 +161,4 @@ def test_a_file_that_would_open_more_than_it_says_is_refused(app: Origin, tmp_pa
         sidecar.rewrite(text(app, tmp_path).replace("default: deny, ", ""))
         assert sidecar.admin("/reload", method="POST").status >= 400
         assert sidecar.inbound("/v1", headers=as_client("192.0.2.7")).status == 403
-        assert "the key `default` is missing" in sidecar.stderr()
+        eventually(lambda: "the key `default` is missing" in sidecar.stderr(), "the line that says what is wrong")

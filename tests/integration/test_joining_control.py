@@ -51,7 +51,8 @@ def test_a_sidecar_is_somebody_by_a_token_that_was_made_for_it(tmp_path: Path) -
             held = control_page()["identity"]
             assert (held["state"], held["identity"]) == ("valid", "spiffe://shop/storefront")
             assert made.stdout.strip().partition("#sha256:")[2] in held["roots"]
-            assert f"identity_joined identity={held['identity']} by=token" in sidecar.stderr()
+            joined = f"identity_joined identity={held['identity']} by=token"
+            eventually(lambda: joined in sidecar.stderr(), "the line that says it")
             assert made.stdout.strip().partition("#")[0] not in sidecar.stderr() + control.log()
             assert sidecar.stop() == 0
         finally:
