@@ -50,6 +50,7 @@ from sidecar.control.authority.proofs import ProofRefused, Proven
 from sidecar.control.authority.tokens import JoinTokens, TokenRefused
 from sidecar.control.engines.interface import Accounts, EngineError
 from sidecar.link.fields import Fields, MessageError, decode
+from sidecar.link.identity.messages import MAX_TOKEN_CHARS
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,6 @@ PER_SECOND: Final = 20.0
 AT_ONCE: Final = 200.0
 """Certificates of one service: so many at once, then so many a second."""
 MAX_SERVICES: Final = 10_000
-MAX_TOKEN_CHARS: Final = 16 * 1024
 _COMMON_NAME_CHARS: Final = 64
 _T = TypeVar("_T")
 

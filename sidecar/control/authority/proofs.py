@@ -27,14 +27,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from sidecar.control.authority import certificates as pki
-from sidecar.control.authority.certificates import DAY_S, BadCertificate
+from sidecar.control.authority.certificates import BadCertificate
 from sidecar.control.authority.names import parts_of
 from sidecar.control.authority.record import Record
-from sidecar.link.identity.messages import text_to_sign
+from sidecar.link.identity.messages import EXPIRED_GRACE_S, text_to_sign
 
 NONCE_S: Final = 300.0
-RENEWABLE_S: Final = 7 * DAY_S
-"""After its end, in which a certificate may still be renewed."""
 _MAC_BYTES: Final = 16
 
 
@@ -133,7 +131,7 @@ def of_leaf(record: Record, leaf: x509.Certificate, now_s: float) -> Proven:
         raise ProofRefused("certificate_invalid", f"expected a certificate of the mesh `{record.trust_domain}`")
     if pki.begins(leaf) > now_s:
         raise ProofRefused("certificate_invalid", f"it begins at {leaf.not_valid_before_utc.isoformat()}")
-    if pki.ends(leaf) + RENEWABLE_S <= now_s:
+    if pki.ends(leaf) + EXPIRED_GRACE_S <= now_s:
         raise ProofRefused("certificate_invalid", "it ended more than 7 days ago: join by a token")
     return Proven(identity, pki.common_name_of(leaf), pki.begins(leaf))
 

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from sidecar.net.tls.hello import begins_tls
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKE: Final = b"\x16"
 FIRST_OCTET_S: Final = 10.0
 HANDSHAKE_S: Final = 10.0
 MAX_HANDSHAKES: Final = 128
@@ -117,7 +117,7 @@ class Acceptor:
         try:
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             first = await _first_octet(taken)
-            if first == HANDSHAKE:
+            if begins_tls(first):
                 context = self._context()
                 is_served = context is not None
             else:
@@ -135,7 +135,7 @@ class Acceptor:
     def _refuse(self, taken: socket.socket, first: bytes) -> None:
         if not first:
             self.connections["silent"] += 1
-        elif first == HANDSHAKE:
+        elif begins_tls(first):
             self.connections["failed"] += 1
         else:
             self.connections["clear_refused"] += 1
