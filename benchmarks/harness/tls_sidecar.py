@@ -67,5 +67,7 @@ def upstreams(site: Site, work: Work, identity: Identity | None) -> str:
     if identity is not None and work.is_outward:
         shown = f"certificate: {identity.pair.certificate}, key: {identity.pair.key}"
         tls = f", tls: {{server_name: {UPSTREAM}, trust: {identity.trust}, {shown}}}"
-    lines = [f'  {name}: {{endpoints: ["127.0.0.1:{port}"]{tls}}}' for name, port in ports.items()]
+    # As long as the others' are kept: what a new connection costs is not the matter of most scenarios.
+    kept = ", idle_timeout: 1h" if tls else ""
+    lines = [f'  {name}: {{endpoints: ["127.0.0.1:{port}"]{tls}{kept}}}' for name, port in ports.items()]
     return "\n".join(["upstreams:", *lines, ""])

@@ -190,12 +190,15 @@ class _Explained:
             settings = self._settings(self._shapes.default("sidecar.config.model.root.Upstream"), (), _OF_UPSTREAMS)
             if self._config.inbound is not None:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
+        if settings["idle_timeout"]["value"] is None:
+            settings["idle_timeout"]["value"] = cluster.idle_timeout_s
         return {
             "load_balancing": spec.policy,
             "dns": self._secrets.hide(f"{spec.dns[0]}:{spec.dns[1]}") if spec.dns else None,
             "discover": self._secrets.hide(str(spec.discover)) if spec.discover else None,
             "connect_timeout_s": cluster.connect_timeout_s,
             "idle_timeout_s": cluster.idle_timeout_s,
+            "mesh_idle_timeout_s": cluster.mesh_idle_timeout_s,
             "settings": settings,
             "panic": cluster.is_panicking,
             "endpoints": [

@@ -34,6 +34,7 @@ from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.discovery.endpoint_set import Source
 from sidecar.upstream.passthrough import Passthrough
+from sidecar.upstream.spec import IDLE_TIMEOUT_S, MESH_IDLE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from sidecar.config.model import root as model
@@ -351,7 +352,8 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
         policy=policy,
         hash_key=hash_key,
         connect_timeout_s=upstream.connect_timeout,
-        idle_timeout_s=upstream.idle_timeout,
+        idle_timeout_s=upstream.idle_timeout or IDLE_TIMEOUT_S,
+        mesh_idle_timeout_s=upstream.idle_timeout or MESH_IDLE_TIMEOUT_S,
         max_age_s=upstream.max_age,
         breaker=breaker_spec(upstream.circuit_breaker),
         retry_budget=budget_spec(upstream.retry_budget),

@@ -339,6 +339,7 @@ class Cluster(ClusterState):
         self.spec = spec
         self.connect_timeout_s = spec.connect_timeout_s
         self.idle_timeout_s = spec.idle_timeout_s
+        self.mesh_idle_timeout_s = spec.mesh_idle_timeout_s
         self.max_age_s = spec.max_age_s or inf
         self.server_address = spec.server_address
         self._adopt_limits(spec)

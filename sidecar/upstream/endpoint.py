@@ -79,7 +79,7 @@ class ClusterState:
         stats: Counters, for the life of the cluster.
         endpoints: All endpoints, in the file's order or, from DNS, in the order of addresses.
         connect_timeout_s: As in the spec.
-        idle_timeout_s: As in the spec.
+        idle_timeout_s, mesh_idle_timeout_s: As in the spec.
         max_age_s: As in the spec, but inf for none.
         server_address: As in the spec.
         breaker: Limits, or None.
@@ -97,6 +97,7 @@ class ClusterState:
         "endpoints",
         "idle_timeout_s",
         "max_age_s",
+        "mesh_idle_timeout_s",
         "name",
         "observer",
         "observes_from",
@@ -110,7 +111,7 @@ class ClusterState:
         self.stats = ClusterStats()
         self.endpoints: tuple[Endpoint, ...] = ()
         self.connect_timeout_s = 0.0
-        self.idle_timeout_s = 0.0
+        self.idle_timeout_s = self.mesh_idle_timeout_s = 0.0
         self.max_age_s = inf
         self.server_address = ""
         self.tls: ClientSide | None = None

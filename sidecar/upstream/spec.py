@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Final
 
 from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
 from sidecar.net.tls.settings import UpstreamTls, WorkloadTls
@@ -13,6 +14,11 @@ from sidecar.upstream.health.checks import HealthSpec
 from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.limits.retry_budget import DEFAULT_BUDGET, RetryBudgetSpec
+
+IDLE_TIMEOUT_S: Final = 4.0
+"""Against the keep-alive race: many servers close after five seconds."""
+MESH_IDLE_TIMEOUT_S: Final = 60.0
+"""A sidecar keeps its clients' connections for minutes, and a new one costs a handshake at both ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class ClusterSpec:
         hash_key: What `hash` hashes; None for the other policies.
         connect_timeout_s: Seconds to open a connection, resolving a static endpoint's name included.
         idle_timeout_s: Seconds that a connection without an exchange is kept.
+        mesh_idle_timeout_s: The same, of one by TLS to a sidecar, which keeps its clients' for minutes.
         max_age_s: Seconds after its opening from which a connection serves no further exchange; 0 for any age.
         breaker: Limits, or None.
         retry_budget: How much of its traffic retries may be, or None for any.
@@ -52,7 +59,8 @@ class ClusterSpec:
     policy: Policy = "least_request"
     hash_key: HashKey | None = None
     connect_timeout_s: float = 1.0
-    idle_timeout_s: float = 4.0
+    idle_timeout_s: float = IDLE_TIMEOUT_S
+    mesh_idle_timeout_s: float = MESH_IDLE_TIMEOUT_S
     max_age_s: float = 600.0
     breaker: BreakerSpec | None = None
     retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET

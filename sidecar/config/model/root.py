@@ -267,7 +267,9 @@ class UpstreamPolicy(Model):
 
     load_balancing: _LoadBalancing = setting("least_request", "How an endpoint is chosen.")
     connect_timeout: PositiveDuration = setting(1.0, "For opening a connection.", "1s")
-    idle_timeout: PositiveDuration = setting(4.0, "How long a connection without a request is kept.", "4s")
+    idle_timeout: PositiveDuration | None = setting(
+        None, "How long a connection without a request is kept; default: `4s`, by TLS to a sidecar `1m`."
+    )
     max_age: Duration = setting(600.0, "From what age on a connection serves no further request; 0: any age.", "10m")
     retry_budget: Annotated[RetryBudget, Unsupported("upstream.retry_budget")] = setting(
         RetryBudget(), "How much of its traffic retries may be."

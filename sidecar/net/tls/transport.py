@@ -37,7 +37,7 @@ _NAMES: Final = ("HANDSHAKE", "OPEN", "ENDED", "CLOSED")
 _RECORD_BYTES: Final = 16 * 1024
 """Of plain text, at most (RFC 8446, 5.1)."""
 _PIECE_BYTES: Final = 32 * 1024
-"""A memory BIO never shrinks, so no more goes into one at a time."""
+"""A memory BIO never shrinks, so no more goes into one at a time, and out of one each whole record at once."""
 _READ_BYTES: Final = 256 * 1024
 _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 """Received and not yet looked at."""
@@ -358,7 +358,7 @@ class TlsTransport:
         while rest:
             written = connection.write(rest[:_RECORD_BYTES])
             rest = rest[written:]
-            if outgoing.pending >= _PIECE_BYTES - _RECORD_BYTES:
+            if outgoing.pending >= _RECORD_BYTES:  # or its BIO would grow for ever to what two records need
                 sealed.append(outgoing.read())
         if outgoing.pending:
             sealed.append(outgoing.read())

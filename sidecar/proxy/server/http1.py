@@ -25,6 +25,7 @@ from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWrite
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timed, Timers
 from sidecar.net.tls.failures import explain, is_tls
+from sidecar.net.tls.sides import MESH_HTTP
 from sidecar.peer import Peer
 from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
@@ -59,6 +60,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         "_is_blocked",
         "_is_paused",
         "_is_spliced",
+        "_is_to_sidecar",
         "_is_untouched",
         "_keeps_alive",
         "_limits",
@@ -106,7 +108,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self._interim = 0
         self._idle_hint_s = self._retires_at = self._ends_at = inf
         self._keeps_alive = True
-        self._is_blocked = self._is_paused = self._is_spliced = False
+        self._is_blocked = self._is_paused = self._is_spliced = self._is_to_sidecar = False
         self._is_untouched = True
         self._limits: Limits | None = None
 
@@ -268,7 +270,8 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
                 self._is_spliced = False
                 self.transport.set_protocol(cast("asyncio.Protocol", self))
             now = self._timers.time()
-            deadline = now + self.endpoint.cluster.idle_timeout_s
+            cluster = self.endpoint.cluster
+            deadline = now + (cluster.mesh_idle_timeout_s if self._is_to_sidecar else cluster.idle_timeout_s)
             if now + self._idle_hint_s < deadline or self._retires_at < deadline:
                 deadline = min(now + self._idle_hint_s, self._retires_at)
                 if deadline <= now:
@@ -304,10 +307,13 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self._retires_at = self.endpoint.cluster.retires_at(self._timers.time())
         if self._sealed is not None and self._sealed.peer is not None:
             self.secured = self._sealed.peer
+            self._is_to_sidecar = self.secured.protocol == MESH_HTTP
             # No connection outlives its peer's certificate.
             self._ends_at = self._timers.time() + self.secured.not_after_s - time.time()
             self._retires_at = min(self._retires_at, self._ends_at)
-        self._timers.arm(self, self._timers.time() + self.endpoint.cluster.idle_timeout_s)
+        cluster = self.endpoint.cluster
+        idle_s = cluster.mesh_idle_timeout_s if self._is_to_sidecar else cluster.idle_timeout_s
+        self._timers.arm(self, self._timers.time() + idle_s)
         self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import Callable
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
+from sidecar.net.tls.sides import MESH_HTTP
+from sidecar.net.tls.transport import TlsTransport
+from sidecar.peer import Peer
+from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.upstream.endpoint import Objection
 from sidecar.upstream.limits.adaptive import INITIAL_LIMIT
 from sidecar.upstream.limits.breaker import BreakerSpec
-from tests.support.fakes import Client, Server, World
+from sidecar.upstream.spec import IDLE_TIMEOUT_S, MESH_IDLE_TIMEOUT_S
+from tests.support.fakes import Client, FakeTransport, Server, World
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
@@ -174,3 +183,41 @@ class TestSettled:
         _ = server >> OK[-1:]
         assert world.cluster.breaker.requests == 0
         world.assert_at_rest()
+
+
+class TestSidecars:
+    """One keeps its clients' connections for minutes, so those to it by TLS need not end after four seconds."""
+
+    @pytest.mark.parametrize(
+        ("protocol", "of_file_s", "lasts_s"),
+        [(MESH_HTTP, None, 60.0), ("http/1.1", None, 4.0), (MESH_HTTP, 10.0, 10.0)],
+    )
+    @pytest.mark.parametrize("has_served", [False, True], ids=["unused", "used"])
+    def test_idle_timeout(
+        self, make_world: Make, protocol: str, of_file_s: float | None, lasts_s: float, has_served: bool
+    ) -> None:
+        """What a file says counts for all."""
+        world = make_world()
+        world.cluster.idle_timeout_s = of_file_s or IDLE_TIMEOUT_S
+        world.cluster.mesh_idle_timeout_s = of_file_s or MESH_IDLE_TIMEOUT_S
+        client = world.client()
+        client.get()
+        dial = world.dials.under_way.pop()
+        connection = ServerConnection(dial.endpoint, world.timers, world.live.outbox, dial.on_connected)
+        sealed = TlsTransport(ssl.create_default_context(), Mock(), Mock(), is_server=False, server_name="shop")
+        sealed.start(FakeTransport(world.loop, cast("asyncio.Protocol", connection), ("192.0.2.1", 8080)))
+        sealed.peer = Peer("1.3", "TLS_AES_128_GCM_SHA256", protocol)
+        if not has_served:
+            dial.endpoint.pending.clear()
+        connection.connection_made(cast("asyncio.Transport", sealed))
+        world.loop.run()
+        if has_served:
+            connection.data_received(OK)
+            world.loop.run()
+            assert client.responses()[-1].status == 200
+        assert dial.endpoint.idle == [connection]
+        world.advance(lasts_s - 0.5)
+        assert dial.endpoint.idle == [connection]
+        world.advance(1)
+        assert not dial.endpoint.idle
+        assert world.cluster.stats.connections_closed_by == {"idle_timeout": 1}
