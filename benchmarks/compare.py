@@ -7,7 +7,7 @@ JSON file; the tables that are made of it go to the terminal. docs/performance.m
     python benchmarks/compare.py                              # everything: about 40 minutes
     python benchmarks/compare.py --quick                      # a first look: two rounds of a second, four minutes
     python benchmarks/compare.py --scenarios full --subjects envoy,sidecar --rounds 9
-    python benchmarks/compare.py --write-docs RESULT.json     # tables and plots of docs/performance.md, nothing is run
+    python benchmarks/compare.py --write-docs RESULT.json ... # tables and plots of docs/performance.md, nothing is run
 
 Ends with 0 when every round was good, 1 when a subject failed requests or lost logs or spans, 2 when something
 that was asked for is missing.
@@ -78,7 +78,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-pin", action="store_true", help="let the scheduler place all processes")
     parser.add_argument("--out", type=Path, help="JSON file (default: benchmarks/results/compare-<time>.json)")
     parser.add_argument("--keep", action="store_true", help="keep configurations and output, and say where")
-    parser.add_argument("--write-docs", type=Path, metavar="RESULT", help="write docs/performance.md of a JSON file")
+    parser.add_argument(
+        "--write-docs",
+        type=Path,
+        nargs="+",
+        metavar="RESULT",
+        help="write docs/performance.md of JSON files; of a scenario that several have, the last counts",
+    )
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 2, 1

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from .goals import goals
@@ -40,8 +41,14 @@ def read(path: Path) -> Document:
     return document
 
 
-def run_of(document: Document, source: str) -> str:
-    """The sentence that says where the figures come from."""
+def merged(documents: Sequence[Document]) -> Document:
+    """The first result with the scenarios that the others have instead of its own, or beside them."""
+    scenarios = {name: each for document in documents for name, each in document["scenarios"].items()}
+    return {**documents[0], "scenarios": scenarios}
+
+
+def run_of(document: Document, source: str, names: Sequence[str] = ()) -> str:
+    """The sentence that says where the figures come from; of the scenarios of these names, if not of all."""
     about, options = document["surroundings"], document["options"]
     versions = {name: str(version) for name, version in about["versions"].items()}
     if "envoy" in versions:
@@ -53,22 +60,33 @@ def run_of(document: Document, source: str) -> str:
     busy = others(document)
     warning = PRELIMINARY if busy is not None and busy.median > BUSY else ""
     minutes = sum(each["seconds"] for each in document["scenarios"].values()) / 60
+    which = f" ({', '.join(f'`{name}`' for name in names)})" if names else ""
     return (
-        f"`{source}`: {about['when']}, commit `{about['commit']}`, up to {options['rounds']} rounds of "
+        f"`{source}`{which}: {about['when']}, commit `{about['commit']}`, up to {options['rounds']} rounds of "
         f"{options['seconds']:g} s, {minutes:.0f} minutes in all; {about['cores']} cores ({about['cpu']}; "
         f"virtual: {about['virtual']}), Linux {about['kernel']}, Python {about['python']}; {said}. "
         f"Cores kept busy by others meanwhile: {cell(busy, 2)}.{warning}"
     )
 
 
-def fill(page: str, document: Document, source: str) -> str:
+def fill(page: str, documents: Sequence[tuple[str, Document]]) -> str:
     """
-    Put the tables of a result between the markers of a page.
+    Put the tables of results between the markers of a page.
+
+    Args:
+        page: The page as it is.
+        documents: Each with its file's name; of a scenario that several have, the last counts.
 
     Raises:
         MissingError: A scenario of the result has no marker, or a marker names none.
     """
-    parts = {"run": run_of(document, source), "goals": goals(document)}
+    document = merged([each for _, each in documents])
+    of = {name: source for source, each in documents for name in each["scenarios"]}
+    runs = [
+        run_of(each, source, [name for name in each["scenarios"] if of[name] == source] if len(documents) > 1 else ())
+        for source, each in documents
+    ]
+    parts = {"run": "\n\n".join(runs), "goals": goals(document)}
     parts |= {name: tables(document, name) for name in TABLES}
     found = [match["name"] for match in MARKED.finditer(page)]
     for name in (*parts, *found):
@@ -81,19 +99,19 @@ def fill(page: str, document: Document, source: str) -> str:
     return MARKED.sub(filled, page)
 
 
-def write_page(result: Path) -> list[Path]:
+def write_page(results: Sequence[Path]) -> list[Path]:
     """
-    Write the page and its plots; gives what was written.
+    Write the page, and its plots of the first result; gives what was written.
 
     Raises:
         MissingError: Something is missing; nothing was written.
     """
-    document = read(result)
-    page = fill(PAGE.read_text(), document, os.path.relpath(result.resolve(), ROOT))
+    documents = [(os.path.relpath(result.resolve(), ROOT), read(result)) for result in results]
+    page = fill(PAGE.read_text(), documents)
     if not os.access(PYTHON, os.X_OK):
         raise MissingError(f"no {PYTHON}, which draws the plots; make bench sets it up")
     done = subprocess.run(
-        [str(PYTHON), str(HERE / "plots.py"), str(result), str(IMAGES)], capture_output=True, text=True, check=False
+        [str(PYTHON), str(HERE / "plots.py"), str(results[0]), str(IMAGES)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise MissingError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 
 import pytest
@@ -128,13 +128,23 @@ def _marked(*names: str) -> str:
 def test_page_keeps_its_text_and_gets_the_figures_of_the_result() -> None:
     """What stood between the markers is gone; a second time nothing changes."""
     document = _document(full=_full())
-    filled = fill(_marked("goals", "run", *TABLES), document, "results/a.json")
+    filled = fill(_marked("goals", "run", *TABLES), [("results/a.json", document)])
     assert "stale" not in filled
     assert filled.count("before") == 2 + len(TABLES)
     assert tables(document, "full") in filled
     assert "`results/a.json`: 2026-01-01T00:00:00+00:00, commit `abc1234`" in filled
     assert "envoy 1.40.0, sidecar 0.1.0" in filled
-    assert fill(filled, document, "results/a.json") == filled
+    assert fill(filled, [("results/a.json", document)]) == filled
+
+
+def test_page_of_several_results_says_which_scenarios_are_whose() -> None:
+    """Of one that both have, the last counts."""
+    older, newer = _document(full=_full(), tls=[]), _document(tls=[_round("envoy", 1, case="in", cpu_us=1.0, rate=1.0)])
+    filled = fill(_marked("goals", "run", *TABLES), [("a.json", older), ("b.json", newer)])
+    assert "`a.json` (`full`): 2026" in filled
+    assert "`b.json` (`tls`): 2026" in filled
+    assert tables(older, "full") in filled
+    assert tables(newer, "tls") in filled
 
 
 def test_page_of_a_busy_machine_says_so() -> None:
@@ -155,12 +165,12 @@ def test_page_of_a_busy_machine_says_so() -> None:
 def test_page_whose_markers_do_not_fit_is_refused(names: tuple[str, ...]) -> None:
     """No table falls off the page in silence."""
     with pytest.raises(MissingError, match="expected one marker"):
-        fill(_marked(*names), _document(), "a.json")
+        fill(_marked(*names), [("a.json", _document())])
 
 
 def test_page_in_the_tree_has_a_marker_for_every_table() -> None:
     """What the next measurement will write has its place."""
-    fill(page.PAGE.read_text(), _document(), "a.json")
+    fill(page.PAGE.read_text(), [("a.json", _document())])
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "{}"])
@@ -173,10 +183,9 @@ def test_result_of_another_format_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_page_in_the_tree_agrees_with_the_result_that_it_names() -> None:
-    """Nobody has written a figure by hand: filling the page again with its own result changes nothing."""
+    """Nobody has written a figure by hand: filling the page again with its own results changes nothing."""
     text = page.PAGE.read_text()
-    folder = page.ROOT / "benchmarks" / "results"
-    results = [path for path in folder.glob("*.json") if f"`benchmarks/results/{path.name}`:" in text]
-    assert len(results) == 1
-    document: Document = json.loads(results[0].read_text())
-    assert fill(text, document, f"benchmarks/results/{results[0].name}") == text
+    named = re.findall(r"^`(benchmarks/results/compare-\w+\.json)`", text, re.MULTILINE)
+    assert named
+    documents = [(name, read(page.ROOT / name)) for name in named]
+    assert fill(text, documents) == text
