@@ -59,7 +59,11 @@ TEST_JOBS ?= 3
 
 .PHONY: test
 test: $(READY)  ## run the tests, three at a time
-	@$(BIN)/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_JOBS) -m "not long" $(PYTEST_ARGS)
+
+.PHONY: test-long
+test-long: $(READY)  ## run the tests that take long: whole meshes through failures, rotations and upgrades
+	@$(BIN)/python -m pytest -n $(TEST_JOBS) -m long $(PYTEST_ARGS)
 
 # Another seed is another storm; the figures say which it was.
 SOAK_SECONDS ?= 600

@@ -38,25 +38,29 @@ sys.dont_write_bytecode = False
 
 # What waits for real processes, and may run beside anything.
 BESIDE = ("tests/browser/", "tests/integration/", "tests/soak/")
-OTHERS = "tests"
+# What tries many inputs, and takes about as long as all that remains.
+SEARCHES = ("tests/property/", "tests/wire/")
+IN_ORDER = ("searches", "units")
 
 
 class Scheduling(LoadFileScheduling):
     """
     What runs where, when pytest has several processes (`-n 3`): a file of `BESIDE` at a time in whichever is free, and
-    all others one after the other in the same process and in the same order as always, so that whatever one of these
-    tests leaves behind in the interpreter is the same in every run.
+    each of the two that are `IN_ORDER` in one process, test after test in the same order as always, so that whatever
+    one of these tests leaves behind in the interpreter is the same in every run.
 
-    The others come first, for they are the longest. Of `BESIDE` the files with the fewest tests do, for each of those
+    These come first, for they are the longest. Of `BESIDE` the files with the fewest tests do, for each of those
     takes long: what is left for the end is short, and no process waits for another's last minute.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return super()._split_scope(nodeid) if nodeid.startswith(BESIDE) else OTHERS
+        if nodeid.startswith(BESIDE):
+            return super()._split_scope(nodeid)
+        return IN_ORDER[not nodeid.startswith(SEARCHES)]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         units = self.workqueue
-        units.move_to_end(min(units, key=lambda scope: (scope != OTHERS, len(units[scope]))), last=False)
+        units.move_to_end(min(units, key=lambda scope: (scope not in IN_ORDER, len(units[scope]))), last=False)
         super()._assign_work_unit(node)
 
 

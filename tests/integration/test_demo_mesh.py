@@ -7,6 +7,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.demo import assert_nothing_is_left, running
 from tests.support.wait import eventually
 
@@ -34,6 +36,7 @@ def test_unattended_run_settles_every_claim(tmp_path: Path) -> None:
         assert demo.stderr() == ""
 
 
+@pytest.mark.long
 def test_live_run_shows_edits_and_ends_on_interrupt(tmp_path: Path) -> None:
     """The map answers, an edit is seen, a mistake is named with its place, and Ctrl-C ends all with 0."""
     with running(tmp_path, "--requests-per-second", "25") as demo:
@@ -57,6 +60,7 @@ def test_live_run_shows_edits_and_ends_on_interrupt(tmp_path: Path) -> None:
         assert demo.stderr() == ""
 
 
+@pytest.mark.long
 def test_a_sidecar_that_dies_ends_the_demonstration(tmp_path: Path) -> None:
     """Its name and its exit code are told, and nothing stays behind."""
     with running(tmp_path, "--requests-per-second", "25") as demo:

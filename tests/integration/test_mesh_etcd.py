@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.integration.test_mesh_faults import MESH, back, rollout
 from tests.support.mesh import Load, Member
 from tests.support.mesh_on_etcd import mesh_on_etcd
@@ -20,6 +22,7 @@ def editions(*members: Member) -> list[str]:
     return [request(member.inbound_port).headers["x-edition"] for member in members]
 
 
+@pytest.mark.long
 def test_requests_and_rollouts_outlive_leader_quorum_and_mover(tmp_path: Path) -> None:
     """
     etcd's leader is killed, and the next one, so that quorum is lost; it returns, and the control plane that moves

@@ -59,6 +59,7 @@ def kill(member: Member) -> None:
     member.wait()
 
 
+@pytest.mark.long
 def test_kill_of_control_plane_and_sidecars_in_the_middle_of_an_edit(
     tmp_path: Path, origins: tuple[Origin, Origin]
 ) -> None:
@@ -107,6 +108,7 @@ def test_kill_of_control_plane_and_sidecars_in_the_middle_of_an_edit(
         assert mesh.control.shown()["revision"] == 4
 
 
+@pytest.mark.long
 def test_edit_that_machines_refuse_is_told_at_its_place_and_taken_back(
     tmp_path: Path, origins: tuple[Origin, Origin]
 ) -> None:

@@ -23,8 +23,9 @@ from sidecar.control.authority.proofs import ProofRefused
 from sidecar.control.authority.record import AuthorityError, read_record
 from sidecar.control.authority.tokens import TokenRefused, parse
 from tests.support.authority import BEGAN_S, new_key, request, request_der
+from tests.support.thoroughness import examples
 
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=examples(150), deadline=None)
 
 
 @functools.cache

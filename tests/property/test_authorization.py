@@ -24,6 +24,7 @@ from sidecar.security.authorization.readings import read_path
 from sidecar.security.authorization.rules import Clause
 from sidecar.security.authorization.sources import make_sources
 from sidecar.security.tokens.rules import KeySource, TokenRule, make_token_rule
+from tests.support.thoroughness import examples
 from tests.unit.security.authorization.support import head as parsed
 
 # Few words, so that rules and requests meet.
@@ -178,7 +179,7 @@ def authorization_of(specs: list[RuleSpec], how: dict[str, bool]) -> Authorizati
     return at_once(make_authorization(specs, **how))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(rule_lists(), whole, st.lists(requests(plain_paths), min_size=1, max_size=8))
 def test_the_index_decides_as_reading_the_rules_in_order_does(
     specs: list[RuleSpec], how: dict[str, bool], asked: list[dict[str, Any]]
@@ -198,7 +199,7 @@ def test_the_index_decides_as_reading_the_rules_in_order_does(
 GRAVITY = {"allowed": 0, "audit_denied": 1, "denied": 2}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(rule_lists(), whole, st.lists(requests(odd_paths), min_size=1, max_size=8))
 def test_no_reading_of_a_path_gets_past_a_rule_that_denies(
     specs: list[RuleSpec], how: dict[str, bool], asked: list[dict[str, Any]]

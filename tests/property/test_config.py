@@ -14,6 +14,7 @@ from sidecar.config.load import load_text
 from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.schema import json_schema
+from tests.support.thoroughness import examples
 
 EXAMPLE_TEXT = (pathlib.Path(__file__).parents[1] / "unit" / "config" / "design_example.yaml").read_text()
 EXAMPLE = yaml.safe_load(EXAMPLE_TEXT)
@@ -95,14 +96,14 @@ def mutations(draw: st.DrawFn) -> object:
     return tree
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(mutations())
 def test_any_change_of_a_good_file_is_understood_or_refused(tree: object) -> None:
     """Near the language, where the rules between values are reached."""
     understand(json.dumps(tree).encode())
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.integers(0, len(EXAMPLE_TEXT) - 1), st.sampled_from("x:-[]{}\"' \n\t#&*"))
 def test_any_slip_of_the_keyboard_is_understood_or_refused(position: int, character: str) -> None:
     """One character replaced anywhere in a good file."""

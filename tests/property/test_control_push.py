@@ -15,6 +15,7 @@ from sidecar.link.messages import (
     apply_endpoints,
     endpoints_version,
 )
+from tests.support.thoroughness import examples
 from tests.unit.control.push.test_stream import CATALOG, SEARCH, World
 
 ENTRIES = st.lists(
@@ -76,7 +77,7 @@ class Sidecar:
         return {name: endpoints_version(entries.values()) for name, entries in self.known.items()}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(STEPS)
 def test_sidecar_ends_with_what_is_wanted(steps: list[tuple[object, ...]]) -> None:
     """The newest file, unless it refuses it, and the endpoints of now."""
@@ -110,7 +111,7 @@ def test_sidecar_ends_with_what_is_wanted(steps: list[tuple[object, ...]]) -> No
         assert sidecar.known.get(name, {}) == current.entries
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.tuples(

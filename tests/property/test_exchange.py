@@ -27,6 +27,7 @@ from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.limits.retry_budget import RetryBudgetSpec
 from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, RetryPolicy
 from tests.support.fakes import LIMITS, Client, Server, World
+from tests.support.thoroughness import examples
 
 _TARGET = re.compile(rb"(?:GET|HEAD|POST|PUT) /(\d+) HTTP/1\.1\r\n")
 _SENT = re.compile(rb"(GET|HEAD|POST|PUT) /(\d+) HTTP/1\.1\r\n((?:[^\r]+\r\n)*)")
@@ -407,12 +408,12 @@ class Exchanges(RuleBasedStateMachine):
 
 
 Exchanges.TestCase.settings = settings(
-    deadline=None, max_examples=120, stateful_step_count=50, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=examples(120), stateful_step_count=50, suppress_health_check=[HealthCheck.too_slow]
 )
 TestExchanges = Exchanges.TestCase
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([b"GET / HTTP/1.1\r\nHost: web\r\n\r\n", b"\r\n\r\n"])))
 def test_no_octets_of_a_client_raise_out_of_its_connection(pieces: list[bytes]) -> None:
     """Whatever comes, it is answered, refused or waited for, and nothing is left behind."""
@@ -429,7 +430,7 @@ def test_no_octets_of_a_client_raise_out_of_its_connection(pieces: list[bytes]) 
 
 
 @pytest.mark.parametrize("request_", [b"GET / HTTP/1.1\r\nHost: web\r\n\r\n", b"HEAD / HTTP/1.1\r\nHost: web\r\n\r\n"])
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     pieces=st.lists(
         st.binary(max_size=60)

@@ -18,12 +18,13 @@ from sidecar.http1.grammar import GrammarError, make_field
 from sidecar.http1.head import find_head_end, parse_request_head, parse_response_head
 from sidecar.http1.target import split_target
 from sidecar.message import Framing, RequestHead, ResponseHead
+from tests.support.thoroughness import examples
 
 Fields = list[tuple[bytes, bytes]]
 Message = tuple[tuple[object, ...], Fields, bytes, bytes]
 """Start line, fields, body, and what is left."""
 
-QUICK = settings(deadline=None, max_examples=400)
+QUICK = settings(deadline=None, max_examples=examples(400))
 
 LINES = [
     b"Host: a",

@@ -22,6 +22,7 @@ from sidecar.telemetry.metrics.exposition import (
 from sidecar.telemetry.metrics.instruments import CounterFamily, HistogramFamily
 from sidecar.telemetry.metrics.merge import Merged, Share
 from sidecar.telemetry.metrics.report import Reporter
+from tests.support.thoroughness import examples
 
 ROUTES = ("a", "b", "c")
 
@@ -105,7 +106,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_merged_is_the_sum_of_what_was_told_and_never_goes_back(steps: list[Any]) -> None:
     """Whoever counts, reports, dies or ends in order, and in which order whatever."""
     merged = Merged()
@@ -135,7 +136,7 @@ def test_merged_is_the_sum_of_what_was_told_and_never_goes_back(steps: list[Any]
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(ROUTES), st.integers(0, 9)), min_size=1, max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_gauges_add_up_and_go_with_their_worker(idle: list[dict[str, float]]) -> None:
     """What a dead worker had open is open no more."""
     merged = Merged()
@@ -156,7 +157,7 @@ def test_gauges_add_up_and_go_with_their_worker(idle: list[dict[str, float]]) ->
 
 
 @given(st.lists(st.tuples(st.sampled_from(ROUTES), st.integers(0, 5000)), max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_one_worker_merged_reads_as_the_worker_itself(counted: list[tuple[str, int]]) -> None:
     """Line by line, buckets and exemplars included."""
     merged = Merged()

@@ -30,6 +30,7 @@ from sidecar.mesh.read import read_mesh
 from sidecar.mesh.schema import mesh_schema
 from sidecar.mesh.verify import tried, verify
 from sidecar.routing.actions import Forward
+from tests.support.thoroughness import examples
 
 # --- any bytes -----------------------------------------------------------------------------------------------------
 
@@ -63,7 +64,7 @@ FILES = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FILES, st.booleans())
 def test_any_bytes_are_a_mesh_or_are_refused_with_places(files: dict[str, bytes], has_identity: bool) -> None:
     """No other exception than `ConfigError` comes out, of reading as of what follows."""
@@ -128,7 +129,7 @@ def nodes_of(root: Node) -> int:
     return count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=4).map(tables), st.booleans())
 def test_what_is_written_is_read_again(root: Table, has_note: bool) -> None:
     """The same values, words as words and numbers as numbers, and each where `Written` says."""
@@ -147,7 +148,7 @@ def test_what_is_written_is_read_again(root: Table, has_note: bool) -> None:
     assert all(len(text.split("\n")[line - 1]) >= column for line, column in places)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.dictionaries(KEYS.filter(lambda key: key != "<<"), VALUES, min_size=1, max_size=4).map(tables))
 def test_tree_of_values_is_tree_of_text(root: Table) -> None:
     """Those who cut and join compiled files need not read YAML for it; numbers are numbers in both."""
@@ -340,7 +341,7 @@ REQUESTS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(meshes(), st.lists(REQUESTS, min_size=1, max_size=6))
 def test_a_call_reaches_what_a_naive_reading_of_the_files_says(
     files: dict[str, dict[str, object]], requests: list[Request]
@@ -379,7 +380,7 @@ def test_comments_push_nothing(files: dict[str, dict[str, object]], places: list
     assert compile_service(after, "caller").hash == compile_service(before, "caller").hash
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(meshes())
 def test_every_value_of_a_compiled_file_leads_back_to_a_mesh_file(files: dict[str, dict[str, object]]) -> None:
     """A problem anywhere in it is told at a key or a value that stands there, by the path that it has there."""

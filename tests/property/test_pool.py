@@ -12,6 +12,7 @@ from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 from sidecar.upstream.limits.breaker import BreakerSpec
+from tests.support.thoroughness import examples
 
 
 class Connection:
@@ -183,5 +184,5 @@ class Pool(RuleBasedStateMachine):
         assert not any(self.waiting(endpoint) and endpoint.idle for endpoint in self.cluster.endpoints)
 
 
-Pool.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+Pool.TestCase.settings = settings(deadline=None, max_examples=examples(60), stateful_step_count=40)
 TestPool = Pool.TestCase

@@ -17,6 +17,7 @@ from sidecar.control.rollout.record import place_of
 from sidecar.control.rollout.rules import Rules, wave_size
 from sidecar.control.rollout.split import split
 from tests.support.rollouts import Mesh, Sidecar, render, tree
+from tests.support.thoroughness import examples
 
 HOSTS = ["a", "b", "c", "x.y", "z.x.y", "*.y", "*.x.y", "*"]
 ASKED = ["a", "b", "c", "d", "x.y", "z.x.y", "w.x.y", "v.y"]
@@ -123,7 +124,7 @@ def ports(made: Mapping[str, Any], side: str) -> set[str]:
     return {port_of(one["address"]) for one in listeners(made[side], "")} if side in made else set()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(old=files(), new=files())
 def test_file_in_between_sends_nothing_elsewhere_than_the_file_it_stands_for(old: Values, new: Values) -> None:
     """
@@ -153,7 +154,7 @@ def test_file_in_between_sends_nothing_elsewhere_than_the_file_it_stands_for(old
             assert ports(made, "inbound") >= free or "inbound" not in base
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(old=files(), new=files())
 def test_both_ends_of_a_call_stand_in_every_part(old: Values, new: Values) -> None:
     """
@@ -223,7 +224,7 @@ def _late(delays: dict[str, int], name: str) -> Any:
     return judges
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     rules=RULES,
     count=st.integers(1, 30),
@@ -272,7 +273,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(steps=STEPS)
 def test_whatever_happens_all_end_on_the_wanted_file_and_no_number_falls(steps: list[tuple[str, int]]) -> None:
     """
@@ -333,7 +334,7 @@ def caller(unmatched: str, *called: str) -> Values:
     return {"service": "shop", "outbound": {"unmatched": unmatched, "routes": routes}, "upstreams": upstreams}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     unmatched=st.sampled_from(["deny", "passthrough"]),
     is_adding=st.booleans(),
@@ -385,7 +386,7 @@ def _every_call_is_heard(mesh: Mesh) -> None:
                     assert other != "recs" or DIALS[route["to"]] in ports(heard, "inbound")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(names=st.sets(st.text(min_size=1, max_size=20), max_size=60))
 def test_first_of_a_wave_are_those_of_the_lowest_places(names: set[str]) -> None:
     """Whatever ids look like, and in whichever order they are seen."""

@@ -9,6 +9,7 @@ from sidecar.http1.grammar import field_of
 from sidecar.message import Field, RequestHead
 from sidecar.routing.edits import HeaderEdits, header_edits, merge_edits
 from sidecar.routing.split import Split, make_split
+from tests.support.thoroughness import examples
 
 KEYS = [b"user-%d" % number for number in range(200)]
 
@@ -37,7 +38,7 @@ def names_of(count: int) -> list[str]:
     return [f"upstream-{number}" for number in range(count)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(before=shares, data=st.data())
 def test_raising_one_weight_only_moves_keys_into_it(before: list[float], data: st.DataObject) -> None:
     """For any number of targets; from 0 as well."""
@@ -50,7 +51,7 @@ def test_raising_one_weight_only_moves_keys_into_it(before: list[float], data: s
         assert new.side(key) in (old.side(key), grown)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(old_share=st.integers(0, 100), new_share=st.integers(0, 100))
 def test_a_canary_that_grows_only_wins_users(old_share: int, new_share: int) -> None:
     """Two targets in percent, both written anew at each step, as 95/5 to 90/10."""
@@ -61,7 +62,7 @@ def test_a_canary_that_grows_only_wins_users(old_share: int, new_share: int) -> 
         assert new.side(key) >= old.side(key)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(drawn=shares, data=st.data())
 def test_the_order_of_targets_and_the_scale_of_weights_move_nobody(drawn: list[float], data: st.DataObject) -> None:
     """Only the ratio of the weights of named upstreams counts."""
@@ -74,7 +75,7 @@ def test_the_order_of_targets_and_the_scale_of_weights_move_nobody(drawn: list[f
         assert order[mixed.side(key)] == plain.side(key)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(drawn=shares, data=st.data())
 def test_removing_a_target_moves_only_its_own_keys(drawn: list[float], data: st.DataObject) -> None:
     """Everybody else stays where they are."""
@@ -95,7 +96,7 @@ class Awaited:
         self.has_had_endpoints = has_had_endpoints
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(drawn=shares, data=st.data())
 def test_a_side_that_is_missing_is_as_one_that_is_not_in_the_file(drawn: list[float], data: st.DataObject) -> None:
     """In whatever order sides come: no key moves but into the side that comes."""

@@ -13,6 +13,7 @@ from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import Match, make_match
 from sidecar.routing.matchers import any_path, path_matcher, value_matcher
 from sidecar.routing.table import TableBuilder
+from tests.support.thoroughness import examples
 
 # Few words, so that requests and routes meet.
 LABELS = ["a", "b", "com"]
@@ -159,7 +160,7 @@ def head_of(request: dict[str, str]) -> RequestHead:
     return head
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(routes=route_specs, requests=st.lists(request_specs, min_size=1, max_size=8))
 def test_the_index_finds_what_a_naive_matcher_finds(
     routes: list[list[dict[str, object]]], requests: list[dict[str, str]]

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from sidecar.net.tls.hello import MAX_BYTES, Hello, HelloError, begins_tls, read_hello
 from tests.support.hellos import client, extension, hello, in_records, names, pair, protocols, record, sent_by, versions
+from tests.support.thoroughness import examples
 
-QUICK = settings(deadline=None, max_examples=400)
+QUICK = settings(deadline=None, max_examples=examples(400))
 Known = tuple[str, tuple[str, ...], tuple[int, ...]]
 
 SHORT = st.binary(max_size=6)

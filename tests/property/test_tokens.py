@@ -12,6 +12,7 @@ from sidecar.security.identity.certificates.trouble import TroubleError
 from sidecar.security.tokens.library import KeySet, read_keys
 from sidecar.security.tokens.remembered import OUTCOMES, Tokens
 from sidecar.security.tokens.rules import KeySource, make_token_rule
+from tests.support.thoroughness import examples
 from tests.support.tokens import ISSUER, NOW_S, claims, jwk, jwks, segment, signed
 from tests.unit.security.authorization.support import head
 
@@ -71,14 +72,14 @@ def outcome(token: bytes) -> str:
     return found.outcome
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(tokens)
 def test_no_token_that_nobody_has_signed_is_accepted_and_none_raises(token: bytes) -> None:
     """Each has one of the outcomes."""
     assert outcome(token) in set(OUTCOMES) - {"accepted"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(payloads)
 def test_what_is_signed_may_claim_anything(said: Any) -> None:
     """And is accepted only if it says who made it and that it is not over."""
@@ -95,14 +96,14 @@ def test_what_is_signed_may_claim_anything(said: Any) -> None:
         assert RULES[1].word in found.words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(st.binary(max_size=60), values.map(lambda one: json.dumps({"keys": one}).encode())))
 def test_a_set_of_keys_is_one_or_is_told_to_be_none(content: bytes) -> None:
     """By the one error that there is for it."""
     assert told(content).startswith("k: ")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.sampled_from([jwk("p256", "1"), jwk("ed25519"), jwk("rsa")]),
     st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "alg", "use", "key_ops", "kid", "d"]), values),

@@ -20,6 +20,7 @@ from sidecar.upstream.limits.breaker import Breaker, BreakerSpec
 from sidecar.upstream.limits.retry_budget import RetryBudget, RetryBudgetSpec
 from sidecar.upstream.retry import CONDITIONS, IDEMPOTENT_METHODS, Retry, RetryPolicy, decide
 from sidecar.upstream.stats import COUNTS
+from tests.support.thoroughness import examples
 
 GET, POST = RequestHead(b"GET", b"/", None, 1), RequestHead(b"POST", b"/", None, 1)
 FAILURES = [
@@ -163,7 +164,7 @@ class Upstream(RuleBasedStateMachine):
 
 
 TestUpstream = Upstream.TestCase
-TestUpstream.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestUpstream.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 
 
 @settings(deadline=None)

@@ -15,6 +15,7 @@ from sidecar.net.resolve import Resolver
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.registry import Registry
 from tests.support.held_loop import HeldLoop, run_held
+from tests.support.thoroughness import examples
 from tests.unit.upstream.fakes import HEAD, FakeConnection
 
 
@@ -460,4 +461,4 @@ class Reloads(RuleBasedStateMachine):
 
 
 TestReloads = Reloads.TestCase
-TestReloads.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestReloads.settings = settings(max_examples=examples(150), stateful_step_count=30, deadline=None)
