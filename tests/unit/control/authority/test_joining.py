@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives import serialization
 
 from sidecar.control.authority import certificates as pki
 from sidecar.control.authority import issued as issued_module
-from sidecar.control.authority import proofs
 from sidecar.control.authority import record as steps
 from sidecar.control.authority.joining import AT_ONCE, JoinRefused
-from tests.support.authority import BEGAN_S, DAY_S, World, new_key, read, request, request_der
+from tests.support.authority import BEGAN_S, DAY_S, World, new_key, read, request, request_der, signature
 
 STOREFRONT = "spiffe://shop/storefront"
 
@@ -68,7 +67,7 @@ def signed_proof(world: World, old_key: Any, chain: str, key: Any) -> tuple[str,
     """A request for a new key, and the proof by an old one."""
     csr = request(key)
     nonce = world.joining.nonce()
-    return csr, {"certificate": chain, "nonce": nonce, "signature": proofs.sign(old_key, nonce, request_der(csr))}
+    return csr, {"certificate": chain, "nonce": nonce, "signature": signature(old_key, nonce, request_der(csr))}
 
 
 async def renewed(world: World, old_key: Any, chain: str, key: Any, **more: Any) -> dict[str, Any]:
@@ -198,7 +197,7 @@ class TestCertificate:
 
         run(test)
 
-    @pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519"])
+    @pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519", "RSA"])
     def test_old_key_renews_until_a_week_after_the_end(self, kind: str) -> None:
         """By a signature, for TLS refuses what has ended."""
 
