@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -15,6 +15,7 @@ from sidecar.control.authority import certificates as pki
 from sidecar.control.authority import issued as issued_module
 from sidecar.control.authority import record as steps
 from sidecar.control.authority.joining import AT_ONCE, JoinRefused
+from sidecar.link.identity.messages import write_joined
 from tests.support.authority import BEGAN_S, DAY_S, World, new_key, read, request, request_der, signature
 
 STOREFRONT = "spiffe://shop/storefront"
@@ -45,7 +46,8 @@ async def join(
     world: World, key: Any, proof: dict[str, Any], shown: bytes | None = None, **more: Any
 ) -> dict[str, Any]:
     body = {"csr": request(key), "service": "storefront", "instance": "i-1", "proof": proof} | more
-    return await world.joining.join(json.dumps(body).encode(), shown, "10.0.0.5")
+    answer = await world.joining.join(json.dumps(body).encode(), shown, "10.0.0.5")
+    return cast(dict[str, Any], json.loads(write_joined(answer)))
 
 
 async def refused(asked: Coroutine[Any, Any, Any]) -> tuple[int, str]:
