@@ -113,5 +113,5 @@ class Securing:
 
     def on_handshake_failed(self, error: Exception) -> None:
         """The connection is closed."""
-        reason, detail = explain(error, is_client=False)
+        reason, detail = explain(error, is_client=False, shown=self.transport.shown)
         self._give_up(reason, f"{self._label}: {detail}")
