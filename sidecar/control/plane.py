@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sidecar import __version__
 from sidecar.control.asks import Asks
+from sidecar.control.calls.callers import Names
 from sidecar.control.calls.edges import Edges
 from sidecar.control.discovery.discovery import RETURN_S, Discovery
 from sidecar.control.discovery.registry import DoubtKey, Registry, doubt_key
@@ -106,6 +107,7 @@ class Plane:
         self.doubt: Doubt[DoubtKey] = Doubt(clock)
         self.fleet = Fleet(clock, now_s)
         self.edges = Edges(now_s)
+        self._caller_names = Names(None)
         self.registry = Registry(self.doubt, self._on_service)
         self.compiler = Compiler(settings.has_identity)
         self.rollouts = Rollouts(engine, now_s, self._on_targets, self._running, is_now=settings.is_now)
@@ -192,6 +194,13 @@ class Plane:
                 return f"what is wanted could not be written: {one.error}"
         return "the mesh's files have problems" if self.follower.problems else "the mesh's files are not read yet"
 
+    @property
+    def caller_names(self) -> Names:
+        """By which people see who asked, by the mesh as it is judged now."""
+        if self._caller_names.judged is not self.rollouts.judged:
+            self._caller_names = Names(self.rollouts.judged)
+        return self._caller_names
+
     def not_stored(self) -> tuple[NotStored, ...]:
         """What the engine does not take just now. It is in memory, is served from there, and is tried again."""
         found = (self.registering.not_stored if what == "registrations" else self._storing.get(what) for what in EVERY)
@@ -249,7 +258,7 @@ class Plane:
         if is_new and report.edges:
             self.edges.add(report.service, report.instance, self._callee_of, report.edges)
         if is_new and report.asked:
-            self.edges.add_asked(report.service, report.asked)
+            self.edges.add_asked(report.service, self.caller_names.of, report.asked)
         self._on_refused(member, last.refused if last is not None else None, report.refused)
         stream = self.hub.get(member.id)
         refused = report.refused.hash if report.refused is not None else ""

@@ -42,7 +42,7 @@ def mesh(plane: Plane, window: Window, lacks: Mapping[str, str]) -> dict[str, An
     own = [_instance(plane, member) for member in plane.fleet]
     heard = joined_rows((own, *(one.rows for one in plane.peers.summaries)))
     instances = [*map(dict, heard.values()), *_not_heard(plane, set(heard))]
-    doubt, callers = plane.doubt, Callers(window.asked, judged)
+    doubt, callers = plane.doubt, Callers(window.asked, plane.caller_names)
     return {
         "mesh": judged.name if judged is not None else "",
         "revision": rollouts.revision,

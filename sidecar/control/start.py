@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -185,19 +185,8 @@ async def _run(options: Options) -> int:
     tokens = _check_addresses(options)
     operators = _operators(options)
     engine = engine_of(options)
-    if engine.name == "files" and not options.state:
-        logger.warning(
-            event("state_not_kept", why="without --state a restart forgets revisions and registrations",
-                  then="revisions count from 1 again, and endpoints are told when their sidecars returned")
-        )  # fmt: skip
-        if options.creates_ca:
-            logger.warning(event("authority_not_kept", why="without --state it ends with this process",
-                                 then="nobody trusts the next one: every sidecar joins anew"))  # fmt: skip
-    replica = _replica(options)
-    address = _advertised(options)
-    if engine.name != "files" and not address:
-        logger.warning(event("not_advertised", listen=options.listen, then="rollouts wait while there are others",
-                             hint="give --advertise, the URL at which they reach it"))  # fmt: skip
+    replica, address = _replica(options), _advertised(options)
+    _warn(options, engine.name, address)
     token = (lambda: tokens.first) if tokens is not None else str
     has_identity = _accept_of(options) != IN_CLEAR
     plane = Plane(engine, Settings(replica, address, options.spread_s, options.is_now, token, has_identity))
@@ -207,27 +196,15 @@ async def _run(options: Options) -> int:
     )  # fmt: skip
     plane.peers.context = service.own.client_context
     plane.authority = service.shown
-    counts = Counts()
-    log = AccessLog(BoundedStream(1) if options.has_access_log else None)
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    is_hasty = False
-
-    def hasten() -> None:
-        nonlocal is_hasty
-        is_hasty = True
-        ending.set()
-
-    loop.add_signal_handler(signal.SIGTERM, ending.set)
-    loop.add_signal_handler(signal.SIGINT, hasten)
-    followed = [one for one in (tokens, *(operator.tokens for operator in operators)) if one is not None]
-    beside = [asyncio.create_task(one.follow()) for one in followed] + [asyncio.create_task(keep_aside())]
+    ending = _Ending()
     async with AsyncExitStack() as stack:
         stack.callback(lambda: logger.info(event("ended")))
         stack.push_async_callback(plane.close)
         stack.push_async_callback(service.close)
-        for task in beside:
-            stack.callback(task.cancel)
+        for one in (tokens, *(operator.tokens for operator in operators)):
+            if one is not None:
+                _beside(stack, one.follow())
+        _beside(stack, keep_aside())
         try:
             await plane.open()
             accept = _accepted(options, await service.open())
@@ -237,57 +214,131 @@ async def _run(options: Options) -> int:
                 callers = Callers(
                     tokens, operators, service.trust_domain, plane.rollouts.services_of, takes_clear="clear" in accept
                 )
-            hosts = AllowedHosts(options.listen, options.allowed_hosts)
-            access = Access(tokens, hosts, log, counts, callers)
-            renewals = Renewals(plane.hub, service.changed_s)
-            beside.append(asyncio.create_task(renewals.run()))
-            stack.callback(beside[-1].cancel)
-            watching = Watching(plane, counts, max_streams=options.max_streams, renewals=renewals)
-            app = control_app(plane, watching, access, service)
-            limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
-            metrics = Metrics(plane, counts, service)
-
-            def why_not_secured() -> str:
-                is_lacking = accept is not None and "tls" in accept and service.own.context() is None
-                return "no certificate of its own to show by TLS" if is_lacking else ""
-
-            ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), access_log=None, shutdown_timeout=0.5)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, **limits)
-            stack.push_async_callback(ops.cleanup)
-            stack.push_async_callback(runner.cleanup)
-            await runner.setup()
-            await ops.setup()
-            if accept is None:
-                stop = (await _listen(runner, options.listen)).stop
-                names = _names(runner.addresses)
-            else:
-                context = service.own.context if "tls" in accept else lambda: None
-                acceptor = Acceptor(_maker(runner), context, takes_clear="clear" in accept)
-                metrics.acceptor = acceptor
-                stack.push_async_callback(acceptor.close)
-                await _accept(acceptor, options.listen)
-                stop, names = acceptor.close, _names(acceptor.addresses)
-            await _listen(ops, options.ops_listen)
+            stop, names, ops_names = await _listen_all(stack, options, plane, service, accept, tokens, callers)
             logger.info(
                 event("started", release=build.DESCRIPTION, engine=plane.engine.name, replica=replica, listen=names,
-                      ops=_names(ops.addresses), accept=",".join(accept or ("clear",)))
+                      ops=ops_names, accept=",".join(accept or ("clear",)))
             )  # fmt: skip
-            broken = asyncio.create_task(plane.broken.wait())
-            asked = asyncio.create_task(ending.wait())
-            await asyncio.wait((broken, asked), return_when=asyncio.FIRST_COMPLETED)
-            broken.cancel()
-            asked.cancel()
-            plane.is_draining = True
-            logger.info(event("ending", streams=len(plane.hub)))
-            await stop()
-            for stream in plane.hub:
-                stream.end(moves=True)
-            until_s = loop.time() + FAREWELL_S
-            while len(plane.hub) and not is_hasty and loop.time() < until_s:
-                await asyncio.sleep(0.02)
+            await ending.wait(plane.broken)
+            await _say_farewell(plane, stop, ending)
             return 1 if plane.broken.is_set() else 0
         except EngineError as error:
             raise StartError(str(error)) from None
+
+
+def _warn(options: Options, engine: str, address: str) -> None:
+    """Of what works, and not as somebody may think."""
+    if engine == "files" and not options.state:
+        logger.warning(
+            event("state_not_kept", why="without --state a restart forgets revisions and registrations",
+                  then="revisions count from 1 again, and endpoints are told when their sidecars returned")
+        )  # fmt: skip
+        if options.creates_ca:
+            logger.warning(event("authority_not_kept", why="without --state it ends with this process",
+                                 then="nobody trusts the next one: every sidecar joins anew"))  # fmt: skip
+    if engine != "files" and not address:
+        logger.warning(event("not_advertised", listen=options.listen, then="rollouts wait while there are others",
+                             hint="give --advertise, the URL at which they reach it"))  # fmt: skip
+
+
+async def _listen_all(
+    stack: AsyncExitStack,
+    options: Options,
+    plane: Plane,
+    service: AuthorityService,
+    accept: tuple[str, ...] | None,
+    tokens: Tokens | None,
+    callers: Callers | None,
+) -> tuple[Callable[[], Awaitable[None]], str, str]:
+    """
+    Open both listeners, for sidecars and people and for probes and scrapers; `stack` closes them.
+
+    Returns:
+        What stops accepting on the first, and the addresses of both.
+
+    Raises:
+        StartError: An address cannot be listened on.
+    """
+    counts = Counts()
+    log = AccessLog(BoundedStream(1) if options.has_access_log else None)
+    access = Access(tokens, AllowedHosts(options.listen, options.allowed_hosts), log, counts, callers)
+    renewals = Renewals(plane.hub, service.changed_s)
+    _beside(stack, renewals.run())
+    watching = Watching(plane, counts, max_streams=options.max_streams, renewals=renewals)
+    metrics = Metrics(plane, counts, service)
+    takes_tls = accept is not None and "tls" in accept
+
+    def why_not_secured() -> str:
+        is_lacking = takes_tls and service.own.context() is None
+        return "no certificate of its own to show by TLS" if is_lacking else ""
+
+    limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
+    ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(
+        control_app(plane, watching, access, service), access_log=None, shutdown_timeout=0.5, **limits
+    )
+    stack.push_async_callback(ops.cleanup)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await ops.setup()
+    stop: Callable[[], Awaitable[None]]
+    if accept is None:
+        stop = (await _listen(runner, options.listen)).stop
+        names = _names(runner.addresses)
+    else:
+        context = service.own.context if takes_tls else lambda: None
+        acceptor = Acceptor(_maker(runner), context, takes_clear="clear" in accept)
+        metrics.acceptor = acceptor
+        stack.push_async_callback(acceptor.close)
+        await _accept(acceptor, options.listen)
+        stop, names = acceptor.close, _names(acceptor.addresses)
+    await _listen(ops, options.ops_listen)
+    return stop, names, _names(ops.addresses)
+
+
+class _Ending:
+    """
+    What ends the process: SIGTERM, SIGINT, or a plane that is broken.
+
+    Attributes:
+        is_hasty: By SIGINT, which waits for nobody.
+    """
+
+    def __init__(self) -> None:
+        self.is_hasty = False
+        self._asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._asked.set)
+        loop.add_signal_handler(signal.SIGINT, self._hasten)
+
+    async def wait(self, broken: asyncio.Event) -> None:
+        """Until one of them is there."""
+        waits = [asyncio.create_task(one.wait()) for one in (broken, self._asked)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def _hasten(self) -> None:
+        self.is_hasty = True
+        self._asked.set()
+
+
+async def _say_farewell(plane: Plane, stop: Callable[[], Awaitable[None]], ending: _Ending) -> None:
+    """Accept nobody any more, and let who is here go elsewhere."""
+    plane.is_draining = True
+    logger.info(event("ending", streams=len(plane.hub)))
+    await stop()
+    for stream in plane.hub:
+        stream.end(moves=True)
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + FAREWELL_S
+    while len(plane.hub) and not ending.is_hasty and loop.time() < until_s:
+        await asyncio.sleep(0.02)
+
+
+def _beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Do this until the process ends."""
+    stack.callback(asyncio.create_task(work).cancel)
 
 
 def engine_of(options: Options) -> Engine:

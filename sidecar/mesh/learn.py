@@ -107,6 +107,9 @@ def calls_of(shown: Mapping[str, Any], history: Mapping[str, Any]) -> tuple[Call
     requests: defaultdict[tuple[str, str], int] = defaultdict(int)
     routes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for edge in history["edges"]:
+        # Of who is known only by the identity that it showed, as those tell it that were asked.
+        if sum(edge.get("refused", ())) >= sum(edge["requests"]):
+            continue
         requests[edge["from"], edge["to"]] += sum(edge["requests"])
     lately: defaultdict[tuple[str, str], int] = defaultdict(int)
     refused: defaultdict[tuple[str, str], int] = defaultdict(int)

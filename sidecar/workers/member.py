@@ -101,6 +101,7 @@ class Member:
         state: STARTING, LIVE or ENDED.
         why: Why it was ended by us: `hung` or `not_ready`; else `died`.
         why_not_ready: Why it is of no use, as it said last: certificates are each worker's own; empty if it is.
+        certificate: What it said last of a certificate that it has by itself: the fields of `IdentityReport`, or none.
         facts: What it said of the configuration in force: `resource`, `bound` by listener, drain times.
         inbound_empty: It has no inbound work any more, as asked by `quit`.
         ended: It is gone, and all that it said has been heard.
@@ -112,6 +113,7 @@ class Member:
         self.state = "STARTING"
         self.why = "died"
         self.why_not_ready = ""
+        self.certificate: tuple[Any, ...] = ()
         self.started_s = time.time()
         self.facts: Mapping[str, Any] = {}
         self.inbound_empty = asyncio.Event()
@@ -328,6 +330,9 @@ class Member:
     def _on_pong(self, why_not_ready: str) -> None:
         """That it is there, anything that it says tells."""
         self.why_not_ready = why_not_ready
+
+    def _on_certificate(self, *told: Any) -> None:
+        self.certificate = told
 
     def _on_prepared(self, why_not_ready: str) -> None:
         self.why_not_ready = why_not_ready

@@ -32,6 +32,7 @@ from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.process import Process
 from sidecar.runtime.takeover import NOT_TAKEN, Offer, Predecessor, meeting_points
 from sidecar.workers.group import Group
+from sidecar.workers.identity import report_of
 from sidecar.workers.reload import OWN, GroupReloader
 from sidecar.workers.sockets import Sockets
 from sidecar.workers.views import GroupViews
@@ -275,8 +276,8 @@ class Supervisor(Process):
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------
 
     def identity_report(self) -> IdentityReport | None:
-        """Workers hold it, each its own copy, and do not tell."""
-        return None
+        """What workers hold of an identity that is not from the control plane."""
+        return report_of(member.certificate for member in self.group.live)
 
     async def read_edges(self) -> Counted:
         """What all workers counted since the last call."""

@@ -7,7 +7,8 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     refused                              counts a file that no worker was given
     endpoints                            takes them for those of a discovered name
     identity, identity_failed            holds what the control plane has signed, or knows why it has not
-    ping                                 says pong, from its event loop
+    ping                                 says pong, from its event loop; before it certificate, if that is another one
+                                         and a control plane is to be told of it
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
     taken                                stops accepting at once, drains and ends: a successor serves
@@ -32,7 +33,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
-from sidecar.compile.frames import Kind, kind_of
+from sidecar.compile.frames import Header, Kind, kind_of
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.loader import config_loader
 from sidecar.loader.load_outcome import LoadOutcome
@@ -136,8 +137,9 @@ class Worker(Sidecar):
         self._one_report = asyncio.Lock()
         self._last_report_s = 0.0
         self._endpoints = Endpoints.everything(self.views)
-        # How the app is, is asked once for all, by the supervisor.
-        self.reloader.on_installed = lambda header, frames: None
+        self._is_following = False
+        self._told_certificate: tuple[object, ...] = ()
+        self.reloader.on_installed = self._note_header
         listeners = self.reloader.listeners
         listeners.meet = self._borrow
         listeners.wants = self._is_mine
@@ -182,6 +184,7 @@ class Worker(Sidecar):
     async def load(self, trigger: str) -> LoadOutcome:
         """What the supervisor has sent, or is about to send."""
         outcome = await self.reloader.load(trigger)
+        self._tell_certificate()
         self._channel.send("loaded", outcome.is_ok, outcome.lines, self._facts() if outcome.is_ok else {})
         return outcome
 
@@ -191,6 +194,18 @@ class Worker(Sidecar):
     def _why_not_ready(self) -> str:
         """What keeps this one from being of use though it has a configuration; empty if nothing does."""
         return self.reloader.certificates.why_not_ready() or ""
+
+    def _note_header(self, header: Header, frames: Sequence[bytes]) -> None:
+        """How the app is, is asked once for all, by the supervisor, and so is the control plane."""
+        self._is_following = header.control is not None
+
+    def _tell_certificate(self) -> None:
+        """What the supervisor reports to a control plane of a certificate that this worker has by itself."""
+        report = self.identity_report() if self._is_following else None
+        told = tuple(getattr(report, name) for name in report.__slots__) if report is not None else ()
+        if told != self._told_certificate:
+            self._told_certificate = told
+            self._channel.send("certificate", *told)
 
     def _facts(self) -> dict[str, object]:
         live = self.reloader.live
@@ -276,6 +291,7 @@ class Worker(Sidecar):
         self.offered.source_failed(why)
 
     def _on_ping(self) -> None:
+        self._tell_certificate()
         self._channel.send("pong", self._why_not_ready())
 
     def _on_taken(self) -> None:

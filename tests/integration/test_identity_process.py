@@ -14,6 +14,7 @@ import pytest
 from sidecar.runtime.mesh.kept_identity import is_in_memory
 from sidecar.runtime.mesh.state_directory import StateDirectory
 from tests.integration.test_control_client import Member
+from tests.support.certificates import Authority
 from tests.support.fake_authority import FakeAuthority
 from tests.support.fake_control import FakeControl
 from tests.support.origin import Origin
@@ -201,3 +202,31 @@ def test_a_plain_token_is_shown_as_ever_where_nobody_signs(tmp_path: Path) -> No
             member.sidecar.stop()
         finally:
             member.sidecar.kill()
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_certificate_from_files_is_told_to_the_control_plane(tmp_path: Path, workers: int) -> None:
+    """Which signs it not, and is to say all the same when it ends."""
+    root = Authority("shop root")
+    leaf = root.workload(IDENTITY)
+    leaf.write(tmp_path)
+    (tmp_path / "ca.crt").write_bytes(root.pem)
+    files = f'{{certificate: "{tmp_path}/tls.crt", key: "{tmp_path}/tls.key", trust: "{tmp_path}/ca.crt"}}'
+    with FakeControl() as control, Origin("app") as app:
+        control.ping_period_s = 0.5
+        member = Somebody(tmp_path, control, app, workers)
+        source = f"identity: {{from: {{files: {files}}}, trust_domain: shop}}\n"
+        member.write_local(f'control: {{addresses: ["{control.url}"]}}\n{source}')
+        member.push(1)
+        member.start()
+        try:
+            report = member.reported("its certificate", lambda one: one.identity is not None and one.identity.identity)
+            assert report.identity is not None
+            told = report.identity.identity, report.identity.not_after_s, report.identity.issuer
+            ends_s = leaf.certificate.not_valid_after_utc.timestamp()
+            assert told == (IDENTITY, ends_s, "CN=shop root")
+            control.answers_left = True
+            member.sidecar.stop()
+        finally:
+            member.sidecar.kill()
+    assert "Traceback" not in member.sidecar.stderr()

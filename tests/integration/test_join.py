@@ -18,10 +18,9 @@ import pytest
 from cryptography import x509
 
 from sidecar.control.authority import certificates as pki
-from sidecar.control.authority import proofs
 from sidecar.control.authority import record as steps
 from sidecar.link.messages import Config, Renew
-from tests.support.authority import new_key, read, request, request_der
+from tests.support.authority import new_key, read, request, request_der, signature
 from tests.support.commands import sidecar_command
 from tests.support.control import SHOP, Control, Peer, running_control
 from tests.support.etcd import etcd
@@ -140,7 +139,7 @@ def test_sidecar_joins_by_a_token_and_renews_by_its_certificate(mesh: Mesh) -> N
     csr = request(fresh)
     signed = {
         "certificate": joined.said["certificate"], "nonce": nonce,
-        "signature": proofs.sign(key, nonce, request_der(csr)),
+        "signature": signature(key, nonce, request_der(csr)),
     }  # fmt: skip
     renewed = mesh.join(signed, fresh, csr=csr)
     assert renewed.status == 200, renewed.said

@@ -8,23 +8,17 @@ so it is repeated until it prints that. Words that begin with a digit may differ
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import signal
 import socket
-import subprocess
-import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.support.shell import ROOT, Shell
 from tests.support.wait import eventually, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "mesh-start.md").read_text()
 BLOCK = re.compile(r"^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SOLE_PORTS = (8080, 8081, 8082, 8090, 15010, 15014)
@@ -36,51 +30,6 @@ PAUSE_S = 0.5
 """Before a command is typed again: each is a process, and those that it asks about want the CPU to start."""
 
 
-class Shell:
-    """One bash, into which blocks are typed one after the other."""
-
-    def __init__(self, directory: Path, ports: Mapping[int, int]) -> None:
-        programs = directory / "bin"
-        programs.mkdir()
-        program = programs / "sidecar"
-        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m sidecar "$@"\n')
-        program.chmod(0o755)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-        sources = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
-        environment = {
-            **kept, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": ":".join([*sources, str(ROOT)]),
-            # Which the page leaves as they are by default.
-            "SIDECAR_CONTROL": f"http://127.0.0.1:{ports[15010]}",
-            "SIDECAR_CONTROL_LISTEN": f"127.0.0.1:{ports[15010]}",
-            "SIDECAR_CONTROL_OPS_LISTEN": f"127.0.0.1:{ports[15014]}",
-        }  # fmt: skip
-        self._bash = subprocess.Popen(
-            ["bash"], cwd=directory, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def type(self, text: str) -> str:
-        """Run it, and return what it printed."""
-        assert self._bash.stdin is not None
-        assert self._bash.stdout is not None
-        mark = uuid.uuid4().hex
-        self._bash.stdin.write(f"{text}\necho {mark}\n")
-        self._bash.stdin.flush()
-        lines: list[str] = []
-        for line in self._bash.stdout:
-            if line.endswith(f"{mark}\n"):
-                break
-            lines.append(line)
-        else:
-            raise AssertionError(f"the shell ended: {''.join(lines)}")
-        return "".join(lines)
-
-    def close(self) -> None:
-        """End whatever still runs, by any means."""
-        os.killpg(self._bash.pid, signal.SIGKILL)
-        self._bash.communicate()
-
-
 @pytest.fixture
 def ports() -> dict[int, int]:
     """A free port for each of those that the page names."""
@@ -90,7 +39,13 @@ def ports() -> dict[int, int]:
 @pytest.fixture
 def shell(tmp_path: Path, ports: dict[int, int]) -> Iterator[Shell]:
     """A shell in an empty directory."""
-    opened = Shell(tmp_path, ports)
+    # Which the page leaves as they are by default.
+    environment = {
+        "SIDECAR_CONTROL": f"http://127.0.0.1:{ports[15010]}",
+        "SIDECAR_CONTROL_LISTEN": f"127.0.0.1:{ports[15010]}",
+        "SIDECAR_CONTROL_OPS_LISTEN": f"127.0.0.1:{ports[15014]}",
+    }
+    opened = Shell(tmp_path, environment)
     try:
         yield opened
     finally:

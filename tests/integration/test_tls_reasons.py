@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import REASONS, Phase, Reason
+from sidecar.errors import CLIENT_REFUSED_CERTIFICATE, REASONS, UPSTREAM_REFUSED_CERTIFICATE, Phase, Reason
 from sidecar.net.tls.handshakes import MAX_UNDER_WAY
 from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, give, server_context
 from tests.integration.test_tls_paths import Mute
@@ -104,11 +104,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         f" connect_timeout: {'1s' if 'timeout' in name else '20s'}}}"
         for name, server in servers.items()
     )
+    bank = TlsServer(server_context(folder / "bank", root.leaf(["localhost"]), root))
+    upstreams += (
+        f"\n  bank: {{endpoints: ['127.0.0.1:{bank.port}'],"
+        f" tls: {{server_name: localhost, trust: '{folder}/own/ca.crt'}}}}"
+    )
     strict = "{mode: strict, clear: [{path: /live}]}"
     inbound = 'inbound: {listen: "127.0.0.1:${INBOUND_PORT}", app: "127.0.0.1:APP", tls: TLS}'.replace("TLS", strict)
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(Origin("app"))
-        for server in servers.values():
+        for server in (*servers.values(), bank):
             stack.callback(server.close)
         text = (
             f"service: storefront\nidentity: {give(folder / 'own', root.workload(STOREFRONT), root)}\n"
@@ -229,3 +234,17 @@ def test_a_reason_as_the_log_has_it(place: Place, reason: Reason) -> None:
     line = line_of(sidecar, reason)
     assert line["response_flags"] == reason.flag
     assert line["detail"]
+    if reason in (CLIENT_REFUSED_CERTIFICATE, UPSTREAM_REFUSED_CERTIFICATE):
+        shown = f"shown was the certificate of {STOREFRONT}, signed by CN=shop root, until 20"
+        assert f"alert: unknown ca; {shown}" in line["detail"]
+        assert "have it trust that root" in line["detail"]
+
+
+def test_server_that_wants_a_certificate_says_so_where_none_is_shown(place: Place) -> None:
+    """After the handshake, in TLS 1.3: the sentence is of the request that met it."""
+    place.sidecar.outbound("/", host="bank")
+    line = eventually(
+        lambda: [one for one in place.sidecar.access_log() if one["upstream_cluster"] == "bank"], "the line of the bank"
+    )[0]
+    assert line["response_code_details"] == UPSTREAM_REFUSED_CERTIFICATE.name
+    assert line["detail"].startswith("alert: certificate required; no certificate was shown; ")

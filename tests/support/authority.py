@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from sidecar.control.authority import certificates as pki
@@ -18,6 +19,7 @@ from sidecar.control.authority.joining import Joining
 from sidecar.control.authority.tokens import JoinTokens
 from sidecar.control.engines.interface import Accounts, Secrets
 from sidecar.control.engines.secrets.disk import MemorySecrets
+from sidecar.link.identity.messages import text_to_sign
 
 BEGAN_S = 1_800_000_000.0
 DAY_S = 86_400.0
@@ -35,6 +37,8 @@ class Clock:
 
 def new_key(kind: str = "P-256") -> Any:
     """A private key."""
+    if kind == "RSA":
+        return rsa.generate_private_key(65537, 2048)
     if kind == "Ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     curves: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
@@ -54,6 +58,18 @@ def request(key: Any, common_name: str = "", uri: str = "") -> str:
 def request_der(pem: str) -> bytes:
     """The same in DER."""
     return x509.load_pem_x509_csr(pem.encode()).public_bytes(serialization.Encoding.DER)
+
+
+def signature(key: Any, nonce: str, request_der: bytes) -> str:
+    """Of an old key, for a request with a new one, as docs/mesh-protocol.md has it for each kind of key."""
+    signed = text_to_sign(nonce, request_der)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        raw = key.sign(signed)
+    elif isinstance(key, rsa.RSAPrivateKey):
+        raw = key.sign(signed, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+    else:
+        raw = key.sign(signed, ec.ECDSA(hashes.SHA384() if key.curve.name == "secp384r1" else hashes.SHA256()))
+    return base64.urlsafe_b64encode(raw).decode()
 
 
 class World:

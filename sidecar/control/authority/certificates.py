@@ -27,12 +27,12 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sidecar.link.identity.messages import MAX_PEM_CHARS, MAX_REQUEST_CHARS
+
 DAY_S: Final = 86_400.0
 ROOT_S: Final = 3650 * DAY_S
 INTERMEDIATE_S: Final = 90 * DAY_S
 BACKDATED_S: Final = 600.0
-MAX_REQUEST_CHARS: Final = 16 * 1024
-MAX_PEM_CHARS: Final = 64 * 1024
 _LEAST_RSA_BITS: Final = 2048
 _MOST_RSA_BITS: Final = 4096
 """Larger ones cost every peer's handshakes, and ours to verify."""

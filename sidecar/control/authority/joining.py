@@ -20,7 +20,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -49,8 +48,16 @@ from sidecar.control.authority.names import (
 from sidecar.control.authority.proofs import ProofRefused, Proven
 from sidecar.control.authority.tokens import JoinTokens, TokenRefused
 from sidecar.control.engines.interface import Accounts, EngineError
-from sidecar.link.fields import Fields, MessageError, decode
-from sidecar.link.identity.messages import MAX_TOKEN_CHARS
+from sidecar.link.fields import MessageError
+from sidecar.link.identity.messages import (
+    CertificateProof,
+    Joined,
+    JoinRequest,
+    ServiceAccountProof,
+    SignedProof,
+    TokenProof,
+    read_join,
+)
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -81,66 +88,6 @@ class JoinRefused(Exception):  # noqa: N818
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """
-    The body of `POST /v1/join`.
-
-    Attributes:
-        lifetime_s: That is asked for; 0: as the mesh has it.
-        token, account_token: The proof, if it is one of these.
-        is_by_tls: The proof is the certificate of the TLS client.
-        chain, nonce, signature: The proof is a certificate and a signature of its key.
-    """
-
-    csr: str
-    service: str
-    instance: str
-    lifetime_s: float = 0.0
-    token: str = field(default="", repr=False)
-    account_token: str = field(default="", repr=False)
-    is_by_tls: bool = False
-    chain: str = ""
-    nonce: str = ""
-    signature: str = ""
-
-
-def read_join(raw: bytes) -> JoinRequest:
-    """
-    Understand the body.
-
-    Raises:
-        JoinRefused: It is none, or has not exactly one proof.
-    """
-    try:
-        said = decode(raw)
-        proof = said.part("proof") or Fields({})
-        shown = proof.all().get("certificate", False)
-        lifetime_s = said.number("lifetime_s", 0.0)
-        request = JoinRequest(
-            csr=said.text("csr", limit=pki.MAX_REQUEST_CHARS),
-            service=said.text("service"),
-            instance=said.text("instance", ""),
-            lifetime_s=lifetime_s,
-            token=proof.text("token", "", limit=MAX_TOKEN_CHARS),
-            account_token=proof.text("service_account_token", "", limit=MAX_TOKEN_CHARS),
-            is_by_tls=shown is True,
-            chain=proof.text("certificate", "", limit=pki.MAX_PEM_CHARS) if isinstance(shown, str) else "",
-            nonce=proof.text("nonce", ""),
-            signature=proof.text("signature", "", limit=4096),
-        )
-    except MessageError as error:
-        # What was found at the place may be a secret: only what was expected is said.
-        raise JoinRefused(400, "request_invalid", str(error).partition(", found ")[0]) from None
-    if sum(map(bool, (request.token, request.account_token, request.is_by_tls, request.chain))) != 1:
-        raise JoinRefused(
-            400, "request_invalid", "proof: expected one of `token`, `service_account_token` and `certificate`"
-        )
-    if lifetime_s and not LEAST_LIFETIME_S <= lifetime_s <= MOST_LIFETIME_S:
-        raise JoinRefused(400, "lifetime_invalid", "lifetime_s: expected 1 hour to 30 days")
-    return request
 
 
 class Joining:
@@ -196,7 +143,7 @@ class Joining:
             raise JoinRefused(503, "ca_unavailable", "there is no authority", 10)
         return proofs.new_nonce(record.nonce_key, self._now_s())
 
-    async def join(self, raw: bytes, shown: bytes | None, peer: str) -> dict[str, Any]:
+    async def join(self, raw: bytes, shown: bytes | None, peer: str) -> Joined:
         """
         What a sidecar is answered.
 
@@ -214,7 +161,7 @@ class Joining:
                 raise JoinRefused(503, "busy", f"{MAX_AT_ONCE} joins are under way", 1)
             self._under_way += 1
             try:
-                request = read_join(raw)
+                request = _read(raw)
                 service = request.service[:100]
                 return await self._join(request, shown, peer)
             finally:
@@ -234,7 +181,7 @@ class Joining:
                 503, "engine_unavailable", "what the control plane keeps cannot be asked now", 2
             ) from None
 
-    async def _join(self, request: JoinRequest, shown: bytes | None, peer: str) -> dict[str, Any]:
+    async def _join(self, request: JoinRequest, shown: bytes | None, peer: str) -> Joined:
         try:
             key = await self._in_thread(pki.read_request, request.csr)
         except BadRequest as error:
@@ -254,43 +201,55 @@ class Joining:
             event("certificate_issued", service=request.service, identity=issued.identity, line=line,
                   serial=issued.serial, not_after=int(issued.not_after_s), proof=proof, peer=peer)
         )  # fmt: skip
-        return answer_of(issued)
+        return _joined(issued)
 
     async def _proven(
         self, request: JoinRequest, shown: bytes | None, key: CertificatePublicKeyTypes
     ) -> tuple[Proven, str, str]:
         """Who asks, what proves it for the log, and the kind of proof. Raises JoinRefused, EngineError."""
+        match request.proof:
+            case TokenProof(token):
+                return await self._by_token(token, key)
+            case ServiceAccountProof(token):
+                return await self._by_account(token)
+            case CertificateProof() | SignedProof() as proof:
+                return await self._by_certificate(proof, shown, request.csr), "certificate", "certificate"
+
+    async def _by_token(self, shown: str, key: CertificatePublicKeyTypes) -> tuple[Proven, str, str]:
         record = self._authority.usable()
-        if request.token:
-            user = hashlib.sha256(pki.key_octets(key)).hexdigest()
-            try:
-                token = await self._tokens.redeem(request.token.partition("#")[0].strip(), user)
-            except TokenRefused as error:
-                raise JoinRefused(403, error.code, str(error)) from None
-            return Proven(of_service(record.trust_domain, token.service), "", 0.0), f"token:{token.id}", "token"
-        if request.account_token:
-            if self._accounts is None:
-                raise JoinRefused(403, "token_unknown", "this control plane knows no service accounts: join by a token")
-            account = await self._accounts.reviewed(request.account_token, of_control(record.trust_domain))
-            if account is None:
-                raise JoinRefused(
-                    403, "token_unknown",
-                    f"expected a service-account token for the audience {of_control(record.trust_domain)}",
-                )  # fmt: skip
-            identity = of_account(record.trust_domain, *account)
-            if parts_of(identity) is None:
-                raise JoinRefused(403, "token_unknown", "the account's name is none that a SPIFFE ID can have")
-            return Proven(identity, "", 0.0), f"service_account:{'/'.join(account)}", "service_account"
+        user = hashlib.sha256(pki.key_octets(key)).hexdigest()
         try:
-            if request.is_by_tls:
-                if shown is None:
-                    raise JoinRefused(403, "certificate_invalid", "no client certificate was shown by TLS")
+            token = await self._tokens.redeem(shown.partition("#")[0].strip(), user)
+        except TokenRefused as error:
+            raise JoinRefused(403, error.code, str(error)) from None
+        return Proven(of_service(record.trust_domain, token.service), "", 0.0), f"token:{token.id}", "token"
+
+    async def _by_account(self, token: str) -> tuple[Proven, str, str]:
+        record = self._authority.usable()
+        if self._accounts is None:
+            raise JoinRefused(403, "token_unknown", "this control plane knows no service accounts: join by a token")
+        account = await self._accounts.reviewed(token, of_control(record.trust_domain))
+        if account is None:
+            raise JoinRefused(
+                403, "token_unknown",
+                f"expected a service-account token for the audience {of_control(record.trust_domain)}",
+            )  # fmt: skip
+        identity = of_account(record.trust_domain, *account)
+        if parts_of(identity) is None:
+            raise JoinRefused(403, "token_unknown", "the account's name is none that a SPIFFE ID can have")
+        return Proven(identity, "", 0.0), f"service_account:{'/'.join(account)}", "service_account"
+
+    async def _by_certificate(self, proof: CertificateProof | SignedProof, shown: bytes | None, csr: str) -> Proven:
+        record = self._authority.usable()
+        try:
+            if isinstance(proof, SignedProof):
+                proven = await self._in_thread(
+                    proofs.by_signature, record, proof.certificate, proof.nonce, proof.signature, csr, self._now_s()
+                )
+            elif shown is not None:
                 proven = await self._in_thread(proofs.by_tls, record, shown, self._now_s())
             else:
-                proven = await self._in_thread(
-                    proofs.by_signature, record, request.chain, request.nonce, request.signature, request.csr,
-                    self._now_s(),
-                )  # fmt: skip
+                raise JoinRefused(403, "certificate_invalid", "no client certificate was shown by TLS")
         except ProofRefused as error:
             if error.code == "root_unknown":
                 await self._authority.saw_unknown(error.chain, pki.identity_of(error.chain[0]))
@@ -298,7 +257,7 @@ class Joining:
         line = line_of(proven.identity, proven.instance)
         if await self._issued.is_revoked(line, proven.begins_s):
             raise JoinRefused(403, "revoked", f"certificates of `{line}` are not renewed: join by a token")
-        return proven, "certificate", "certificate"
+        return proven
 
     def _check_service(self, service: str, identity: str, trust_domain: str) -> None:
         """That the proven identity is one of the service that the body names."""
@@ -320,12 +279,22 @@ class Joining:
         return await asyncio.get_running_loop().run_in_executor(self._signing, act, *values)
 
 
-def answer_of(issued: Issued) -> dict[str, Any]:
-    """As JSON."""
-    return {
-        "certificate": issued.certificate, "trust": issued.trust, "trust_domain": issued.trust_domain,
-        "identity": issued.identity, "not_after": int(issued.not_after_s), "renew_after": int(issued.renew_after_s),
-    }  # fmt: skip
+def _read(raw: bytes) -> JoinRequest:
+    """The body, as far as it can be judged by itself. Raises JoinRefused."""
+    try:
+        request = read_join(raw)
+    except MessageError as error:
+        raise JoinRefused(400, "request_invalid", str(error)) from None
+    if request.lifetime_s and not LEAST_LIFETIME_S <= request.lifetime_s <= MOST_LIFETIME_S:
+        raise JoinRefused(400, "lifetime_invalid", "lifetime_s: expected 1 hour to 30 days")
+    return request
+
+
+def _joined(issued: Issued) -> Joined:
+    return Joined(
+        issued.certificate, issued.trust, issued.trust_domain, issued.identity,
+        int(issued.not_after_s), int(issued.renew_after_s),
+    )  # fmt: skip
 
 
 def _common_name(instance: str) -> str:

@@ -136,20 +136,6 @@ def of_leaf(record: Record, leaf: x509.Certificate, now_s: float) -> Proven:
     return Proven(identity, pki.common_name_of(leaf), pki.begins(leaf))
 
 
-def sign(key: object, nonce: str, request_der: bytes) -> str:
-    """What `by_signature` verifies: what a sidecar's helper does, said in code. Raises TypeError."""
-    signed = text_to_sign(nonce, request_der)
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        raw = key.sign(signed, ec.ECDSA(_digest(key.curve)))
-    elif isinstance(key, ed25519.Ed25519PrivateKey):
-        raw = key.sign(signed)
-    elif isinstance(key, rsa.RSAPrivateKey):
-        raw = key.sign(signed, _padding(), hashes.SHA256())
-    else:
-        raise TypeError("expected a private key of EC, Ed25519 or RSA")
-    return base64.urlsafe_b64encode(raw).decode()
-
-
 def _is_signed(leaf: x509.Certificate, signature: bytes, signed: bytes) -> bool:
     key = leaf.public_key()
     try:

@@ -20,6 +20,7 @@ from sidecar.control.authority import certificates as pki
 from sidecar.control.authority.certificates import DAY_S, BadCertificate
 from sidecar.control.authority.names import BadName, check_trust_domain
 from sidecar.link.fields import Fields, MessageError, decode, encode
+from sidecar.link.identity.messages import MAX_PEM_CHARS
 
 RENEWED_LEFT_S: Final = 45 * DAY_S
 """An intermediate is renewed when less is left: the longest leaf, 30 days, always fits, and half a month may fail."""
@@ -166,7 +167,7 @@ def read_record(raw: bytes) -> Record:
 
 def _signer(said: Fields) -> Signer:
     return Signer(
-        said.text("certificate", limit=pki.MAX_PEM_CHARS), said.text("key", "", limit=MAX_KEY_CHARS),
+        said.text("certificate", limit=MAX_PEM_CHARS), said.text("key", "", limit=MAX_KEY_CHARS),
         said.number("added", 0.0),
     )  # fmt: skip
 

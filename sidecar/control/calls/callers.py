@@ -21,29 +21,52 @@ MAX_REFUSED: Final = 1000
 """Rows that are shown, those of the most requests."""
 
 
+class Names:
+    """
+    By which name people see an identity.
+
+    Args:
+        judged: The mesh; None while it is not known.
+
+    Attributes:
+        judged: The same.
+    """
+
+    def __init__(self, judged: Judged | None) -> None:
+        self.judged = judged
+        self._domain = f"{SCHEME}{judged.name}/" if judged is not None else ""
+        self._services: dict[str, str] = {}
+        for name, facts in judged.services.items() if judged is not None else ():
+            self._services.update(dict.fromkeys(facts.identities, name))
+
+    def of(self, identity: str) -> str:
+        """The service that has this identity; the identity itself where it is none's."""
+        known = self._services.get(identity)
+        if known is not None:
+            return known
+        own = identity.removeprefix(self._domain) if self._domain else identity
+        return own if own and "/" not in own else identity
+
+
 class Callers:
     """
     Who asked in the last minute.
 
     Args:
         asked: How often who asked whom, and which rule was against it.
-        judged: The mesh; None while it is not known.
+        names: By which they are seen.
 
     Attributes:
         refused: Rows of `/v1/mesh`: whom which rule refused, or would have.
         unidentified: Requests that passed only because who has no identity is let in, by service.
     """
 
-    def __init__(self, asked: Mapping[AskedKey, int], judged: Judged | None) -> None:
+    def __init__(self, asked: Mapping[AskedKey, int], names: Names) -> None:
         self.unidentified: Counter[str] = Counter()
-        self._domain = f"{SCHEME}{judged.name}/" if judged is not None else ""
-        self._services: dict[str, str] = {}
-        for name, facts in judged.services.items() if judged is not None else ():
-            self._services.update(dict.fromkeys(facts.identities, name))
         passed: defaultdict[Pair, int] = defaultdict(int)
         refused = []
         for key, requests in asked.items():
-            pair = self.name(key.identity), key.service
+            pair = names.of(key.identity), key.service
             if not key.outcome:
                 if key.identity != OTHERS:
                     passed[pair] += requests
@@ -58,14 +81,6 @@ class Callers:
             refused = sorted(refused, key=lambda row: -row["count"])[:MAX_REFUSED]
         self.refused: list[dict[str, Any]] = refused
         self._passed = passed
-
-    def name(self, identity: str) -> str:
-        """The service that has this identity; the identity itself where it is none's."""
-        known = self._services.get(identity)
-        if known is not None:
-            return known
-        own = identity.removeprefix(self._domain) if self._domain else identity
-        return own if own and "/" not in own else identity
 
     def beside(self, told: Collection[Pair]) -> dict[Pair, int]:
         """Requests of callers whose own sidecars tell nothing of them, and that were let in."""

@@ -113,6 +113,11 @@ def numbers_of(edge: Edge) -> int:
     return int.from_bytes(_LANES.pack(*sums, *(edge.latency or _NO_LATENCY)), "little")
 
 
+def numbers_of_asked(requests: int, refused: int) -> int:
+    """The same of who asked, as whom was asked tells it: what a rule refused stands where errors are."""
+    return int.from_bytes(_LANES.pack(requests, refused, 0, 0, 0, 0, *_NO_LATENCY), "little")
+
+
 class Span(Generic[_K]):
     """
     What was counted while it lasted.

@@ -7,12 +7,12 @@ name that would be one too many is counted as such and left out.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from sidecar.control.calls.counted import Packed, Span, Tally, numbers_of, summed
-from sidecar.link.report import Asked, Edge
+from sidecar.control.calls.counted import Packed, Span, Tally, numbers_of, numbers_of_asked, summed
+from sidecar.link.report import OTHERS, Asked, Edge
 
 WINDOW_S: Final = 60
 SLOT_S: Final = 5
@@ -69,6 +69,9 @@ class _Known(Generic[_K]):
         if found is None and len(self._keys) < MAX_EDGES:
             found = self._keys[key] = key
         return found
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
     def keep(self, wanted: Iterable[Iterable[_K]]) -> None:
         """Forget all but these."""
@@ -134,6 +137,10 @@ class _Hour:
         self._last.add(known, numbers, failures)
         return True
 
+    def __contains__(self, pair: object) -> bool:
+        """Whether something was counted of it in this hour, at most a minute more."""
+        return pair in self._known
+
     def minutes(self, first: int, last: int) -> dict[int, Packed[Pair]]:
         """Those that had anything, both included; the one that is counted in as it is now."""
         found = {minute: packed for minute, packed in self._over.items() if first <= minute <= last}
@@ -169,6 +176,7 @@ class Edges:
         self._instances: _Recent[Pair] = _Recent()
         self._asked: _Recent[AskedKey] = _Recent()
         self._hour = _Hour()
+        self._asked_hour = _Hour()
 
     def add(self, service: str, instance: str, callee_of: Callable[[str], str], edges: Iterable[Edge]) -> None:
         """
@@ -193,13 +201,29 @@ class Edges:
             if not has_room:
                 self.left_out += 1
 
-    def add_asked(self, service: str, asked: Iterable[Asked]) -> None:
-        """Count who asked this service, as a sidecar of it reported."""
-        slot = int(self._now_s()) // SLOT_S
+    def add_asked(self, service: str, caller_of: Callable[[str], str], asked: Iterable[Asked]) -> None:
+        """
+        Count who asked this service, as a sidecar of it reported.
+
+        Args:
+            caller_of: Who has an identity, by the name that people see.
+        """
+        now_s = int(self._now_s())
+        slot, minute = now_s // SLOT_S, now_s // 60
+        by_caller: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         for one in asked:
             key = AskedKey(service, one.caller, one.rule, one.outcome)
             # The first lane is the requests', the others are nothing.
             if not self._asked.add(slot, key, one.requests, {}):
+                self.left_out += 1
+            if one.caller and one.caller != OTHERS and one.outcome in ("", "denied"):
+                by_caller[one.caller][one.outcome == "denied"] += one.requests
+        for caller, (requests, refused) in by_caller.items():
+            pair = caller_of(caller), service
+            # Of nearly all callers their own sidecars tell as much, and more.
+            if pair in self._hour:
+                continue
+            if not self._asked_hour.add(minute, pair, numbers_of_asked(requests, refused), {}):
                 self.left_out += 1
 
     def asked(self) -> dict[AskedKey, int]:
@@ -222,12 +246,20 @@ class Edges:
         """
         return self._hour.minutes(first, last)
 
+    def asked_minutes(self, first: int, last: int) -> dict[int, Packed[Pair]]:
+        """
+        The same of callers whose own sidecars tell nothing here, as those tell that were asked: requests, and as errors
+        how many of them a rule refused. In one minute either may be ahead of the other.
+        """
+        return self._asked_hour.minutes(first, last)
+
     def sweep(self) -> None:
         """Forget edges that had nothing for as long as they are shown; to be called about once a minute."""
         self._recent.sweep(self._slot())
         self._instances.sweep(self._slot())
         self._asked.sweep(self._slot())
-        self._hour.sweep(int(self._now_s()) // 60)
+        for hour in (self._hour, self._asked_hour):
+            hour.sweep(int(self._now_s()) // 60)
 
     def _slot(self) -> int:
         return int(self._now_s()) // SLOT_S

@@ -8,8 +8,8 @@ gone between two polls, and one whose stream ended without a goodbye may be on i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from sidecar.control.discovery.views import Views
@@ -38,7 +38,6 @@ class Goodbye:
     service: str
     addresses: frozenset[str]
     until_s: float
-    others: list[tuple[Stream, str, Views]] = field(default_factory=list)
     is_applied: bool = False
 
 
@@ -69,32 +68,19 @@ class Goodbyes:
         """Instances."""
         return [instance for instance, one in self._waiting.items() if not one.is_applied]
 
-    def begin(
-        self,
-        instance: str,
-        service: str,
-        addresses: Iterable[str],
-        others: Iterable[tuple[Stream, str, Views]],
-        now_s: float,
-        *,
-        all_seen: bool = True,
-    ) -> bool:
+    def begin(self, instance: str, service: str, addresses: Iterable[str], now_s: float, *, is_applied: bool) -> bool:
         """
         It left; whether that is applied already: nobody was told of it, or it said so before and all have.
 
         Args:
-            others: Streams that follow an upstream with it, each with the upstream's name and its views.
-            all_seen: Whether these are all who may know of it.
+            is_applied: Whether nobody sends requests to it, as far as can be known.
         """
         known = self._waiting.get(instance)
         if known is not None:
             return known.is_applied
-        goodbye = Goodbye(service, frozenset(addresses), now_s + PATIENCE_S)
-        goodbye.others = [one for one in others if one[0].watch.instance != instance and has(*one, goodbye.addresses)]
-        if all_seen and not goodbye.others:
-            return True
-        self._waiting[instance] = goodbye
-        return False
+        if not is_applied:
+            self._waiting[instance] = Goodbye(service, frozenset(addresses), now_s + PATIENCE_S)
+        return is_applied
 
     def ended(self, stream: Stream, now_s: float, *, is_poll: bool) -> None:
         """Its stream ended, or a poll is answered: its sidecar goes on with what it knows, and is expected again."""
@@ -123,35 +109,17 @@ class Goodbyes:
         """It is gone, or has returned."""
         self._waiting.pop(instance, None)
 
-    def applied(
-        self, open_streams: Iterable[Stream], now_s: float, all_seen: Callable[[str], bool] = lambda instance: True
-    ) -> list[str]:
-        """Those whose goodbye everybody has applied, if all are seen who may know of them; they wait no more."""
-        waiting = self.waiting
-        if not waiting:
-            return []
-        newest = {stream.watch.instance: stream for stream in (*self.between(now_s), *open_streams)}
+    def applied(self, now_s: float, is_applied: Callable[[str], bool]) -> list[str]:
+        """Those whose goodbye everybody has applied now; neither they nor who waited for too long wait any more."""
         done = []
-        for instance in waiting:
+        for instance in self.waiting:
             one = self._waiting[instance]
-            one.others = [each for each in _now(one.others, newest) if has(*each, one.addresses)]
-            is_late = now_s >= one.until_s
-            if (is_late or not one.others) and all_seen(instance):
+            if is_applied(instance):
                 one.is_applied = True
                 done.append(instance)
-            elif is_late:
+            elif now_s >= one.until_s:
                 del self._waiting[instance]
         return done
-
-
-def _now(
-    others: Iterable[tuple[Stream, str, Views]], newest: Mapping[str, Stream]
-) -> Iterator[tuple[Stream, str, Views]]:
-    """Those that are still there, each with the newest stream or poll of its sidecar."""
-    for stream, upstream, views in others:
-        now = newest.get(stream.watch.instance)
-        if now is not None:
-            yield now, upstream, views
 
 
 def has(stream: Stream, upstream: str, views: Views, addresses: frozenset[str]) -> bool:

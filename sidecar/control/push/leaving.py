@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from sidecar.control.discovery.discovery import RETURN_S, Discovery
@@ -170,24 +171,20 @@ class Leaving:
 
     def goodbye(self, instance: str, service: str, addresses: Iterable[str]) -> bool:
         """It leaves, and is registered no more; whether everybody has applied that."""
-        origins = dict(self._discovery.of_service(service))
-        streams = {one for origin in origins for one in self._hub.following(origin)}
-        others = [
-            (stream, upstream, origins[origin])
-            for stream in (*streams, *self._goodbyes.between(self._clock()))
-            for upstream, origin in stream.follows.items()
-            if origin in origins
-        ]
+        left = _Left(instance, service, frozenset(addresses))
         all_seen = self._sees_all() and self._was_not_before(instance) and self._has_no_others
-        now_s = self._clock()
-        if self._goodbyes.begin(instance, service, addresses, others, now_s, all_seen=all_seen):
+        is_applied = all_seen and not self._is_used(left)
+        if self._goodbyes.begin(instance, service, left.addresses, self._clock(), is_applied=is_applied):
             return True
         self._has_work.set()
         return False
 
     def tell(self) -> None:
         """Say `left` to whom it is true of."""
-        for instance in self._goodbyes.applied(self._hub, self._clock(), self._is_applied):
+        if not len(self):
+            return
+        strays = self._strays()
+        for instance in self._goodbyes.applied(self._clock(), lambda instance: self._is_applied(instance, strays)):
             stream = self._hub.get(instance)
             if stream is not None:
                 stream.say(Left())
@@ -216,14 +213,14 @@ class Leaving:
         """Whether nobody can know of it who has not come here since the start."""
         return self._had_time or instance not in self._from_before
 
-    def _is_applied(self, instance: str) -> bool:
+    def _is_applied(self, instance: str, strays: set[str]) -> bool:
         """Of one that waits, whether all others have it that may know of it but those which were there at first."""
         if not (self._sees_all() and self._was_not_before(instance)):
             return False
         if not self._has_no_others and instance not in (self._confirmed if self._others else self._listed):
             return False
         left = self._left(instance)
-        return left is not None and not self._is_held(left, self._strays())
+        return left is not None and not self._is_held(left, strays)
 
     def _left(self, instance: str) -> _Left | None:
         goodbye = self._goodbyes.get(instance)
@@ -238,12 +235,15 @@ class Leaving:
         """
         if left.service in strays:
             return True
-        streams = set(self._goodbyes.between(self._clock()))
-        for origin, views in self._discovery.of_service(left.service):
+        for _, views in self._discovery.of_service(left.service):
             if views.current is not None and not left.addresses.isdisjoint(views.current.entries):
                 return True
-            streams.update(self._hub.following(origin))
-        for stream in streams:
+        return self._is_used(left)
+
+    def _is_used(self, left: _Left) -> bool:
+        """Whether one of those that follow its service may send requests to it by what they were told until now."""
+        following = (self._hub.following(origin) for origin, _ in self._discovery.of_service(left.service))
+        for stream in chain(self._goodbyes.between(self._clock()), *following):
             caller = stream.watch.instance
             for upstream, origin in stream.follows.items() if caller != left.instance else ():
                 if origin.service != left.service:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from operator import itemgetter
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any, Final, NamedTuple
 
 from sidecar.control.calls.counted import Packed, Tally
 from sidecar.control.calls.edges import HISTORY_MINUTES, MAX_EDGES, Edges, Pair
 from sidecar.control.replicas.tallies import read_tallies
-from sidecar.link.fields import MessageError
+from sidecar.link.fields import MessageError, decode
 
 AT_ONCE: Final = 10
 """Minutes that are asked for at once: an answer stays within a few megabytes at 4,000 pairs."""
@@ -27,8 +27,15 @@ _ROUND: Final = 6
 _NONE: Final = -1.0
 """Stands for a p99 where no request ended."""
 
-Rows = list[tuple[tuple[str, ...], Tally]]
+Row = tuple[tuple[str, ...], Tally]
 """By caller, callee and minute."""
+
+
+class Rows(NamedTuple):
+    """Of another replica: what callers told, and what those told that were asked (`Edges.asked_minutes`)."""
+
+    told: list[Row]
+    asked: list[Row]
 
 
 class _Brief:
@@ -36,10 +43,10 @@ class _Brief:
 
     __slots__ = ("_failures", "_p99_s", "_pairs", "_requests")
 
-    def __init__(self, tallies: Mapping[Pair, Tally]) -> None:
+    def __init__(self, tallies: Mapping[Pair, Tally], failures_of: Callable[[Tally], int]) -> None:
         self._pairs = tuple(tallies)
         self._requests = array("d", (one.requests for one in tallies.values()))
-        self._failures = array("d", (one.failed for one in tallies.values()))
+        self._failures = array("d", map(failures_of, tallies.values()))
         p99s_s = (one.quantile(0.99) for one in tallies.values())
         self._p99_s = array("d", (_NONE if p99_s is None else round(p99_s, _ROUND) for p99_s in p99s_s))
 
@@ -49,6 +56,13 @@ class _Brief:
             self._pairs, self._requests, self._failures, self._p99_s, strict=True
         ):
             yield pair, int(requests), int(failures), None if p99_s == _NONE else p99_s
+
+
+class _Minute(NamedTuple):
+    """What callers told of it, and beside that those that were asked."""
+
+    told: _Brief
+    asked: _Brief
 
 
 class Hours:
@@ -61,7 +75,7 @@ class Hours:
     def __init__(self, edges: Edges, now_s: Callable[[], float]) -> None:
         self._edges = edges
         self._now_s = now_s
-        self._known: dict[int, _Brief] = {}
+        self._known: dict[int, _Minute] = {}
         self._over: dict[int, frozenset[str]] = {}
         self._asked_s = 0.0
 
@@ -86,10 +100,12 @@ class Hours:
     async def join(self, first: int, last: int, heard: Mapping[str, Rows]) -> None:
         """Put together what this replica and others know of these minutes."""
         now = int(self._now_s()) // 60
-        own = self._edges.minutes(first, last)
-        found = await asyncio.to_thread(_joined, own, heard.values())
+        own = self._edges.minutes(first, last), self._edges.asked_minutes(first, last)
+        rows = [one.told for one in heard.values()], [one.asked for one in heard.values()]
+        told = await asyncio.to_thread(_joined, own[0], rows[0], attrgetter("failed"))
+        asked = await asyncio.to_thread(_joined, own[1], rows[1], attrgetter("errors"))
         for minute in range(first, last + 1):
-            self._known[minute] = found.get(minute, _NOTHING)
+            self._known[minute] = _Minute(told.get(minute, _NOTHING), asked.get(minute, _NOTHING))
             # Of clocks that are not the same minute for minute, one may be a minute behind.
             if minute < now - 1:
                 self._over[minute] = frozenset(heard)
@@ -97,18 +113,22 @@ class Hours:
     def told(self, minutes: int) -> dict[str, Any]:
         """For JSON, of what is known."""
         wanted = self._range(minutes)
-        columns: dict[Pair, tuple[list[int], list[int], list[float | None]]] = {}
-        for index, minute in enumerate(wanted):
-            for pair, requests, failures, p99_s in self._known.get(minute, _NOTHING).rows():
-                if pair not in columns:
-                    columns[pair] = [0] * len(wanted), [0] * len(wanted), [None] * len(wanted)
-                row = columns[pair]
-                row[0][index], row[1][index], row[2][index] = requests, failures, p99_s
+        known = [self._known.get(minute, _EMPTY) for minute in wanted]
+        told = _columns([one.told for one in known])
         edges = [
-            {"from": pair[0], "to": pair[1], "requests": row[0], "failures": row[1], "p99_s": row[2]}
-            for pair, row in sorted(columns.items(), key=itemgetter(0))
+            {"from": pair[0], "to": pair[1], "requests": row.requests, "failures": row.failures, "p99_s": row.p99s_s}
+            for pair, row in told.items()
         ]
-        return {"minutes": [minute * 60 for minute in wanted], "edges": edges}
+        # How these went nobody knows. What was refused is no call; numbers of one moment may fall in two minutes.
+        unknown = [None] * len(wanted)
+        for pair, row in _columns([one.asked for one in known]).items():
+            if pair not in told and sum(row.requests) > sum(row.failures):
+                passed = [max(0, number - refused) for number, refused in zip(row.requests, row.failures, strict=True)]
+                edges.append(
+                    {"from": pair[0], "to": pair[1], "requests": passed, "refused": row.failures,
+                     "failures": unknown, "p99_s": unknown}
+                )  # fmt: skip
+        return {"minutes": [minute * 60 for minute in wanted], "edges": sorted(edges, key=itemgetter("from", "to"))}
 
     def sweep(self) -> None:
         """Let go of all if nobody looks; to be called now and then."""
@@ -128,15 +148,43 @@ def read_rows(raw: bytes, moved: int) -> Rows:
     Raises:
         MessageError: It is not of this form.
     """
-    rows: Rows = []
-    for (caller, callee, said), tally in read_tallies(raw, 3, MAX_EDGES * AT_ONCE):
-        if not (said.isascii() and said.isdigit() and len(said) < 12):
+    said = decode(raw).all()
+    # An older release says nothing of who asked.
+    return Rows(_read(said.get("rows"), moved), _read(said.get("asked", []), moved))
+
+
+def _read(said: object, moved: int) -> list[Row]:
+    rows: list[Row] = []
+    for (caller, callee, minute), tally in read_tallies(said, 3, MAX_EDGES * AT_ONCE):
+        if not (minute.isascii() and minute.isdigit() and len(minute) < 12):
             raise MessageError("rows: expected a minute")
-        rows.append(((caller, callee, str(int(said) + moved)), tally))
+        rows.append(((caller, callee, str(int(minute) + moved)), tally))
     return rows
 
 
-def _joined(own: Mapping[int, Packed[Pair]], parts: Iterable[Rows]) -> dict[int, _Brief]:
+class _Columns(NamedTuple):
+    """Of a pair, a number for each minute."""
+
+    requests: list[int]
+    failures: list[int]
+    p99s_s: list[float | None]
+
+
+def _columns(minutes: Sequence[_Brief]) -> dict[Pair, _Columns]:
+    found: dict[Pair, _Columns] = {}
+    count = len(minutes)
+    for index, minute in enumerate(minutes):
+        for pair, requests, failures, p99_s in minute.rows():
+            if pair not in found:
+                found[pair] = _Columns([0] * count, [0] * count, [None] * count)
+            row = found[pair]
+            row.requests[index], row.failures[index], row.p99s_s[index] = requests, failures, p99_s
+    return found
+
+
+def _joined(
+    own: Mapping[int, Packed[Pair]], parts: Iterable[list[Row]], failures_of: Callable[[Tally], int]
+) -> dict[int, _Brief]:
     sums = {minute: dict(packed.tallies()) for minute, packed in own.items()}
     for rows in parts:
         for (caller, callee, minute), tally in rows:
@@ -146,7 +194,8 @@ def _joined(own: Mapping[int, Packed[Pair]], parts: Iterable[Rows]) -> dict[int,
                 pairs[caller, callee] = tally
             else:
                 known.merge(tally)
-    return {minute: _Brief(tallies) for minute, tallies in sums.items()}
+    return {minute: _Brief(tallies, failures_of) for minute, tallies in sums.items()}
 
 
-_NOTHING: Final = _Brief({})
+_NOTHING: Final = _Brief({}, attrgetter("failed"))
+_EMPTY: Final = _Minute(_NOTHING, _NOTHING)

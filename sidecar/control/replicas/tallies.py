@@ -26,9 +26,9 @@ def tally_rows(tallies: Iterable[tuple[tuple[str, ...], Tally]]) -> list[list[An
     return [[*key, *_values(tally)] for key, tally in tallies]
 
 
-def read_tallies(raw: bytes, names: int, limit: int = MAX_EDGES) -> list[tuple[tuple[str, ...], Tally]]:
+def read_tallies(rows: object, names: int, limit: int = MAX_EDGES) -> list[tuple[tuple[str, ...], Tally]]:
     """
-    `{"rows": [...]}` of `tally_rows`.
+    What `tally_rows` gave, after it was JSON.
 
     Args:
         names: How many each row begins with.
@@ -37,7 +37,6 @@ def read_tallies(raw: bytes, names: int, limit: int = MAX_EDGES) -> list[tuple[t
     Raises:
         MessageError: It is not of this form.
     """
-    rows = decode(raw).all().get("rows")
     if not isinstance(rows, list) or len(rows) > limit:
         raise MessageError(f"rows: expected a list of at most {limit}")
     return [_read(row, names) for row in rows]
@@ -57,8 +56,9 @@ def asked_rows(asked: Mapping[AskedKey, int]) -> list[list[Any]]:
 
 def read_window(raw: bytes) -> Window:
     """Of all outbound edges, by what `EdgeKey` begins with, and of who asked. Raises MessageError."""
-    edges = {EdgeKey(*key): tally for key, tally in read_tallies(raw, 4)}
-    rows = decode(raw).all().get("asked", [])
+    said = decode(raw).all()
+    edges = {EdgeKey(*key): tally for key, tally in read_tallies(said.get("rows"), 4)}
+    rows = said.get("asked", [])
     if not isinstance(rows, list) or len(rows) > MAX_EDGES:
         raise MessageError(f"asked: expected a list of at most {MAX_EDGES}")
     return Window(edges, dict(map(_asked, rows)))

@@ -87,7 +87,7 @@ class Whole:
         """What instances of a service answered in the last minute, by their names, and who is missing."""
 
         def read(raw: bytes) -> dict[str, Tally]:
-            return {key[0]: tally for key, tally in read_tallies(raw, 1)}
+            return {key[0]: tally for key, tally in read_tallies(decode(raw).all().get("rows"), 1)}
 
         found, missing = await self._all(f"instances?service={quote(service, safe='')}", read)
         return joined((self._edges.of_instances(service), *found.values())), missing

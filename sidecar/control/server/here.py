@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from aiohttp import web
 
 from sidecar.control import shown
 from sidecar.control.asks import AskError, NotHereError
-from sidecar.control.calls.counted import Tally
-from sidecar.control.calls.edges import AskedKey
+from sidecar.control.calls.counted import Packed, Tally
+from sidecar.control.calls.edges import AskedKey, Pair
 from sidecar.control.fleet import FleetError
 from sidecar.control.plane import Plane
 from sidecar.control.replicas.hours import AT_ONCE
@@ -48,10 +49,9 @@ class Here:
         first, last = map(int, said)
         if last - first >= AT_ONCE:
             raise FleetError(400, f"expected at most {AT_ONCE} minutes at once")
-        found = self._plane.edges.minutes(first, last)
-        return await asyncio.to_thread(
-            lambda: _rows(((*pair, str(at)), tally) for at, packed in found.items() for pair, tally in packed.tallies())
-        )
+        edges = self._plane.edges
+        told, asked = edges.minutes(first, last), edges.asked_minutes(first, last)
+        return await asyncio.to_thread(lambda: as_json({"rows": _by_minute(told), "asked": _by_minute(asked)}))
 
     async def goodbyes(self, request: web.Request) -> web.Response:
         """`POST /v1/here/goodbyes`: which of those that said goodbye nobody here sends requests to any more."""
@@ -75,3 +75,9 @@ def _rows(
 ) -> web.Response:
     """To be made in a thread: they are some megabytes."""
     return as_json({"rows": tally_rows(tallies), **({"asked": asked_rows(asked)} if asked else {})})
+
+
+def _by_minute(minutes: Mapping[int, Packed[Pair]]) -> list[list[Any]]:
+    return tally_rows(
+        ((*pair, str(minute)), tally) for minute, packed in minutes.items() for pair, tally in packed.tallies()
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -18,7 +16,8 @@ from sidecar.control.engines.interface import EngineError, Secrets
 from sidecar.control.server.access import peer_of, problem
 from sidecar.control.server.bodies import read_body
 from sidecar.control.server.callers import tls_of
-from sidecar.link.fields import decode
+from sidecar.link.fields import decode, encode
+from sidecar.link.identity.messages import Trust, write_joined, write_nonce, write_trust
 from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
@@ -47,14 +46,15 @@ class JoinDesk:
             raw = await read_body(request)
             if len(raw) > MAX_BODY_BYTES:
                 raise JoinRefused(413, "request_invalid", f"expected at most {MAX_BODY_BYTES} octets")
-            return _answer(await self._joining.join(raw, secured.getpeercert(True), peer_of(request)))
+            joined = await self._joining.join(raw, secured.getpeercert(True), peer_of(request))
+            return _answer(write_joined(joined))
         except JoinRefused as refusal:
             return _refusal(refusal)
 
     async def nonce(self, request: web.Request) -> web.Response:
         """`GET /v1/join/nonce`."""
         try:
-            return _answer({"nonce": self._joining.nonce()})
+            return _answer(write_nonce(self._joining.nonce()))
         except JoinRefused as refusal:
             return _refusal(refusal)
 
@@ -63,10 +63,8 @@ class JoinDesk:
         record = self._authority.record
         if record is None:
             return _refusal(JoinRefused(503, "ca_unavailable", "there is no authority", 10))
-        return _answer({
-            "trust_domain": record.trust_domain, "trust": record.trust,
-            "roots": [one.fingerprint for one in record.roots],
-        })  # fmt: skip
+        roots = tuple(one.fingerprint for one in record.roots)
+        return _answer(write_trust(Trust(record.trust, record.trust_domain, roots)))
 
 
 class TokenDesk:
@@ -85,7 +83,7 @@ class TokenDesk:
     async def list(self, request: web.Request) -> web.Response:
         """`GET /v1/tokens`."""
         try:
-            return _answer({"tokens": [one.told() for one in await self._tokens.list()]})
+            return _answer(encode({"tokens": [one.told() for one in await self._tokens.list()]}))
         except EngineError as error:
             return problem(503, str(error))
 
@@ -104,7 +102,7 @@ class TokenDesk:
         except EngineError as error:
             return problem(503, str(error))
         logger.info(event("join_token_made", id=made.id, service=made.service, expires=int(made.expires_s)))
-        return _answer({"token": printed(token, record.signing), **made.told()})
+        return _answer(encode({"token": printed(token, record.signing), **made.told()}))
 
     async def revoke(self, request: web.Request) -> web.Response:
         """`DELETE /v1/tokens/ID`. Certificates that came of it stay until they end."""
@@ -115,7 +113,7 @@ class TokenDesk:
         except EngineError as error:
             return problem(503, str(error))
         logger.info(event("join_token_revoked", id=name))
-        return _answer({})
+        return _answer(encode({}))
 
 
 class RevokeDesk:
@@ -137,13 +135,11 @@ class RevokeDesk:
         except EngineError as error:
             return problem(503, str(error))
         logger.warning(event("instance_revoked", line=name))
-        return _answer({})
+        return _answer(encode({}))
 
 
-def _answer(values: Mapping[str, Any]) -> web.Response:
-    return web.Response(
-        body=json.dumps(values).encode(), headers={"content-type": "application/json", "cache-control": "no-store"}
-    )
+def _answer(body: bytes) -> web.Response:
+    return web.Response(body=body, headers={"content-type": "application/json", "cache-control": "no-store"})
 
 
 def _refusal(refusal: JoinRefused) -> web.Response:

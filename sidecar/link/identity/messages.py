@@ -22,7 +22,10 @@ TRUST: Final = "/v1/trust"
 
 MAX_PEM_CHARS: Final = 64 * 1024
 """Of a chain or a bundle: some fifty certificates."""
+MAX_REQUEST_CHARS: Final = 16 * 1024
 MAX_TOKEN_CHARS: Final = 16 * 1024
+MAX_SIGNATURE_CHARS: Final = 4096
+MAX_ROOTS: Final = 128
 EXPIRED_GRACE_S: Final = 7 * 86_400
 """For so long after its end a certificate may still be renewed by who has its key."""
 
@@ -75,14 +78,14 @@ class JoinRequest:
         csr: PKCS#10 in PEM (RFC 2986); it proves that its sender has the key, and names nobody.
         service: That the sender takes itself for; the proof must be of the same.
         instance: The name of this one among the service's.
-        lifetime_s: That is asked for; 0 leaves it to the authority.
+        lifetime_s: That is asked for; 0 leaves it to the authority, which also has bounds for it.
     """
 
     csr: str
     service: str
     instance: str
     proof: Proof
-    lifetime_s: int = 0
+    lifetime_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,15 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The mesh's roots in PEM, and its trust domain."""
+    """
+    Attributes:
+        trust: PEM: all roots of the mesh.
+        roots: SHA-256 of each in hexadecimal, for people; who asks goes by the roots themselves.
+    """
 
     trust: str
     trust_domain: str
+    roots: tuple[str, ...] = ()
 
 
 def text_to_sign(nonce: str, csr_der: bytes) -> bytes:
@@ -137,41 +145,49 @@ def write_join(request: JoinRequest) -> bytes:
 
 def read_join(raw: bytes) -> JoinRequest:
     """
-    Understand a request to join.
+    Understand a request to join. It is of anybody.
 
     Raises:
-        MessageError: With the place that is wrong; no value of a proof is in its text.
+        MessageError: With the place that is wrong, or because there is not exactly one proof. What was found at the
+            place is not in its text.
     """
-    fields = decode(raw)
-    proof = fields.part("proof")
-    if proof is None:
-        raise MessageError("proof: the field is missing")
-    return JoinRequest(
-        fields.text("csr", None, MAX_PEM_CHARS),
-        fields.text("service"),
-        fields.text("instance", ""),
-        _proof(proof),
-        fields.integer("lifetime_s", 0),
-    )
+    try:
+        fields = decode(raw)
+        return JoinRequest(
+            fields.text("csr", None, MAX_REQUEST_CHARS),
+            fields.text("service"),
+            fields.text("instance", ""),
+            _proof(fields.part("proof") or Fields({})),
+            fields.number("lifetime_s", 0),
+        )
+    except MessageError as error:
+        # What was found may be the secret itself, by another type or too long.
+        raise MessageError(str(error).partition(", found ")[0]) from None
 
 
 def _proof(fields: Fields) -> Proof:
-    given = fields.all()
-    try:
-        if "token" in given:
-            return TokenProof(fields.text("token", None, MAX_TOKEN_CHARS))
-        if "service_account_token" in given:
-            return ServiceAccountProof(fields.text("service_account_token", None, MAX_TOKEN_CHARS))
-        if isinstance(given.get("certificate"), str):
-            return SignedProof(
-                fields.text("certificate", None, MAX_PEM_CHARS), fields.text("nonce"), fields.text("signature")
+    """The one proof that there is: of two, nobody could say which it was that counted."""
+    token = fields.text("token", "", MAX_TOKEN_CHARS)
+    account_token = fields.text("service_account_token", "", MAX_TOKEN_CHARS)
+    certificate = fields.all().get("certificate")
+    proofs: list[Proof] = []
+    if token:
+        proofs.append(TokenProof(token))
+    if account_token:
+        proofs.append(ServiceAccountProof(account_token))
+    if certificate is True:
+        proofs.append(CertificateProof())
+    elif certificate:
+        proofs.append(
+            SignedProof(
+                fields.text("certificate", None, MAX_PEM_CHARS),
+                fields.text("nonce"),
+                fields.text("signature", None, MAX_SIGNATURE_CHARS),
             )
-        if fields.flag("certificate", False):
-            return CertificateProof()
-    except MessageError as error:
-        # What was found may be the secret itself, by another type or too long.
-        raise MessageError(str(error).partition(", found")[0]) from None
-    raise MessageError("proof: expected `token`, `service_account_token` or `certificate`")
+        )
+    if len(proofs) != 1:
+        raise MessageError("proof: expected one of `token`, `service_account_token` and `certificate`")
+    return proofs[0]
 
 
 def write_joined(joined: Joined) -> bytes:
@@ -205,7 +221,7 @@ def read_joined(raw: bytes) -> Joined:
 
 def write_trust(trust: Trust) -> bytes:
     """As JSON."""
-    return encode({"trust": trust.trust, "trust_domain": trust.trust_domain})
+    return encode({"trust_domain": trust.trust_domain, "trust": trust.trust, "roots": trust.roots})
 
 
 def read_trust(raw: bytes) -> Trust:
@@ -216,7 +232,11 @@ def read_trust(raw: bytes) -> Trust:
         MessageError: With the place that is wrong.
     """
     fields = decode(raw)
-    return Trust(fields.text("trust", None, MAX_PEM_CHARS), fields.text("trust_domain", ""))
+    return Trust(
+        fields.text("trust", None, MAX_PEM_CHARS),
+        fields.text("trust_domain", ""),
+        tuple(fields.texts("roots", MAX_ROOTS)),
+    )
 
 
 def write_nonce(nonce: str) -> bytes:

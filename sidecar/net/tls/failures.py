@@ -25,6 +25,17 @@ _CERTIFICATE_ALERTS: Final = frozenset(
 )  # fmt: skip
 """Alerts about what the other one was shown (RFC 8446, 6.2)."""
 
+_TO_DO: Final = {
+    "ACCESS_DENIED": "it knows who this is, and its rules let nobody of that name in",
+    "CERTIFICATE_EXPIRED": "it has ended by the other side's clock: have it renewed, or set that clock",
+    "CERTIFICATE_REQUIRED": "the other side wants a certificate: give the upstream `tls.certificate` and `tls.key`",
+    "CERTIFICATE_REVOKED": "who signed it has taken it back: have another one issued",
+    "UNKNOWN_CA": "the other side trusts nobody who signed it: have it trust that root, or show one of its own root",
+    "UNSUPPORTED_CERTIFICATE": "the other side takes no such key, or not for this use: have another one issued",
+}
+_LOOK_THERE: Final = "the other side's log says why: mostly its name, when it begins, or who signed it"
+"""Of alerts that say no more than that it was not liked; which alert says what is left to who sends it."""
+
 _WANTED: Final = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": errors.CLIENT_CERTIFICATE_MISSING,
     "NO_APPLICATION_PROTOCOL": errors.CLIENT_TLS_ALPN,
@@ -51,21 +62,23 @@ def is_tls(error: BaseException | None) -> TypeGuard[ssl.SSLError]:
     return isinstance(error, ssl.SSLError)
 
 
-def explain(error: BaseException, *, is_client: bool, now: Callable[[], datetime] | None = None) -> tuple[Reason, str]:
+def explain(
+    error: BaseException, *, is_client: bool, shown: str = "", now: Callable[[], datetime] | None = None
+) -> tuple[Reason, str]:
     """
     The row of the table for what ended a handshake or came in its place, and what exactly was found.
 
     Args:
         error: As `HandshakeOwner.on_handshake_failed` is given it, or `connection_lost`.
         is_client: Whether the peer is a client of ours.
+        shown: What the peer was shown of us (`net.tls.shown`), told where it did not like it; empty for nothing.
         now: The time that is told; default: the system's.
     """
     expired, early, untrusted, identity, refused, alpn, failed = _CLIENTS if is_client else _SERVERS
     if isinstance(error, ssl.SSLCertVerificationError):
         code, why = error.verify_code, error.verify_message.lower().rstrip(".")
         if code in _EXPIRED or code in _NOT_YET_VALID:
-            clock = (now() if now is not None else datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return (expired if code in _EXPIRED else early), f"{why}; the clock here says {clock}"
+            return (expired if code in _EXPIRED else early), f"{why}; {_clock(now)}"
         return (identity if code in _WRONG_NAME else untrusted), why
     if not isinstance(error, ssl.SSLError):
         return failed, str(error) or type(error).__name__
@@ -75,9 +88,17 @@ def explain(error: BaseException, *, is_client: bool, now: Callable[[], datetime
         text = f"alert: {alert[1].lower().replace('_', ' ')}"
         if alert[1] == "NO_APPLICATION_PROTOCOL":
             return alpn, text
-        return (refused if alert[1] in _CERTIFICATE_ALERTS else failed), text
+        if alert[1] not in _CERTIFICATE_ALERTS:
+            return failed, text
+        what = f"shown was the certificate of {shown}" if shown else "no certificate was shown"
+        clock = f"; {_clock(now)}" if alert[1] == "CERTIFICATE_EXPIRED" else ""
+        return refused, f"{text}; {what}; {_TO_DO.get(alert[1], _LOOK_THERE)}{clock}"
     if is_client and said in _WANTED:
         return _WANTED[said], said.lower().replace("_", " ")
     if said in ("HTTP_REQUEST", "WRONG_VERSION_NUMBER", "HTTPS_PROXY_REQUEST"):
         return failed, "what came is not TLS"
     return failed, said.lower().replace("_", " ") or str(error)
+
+
+def _clock(now: Callable[[], datetime] | None) -> str:
+    return f"the clock here says {(now() if now is not None else datetime.now(UTC)).strftime('%Y-%m-%dT%H:%M:%SZ')}"

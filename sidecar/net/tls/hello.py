@@ -200,6 +200,20 @@ def _parse(message: bytes) -> Hello:
     Raises:
         HelloError: A field is not as said, or the version is older than 1.0.
     """
+    version, at = _before_extensions(message)
+    versions = (min(version, TLS_1_2),)
+    if at == len(message):
+        return Hello("", (), versions)
+    return _extensions(message, at, versions)
+
+
+def _before_extensions(message: bytes) -> tuple[int, int]:
+    """
+    The version of the message, and where the fields end that each hello has.
+
+    Raises:
+        HelloError: As `_parse` says.
+    """
     end = len(message)
     at = MESSAGE_HEADER
     if end < at + 2:
@@ -217,11 +231,22 @@ def _parse(message: bytes) -> Hello:
     begin, at = _vector(message, at, end, 1, "compression methods")
     if at == begin:
         raise HelloError("no compression method")
+    return version, at
+
+
+def _extensions(message: bytes, at: int, versions: tuple[int, ...]) -> Hello:
+    """
+    What the extensions ask for, which begin there and are the last field.
+
+    Args:
+        versions: Those of who sends no `supported_versions`.
+
+    Raises:
+        HelloError: As `_parse` says.
+    """
+    end = len(message)
     server_name = ""
     protocols: tuple[str, ...] = ()
-    versions: tuple[int, ...] = (min(version, TLS_1_2),)
-    if at == end:
-        return Hello(server_name, protocols, versions)
     at, stop = _vector(message, at, end, 2, "extensions")
     if stop != end:
         raise HelloError("octets after the last field of a hello")

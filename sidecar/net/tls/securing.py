@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from sidecar import errors
@@ -74,12 +75,13 @@ class Securing:
         self._side = side
         self._label = label
         self._make = make
-        self._version = side.version
         self.done: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
         name = "" if side.is_mesh else side.server_name or host
         session = side.session_of(label)
+        # Not a method of ours: the transport would know us for as long as it lives, and we know it.
+        keep = partial(side.keep_session, label, version=side.version)
         try:
-            self.transport = TlsTransport(side.context, self, gate, False, name, session, self._keep)
+            self.transport = TlsTransport(side.context, self, gate, False, name, session, keep)
         except (ValueError, ssl.SSLError) as error:
             raise SecuringError(errors.UPSTREAM_TLS_FAILED, f"{label}: {error}") from None
 
@@ -111,8 +113,5 @@ class Securing:
 
     def on_handshake_failed(self, error: Exception) -> None:
         """The connection is closed."""
-        reason, detail = explain(error, is_client=False)
+        reason, detail = explain(error, is_client=False, shown=self.transport.shown)
         self._give_up(reason, f"{self._label}: {detail}")
-
-    def _keep(self, session: ssl.SSLSession) -> None:
-        self._side.keep_session(self._label, session, self._version)

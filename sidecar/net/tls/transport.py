@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol, cast
 from sidecar.net.tls.certificates import peer_of
 from sidecar.net.tls.failures import TruncatedError
 from sidecar.net.tls.handshakes import Handshakes
+from sidecar.net.tls.shown import shown_by
 from sidecar.peer import Peer
 
 HANDSHAKE: Final = 0
@@ -124,6 +125,11 @@ class TlsTransport:
 
     def __repr__(self) -> str:
         return f"<TlsTransport {_NAMES[self._state]} {self.peer!r}>"
+
+    @property
+    def shown(self) -> str:
+        """What this side has to show, in words."""
+        return shown_by(self._object.context)
 
     # --- the handshake ---------------------------------------------------------------------------------------
 

@@ -187,7 +187,8 @@ class OpeningConnection(Timed):
 
     def on_handshake_failed(self, error: Exception) -> None:
         """The connection is closed already."""
-        self._refuse(*explain(error, is_client=True))
+        shown = self._tls.shown if self._tls is not None else ""
+        self._refuse(*explain(error, is_client=True, shown=shown))
 
     # --- the end ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, cast
 
 from sidecar import clock, errors
@@ -35,6 +36,40 @@ _RESOLVE_REASONS: Final[dict[str, Reason]] = {
     "timeout": errors.RESOLVE_TIMEOUT,
     "refused": errors.RESOLVE_OVERLOADED,
 }
+
+
+OnConnected = Callable[[ServerConnection], None]
+OnFailed = Callable[[Reason, str], None]
+
+
+class _Attempt:
+    """
+    A connection that is being opened.
+
+    Attributes:
+        on_connected, on_failed: One of them is told what comes of it.
+        side: How its server is spoken to; None: in clear.
+        is_resolving: The addresses of its name are not known yet.
+        began_ns: When they were, or else its start.
+        epoch: That of the endpoint then.
+        securing: Its handshake, as soon as there is a socket for it.
+        made: The connection, as soon as `on_connected` has it.
+    """
+
+    __slots__ = (
+        "began_ns", "endpoint", "epoch", "is_resolving", "made", "on_connected", "on_failed", "securing", "side",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: Endpoint, on_connected: OnConnected, on_failed: OnFailed) -> None:
+        self.endpoint = endpoint
+        self.on_connected = on_connected
+        self.on_failed = on_failed
+        self.side: ClientSide | None = None
+        self.is_resolving = endpoint.is_named
+        self.began_ns = clock.monotonic_ns()
+        self.epoch = endpoint.epoch
+        self.securing: Securing | None = None
+        self.made: ServerConnection | None = None
 
 
 class Dialer:
@@ -113,116 +148,119 @@ class Dialer:
         if self._owns_names:
             self._names.close()
 
-    def _spawn(
-        self,
-        endpoint: Endpoint,
-        on_connected: Callable[[ServerConnection], None],
-        on_failed: Callable[[Reason, str], None],
-    ) -> None:
-        task = self._loop.create_task(self._dial(endpoint, on_connected, on_failed))
+    def _spawn(self, endpoint: Endpoint, on_connected: OnConnected, on_failed: OnFailed) -> None:
+        task = self._loop.create_task(self._dial(_Attempt(endpoint, on_connected, on_failed)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _dial(
-        self,
-        endpoint: Endpoint,
-        on_connected: Callable[[ServerConnection], None],
-        on_failed: Callable[[Reason, str], None],
-    ) -> None:
-        cluster = endpoint.cluster
-        stats = cluster.stats
-        side: ClientSide | None = None
-        securing: Securing | None = None
-        told: ServerConnection | None = None
-        is_resolving = endpoint.is_named
-        began_ns = clock.monotonic_ns()
-        epoch = endpoint.epoch
-
-        def on_made(connection: ServerConnection) -> None:
-            nonlocal told
-            told = connection
-            if self._connected is not None:
-                self._connected(cluster.name, clock.monotonic_ns() - began_ns)
-            on_connected(connection)
-
-        def make() -> asyncio.Protocol:
-            connection = ServerConnection(endpoint, self.timers, self._outbox, on_made)
-            connection.epoch = epoch
-            return cast("asyncio.Protocol", connection)
-
-        def factory() -> asyncio.Protocol:
-            nonlocal securing
-            if side is None:
-                return make()
-            securing = Securing(side, endpoint.label, endpoint.host, self._handshakes, make)
-            return cast("asyncio.Protocol", securing.transport)
-
-        if endpoint.is_tls:
-            try:
-                side = usable(cluster.tls, endpoint.label)
-            except SecuringError as error:
-                self._tell_failed(error.reason)
-                on_failed(error.reason, error.detail)
-                return
-        if not self._descriptors.has_room():
-            on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
+    async def _dial(self, attempt: _Attempt) -> None:
+        if not self._can_dial(attempt):
             return
         limit = asyncio.timeout(None)
-        due = self._loop.time() + cluster.connect_timeout_s
+        due = self._loop.time() + attempt.endpoint.cluster.connect_timeout_s
         at_due = self._loop.call_at(due, self._on_due, limit, due)
         try:
             async with limit:
-                hosts: Sequence[str] = (endpoint.host,)
-                if is_resolving:
-                    hosts = await self._names.addresses(endpoint.host, cluster.connect_timeout_s * _PATIENCE)
-                    is_resolving = False
-                    epoch = endpoint.epoch  # A name that moves from now on moves away from these.
-                    began_ns = clock.monotonic_ns()
-                await self._connect(factory, endpoint, hosts)
-                if securing is not None:
-                    peer = await securing.done
-                    if self._secured is not None:
-                        self._secured(peer)
+                await self._open(attempt)
         except TimeoutError as error:
-            if told is not None:
-                # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
-                told.connection_lost(error)
-                return
-            waited = f"{endpoint.label}: no answer in {cluster.connect_timeout_s} s"
-            if securing is not None:
-                securing.transport.abort()
-                stats.connect_timeouts += 1
-                self._tell_failed(errors.UPSTREAM_TLS_TIMEOUT)
-                on_failed(errors.UPSTREAM_TLS_TIMEOUT, f"{waited} to the handshake")
-            elif is_resolving:
-                stats.resolve_failures_timeout += 1
-                on_failed(errors.RESOLVE_TIMEOUT, f"{waited} from a name server")
-            else:
-                stats.connect_timeouts += 1
-                on_failed(errors.CONNECT_TIMEOUT, waited)
-        except ResolveError as error:
+            self._on_timeout(attempt, error)
+        except Exception as error:  # Whatever it is, nobody may wait forever.
+            self._on_error(attempt, error)
+        finally:
+            at_due.cancel()
+            # Both know the attempt, which nobody else needs any more: no cycle is left to the collector.
+            attempt.made = attempt.securing = None
+
+    def _can_dial(self, attempt: _Attempt) -> bool:
+        """Whether there is all that it takes; else it has failed."""
+        endpoint = attempt.endpoint
+        if endpoint.is_tls:
+            try:
+                attempt.side = usable(endpoint.cluster.tls, endpoint.label)
+            except SecuringError as error:
+                self._tell_failed(error.reason)
+                attempt.on_failed(error.reason, error.detail)
+                return False
+        if not self._descriptors.has_room():
+            attempt.on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
+            return False
+        return True
+
+    async def _open(self, attempt: _Attempt) -> None:
+        """Resolve, connect, and have the handshake done where there is one."""
+        endpoint = attempt.endpoint
+        hosts: Sequence[str] = (endpoint.host,)
+        if attempt.is_resolving:
+            hosts = await self._names.addresses(endpoint.host, endpoint.cluster.connect_timeout_s * _PATIENCE)
+            attempt.is_resolving = False
+            attempt.epoch = endpoint.epoch  # A name that moves from now on moves away from these.
+            attempt.began_ns = clock.monotonic_ns()
+        await self._connect(partial(self._protocol_for, attempt), endpoint, hosts)
+        if attempt.securing is not None:
+            peer = await attempt.securing.done
+            if self._secured is not None:
+                self._secured(peer)
+
+    def _protocol_for(self, attempt: _Attempt) -> asyncio.Protocol:
+        """Of the socket: the connection itself, or the handshake that goes before it."""
+        make = partial(self._connection_for, attempt)
+        if attempt.side is None:
+            return make()
+        endpoint = attempt.endpoint
+        attempt.securing = Securing(attempt.side, endpoint.label, endpoint.host, self._handshakes, make)
+        return cast("asyncio.Protocol", attempt.securing.transport)
+
+    def _connection_for(self, attempt: _Attempt) -> asyncio.Protocol:
+        connection = ServerConnection(attempt.endpoint, self.timers, self._outbox, partial(self._on_made, attempt))
+        connection.epoch = attempt.epoch
+        return cast("asyncio.Protocol", connection)
+
+    def _on_made(self, attempt: _Attempt, connection: ServerConnection) -> None:
+        attempt.made = connection
+        if self._connected is not None:
+            self._connected(attempt.endpoint.cluster.name, clock.monotonic_ns() - attempt.began_ns)
+        attempt.on_connected(connection)
+
+    def _on_timeout(self, attempt: _Attempt, error: TimeoutError) -> None:
+        if attempt.made is not None:
+            # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
+            attempt.made.connection_lost(error)
+            return
+        cluster = attempt.endpoint.cluster
+        waited = f"{attempt.endpoint.label}: no answer in {cluster.connect_timeout_s} s"
+        if attempt.securing is not None:
+            attempt.securing.transport.abort()
+            cluster.stats.connect_timeouts += 1
+            self._tell_failed(errors.UPSTREAM_TLS_TIMEOUT)
+            attempt.on_failed(errors.UPSTREAM_TLS_TIMEOUT, f"{waited} to the handshake")
+        elif attempt.is_resolving:
+            cluster.stats.resolve_failures_timeout += 1
+            attempt.on_failed(errors.RESOLVE_TIMEOUT, f"{waited} from a name server")
+        else:
+            cluster.stats.connect_timeouts += 1
+            attempt.on_failed(errors.CONNECT_TIMEOUT, waited)
+
+    def _on_error(self, attempt: _Attempt, error: Exception) -> None:
+        label, stats = attempt.endpoint.label, attempt.endpoint.cluster.stats
+        if isinstance(error, ResolveError):
             if are_gone():
-                on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
+                attempt.on_failed(errors.LOCAL_EXHAUSTION, f"{label}: {error}")
                 return
             count = f"resolve_failures_{error.cause}"
             setattr(stats, count, getattr(stats, count) + 1)
-            on_failed(_RESOLVE_REASONS[error.cause], f"{endpoint.label}: {error}")
-        except SecuringError as error:
+            attempt.on_failed(_RESOLVE_REASONS[error.cause], f"{label}: {error}")
+        elif isinstance(error, OSError) and is_local(error):
+            attempt.on_failed(errors.LOCAL_EXHAUSTION, f"{label}: {error}")
+        else:
             stats.connect_failures += 1
-            self._tell_failed(error.reason)
-            on_failed(error.reason, error.detail)
-        except OSError as error:
-            if is_local(error):
-                on_failed(errors.LOCAL_EXHAUSTION, f"{endpoint.label}: {error}")
-                return
-            stats.connect_failures += 1
-            on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {error}")
-        except Exception as error:  # Whatever it is, nobody may wait forever.
-            log.exception("dial_failed endpoint=%s", endpoint.label)
-            stats.connect_failures += 1
-            on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {type(error).__name__}")
-        finally:
-            at_due.cancel()
+            if isinstance(error, SecuringError):
+                self._tell_failed(error.reason)
+                attempt.on_failed(error.reason, error.detail)
+            elif isinstance(error, OSError):
+                attempt.on_failed(errors.CONNECT_FAILED, f"{label}: {error}")
+            else:
+                log.exception("dial_failed endpoint=%s", label)
+                attempt.on_failed(errors.CONNECT_FAILED, f"{label}: {type(error).__name__}")
 
     def _tell_failed(self, reason: Reason) -> None:
         if self._not_secured is not None:

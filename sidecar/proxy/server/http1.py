@@ -494,7 +494,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             if self._sealed is not None and is_tls(exc) and self.requests == 1:
                 # In TLS 1.3 a server says what it thinks of our certificate when we have sent the request already; it
                 # has not read it.
-                reason, detail = explain(exc, is_client=False)
+                reason, detail = explain(exc, is_client=False, shown=self._sealed.shown)
             sink.on_upstream_lost(reason, detail, is_untouched)
         else:
             sink.on_upstream_lost(errors.RESPONSE_CUT, str(exc or ""), False)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.net.tls.settings import MinVersion
+from sidecar.net.tls.shown import ShowingContext
 from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP
 from sidecar.security.identity.certificates.credentials import Credentials
 from sidecar.security.identity.certificates.pair import KeyPair
@@ -25,25 +26,25 @@ CIPHERS_1_2: Final = (
 The level is Debian's (SSL_CTX_set_security_level(3)): 112 bits, so RSA from 2048 bits on and no SHA-1."""
 
 
-def mesh_server(held: Credentials) -> ssl.SSLContext:
+def mesh_server(held: Credentials) -> ShowingContext:
     """Of listeners for sidecars: a client without a certificate that leads to a root of the bundle is refused."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, "1.3", MESH_HTTP)
-    held.pair.show_by(context)
+    _show(held.pair, context)
     held.roots.believe_by(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def mesh_client(held: Credentials) -> ssl.SSLContext:
+def mesh_client(held: Credentials) -> ShowingContext:
     """Of upstreams that are sidecars, who are known by SPIFFE ID and never by name: that is for whoever connects."""
     context = _context(ssl.PROTOCOL_TLS_CLIENT, "1.3", MESH_HTTP)
     context.check_hostname = False
-    held.pair.show_by(context)
+    _show(held.pair, context)
     held.roots.believe_by(context)
     return context
 
 
-def outside_server(pairs: Sequence[KeyPair], client_trust: Roots | None, min_version: MinVersion) -> ssl.SSLContext:
+def outside_server(pairs: Sequence[KeyPair], client_trust: Roots | None, min_version: MinVersion) -> ShowingContext:
     """
     Of a listener for clients outside.
 
@@ -54,7 +55,7 @@ def outside_server(pairs: Sequence[KeyPair], client_trust: Roots | None, min_ver
     made = []
     for pair in pairs:
         context = _context(ssl.PROTOCOL_TLS_SERVER, min_version, OUTSIDE_HTTP)
-        pair.show_by(context)
+        _show(pair, context)
         if client_trust is not None:
             client_trust.believe_by(context)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -66,7 +67,7 @@ def outside_server(pairs: Sequence[KeyPair], client_trust: Roots | None, min_ver
     return made[0]
 
 
-def outside_client(roots: Roots | None, pair: KeyPair | None, min_version: MinVersion) -> ssl.SSLContext:
+def outside_client(roots: Roots | None, pair: KeyPair | None, min_version: MinVersion) -> ShowingContext:
     """
     Of upstreams outside, whose certificate must be for the name that is asked for.
 
@@ -83,12 +84,12 @@ def outside_client(roots: Roots | None, pair: KeyPair | None, min_version: MinVe
         context.hostname_checks_common_name = False
         roots.believe_by(context)
     if pair is not None:
-        pair.show_by(context)
+        _show(pair, context)
     return context
 
 
-def _context(protocol: int, min_version: MinVersion, application: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+def _context(protocol: int, min_version: MinVersion, application: str) -> ShowingContext:
+    context = ShowingContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if min_version == "1.2" else ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -100,6 +101,11 @@ def _context(protocol: int, min_version: MinVersion, application: str) -> ssl.SS
         # OpenSSL's two cost 170 us each with client certificates; none has clients without TCP_NODELAY wait 43 ms.
         context.num_tickets = 1
     return context
+
+
+def _show(pair: KeyPair, context: ShowingContext) -> None:
+    pair.show_by(context)
+    context.shown = pair.leaf.told
 
 
 class _Choice:

@@ -26,6 +26,7 @@ from sidecar.net.resolve import ResolveError
 from sidecar.net.tls.failures import explain, is_tls
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.net.tls.securing import Securing, SecuringError, usable
+from sidecar.net.tls.shown import shown_by
 from sidecar.upstream.endpoint import Endpoint, Health
 from sidecar.upstream.stats import ClusterStats
 
@@ -337,7 +338,9 @@ class Checks:
             return str(error)
         except (OSError, ResolveError) as error:
             if is_tls(error):
-                reason, detail = explain(error, is_client=False)
+                side = endpoint.cluster.tls
+                shown = shown_by(side.context) if side is not None else ""
+                reason, detail = explain(error, is_client=False, shown=shown)
                 return f"{reason.name}: {endpoint.label}: {detail}"
             if is_local(error) or are_gone():
                 logger.warning(

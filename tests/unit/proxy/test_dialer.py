@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from sidecar.net.flow import Outbox
 from sidecar.net.names import Names
 from sidecar.net.resolve import Resolver, TooManyLookupsError
 from sidecar.net.timers import Timers
+from sidecar.net.tls.sides import ClientSide
 from sidecar.proxy.server.dialer import Dialer
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.proxy.server.state import State
@@ -25,6 +28,7 @@ from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 from sidecar.upstream.stats import COUNTS
+from tests.support.certificates import Authority
 from tests.support.fakes import FakeLoop, FakeTransport
 from tests.support.held_loop import run_held
 
@@ -302,3 +306,53 @@ def test_stopped_dialer_leaves_no_task() -> None:
         await asyncio.gather(*dialer._tasks, return_exceptions=True)
 
     asyncio.run(run())
+
+
+class _Closing(asyncio.Protocol):
+    """A server that takes TLS, or clear, and waits for its client to leave."""
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize("is_refused", [False, True], ids=["made", "refused"])
+def test_dial_leaves_no_cycle(tmp_path: Path, is_tls: bool, is_refused: bool) -> None:
+    """A connection, its handshake and what dialed it are freed by their reference counts: docs/memory.md."""
+    root = Authority("shop root")
+    root.leaf(["localhost"]).write(tmp_path)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    client_context = ssl.create_default_context(cadata=(Authority("other") if is_refused else root).pem.decode())
+
+    held = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(_Closing, "127.0.0.1", 0, ssl=server_context if is_tls else None)
+        endpoint = endpoint_of(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        held.append(endpoint)
+        if is_tls:
+            endpoint.is_tls = True
+            endpoint.cluster.tls = ClientSide(server_name="localhost")
+            endpoint.cluster.tls.replace(client_context)
+        if is_refused and not is_tls:
+            server.close()
+            await server.wait_closed()
+        waiter = await dial_for(endpoint)
+        assert len(waiter.failures) == is_refused
+        for connection in waiter.connections:
+            assert isinstance(connection, ServerConnection)
+            connection.abort()
+        server.close()
+        await asyncio.sleep(0.01)  # until the loop has closed what was aborted
+
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        uvloop.run(run())
+        gc.collect()
+        names = {type(one).__name__ for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert names.isdisjoint({"ServerConnection", "Securing", "TlsTransport", "_Attempt"})

@@ -46,6 +46,11 @@ class Facts:
         """From when to when."""
         return f"{moment(self.not_before_s)} to {moment(self.not_after_s)}"
 
+    @property
+    def told(self) -> str:
+        """Whose it is, a workload's by its URI; who signed it, and when it ends."""
+        return f"{(self.uris or (self.name,))[0]}, signed by {self.issuer}, until {moment(self.not_after_s)}"
+
 
 def facts_of(shown: Mapping[str, Any], der: bytes) -> Facts:
     """Of what `getpeercert` or `get_ca_certs` gives, and the certificate itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives import serialization
 
 from sidecar.control.authority import certificates as pki
 from sidecar.control.authority import issued as issued_module
-from sidecar.control.authority import proofs
 from sidecar.control.authority import record as steps
 from sidecar.control.authority.joining import AT_ONCE, JoinRefused
-from tests.support.authority import BEGAN_S, DAY_S, World, new_key, read, request, request_der
+from sidecar.link.identity.messages import write_joined
+from tests.support.authority import BEGAN_S, DAY_S, World, new_key, read, request, request_der, signature
 
 STOREFRONT = "spiffe://shop/storefront"
 
@@ -46,7 +46,8 @@ async def join(
     world: World, key: Any, proof: dict[str, Any], shown: bytes | None = None, **more: Any
 ) -> dict[str, Any]:
     body = {"csr": request(key), "service": "storefront", "instance": "i-1", "proof": proof} | more
-    return await world.joining.join(json.dumps(body).encode(), shown, "10.0.0.5")
+    answer = await world.joining.join(json.dumps(body).encode(), shown, "10.0.0.5")
+    return cast(dict[str, Any], json.loads(write_joined(answer)))
 
 
 async def refused(asked: Coroutine[Any, Any, Any]) -> tuple[int, str]:
@@ -68,7 +69,7 @@ def signed_proof(world: World, old_key: Any, chain: str, key: Any) -> tuple[str,
     """A request for a new key, and the proof by an old one."""
     csr = request(key)
     nonce = world.joining.nonce()
-    return csr, {"certificate": chain, "nonce": nonce, "signature": proofs.sign(old_key, nonce, request_der(csr))}
+    return csr, {"certificate": chain, "nonce": nonce, "signature": signature(old_key, nonce, request_der(csr))}
 
 
 async def renewed(world: World, old_key: Any, chain: str, key: Any, **more: Any) -> dict[str, Any]:
@@ -198,7 +199,7 @@ class TestCertificate:
 
         run(test)
 
-    @pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519"])
+    @pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519", "RSA"])
     def test_old_key_renews_until_a_week_after_the_end(self, kind: str) -> None:
         """By a signature, for TLS refuses what has ended."""
 

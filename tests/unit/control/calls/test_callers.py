@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.control.calls import callers as module
-from sidecar.control.calls.callers import Callers
+from sidecar.control.calls.callers import Callers, Names
 from sidecar.control.calls.edges import AskedKey, Edges
 from sidecar.control.revision.judged import Judged, ServiceFacts
 from sidecar.link.report import OTHERS, Asked
@@ -21,22 +21,22 @@ MESH = Judged(
 )  # fmt: skip
 
 
-def asked(*rows: Asked, judged: Judged | None = MESH, service: str = "catalog") -> Callers:
+def asked(*rows: Asked, service: str = "catalog") -> Callers:
     """Of what one service was told in the last minute."""
     edges = Edges(lambda: 6_000_000.0)
-    edges.add_asked(service, rows)
-    return Callers(edges.asked(), judged)
+    edges.add_asked(service, str, rows)
+    return Callers(edges.asked(), Names(MESH))
 
 
 def test_identity_is_the_service_that_has_it() -> None:
     """By the mesh's files first, else by its own name; what is of nobody's keeps its whole name."""
-    callers = asked()
-    assert callers.name("spiffe://shop/catalog") == "catalog"
-    assert callers.name("spiffe://shop/ns/old/sa/web") == callers.name("spiffe://shop/ns/shop/sa/web") == "web"
-    assert callers.name("spiffe://shop/stranger") == "stranger"
+    names = Names(MESH)
+    assert names.of("spiffe://shop/catalog") == "catalog"
+    assert names.of("spiffe://shop/ns/old/sa/web") == names.of("spiffe://shop/ns/shop/sa/web") == "web"
+    assert names.of("spiffe://shop/stranger") == "stranger"
     for other in ("spiffe://shop/ns/x/sa/y", "spiffe://elsewhere/catalog", "", "spiffe://shop/"):
-        assert callers.name(other) == other
-    assert asked(judged=None).name("spiffe://shop/catalog") == "spiffe://shop/catalog"
+        assert names.of(other) == other
+    assert Names(None).of("spiffe://shop/catalog") == "spiffe://shop/catalog"
 
 
 def test_refused_are_told_with_rule_and_who() -> None:
@@ -76,9 +76,9 @@ def test_window_is_a_minute() -> None:
     """As of edges."""
     now = [6_000_000.0]
     edges = Edges(lambda: now[0])
-    edges.add_asked("catalog", [Asked("spiffe://shop/web", 3, "callers", "denied")])
+    edges.add_asked("catalog", str, [Asked("spiffe://shop/web", 3, "callers", "denied")])
     now[0] += 30
-    edges.add_asked("catalog", [Asked("spiffe://shop/web", 2, "callers", "denied")])
+    edges.add_asked("catalog", str, [Asked("spiffe://shop/web", 2, "callers", "denied")])
     key = AskedKey("catalog", "spiffe://shop/web", "callers", "denied")
     assert edges.asked() == {key: 5}
     now[0] += 40

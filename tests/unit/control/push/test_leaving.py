@@ -443,6 +443,26 @@ def test_caller_whose_question_had_no_room_for_it_is_not_taken_for_one_that_know
     run("ab", test)
 
 
+def test_one_that_uses_it_by_a_file_of_before_is_waited_for() -> None:
+    """It follows the service no more, and has said that it has endpoints of it all the same."""
+
+    async def test(mesh: Mesh, gone: Caller) -> None:
+        a, b = mesh.at["a"], mesh.at["b"]
+        stray = Caller("stray", "catalog").open(a).read()
+        stray.uses = {GONE: EndpointEntry(GONE)}
+        stray.report()
+        b.removed("gone")
+        assert not a.leave("gone")
+        await settle()
+        assert not gone.read().has_left
+        stray.uses = {}
+        stray.report()
+        await settle()
+        assert gone.read().has_left
+
+    run("ab", test)
+
+
 def test_caller_that_is_lost_is_waited_for_as_long_as_it_may_take_to_return() -> None:
     """And one that said goodbye not at all."""
 

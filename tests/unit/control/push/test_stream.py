@@ -373,61 +373,37 @@ def test_end_of_a_stream_tells_to_move(world: World) -> None:
 
 
 class TestGoodbyes:
-    """Section 3 of the mesh's design: `left` when all concerned applied it."""
+    """Who waits to hear that everybody has applied it; whether that is so, `leaving` says."""
 
-    def begin(self, world: World, goodbyes: Goodbyes, *streams: Stream) -> bool:
-        others = [(stream, "catalog", world.views[CATALOG]) for stream in streams]
-        done = goodbyes.begin("gone", "catalog", [ONE.address], others, world.now_s)
-        world.endpoints(CATALOG)
-        return done
+    def begin(self, goodbyes: Goodbyes, instance: str, *, is_applied: bool = False) -> bool:
+        return goodbyes.begin(instance, "catalog", [ONE.address], 1000.0, is_applied=is_applied)
 
-    def test_it_waits_for_who_was_told_of_it(self, world: World) -> None:
-        """Until a report without it."""
-        goodbyes, stream = Goodbyes(), world.open()
-        world.lines(stream)
-        world.hub.on_report(stream, "h1", "", {"catalog": endpoints_version([ONE])})
-        assert not self.begin(world, goodbyes, stream)
-        assert goodbyes.applied(world.hub, world.now_s) == []
-        world.lines(stream)
-        assert goodbyes.applied(world.hub, world.now_s) == []
-        world.hub.on_report(stream, "h1", "", {"catalog": endpoints_version([])})
-        assert goodbyes.applied(world.hub, world.now_s) == ["gone"]
-        assert len(goodbyes) == 0
-
-    def test_one_that_is_gone_itself_is_not_waited_for(self, world: World) -> None:
-        """Nor one that never had it."""
-        goodbyes, stream = Goodbyes(), world.open()
-        world.lines(stream)
-        assert not self.begin(world, goodbyes, stream)
-        world.hub.close(stream)
-        assert goodbyes.applied(world.hub, world.now_s) == ["gone"]
-        assert self.begin(world, goodbyes, world.open("other", "h1", catalog=endpoints_version([])))
-
-    def test_patience_has_an_end(self, world: World) -> None:
-        """A drain is over by then."""
-        goodbyes, stream = Goodbyes(), world.open()
-        world.lines(stream)
-        self.begin(world, goodbyes, stream)
-        assert goodbyes.applied(world.hub, world.now_s + PATIENCE_S) == ["gone"]
-
-    def test_nobody_is_told_that_all_have_where_not_all_are_seen(self, world: World) -> None:
-        """Not even when patience ends; and at once when they are seen in time."""
+    def test_nobody_waits_for_what_is_applied_already(self) -> None:
+        """And who has waited is answered at once when it says so again."""
         goodbyes = Goodbyes()
-        for name, is_seen in (("one", False), ("two", True)):
-            assert not goodbyes.begin(name, "catalog", [ONE.address], [], world.now_s, all_seen=False)
-            assert goodbyes.applied(world.hub, world.now_s, lambda _: False) == []
-            later_s = world.now_s + (1 if is_seen else PATIENCE_S)
-            found = goodbyes.applied(world.hub, later_s, {name: is_seen}.__getitem__)
-            assert found == ([name] if is_seen else [])
-            assert len(goodbyes) == 0
+        assert self.begin(goodbyes, "known to nobody", is_applied=True)
+        assert not self.begin(goodbyes, "gone")
+        assert not self.begin(goodbyes, "gone", is_applied=True), "others may be asked about it just now"
+        assert (len(goodbyes), goodbyes.applied(1001.0, lambda _: True), len(goodbyes)) == (1, ["gone"], 0)
+        assert goodbyes.applied(1002.0, lambda _: True) == [], "it is told once"
+        assert self.begin(goodbyes, "gone")
 
-    def test_return_ends_the_wait(self, world: World) -> None:
+    def test_patience_has_an_end_and_nobody_is_told_then_what_is_not_so(self) -> None:
+        """A drain is over by then."""
+        goodbyes = Goodbyes()
+        for name in ("one", "two"):
+            self.begin(goodbyes, name)
+        assert goodbyes.applied(999.0 + PATIENCE_S, lambda _: False) == []
+        assert goodbyes.waiting == ["one", "two"]
+        assert goodbyes.applied(1000.0 + PATIENCE_S, "two".__eq__) == ["two"]
+        assert (goodbyes.waiting, goodbyes.get("one")) == ([], None)
+
+    def test_return_ends_the_wait(self) -> None:
         """It is there again."""
-        goodbyes, stream = Goodbyes(), world.open()
-        world.lines(stream)
-        self.begin(world, goodbyes, stream)
+        goodbyes = Goodbyes()
+        self.begin(goodbyes, "gone")
         goodbyes.forget("gone")
-        assert goodbyes.applied(world.hub, world.now_s + PATIENCE_S) == []
+        assert goodbyes.applied(1001.0, lambda _: True) == []
 
 
 def test_who_comes_with_another_file_keeps_it_until_what_is_wanted_is_known_to_be_the_newest() -> None:

@@ -228,7 +228,7 @@ def test_calls_of_the_last_minute_are_those_of_all(monkeypatch: pytest.MonkeyPat
 
     async def test(mesh: Mesh) -> None:
         mesh.edges.add("a", "a-1", lambda upstream: "b", [Edge("outbound", "b.v1", "b.split", 5)])
-        mesh.edges.add_asked("b", [Asked("spiffe://shop/a", 5)])
+        mesh.edges.add_asked("b", str, [Asked("spiffe://shop/a", 5)])
         asked = AskedKey("b", "spiffe://shop/a", "", "")
         mesh.others["two"].answers["edges"] = {**rows(*KEY[:4]), "asked": asked_rows({asked: 7})}
         mesh.others["two"].answers["instances"] = rows("b-2")

@@ -62,6 +62,19 @@ def test_a_proof_that_is_none_is_refused_without_being_shown(proof: object) -> N
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "proof",
+    [{"token": "SECRET", "certificate": True}, {"token": "SECRET", "service_account_token": "a.b.c"},
+     {"service_account_token": "a.b.c", "certificate": "SECRET", "nonce": "n", "signature": "s"}],
+)  # fmt: skip
+def test_two_proofs_are_none(proof: object) -> None:
+    """Nobody could say which of them it was that counted."""
+    raw = json.dumps({"csr": "csr", "service": "shop", "proof": proof}).encode()
+    with pytest.raises(MessageError, match="expected one of") as caught:
+        read_join(raw)
+    assert "SECRET" not in str(caught.value)
+
+
 def test_no_proof_is_in_a_repr() -> None:
     """Requests are what a debugger shows."""
     said = repr([JoinRequest("csr", "shop", "", proof) for proof in PROOFS])
@@ -76,7 +89,7 @@ def test_answers_are_read_as_they_were_written() -> None:
     assert read_joined(write_joined(joined)) == joined
     with pytest.raises(MessageError, match="renew_after"):
         read_joined(write_joined(replace(joined, renew_after_s=700)))
-    assert read_trust(write_trust(Trust("roots", "shop"))) == Trust("roots", "shop")
+    assert read_trust(write_trust(Trust("roots", "shop", ("ab", "cd")))) == Trust("roots", "shop", ("ab", "cd"))
     assert read_nonce(write_nonce("n")) == "n"
 
 

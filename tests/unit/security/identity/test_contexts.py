@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from sidecar.net.tls.shown import shown_by
 from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP
 from sidecar.security.identity import contexts
 from sidecar.security.identity.certificates.credentials import Credentials, Material, read_credentials
@@ -181,6 +182,7 @@ class TestListenersOutside:
         connection = Connection(server, self.client(), name)
         assert connection.client.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(leaf.pem.decode())
         assert connection.client.selected_alpn_protocol() == OUTSIDE_HTTP
+        assert shown_by(connection.server.context) == pair_of(leaf).leaf.told, "and the log can say which it was"
 
     @pytest.mark.parametrize("name", [None, "elsewhere.example", "a.b.bank.example", "127.0.0.1"])
     def test_for_any_other_name_and_none_the_first_is_shown(self, name: str | None) -> None:
