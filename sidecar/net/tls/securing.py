@@ -115,4 +115,6 @@ class Securing:
         self._give_up(reason, f"{self._label}: {detail}")
 
     def _keep(self, session: ssl.SSLSession) -> None:
-        self._side.keep_session(self._label, session, self._version)
+        peer = self.transport.peer
+        assert peer is not None
+        self._side.keep_session(self._label, session, self._version, peer.not_after_s)
