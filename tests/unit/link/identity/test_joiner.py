@@ -411,6 +411,7 @@ class TestKept:
             61, kept=world.held(not_after_s=EPOCH - DAY, renew_after_s=EPOCH - 6 * DAY, obtained_s=EPOCH - 8 * DAY)
         )
         assert world.proofs() == ["Signed"]
+        assert world.times() == [0.0]
         assert len(world.told) == 2
 
     @pytest.mark.parametrize(
