@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import shutil
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidecar.control.authority.certificates import DAY_S
+from sidecar.control.authority.tokens import JoinTokens
+from sidecar.control.engines.secrets.disk import DiskSecrets
 from sidecar.runtime.mesh.state_directory import StateDirectory
 from tests.support.commands import sidecar_command
+from tests.support.kept_state import secrets_of
 from tests.support.mesh import Load, Member, MeshOfProcesses, running_mesh
 from tests.support.origin import Origin
 from tests.support.process import request
@@ -25,6 +31,8 @@ BACK = "service: back\napp: 127.0.0.1:8080\ncallers: [front]\ncalls: {}\n"
 FRONT = "service: front\ncalls: {back: {}}\n"
 OTHER = "service: other\ncalls: {back: {}}\n"
 FILES = {"front.yaml": FRONT, "back.yaml": BACK, "other.yaml": OTHER}
+SHORT = "1s"
+"""Of a drain: nobody waits for these to be let go of."""
 KEPT = "identity: {from: control, keep: always}\n"
 FORGOTTEN = "identity: {from: control, keep: never}\n"
 
@@ -56,6 +64,7 @@ def test_callers_are_known_by_certificates_and_others_refused(tmp_path: Path, ap
     permissive, and counted; strict takes no request in clear but what it names.
     """
     with running_mesh(tmp_path, {**FILES, "mesh.yaml": ENFORCED}, "--create-ca") as mesh:
+        mesh.delay = SHORT
         front, other, back = mesh.join("front"), mesh.join("other"), mesh.join("back", app.port)
         mesh.wait_settled()
         assert call(front) == (200, "back")
@@ -88,6 +97,7 @@ def test_callers_are_known_by_certificates_and_others_refused(tmp_path: Path, ap
 def test_audit_lets_pass_and_counts_what_would_be_refused(tmp_path: Path, app: Origin) -> None:
     """Until mesh.yaml says `enforce`, which comes without a lost request of who is admitted."""
     with running_mesh(tmp_path, {**FILES, "mesh.yaml": MESH}, "--create-ca") as mesh:
+        mesh.delay = SHORT
         front, other, back = mesh.join("front"), mesh.join("other"), mesh.join("back", app.port)
         mesh.wait_settled()
         assert call(other) == (200, "back")
@@ -104,7 +114,7 @@ def test_sidecar_restarts_without_its_control_plane_by_the_key_that_it_keeps(tmp
     """One that keeps none is not ready and says so, and joins when the control plane is back."""
     strict = {**FILES, "mesh.yaml": f"{ENFORCED}defaults: {{inbound: {{tls: strict}}}}\n"}
     with running_mesh(tmp_path, strict, "--create-ca") as mesh:
-        mesh.delay = "1s"
+        mesh.delay = SHORT
         front, back = mesh.join("front", more=FORGOTTEN), mesh.join("back", app.port, more=KEPT)
         mesh.wait_settled()
         assert call(front) == (200, "back")
@@ -124,24 +134,39 @@ def test_sidecar_restarts_without_its_control_plane_by_the_key_that_it_keeps(tmp
 
 
 def test_ten_restarts_by_one_token(tmp_path: Path, app: Origin) -> None:
-    """As a platform makes them whose disks are empty each time."""
+    """
+    As a platform makes them whose disks are empty each time; the token was made 30 days ago. One that was made before
+    its 90 days lets nobody in, and that is told.
+    """
     with running_mesh(tmp_path, {**FILES, "mesh.yaml": ENFORCED}, "--create-ca") as mesh:
-        mesh.delay = "1s"
-        front, back = mesh.join("front", more=FORGOTTEN), mesh.join("back", app.port)
-        mesh.wait_settled()
+        mesh.delay = SHORT
+        front, back = mesh.join("front", more=FORGOTTEN, begins=False), mesh.join("back", app.port)
+        pin = mesh.control.join_token("front").partition("#")[2]
+        front.config.with_name("token").write_text(f"{_token_of(mesh, 'front', days_ago=30)}#{pin}")
+        late = mesh.join("other", more=FORGOTTEN, begins=False)
+        late.config.with_name("token").write_text(f"{_token_of(mesh, 'other', days_ago=91)}#{pin}")
+        late.begin()
         for _ in range(10):
-            front.signal(signal.SIGKILL)
-            front.wait()
-            shutil.rmtree(front.config.with_name("state"))
             front.begin()
             eventually(front.is_ready, "a sidecar that is ready")
             eventually(lambda: call(front) == (200, "back"), "an answer")
+            front.signal(signal.SIGKILL)
+            front.wait()
+            shutil.rmtree(front.config.with_name("state"))
         assert metric(back, 'sidecar_authorization_total{outcome="allowed"') >= 10
+        eventually(lambda: _says(late, "token_expired"), "why the other is nobody")
+
+
+def _token_of(mesh: MeshOfProcesses, service: str, days_ago: int) -> str:
+    """One that was made so long ago, as `sidecar mesh token create` makes it."""
+    tokens = JoinTokens(DiskSecrets(secrets_of(mesh.control)), lambda: time.time() - days_ago * DAY_S)
+    return asyncio.run(tokens.create(service))[1]
 
 
 def test_root_is_rotated_in_three_pushes_under_load(tmp_path: Path, app: Origin) -> None:
     """Add, sign, drop: no request is lost, and in the end the old root is trusted by nobody."""
     with running_mesh(tmp_path, {**FILES, "mesh.yaml": ENFORCED}, "--create-ca") as mesh:
+        mesh.delay = SHORT
         front, back = mesh.join("front"), mesh.join("back", app.port)
         mesh.wait_settled()
         state = ("--mesh", str(mesh.control.mesh), "--state", str(mesh.control.state))
