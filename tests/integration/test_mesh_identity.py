@@ -7,6 +7,7 @@ import http.client
 import json
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -91,6 +92,13 @@ def test_callers_are_known_by_certificates_and_others_refused(tmp_path: Path, ap
         assert (stranger.status, stranger.json()["error"]) == (403, "clear_refused")
         probe = request(back.inbound_port, "/ready")
         assert (probe.status, probe.text) == (200, "back")
+        # Probes of the other kinds: a connection, a command, and the admin listener. None counts as somebody refused.
+        with socket.create_connection(("127.0.0.1", back.inbound_port), 15):
+            pass
+        looked = sidecar_command("wait", "--address", f"127.0.0.1:{back.admin_port}", "--timeout", "0")
+        assert looked.returncode == 0, looked.stderr
+        assert back.admin("/ready").status == 200
+        assert metric(back, "sidecar_tls_handshake_failures_total") == 0
         assert call(other)[0] == 403
 
 
