@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from cryptography import x509
 
 from sidecar.control.authority import certificates as pki
 from sidecar.control.authority import record as steps
-from sidecar.link.messages import Config, Renew
+from sidecar.link.messages import Absent, Config, Move, Ping, Renew, Watch, read_line
+from sidecar.mesh.told import LANGUAGE
 from tests.support.authority import new_key, read, request, request_der, signature
 from tests.support.commands import sidecar_command
 from tests.support.control import SHOP, Control, Peer, running_control
 from tests.support.etcd import etcd
+from tests.support.kept_state import authority_of
 from tests.support.wait import eventually
 
 
@@ -194,6 +196,26 @@ def test_certificate_of_another_authority_is_no_handshake(mesh: Mesh) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         mesh.ask("GET", "/v1/trust", None, forged)
     assert mesh.ask("GET", "/v1/trust").status == 200
+
+
+def test_stream_ends_with_the_certificate_that_opened_it(mesh: Mesh) -> None:
+    """Not before, and with its connection; nothing that was told is taken back, and it is not told to go elsewhere."""
+    key, signer, now_s = new_key(), authority_of(mesh.control).intermediate, time.time()
+    leaf = pki.make_leaf("spiffe://shop/storefront", "", key.public_key(), signer.own, signer.private_key, now_s, 3)
+    mine = mesh.context(pki.text_of([leaf]) + signer.certificate, key)
+    connection = http.client.HTTPSConnection("127.0.0.1", mesh.control.port, timeout=15, context=mine)
+    with closing(connection):
+        watch = Watch("storefront", "i-ends", language=LANGUAGE)
+        connection.request("GET", watch.to_target())
+        answer = connection.getresponse()
+        assert answer.status == 200
+        lines = [read_line(line) for line in answer]
+        assert time.time() >= pki.ends(leaf)
+        assert {type(line) for line in lines} >= {Config, Ping}
+        assert not any(isinstance(line, Move | Absent) for line in lines)
+        assert connection.sock.recv(1) == b""
+    told = 'stream_closed service=storefront instance=i-ends reason="its certificate has ended"'
+    eventually(lambda: told in mesh.control.log(), "the line that says why")
 
 
 def test_revoked_instance_is_not_renewed(mesh: Mesh) -> None:

@@ -249,6 +249,34 @@ def test_a_server_that_is_not_whom_we_want_gets_no_request_and_nothing_in_clear(
         server.close()
 
 
+def test_a_server_that_speaks_no_tls_is_told_nothing(tmp_path: Path, root: Authority) -> None:
+    """It answers a hello in clear, as a web server does: nothing but hellos ever comes, whatever is asked."""
+    recorded: list[bytes] = []
+
+    def serve(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken, _ = listening.accept()
+                with taken, contextlib.suppress(OSError):
+                    recorded.append(taken.recv(65536))
+                    taken.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+                    while data := taken.recv(65536):
+                        recorded.append(data)
+
+    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        port = int(listening.getsockname()[1])
+        with storefront(tmp_path, identity, port) as outbound:
+            for method in ("GET", "POST"):
+                answer = outbound.outbound("/secret", host="catalog", method=method)
+                assert (answer.status, answer.json()["error"]) == (503, "upstream_tls_failed")
+        assert len(recorded) >= 2
+        assert {one[:1] for one in recorded} <= {b"\x16", b"\x15"}, "hellos and alerts"
+        assert not any(word in one for one in recorded for word in (b"secret", b"HTTP/"))
+        listening.shutdown(socket.SHUT_RDWR)
+
+
 @pytest.mark.parametrize(("ends", "outcome"), [(True, b"all of it"), (False, None)])
 def test_a_body_that_ends_by_closing_is_whole_only_with_close_notify(
     tmp_path: Path, root: Authority, ends: bool, outcome: bytes | None

@@ -147,6 +147,7 @@ class MeshOfProcesses:
         url: str = "",
         metrics: str = METRICS,
         more: str = "",
+        begins: bool = True,
     ) -> Member:
         """
         Start one more sidecar; does not wait.
@@ -157,6 +158,7 @@ class MeshOfProcesses:
             url: Of the control plane, if not the direct one; several are parted by spaces.
             metrics: What its local file says of them, within `telemetry`; empty to leave them to the mesh.
             more: Further lines of its local file.
+            begins: Whether it is started now, and not by `begin` later.
         """
         id_ = next(name for n in itertools.count(1) if (name := f"{service}-{n}") not in self.members)
         has_identity = self.control.has_identity and not url
@@ -165,7 +167,8 @@ class MeshOfProcesses:
         member.write_local(app, check, metrics, self.delay, more)
         if has_identity:
             member.join_by(self.control.join_token(service))
-        member.begin()
+        if begins:
+            member.begin()
         return member
 
     def wait_settled(self, revision: int = 0, timeout_s: float = SETTLE_S) -> None:

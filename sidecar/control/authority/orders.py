@@ -93,7 +93,7 @@ async def status(secrets: Secrets) -> dict[str, Any]:
         ],
         "revoked": sorted(await issues.read_revoked(secrets)),
         "tokens": len(await JoinTokens(secrets, time.time).list()),
-        "next": _next(record),
+        "next": _next(record, now_s),
     }  # fmt: skip
 
 
@@ -163,10 +163,14 @@ def _root(record: Record, one: Signer, live: Counter[str]) -> dict[str, Any]:
     }
 
 
-def _next(record: Record) -> str:
+def _next(record: Record, now_s: float) -> str:
     """What an operator does next, if anything is under way."""
     if record.held is not None:
         return "decide: `sidecar mesh ca trust FILE` or `sidecar mesh ca replace`; until then nothing is issued"
+    if pki.ends(record.root.own) <= now_s and record.next_root is None:
+        return "the root has ended: `sidecar mesh ca rotate add`, then `sign`, and a new token file for every sidecar"
+    if pki.ends(record.intermediate.own) <= now_s and not record.root.key:
+        return "the intermediate has ended: `sidecar mesh ca intermediate --certificate FILE --key FILE` gives the next"
     if record.next_root is not None:
         return "a root rotation is under way: `sidecar mesh ca rotate sign`"
     if len(record.roots) > 1:

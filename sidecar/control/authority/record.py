@@ -246,8 +246,9 @@ def given_again(record: Record, chain: str, key: str, now_s: float) -> Record:
 def is_due(record: Record, now_s: float) -> bool:
     """Whether the intermediate is to be renewed, and can be."""
     ends_s = pki.ends(record.intermediate.own)
-    # One that ends with its root gains nothing by being renewed.
-    return bool(record.root.key) and ends_s - now_s < RENEWED_LEFT_S and ends_s < pki.ends(record.root.own)
+    # One that ends with its root gains nothing by being renewed; below one that has ended nothing can be.
+    root_ends_s = pki.ends(record.root.own)
+    return bool(record.root.key) and ends_s - now_s < RENEWED_LEFT_S and ends_s < root_ends_s and now_s < root_ends_s
 
 
 def renewed(record: Record, now_s: float) -> Record:
@@ -313,7 +314,9 @@ def signing_by_next(record: Record, now_s: float, *, is_now: bool) -> Record:
             " or give --now if you know that all have it"
         )
     made = _new_intermediate(record.trust_domain, root, now_s)
-    cross = [pki.make_cross(record.trust_domain, root.own, old.own, old.private_key)] if old.key else []
+    # One that has ended is believed by nobody, and what it would sign ends with it.
+    crosses = bool(old.key) and now_s < pki.ends(old.own)
+    cross = [pki.make_cross(record.trust_domain, root.own, old.own, old.private_key)] if crosses else []
     return replace(record, signing=root.fingerprint, intermediate=_below(made, cross), changed_s=now_s)
 
 

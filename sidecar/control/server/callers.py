@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, Literal, TypeAlias
 
 from aiohttp import web
@@ -158,11 +159,17 @@ def tls_of(request: web.Request) -> ssl.SSLObject | None:
     return request.transport.get_extra_info("ssl_object") if request.transport is not None else None
 
 
+def ends_s(secured: ssl.SSLObject | None) -> float:
+    """Since the Unix epoch, when the client's certificate ends that TLS has verified; infinity without one."""
+    shown = secured.getpeercert() if secured is not None else None
+    return float(ssl.cert_time_to_seconds(str(shown["notAfter"]))) if shown else inf
+
+
 def _identity(secured: ssl.SSLObject | None, now_s: float) -> str:
     """The SPIFFE ID in the certificate that TLS has verified; empty for none, or one that has ended since."""
-    shown = secured.getpeercert() if secured is not None else None
-    if shown and ssl.cert_time_to_seconds(str(shown["notAfter"])) <= now_s:
+    if ends_s(secured) <= now_s:
         return ""
+    shown = secured.getpeercert() if secured is not None else None
     names: Any = shown.get("subjectAltName", ()) if shown else ()
     uris = [str(value) for kind, value in names if kind == "URI"]
     return uris[0] if len(uris) == 1 else ""

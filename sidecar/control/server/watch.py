@@ -2,7 +2,8 @@
 `GET /v1/watch`: a stream of lines, or one answer to a poll. *On the loop.*
 
 The lines are worked out by `control.push` when they can be written: between two writes, whatever changed comes
-together. A sidecar that does not read is cut after `WRITE_S`; it connects again, and is told what it has not.
+together. A sidecar that does not read is cut after `WRITE_S`; it connects again, and is told what it has not. So is one
+whose certificate ends: no stream outlives it, and who has another one by then comes back with that.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sidecar.control.metrics import Counts
 from sidecar.control.plane import Plane
 from sidecar.control.push.stream import Stream
 from sidecar.control.server.access import STREAMING, peer_of
-from sidecar.control.server.callers import check_speaks_for
+from sidecar.control.server.callers import check_speaks_for, ends_s, tls_of
 from sidecar.control.server.renewals import Renewals
 from sidecar.link.messages import PING_PERIOD_S, Current, Ping, Watch, read_line, read_watch, write_line, write_poll
 
@@ -98,7 +99,7 @@ class Watching:
             _tell_the_kernel(request)
             await response.prepare(request)
             request[STREAMING] = response.status
-            why = await self._write(response, stream, request.transport)
+            why = await self._write(response, stream, request)
             return response
         except asyncio.CancelledError:
             why = "closed by the sidecar"
@@ -112,15 +113,20 @@ class Watching:
                 del self._by_peer[peer]
             self._plane.closed(stream, why)
 
-    async def _write(self, response: web.StreamResponse, stream: Stream, transport: asyncio.Transport | None) -> str:
+    async def _write(self, response: web.StreamResponse, stream: Stream, request: web.Request) -> str:
         """Until the stream ends; why it does."""
         loop = asyncio.get_running_loop()
+        transport, certificate_ends_s = request.transport, ends_s(tls_of(request))
         end_s = loop.time() + self._life_s * (0.8 + 0.4 * self._chance())
         ping_s = 0.0
         with _Alarm(loop, stream.wake) as alarm:
             while True:
                 now_s = loop.time()
-                if now_s >= end_s:
+                # By the clock of this moment: it may have been set since the last.
+                left_s = certificate_ends_s - self._plane.now_s()
+                if left_s <= 0:
+                    stream.end(moves=False)
+                elif now_s >= end_s:
                     stream.end(moves=True)
                 lines = self._plane.hub.take(stream)
                 if now_s >= ping_s:
@@ -139,11 +145,13 @@ class Watching:
                     except TimeoutError:
                         return "it does not read"
                 if stream.is_over:
+                    if left_s <= 0:
+                        response.force_close()
                     with suppress(ConnectionError):
                         await response.write_eof()
-                    return "moved" if stream.moves else "replaced"
+                    return "its certificate has ended" if left_s <= 0 else "moved" if stream.moves else "replaced"
                 due_s = stream.waits_s(self._plane.clock())
-                next_s = min(ping_s, end_s)
+                next_s = min(ping_s, end_s, now_s + left_s)
                 alarm.at(next_s if due_s is None else min(next_s, loop.time() + due_s))
                 await stream.wake.wait()
 
@@ -151,7 +159,7 @@ class Watching:
         written = _WAIT.fullmatch(request.query["wait"])
         if written is None:
             raise FleetError(400, "wait: expected seconds such as `55s`")
-        wait_s = min(float(written[1]), MAX_WAIT_S)
+        wait_s = min(float(written[1]), MAX_WAIT_S, ends_s(tls_of(request)) - self._plane.now_s())
         loop = asyncio.get_running_loop()
         until_s = loop.time() + wait_s
         stream = self._plane.opened(watch, peer)

@@ -13,7 +13,8 @@ and `transport.rota` say when.
 
 A server is believed by the roots that are held. Before there are any, by a root whose SHA-256 is in the token file, or
 by the file of roots that the machine has; also when the server is not believed and the token file names a root that is
-not held, which is how an operator says that the authority was replaced.
+not held, which is how an operator says that the authority was replaced: such a file is seen within a minute, for until
+then nothing is heard of a control plane that nobody believes.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ class Joiner:
         """Final refusals, by what was refused: a leaf's own text, or the digest of a token file."""
         self._is_leaf_shunned = False
         """A handshake with it came to nothing: its key's signature is tried next."""
-        self._seen_token = ""
+        self._seen_token = self._seen_root_in = ""
         self._is_token_awaited = False
         """The token file was of no use: another content of it is worth an attempt."""
         self._ends_told = 0
@@ -261,15 +262,21 @@ class Joiner:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, step_s)):
                     await self._wake.wait()
-            if self._is_token_awaited and await self._is_token_new():
+            if await self._is_token_new():
                 return
 
     async def _is_token_new(self) -> bool:
+        """Whether the token file is worth an attempt before it is time: each content of it once."""
         try:
             token = await self._files.token()
         except (OSError, ValueError):
             return False
-        return token.digest != self._seen_token
+        if self._is_token_awaited:
+            return token.digest != self._seen_token
+        is_news = self._held is not None and self._names_root(token) and token.digest != self._seen_root_in
+        if is_news:
+            self._seen_root_in = token.digest
+        return is_news
 
     # --- trying ------------------------------------------------------------------------------------------------
 
@@ -377,11 +384,12 @@ class Joiner:
     async def _is_root_named(self) -> bool:
         """Whether the token file names a root that is not among those that are held."""
         try:
-            token = await self._files.token()
-            known = fingerprints_of(self._held.trust) if self._held is not None else {}
+            return self._names_root(await self._files.token())
         except (OSError, ValueError):
             return False
-        return bool(token.pin) and token.pin not in known
+
+    def _names_root(self, token: TokenFile) -> bool:
+        return bool(token.pin) and self._held is not None and token.pin not in fingerprints_of(self._held.trust)
 
     def _said(
         self, request: SigningRequest, proof: TokenProof | ServiceAccountProof | CertificateProof | SignedProof

@@ -13,7 +13,8 @@ from sidecar.errors import Reason
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _NOT_YET_VALID: Final = frozenset({9, 13})
-_EXPIRED: Final = frozenset({10, 14})
+_CERT_HAS_EXPIRED: Final = 10
+_EXPIRED: Final = frozenset({_CERT_HAS_EXPIRED, 14})
 _WRONG_NAME: Final = frozenset({62, 63, 64})
 
 _ALERT: Final = re.compile(r"ALERT_(.+)")
@@ -60,6 +61,13 @@ class TruncatedError(ConnectionError):
 def is_tls(error: BaseException | None) -> TypeGuard[ssl.SSLError]:
     """Whether it is TLS that failed, and not the connection under it."""
     return isinstance(error, ssl.SSLError)
+
+
+def expired() -> ssl.SSLCertVerificationError:
+    """What OpenSSL would say of a certificate that has ended, where a session is taken up and it does not look."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = _CERT_HAS_EXPIRED, "certificate has expired"
+    return error
 
 
 def explain(

@@ -8,7 +8,9 @@ there are live on. `security.identity` writes here, `proxy` reads.
 from __future__ import annotations
 
 import ssl
+import time
 from collections import OrderedDict
+from math import inf
 from typing import Final, Protocol
 
 from sidecar.message import RequestHead
@@ -93,7 +95,7 @@ class ClientSide:
         version: Counts the contexts. A pooled connection keeps the one it was made with.
     """
 
-    __slots__ = ("_sessions", "context", "identities", "server_name", "version", "why_none")
+    __slots__ = ("_ends_s", "_sessions", "context", "identities", "server_name", "version", "why_none")
 
     def __init__(self, *, identities: frozenset[str] = frozenset(), server_name: str = "") -> None:
         self.context: ssl.SSLContext | None = None
@@ -101,29 +103,46 @@ class ClientSide:
         self.identities = identities
         self.server_name = server_name
         self.version = 0
-        self._sessions: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+        self._ends_s = inf
+        self._sessions: OrderedDict[str, tuple[ssl.SSLSession, float]] = OrderedDict()
+        """And until when each may be taken up: nobody shows or verifies a certificate then."""
 
     @property
     def is_mesh(self) -> bool:
         """Whether the server is a sidecar."""
         return bool(self.identities)
 
-    def replace(self, context: ssl.SSLContext) -> None:
-        """Use this from the next connection on. Sessions do not cross."""
+    def replace(self, context: ssl.SSLContext, ends_s: float = inf) -> None:
+        """
+        Use this from the next connection on. Sessions do not cross.
+
+        Args:
+            ends_s: When the certificate ends that it shows, since the Unix epoch.
+        """
         self.context = context
+        self._ends_s = ends_s
         self.version += 1
         self._sessions.clear()
 
     def session_of(self, endpoint: str) -> ssl.SSLSession | None:
-        """One that can be taken up again with the endpoint of this label."""
-        return self._sessions.get(endpoint)
+        """One that can be taken up again with the endpoint of this label, as long as both certificates hold."""
+        found = self._sessions.get(endpoint)
+        if found is None or time.time() < found[1]:
+            return found[0] if found is not None else None
+        self.forget_session(endpoint)
+        return None
 
-    def keep_session(self, endpoint: str, session: ssl.SSLSession, version: int) -> None:
-        """A session for the next connection; one that a context of before has made is of no use."""
+    def keep_session(self, endpoint: str, session: ssl.SSLSession, version: int, ends_s: float = inf) -> None:
+        """
+        A session for the next connection; one that a context of before has made is of no use.
+
+        Args:
+            ends_s: When the server's certificate ends, since the Unix epoch.
+        """
         if version != self.version:
             return
         sessions = self._sessions
-        sessions[endpoint] = session
+        sessions[endpoint] = session, min(ends_s, self._ends_s)
         sessions.move_to_end(endpoint)
         if len(sessions) > MAX_SESSIONS:
             sessions.popitem(last=False)

@@ -19,12 +19,13 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from sidecar.net.tls.certificates import peer_of
-from sidecar.net.tls.failures import TruncatedError
+from sidecar.net.tls.failures import TruncatedError, expired
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.net.tls.shown import shown_by
 from sidecar.peer import Peer
@@ -162,6 +163,10 @@ class TlsTransport:
             self.peer = peer_of(self._object, self._server_name)
         except ValueError as error:  # a certificate with names that are no text, or times that are none
             self._fail(error)
+            return
+        if self.peer.is_resumed and self.peer.not_after_s <= time.time():
+            # It was verified when the session began; a ticket would let it live for ever.
+            self._fail(expired())
             return
         self._state = OPEN
         owner, self._owner = self._owner, None

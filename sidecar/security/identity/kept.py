@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final, Literal
 
 from sidecar.net.tls.sides import ClientSide, ServerSide
@@ -367,4 +368,6 @@ def _give_server(side: ServerSide, made: Made) -> None:
 
 def _give_client(side: ClientSide, made: Made) -> None:
     if made.client is not None:
-        side.replace(made.client)
+        side.replace(
+            made.client, min((one.facts.not_after_s for one in made.certificates if one.which == "leaf"), default=inf)
+        )

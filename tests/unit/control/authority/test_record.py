@@ -71,6 +71,12 @@ class TestIntermediate:
         again = steps.given_again(given, later.intermediate.certificate, later.intermediate.key, BEGAN_S + 80 * DAY_S)
         assert again.intermediate.fingerprint == later.intermediate.fingerprint
 
+    def test_one_whose_root_has_ended_is_not_renewed(self) -> None:
+        """What it would sign had ended before it began: such a certificate cannot be made."""
+        record, late_s = made(), BEGAN_S + 3651 * DAY_S
+        assert not steps.is_due(record, late_s)
+        assert steps.is_due(record, BEGAN_S + 3649 * DAY_S)
+
     def test_what_does_not_belong_together_is_not_taken(self) -> None:
         """Wrong key, wrong root, no authority, ended."""
         one, other = made(), made()
@@ -134,6 +140,14 @@ class TestRotation:
             steps.without_root(added, "", {}, BEGAN_S)
         with pytest.raises(AuthorityError, match="this root signs"):
             steps.without_root(old, old.signing[:8], {}, BEGAN_S)
+
+    def test_a_root_that_has_ended_is_replaced_without_its_signature(self) -> None:
+        """Nobody believes what it signs."""
+        late_s = BEGAN_S + 3651 * DAY_S
+        record = steps.signing_by_next(steps.with_next_root(made(), late_s), late_s, is_now=False)
+        assert [one.subject for one in record.intermediate.chain] == [record.intermediate.own.subject]
+        assert pki.ends(record.intermediate.own) == late_s + 90 * DAY_S
+        assert len(steps.without_root(record, "", {}, late_s).roots) == 1
 
     def test_from_a_root_that_is_elsewhere_one_waits_until_all_have_the_new_one(self) -> None:
         """Nothing that the old one signed leads to the new one."""

@@ -335,7 +335,18 @@ class TestRenewing:
         world.act = act
         world.run(1.1 * DAY, (0.5 * DAY, replaced))
         assert world.proofs() == ["Token", "Certificate", "Token"]
+        assert world.times()[2] - 0.5 * DAY <= 61, "long before a renewal is due: until then nothing is heard"
         assert world.told[-1].trust == root("new")
+
+    def test_a_token_that_names_an_unknown_root_is_worth_one_attempt(self) -> None:
+        """The control plane may be the old one still, and go on with what it has."""
+        world = World()
+
+        def replaced(_: Joiner) -> None:
+            world.token = f"{OTHER_TOKEN}#sha256:{pin_of(root('new'))}"
+
+        world.run(0.8 * DAY, (0.5 * DAY, replaced))
+        assert world.proofs() == ["Token", "Certificate"]
 
     def test_one_that_is_not_believed_gets_no_token_for_the_root_that_is_held(self) -> None:
         """Whoever is between is told nothing."""
@@ -411,6 +422,7 @@ class TestKept:
             61, kept=world.held(not_after_s=EPOCH - DAY, renew_after_s=EPOCH - 6 * DAY, obtained_s=EPOCH - 8 * DAY)
         )
         assert world.proofs() == ["Signed"]
+        assert world.times() == [0.0]
         assert len(world.told) == 2
 
     @pytest.mark.parametrize(

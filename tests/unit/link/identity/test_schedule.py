@@ -36,6 +36,12 @@ def test_a_renewal_that_is_overdue_is_soon() -> None:
     assert times == pytest.approx([0, SOON_S / 2, SOON_S], abs=0.01)
 
 
+def test_what_has_ended_is_renewed_at_once() -> None:
+    """Nothing else is held, as at a first start."""
+    assert first_renewal(0, DAY, 7 * DAY, 7 * DAY, 0.5) == 7 * DAY
+    assert first_renewal(0, DAY, 7 * DAY, 9 * DAY, ALMOST_ONE) == 9 * DAY
+
+
 def test_tries_wait_longer_each_time_but_for_a_part_of_what_is_left() -> None:
     """An hour at most, a minute in the end."""
     far = [next_try(0, 6 * DAY, failures, ALMOST_ONE) for failures in (1, 2, 3, 50, 10_000)]
@@ -43,3 +49,4 @@ def test_tries_wait_longer_each_time_but_for_a_part_of_what_is_left() -> None:
     near = [next_try(0, left_s, 50, ALMOST_ONE) for left_s in (DAY, DAY / 4, 600.0, 0.0, -DAY)]
     assert near == pytest.approx([3600, 900, LEAST_RETRY_S, LEAST_RETRY_S, LEAST_RETRY_S], rel=0.001)
     assert next_try(5, 6 * DAY, 1, 0.0) == 5 + RETRY_S / 2
+    assert next_try(0, 20.0, 50, ALMOST_ONE) == 20.0, "at its end there is another way, and no other certificate"

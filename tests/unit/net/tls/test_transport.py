@@ -9,6 +9,7 @@ import random
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,10 +17,10 @@ from typing import TypeVar
 import pytest
 import uvloop
 
-from sidecar.net.tls.failures import TruncatedError
+from sidecar.net.tls.failures import TruncatedError, explain
 from sidecar.net.tls.handshakes import STEPS_A_TURN, Handshakes
 from sidecar.net.tls.transport import TlsTransport
-from tests.support.certificates import Authority
+from tests.support.certificates import DAY, NOW, Authority
 
 T = TypeVar("T")
 SERVER_ID, CLIENT_ID = "spiffe://shop/catalog", "spiffe://shop/storefront"
@@ -31,7 +32,7 @@ def root() -> Authority:
     return Authority("shop root")
 
 
-def context_of(root: Authority, identity: str, *, is_server: bool) -> ssl.SSLContext:
+def context_of(root: Authority, identity: str, *, is_server: bool, ends: float = NOW + 7 * DAY) -> ssl.SSLContext:
     """As a workload's: mutual, TLS 1.3."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -41,7 +42,7 @@ def context_of(root: Authority, identity: str, *, is_server: bool) -> ssl.SSLCon
         context.num_tickets = 1
     context.load_verify_locations(cadata=root.pem.decode())
     with tempfile.TemporaryDirectory() as folder:
-        root.workload(identity).write(Path(folder))
+        root.workload(identity, ends=ends).write(Path(folder))
         context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
     context.set_alpn_protocols(["sidecar-http/1.1"])
     return context
@@ -335,19 +336,11 @@ def test_a_session_is_taken_up_again(root: Authority) -> None:
     """By the context that has it."""
 
     async def main() -> tuple[bool, bool]:
-        loop = asyncio.get_running_loop()
-        gate = Handshakes(loop)
         contexts = context_of(root, SERVER_ID, is_server=True), context_of(root, CLIENT_ID, is_server=False)
         resumed = []
         session = None
         for _ in range(2):
-            server, client = End(), End()
-            theirs, ours = socket.socketpair()
-            server.transport = TlsTransport(contexts[0], server, gate, True)
-            client.transport = TlsTransport(contexts[1], client, gate, False, "", session, client.sessions.append)
-            for end, sock in ((server, theirs), (client, ours)):
-                sock.setblocking(False)
-                await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+            server, client = await connected(contexts, session)
             await server.until(lambda: "secured" in server.events)  # noqa: B023
             server.transport.write(b"x")
             await client.until(lambda: client.received)  # noqa: B023
@@ -361,6 +354,48 @@ def test_a_session_is_taken_up_again(root: Authority) -> None:
         return resumed[0], resumed[1]
 
     assert in_loop(main) == (False, True)
+
+
+@pytest.mark.parametrize("ended", [SERVER_ID, CLIENT_ID])
+def test_a_session_ends_with_the_certificate_that_began_it(
+    root: Authority, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody shows or verifies one when it is taken up, and OpenSSL does not look: a ticket would let it live on."""
+    ends = {SERVER_ID: NOW + 7 * DAY, CLIENT_ID: NOW + 7 * DAY, ended: NOW + DAY}
+
+    async def main() -> None:
+        contexts = (
+            context_of(root, SERVER_ID, is_server=True, ends=ends[SERVER_ID]),
+            context_of(root, CLIENT_ID, is_server=False, ends=ends[CLIENT_ID]),
+        )
+        server, client = await connected(contexts, None)
+        await server.until(lambda: "secured" in server.events)
+        server.transport.write(b"x")
+        await client.until(lambda: client.received)
+        monkeypatch.setattr(time, "time", lambda: NOW + 2.0 * DAY)
+        server, client = await connected(contexts, client.sessions[0])
+        refusing = client if ended == SERVER_ID else server
+        await refusing.until(lambda: "failed" in refusing.events)
+        assert refusing.failure is not None
+        reason, detail = explain(refusing.failure, is_client=refusing is server)
+        assert reason.name == ("upstream" if refusing is client else "client") + "_certificate_expired"
+        assert detail.startswith("certificate has expired; the clock here says")
+
+    in_loop(main)
+
+
+async def connected(contexts: tuple[ssl.SSLContext, ssl.SSLContext], session: ssl.SSLSession | None) -> tuple[End, End]:
+    """A server and a client that have begun their handshake, to take up a session if there is one."""
+    loop = asyncio.get_running_loop()
+    gate = Handshakes(loop)
+    server, client = End(), End()
+    theirs, ours = socket.socketpair()
+    server.transport = TlsTransport(contexts[0], server, gate, True)
+    client.transport = TlsTransport(contexts[1], client, gate, False, "", session, client.sessions.append)
+    for end, sock in ((server, theirs), (client, ours)):
+        sock.setblocking(False)
+        await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+    return server, client
 
 
 def test_a_crowd_of_handshakes_takes_turns() -> None:
