@@ -45,6 +45,7 @@ from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.callers import Callers, Operator
 from sidecar.control.server.renewals import Renewals
 from sidecar.control.server.token import TokenError, Tokens
+from sidecar.control.server.unread import logger as of_servers
 from sidecar.control.server.watch import MAX_STREAMS, Watching
 from sidecar.mesh.source import read_directory
 from sidecar.net.address import TcpAddress, parse_address
@@ -244,6 +245,7 @@ async def _run(options: Options) -> int:
             stack.callback(beside[-1].cancel)
             watching = Watching(plane, counts, max_streams=options.max_streams, renewals=renewals)
             app = control_app(plane, watching, access, service)
+            quiet: dict[str, Any] = {"access_log": None, "shutdown_timeout": 0.5, "logger": of_servers}
             limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
             metrics = Metrics(plane, counts, service)
 
@@ -251,8 +253,8 @@ async def _run(options: Options) -> int:
                 is_lacking = accept is not None and "tls" in accept and service.own.context() is None
                 return "no certificate of its own to show by TLS" if is_lacking else ""
 
-            ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), access_log=None, shutdown_timeout=0.5)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, **limits)
+            ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), **quiet)
+            runner = web.AppRunner(app, **quiet, **limits)
             stack.push_async_callback(ops.cleanup)
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
