@@ -45,6 +45,7 @@ from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.callers import Callers, Operator
 from sidecar.control.server.renewals import Renewals
 from sidecar.control.server.token import TokenError, Tokens
+from sidecar.control.server.unread import logger as of_servers
 from sidecar.control.server.watch import MAX_STREAMS, Watching
 from sidecar.mesh.source import read_directory
 from sidecar.net.address import TcpAddress, parse_address
@@ -273,10 +274,9 @@ async def _listen_all(
         return "no certificate of its own to show by TLS" if is_lacking else ""
 
     limits: dict[str, Any] = {"max_line_size": MAX_TARGET_BYTES, "handler_cancellation": True}
-    ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), access_log=None, shutdown_timeout=0.5)
-    runner = web.AppRunner(
-        control_app(plane, watching, access, service), access_log=None, shutdown_timeout=0.5, **limits
-    )
+    quiet: dict[str, Any] = {"access_log": None, "shutdown_timeout": 0.5, "logger": of_servers}
+    ops = web.AppRunner(ops_app(plane, metrics, why_not_secured), **quiet)
+    runner = web.AppRunner(control_app(plane, watching, access, service), **quiet, **limits)
     stack.push_async_callback(ops.cleanup)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()

@@ -102,7 +102,7 @@ def normalise(path: bytes) -> bytes:
     if path.find(b"%") >= 0:
         path = _decode_unreserved(path)
     if path.find(b"/.") >= 0:
-        path = _remove_dot_segments(path)
+        path = remove_dot_segments(path)
     return path
 
 
@@ -119,7 +119,7 @@ def _decode_unreserved(path: bytes) -> bytes:
     return b"".join(out)
 
 
-def _remove_dot_segments(path: bytes) -> bytes:
+def remove_dot_segments(path: bytes) -> bytes:
     """RFC 3986, 5.2.4, for a path that begins with `/`."""
     out: list[bytes] = []
     segments = path.split(b"/")[1:]

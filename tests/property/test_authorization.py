@@ -8,7 +8,9 @@ question, which `test_routing_table` holds to a naive reading of its own; so it 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from sidecar.peer import Peer, Token
 from sidecar.routing.match import make_match
 from sidecar.routing.matchers import PathMatcher, any_path, path_matcher, value_matcher
 from sidecar.security.authorization.authorization import Authorization, RuleSpec, make_authorization
-from sidecar.security.authorization.readings import read_path
+from sidecar.security.authorization.readings import read_paths
 from sidecar.security.authorization.rules import Clause
 from sidecar.security.authorization.sources import make_sources
 from sidecar.security.tokens.rules import KeySource, TokenRule, make_token_rule
@@ -47,7 +49,10 @@ KEYS = KeySource(file="k")
 TOKENS = [make_token_rule("i", ["a"], {}, KEYS), make_token_rule("i", [], {"r": ["x"]}, KEYS)]
 words = st.sampled_from(["anyone", "authenticated", *IDENTITIES[:4], *IDENTITIES[:4], *PATTERNS, *NETWORKS])
 plain_paths = st.lists(st.sampled_from(SEGMENTS[:3]), max_size=3).map(lambda parts: "/" + "/".join(parts))
-odd_paths = st.lists(st.sampled_from(SEGMENTS), max_size=4).map(lambda parts: "/" + "/".join(parts))
+separated = st.tuples(st.sampled_from(["/", "/", "%2F", "%5C", ";%2F"]), st.sampled_from(SEGMENTS))
+odd_paths = st.lists(separated, max_size=5).map(
+    lambda parts: "/" + "".join(separator + segment for separator, segment in parts).removeprefix("/")
+)
 rarely = st.sampled_from([False, False, False, True])
 
 
@@ -188,12 +193,42 @@ def test_the_index_decides_as_reading_the_rules_in_order_does(
     authorization = authorization_of(specs, how)
     for request in (*asked, *asked):  # the second time what is remembered of a client is used
         head = head_of(request)
-        if read_path(head.path)[0] != head.path:
+        if read_paths(head.path):
             continue
         client = Peer("1.3", "", identity=request["identity"]) if request["identity"] else None
         found = authorization.decide(client, request["ip"], head, request["is_permissive"], token_of(request))
         assert (found.outcome, found.rule) == naive(specs, how, head, request)
         assert found.is_allowed is (found.outcome != "denied")
+
+
+def servers(path: str) -> Iterator[tuple[str, bool]]:
+    """What each of all servers makes of a path, and whether it goes up in it."""
+
+    def bare(text: str) -> str:
+        return "/".join(segment.partition(";")[0] for segment in text.split("/"))
+
+    def merged(text: str) -> str:
+        return re.sub("/+", "/", text)
+
+    for decodes, drops, merges, resolves in itertools.product(range(3), range(3), range(2), range(3)):
+        text = bare(path) if drops == 1 else path
+        if decodes:
+            text = text.replace("%2F", "/").replace("%3B", ";")
+        if decodes == 2:
+            text = text.replace("%5C", "/")
+        text = bare(text) if drops == 2 else text
+        text = merged(text) if merges else text
+        climbs = False
+        if resolves and text.startswith("/"):
+            kept: list[str] = []
+            for segment in (segments := text[1:].split("/")):
+                climbs = climbs or segment == ".."
+                if segment == "..":
+                    del kept[-1:]
+                elif segment != ".":
+                    kept.append(segment)
+            text = "/" + "/".join([*kept, ""] if segments[-1] in (".", "..") else kept)
+        yield merged(text) if resolves == 2 else text, climbs
 
 
 GRAVITY = {"allowed": 0, "audit_denied": 1, "denied": 2}
@@ -204,20 +239,21 @@ GRAVITY = {"allowed": 0, "audit_denied": 1, "denied": 2}
 def test_no_reading_of_a_path_gets_past_a_rule_that_denies(
     specs: list[RuleSpec], how: dict[str, bool], asked: list[dict[str, Any]]
 ) -> None:
-    """What a rule denies by the path as it is, or as a server may read it, is denied; nothing more is allowed by it."""
+    """What a rule denies by the path as it is, or as any server may read it, is denied, and nothing more is allowed."""
     authorization = authorization_of(specs, how)
     for request in asked:
         head = head_of(request)
         client = Peer("1.3", "", identity=request["identity"]) if request["identity"] else None
         found = authorization.decide(client, request["ip"], head, request["is_permissive"], token_of(request))
         as_sent = naive(specs, how, head, request)
-        other = head_of(request)
-        other.path, climbs = read_path(head.path)
-        asks_path = any(one.match.path is not None for spec in specs for one in spec.clauses)
-        as_read = naive(specs, how, other, request) if asks_path else as_sent
         gravest = GRAVITY[as_sent[0]]
-        if climbs or as_read[1] not in ("default", "callers"):
-            gravest = max(gravest, GRAVITY[as_read[0]])
+        asks_path = any(one.match.path is not None for spec in specs for one in spec.clauses)
+        for path, climbs in set(servers(head.path.decode())) if asks_path else ():
+            other = head_of(request)
+            other.path = path.encode()
+            as_read = naive(specs, how, other, request)
+            if climbs or as_read[1] not in ("default", "callers"):
+                gravest = max(gravest, GRAVITY[as_read[0]])
         assert GRAVITY[found.outcome] == gravest
 
 

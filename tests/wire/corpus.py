@@ -34,6 +34,14 @@ class Case:
         assert len(values) == 1
         return values[0]
 
+    def requests(self, key: str) -> list[tuple[bytes, bytes, bytes]]:
+        """The requests of a key: method, target, body."""
+        found = []
+        for line in self.expectations.get(key, []):
+            method, target, body = line.split(" ")
+            found.append((method.encode(), unescape(target), b"" if body == "-" else unescape(body)))
+        return found
+
 
 def unescape(text: str) -> bytes:
     """`\\r\\n` and the like become octets; `<<x*3>>` becomes `xxx`."""

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import h11
 import pytest
 
 from sidecar.proxy.server.state import State
 from tests.support.fakes import Client, Response, World
-from tests.wire.corpus import Case, cases, cuts, unescape
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-Seen = tuple[bytes, bytes, bytes]  # method, target, body
-
-
-def requests_seen(data: bytes) -> tuple[list[Seen], list[list[tuple[bytes, bytes]]], bytes]:
-    """Requests that an independent server reads, their fields, and what is left that is no whole request."""
-    seen: list[Seen] = []
-    fields: list[list[tuple[bytes, bytes]]] = []
-    rest = data
-    while rest:
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
-        connection.receive_data(rest)
-        head, body = connection.next_event(), b""
-        if not isinstance(head, h11.Request):
-            return seen, fields, rest
-        while isinstance(event := connection.next_event(), h11.Data):
-            body += bytes(event.data)
-        if not isinstance(event, h11.EndOfMessage):
-            return seen, fields, rest
-        seen.append((head.method, head.target, body))
-        fields.append([*head.headers, *event.headers])
-        rest = connection.trailing_data[0]
-    return seen, fields, b""
+from tests.wire.corpus import Case, cases, cuts
+from tests.wire.independent import OK, requests_seen
 
 
 def converse(world: World, pieces: list[bytes], answered_at_once: bool = True) -> Client:
@@ -57,14 +33,6 @@ def answer(world: World) -> None:
                 is_moving = True
 
 
-def expected_requests(case: Case, key: str) -> list[Seen]:
-    found = []
-    for line in case.expectations.get(key, []):
-        method, target, body = line.split(" ")
-        found.append((method.encode(), unescape(target), b"" if body == "-" else unescape(body)))
-    return found
-
-
 def without_ids(fields: list[list[tuple[bytes, bytes]]]) -> list[list[tuple[bytes, bytes]]]:
     return [[pair for pair in one if pair[0] not in (b"traceparent", b"x-request-id")] for one in fields]
 
@@ -72,7 +40,7 @@ def without_ids(fields: list[list[tuple[bytes, bytes]]]) -> list[list[tuple[byte
 @pytest.mark.parametrize("case", cases("requests/valid"), ids=lambda case: case.name)
 def test_valid_request_is_forwarded_the_same_however_cut(case: Case) -> None:
     """An independent server reads exactly the expected requests; the client gets as many answers."""
-    expected = expected_requests(case, "request")
+    expected = case.requests("request")
     reference: list[list[tuple[bytes, bytes]]] | None = None
     for how, pieces in cuts(case):
         for answered_at_once in (True, False):
@@ -95,7 +63,7 @@ def test_valid_request_is_forwarded_the_same_however_cut(case: Case) -> None:
 def test_invalid_request_is_refused_the_same_however_cut(case: Case) -> None:
     """The exact status and reason, the connection closed, and nothing of it reaches an upstream as a request."""
     status, reason = int(case.one("status")), case.one("reason")
-    before = expected_requests(case, "before")
+    before = case.requests("before")
     for how, pieces in cuts(case):
         with World() as world:
             client = converse(world, pieces)

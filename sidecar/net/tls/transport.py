@@ -84,6 +84,7 @@ class TlsTransport:
         "_error",
         "_gate",
         "_has_peer_ended",
+        "_has_socket_ended",
         "_held",
         "_incoming",
         "_keep",
@@ -120,6 +121,7 @@ class TlsTransport:
         self._held = b""
         self._error: Exception | None = None
         self._has_peer_ended = False
+        self._has_socket_ended = False
         self._keep = keep
         self._ticket_looks = 0 if keep is None else _TICKET_LOOKS
         self.peer: Peer | None = None
@@ -153,6 +155,8 @@ class TlsTransport:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             self._send()
+            if self._has_socket_ended:
+                self._fail(TruncatedError("the connection ended in the handshake"))
             return
         except (ssl.SSLError, ValueError) as error:
             self._send()  # the alert, which says why
@@ -174,6 +178,8 @@ class TlsTransport:
         owner.on_secured(self)
         if self._state == OPEN and self._protocol is not None and (self._incoming.pending or self._object.pending()):
             self.data_received(b"")
+        if self._has_socket_ended:
+            self._end_cut()
 
     def _fail(self, error: Exception) -> None:
         """The handshake has failed."""
@@ -307,11 +313,20 @@ class TlsTransport:
     def eof_received(self) -> bool:
         """The socket sends no more; without a close_notify before, it was cut."""
         if self._state == HANDSHAKE:
+            if self._incoming.pending:
+                # The rest of the handshake, and perhaps all that it asks, waits for its turn.
+                self._has_socket_ended = True
+                return True
             self._fail(TruncatedError("the connection ended in the handshake"))
-        elif self._state != CLOSED and not self._has_peer_ended:
+        else:
+            self._end_cut()
+        return self._has_peer_ended and self._state != CLOSED
+
+    def _end_cut(self) -> None:
+        """The socket has ended; that is a cut, unless the peer has said that it ends."""
+        if self._state != CLOSED and not self._has_peer_ended:
             self._error = self._error or TruncatedError("ended without close_notify")
             self.abort()
-        return self._has_peer_ended and self._state != CLOSED
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""

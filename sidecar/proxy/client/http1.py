@@ -203,6 +203,8 @@ class ClientConnection(BatchingWriter):
             if self._course is not None and self._course.tunnel is not None:
                 return self._course.tunnel.on_client_eof()
             return True
+        # What was answered in this very turn of the loop still waits for its end, and closing would drop it.
+        self.flush()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

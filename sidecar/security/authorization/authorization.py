@@ -55,8 +55,8 @@ class Authorization:
     """
 
     __slots__ = (
-        "_enforced", "_everything", "_readings", "_unidentified", "_unmatched", "admits_unidentified", "is_audit",
-        "is_default_allow", "rules", "token_rules", "tokens",
+        "_enforced", "_everything", "_readings", "_unidentified", "_unmatched", "_unreadable", "admits_unidentified",
+        "is_audit", "is_default_allow", "rules", "token_rules", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Authorization:
         readings: Readings,
         unmatched: Decision,
         unidentified: Decision | None,
+        unreadable: Decision,
         *,
         is_default_allow: bool,
         is_audit: bool,
@@ -83,6 +84,7 @@ class Authorization:
         self._readings = readings
         self._unmatched = unmatched
         self._unidentified = unidentified
+        self._unreadable = unreadable
 
     def __repr__(self) -> str:
         return f"<Authorization of {len(self.rules)} rules>"
@@ -104,7 +106,10 @@ class Authorization:
         words = token.words if token is not None else ()
         decision = self._decide(identity, ip, head, is_permissive, words)
         if decision.outcome != _DENIED:
-            for reading in self._readings.of(head):
+            readings = self._readings.of(head)
+            if readings is None:
+                return self._unreadable
+            for reading in readings:
                 other = self._decide(identity, ip, reading.head, is_permissive, words)
                 is_by_rule = other is not self._unmatched
                 if (is_by_rule or reading.climbs) and _GRAVITY[other.outcome] > _GRAVITY[decision.outcome]:
@@ -131,11 +136,16 @@ class Authorization:
         """Who was refused, by what, and where nothing matched what differed from the nearest rule; in one line."""
         identity = client.identity if client is not None else ""
         who = who_asked(identity, ip, token)
+        if decision is self._unreadable:
+            return f"{who} is denied: servers may read the request in too many ways"
         if decision is not self._unmatched:
             return f"{who} is denied by `{decision.rule}`"
-        # Where it was refused because a server may read it otherwise, it is that reading which differs.
-        head = next((reading.head for reading in self._readings.of(head) if reading.climbs), head)
         words = token.words if token is not None else ()
+        # Where it was refused because a server may read it otherwise, it is that reading which differs.
+        for reading in self._readings.of(head) or ():
+            if reading.climbs and self._everything.first(identity, ip, reading.head, words) is None:
+                head = reading.head
+                break
         return explain(self.rules, self._everything.candidates(identity, ip, words), who, head)
 
     def dismantle(self) -> Iterator[None]:
@@ -212,6 +222,7 @@ def make_authorization(
     if len(behind) < len(rules):
         enforced = yield from build_index(behind)
     name, position = (DEFAULT, "") if callers is None else (CALLERS, callers.position)
+    unreadable = Decision(_AUDIT_DENIED if is_audit else _DENIED, DEFAULT, "", scope)
     unidentified: Decision | None = None
     if is_default_allow:
         unmatched = Decision(_ALLOWED, DEFAULT, "", scope)
@@ -221,6 +232,6 @@ def make_authorization(
         if callers is not None and admits_unidentified:
             unidentified = Decision(_ALLOWED, name, position, scope, is_unidentified=True)
     return Authorization(
-        tuple(rules), everything, enforced, readings, unmatched, unidentified,
+        tuple(rules), everything, enforced, readings, unmatched, unidentified, unreadable,
         is_default_allow=is_default_allow, is_audit=is_audit,
     )  # fmt: skip

@@ -3,20 +3,24 @@ How else a server may read a request than we do: what must not get past a rule b
 
 What was matched is what is sent, but servers behind us read some of it in their own ways. One decodes `%2F` and `%5C`,
 merges slashes, and takes `;` and what follows off each segment (RFC 3986, 3.3 leaves such parameters to it), before it
-resolves dots: `/public/..%2finternal` is then `/internal`. Another takes the last of several parameters, cookies or
-fields of a name where we take the first, or all of them joined. Such a request is judged once more for each reading:
+resolves dots: `/public/..%2finternal` is then `/internal`. One does only some of that, or in another order. Another
+takes the last of several parameters, cookies or fields of a name where we take the first, or all of them joined. Such
+a request is judged once more for each reading:
 
 * a rule that denies, denies it by any reading;
 * where a reading climbs by `..`, which we have not seen in it, it must be allowed by that reading, too.
 
 So an ordinary request costs a look at its path; names that occur twice are looked for only where a rule denies by them.
+What can be read in more ways than anybody has a use for is not read at all, and refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
+from sidecar.http1.target import remove_dot_segments
 from sidecar.message import Field, Kind, RequestHead
 from sidecar.routing.cookies import parse_cookies
 from sidecar.routing.query import parse_query
@@ -24,6 +28,16 @@ from sidecar.security.authorization.rules import Rule
 
 _MAX_VALUES: Final = 8
 """Of one name, the last included; a server takes the first, the last, or all."""
+_MAX_READINGS: Final = 256
+"""Each is judged, which takes some microseconds."""
+_MAX_CLIMBING_BYTES: Final = 1024
+"""Of a path that goes up by what we do not see; dots are resolved segment by segment, once for each reading."""
+
+_ODD: Final = re.compile(rb"%2F|%5C|%3B|;|//")
+_PARAMETERS: Final = re.compile(rb";[^/]*")
+_SLASHES: Final = re.compile(rb"//+")
+_CLIMB: Final = re.compile(rb"/\.\.(?:/|$)")
+_HIDDEN_CLIMB: Final = re.compile(rb"(?:/|%2F|%5C)\.\.(?:/|;|%2F|%5C|%3B|$)")
 
 
 class Reading:
@@ -71,8 +85,8 @@ class Readings:
                     self._params[name.encode()] = None
         self._has_names = bool(self._headers or self._cookies or self._params)
 
-    def of(self, head: RequestHead) -> Sequence[Reading]:
-        """How else this request may be read; usually in no other way."""
+    def of(self, head: RequestHead) -> Sequence[Reading] | None:
+        """How else this request may be read; usually in no other way. None: in too many to look at."""
         path = head.path
         # `find`, because `in` tries the needle as a number first.
         is_odd = self._asks_path and (path.find(b"%") >= 0 or path.find(b"//") >= 0 or path.find(b";") >= 0)
@@ -80,14 +94,18 @@ class Readings:
             return _NONE
         found: list[Reading] = []
         if is_odd:
-            other, climbs = read_path(path)
-            if other != path:
-                read = copied(head)
-                read.path = other
-                found.append(Reading(read, climbs))
+            if len(path) > _MAX_CLIMBING_BYTES and _HIDDEN_CLIMB.search(path) is not None:
+                return None
+            for other, climbs in read_paths(path).items():
+                found.append(Reading(_with_path(head, other), climbs))
         if self._has_names:
-            for one in (head, *[reading.head for reading in found]):
-                found += [Reading(read, False) for read in self._with_one_value(one)]
+            heads = self._with_one_value(head)
+            paths = [reading.head.path for reading in found]
+            if (len(heads) + 1) * (len(paths) + 1) > _MAX_READINGS:
+                return None
+            for one in heads:
+                found.append(Reading(one, False))
+                found += [Reading(_with_path(one, other), False) for other in paths]
         return found
 
     def _with_one_value(self, head: RequestHead) -> list[RequestHead]:
@@ -128,28 +146,53 @@ def _several(pairs: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return values[: _MAX_VALUES - 1] + values[-1:] if len(values) >= _MAX_VALUES else values
 
 
-def read_path(path: bytes) -> tuple[bytes, bool]:
+def read_paths(path: bytes) -> dict[bytes, bool]:
     """
-    A path in our normal form, as a server reads it that decodes slashes, merges them, and drops parameters of segments;
-    and whether it goes up by `..` then.
+    A path in our normal form as servers may read it otherwise, and of each whether it goes up by `..` for that.
+
+    All that servers are known to do, in every way of putting it together, because one that does less than another may
+    end elsewhere: `/public/..%2Finternal%2F..;%2Fpublic` is below `/public` for who drops parameters, and below
+    `/internal` for who keeps them.
+
+    * `%2F` is decoded, or `%2F` and `%5C`, or neither; who decodes a slash decodes `%3B`, too;
+    * parameters of segments are kept, or dropped before that or after it;
+    * slashes are merged, or not;
+    * dot segments are resolved, or not.
     """
-    if path[:1] != b"/":
-        return path, False
-    out: list[bytes] = []
-    climbs = False
-    segments = path.replace(b"%2F", b"/").replace(b"%5C", b"/").split(b"/")[1:]
-    last = b""
-    for segment in segments:
-        last = segment.partition(b";")[0]
-        if last == b"..":
-            climbs = True
-            if out:
-                out.pop()
-        elif last not in (b"", b"."):
-            out.append(last)
-    if last in (b"", b".", b".."):
-        out.append(b"")
-    return b"/" + b"/".join(out), climbs
+    found: dict[bytes, bool] = {}
+    if path[:1] != b"/" or _ODD.search(path) is None:
+        return found
+    for text in _texts(path):
+        merged = _SLASHES.sub(b"/", text) if text.find(b"//") >= 0 else text
+        for one in (merged, text) if merged != text else (text,):
+            if one.find(b"/.") >= 0:
+                climbs = _CLIMB.search(one) is not None
+                resolved = remove_dot_segments(one)
+                for each in (resolved, _SLASHES.sub(b"/", resolved)):
+                    found[each] = found.get(each, False) or climbs
+            found.setdefault(one, False)
+    found.pop(path, None)
+    return found
+
+
+def _texts(path: bytes) -> list[bytes]:
+    """With slashes decoded, parameters dropped, both in both orders, or neither; that with most of it first."""
+    found: dict[bytes, None] = {}
+    bare = _PARAMETERS.sub(b"", path) if path.find(b";") >= 0 else path
+    for begun in (path, bare) if bare != path else (path,):
+        some = begun.replace(b"%2F", b"/").replace(b"%3B", b";")
+        every = some.replace(b"%5C", b"/")
+        for text in (every, some, begun):
+            if text.find(b";") >= 0:
+                found[_PARAMETERS.sub(b"", text)] = None
+            found[text] = None
+    return list(found)
+
+
+def _with_path(head: RequestHead, path: bytes) -> RequestHead:
+    read = copied(head)
+    read.path = path
+    return read
 
 
 def copied(head: RequestHead) -> RequestHead:

@@ -111,6 +111,26 @@ class TestClientThatEnded:
         assert world.recorded[-1].reason is None
         world.assert_at_rest()
 
+    @pytest.mark.parametrize(
+        "request_",
+        [b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n", b"POST / HTTP/1.1\r\nHost: %b\r\nContent-Length: 9\r\n\r\nx"],
+    )
+    @pytest.mark.parametrize("host", [b"web", b"elsewhere"])
+    def test_one_that_ends_in_the_turn_of_its_answer_has_it(self, world: World, request_: bytes, host: bytes) -> None:
+        """Whoever answered, and whether or not the request was whole by then."""
+        client, server = world.warm()
+        client.take()
+        if host == b"web":
+            _ = client >> request_ % host
+            server.transport.arrive(OK)
+        else:
+            client.transport.arrive(request_ % host)
+        client.transport.arrive(b"")
+        world.loop.run()
+        assert client.take().startswith(b"HTTP/1.1 200 " if host == b"web" else b"HTTP/1.1 404 ")
+        assert client.transport.is_lost
+        world.assert_at_rest()
+
     def test_one_that_was_gone_is_said_to_have_left(self, world: World) -> None:
         """What it was sent came back as a reset."""
         client, server = world.warm()

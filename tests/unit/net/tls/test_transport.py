@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
@@ -252,6 +253,62 @@ def test_a_cut_is_no_end(root: Authority, how: str) -> None:
         assert (bytes(server.received), server.events.count("eof")) == (b"half of", 0)
         assert isinstance(server.lost, TruncatedError | ConnectionResetError)
 
+    in_loop(main)
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_end_behind_a_handshake_that_waits_for_its_turn(root: Authority, says_so: bool, is_whole: bool) -> None:
+    """What came with the end of the handshake is heard, however many others are before it, and then the end."""
+
+    class Other:
+        def step(self) -> None:
+            gate.ask(self)
+
+    async def main() -> None:
+        nonlocal gate
+        loop = asyncio.get_running_loop()
+        gate = Handshakes(loop)
+        server = End(keeps_open=True)
+        theirs, ours = socket.socketpair()
+        for sock in (theirs, ours):
+            sock.setblocking(False)
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)
+        await loop.create_connection(lambda: server.transport, sock=theirs)  # type: ignore[arg-type, return-value]
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context_of(root, CLIENT_ID, is_server=False).wrap_bio(incoming, outgoing)
+        while not client.version() or not outgoing.pending:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+            await loop.sock_sendall(ours, outgoing.read())
+            incoming.write(await loop.sock_recv(ours, 65536))
+        client.write(b"all that I ask")
+        if says_so:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.unwrap()
+        last = outgoing.read()
+        for _ in range(STEPS_A_TURN):
+            gate.ask(Other())
+        ours.send(last if is_whole else last[:30])
+        ours.shutdown(socket.SHUT_WR)
+        if not is_whole:
+            await server.until(lambda: "failed" in server.events)
+            assert isinstance(server.failure, TruncatedError)
+        elif says_so:
+            await server.until(lambda: "eof" in server.events)
+            assert (server.events[0], bytes(server.received)) == ("secured", b"all that I ask")
+            server.transport.write(b"an answer")
+            incoming.write(await loop.sock_recv(ours, 65536))
+            assert client.read() == b"an answer"
+        else:
+            await server.until(lambda: "lost" in server.events)
+            assert (server.events, bytes(server.received)) == (["secured", "lost"], b"all that I ask")
+            assert isinstance(server.lost, TruncatedError)
+        server.transport.abort()
+        ours.close()
+
+    gate: Handshakes
     in_loop(main)
 
 
