@@ -312,6 +312,9 @@ class TlsTransport:
             return
         was_open = self._state != CLOSED
         self._state = CLOSED
+        if exc is not None and was_open and self._error is None:
+            # A write has met the end before what was received ahead of it was read; perhaps an alert, which says why.
+            self._held = self.read_unread()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             error = self._error or exc
