@@ -84,7 +84,7 @@ soak-mesh: $(READY)  ## kill, cut and replace all parts of a mesh under load for
 TESTSSL_ONLY ?=
 
 .PHONY: testssl
-testssl: $(READY)  ## have testssl.sh look at all that speaks TLS, half an hour: docs/tls-peers.md
+testssl: $(READY)  ## have testssl.sh look at all that speaks TLS, a quarter of an hour: docs/tls-peers.md
 	@$(BIN)/python -m pytest tests/testssl/scan.py -s $(if $(TESTSSL_ONLY),-k "$(TESTSSL_ONLY)") $(PYTEST_ARGS)
 
 .PHONY: check lint types locks

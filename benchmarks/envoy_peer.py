@@ -3,9 +3,10 @@ The sidecar and Envoy speak TLS with each other, in every way that they can and 
 
     .venv/bin/python benchmarks/envoy_peer.py
 
-Envoy is that of `make bench` (or $ENVOY). One of it stands on both sides of one sidecar: clients' requests come to it in
-clear and go to the sidecar by TLS, and what the app calls through the sidecar comes to it by TLS. Each line of `CASES`
-says what is tried and what has to come of it; it ends with 0 if all has. docs/tls-peers.md tells what to write for it.
+Envoy is that of `make bench` (or $ENVOY). One of it stands on both sides of one sidecar: clients' requests come to it
+in clear and go to the sidecar by TLS, and what the app calls through the sidecar comes to it by TLS. Each line of
+`CASES` says what is tried and what has to come of it; it ends with 0 if all has. docs/tls-peers.md tells what to write
+for it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ TYPES = "type.googleapis.com/envoy."
 LARGE = os.urandom(3 << 20)
 LIMIT_S = 20.0
 ME, ENVOY, NOBODY = "storefront", "recommendations", "other"
-CLIENTS = ("mesh", "also-h2", "only-h2", "old", "unknown", "nameless", "each-anew", "permissive", "outside", "outside-h2")
+CLIENTS = (
+    "mesh", "also-h2", "only-h2", "old", "unknown", "nameless", "each-anew", "permissive", "outside", "outside-h2",
+)  # fmt: skip
 """Of Envoy: ways to the sidecar."""
 SERVERS = ("mesh", "also-h2", "only-h2", "other", "distrusts", "outside")
 """Of Envoy: ways in which the sidecar calls it."""
@@ -55,10 +58,13 @@ def common(
     pair: Pair | None, trust: Path, protocols: list[str], san: dict[str, object], *, newest: str = "TLSv1_3"
 ) -> dict[str, object]:
     """What both sides say: who we are, whom we believe, and what is spoken."""
-    shown = {"certificate_chain": {"filename": str(pair.certificate)}, "private_key": {"filename": str(pair.key)}} if pair else None
+    shown = []
+    if pair is not None:
+        certificate, key = {"filename": str(pair.certificate)}, {"filename": str(pair.key)}
+        shown = [{"certificate_chain": certificate, "private_key": key}]
     return {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": newest},
-        "tls_certificates": [shown] if shown else [],
+        "tls_certificates": shown,
         "alpn_protocols": protocols,
         "validation_context": {"trusted_ca": {"filename": str(trust)}, "match_typed_subject_alt_names": [san]},
     }
@@ -97,13 +103,14 @@ def listener(name: str, port: int, to: str, codec: str, **more: object) -> dict[
             {"name": "router", "typed_config": {"@type": TYPES + "extensions.filters.http.router.v3.Router"}}
         ],
     }
-    return {"name": name, **address(port), "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}], **more}]}
+    chain = {"filters": [{"name": "http", "typed_config": manager}], **more}
+    return {"name": name, **address(port), "filter_chains": [chain]}
 
 
 def protocol_options(**options: object) -> dict[str, object]:
     """Which HTTP a cluster speaks."""
     kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    return {"typed_extension_protocol_options": {kind: {"@type": "type.googleapis.com/" + kind, **options}}} if options else {}
+    return {"typed_extension_protocol_options": {kind: {"@type": "type.googleapis.com/" + kind, **options}}}
 
 
 class Site:
@@ -134,8 +141,8 @@ class Site:
         ]
         for one, port in zip(self._processes, ("metrics", "metrics-2"), strict=True):
             one.wait_for(self.ports[port], "/ready")
-        argv = [str(envoy), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
-        self._processes.append(Process("envoy", argv, folder, (), {}))
+        argv = [str(envoy), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart"]
+        self._processes.append(Process("envoy", [*argv, "-l", "warn"], folder, (), {}))
         self._processes[-1].wait_for(self.ports["envoy-admin"], "/ready")
 
     def stop(self) -> None:
@@ -161,19 +168,18 @@ class Site:
 
     def _outside(self) -> str:
         pair = self.files.subject
-        return (
-            f'    - {{address: "127.0.0.1:{self.ports["outside"]}", name: outside, tls: {{certificate: {pair.certificate},'
-            f" key: {pair.key}, client_trust: {self.files.trust}}}}}\n"
-        )
+        tls = f"{{certificate: {pair.certificate}, key: {pair.key}, client_trust: {self.files.trust}}}"
+        return f'    - {{address: "127.0.0.1:{self.ports["outside"]}", name: outside, tls: {tls}}}\n'
 
     def _upstreams(self) -> str:
         pair = self.files.subject
         mesh = f"{{identities: '{spiffe(ENVOY)}'}}"
-        outside = f"{{server_name: {ENVOY}, trust: {self.files.trust}, certificate: {pair.certificate}, key: {pair.key}}}"
-        lines = [
-            f"  {name}: {{endpoints: ['127.0.0.1:{self.ports[f'of-{name}']}'], tls: {outside if name == 'outside' else mesh}}}"
-            for name in SERVERS
-        ]
+        shown = f"certificate: {pair.certificate}, key: {pair.key}"
+        outside = f"{{server_name: {ENVOY}, trust: {self.files.trust}, {shown}}}"
+        lines = []
+        for name in SERVERS:
+            tls = outside if name == "outside" else mesh
+            lines.append(f"  {name}: {{endpoints: ['127.0.0.1:{self.ports[f'of-{name}']}'], tls: {tls}}}")
         return "\n".join([f'outbound: {{listen: "127.0.0.1:{self.ports["outbound"]}"}}', "upstreams:", *lines, ""])
 
     def _envoy(self) -> dict[str, object]:
@@ -181,7 +187,9 @@ class Site:
         both = ["h2", "http/1.1"]
         to_us = uri(exact=spiffe(ME))
 
-        def way(pair: Pair | None, protocols: list[str], san: dict[str, object], newest: str = "TLSv1_3") -> dict[str, object]:
+        def way(
+            pair: Pair | None, protocols: list[str], san: dict[str, object], newest: str = "TLSv1_3"
+        ) -> dict[str, object]:
             return transport("Upstream", common(pair, files.trust, protocols, san, newest=newest), sni=ME)
 
         clusters = [
@@ -212,9 +220,8 @@ class Site:
         listeners = [listener(f"to-{name}", ports[f"to-{name}"], name, "HTTP1") for name in CLIENTS]
 
         def served(name: str, pair: Pair, protocols: list[str], trust: Path = files.trust) -> dict[str, object]:
-            secured = transport(
-                "Downstream", common(pair, trust, protocols, uri(prefix="spiffe://bench/")), require_client_certificate=True
-            )
+            both_ways = common(pair, trust, protocols, uri(prefix="spiffe://bench/"))
+            secured = transport("Downstream", both_ways, require_client_certificate=True)
             return listener(f"of-{name}", ports[f"of-{name}"], "app", "AUTO", **secured)
 
         listeners += [
@@ -225,7 +232,8 @@ class Site:
             served("distrusts", files.upstream, [MESH_PROTOCOL], files.stranger.certificate),
             served("outside", files.upstream, both),
         ]
-        return {"admin": address(ports["envoy-admin"]), "static_resources": {"listeners": listeners, "clusters": clusters}}
+        static = {"listeners": listeners, "clusters": clusters}
+        return {"admin": address(ports["envoy-admin"]), "static_resources": static}
 
     # --- what is asked ---------------------------------------------------------------------------------------------
 
@@ -376,7 +384,7 @@ CASES = (
     Case("  expecting somebody else", lambda site: refused_client(site, "to-unknown", "client_refused_certificate")),
     Case("  without a certificate", lambda site: refused_client(site, "to-nameless", "client_certificate_missing")),
     Case("Envoy calls a permissive port", lambda site: known(site, "to-permissive", "app", ENVOY)),
-    Case("Envoy calls a port for clients outside, h2 or http/1.1", lambda site: known(site, "to-outside", "app", ENVOY)),
+    Case("Envoy calls a port for clients outside, by h2 or h1", lambda site: known(site, "to-outside", "app", ENVOY)),
     Case("  by HTTP/2 alone", lambda site: f"status {site.ask('to-outside-h2')[0]}"),
     Case("the sidecar calls Envoy by its identity", lambda site: known(site, "outbound", "mesh", ME)),
     Case("  and keeps the connection", lambda site: whole(site, "outbound", "mesh")),
