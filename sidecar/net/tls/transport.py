@@ -173,6 +173,11 @@ class TlsTransport:
         if self._cut is not None:
             self.eof_received()
 
+    def give_up(self) -> None:
+        """Whoever wanted the handshake waits no more, and has the socket: a step that is still to come does nothing."""
+        self._state = CLOSED
+        self._owner = None
+
     def _fail(self, error: Exception) -> None:
         """The handshake has failed."""
         owner, self._owner = self._owner, None
