@@ -84,6 +84,13 @@ soak-mesh: $(READY)  ## kill, cut and replace all parts of a mesh under load for
 		SOAK_MESH_RATE=$(SOAK_MESH_RATE) SOAK_SEED=$(SOAK_SEED) \
 		$(BIN)/python -m pytest tests/soak/test_mesh_storm.py -s $(PYTEST_ARGS)
 
+# What of it is to be looked at again: `make testssl TESTSSL_ONLY=outside` takes those that have it in their name.
+TESTSSL_ONLY ?=
+
+.PHONY: testssl
+testssl: $(READY)  ## have testssl.sh look at all that speaks TLS, a quarter of an hour: docs/tls-peers.md
+	@$(BIN)/python -m pytest tests/testssl/scan.py -s $(if $(TESTSSL_ONLY),-k "$(TESTSSL_ONLY)") $(PYTEST_ARGS)
+
 .PHONY: check lint types locks
 check: lint types locks  ## lint, format, types, and lock files in step with pyproject.toml (with -k: all that is wrong)
 

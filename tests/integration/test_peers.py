@@ -31,10 +31,8 @@ def nginx_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     (files / "large.bin").write_bytes(LARGE)
     (files / "words.txt").write_text("many words " * 5000)
     (files / "empty.bin").write_bytes(b"")
-    for path in (directory, *directory.parents[:2], files):
-        path.chmod(0o755)
-    with nginx(directory) as port:
-        yield port
+    with nginx(directory) as server:
+        yield server.port
 
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -29,6 +30,7 @@ _PACKAGES = {
     "promtool": "Debian's package prometheus",
     "etcd": "Debian's package etcd-server",
     "openssl": "Debian's package openssl",
+    "testssl": "Debian's package testssl.sh",
     "unshare": "Debian's package util-linux",
     "chromium": "Debian's package chromium",
 }
@@ -86,45 +88,77 @@ def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
             process.wait(15)
 
 
-@contextlib.contextmanager
-def nginx(directory: Path) -> Iterator[int]:
-    """
-    nginx serving `directory / "files"`, with gzip for text and keep-alive; yields its port.
+FILES = """
+    gzip on; gzip_types text/plain; gzip_min_length 100; gzip_proxied any;
+    root FOLDER/files;
+    location = / { return 204; }
+    location = /connection { return 200 "$connection"; }
+    location = /fields { return 200 "$http_via|$http_x_request_id|$http_host"; }
+"""
+"""`/connection` answers the serial number of its connection, of which nginx counts the requests."""
 
-    `/connection` answers the serial number of its connection, of which nginx counts the requests.
+
+class Nginx:
+    """
+    A server by nginx.
+
+    Attributes:
+        port: Where it listens.
+        folder: Of its files and logs.
+    """
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
+        self.folder = folder
+
+    def reload(self) -> None:
+        """Have new workers take what comes from now on; the old ones end when their connections have."""
+        os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGHUP)
+
+    def errors(self) -> str:
+        """Its log of errors."""
+        return (self.folder / "nginx-error.log").read_text()
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, server: str = FILES, listens: str = "", around: str = "") -> Iterator[Nginx]:
+    """
+    nginx with keep-alive.
+
+    Args:
+        directory: Its own; its workers are of the same user.
+        server: What its server does; `FOLDER` stands for `directory`.
+        listens: Further parameters of `listen`, such as `ssl`.
+        around: Beside the server.
     """
     program = require("nginx")
     port = free_port()
-    (directory / "files").mkdir(exist_ok=True)
+    (directory / "files").mkdir(exist_ok=True, parents=True)
     config = directory / "nginx.conf"
-    config.write_text(
-        textwrap.dedent(f"""
-            worker_processes 1;
-            daemon off;
-            {"user root;" if os.geteuid() == 0 else ""}
-            pid {directory}/nginx.pid;
-            error_log {directory}/nginx-error.log;
-            events {{ worker_connections 512; }}
-            http {{
-                access_log off;
-                types {{ text/plain txt; application/octet-stream bin; }}
-                client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
-                uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
-                keepalive_timeout 60s;
-                keepalive_requests 100000;
-                server {{
-                    listen 127.0.0.1:{port};
-                    gzip on; gzip_types text/plain; gzip_min_length 100; gzip_proxied any;
-                    root {directory}/files;
-                    location = / {{ return 204; }}
-                    location = /connection {{ return 200 "$connection"; }}
-                    location = /fields {{ return 200 "$http_via|$http_x_request_id|$http_host"; }}
-                }}
+    text = textwrap.dedent(f"""
+        worker_processes 1;
+        daemon off;
+        {"user root;" if os.geteuid() == 0 else ""}
+        pid FOLDER/nginx.pid;
+        error_log FOLDER/nginx-error.log;
+        events {{ worker_connections 512; }}
+        http {{
+            access_log off;
+            types {{ text/plain txt; application/octet-stream bin; }}
+            client_body_temp_path FOLDER/t1; proxy_temp_path FOLDER/t2; fastcgi_temp_path FOLDER/t3;
+            uwsgi_temp_path FOLDER/t4; scgi_temp_path FOLDER/t5;
+            keepalive_timeout 60s;
+            keepalive_requests 100000;
+            {around}
+            server {{
+                listen 127.0.0.1:{port} {listens};
+                {server}
             }}
-        """)
-    )
+        }}
+    """)
+    config.write_text(text.replace("FOLDER", str(directory)))
     with _running([program, "-c", str(config), "-p", str(directory)], port, directory / "nginx.log"):
-        yield port
+        yield Nginx(directory, port)
 
 
 @contextlib.contextmanager

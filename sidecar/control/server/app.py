@@ -120,7 +120,7 @@ def control_app(
 ) -> web.Application:
     """What 15010 serves; without an authority nobody joins."""
     app = web.Application(middlewares=[access.middleware], client_max_size=MAX_REPORT_BYTES)
-    app.on_response_prepare.append(_name_server)
+    app.on_response_prepare.append(_add_fields)
     desk, changes, here = Desk(plane), Changes(plane), Here(plane)
     app.add_routes(
         [
@@ -179,10 +179,11 @@ def ops_app(plane: Plane, metrics: Metrics, why_not_secured: Callable[[], str] =
         return web.Response(body=body, headers={"content-type": content_type})
 
     app = web.Application()
-    app.on_response_prepare.append(_name_server)
+    app.on_response_prepare.append(_add_fields)
     app.add_routes([web.get("/ready", ready), web.get("/metrics", scrape)])
     return app
 
 
-async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+async def _add_fields(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["server"] = "sidecar"  # whose version nobody needs to know who is not let in
+    response.headers["x-content-type-options"] = "nosniff"

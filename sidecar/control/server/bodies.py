@@ -163,5 +163,4 @@ def _check_name(name: str, before: int) -> None:
 def as_json(value: Any) -> web.Response:
     """An answer that is not to be kept, nor taken for anything but JSON."""
     body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-    return web.Response(body=body, headers={"content-type": "application/json", "cache-control": "no-store",
-                                            "x-content-type-options": "nosniff"})  # fmt: skip
+    return web.Response(body=body, headers={"content-type": "application/json", "cache-control": "no-store"})

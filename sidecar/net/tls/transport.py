@@ -81,10 +81,10 @@ class TlsTransport:
     """
 
     __slots__ = (
+        "_cut",
         "_error",
         "_gate",
         "_has_peer_ended",
-        "_has_socket_ended",
         "_held",
         "_incoming",
         "_keep",
@@ -120,8 +120,8 @@ class TlsTransport:
         self._state = HANDSHAKE
         self._held = b""
         self._error: Exception | None = None
+        self._cut: Exception | None = None  # how the socket has ended while octets of a handshake wait for a step
         self._has_peer_ended = False
-        self._has_socket_ended = False
         self._keep = keep
         self._ticket_looks = 0 if keep is None else _TICKET_LOOKS
         self.peer: Peer | None = None
@@ -155,12 +155,15 @@ class TlsTransport:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             self._send()
-            if self._has_socket_ended:
-                self._fail(TruncatedError("the connection ended in the handshake"))
+            if self._cut is not None:
+                self._fail(self._cut)
             return
         except (ssl.SSLError, ValueError) as error:
             self._send()  # the alert, which says why
             self._fail(error)
+            return
+        if self._cut is not None and self._raw.is_closing():
+            self._fail(self._cut)  # there is nobody any more
             return
         self._send()
         try:
@@ -178,8 +181,13 @@ class TlsTransport:
         owner.on_secured(self)
         if self._state == OPEN and self._protocol is not None and (self._incoming.pending or self._object.pending()):
             self.data_received(b"")
-        if self._has_socket_ended:
-            self._end_cut()
+        if self._cut is not None:
+            self.eof_received()
+
+    def give_up(self) -> None:
+        """Whoever wanted the handshake waits no more, and has the socket: a step that is still to come does nothing."""
+        self._state = CLOSED
+        self._owner = None
 
     def _fail(self, error: Exception) -> None:
         """The handshake has failed."""
@@ -313,31 +321,27 @@ class TlsTransport:
     def eof_received(self) -> bool:
         """The socket sends no more; without a close_notify before, it was cut."""
         if self._state == HANDSHAKE:
+            self._cut = TruncatedError("the connection ended in the handshake")
             if self._incoming.pending:
-                # The rest of the handshake, and perhaps all that it asks, waits for its turn.
-                self._has_socket_ended = True
-                return True
-            self._fail(TruncatedError("the connection ended in the handshake"))
-        else:
-            self._end_cut()
-        return self._has_peer_ended and self._state != CLOSED
-
-    def _end_cut(self) -> None:
-        """The socket has ended; that is a cut, unless the peer has said that it ends."""
-        if self._state != CLOSED and not self._has_peer_ended:
+                return True  # what waits for its step may be an alert, which says why, or all of a request
+            self._fail(self._cut)
+        elif self._state != CLOSED and not self._has_peer_ended:
             self._error = self._error or TruncatedError("ended without close_notify")
             self.abort()
+        return self._has_peer_ended and self._state != CLOSED
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         if self._state == HANDSHAKE:
-            self._state = CLOSED
-            owner, self._owner = self._owner, None
-            if owner is not None:
-                owner.on_handshake_failed(exc or TruncatedError("the connection was reset in the handshake"))
+            self._cut = exc or TruncatedError("the connection was reset in the handshake")
+            if not self._incoming.pending:
+                self._fail(self._cut)
             return
         was_open = self._state != CLOSED
         self._state = CLOSED
+        if exc is not None and was_open and self._error is None:
+            # A write has met the end before what was received ahead of it was read; perhaps an alert, which says why.
+            self._held = self.read_unread()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             error = self._error or exc

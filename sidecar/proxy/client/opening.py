@@ -203,6 +203,8 @@ class OpeningConnection(Timed):
 
     def _refuse(self, reason: Reason, detail: str) -> None:
         """Close, and tell about it; it has no answer that the client would understand."""
+        if self._tls is not None:
+            self._tls.give_up()
         self._settle()
         self._live.telemetry.not_secured(reason, is_client=True)
         connection = ClientConnection(self._live, self.listener_state)

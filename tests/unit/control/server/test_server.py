@@ -230,6 +230,26 @@ def test_every_metric_that_is_documented_is_there(tmp_path: Path) -> None:
     run(test, tmp_path)
 
 
+def test_whatever_is_answered_is_taken_for_what_it_says_it_is(tmp_path: Path) -> None:
+    """By a browser, too: also what is refused, what is nowhere, and what streams."""
+
+    async def test(world: World) -> None:
+        asked = [
+            ("/v1/mesh", {}),
+            ("/", {"host": "elsewhere.example"}),
+            ("/nowhere", {}),
+            ("/v1/instances", {}),
+            ("/", {}),
+        ]
+        for path, fields in asked:
+            async with world.session.get(path, headers=fields) as answer:
+                assert answer.headers["x-content-type-options"] == "nosniff", (path, answer.status)
+        async with world.watch() as stream:
+            assert stream.headers["x-content-type-options"] == "nosniff"
+
+    run(test, tmp_path)
+
+
 def test_sidecar_of_an_older_language_is_told_why_it_gets_no_file_and_holds_up_nobody(tmp_path: Path) -> None:
     """Its stream stays open; status, metric and the rollouts' view know of it; what it runs stays as it is."""
     why = f"this sidecar knows language {FIRST - 1}, and the mesh needs {FIRST}: update it"

@@ -338,6 +338,67 @@ def test_a_stranger_is_told_apart(root: Authority) -> None:
     in_loop(main)
 
 
+class Deaf(End):
+    """A client that does not read what comes behind the handshake, and looks when its connection is lost."""
+
+    unread = b""
+
+    def on_secured(self, transport: TlsTransport) -> None:
+        super().on_secured(transport)
+        transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.unread = self.transport.read_unread()
+        super().connection_lost(exc)
+
+    async def write_until_lost(self) -> None:
+        """Into a socket whose other end is gone."""
+        async with asyncio.timeout(30):
+            while "lost" not in self.events:
+                self.transport.write(b"a request")
+                await asyncio.sleep(0)
+
+
+def test_why_a_server_has_left_is_told_though_a_write_is_what_finds_it_gone(root: Authority) -> None:
+    """Its alert is there, unread, when the write fails."""
+
+    async def main() -> None:
+        server, client = End(), Deaf()
+        loop = asyncio.get_running_loop()
+        gate = Handshakes(loop)
+        stranger = context_of(Authority("other root"), CLIENT_ID, is_server=False)
+        stranger.load_verify_locations(cadata=root.pem.decode())
+        theirs, ours = socket.socketpair()
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)
+        client.transport = TlsTransport(stranger, client, gate, False)
+        for end, sock in ((server, theirs), (client, ours)):
+            sock.setblocking(False)
+            await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+        await server.until(lambda: "failed" in server.events)
+        await client.write_until_lost()
+        assert isinstance(client.lost, ssl.SSLError), client.lost
+        assert client.lost.reason == "TLSV1_ALERT_UNKNOWN_CA"
+
+    in_loop(main)
+
+
+def test_an_answer_is_read_though_a_write_is_what_finds_the_server_gone(root: Authority) -> None:
+    """What came whole before it left, with its end, is there for who looks; the write is why the connection is lost."""
+
+    async def main() -> None:
+        server, client = End(), Deaf()
+        await pair(root, server, client)
+        await client.until(lambda: "secured" in client.events)
+        await server.until(lambda: "secured" in server.events)
+        server.transport.write(b"an answer")
+        server.transport.close()
+        await client.write_until_lost()
+        assert client.unread == b"an answer"
+        assert isinstance(client.lost, BrokenPipeError), client.lost
+
+    in_loop(main)
+
+
 @pytest.mark.parametrize(
     "sent", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(64), b"\x80\x2e\x01\x03\x01" + bytes(40)]
 )

@@ -1,0 +1,1 @@
+"""What testssl.sh finds at our listeners: `make testssl`, docs/tls-peers.md."""
