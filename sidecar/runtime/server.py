@@ -113,7 +113,7 @@ class Sidecar(Process):
         if takes_over:
             self.reloader.listeners.meet = self._meet
         self._has_closed_inbound = asyncio.Event()
-        self._closing: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Handle | None = None
         self.app_watch = AppWatch(self._bound, is_followed=control is not None)
         self.reloader.on_installed = self.app_watch.update
         if control is not None:
@@ -141,7 +141,7 @@ class Sidecar(Process):
 
     def end_delay(self) -> None:
         """Nobody sends requests any more: `drain.delay` need not be waited for."""
-        if self._closing is not None and self._closing.when() > self._loop.time():
+        if self._closing is not None:
             self._closing.cancel()
             logger.info(event("drain_left"))
             self._close_inbound()
@@ -151,6 +151,7 @@ class Sidecar(Process):
         self.telemetry.reopen()
 
     def _close_inbound(self) -> None:
+        self._closing = None
         self.reloader.listeners.close((Role.INBOUND,), "drain")
         self._has_closed_inbound.set()
 

@@ -220,9 +220,11 @@ def test_certificate_from_files_is_told_to_the_control_plane(tmp_path: Path, wor
         member.push(1)
         member.start()
         try:
-            report = member.reported("its certificate", lambda one: one.identity is not None and one.identity.identity)
-            assert report.identity is not None
-            told = report.identity.identity, report.identity.not_after_s, report.identity.issuer
+            reports = eventually(
+                lambda: [one.identity for one in tuple(control.reports) if one.identity and one.identity.identity],
+                "a report with its certificate",
+            )
+            told = reports[0].identity, reports[0].not_after_s, reports[0].issuer
             ends_s = leaf.certificate.not_valid_after_utc.timestamp()
             assert told == (IDENTITY, ends_s, "CN=shop root")
             control.answers_left = True
