@@ -27,6 +27,8 @@ STRICT = f"{ENFORCED}defaults: {{inbound: {{tls: strict}}}}\n"
 FILES = {"front.yaml": FRONT, "back.yaml": BACK, "mesh.yaml": STRICT}
 FIRST_LIFE_S = 4
 """Of certificates that are to end; a machine on which the sidecars take longer to start is given twice as much."""
+HEALS_S = 60.0
+"""For waits of a busy machine on top of those between two attempts, of some seconds."""
 ENOUGH_S = 1.0
 """Before the end, in which a busy machine still has answered what was asked."""
 
@@ -103,6 +105,7 @@ def test_what_is_kept_serves_until_it_ends_and_all_heals_when_the_control_plane_
         ends_s = begin_with_short_lives(mesh, front, back)
         assert call(front) == (200, "back")
         assert time.time() < ends_s
+        processes = [member.process for member in (front, back)]
 
         eventually(lambda: call(front) == (503, "upstream_certificate_expired"), "the reason")
         assert time.time() >= ends_s
@@ -117,11 +120,12 @@ def test_what_is_kept_serves_until_it_ends_and_all_heals_when_the_control_plane_
             assert identity(member)["failures"] < 3 + 10 * (time.time() - ends_s)
 
         mesh.control.start()
-        eventually(lambda: is_answered(front), f"an answer: {front.stderr()} {back.stderr()}")
+        eventually(lambda: is_answered(front), f"an answer: {front.stderr()} {back.stderr()}", HEALS_S)
         mesh.wait_settled()
         for member in (front, back):
             assert "by=signature" in member.stderr()
-            assert member.stderr().count(" live ") == 1, "one start"
+        assert [member.process for member in (front, back)] == processes
+        assert all(process is not None and process.poll() is None for process in processes), "nobody was started anew"
 
 
 def test_everything_has_ended_when_the_control_plane_comes_back(tmp_path: Path, app: Origin) -> None:
