@@ -149,7 +149,7 @@ class Broken:
         self.sidecar.config.write_text(
             text.replace(f"{self._folder}/", f"{self._folder}/./")
         )  # files that nobody holds yet
-        refused = self.sidecar.admin("/reload", method="POST")
+        refused = self.sidecar.admin("/reload", method="POST", timeout_s=LONG_S)
         assert refused.status == 400, refused.text
         self.sidecar.config.write_text(text)
         return refused.body
