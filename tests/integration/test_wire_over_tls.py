@@ -38,7 +38,7 @@ _NOISE = re.compile(
 )
 ENDS = re.compile(rb"\r\n\r\nok|}\n")
 """Of what the app answers, and the sidecar."""
-_TRIED = re.compile(rb'"(?:route|upstream|endpoint)": "[^"]*", |"attempt": \d+, |content-length: \d+\r\n')
+_TRIED = re.compile(rb'(?:, |"attempt": \d+)+(?="look_at")|content-length: \d+\r\n')
 """Of an answer to a body that turned out bad: whether its head was on its way by then."""
 
 
