@@ -34,7 +34,7 @@ class RequestReader:
 
     def __init__(self) -> None:
         self.held = b""
-        # So much of `held` has no end of a head; 0 when it may hold whole requests.
+        # So much of `held` has no end of a head; 0 when it may hold whole requests, -1 when it is too little for one.
         self._scanned = 0
         self.body = _NO_BODY
 
@@ -47,7 +47,7 @@ class RequestReader:
 
     def is_head_incomplete(self) -> bool:
         """Whether what is held is known to be the beginning of a head, and no more."""
-        return self._scanned > 0
+        return self._scanned != 0
 
     def next_head(self, max_bytes: int, max_headers: int) -> RequestHead | None:
         """
@@ -56,7 +56,7 @@ class RequestReader:
         Raises:
             ProtocolError: With the reason to answer; what is held stays, for the record, and may not be read on.
         """
-        data, scanned = self.held, self._scanned
+        data, scanned = self.held, self._scanned if self._scanned > 0 else 0
         # "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line (CRLF)
         # received prior to the request-line" (RFC 9112, 2.2).
         if data[0] == 0x0D and data[:2] == b"\r\n":
@@ -70,6 +70,7 @@ class RequestReader:
         if lines is not None:
             head = parse_request_lines(lines, max_headers)
             self.held = b""
+            self._scanned = 0
             return head
         if scanned and data[scanned : scanned + 1] == b"\n":
             scanned += 1  # its CR was looked at before
@@ -82,7 +83,7 @@ class RequestReader:
             raise ProtocolError(errors.TARGET_TOO_LONG if is_line_too_long else errors.HEAD_TOO_LARGE)
         if end < 0:
             self.held = data
-            self._scanned = max(len(data) - 3, 0)
+            self._scanned = len(data) - 3 if len(data) > 3 else -1
             return None
         head = parse_request_head(data[:end], max_headers)
         self.held = data[end + 4 :]

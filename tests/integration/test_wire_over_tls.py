@@ -38,6 +38,8 @@ _NOISE = re.compile(
 )
 ENDS = re.compile(rb"\r\n\r\nok|}\n")
 """Of what the app answers, and the sidecar."""
+_TRIED = re.compile(rb'(?:, |"attempt": \d+)+(?="look_at")|content-length: \d+\r\n')
+"""Of an answer to a body that turned out bad: whether its head was on its way by then."""
 
 
 def noiseless(octets: bytes) -> bytes:
@@ -254,7 +256,10 @@ def test_request_is_judged_as_in_clear(place: Place, case: Case) -> None:
     assert statuses(reference[0]) == [200] * len(expected) + refused
     for number, (how, pieces) in enumerate(itertools.islice(cuts(case), WAYS)):
         secure = (place.as_sidecar, place.from_outside)[number % 2]
-        assert place.ask(secure(), pieces, answers, at_once=number < 3) == reference, how
+        found = place.ask(secure(), pieces, answers, at_once=number < 3)
+        if case.one("reason") == "bad_request_body":
+            found, reference = (_TRIED.sub(b"", found[0]), found[1]), (_TRIED.sub(b"", reference[0]), reference[1])
+        assert found == reference, how
 
 
 def played(case: Case, pieces: Sequence[bytes], *, at_once: bool) -> Play:

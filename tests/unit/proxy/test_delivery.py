@@ -131,6 +131,22 @@ class TestClientThatEnded:
         assert client.transport.is_lost
         world.assert_at_rest()
 
+    @pytest.mark.parametrize(
+        "sent", [b"G", b"GET", b"GET ", b"\r\n", b"\r\nG", b"\r", b"GET / HTTP/1.1\r\nHost: web\r\n"]
+    )
+    @pytest.mark.parametrize("is_second", [False, True])
+    def test_one_that_ends_in_the_middle_of_a_head_is_let_go(self, world: World, sent: bytes, is_second: bool) -> None:
+        """At once, however little of it there is: it will never be whole."""
+        client = world.client()
+        if is_second:
+            client.get()
+            _ = world.accept() >> OK
+        _ = client >> sent
+        client.eof()
+        assert client.transport.is_lost
+        assert len(world.recorded) == is_second
+        world.assert_at_rest()
+
     def test_one_that_was_gone_is_said_to_have_left(self, world: World) -> None:
         """What it was sent came back as a reset."""
         client, server = world.warm()
