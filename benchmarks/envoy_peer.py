@@ -133,12 +133,19 @@ class Site:
         self._write_sidecar("strict", "mesh", "metrics", "admin", self._outside() + self._upstreams())
         self._write_sidecar("permissive", "permissive", "metrics-2", "admin-2", "")
         (folder / "envoy.json").write_text(json.dumps(self._envoy(), indent=1))
+        self._processes: list[Process] = []
+        try:
+            self._start(envoy)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, envoy: Path) -> None:
+        folder = self.folder
         program = [sys.executable, "-m", "sidecar", "run", "--config"]
         source = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-        self._processes = [
-            Process("strict", [*program, str(folder / "strict.yaml")], folder, (), source),
-            Process("permissive", [*program, str(folder / "permissive.yaml")], folder, (), source),
-        ]
+        for mode in ("strict", "permissive"):
+            self._processes.append(Process(mode, [*program, str(folder / f"{mode}.yaml")], folder, (), source))
         for one, port in zip(self._processes, ("metrics", "metrics-2"), strict=True):
             one.wait_for(self.ports[port], "/ready", timeout_s=60)
         argv = [str(envoy), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart"]

@@ -153,12 +153,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def test_openssl_is_served_by_what_it_offers(place: Place) -> None:
-    """1.3; 1.2 only where the file says so, and nothing older; HTTP/1.1 by ALPN, also among others."""
+    """1.3; 1.2 only where the file says so, and nothing older; HTTP/1.1 by ALPN, also among others, and no HTTP/2."""
     said = place.openssl(place.new, "-alpn", "h2,http/1.1")
     assert "HTTP/1.1 200" in said
     assert "New, TLSv1.3, Cipher is TLS_" in said
     assert "ALPN protocol: http/1.1" in said
     assert "Verified peername: shop.example" in said
+    said = place.openssl(place.new, "-alpn", "h2")
+    assert "No ALPN negotiated" in said
+    assert "HTTP/1.1 200" in said
+    assert "HTTP/1.1 505" in place.openssl(place.new, "-alpn", "h2", says=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert "alert protocol version" in place.openssl(place.new, "-tls1_2")
     said = place.openssl(place.old, "-tls1_2", "-alpn", "http/1.1")
     assert "HTTP/1.1 200" in said
