@@ -229,3 +229,6 @@ def test_a_reason_as_the_log_has_it(place: Place, reason: Reason) -> None:
     line = line_of(sidecar, reason)
     assert line["response_flags"] == reason.flag
     assert line["detail"]
+    if reason.phase is Phase.TLS:
+        side = "server" if reason.name.startswith(("upstream", "identity")) else "client"
+        assert sidecar.metric("sidecar_tls_handshake_failures_total", reason=reason.name, side=side) >= 1

@@ -116,6 +116,16 @@ class StormSidecar(SidecarProcess):
                 found[name] += float(line.rpartition(" ")[2])
         return found
 
+    def by_label(self, name: str, label: str, **labels: str) -> dict[str, int]:
+        """The samples of this name with these labels, summed up by another label."""
+        found: dict[str, int] = {}
+        for line in self.metrics().text.splitlines():
+            if line.startswith(f"{name}{{"):
+                have = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                if labels.items() <= have.items():
+                    found[have[label]] = found.get(have[label], 0) + int(float(line.rpartition(" ")[2]))
+        return found
+
     def log_lines(self) -> int:
         """Whole lines of the access log."""
         path = self._access_log_path

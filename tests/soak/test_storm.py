@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.storm import DESCRIPTOR_SLACK, Figures, Storm, StormPlan
+from tests.soak.tls.siege import SiegePlan
 
 MEMORY_SLACK_KIB = 12 * 1024
 """By so much may the memory of a sidecar at rest have grown; docs/soak.md says what it consists of."""
@@ -22,6 +23,7 @@ def check(figures: Figures) -> None:
     assert figures.drain.is_good, figures
     assert not any(figures.takeover_codes), figures.takeover_codes
     assert figures.verdict.answered > 0.8 * figures.storm_requests, figures
+    assert not figures.siege.wrong, figures
     assert figures.exit_code == 0, figures
     assert "Traceback" not in figures.stderr, figures.stderr[-5000:]
     assert "unhandled_exception" not in figures.stderr, figures.stderr[-5000:]
@@ -55,6 +57,10 @@ def test_short_storm(tmp_path: Path) -> None:
                 slow_s=1.5,
                 warm_up_s=2.0,
                 takeovers=1,
+                takeover_load_s=1.5,
+                drain_load_s=1.0,
+                header_timeout_s=4.0,
+                siege=SiegePlan(is_short=True, visits_s=600.0, crowd=60, pace=0.5),
                 seed=SEED,
             ),
         )
