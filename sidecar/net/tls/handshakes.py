@@ -3,6 +3,9 @@ How many handshakes a loop does at once. *Once a handshake.*
 
 A step of one costs the loop 100 to 400 us, so a crowd that begins in the same moment would keep everybody else waiting:
 100 ClientHellos at once delayed others by 41 ms. Two steps in a turn of the loop let others be served in between.
+
+Where both wait, one of the two is for a handshake with a server: a request waits for it, and for no longer than the
+upstream's `connect_timeout`, whereas a crowd of clients has yet to be let in.
 """
 
 from __future__ import annotations
@@ -17,7 +20,14 @@ MAX_UNDER_WAY: Final = 1024
 
 
 class Handshaking(Protocol):
-    """Something with a step to do."""
+    """
+    Something with a step to do.
+
+    Attributes:
+        is_server: The other end is a client.
+    """
+
+    is_server: bool
 
     def step(self) -> None:
         """Do it; nothing if it is not wanted any more."""
@@ -33,17 +43,18 @@ class Handshakes:
         maximum: Of those.
     """
 
-    __slots__ = ("_left", "_loop", "_waiting", "maximum", "under_way")
+    __slots__ = ("_for_clients", "_for_servers", "_left", "_loop", "maximum", "under_way")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, maximum: int = MAX_UNDER_WAY) -> None:
         self._loop = loop
         self._left = STEPS_A_TURN
-        self._waiting: deque[Handshaking] = deque()
+        self._for_clients: deque[Handshaking] = deque()
+        self._for_servers: deque[Handshaking] = deque()
         self.under_way = 0
         self.maximum = maximum
 
     def __repr__(self) -> str:
-        return f"<Handshakes {self.under_way} under way, {len(self._waiting)} waiting>"
+        return f"<Handshakes {self.under_way} under way, {len(self._for_clients)} and {len(self._for_servers)} waiting>"
 
     @property
     def is_full(self) -> bool:
@@ -57,16 +68,20 @@ class Handshakes:
         if self._left:
             self._left -= 1
             one.step()
+        elif one.is_server:
+            self._for_clients.append(one)
         else:
-            self._waiting.append(one)
+            self._for_servers.append(one)
 
     def _on_turn(self) -> None:
-        waiting = self._waiting
+        clients, servers = self._for_clients, self._for_servers
         left = STEPS_A_TURN
-        while waiting and left:
+        while left and (clients or servers):
+            is_servers_turn = left == STEPS_A_TURN
             left -= 1
             self._left = 0  # who asks from inside of a step comes last
-            waiting.popleft().step()
+            one = servers.popleft() if servers and (is_servers_turn or not clients) else clients.popleft()
+            one.step()
         self._left = left
         if left < STEPS_A_TURN:
             self._loop.call_soon(self._on_turn)

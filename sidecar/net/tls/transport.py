@@ -44,6 +44,7 @@ _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 _MAX_UNSENT_BYTES: Final = 1024 * 1024
 """More than ever waits of a response: answers that a peer makes us give (key updates) and does not read."""
 _TICKET_LOOKS: Final = 4
+_RESET: Final = "the connection was reset in the handshake"
 
 _memory: Final = memoryview(bytearray(_READ_BYTES + _PIECE_BYTES))
 """Of the loop: plain text of one read, copied out of it in the same callback."""
@@ -71,6 +72,7 @@ class TlsTransport:
         keep: Of a client: given what a later connection may take up again, if the server gives anything.
 
     Attributes:
+        is_server: As given.
         peer: Who is at the other end; None before the end of the handshake.
 
     Raises:
@@ -93,6 +95,7 @@ class TlsTransport:
         "_server_name",
         "_state",
         "_ticket_looks",
+        "is_server",
         "peer",
     )
 
@@ -106,6 +109,7 @@ class TlsTransport:
         session: ssl.SSLSession | None = None,
         keep: Callable[[ssl.SSLSession], None] | None = None,
     ) -> None:
+        self.is_server = is_server
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, is_server, server_name or None, session)
@@ -295,6 +299,8 @@ class TlsTransport:
 
     def eof_received(self) -> bool:
         """The socket sends no more; without a close_notify before, it was cut."""
+        if self._state == HANDSHAKE and self._incoming.pending:
+            self.step()  # others may have been before us: what came before the end may be all that is wanted
         if self._state == HANDSHAKE:
             self._fail(TruncatedError("the connection ended in the handshake"))
         elif self._state != CLOSED and not self._has_peer_ended:
@@ -308,7 +314,7 @@ class TlsTransport:
             self._state = CLOSED
             owner, self._owner = self._owner, None
             if owner is not None:
-                owner.on_handshake_failed(exc or TruncatedError("the connection was reset in the handshake"))
+                owner.on_handshake_failed(self._last_word() or exc or TruncatedError(_RESET))
             return
         was_open = self._state != CLOSED
         self._state = CLOSED
@@ -318,6 +324,17 @@ class TlsTransport:
             if error is None and was_open and not self._has_peer_ended:
                 error = TruncatedError("ended without close_notify")
             protocol.connection_lost(error)
+
+    def _last_word(self) -> Exception | None:
+        """Why a peer that is gone has left, if it has said so and nobody has looked yet: an alert."""
+        if self._incoming.pending:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except (ssl.SSLError, ValueError) as error:
+                return error
+        return None
 
     def pause_writing(self) -> None:
         """The peer reads slower than is written."""

@@ -106,6 +106,10 @@ class Dialer:
 
         self._spawn(endpoint, on_connected, on_failed)
 
+    def refused(self, reason: Reason) -> None:
+        """A server has refused our certificate, for this reason: behind the handshake, as TLS 1.3 has it."""
+        self._tell_failed(reason)
+
     def stop(self) -> None:
         """Cancel what is under way."""
         for task in self._tasks:

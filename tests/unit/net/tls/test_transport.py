@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
 import socket
 import ssl
+import struct
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -379,6 +381,8 @@ def test_a_crowd_of_handshakes_takes_turns() -> None:
                 action()
 
     class One:
+        is_server = True
+
         def __init__(self, name: int) -> None:
             self.name = name
 
@@ -399,6 +403,120 @@ def test_a_crowd_of_handshakes_takes_turns() -> None:
     assert all(len(after) - len(before) <= STEPS_A_TURN for before, after in itertools.pairwise(seen))
     gate.ask(One(7))
     assert done[-1] == 7
+
+
+def test_of_two_steps_one_is_for_a_handshake_with_a_server() -> None:
+    """A request waits for it, which a crowd of clients that is not even in must not hold up; nor the other way."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.soon: list[Callable[[], None]] = []
+
+        def call_soon(self, action: Callable[[], None]) -> None:
+            self.soon.append(action)
+
+    class One:
+        def __init__(self, name: str, *, is_server: bool) -> None:
+            self.name = name
+            self.is_server = is_server
+
+        def step(self) -> None:
+            done.append(self.name)
+
+    done: list[str] = []
+    loop = Loop()
+    gate = Handshakes(loop)  # type: ignore[arg-type]
+    for number in range(20):
+        gate.ask(One(f"client {number}", is_server=True))
+    for number in range(4):
+        gate.ask(One(f"server {number}", is_server=False))
+    turns = [done]
+    while loop.soon:
+        soon, loop.soon, done = loop.soon, [], []
+        for action in soon:
+            action()
+        turns.append(done)
+    assert [sorted(turn) for turn in turns[:5]] == [
+        ["client 0", "client 1"],
+        *([f"client {number + 2}", f"server {number}"] for number in range(4)),
+    ]
+    assert sum(map(len, turns)) == 24
+
+
+class HeldGate:
+    """In the place of `Handshakes`: a crowd is before us until we are let."""
+
+    def __init__(self) -> None:
+        self.waiting: list[TlsTransport] = []
+
+    def ask(self, one: TlsTransport) -> None:
+        self.waiting.append(one)
+
+    def let(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one.step()
+
+
+@pytest.mark.parametrize("end", ["end", "reset"])
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
+    root: Authority, end: str, is_refused: bool
+) -> None:
+    """The alert says why; a handshake that is whole, with a request behind it, has not failed because that is all."""
+
+    async def main() -> None:
+        server, gate = End(keeps_open=True), HeldGate()
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours = socket.create_connection(listening.getsockname())
+            theirs, _ = listening.accept()
+        theirs.setblocking(False)
+        context = context_of(root, SERVER_ID, is_server=True)
+        server.transport = TlsTransport(context, server, gate, True)  # type: ignore[arg-type]
+        await loop.create_connection(lambda: server.transport, sock=theirs)  # type: ignore[arg-type, return-value]
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        believed = Authority("other root") if is_refused else root
+        client = context_of(believed, CLIENT_ID, is_server=False).wrap_bio(incoming, outgoing)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                ours.sendall(outgoing.read())
+                while not incoming.pending:
+                    gate.let()
+                    await asyncio.sleep(0)
+                    try:
+                        incoming.write(ours.recv(65536, socket.MSG_DONTWAIT))
+                    except BlockingIOError:
+                        continue
+            except ssl.SSLCertVerificationError:
+                break
+        if not is_refused:
+            client.write(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.unwrap()
+        ours.sendall(outgoing.read())
+        if end == "reset":
+            while not gate.waiting:
+                await asyncio.sleep(0)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ours.close()
+        else:
+            ours.shutdown(socket.SHUT_WR)
+        await server.until(lambda: "failed" in server.events or "eof" in server.events)
+        if is_refused:
+            assert isinstance(server.failure, ssl.SSLError)
+            assert server.failure.reason == "TLSV1_ALERT_UNKNOWN_CA"
+        elif end == "end":
+            assert bytes(server.received) == b"GET / HTTP/1.1\r\n\r\n"
+            assert server.events == ["secured", "eof"]
+        else:
+            assert isinstance(server.failure, ConnectionResetError)
+        ours.close()
+
+    in_loop(main)
 
 
 def test_what_is_written_is_sealed(root: Authority) -> None:
