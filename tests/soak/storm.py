@@ -371,7 +371,10 @@ class Storm:
         clients = self._clients
         eventually(lambda: len(clients.outcomes) >= clients.begun, "every request to be over", 60)
         clients.hang_up()
-        eventually(lambda: not any(self.sidecar.gauges().values()), f"all to be quiet: {self.sidecar.gauges()}", 30)
+        try:
+            eventually(lambda: not any(self.sidecar.gauges().values()), "all to be quiet", 30)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.sidecar.gauge_lines()}") from None
 
     def _descriptors(self, most: int) -> int:
         """Those of a sidecar at rest: the connection that asked whether it is may still be on its way out."""

@@ -59,8 +59,8 @@ def test_short_storm(tmp_path: Path) -> None:
                 takeovers=1,
                 takeover_load_s=1.5,
                 drain_load_s=1.0,
-                header_timeout_s=4.0,
-                siege=SiegePlan(is_short=True, visits_s=600.0, crowd=60, pace=0.5),
+                header_timeout_s=6.0,
+                siege=SiegePlan(is_short=True, visits_s=600.0, crowd=30, pace=0.5),
                 seed=SEED,
             ),
         )

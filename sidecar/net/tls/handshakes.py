@@ -76,12 +76,15 @@ class Handshakes:
     def _on_turn(self) -> None:
         clients, servers = self._for_clients, self._for_servers
         left = STEPS_A_TURN
-        while left and (clients or servers):
-            is_servers_turn = left == STEPS_A_TURN
-            left -= 1
-            self._left = 0  # who asks from inside of a step comes last
-            one = servers.popleft() if servers and (is_servers_turn or not clients) else clients.popleft()
-            one.step()
-        self._left = left
-        if left < STEPS_A_TURN:
-            self._loop.call_soon(self._on_turn)
+        try:
+            while left and (clients or servers):
+                is_servers_turn = left == STEPS_A_TURN
+                left -= 1
+                self._left = 0  # who asks from inside of a step comes last
+                one = servers.popleft() if servers and (is_servers_turn or not clients) else clients.popleft()
+                one.step()
+        finally:
+            # Also after a fault, which is that step's: nobody else would ever have a turn again.
+            self._left = left
+            if left < STEPS_A_TURN:
+                self._loop.call_soon(self._on_turn)

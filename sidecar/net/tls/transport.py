@@ -144,8 +144,8 @@ class TlsTransport:
 
     def step(self) -> None:
         """Go on with the handshake; `Handshakes` says when."""
-        if self._state != HANDSHAKE:
-            return
+        if self._state != HANDSHAKE or self._raw.is_closing():
+            return  # a socket's transport that is closed can do nothing any more, and its end is about to be told
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:

@@ -1,11 +1,10 @@
 """
 The recorder of a storm behind TLS, as a sidecar and as a server outside, which also fails as only TLS can.
 
-    python -m tests.soak.tls.recorder NAME JOURNAL FOLDER ADDRESS
+    python -m tests.soak.tls.recorder NAME JOURNAL ADDRESS
 
-FOLDER has what it shows: `good`, a folder for each way to be wrong, `outside` for who asks for that name, and whom it
-believes. It is read at each line on stdin, which is a `SealedTemper`. Besides the lines of `tests.soak.recorder`, the
-journal has one for each connection:
+Each line on stdin is a `SealedTemper`. Besides the lines of `tests.soak.recorder`, the journal has one for each
+connection:
 
     H - ok         a handshake is over
     H - MODE       it was hurt on purpose, or the client was to refuse it
@@ -35,10 +34,13 @@ class SealedTemper(Temper):
         mode: What befalls each handshake: `hang`, `reset`, `clear` (answered in clear), `wrong_name`, `expired`,
             `untrusted`, `alpn` (agrees on nothing), `refuse` (the client's certificate, behind the handshake as TLS 1.3
             has it); empty: it is well.
+        folder: What it shows: `good`, a folder for each way to be wrong, `outside` for who asks for that name; and whom
+            it believes.
         key_update: Share of answers with new keys before and behind them.
     """
 
     mode: str = ""
+    folder: str = ""
     key_update: float = 0.0
 
 
@@ -75,9 +77,8 @@ class SealedRecorder(Recorder):
     # With 0 a stream of asyncio by TLS waits for ever: it pauses where nothing waits any more, too.
     high_water = 1
 
-    def __init__(self, name: str, journal: Path, folder: Path) -> None:
+    def __init__(self, name: str, journal: Path) -> None:
         super().__init__(name, journal)
-        self._folder = folder
         self._mode = ""
         self._key_update = 0.0
         self._context: ssl.SSLContext | None = None
@@ -86,7 +87,7 @@ class SealedRecorder(Recorder):
         """A `SealedTemper`."""
         temper = SealedTemper(**json.loads(line))
         self.temper, self._mode, self._key_update = temper, temper.mode, temper.key_update
-        self._context = server_context(self._folder, temper.mode)
+        self._context = server_context(Path(temper.folder), temper.mode)
 
     async def listen(self, host: str, port: int) -> None:
         """Take who connects."""
@@ -97,10 +98,10 @@ class SealedRecorder(Recorder):
     async def _take_all(self, sock: socket.socket) -> None:
         while True:
             peer, _ = await asyncio.get_running_loop().sock_accept(sock)
-            self.spawn(self._take(peer, self._mode))
+            self.spawn(self._take(peer, self._mode, self._context))
 
-    async def _take(self, peer: socket.socket, mode: str) -> None:
-        loop, context = asyncio.get_running_loop(), self._context
+    async def _take(self, peer: socket.socket, mode: str, context: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
         assert context is not None
         try:
             if mode == "hang":
@@ -165,5 +166,4 @@ class SealedRecorder(Recorder):
 
 
 if __name__ == "__main__":
-    _, _name, _journal, _folder, *_addresses = sys.argv
-    asyncio.run(SealedRecorder(_name, Path(_journal), Path(_folder)).run(_addresses))
+    asyncio.run(SealedRecorder(sys.argv[1], Path(sys.argv[2])).run(sys.argv[3:]))

@@ -46,24 +46,27 @@ class SealedServer(Server):
     One recorder behind TLS.
 
     Args:
-        folder: What it shows and believes.
+        folder: What it shows and believes, now.
     """
 
-    def __init__(self, name: str, directory: Path, folder: Path, address: str, calm: SealedTemper = CALM) -> None:
+    def __init__(
+        self, name: str, directory: Path, folder: Callable[[], str], address: str, calm: SealedTemper = CALM
+    ) -> None:
         super().__init__(name, directory, address, calm=calm)
         self._folder = folder
         self._one_at_a_time = threading.RLock()
-        self._now: Temper = calm
+        self._now = calm
 
     def program(self) -> list[str]:
         """A module and its arguments."""
-        return ["tests.soak.tls.recorder", self.name, str(self.journal), str(self._folder), *self.addresses]
+        return ["tests.soak.tls.recorder", self.name, str(self.journal), *self.addresses]
 
     def temper(self, temper: Temper) -> None:
         """Behave like this from now on; may be said by several threads."""
+        assert isinstance(temper, SealedTemper)
         with self._one_at_a_time:
             self._now = temper
-            super().temper(temper)
+            super().temper(replace(temper, folder=self._folder()))
 
     def renew(self) -> None:
         """Show what is in the folder now, to whoever connects from now on."""

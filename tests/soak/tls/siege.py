@@ -141,10 +141,10 @@ class Siege:
         self.figures = SiegeFigures()
         self._world = world = World(directory / "certificates")
         self._sealed = [
-            SealedServer(f"sealed{number}", directory, world.sealed, f"127.0.0.1:{port}")
+            SealedServer(f"sealed{number}", directory, lambda: world.sealed, f"127.0.0.1:{port}")
             for number, port in enumerate(ports[:3])
         ]
-        self._secured = SealedServer("secured", directory, world.well, f"127.0.0.1:{ports[3]}", SealedTemper())
+        self._secured = SealedServer("secured", directory, lambda: world.well, f"127.0.0.1:{ports[3]}", SealedTemper())
         self.servers = [*self._sealed, self._secured]
         self._clients, self._sidecar = clients, sidecar
         clients.contexts, clients.speaks_with = world.contexts, STORM

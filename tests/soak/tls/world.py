@@ -81,7 +81,8 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.identity = Folder(directory / "identity")
         self.partner = Folder(directory / "partner")
-        self.sealed, self.well = directory / "sealed", directory / "well"
+        self._others = directory / "others"
+        self._given = 0
         self.root = self.newest = Authority("root 1")
         self.dropped: Authority | None = None
         self.outside, self.stranger = Authority("outside root"), Authority("stranger root")
@@ -92,6 +93,16 @@ class World:
     def believed(self) -> list[Authority]:
         """Roots of the mesh, without repetition."""
         return [self.root] if self.newest is self.root else [self.root, self.newest]
+
+    @property
+    def sealed(self) -> str:
+        """The folder of servers that are hurt."""
+        return str(self._others / str(self._given) / "sealed")
+
+    @property
+    def well(self) -> str:
+        """The folder of the server that is well, as a sidecar and as somebody outside."""
+        return str(self._others / str(self._given) / "well")
 
     @property
     def bundle(self) -> bytes:
@@ -141,22 +152,25 @@ class World:
     # --- everybody else --------------------------------------------------------------------------------------------
 
     def give_others(self) -> None:
-        """New certificates for servers, which read them when they are told, and for clients."""
+        """New certificates for servers, in folders that nobody changes any more, and for clients."""
+        folder = self._others / str(self._given + 1)
+        sealed, well = folder / "sealed", folder / "well"
         shown = {
-            self.sealed / "good": self.newest.workload(SEALED),
-            self.sealed / "wrong_name": self.newest.workload("spiffe://shop/payments"),
-            self.sealed / "expired": self.newest.workload(SEALED, **LONG_AGO),
-            self.sealed / "untrusted": self.stranger.workload(SEALED),
-            self.well / "good": self.newest.workload(WELL),
-            self.well / "outside": self.outside.leaf([PARTNER_HOST]),
+            sealed / "good": self.newest.workload(SEALED),
+            sealed / "wrong_name": self.newest.workload("spiffe://shop/payments"),
+            sealed / "expired": self.newest.workload(SEALED, **LONG_AGO),
+            sealed / "untrusted": self.stranger.workload(SEALED),
+            well / "good": self.newest.workload(WELL),
+            well / "outside": self.outside.leaf([PARTNER_HOST]),
         }
-        for folder, leaf in shown.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            leaf.write(folder)
-        for folder in (self.sealed, self.well):
-            (folder / "ca.crt").write_bytes(self.bundle)
-            (folder / "outside.crt").write_bytes(self.outside.pem)
-            (folder / "stranger.crt").write_bytes(self.stranger.pem)
+        for place, leaf in shown.items():
+            place.mkdir(parents=True)
+            leaf.write(place)
+        for place in (sealed, well):
+            (place / "ca.crt").write_bytes(self.bundle)
+            (place / "outside.crt").write_bytes(self.outside.pem)
+            (place / "stranger.crt").write_bytes(self.stranger.pem)
+        self._given += 1
         for caller in CALLERS:
             self.contexts[caller] = self.client(self.newest.workload(caller))
 

@@ -443,6 +443,43 @@ def test_of_two_steps_one_is_for_a_handshake_with_a_server() -> None:
     assert sum(map(len, turns)) == 24
 
 
+def test_a_step_that_goes_wrong_keeps_no_other_from_going_on() -> None:
+    """A fault of one connection is that connection's."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.soon: list[Callable[[], None]] = []
+
+        def call_soon(self, action: Callable[[], None]) -> None:
+            self.soon.append(action)
+
+    class One:
+        is_server = True
+
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def step(self) -> None:
+            if self.name in (1, 3):
+                raise RuntimeError("a fault")
+            done.append(self.name)
+
+    done: list[int] = []
+    loop = Loop()
+    gate = Handshakes(loop)  # type: ignore[arg-type]
+    for name in range(9):
+        with contextlib.suppress(RuntimeError):
+            gate.ask(One(name))
+    while loop.soon:
+        soon, loop.soon = loop.soon, []
+        for action in soon:
+            with contextlib.suppress(RuntimeError):
+                action()
+    assert done == [0, 2, 4, 5, 6, 7, 8]
+    gate.ask(One(10))
+    assert done[-1] == 10
+
+
 class HeldGate:
     """In the place of `Handshakes`: a crowd is before us until we are let."""
 
@@ -515,6 +552,33 @@ def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
         else:
             assert isinstance(server.failure, ConnectionResetError)
         ours.close()
+
+    in_loop(main)
+
+
+def test_a_connection_that_is_gone_is_not_secured_any_more(root: Authority) -> None:
+    """Its last octets may be all of a handshake: nobody is told of a connection at which nothing can be done."""
+
+    async def main() -> None:
+        server, gate = End(), HeldGate()
+        loop = asyncio.get_running_loop()
+        theirs, ours = socket.socketpair()
+        client = End()
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)  # type: ignore[arg-type]
+        client.transport = TlsTransport(context_of(root, CLIENT_ID, is_server=False), client, Handshakes(loop), False)
+        for end, sock in ((server, theirs), (client, ours)):
+            sock.setblocking(False)
+            await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+        while "secured" not in client.events:
+            gate.let()
+            await asyncio.sleep(0)
+        while not gate.waiting:
+            await asyncio.sleep(0)
+        server.transport._raw.abort()  # as it is between a reset and the loop's word of it
+        gate.let()
+        await server.until(lambda: server.events)
+        assert server.events == ["failed"]
+        assert server.transport.peer is None
 
     in_loop(main)
 
