@@ -13,6 +13,7 @@ from tests.soak.tls.siege import SiegePlan
 MEMORY_SLACK_KIB = 12 * 1024
 """By so much may the memory of a sidecar at rest have grown; docs/soak.md says what it consists of."""
 SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
+RATE = float(os.environ.get("SOAK_RATE", "300"))
 SEED = os.environ.get("SOAK_SEED", "1")
 
 
@@ -70,10 +71,19 @@ def test_short_storm(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SECONDS, reason="make soak")
 @pytest.mark.timeout(SECONDS * 1.5 + 300)
 def test_long_storm(tmp_path: Path) -> None:
-    """Two hundred reloads and slow clients by the thousand, in SOAK_SECONDS."""
+    """Two hundred reloads and slow clients by the thousand, in SOAK_SECONDS, at SOAK_RATE."""
     check(
         storm(
             tmp_path,
-            StormPlan(seconds=SECONDS, per_second=300, reloads=200, slow=1000, slow_s=8.0, takeovers=3, seed=SEED),
+            StormPlan(
+                seconds=SECONDS,
+                per_second=RATE,
+                reloads=200,
+                slow=int(RATE / 0.3),
+                slow_s=8.0,
+                takeovers=3,
+                siege=SiegePlan(crowd=int(RATE / 1.5)),
+                seed=SEED,
+            ),
         )
     )

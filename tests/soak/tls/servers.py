@@ -37,7 +37,7 @@ TEMPERS: dict[str, SealedTemper] = {
     "cut": replace(CALM, cut_within=0.5),
     "key_update": replace(CALM, key_update=0.8),
 }
-MOST_S = 20.0
+MOST_S = 60.0
 """Until a server that is to be met by somebody was."""
 
 
