@@ -41,6 +41,8 @@ SLOW_WRITE = Kind("slow write", "POST", "named")
 
 DESCRIPTOR_SLACK = 2
 """The two ends of the pipe for splicing, which is opened with the first large body and stays."""
+RELOAD_TIMEOUT_S = 120.0
+"""The process that judges a file stands back where others want the CPU."""
 
 _SHARES = {GET: 40, POST: 15, KEYED: 15, NAMED_GET: 8, NAMED_POST: 7, APP_GET: 8, APP_POST: 7, **SHARES}
 _SLOW = (SLOW_READ, SLOW_WRITE, SLOW_TLS_READ, SLOW_TLS_WRITE)
@@ -268,12 +270,12 @@ class Storm:
         self._is_file_bad = self._generation % 10 == 7
         if self._is_file_bad:
             self.sidecar.rewrite(self._text() + "\n            no_such_key: true\n")
-            answer = self.sidecar.admin("/reload", method="POST")
+            answer = self.sidecar.admin("/reload", method="POST", timeout_s=RELOAD_TIMEOUT_S)
             assert answer.status == 400, answer
             self.figures.refused_reloads += 1
             return
         self.sidecar.rewrite(self._text())
-        answer = self.sidecar.admin("/reload", method="POST")
+        answer = self.sidecar.admin("/reload", method="POST", timeout_s=RELOAD_TIMEOUT_S)
         assert answer.status == 200, answer
         self.figures.reloads += 1
 
