@@ -187,10 +187,11 @@ class Dialer:
                     peer = await securing.done
                     if self._secured is not None:
                         self._secured(peer)
-        except TimeoutError as error:
+        except TimeoutError:
             if told is not None:
                 # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
-                told.connection_lost(error)
+                # Without an error, behind which the kernel would be asked for an answer: the descriptor is closed, too.
+                told.connection_lost(None)
                 return
             waited = f"{endpoint.label}: no answer in {cluster.connect_timeout_s} s"
             if securing is not None:

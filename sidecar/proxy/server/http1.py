@@ -292,6 +292,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self._timers.forget(self)
         pool.closed(self.endpoint, cause)
         if hard:
+            self.drop()
             self.transport.abort()
         else:
             self.end()
