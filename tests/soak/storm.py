@@ -373,10 +373,13 @@ class Storm:
         clients = self._clients
         eventually(lambda: len(clients.outcomes) >= clients.begun, "every request to be over", 60)
         clients.hang_up()
+        # Copies that it would never answer are over with it, and need not be waited for.
+        self._shadow.kill()
         try:
             eventually(lambda: not any(self.sidecar.gauges().values()), "all to be quiet", 30)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.sidecar.gauge_lines()}") from None
+        self._shadow.start()
 
     def _descriptors(self, most: int) -> int:
         """Those of a sidecar at rest: the connection that asked whether it is may still be on its way out."""
