@@ -182,11 +182,11 @@ class Storm:
         try:
             for server in self._servers:
                 server.launch()
-            for server in self._servers:
-                server.wait_up()
             self.sidecar.know("127.0.0.2", "127.0.0.3")
             self.sidecar.rewrite(self._text())
             self.sidecar.start()
+            for server in self._servers:
+                server.wait_up()
             self.sidecar.wait_ready()
         except BaseException:
             self._kill()
