@@ -171,6 +171,7 @@ class TlsTransport:
     def _fail(self, error: Exception) -> None:
         """The handshake has failed."""
         owner, self._owner = self._owner, None
+        self._keep = None
         self._state = CLOSED
         self._raw.close()
         if owner is not None:
@@ -310,6 +311,7 @@ class TlsTransport:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        self._keep = None  # whoever has us, and would make a cycle of it
         if self._state == HANDSHAKE:
             self._state = CLOSED
             owner, self._owner = self._owner, None
@@ -318,6 +320,7 @@ class TlsTransport:
             return
         was_open = self._state != CLOSED
         self._state = CLOSED
+        self._owner = None
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             error = self._error or exc
@@ -409,7 +412,9 @@ class TlsTransport:
     def abort(self) -> None:
         """Close at once; the peer can tell that it is cut, for no close_notify has come."""
         self._state = CLOSED
-        self._raw.abort()
+        self._keep = self._owner = None
+        if self._raw is not None:  # else it was never connected
+            self._raw.abort()
 
     def is_closing(self) -> bool:
         """As `asyncio.Transport`."""

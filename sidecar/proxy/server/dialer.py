@@ -228,6 +228,8 @@ class Dialer:
             on_failed(errors.CONNECT_FAILED, f"{endpoint.label}: {type(error).__name__}")
         finally:
             at_due.cancel()
+            # What it failed by is kept in it, with this frame: a cycle, which a reload would exempt from collection.
+            securing = told = None
 
     def _tell_failed(self, reason: Reason) -> None:
         if self._not_secured is not None:
