@@ -6,6 +6,7 @@ request, or a property of HTTP:
 
     response_started   some of the answer was handed on when its server was killed, reset it or broke its framing
     not_idempotent     a POST without a key reached, or may have reached, a server that then failed
+    body_not_kept      a POST with more of a body than is kept went to a server that refused the sidecar's certificate unread
     keep_alive_race    a POST was written to a connection that its server closed at that moment; no server saw it
 
 Anything else is unexplained, and fails the storm.
@@ -94,6 +95,9 @@ def _explanation(outcome: Outcome, seen: Seen, faults: Sequence[Fault]) -> str:
         # nothing of it: what the sidecar had written for it is dropped when the connection must be cut.
         is_hurt = not {"reset_within", "cut_within", "bad_chunk"}.isdisjoint(seen.hurt)
         return "response_started" if is_hurt or (seen.began > seen.ended and is_in_fault) else ""
+    is_post = outcome.failure == "status" and not outcome.kind.can_be_repeated
+    if is_post and "upstream_refused_certificate" in outcome.detail and not seen.methods:
+        return "body_not_kept"
     if outcome.failure != "status" or outcome.kind.can_be_repeated or outcome.flag in _SURE_OF_NOTHING_SENT:
         return ""
     if seen.hurt:

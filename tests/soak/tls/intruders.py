@@ -109,21 +109,21 @@ class Intruders:
             case "no certificate":
                 return world.client(None)
             case "expired":
-                return world.client(world.newest.workload(me, **LONG_AGO))
+                return world.client(world.root.workload(me, **LONG_AGO))
             case "stranger":
                 return world.client(world.stranger.workload(me))
             case "dropped root":
                 assert world.dropped is not None
                 return world.client(world.dropped.workload(me))
             case "other mesh":
-                return world.client(world.newest.workload("spiffe://elsewhere/web0"))
+                return world.client(world.root.workload("spiffe://elsewhere/web0"))
             case "believes others":
-                return world.client(world.newest.workload(me), believes=world.stranger.pem)
+                return world.client(world.root.workload(me), believes=world.stranger.pem)
             case "foreign protocol":
-                return world.client(world.newest.workload(me), alpn="h2")
+                return world.client(world.root.workload(me), alpn="h2")
             case "old version":
-                return world.client(world.newest.workload(me), newest=ssl.TLSVersion.TLSv1_2)
-        return world.client(world.newest.workload(me))
+                return world.client(world.root.workload(me), newest=ssl.TLSVersion.TLSv1_2)
+        return world.client(world.root.workload(me))
 
     def _knock(self, context: ssl.SSLContext, kind: str) -> None:
         with (

@@ -85,6 +85,7 @@ class World:
         self._given = 0
         self.root = self.newest = Authority("root 1")
         self.dropped: Authority | None = None
+        self._leaving: Authority | None = None
         self.outside, self.stranger = Authority("outside root"), Authority("stranger root")
         self.roots = 1
         self.contexts: dict[str, ssl.SSLContext] = {}
@@ -118,7 +119,7 @@ class World:
 
     def drop(self) -> None:
         """The first root is believed no more."""
-        self.dropped, self.root = self.root, self.newest
+        self._leaving, self.root = self.root, self.newest
 
     # --- the sidecar's files ---------------------------------------------------------------------------------------
 
@@ -171,6 +172,7 @@ class World:
             (place / "outside.crt").write_bytes(self.outside.pem)
             (place / "stranger.crt").write_bytes(self.stranger.pem)
         self._given += 1
+        self.dropped = self._leaving
         for caller in CALLERS:
             self.contexts[caller] = self.client(self.newest.workload(caller))
 
