@@ -6,7 +6,7 @@ request, or a property of HTTP:
 
     response_started   some of the answer was handed on when its server was killed, reset it or broke its framing
     not_idempotent     a POST without a key reached, or may have reached, a server that then failed
-    body_not_kept      a POST with more of a body than is kept went to a server that refused the sidecar's certificate unread
+    body_not_kept      a POST with a larger body than is kept, to a server that refused the sidecar's certificate
     keep_alive_race    a POST was written to a connection that its server closed at that moment; no server saw it
 
 Anything else is unexplained, and fails the storm.
