@@ -67,11 +67,12 @@ test-long: $(READY)  ## run the tests that take long: whole meshes through failu
 
 # Another seed is another storm; the figures say which it was.
 SOAK_SECONDS ?= 600
+SOAK_RATE ?= 300
 SOAK_SEED ?= $(shell date +%s)
 
 .PHONY: soak
 soak: $(READY)  ## storm a sidecar for SOAK_SECONDS (600) and say what came of it: docs/soak.md
-	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
+	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_RATE=$(SOAK_RATE) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
 
 # Four parts: kills and the loss of the engine take SOAK_MESH_SECONDS each, replacements half of that, the cut its own time.
 SOAK_MESH_SECONDS ?= 300

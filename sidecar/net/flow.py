@@ -177,6 +177,10 @@ class BatchingWriter:
                 return
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
+    def drop(self) -> None:
+        """What waits here is of no use any more; a transport that its loop has closed does not say that it is."""
+        self._out = []
+
     def has_unsent(self) -> bool:
         """Whether bytes wait here or in the transport."""
         return bool(self._out) or self.transport.get_write_buffer_size() > 0

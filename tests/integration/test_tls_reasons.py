@@ -234,6 +234,9 @@ def test_a_reason_as_the_log_has_it(place: Place, reason: Reason) -> None:
     line = line_of(sidecar, reason)
     assert line["response_flags"] == reason.flag
     assert line["detail"]
+    if reason.phase is Phase.TLS:
+        side = "server" if reason.name.startswith(("upstream", "identity")) else "client"
+        assert sidecar.metric("sidecar_tls_handshake_failures_total", reason=reason.name, side=side) >= 1
     if reason in (CLIENT_REFUSED_CERTIFICATE, UPSTREAM_REFUSED_CERTIFICATE):
         shown = f"shown was the certificate of {STOREFRONT}, signed by CN=shop root, until 20"
         assert f"alert: unknown ca; {shown}" in line["detail"]

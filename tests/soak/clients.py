@@ -12,16 +12,20 @@ import contextlib
 import json
 import random
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.soak.tls import keys
 from tests.support.tagged import framed, read_body, read_head, tagged
 
 PATIENCE_S = 20.0
 """An answer that takes longer counts as lost for ever."""
+KEY_UPDATES = 0.1
+"""Share of requests of clients by TLS that come with new keys."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,16 @@ class Kind:
         method: GET or POST.
         host: Of the request; empty for the inbound listener.
         is_keyed: With `Idempotency-Key`.
+        caller: Whom the server must see; empty: nobody.
+        is_secured: It is the client that speaks TLS, as `caller`.
     """
 
     name: str
     method: str
     host: str
     is_keyed: bool = False
+    caller: str = ""
+    is_secured: bool = False
 
     @property
     def can_be_repeated(self) -> bool:
@@ -81,13 +89,19 @@ class Clients:
     Attributes:
         outcomes: Of every request that is over.
         begun: Requests begun.
+        contexts: Of clients by TLS, by caller; each new connection is made by what is there then.
+        speaks_with: Whom they must find at the other end.
+        handshakes: How many of theirs are over.
     """
 
     def __init__(self, seed: str) -> None:
         self.outcomes: list[Outcome] = []
         self.begun = 0
+        self.contexts: Mapping[str, ssl.SSLContext] = {}
+        self.speaks_with = ""
+        self.handshakes = 0
         self._chance = random.Random(seed)
-        self._pools: dict[int, list[Connection]] = {}
+        self._pools: dict[tuple[int, str], list[Connection]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -163,27 +177,32 @@ class Clients:
             await asyncio.sleep(max(0.0, next_s - time.monotonic()))
         await asyncio.gather(*tasks)
 
-    async def _one(self, kind: Kind, port: int, *, is_leaving: bool) -> None:
+    def crowd(self, kinds: Sequence[Kind], port: int, count: int) -> None:
+        """So many at once, each on a connection of its own."""
+        for number in range(count):
+            self.spawn(self._one(kinds[number % len(kinds)], port, is_leaving=False, is_fresh=True))
+
+    async def _one(self, kind: Kind, port: int, *, is_leaving: bool, is_fresh: bool = False) -> None:
         outcome = Outcome(self.next_id(), kind, time.monotonic())
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._ask(outcome, port, is_leaving=is_leaving)
+                await self._ask(outcome, port, is_leaving=is_leaving, is_fresh=is_fresh)
         except TimeoutError:
             outcome.failure = "hung"
         finally:
             outcome.ended_s = time.monotonic()
             self.outcomes.append(outcome)
 
-    async def _ask(self, outcome: Outcome, port: int, *, is_leaving: bool) -> None:
-        pool = self._pools.setdefault(port, [])
+    async def _ask(self, outcome: Outcome, port: int, *, is_leaving: bool, is_fresh: bool) -> None:
+        pool = self._pools.setdefault((port, outcome.kind.caller if outcome.kind.is_secured else ""), [])
         connection = None
-        while pool and connection is None:
+        while pool and not is_fresh and connection is None:
             connection = pool.pop()
             if connection[0].at_eof() or connection[1].transport.is_closing():
                 connection[1].transport.abort()
                 connection = None
         try:
-            connection = connection or await asyncio.open_connection("127.0.0.1", port)
+            connection = connection or await self._open(outcome.kind, host="127.0.0.1", port=port)
         except OSError as error:
             outcome.failure, outcome.detail = "refused", str(error)
             return
@@ -191,10 +210,22 @@ class Clients:
         try:
             is_kept = await self._talk(connection, outcome, is_leaving=is_leaving)
         finally:
-            if is_kept:
+            if is_kept and not is_fresh:
                 pool.append(connection)
+            elif is_kept:
+                connection[1].close()
             else:
-                connection[1].transport.abort()
+                connection[1].transport.abort()  # by TLS this is an end without a close_notify
+
+    async def _open(self, kind: Kind, **where: Any) -> Connection:
+        if not kind.is_secured:
+            return await asyncio.open_connection(**where)
+        connection = await asyncio.open_connection(**where, ssl=self.contexts[kind.caller], server_hostname="storm")
+        self.handshakes += 1
+        names = connection[1].get_extra_info("peercert").get("subjectAltName", ())
+        if names != (("URI", self.speaks_with),):
+            raise OSError(f"expected {self.speaks_with} at the other end, found {names}")
+        return connection
 
     async def _talk(self, connection: Connection, outcome: Outcome, *, is_leaving: bool) -> bool:
         reader, writer = connection
@@ -211,6 +242,8 @@ class Clients:
                 await asyncio.sleep(chance.random() * 0.02)
                 await asyncio.wait_for(reader.read(chance.randint(1, 5000)), 0.05)
             return False
+        if outcome.kind.is_secured and chance.random() < KEY_UPDATES:
+            keys.update_of(writer)
         try:
             writer.write(request)
             await writer.drain()
@@ -228,7 +261,7 @@ class Clients:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.setblocking(False)
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-            reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+            reader, writer = await self._open(kind, sock=sock, limit=4096)
             writer.write(request_bytes(outcome, 0, size, "length", "length"))
             _, fields = await read_head(reader)
             body = b""
@@ -252,7 +285,7 @@ class Clients:
         """Send a head, then a body in so many pieces with a pause before each."""
         outcome = Outcome(self.next_id(), kind, time.monotonic())
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await self._open(kind, host="127.0.0.1", port=port)
             request = request_bytes(outcome, size, 10, "length", "length")
             step = max(1, len(request) // pieces)
             for at in range(0, len(request), step):
@@ -271,6 +304,8 @@ def request_bytes(outcome: Outcome, sent: int, size: int, answer_framing: str, f
     kind, tag = outcome.kind, outcome.id
     field, data = framed(tagged(tag, sent), framing) if kind.method == "POST" else ("", b"")
     key = f"Idempotency-Key: {tag}\r\n" if kind.is_keyed else ""
+    # Who connects cannot say who he is.
+    key += "" if kind.host else f"X-Forwarded-Client-Cert: By=me;URI=spiffe://shop/{tag}\r\n"
     return (
         f"{kind.method} /{tag} HTTP/1.1\r\nHost: {kind.host or 'app'}\r\nX-Id: {tag}\r\nX-Request-Id: {tag}\r\n"
         f"X-Sent: {sent}\r\nX-Size: {size}\r\nX-Framing: {answer_framing}\r\n{key}{field}\r\n"

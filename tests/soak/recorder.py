@@ -9,11 +9,12 @@ wrong place.
 Each event is a line of the journal, written by one system call before anything else happens, so that a server that is
 killed has written down what it saw:
 
-    R ID METHOD    the head of a request is here: it may be processed from now on
-    S ID           the answer begins
-    E ID           all of the answer is handed to the kernel
-    X ID HOW       it was hurt on purpose
-    W ID WHAT      the request was not as its id says
+    R ID METHOD CALLER   the head of a request is here: it may be processed from now on. CALLER is whom the other
+                         end is, or the sidecar says that it is (`x-forwarded-client-cert`), if anybody
+    S ID                 the answer begins
+    E ID                 all of the answer is handed to the kernel
+    X ID HOW             it was hurt on purpose
+    W ID WHAT            the request was not as its id says
 
 Each line on stdin is a JSON object, the `Temper` from now on. The line `up` on stdout says that it listens.
 """
@@ -25,11 +26,14 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
 import struct
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.tagged import framed, read_body, read_head, tagged
 
@@ -54,6 +58,7 @@ class Temper:
     Attributes:
         reset_before: Resets the connection when the request was read.
         reset_within: Resets it in the middle of the answer.
+        cut_within: Closes it there, by TLS without a close_notify; in clear it would pass for an end.
         garbage: Answers what is not HTTP.
         bad_chunk: Answers a chunked body that breaks off in nonsense.
         error: Answers 503.
@@ -67,6 +72,7 @@ class Temper:
 
     reset_before: float = 0.0
     reset_within: float = 0.0
+    cut_within: float = 0.0
     garbage: float = 0.0
     bad_chunk: float = 0.0
     error: float = 0.0
@@ -78,11 +84,19 @@ class Temper:
     delay_max_s: float = 0.0
 
 
-_LETHAL = ("reset_before", "mute", "garbage", "error", "bad_chunk", "reset_within")
+_LETHAL = ("reset_before", "mute", "garbage", "error", "bad_chunk", "reset_within", "cut_within")
+_URI = re.compile(r"URI=([^;,]+)")
 
 
 class Recorder:
-    """One process's worth of it."""
+    """
+    One process's worth of it.
+
+    Attributes:
+        high_water: Of octets that the kernel has not taken, beyond which an answer is not handed to it.
+    """
+
+    high_water = 0
 
     def __init__(self, name: str, journal: Path) -> None:
         self.name = name
@@ -99,16 +113,29 @@ class Recorder:
         """Serve until stdin ends."""
         for address in addresses:
             host, _, port = address.rpartition(":")
-            await asyncio.start_server(self._accept, host, int(port), backlog=4096)
+            await self.listen(host, int(port))
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         sys.stdout.write("up\n")
         sys.stdout.flush()
         while line := await reader.readline():
-            self.temper = Temper(**json.loads(line))
+            self.told(line)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
+    def told(self, line: bytes) -> None:
+        """A `Temper`."""
+        self.temper = Temper(**json.loads(line))
+
+    async def listen(self, host: str, port: int) -> None:
+        """Take who connects."""
+        await asyncio.start_server(self.accept, host, port, backlog=4096)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody is there."""
+        self.spawn(self._serve(reader, writer))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside all else; held, for a task that waits for a stream is referred to by nothing else."""
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -139,7 +166,7 @@ class Recorder:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         line, sent = await read_head(reader)
         tag, method = sent.get("x-id", "?"), line.split(" ")[0]
-        self.note(f"R {tag} {method}")
+        self.note(f"R {tag} {method} {self.caller(writer, sent)}".rstrip())
         body = await read_body(reader, sent, is_response=False)
         if body != tagged(tag, int(sent.get("x-sent", "0"))) or f"/{tag} " not in f"{line} ":
             self.note(f"W {tag} {line!r} with {len(body)} bytes, {body[:60]!r}")
@@ -147,11 +174,17 @@ class Recorder:
         if temper.delay_max_s:
             await asyncio.sleep(self._chance.uniform(temper.delay_min_s, temper.delay_max_s))
         how = next((name for name in _LETHAL if self._chance.random() < getattr(temper, name)), "")
-        return await self._answer(writer, tag, sent, how, temper)
+        return await self.answer(writer, tag, sent, how, temper)
 
-    async def _answer(
+    def caller(self, writer: asyncio.StreamWriter, sent: dict[str, str]) -> str:
+        """Whom the sidecar says that it is; nobody where it says nothing."""
+        found = _URI.search(sent.get("x-forwarded-client-cert", ""))
+        return found[1] if found is not None else ""
+
+    async def answer(
         self, writer: asyncio.StreamWriter, tag: str, sent: dict[str, str], how: str, temper: Temper
     ) -> bool:
+        """Answer, or do harm."""
         framing = sent.get("x-framing", "length")
         if how == "bad_chunk":
             framing = "chunked"
@@ -169,13 +202,13 @@ class Recorder:
         status = "503 Service Unavailable" if how == "error" else "200 OK"
         head = f"HTTP/1.1 {status}\r\nX-Id: {tag}\r\nX-Server: {self.name}\r\n{field}\r\n".encode()
         self.note(f"S {tag}")
-        if how == "reset_within":
+        if how in ("reset_within", "cut_within"):
             writer.write(head + data[: len(data) // 2])
             await writer.drain()
             await asyncio.sleep(0.02)
             if framing == "length" and not data:
                 self.note(f"E {tag}")  # There was nothing to cut.
-            return reset(writer)
+            return reset(writer) if how == "reset_within" else cut(writer)
         if how == "bad_chunk":
             writer.write(head + data[: len(data) // 2] + b"\r\nnonsense\r\n")
             await writer.drain()
@@ -184,7 +217,7 @@ class Recorder:
         # to the next request. The connection stays open, so whoever used it again would get it.
         if framing != "close" and len(data) < 4000 and self._chance.random() < temper.trailing:
             data += b"HTTP/1.1 200 OK\r\nX-Id: nobody\r\nContent-Length: 6\r\n\r\nnobody"
-        writer.transport.set_write_buffer_limits(high=0)
+        writer.transport.set_write_buffer_limits(high=self.high_water)
         writer.write(head + data)
         await writer.drain()
         self.note(f"E {tag}")
@@ -195,6 +228,12 @@ def reset(writer: asyncio.StreamWriter) -> bool:
     """Close with a reset."""
     sock: socket.socket = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    writer.transport.abort()
+    return False
+
+
+def cut(writer: asyncio.StreamWriter) -> bool:
+    """Close without another word."""
     writer.transport.abort()
     return False
 

@@ -35,16 +35,28 @@ class Server:
         self.calm = calm
         self.process: subprocess.Popen[bytes] | None = None
 
+    def program(self) -> list[str]:
+        """A module and its arguments."""
+        return ["tests.soak.recorder", self.name, str(self.journal), *self.addresses]
+
     def start(self) -> None:
         """Start it; it listens when this returns."""
-        command = [sys.executable, "-m", "tests.soak.recorder", self.name, str(self.journal), *self.addresses]
+        self.launch()
+        self.wait_up()
+
+    def launch(self) -> None:
+        """Start it; `wait_up` must follow."""
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *self.program()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+
+    def wait_up(self) -> None:
+        """It listens when this returns."""
+        assert self.process is not None
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"up\n", f"{self.name} did not start"
         self.temper(self.calm)
@@ -82,11 +94,13 @@ class Seen:
 
     Attributes:
         methods: Of each arrival.
+        callers: Whom each came from; empty for who is nobody.
         began, ended: Answers begun and wholly handed to the kernel.
         hurt: How it was hurt on purpose.
     """
 
     methods: list[str] = field(default_factory=list)
+    callers: set[str] = field(default_factory=set)
     began: int = 0
     ended: int = 0
     hurt: list[str] = field(default_factory=list)
@@ -100,12 +114,14 @@ class Journals:
         seen: By id.
         wrong: Requests that were not as their id says.
         arrivals: By server.
+        handshakes: By what came of them, of servers by TLS.
     """
 
     def __init__(self, servers: list[Server]) -> None:
         self.seen: dict[str, Seen] = defaultdict(Seen)
         self.wrong: list[str] = []
         self.arrivals: Counter[str] = Counter()
+        self.handshakes: Counter[str] = Counter()
         for server in servers:
             self._read(server)
 
@@ -114,9 +130,13 @@ class Journals:
             return
         for line in server.journal.read_text().splitlines():
             kind, tag, *rest = line.split(" ")
+            if kind == "H":
+                self.handshakes[rest[0]] += 1
+                continue
             seen = self.seen[tag]
             if kind == "R":
                 seen.methods.append(rest[0])
+                seen.callers.add(rest[1] if len(rest) > 1 else "")
                 self.arrivals[server.name] += 1
             elif kind == "S":
                 seen.began += 1

@@ -5,7 +5,8 @@ A storm from its beginning to its end: `Storm(directory, plan).run()` returns th
 
 Traffic goes three ways. *shaky* is an upstream of three servers that are hurt, one at a time, behind a route with a
 retry policy. *named* is an upstream found by a name that changes and vanishes; its servers are well. *app* is the
-inbound side. What happens at shaky must not be felt by the others.
+inbound side. What happens at shaky must not be felt by the others. What goes by TLS, in both directions, is in
+`tests.soak.tls.siege`; it goes on at the same time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.soak.faults import KINDS, SHAKY_CALM, Victims
 from tests.soak.recorder import Temper
 from tests.soak.servers import Journals, Server
 from tests.soak.surroundings import NAME, StormSidecar
+from tests.soak.tls.siege import SHARES, SLOW_TLS_READ, SLOW_TLS_WRITE, Siege, SiegeFigures, SiegePlan
 from tests.soak.verdict import Verdict, judge
 from tests.support.wait import eventually, free_port
 
@@ -39,8 +41,11 @@ SLOW_WRITE = Kind("slow write", "POST", "named")
 
 DESCRIPTOR_SLACK = 2
 """The two ends of the pipe for splicing, which is opened with the first large body and stays."""
+RELOAD_TIMEOUT_S = 120.0
+"""The process that judges a file stands back where others want the CPU."""
 
-_SHARES = {GET: 40, POST: 15, KEYED: 15, NAMED_GET: 8, NAMED_POST: 7, APP_GET: 8, APP_POST: 7}
+_SHARES = {GET: 40, POST: 15, KEYED: 15, NAMED_GET: 8, NAMED_POST: 7, APP_GET: 8, APP_POST: 7, **SHARES}
+_SLOW = (SLOW_READ, SLOW_WRITE, SLOW_TLS_READ, SLOW_TLS_WRITE)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class StormPlan:
         seed: Decides about everything but timing.
         takeovers: Successors that take over under load, one after the other.
         pace: By which the length of each fault is multiplied.
+        header_timeout_s: `limits.header_timeout`, which handshakes have, too.
+        siege: What goes by TLS.
     """
 
     seconds: float
@@ -69,8 +76,11 @@ class StormPlan:
     seed: str = "1"
     warm_up_s: float = 3.0
     drain_load_s: float = 1.5
+    takeover_load_s: float = 3.0
     takeovers: int = 2
     pace: float = 1.0
+    header_timeout_s: float = 8.0
+    siege: SiegePlan = field(default_factory=SiegePlan)
 
 
 @dataclass
@@ -104,6 +114,8 @@ class Figures:
     exit_code: int | None = None
     drain_s: float = 0.0
     slowest_s: float = 0.0
+    connections: int = 0
+    siege: SiegeFigures = field(default_factory=SiegeFigures)
     stderr: str = ""
 
     def __str__(self) -> str:
@@ -114,7 +126,9 @@ class Figures:
             (
                 f"requests          {self.requests} ({listed(self.by_kind)})",
                 f"arrivals          {self.arrivals} at the servers; {self.retries} retries by the sidecar",
+                f"connections       {self.connections} of clients",
                 f"faults            {sum(self.faults.values())} ({listed(self.faults)})",
+                str(self.siege),
                 f"reloads           {self.reloads}, {self.refused_reloads} more refused; names {self.name_changes}",
                 f"answered right    {self.verdict.answered}; clients that left: {self.verdict.left}",
                 f"failures, why     {listed(self.verdict.explained)}",
@@ -147,17 +161,18 @@ class Storm:
         self.plan = plan
         self.figures = Figures()
         self._chance = random.Random(f"{plan.seed}/storm")
-        ports = [free_port() for _ in range(7)]
+        ports = [free_port() for _ in range(11)]
         self._named_port, self._app_port = ports[4], ports[5]
         self._shaky = [Server(f"shaky{n}", directory, f"127.0.0.1:{ports[n]}", calm=SHAKY_CALM) for n in range(3)]
         self._spare_address = f"127.0.0.1:{ports[3]}"
         named = [f"127.0.0.{host}:{self._named_port}" for host in (2, 3, 4)]
         well = Server("well", directory, self._spare_address, f"127.0.0.1:{self._app_port}", *named)
         self._shadow = Server("shadow", directory, f"127.0.0.1:{ports[6]}", calm=Temper(mute=0.3, error=0.3))
-        self._recording = [*self._shaky, well]
-        self._servers = [*self._recording, self._shadow]
         self.sidecar = StormSidecar(directory)
         self._clients = Clients(f"{plan.seed}/clients")
+        self._siege = Siege(directory, plan.siege, plan.seed, self._clients, lambda: self.sidecar, ports[7:])
+        self._recording: list[Server] = [*self._shaky, well, *self._siege.servers]
+        self._servers = [*self._recording, self._shadow]
         self._victims = Victims(self._shaky, f"{plan.seed}/victims", self._wait, plan.pace)
         self._generation = 0
         self._is_file_bad = False
@@ -166,10 +181,12 @@ class Storm:
     def __enter__(self) -> Storm:
         try:
             for server in self._servers:
-                server.start()
+                server.launch()
             self.sidecar.know("127.0.0.2", "127.0.0.3")
             self.sidecar.rewrite(self._text())
             self.sidecar.start()
+            for server in self._servers:
+                server.wait_up()
             self.sidecar.wait_ready()
         except BaseException:
             self._kill()
@@ -180,6 +197,7 @@ class Storm:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._siege.close()
         self._clients.__exit__()
         self._kill()
 
@@ -200,10 +218,13 @@ class Storm:
         named = f"dns: '{NAME}:{self._named_port}'"
         if not self.sidecar.has_names:
             named = f"endpoints: ['127.0.0.2:{self._named_port}', '127.0.0.3:{self._named_port}']"
+        sealed = "\n              ".join(f"{name}: {text}" for name, text in self._siege.upstreams().items())
         balancing = chance.choice(("least_request", "round_robin", "random", "peak_ewma"))
         return f"""
             service: storm
-            inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{self._app_port}"}}
+            identity: {self._siege.identity()}
+            inbound:
+              {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{self._app_port}", tls: permissive}}
             outbound:
               listen: 127.0.0.1:${{OUTBOUND_PORT}}
               routes:
@@ -217,6 +238,15 @@ class Storm:
                     per_try_timeout: 1500ms
                     backoff: {{base: 5ms, max: 50ms}}
                   mirror: {{to: shadow, percent: 20%}}
+                - name: sealed
+                  match: {{host: sealed}}
+                  to: sealed
+                  timeout: 8s
+                  retry:
+                    attempts: 3
+                    on: [connect_failure, 5xx, refused, timeout]
+                    per_try_timeout: 2s
+                    backoff: {{base: 5ms, max: 50ms}}
             upstreams:
               shaky:
                 hosts: []
@@ -230,7 +260,8 @@ class Storm:
               spare: {{hosts: [], endpoints: ['{self._spare_address}'], idle_timeout: 1s}}
               shadow: {{hosts: [], endpoints: ['{self._shadow.addresses[0]}'], idle_timeout: 1s}}
               named: {{{named}, idle_timeout: 1s}}
-            limits: {{idle_timeout: 30s, max_connections: 20000}}
+              {sealed}
+            limits: {{idle_timeout: 30s, header_timeout: {self.plan.header_timeout_s:g}s, max_connections: 20000}}
             drain: {{timeout: 15s}}
         """
 
@@ -239,12 +270,12 @@ class Storm:
         self._is_file_bad = self._generation % 10 == 7
         if self._is_file_bad:
             self.sidecar.rewrite(self._text() + "\n            no_such_key: true\n")
-            answer = self.sidecar.admin("/reload", method="POST")
+            answer = self.sidecar.admin("/reload", method="POST", timeout_s=RELOAD_TIMEOUT_S)
             assert answer.status == 400, answer
             self.figures.refused_reloads += 1
             return
         self.sidecar.rewrite(self._text())
-        answer = self.sidecar.admin("/reload", method="POST")
+        answer = self.sidecar.admin("/reload", method="POST", timeout_s=RELOAD_TIMEOUT_S)
         assert answer.status == 200, answer
         self.figures.reloads += 1
 
@@ -261,12 +292,16 @@ class Storm:
 
     def _send_slow_clients(self, count: int) -> None:
         plan, port = self.plan, self.sidecar.outbound_port
-        for _ in range(count):
+        for number in range(count):
             pieces = self._chance.randint(5, 20)
             pause_s = plan.slow_s / pieces
             size = self._chance.choice((20_000, 100_000))
             self._clients.spawn(self._clients.slow_reader(SLOW_READ, port, size, pause_s, pieces))
             self._clients.spawn(self._clients.slow_writer(SLOW_WRITE, port, size, pause_s, pieces))
+            if number % 10 == 0:
+                inbound = self.sidecar.inbound_port
+                self._clients.spawn(self._clients.slow_reader(SLOW_TLS_READ, inbound, size, pause_s, pieces))
+                self._clients.spawn(self._clients.slow_writer(SLOW_TLS_WRITE, inbound, size, pause_s, pieces))
 
     def _begin_load(self, until: float) -> None:
         plan, self._load_until_s = self.plan, until
@@ -284,6 +319,7 @@ class Storm:
         self._begin_load(time.monotonic() + plan.warm_up_s)
         # As many as two bursts that overlap: what memory they need at once is the process's for good.
         self._send_slow_clients(2 * plan.slow)
+        self._siege.warm_up()
         time.sleep(plan.warm_up_s)
         self._settle()
         figures.memory_before_kib, figures.descriptors_before = self.sidecar.memory_kib(), self.sidecar.descriptors()
@@ -291,8 +327,14 @@ class Storm:
         began_s = time.monotonic()
         self._next_reload_s = self._next_name_s = self._next_slow_s = began_s
         self._begin_load(inf)
-        while time.monotonic() < began_s + plan.seconds or len(self._victims.counts()) < len(KINDS):
+        self._siege.begin()
+        while (
+            time.monotonic() < began_s + plan.seconds
+            or len(self._victims.counts()) < len(KINDS)
+            or not self._siege.has_done_all
+        ):
             self._victims.strike()
+        self._siege.end()
         self._load_until_s = 0.0
         if self.sidecar.has_names:
             self.sidecar.know("127.0.0.2", "127.0.0.3")
@@ -331,7 +373,13 @@ class Storm:
         clients = self._clients
         eventually(lambda: len(clients.outcomes) >= clients.begun, "every request to be over", 60)
         clients.hang_up()
-        eventually(lambda: not any(self.sidecar.gauges().values()), f"all to be quiet: {self.sidecar.gauges()}", 30)
+        # Copies that it would never answer are over with it, and need not be waited for.
+        self._shadow.kill()
+        try:
+            eventually(lambda: not any(self.sidecar.gauges().values()), "all to be quiet", 30)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.sidecar.gauge_lines()}") from None
+        self._shadow.start()
 
     def _descriptors(self, most: int) -> int:
         """Those of a sidecar at rest: the connection that asked whether it is may still be on its way out."""
@@ -344,6 +392,8 @@ class Storm:
         figures, sidecar = self.figures, self.sidecar
         figures.counted = int(sidecar.metric("sidecar_requests_total"))
         figures.retries = int(sidecar.metric("sidecar_upstream_retries_total"))
+        figures.connections = int(sidecar.metric("sidecar_downstream_connections_opened_total"))
+        self._siege.count()
         figures.dropped_lines = int(sidecar.metric("sidecar_log_lines_dropped_total"))
         eventually(lambda: sidecar.log_lines() >= figures.counted, "every exchange to be logged", 10)
         figures.logged = sidecar.log_lines()
@@ -355,15 +405,17 @@ class Storm:
             self._reload()
         for _ in range(self.plan.takeovers):
             first, second = self.sidecar, self.sidecar.successor()
-            self._begin_load(time.monotonic() + 3.0)
+            self._begin_load(time.monotonic() + self.plan.takeover_load_s)
             self._send_slow_clients(20)
-            time.sleep(self._chance.uniform(0.2, 1.0))
+            time.sleep(self.plan.takeover_load_s * self._chance.uniform(0.1, 0.3))
+            step = self._siege.turn()
             second.start("--takeover")
             self.sidecar = second
             try:
                 self.figures.takeover_codes.append(first.wait())
             finally:
                 first.kill()
+            self._siege.see(step)
             eventually(lambda: time.monotonic() > self._load_until_s, "the load to end", 10)
             self._settle()
 
@@ -389,10 +441,10 @@ class Storm:
         figures.by_kind = Counter(outcome.kind.name for outcome in outcomes)
         figures.arrivals = sum(journals.arrivals.values())
         figures.faults = self._victims.counts()
-        figures.slowest_s = max(
-            outcome.ended_s - outcome.began_s for outcome in outcomes if outcome.kind not in (SLOW_READ, SLOW_WRITE)
-        )
+        figures.slowest_s = max(outcome.ended_s - outcome.began_s for outcome in outcomes if outcome.kind not in _SLOW)
         figures.storm_requests = stormed
+        self._siege.judge(outcomes[:stormed])
+        figures.siege = self._siege.figures
         figures.verdict = judge(outcomes[:stormed], journals, faults)
         figures.takeover = judge(outcomes[stormed:taken_over], journals, faults)
         # Who comes after SIGTERM may be turned away, if nobody has seen the request.

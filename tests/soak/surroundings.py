@@ -15,6 +15,13 @@ from pathlib import Path
 from tests.support.process import SidecarProcess
 
 NAME = "named.sidecar.test"
+_GAUGES = (
+    "sidecar_requests_active",
+    "sidecar_upstream_requests_active",
+    "sidecar_upstream_requests_pending",
+    "sidecar_downstream_connections_active",
+    "sidecar_upstream_connections_idle",
+)
 
 
 def can_have_names() -> bool:
@@ -101,19 +108,26 @@ class StormSidecar(SidecarProcess):
 
     def gauges(self) -> dict[str, float]:
         """What must be zero when nothing goes on."""
-        names = (
-            "sidecar_requests_active",
-            "sidecar_upstream_requests_active",
-            "sidecar_upstream_requests_pending",
-            "sidecar_downstream_connections_active",
-            "sidecar_upstream_connections_idle",
-        )
-        text = self.metrics().text
-        found: dict[str, float] = dict.fromkeys(names, 0.0)
-        for line in text.splitlines():
+        found: dict[str, float] = dict.fromkeys(_GAUGES, 0.0)
+        for line in self.metrics().text.splitlines():
             name = re.split(r"[{ ]", line, maxsplit=1)[0]
             if name in found:
                 found[name] += float(line.rpartition(" ")[2])
+        return found
+
+    def gauge_lines(self) -> list[str]:
+        """Which of these are not."""
+        lines = self.metrics().text.splitlines()
+        return [line for line in lines if line.startswith(_GAUGES) and not line.endswith(" 0")]
+
+    def by_label(self, name: str, label: str, **labels: str) -> dict[str, int]:
+        """The samples of this name with these labels, summed up by another label."""
+        found: dict[str, int] = {}
+        for line in self.metrics().text.splitlines():
+            if line.startswith(f"{name}{{"):
+                have = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                if labels.items() <= have.items():
+                    found[have[label]] = found.get(have[label], 0) + int(float(line.rpartition(" ")[2]))
         return found
 
     def log_lines(self) -> int:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.soak.storm import DESCRIPTOR_SLACK, Figures, Storm, StormPlan
+from tests.soak.tls.siege import SiegePlan
 
 MEMORY_SLACK_KIB = 12 * 1024
 """By so much may the memory of a sidecar at rest have grown; docs/soak.md says what it consists of."""
 SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
+RATE = float(os.environ.get("SOAK_RATE", "300"))
 SEED = os.environ.get("SOAK_SEED", "1")
 
 
@@ -22,6 +24,7 @@ def check(figures: Figures) -> None:
     assert figures.drain.is_good, figures
     assert not any(figures.takeover_codes), figures.takeover_codes
     assert figures.verdict.answered > 0.8 * figures.storm_requests, figures
+    assert not figures.siege.wrong, figures
     assert figures.exit_code == 0, figures
     assert "Traceback" not in figures.stderr, figures.stderr[-5000:]
     assert "unhandled_exception" not in figures.stderr, figures.stderr[-5000:]
@@ -55,6 +58,10 @@ def test_short_storm(tmp_path: Path) -> None:
                 slow_s=1.5,
                 warm_up_s=2.0,
                 takeovers=1,
+                takeover_load_s=1.5,
+                drain_load_s=1.0,
+                header_timeout_s=6.0,
+                siege=SiegePlan(is_short=True, visits_s=600.0, crowd=30, pace=0.5),
                 seed=SEED,
             ),
         )
@@ -64,10 +71,19 @@ def test_short_storm(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SECONDS, reason="make soak")
 @pytest.mark.timeout(SECONDS * 1.5 + 300)
 def test_long_storm(tmp_path: Path) -> None:
-    """Two hundred reloads and slow clients by the thousand, in SOAK_SECONDS."""
+    """Two hundred reloads and slow clients by the thousand, in SOAK_SECONDS, at SOAK_RATE."""
     check(
         storm(
             tmp_path,
-            StormPlan(seconds=SECONDS, per_second=300, reloads=200, slow=1000, slow_s=8.0, takeovers=3, seed=SEED),
+            StormPlan(
+                seconds=SECONDS,
+                per_second=RATE,
+                reloads=200,
+                slow=int(RATE / 0.3),
+                slow_s=8.0,
+                takeovers=3,
+                siege=SiegePlan(crowd=int(RATE / 1.5)),
+                seed=SEED,
+            ),
         )
     )

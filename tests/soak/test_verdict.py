@@ -99,3 +99,19 @@ def test_answer_that_nobody_gave_is_bad(tmp_path: Path) -> None:
 def test_request_that_arrived_changed_is_bad(tmp_path: Path) -> None:
     """The server compares the body with the id."""
     assert verdict_of(tmp_path, WELL + "W a with 3 bytes\n", outcome()).wrong
+
+
+@pytest.mark.parametrize("came", ["", " spiffe://shop/other"])
+def test_request_that_arrived_as_somebody_else_is_bad(tmp_path: Path, came: str) -> None:
+    """Or as nobody; also when its client left, and also once of twice."""
+    mine = Kind("mine", "GET", "shaky", caller="spiffe://shop/me")
+    well = "R a GET spiffe://shop/me\nS a\nE a\n"
+    assert verdict_of(tmp_path, well, outcome(mine)).is_good
+    for failure in ("", "left"):
+        assert verdict_of(tmp_path, f"R a GET{came}\n{well}", outcome(mine, failure)).wrong
+
+
+def test_answer_that_was_cut_without_a_close_notify_is_explained(tmp_path: Path) -> None:
+    """As one that was reset."""
+    journal = "R a GET\nX a cut_within\nS a\n"
+    assert verdict_of(tmp_path, journal, outcome(GET, "cut")).explained == {"get response_started": 1}

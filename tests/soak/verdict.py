@@ -6,6 +6,7 @@ request, or a property of HTTP:
 
     response_started   some of the answer was handed on when its server was killed, reset it or broke its framing
     not_idempotent     a POST without a key reached, or may have reached, a server that then failed
+    body_not_kept      a POST with a larger body than is kept, to a server that refused the sidecar's certificate
     keep_alive_race    a POST was written to a connection that its server closed at that moment; no server saw it
 
 Anything else is unexplained, and fails the storm.
@@ -32,7 +33,8 @@ class Verdict:
         left: Requests whose client did not wait.
         explained: Failures, by `kind explanation`.
         unexplained: Failures that there must not be.
-        wrong: Answers that were somebody else's or nobody's, and requests that arrived changed.
+        wrong: Answers that were somebody else's or nobody's, and requests that arrived changed, or as somebody
+            else's.
         repeated: Requests that may not be sent twice and arrived twice.
     """
 
@@ -67,6 +69,8 @@ def judge(outcomes: Sequence[Outcome], journals: Journals, faults: Sequence[Faul
         seen = journals.seen.get(outcome.id) or Seen()
         if len(seen.methods) > 1 and not outcome.kind.can_be_repeated:
             verdict.repeated.append(f"{_what(outcome)} seen {seen}")
+        if seen.callers - {outcome.kind.caller}:
+            verdict.wrong.append(f"{_what(outcome)} came from {seen.callers}, not from {outcome.kind.caller!r}")
         if outcome.failure == "left":
             verdict.left += 1
         elif not outcome.failure:
@@ -89,8 +93,11 @@ def _explanation(outcome: Outcome, seen: Seen, faults: Sequence[Fault]) -> str:
     if outcome.failure in ("cut", "unanswered"):
         # A server that began and did not end, or that broke the framing of what it had begun. The client may have got
         # nothing of it: what the sidecar had written for it is dropped when the connection must be cut.
-        is_hurt = "reset_within" in seen.hurt or "bad_chunk" in seen.hurt
+        is_hurt = not {"reset_within", "cut_within", "bad_chunk"}.isdisjoint(seen.hurt)
         return "response_started" if is_hurt or (seen.began > seen.ended and is_in_fault) else ""
+    is_post = outcome.failure == "status" and not outcome.kind.can_be_repeated
+    if is_post and "upstream_refused_certificate" in outcome.detail and not seen.methods:
+        return "body_not_kept"
     if outcome.failure != "status" or outcome.kind.can_be_repeated or outcome.flag in _SURE_OF_NOTHING_SENT:
         return ""
     if seen.hurt:

@@ -115,8 +115,3 @@ class Securing:
         """The connection is closed."""
         reason, detail = explain(error, is_client=False, shown=self.transport.shown)
         self._give_up(reason, f"{self._label}: {detail}")
-
-    def _keep(self, session: ssl.SSLSession) -> None:
-        peer = self.transport.peer
-        assert peer is not None
-        self._side.keep_session(self._label, session, self._version, peer.not_after_s)

@@ -132,12 +132,13 @@ class ClientSide:
         self.forget_session(endpoint)
         return None
 
-    def keep_session(self, endpoint: str, session: ssl.SSLSession, version: int, ends_s: float = inf) -> None:
+    def keep_session(self, endpoint: str, session: ssl.SSLSession, ends_s: float, version: int) -> None:
         """
         A session for the next connection; one that a context of before has made is of no use.
 
         Args:
             ends_s: When the server's certificate ends, since the Unix epoch.
+            version: As it was when the connection was begun.
         """
         if version != self.version:
             return

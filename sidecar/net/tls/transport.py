@@ -46,6 +46,7 @@ _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 _MAX_UNSENT_BYTES: Final = 1024 * 1024
 """More than ever waits of a response: answers that a peer makes us give (key updates) and does not read."""
 _TICKET_LOOKS: Final = 4
+_RESET: Final = "the connection was reset in the handshake"
 
 _memory: Final = memoryview(bytearray(_READ_BYTES + _PIECE_BYTES))
 """Of the loop: plain text of one read, copied out of it in the same callback."""
@@ -70,9 +71,11 @@ class TlsTransport:
         is_server: Our part.
         server_name: Of a client: asked for, and what the certificate must be for if the context checks names.
         session: Of a client: taken up again if the server still knows it.
-        keep: Of a client: given what a later connection may take up again, if the server gives anything.
+        keep: Of a client: given what a later connection may take up again, if the server gives anything, and when the
+            certificate of the server ends, in seconds since the Unix epoch.
 
     Attributes:
+        is_server: As given.
         peer: Who is at the other end; None before the end of the handshake.
 
     Raises:
@@ -96,6 +99,7 @@ class TlsTransport:
         "_server_name",
         "_state",
         "_ticket_looks",
+        "is_server",
         "peer",
     )
 
@@ -107,8 +111,9 @@ class TlsTransport:
         is_server: bool,
         server_name: str = "",
         session: ssl.SSLSession | None = None,
-        keep: Callable[[ssl.SSLSession], None] | None = None,
+        keep: Callable[[ssl.SSLSession, float], None] | None = None,
     ) -> None:
+        self.is_server = is_server
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, is_server, server_name or None, session)
@@ -162,8 +167,8 @@ class TlsTransport:
             self._send()  # the alert, which says why
             self._fail(error)
             return
-        if self._cut is not None and self._raw.is_closing():
-            self._fail(self._cut)  # there is nobody any more
+        if self._raw.is_closing():  # there is nobody any more
+            self._fail(self._cut or TruncatedError(_RESET))
             return
         self._send()
         try:
@@ -192,6 +197,7 @@ class TlsTransport:
     def _fail(self, error: Exception) -> None:
         """The handshake has failed."""
         owner, self._owner = self._owner, None
+        self._keep = None
         self._state = CLOSED
         self._raw.close()
         if owner is not None:
@@ -202,8 +208,9 @@ class TlsTransport:
         self._ticket_looks -= 1
         session = self._object.session
         if session is not None and session.has_ticket and self._keep is not None:
+            assert self.peer is not None
             self._ticket_looks = 0
-            self._keep(session)
+            self._keep(session, self.peer.not_after_s)
 
     # --- the socket's side -----------------------------------------------------------------------------------
 
@@ -332,8 +339,9 @@ class TlsTransport:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        self._keep = None  # whoever has us, and would make a cycle of it
         if self._state == HANDSHAKE:
-            self._cut = exc or TruncatedError("the connection was reset in the handshake")
+            self._cut = exc or TruncatedError(_RESET)
             if not self._incoming.pending:
                 self._fail(self._cut)
             return
@@ -342,6 +350,7 @@ class TlsTransport:
         if exc is not None and was_open and self._error is None:
             # A write has met the end before what was received ahead of it was read; perhaps an alert, which says why.
             self._held = self.read_unread()
+        self._owner = None
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             error = self._error or exc
@@ -422,7 +431,9 @@ class TlsTransport:
     def abort(self) -> None:
         """Close at once; the peer can tell that it is cut, for no close_notify has come."""
         self._state = CLOSED
-        self._raw.abort()
+        self._keep = self._owner = None
+        if self._raw is not None:  # else it was never connected
+            self._raw.abort()
 
     def is_closing(self) -> bool:
         """As `asyncio.Transport`."""

@@ -141,6 +141,10 @@ class Dialer:
 
         self._spawn(endpoint, on_connected, on_failed)
 
+    def refused(self, reason: Reason) -> None:
+        """A server has refused our certificate, for this reason: behind the handshake, as TLS 1.3 has it."""
+        self._tell_failed(reason)
+
     def stop(self) -> None:
         """Cancel what is under way."""
         for task in self._tasks:
@@ -224,7 +228,8 @@ class Dialer:
     def _on_timeout(self, attempt: _Attempt, error: TimeoutError) -> None:
         if attempt.made is not None:
             # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
-            attempt.made.connection_lost(error)
+            # Without an error, behind which the kernel would be asked for an answer: the descriptor is closed, too.
+            attempt.made.connection_lost(None)
             return
         cluster = attempt.endpoint.cluster
         waited = f"{attempt.endpoint.label}: no answer in {cluster.connect_timeout_s} s"

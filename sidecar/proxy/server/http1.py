@@ -278,7 +278,8 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
                     self._close("max_age", hard=False)
                     return
                 self._timers.arm(self, deadline)
-            elif self.bucket == NOT_ARMED:
+            elif self.bucket == NOT_ARMED or self._ends_at < inf:
+                # By TLS the sweep may have put it off until the certificate ends, which is later than this.
                 self._timers.arm(self, deadline)
             else:
                 self.deadline = deadline
@@ -295,6 +296,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self._timers.forget(self)
         pool.closed(self.endpoint, cause)
         if hard:
+            self.drop()
             self.transport.abort()
         else:
             self.end()

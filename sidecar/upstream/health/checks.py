@@ -171,6 +171,9 @@ class _Opening:
             begun.transport.abort()
             error.add_note(errors.UPSTREAM_TLS_TIMEOUT.name)
             raise
+        except SecuringError:
+            begun = None  # it keeps the error, which keeps this frame
+            raise
         return cast("asyncio.BaseTransport", begun.transport)
 
     async def _connect(

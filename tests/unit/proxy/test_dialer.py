@@ -250,6 +250,54 @@ def test_connection_that_comes_in_the_last_moment_is_told_once() -> None:
     assert connection.endpoint.connections == 0
 
 
+def test_request_that_has_such_a_connection_is_told_that_it_is_lost(caplog: Any) -> None:
+    """Nothing is read at a descriptor that is not there any more, nor what was to be written written to it."""
+
+    class Closed(FakeTransport):
+        """As uvloop's when `create_connection` was cancelled: it does not say that it is closing."""
+
+        is_alive = True
+
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return super().get_extra_info(name, default) if self.is_alive else None
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            if not self.is_alive:
+                raise RuntimeError("the handler is closed")
+            super().write(data)
+
+        def abort(self) -> None:
+            if self.is_alive:
+                super().abort()
+
+    class Sink:
+        def __init__(self) -> None:
+            self.lost: list[Reason] = []
+
+        def on_upstream_lost(self, reason: Reason, detail: str, is_untouched: bool) -> None:
+            self.lost.append(reason)
+
+    sink = Sink()
+
+    async def late(factory: Callable[[], ServerConnection], *args: object) -> None:
+        protocol = factory()
+        transport = Closed(FakeLoop(), protocol, None)  # type: ignore[arg-type]
+        protocol.connection_made(transport)
+        protocol.sink, protocol.state = sink, State.HEAD  # type: ignore[assignment]
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            protocol.write(b"GET / HTTP/1.1")
+            transport.is_alive = False
+
+    waiter = with_create_connection(late)
+    (connection,) = waiter.connections
+    assert isinstance(connection, ServerConnection)
+    assert sink.lost == [errors.UPSTREAM_CLOSED]
+    assert connection.state == State.CLOSED
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("turns", range(4))
 def test_a_loop_that_was_held_for_longer_than_a_dial_may_take_has_its_connection(turns: int) -> None:
     """Whichever step it was held at: the server has answered in time, and who waited gets a connection that lives."""

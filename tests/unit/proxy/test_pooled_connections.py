@@ -221,3 +221,22 @@ class TestSidecars:
         world.advance(1)
         assert not dial.endpoint.idle
         assert world.cluster.stats.connections_closed_by == {"idle_timeout": 1}
+
+
+def test_connection_whose_servers_certificate_ends_some_day_is_idle_no_longer_than_any_other(make_world: Make) -> None:
+    """Also after an exchange that took longer than a connection may be idle."""
+    world = make_world()
+    client = world.client()
+    client.get()
+    server = world.accept()
+    connection = server.transport.first_protocol
+    assert isinstance(connection, ServerConnection)
+    connection._ends_at = world.loop.now + 604_800.0
+    _ = server >> OK
+    client.get()
+    idle_s = world.cluster.idle_timeout_s
+    world.loop.advance(idle_s + 1.0)
+    _ = server >> OK
+    assert server.is_open
+    world.loop.advance(idle_s + 1.0)
+    assert not server.is_open

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from math import inf
 from typing import cast
 
 import pytest
@@ -23,7 +24,7 @@ def test_a_session_is_offered_until_one_of_both_certificates_ends(
     monkeypatch.setattr(time, "time", lambda: now_s)
     side = ClientSide()
     side.replace(CONTEXT, own_s)
-    side.keep_session("a", SESSION, side.version, servers_s)
+    side.keep_session("a", SESSION, servers_s, side.version)
     now_s = 99.0
     assert side.session_of("a") is SESSION
     now_s = 100.0
@@ -36,9 +37,9 @@ def test_a_session_of_another_context_is_not_kept() -> None:
     """Nor does one outlive its context."""
     side = ClientSide()
     side.replace(CONTEXT)
-    side.keep_session("a", SESSION, side.version - 1)
+    side.keep_session("a", SESSION, inf, side.version - 1)
     assert side.session_of("a") is None
-    side.keep_session("a", SESSION, side.version)
+    side.keep_session("a", SESSION, inf, side.version)
     assert side.session_of("a") is SESSION
     side.replace(CONTEXT)
     assert side.session_of("a") is None

@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import ssl
+import struct
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from typing import TypeVar
 import pytest
 import uvloop
 
+from sidecar import clock
 from sidecar.net.tls.failures import TruncatedError, explain
 from sidecar.net.tls.handshakes import STEPS_A_TURN, Handshakes
 from sidecar.net.tls.transport import TlsTransport
@@ -70,6 +72,9 @@ class End:
         self.events.append(event)
         self.changed.set()
 
+    def keep(self, session: ssl.SSLSession, _ends_s: float) -> None:
+        self.sessions.append(session)
+
     def on_secured(self, transport: TlsTransport) -> None:
         transport.set_protocol(self)  # type: ignore[arg-type]
         self._tell("secured")
@@ -111,7 +116,7 @@ async def pair(root: Authority, server: End, client: End, **options: ssl.SSLSess
     theirs, ours = socket.socketpair()
     context = context_of(root, CLIENT_ID, is_server=False)
     server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)
-    client.transport = TlsTransport(context, client, gate, False, keep=client.sessions.append, **options)
+    client.transport = TlsTransport(context, client, gate, False, keep=client.keep, **options)
     for end, sock in ((server, theirs), (client, ours)):
         sock.setblocking(False)
         await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
@@ -262,6 +267,8 @@ def test_an_end_behind_a_handshake_that_waits_for_its_turn(root: Authority, says
     """What came with the end of the handshake is heard, however many others are before it, and then the end."""
 
     class Other:
+        is_server = True
+
         def step(self) -> None:
             gate.ask(self)
 
@@ -509,7 +516,7 @@ async def connected(contexts: tuple[ssl.SSLContext, ssl.SSLContext], session: ss
     server, client = End(), End()
     theirs, ours = socket.socketpair()
     server.transport = TlsTransport(contexts[0], server, gate, True)
-    client.transport = TlsTransport(contexts[1], client, gate, False, "", session, client.sessions.append)
+    client.transport = TlsTransport(contexts[1], client, gate, False, "", session, client.keep)
     for end, sock in ((server, theirs), (client, ours)):
         sock.setblocking(False)
         await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
@@ -532,6 +539,8 @@ def test_a_crowd_of_handshakes_takes_turns() -> None:
                 action()
 
     class One:
+        is_server = True
+
         def __init__(self, name: int) -> None:
             self.name = name
 
@@ -552,6 +561,224 @@ def test_a_crowd_of_handshakes_takes_turns() -> None:
     assert all(len(after) - len(before) <= STEPS_A_TURN for before, after in itertools.pairwise(seen))
     gate.ask(One(7))
     assert done[-1] == 7
+
+
+def test_of_two_steps_one_is_for_a_handshake_with_a_server() -> None:
+    """A request waits for it, which a crowd of clients that is not even in must not hold up; nor the other way."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.soon: list[Callable[[], None]] = []
+
+        def call_soon(self, action: Callable[[], None]) -> None:
+            self.soon.append(action)
+
+    class One:
+        def __init__(self, name: str, *, is_server: bool) -> None:
+            self.name = name
+            self.is_server = is_server
+
+        def step(self) -> None:
+            done.append(self.name)
+
+    done: list[str] = []
+    loop = Loop()
+    gate = Handshakes(loop)  # type: ignore[arg-type]
+    for number in range(20):
+        gate.ask(One(f"client {number}", is_server=True))
+    for number in range(4):
+        gate.ask(One(f"server {number}", is_server=False))
+    turns = [done]
+    while loop.soon:
+        soon, loop.soon, done = loop.soon, [], []
+        for action in soon:
+            action()
+        turns.append(done)
+    assert [sorted(turn) for turn in turns[:5]] == [
+        ["client 0", "client 1"],
+        *([f"client {number + 2}", f"server {number}"] for number in range(4)),
+    ]
+    assert sum(map(len, turns)) == 24
+
+
+def test_a_loop_that_has_much_else_to_do_does_more_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of what its turns take: were it two steps of each, a crowd would wait for seconds."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.soon: list[Callable[[], None]] = []
+
+        def call_soon(self, action: Callable[[], None]) -> None:
+            self.soon.append(action)
+
+    class One:
+        is_server = True
+
+        def step(self) -> None:
+            nonlocal now_ns, steps
+            now_ns += 300_000
+            steps += 1
+
+    now_ns = steps = 0
+    monkeypatch.setattr(clock, "monotonic_ns", lambda: now_ns)
+    loop = Loop()
+    gate = Handshakes(loop)  # type: ignore[arg-type]
+    for turn_ns, expected in ((1_000_000, 2), (20_000_000, 18), (40_000_000, 34), (10_000_000_000, 34)):
+        for _ in range(200):
+            gate.ask(One())
+        now_ns += turn_ns
+        steps = 0
+        (turn,) = loop.soon
+        loop.soon = []
+        turn()
+        assert steps == expected, turn_ns
+        while loop.soon:
+            (turn,) = loop.soon
+            loop.soon = []
+            turn()
+
+
+def test_a_step_that_goes_wrong_keeps_no_other_from_going_on() -> None:
+    """A fault of one connection is that connection's."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.soon: list[Callable[[], None]] = []
+
+        def call_soon(self, action: Callable[[], None]) -> None:
+            self.soon.append(action)
+
+    class One:
+        is_server = True
+
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def step(self) -> None:
+            if self.name in (1, 3):
+                raise RuntimeError("a fault")
+            done.append(self.name)
+
+    done: list[int] = []
+    loop = Loop()
+    gate = Handshakes(loop)  # type: ignore[arg-type]
+    for name in range(9):
+        with contextlib.suppress(RuntimeError):
+            gate.ask(One(name))
+    while loop.soon:
+        soon, loop.soon = loop.soon, []
+        for action in soon:
+            with contextlib.suppress(RuntimeError):
+                action()
+    assert done == [0, 2, 4, 5, 6, 7, 8]
+    gate.ask(One(10))
+    assert done[-1] == 10
+
+
+class HeldGate:
+    """In the place of `Handshakes`: a crowd is before us until we are let."""
+
+    def __init__(self) -> None:
+        self.waiting: list[TlsTransport] = []
+
+    def ask(self, one: TlsTransport) -> None:
+        self.waiting.append(one)
+
+    def let(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one.step()
+
+
+@pytest.mark.parametrize("end", ["end", "reset"])
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
+    root: Authority, end: str, is_refused: bool
+) -> None:
+    """The alert says why; a handshake that is whole, with a request behind it, has not failed because that is all."""
+
+    async def main() -> None:
+        server, gate = End(keeps_open=True), HeldGate()
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours = socket.create_connection(listening.getsockname())
+            theirs, _ = listening.accept()
+        theirs.setblocking(False)
+        context = context_of(root, SERVER_ID, is_server=True)
+        server.transport = TlsTransport(context, server, gate, True)  # type: ignore[arg-type]
+        await loop.create_connection(lambda: server.transport, sock=theirs)  # type: ignore[arg-type, return-value]
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        believed = Authority("other root") if is_refused else root
+        client = context_of(believed, CLIENT_ID, is_server=False).wrap_bio(incoming, outgoing)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                ours.sendall(outgoing.read())
+                while not incoming.pending:
+                    gate.let()
+                    await asyncio.sleep(0)
+                    try:
+                        incoming.write(ours.recv(65536, socket.MSG_DONTWAIT))
+                    except BlockingIOError:
+                        continue
+            except ssl.SSLCertVerificationError:
+                break
+        if not is_refused:
+            client.write(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.unwrap()
+        ours.sendall(outgoing.read())
+        if end == "reset":
+            while not gate.waiting:
+                await asyncio.sleep(0)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ours.close()
+        else:
+            ours.shutdown(socket.SHUT_WR)
+        while server.transport._cut is None:
+            await asyncio.sleep(0)
+        gate.let()
+        await server.until(lambda: "failed" in server.events or "eof" in server.events)
+        if is_refused:
+            assert isinstance(server.failure, ssl.SSLError)
+            assert server.failure.reason == "TLSV1_ALERT_UNKNOWN_CA"
+        elif end == "end":
+            assert bytes(server.received) == b"GET / HTTP/1.1\r\n\r\n"
+            assert server.events == ["secured", "eof"]
+        else:
+            assert isinstance(server.failure, ConnectionResetError)
+        ours.close()
+
+    in_loop(main)
+
+
+def test_a_connection_that_is_gone_is_not_secured_any_more(root: Authority) -> None:
+    """Its last octets may be all of a handshake: nobody is told of a connection at which nothing can be done."""
+
+    async def main() -> None:
+        server, gate = End(), HeldGate()
+        loop = asyncio.get_running_loop()
+        theirs, ours = socket.socketpair()
+        client = End()
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)  # type: ignore[arg-type]
+        client.transport = TlsTransport(context_of(root, CLIENT_ID, is_server=False), client, Handshakes(loop), False)
+        for end, sock in ((server, theirs), (client, ours)):
+            sock.setblocking(False)
+            await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
+        while "secured" not in client.events:
+            gate.let()
+            await asyncio.sleep(0)
+        while not gate.waiting:
+            await asyncio.sleep(0)
+        server.transport._raw.abort()  # as it is between a reset and the loop's word of it
+        gate.let()
+        await server.until(lambda: server.events)
+        assert server.events == ["failed"]
+        assert server.transport.peer is None
+
+    in_loop(main)
 
 
 def test_what_is_written_is_sealed(root: Authority) -> None:
