@@ -23,6 +23,8 @@ from tests.support.mesh import Load, Member, MeshOfProcesses, running_mesh
 from tests.support.origin import Origin
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.long
+
 STRICT = f"{ENFORCED}defaults: {{inbound: {{tls: strict}}}}\n"
 FILES = {"front.yaml": FRONT, "back.yaml": BACK, "mesh.yaml": STRICT}
 FIRST_LIFE_S = 4

@@ -129,6 +129,7 @@ def test_sidecar_restarts_without_its_control_plane_by_the_key_that_it_keeps(tmp
         eventually(lambda: call(front) == (200, "back"), "an answer by TLS")
 
 
+@pytest.mark.long
 def test_ten_restarts_by_one_token(tmp_path: Path, app: Origin) -> None:
     """
     As a platform makes them whose disks are empty each time; the token was made 30 days ago. One that was made before
@@ -164,6 +165,7 @@ def _token_of(mesh: MeshOfProcesses, service: str, days_ago: int) -> str:
     return asyncio.run(tokens.create(service))[1]
 
 
+@pytest.mark.long
 def test_root_is_rotated_in_three_pushes_under_load(tmp_path: Path, app: Origin) -> None:
     """Add, sign, drop: no request is lost, and in the end the old root is trusted by nobody."""
     with running_mesh(tmp_path, {**FILES, "mesh.yaml": ENFORCED}, "--create-ca") as mesh:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.integration.test_join import Mesh
 from tests.integration.test_mesh_identity import SHORT
 from tests.support.commands import sidecar_command
@@ -21,6 +23,8 @@ from tests.support.mesh_on_etcd import mesh_on_etcd
 from tests.support.origin import Origin
 from tests.support.process import request
 from tests.support.wait import eventually
+
+pytestmark = pytest.mark.long
 
 MESH = "mesh: shop\nunmatched: deny\n"
 SECURED = f"{MESH}authorization: {{mode: enforce}}\ndefaults: {{inbound: {{tls: strict}}}}\n"

@@ -23,6 +23,8 @@ from tests.support.etcd import etcd
 from tests.support.relay import Relay
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.long
+
 WAVES = SHOP | {"mesh.yaml": "mesh: shop\nrollout: {hold: 10m}\n"}
 
 

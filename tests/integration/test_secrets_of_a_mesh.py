@@ -13,6 +13,8 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pytest
 from typing import Any
 
 from tests.support.certificates import HOUR, NOW, Authority, key_pem_of
@@ -22,6 +24,8 @@ from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, request
 from tests.support.tokens import jwk, jwks, signed
 from tests.support.wait import eventually as soon_or_later
+
+pytestmark = pytest.mark.long
 
 OPERATOR = "alice-has-a-token-that-nobody-may-see"
 STRANGER = "mallory-has-a-token-that-opens-nothing"

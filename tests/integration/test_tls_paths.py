@@ -283,6 +283,7 @@ class Asking:
         return set(self.statuses)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
 def test_a_rotation_and_a_successor_reach_all_and_lose_nothing(tmp_path: Path, root: Authority, workers: int) -> None:
     """Each worker is somebody; a successor without files takes over nothing, one with them under load."""
