@@ -13,9 +13,9 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typing import Any
 
 from tests.support.certificates import HOUR, NOW, Authority, key_pem_of
 from tests.support.commands import sidecar_command
