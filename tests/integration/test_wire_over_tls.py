@@ -281,12 +281,14 @@ def test_valid_response_is_forwarded_as_in_clear(place: Place, case: Case) -> No
     reference, _ = place.answered("in-clear", played(case, [case.data], at_once=True), method)
     numbers, body = case.one("response").split(" ")
     expected = [102] * 100 + [200] if numbers.startswith("*100") else [int(number) for number in numbers.split(",")]
-    found = parse_responses(reference, [*[method.encode()] * len(expected), b"GET"])
+    methods = [*[method.encode()] * len(expected), b"GET"]
+    found = parse_responses(reference, methods)
     assert [one.status for one in found] == [*expected, 200]
     assert (found[-2].body, found[-1].body) == (b"" if body == "-" else unescape(body), b"second")
     for number, (how, pieces) in enumerate(itertools.islice(cuts(case), WAYS)):
         received, carried = place.answered("over-tls", played(case, pieces, at_once=number % 2 == 0), method)
-        assert received == reference, how
+        # A body that ends by closing goes on in chunks as it comes.
+        assert parse_responses(received, methods) == found, how
         assert (carried[0] == carried[1]) == (case.one("reused", "yes") == "yes"), how
 
 

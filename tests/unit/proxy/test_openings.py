@@ -7,31 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.net.tls.handshakes import Handshaking
 from sidecar.net.tls.sides import ServerSide
 from tests.support.certificates import Authority
+from tests.support.crowd import Crowd
 from tests.support.fakes import LIMITS, World
 from tests.unit.net.tls.test_transport import CLIENT_ID, SERVER_ID, context_of
-
-
-class Crowded:
-    """In the place of `Handshakes`: nobody's step is done before the test lets it."""
-
-    maximum = 8
-    is_full = False
-
-    def __init__(self) -> None:
-        self.under_way = 0
-        self.waiting: list[Handshaking] = []
-
-    def ask(self, one: Handshaking) -> None:
-        self.waiting.append(one)
-
-    def turn(self) -> None:
-        """All that wait do their steps."""
-        waiting, self.waiting = self.waiting, []
-        for one in waiting:
-            one.step()
 
 
 @pytest.mark.parametrize("is_good", [True, False], ids=["would be good", "would fail"])
@@ -40,8 +20,8 @@ def test_a_handshake_whose_time_is_over_while_it_waits_is_told_once(
 ) -> None:
     """Its step comes when it is gone already, and does nothing any more."""
     root = Authority("shop root")
-    world, gate = make_world(), Crowded()
-    world.live.handshakes = gate  # type: ignore[assignment]
+    world, crowd = make_world(), Crowd()
+    world.live.handshakes = crowd.gate
     side = ServerSide(is_mesh=True)
     side.replace(context_of(root, SERVER_ID, is_server=True), "shop", SERVER_ID)
     world.listener_state.tls = side
@@ -51,16 +31,16 @@ def test_a_handshake_whose_time_is_over_while_it_waits_is_told_once(
     with pytest.raises(ssl.SSLWantReadError):
         theirs.do_handshake()
     _ = client >> outgoing.read()
-    gate.turn()
+    crowd.turn()
     incoming.write(client.take())
     theirs.do_handshake()
     _ = client >> (outgoing.read() if is_good else b"\x15\x03\x03\x00\x02\x02\x28")
-    assert gate.waiting
+    assert crowd.waiting
     world.advance(LIMITS.header_timeout_s + 1)
     assert [one.reason.name for one in world.recorded if one.reason] == ["client_tls_timeout"]
-    gate.turn()
+    crowd.turn()
     world.loop.run()
     assert len(world.recorded) == 1
     assert not client.is_open
-    assert gate.under_way == 0
+    assert crowd.gate.under_way == 0
     assert not world.live._ends_s, "nobody is kept for the end of a certificate"

@@ -18,6 +18,7 @@ from sidecar.upstream.endpoint import Objection
 from sidecar.upstream.limits.adaptive import INITIAL_LIMIT
 from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.spec import IDLE_TIMEOUT_S, MESH_IDLE_TIMEOUT_S
+from tests.support.crowd import Crowd
 from tests.support.fakes import Client, FakeTransport, Server, World
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -204,7 +205,7 @@ class TestSidecars:
         client.get()
         dial = world.dials.under_way.pop()
         connection = ServerConnection(dial.endpoint, world.timers, world.live.outbox, dial.on_connected)
-        sealed = TlsTransport(ssl.create_default_context(), Mock(), Mock(), is_server=False, server_name="shop")
+        sealed = TlsTransport(ssl.create_default_context(), Mock(), Crowd().gate, is_server=False, server_name="shop")
         sealed.start(FakeTransport(world.loop, cast("asyncio.Protocol", connection), ("192.0.2.1", 8080)))
         sealed.peer = Peer("1.3", "TLS_AES_128_GCM_SHA256", protocol)
         if not has_served:

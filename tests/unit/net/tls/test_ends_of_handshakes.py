@@ -7,14 +7,13 @@ import contextlib
 import socket
 import ssl
 import struct
-from typing import cast
 
 import pytest
 
 from sidecar.net.tls.failures import TruncatedError
-from sidecar.net.tls.handshakes import Handshakes, Handshaking
 from sidecar.net.tls.transport import TlsTransport
 from tests.support.certificates import Authority
+from tests.support.crowd import Crowd
 from tests.unit.net.tls.test_transport import CLIENT_ID, SERVER_ID, End, context_of, in_loop
 
 PROTOCOL_VERSION = b"\x15\x03\x03\x00\x02\x02\x46"
@@ -26,42 +25,20 @@ def root() -> Authority:
     return Authority("shop root")
 
 
-class Crowded:
-    """A gate before which many wait: nobody's step is done before the test lets it."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Handshaking] = []
-
-    def ask(self, one: Handshaking) -> None:
-        self.waiting.append(one)
-
-    async def wait_for(self, count: int) -> None:
-        """Until so many wait."""
-        async with asyncio.timeout(30):
-            while len(self.waiting) < count:
-                await asyncio.sleep(0)
-
-    def turn(self) -> None:
-        """All that wait do their steps."""
-        waiting, self.waiting = self.waiting, []
-        for one in waiting:
-            one.step()
-
-
-async def begun(root: Authority, end: End, *, is_server: bool) -> tuple[Crowded, socket.socket]:
+async def begun(root: Authority, end: End, *, is_server: bool) -> tuple[Crowd, socket.socket]:
     """One end of a connection, behind its first step, and the socket of the other one; on TCP, where resets are."""
-    gate = Crowded()
+    crowd = Crowd()
     context = context_of(root, SERVER_ID if is_server else CLIENT_ID, is_server=is_server)
-    end.transport = TlsTransport(context, end, cast("Handshakes", gate), is_server)
+    end.transport = TlsTransport(context, end, crowd.gate, is_server)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         other = socket.create_connection(listening.getsockname())
         sock, _ = listening.accept()
     sock.setblocking(False)
     other.setblocking(False)
     await asyncio.get_running_loop().create_connection(lambda: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
-    await gate.wait_for(1)
-    gate.turn()
-    return gate, other
+    await crowd.wait_for(1)
+    crowd.turn()
+    return crowd, other
 
 
 async def read(other: socket.socket) -> bytes:
@@ -96,14 +73,14 @@ def test_an_alert_that_waits_is_heard_before_the_end(root: Authority, how: str) 
 
     async def main() -> None:
         client = End()
-        gate, other = await begun(root, client, is_server=False)
+        crowd, other = await begun(root, client, is_server=False)
         assert await read(other)
         other.sendall(PROTOCOL_VERSION)
-        await gate.wait_for(1)
+        await crowd.wait_for(1)
         leave(other, how)
         await ended(client)
         assert client.events == []
-        gate.turn()
+        crowd.turn()
         assert client.events == ["failed"]
         assert isinstance(client.failure, ssl.SSLError)
         assert client.failure.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
@@ -117,13 +94,13 @@ def test_half_a_handshake_that_waits_was_cut(root: Authority, how: str) -> None:
 
     async def main() -> None:
         client = End()
-        gate, other = await begun(root, client, is_server=False)
+        crowd, other = await begun(root, client, is_server=False)
         assert await read(other)
         other.sendall(b"\x16\x03\x03\x00\x7a\x02")
-        await gate.wait_for(1)
+        await crowd.wait_for(1)
         leave(other, how)
         await ended(client)
-        gate.turn()
+        crowd.turn()
         assert client.events == ["failed"]
         assert isinstance(client.failure, TruncatedError | ConnectionResetError), client.failure
 
@@ -136,14 +113,14 @@ def test_a_client_that_says_all_at_once_and_ends_is_heard(root: Authority, says_
 
     async def main() -> None:
         server = End(keeps_open=True)
-        gate, other = await begun(root, server, is_server=True)
+        crowd, other = await begun(root, server, is_server=True)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context_of(root, CLIENT_ID, is_server=False).wrap_bio(incoming, outgoing)
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
         other.sendall(outgoing.read())
-        await gate.wait_for(1)
-        gate.turn()
+        await crowd.wait_for(1)
+        crowd.turn()
         while True:
             incoming.write(await read(other))
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -155,10 +132,10 @@ def test_a_client_that_says_all_at_once_and_ends_is_heard(root: Authority, says_
                 client.unwrap()
         other.sendall(outgoing.read())
         other.shutdown(socket.SHUT_WR)
-        await gate.wait_for(1)
+        await crowd.wait_for(1)
         await ended(server)
         assert server.events == []
-        gate.turn()
+        crowd.turn()
         assert server.events[0] == "secured"
         assert server.received == b"a request"
         if says_end:

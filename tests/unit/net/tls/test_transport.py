@@ -24,6 +24,7 @@ from sidecar.net.tls.failures import TruncatedError, explain
 from sidecar.net.tls.handshakes import STEPS_A_TURN, Handshakes
 from sidecar.net.tls.transport import TlsTransport
 from tests.support.certificates import DAY, NOW, Authority
+from tests.support.crowd import Crowd
 
 T = TypeVar("T")
 SERVER_ID, CLIENT_ID = "spiffe://shop/catalog", "spiffe://shop/storefront"
@@ -675,21 +676,6 @@ def test_a_step_that_goes_wrong_keeps_no_other_from_going_on() -> None:
     assert done[-1] == 10
 
 
-class HeldGate:
-    """In the place of `Handshakes`: a crowd is before us until we are let."""
-
-    def __init__(self) -> None:
-        self.waiting: list[TlsTransport] = []
-
-    def ask(self, one: TlsTransport) -> None:
-        self.waiting.append(one)
-
-    def let(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for one in waiting:
-            one.step()
-
-
 @pytest.mark.parametrize("end", ["end", "reset"])
 @pytest.mark.parametrize("is_refused", [True, False])
 def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
@@ -698,14 +684,14 @@ def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
     """The alert says why; a handshake that is whole, with a request behind it, has not failed because that is all."""
 
     async def main() -> None:
-        server, gate = End(keeps_open=True), HeldGate()
+        server, crowd = End(keeps_open=True), Crowd()
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as listening:
             ours = socket.create_connection(listening.getsockname())
             theirs, _ = listening.accept()
         theirs.setblocking(False)
         context = context_of(root, SERVER_ID, is_server=True)
-        server.transport = TlsTransport(context, server, gate, True)  # type: ignore[arg-type]
+        server.transport = TlsTransport(context, server, crowd.gate, True)
         await loop.create_connection(lambda: server.transport, sock=theirs)  # type: ignore[arg-type, return-value]
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         believed = Authority("other root") if is_refused else root
@@ -717,7 +703,7 @@ def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
             except ssl.SSLWantReadError:
                 ours.sendall(outgoing.read())
                 while not incoming.pending:
-                    gate.let()
+                    crowd.turn()
                     await asyncio.sleep(0)
                     try:
                         incoming.write(ours.recv(65536, socket.MSG_DONTWAIT))
@@ -731,7 +717,7 @@ def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
                 client.unwrap()
         ours.sendall(outgoing.read())
         if end == "reset":
-            while not gate.waiting:
+            while not crowd.waiting:
                 await asyncio.sleep(0)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             ours.close()
@@ -739,7 +725,7 @@ def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
             ours.shutdown(socket.SHUT_WR)
         while server.transport._cut is None:
             await asyncio.sleep(0)
-        gate.let()
+        crowd.turn()
         await server.until(lambda: "failed" in server.events or "eof" in server.events)
         if is_refused:
             assert isinstance(server.failure, ssl.SSLError)
@@ -758,22 +744,22 @@ def test_a_connection_that_is_gone_is_not_secured_any_more(root: Authority) -> N
     """Its last octets may be all of a handshake: nobody is told of a connection at which nothing can be done."""
 
     async def main() -> None:
-        server, gate = End(), HeldGate()
+        server, crowd = End(), Crowd()
         loop = asyncio.get_running_loop()
         theirs, ours = socket.socketpair()
         client = End()
-        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, gate, True)  # type: ignore[arg-type]
+        server.transport = TlsTransport(context_of(root, SERVER_ID, is_server=True), server, crowd.gate, True)  # type: ignore[arg-type]
         client.transport = TlsTransport(context_of(root, CLIENT_ID, is_server=False), client, Handshakes(loop), False)
         for end, sock in ((server, theirs), (client, ours)):
             sock.setblocking(False)
             await loop.create_connection(lambda end=end: end.transport, sock=sock)  # type: ignore[arg-type, return-value]
         while "secured" not in client.events:
-            gate.let()
+            crowd.turn()
             await asyncio.sleep(0)
-        while not gate.waiting:
+        while not crowd.waiting:
             await asyncio.sleep(0)
         server.transport._raw.abort()  # as it is between a reset and the loop's word of it
-        gate.let()
+        crowd.turn()
         await server.until(lambda: server.events)
         assert server.events == ["failed"]
         assert server.transport.peer is None
