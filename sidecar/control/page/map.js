@@ -195,7 +195,7 @@ export class MeshMap {
     };
     const low = high < 50; // One line: the name, and the health beside it.
     const step = this.step(this.at.k);
-    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.56)) : low ? 12 : 17;
+    const letters = far ? Math.floor((NODE_W - 10) / ((10 / step) * 0.6)) : low ? 12 : 16;
     const size = far ? 0.8 / step : 0.9;
     return h(
       "g",
