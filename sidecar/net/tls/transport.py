@@ -341,9 +341,8 @@ class TlsTransport:
         """The socket is gone."""
         self._keep = None  # whoever has us, and would make a cycle of it
         if self._state == HANDSHAKE:
-            self._cut = exc or TruncatedError(_RESET)
-            if not self._incoming.pending:
-                self._fail(self._cut)
+            # Now, and not when its step has its turn: in the next moment nothing can be done with the socket any more.
+            self._fail(self._last_word() or exc or TruncatedError(_RESET))
             return
         was_open = self._state != CLOSED
         self._state = CLOSED
@@ -357,6 +356,17 @@ class TlsTransport:
             if error is None and was_open and not self._has_peer_ended:
                 error = TruncatedError("ended without close_notify")
             protocol.connection_lost(error)
+
+    def _last_word(self) -> Exception | None:
+        """Why a peer that is gone has left, if it has said so and nobody has looked yet: an alert."""
+        if self._incoming.pending:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except (ssl.SSLError, ValueError) as error:
+                return error
+        return None
 
     def pause_writing(self) -> None:
         """The peer reads slower than is written."""

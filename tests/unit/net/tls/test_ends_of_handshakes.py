@@ -79,7 +79,8 @@ def test_an_alert_that_waits_is_heard_before_the_end(root: Authority, how: str) 
         await crowd.wait_for(1)
         leave(other, how)
         await ended(client)
-        assert client.events == []
+        # Behind a reset nothing can be done with the socket any more, so it is looked at in that very moment.
+        assert client.events == ([] if how == "end" else ["failed"])
         crowd.turn()
         assert client.events == ["failed"]
         assert isinstance(client.failure, ssl.SSLError)

@@ -723,7 +723,7 @@ def test_what_came_before_an_end_is_looked_at_though_a_crowd_was_before_it(
             ours.close()
         else:
             ours.shutdown(socket.SHUT_WR)
-        while server.transport._cut is None:
+        while server.transport._cut is None and not server.events:
             await asyncio.sleep(0)
         crowd.turn()
         await server.until(lambda: "failed" in server.events or "eof" in server.events)
