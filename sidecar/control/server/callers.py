@@ -161,15 +161,23 @@ def tls_of(request: web.Request) -> ssl.SSLObject | None:
 
 def ends_s(secured: ssl.SSLObject | None) -> float:
     """Since the Unix epoch, when the client's certificate ends that TLS has verified; infinity without one."""
-    shown = secured.getpeercert() if secured is not None else None
+    return _ends_s(_shown(secured))
+
+
+def _shown(secured: ssl.SSLObject | None) -> dict[str, Any]:
+    """What the client's certificate says; nothing without one."""
+    return (secured.getpeercert() if secured is not None else None) or {}
+
+
+def _ends_s(shown: dict[str, Any]) -> float:
     return float(ssl.cert_time_to_seconds(str(shown["notAfter"]))) if shown else inf
 
 
 def _identity(secured: ssl.SSLObject | None, now_s: float) -> str:
     """The SPIFFE ID in the certificate that TLS has verified; empty for none, or one that has ended since."""
-    if ends_s(secured) <= now_s:
+    shown = _shown(secured)
+    if _ends_s(shown) <= now_s:
         return ""
-    shown = secured.getpeercert() if secured is not None else None
-    names: Any = shown.get("subjectAltName", ()) if shown else ()
+    names: Any = shown.get("subjectAltName", ())
     uris = [str(value) for kind, value in names if kind == "URI"]
     return uris[0] if len(uris) == 1 else ""
