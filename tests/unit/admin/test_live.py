@@ -149,6 +149,14 @@ class TestEvent:
             "headers": [("host", "shop"), ("x-a", "café")],
         }  # fmt: skip
 
+    @pytest.mark.parametrize("after_ns", [0, 1, 999_999, 173_999_999, 173_999_950, 174_000_000, 999_999_999])
+    def test_the_start_is_cut_to_the_millisecond_as_in_the_access_log(
+        self, after_ns: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = exchange()
+        monkeypatch.setattr(live.clock, "wall_ns", lambda _: 1_790_000_000 * SECOND_NS + after_ns)
+        assert event_of(one)["start_time"] == f"2026-09-21T14:13:20.{after_ns // 1_000_000:03d}Z"
+
     def test_a_request_that_could_not_be_read_has_its_first_octets(self) -> None:
         """And nothing of what a head would have said."""
         event = event_of(unread())
