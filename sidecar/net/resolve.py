@@ -103,15 +103,7 @@ class DaemonThreads:
         future: Future[_T] = Future()
         future.set_running_or_notify_cancel()
 
-        def work() -> None:
-            try:
-                result = call()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        self._work.put(work)
+        self._work.put(partial(_work, call, future))
         if not self._idle.acquire(blocking=False) and self._threads < self._max_threads:
             self._threads += 1
             threading.Thread(target=self._run, name=f"{self._name}-{self._threads}", daemon=True).start()
@@ -127,6 +119,17 @@ class DaemonThreads:
         while (work := self._work.get()) is not None:
             work()
             self._idle.release()
+
+
+def _work(call: Callable[[], _T], future: Future[_T]) -> None:
+    try:
+        result = call()
+    except BaseException as error:
+        future.set_exception(error)
+        # Its traceback has this frame, and with it the future that now has the exception: no cycle is left behind.
+        del future
+    else:
+        future.set_result(result)
 
 
 class SystemLookup:
@@ -170,7 +173,10 @@ class SystemLookup:
                 raise TooManyLookupsError(f"{self._max_names} names are being looked up")
             # One at a time, or a name whose lookup hangs would take one thread after the other.
             future = self._under_way[name] = self._threads.submit(partial(self._look_up, name))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # which has the exception, whose traceback has this frame
 
     def close(self) -> None:
         """Start no more lookups; one that hangs is left behind."""

@@ -78,7 +78,10 @@ class SplicePipe:
         self._empty_into(target)
         if failure is not None:
             if failure.errno not in _UNSUPPORTED:
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    del failure  # whose traceback has this frame: no cycle is left behind
             self._give_up(failure)
         return size
 

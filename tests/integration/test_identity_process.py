@@ -231,4 +231,4 @@ def test_certificate_from_files_is_told_to_the_control_plane(tmp_path: Path, wor
             member.sidecar.stop()
         finally:
             member.sidecar.kill()
-    assert "Traceback" not in member.sidecar.stderr()
+    assert "Traceback" not in member.sidecar.stderr(), member.sidecar.stderr()

@@ -303,7 +303,8 @@ class TlsTransport:
         if isinstance(error, ssl.SSLZeroReturnError):
             self._has_peer_ended = True
         else:
-            self._error = error
+            # Without the frames that it went through: they know this transport, which would be a cycle.
+            self._error = error.with_traceback(None)
 
     def _tell_end(self) -> None:
         """The peer's close_notify, once."""

@@ -103,18 +103,24 @@ class Copy(Requester):
         self._forwarder = forwarder
         refused = forwarder.start()
         if refused is not None:
+            self._forwarder = None
             self._count("no_endpoint" if refused is errors.NO_ENDPOINT else "overloaded")
 
     # --- what nobody waits for ---------------------------------------------------------------------------------
+    # With its end it lets go of what sent it, which has it: a reload exempts what is a cycle then from collection.
 
     def on_informational(self, head: ResponseHead) -> None:
         """Ignored."""
 
     def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Ignored."""
+        if is_end:
+            self._forwarder = None
 
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
         """Ignored."""
+        if is_end:
+            self._forwarder = None
 
     def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """It is to be read, and ignored."""
@@ -122,11 +128,13 @@ class Copy(Requester):
 
     def on_switched(self, stream: ServerStream, head: ResponseHead | None, rest: bytes) -> None:
         """A copy asks for no switch, and is not answered with one."""
-        if self._forwarder is not None:
-            self._forwarder.cancel()
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            forwarder.cancel()
 
     def on_failed(self, reason: Reason, detail: str) -> None:
         """Ignored."""
+        self._forwarder = None
 
     def on_upstream_blocked(self) -> None:
         """The copy is sent whole, so there is nothing to pause."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
+import weakref
 from collections.abc import Iterable
 
 import pytest
@@ -226,3 +228,36 @@ class TestSystemLookup:
 def test_periods_are_what_the_documentation_promises() -> None:
     """docs/upstreams.md names these numbers."""
     assert (resolve.REFRESH_PERIOD_S, resolve.RETRY_PERIOD_S, resolve.LOOKUP_TIMEOUT_S) == (5.0, 1.0, 5.0)
+
+
+def test_a_lookup_that_fails_leaves_no_cycle() -> None:
+    """A reload exempts from collection what is under way: a cycle would then be there for good."""
+
+    class NoSuchNameError(OSError):
+        pass
+
+    raised: list[weakref.ref[NoSuchNameError]] = []
+
+    def getaddrinfo(name: str, *_: object, **__: object) -> list[object]:
+        if name == "b":
+            return []
+        error = NoSuchNameError(name)
+        raised.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    async def main() -> None:
+        lookup = SystemLookup(getaddrinfo=getaddrinfo)
+        with pytest.raises(NoSuchNameError):
+            await lookup("a")
+        assert await lookup("b") == []  # which forgets the lookup before
+        lookup.close()
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert [reference() for reference in raised] == [None]
+    finally:
+        gc.enable()

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from sidecar.proxy.exchange.policies import Mirror
 from tests.support.fakes import Client, Server, World
 
+WEB, SHADOW = "10.0.0.1:80", "10.9.9.9:80"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -88,25 +90,55 @@ def newest(world: World) -> Server:
     return world.accept() if world.dialed else next(server for server in reversed(world.servers) if server.is_open)
 
 
-@pytest.mark.parametrize(
-    "happen",
-    [
-        answered,
-        refused_head,
-        head_too_large,
-        broken_body,
-        client_that_leaves,
-        no_route,
-        server_that_resets,
-        refused_answer,
-        cut_answer,
-        large_answer,
-        cut_large_answer,
-        refused_dial,
-    ],
-)
-def test_nothing_that_happens_makes_a_cycle(world: World, happen: Callable[[World, Client], None]) -> None:
-    """Of twenty such connections nothing is left for the collector to find, once they are closed."""
+def mirrored(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    _ = world.accept(SHADOW) >> OK
+
+
+def mirrored_in_pieces(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    copy = world.accept(SHADOW)
+    for place in range(len(OK)):
+        _ = copy >> OK[place : place + 1]
+
+
+def mirror_that_resets(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    world.accept(SHADOW).reset()
+
+
+def mirror_that_cuts(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    copy = world.accept(SHADOW)
+    _ = copy >> OK[:-1]
+    copy.reset()
+
+
+def mirror_that_switches(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    _ = world.accept(SHADOW) >> b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: y\r\n\r\nhello"
+
+
+def mirror_that_refuses(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    world.refuse()
+
+
+def mirror_that_is_silent(world: World, client: Client) -> None:
+    client.get()
+    _ = world.accept(WEB) >> OK
+    world.accept(SHADOW)
+    world.advance(16)
+
+
+def left_over(world: World, happen: Callable[[World, Client], None]) -> int:
+    """Objects that only the collector finds, after twenty connections to which this happened were closed."""
 
     def once() -> None:
         client = world.client()
@@ -129,7 +161,45 @@ def test_nothing_that_happens_makes_a_cycle(world: World, happen: Callable[[Worl
             del peer.transport.protocol, peer.transport.first_protocol
         for remembered in (world.clients, world.servers, world.telemetry.begun, world.telemetry.recorded):
             remembered.clear()
-        found = gc.collect()
+        return gc.collect()
     finally:
         gc.enable()
-    assert found == 0
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        answered,
+        refused_head,
+        head_too_large,
+        broken_body,
+        client_that_leaves,
+        no_route,
+        server_that_resets,
+        refused_answer,
+        cut_answer,
+        large_answer,
+        cut_large_answer,
+        refused_dial,
+    ],
+)
+def test_nothing_that_happens_makes_a_cycle(world: World, happen: Callable[[World, Client], None]) -> None:
+    """The collector finds nothing."""
+    assert left_over(world, happen) == 0
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        mirrored,
+        mirrored_in_pieces,
+        mirror_that_resets,
+        mirror_that_cuts,
+        mirror_that_switches,
+        mirror_that_refuses,
+        mirror_that_is_silent,
+    ],
+)
+def test_no_copy_makes_a_cycle(make_world: Callable[..., World], happen: Callable[[World, Client], None]) -> None:
+    """Whatever its upstream does."""
+    assert left_over(make_world(mirror=Mirror), happen) == 0

@@ -67,19 +67,19 @@ def read_pair(certificate: bytes, key: bytes, certificate_at: str, key_at: str) 
 
 def _use(chain: tuple[bytes, ...], key_pem: bytes, at: str) -> tuple[Facts, bool, bool]:
     """What the leaf says, and whether it is for servers and for clients; `ssl.SSLError` if it does not fit its key."""
-    refused = proof.RefusedError(0, "")
+    number, why = 0, ""
     for is_server, is_client in ((True, True), (True, False), (False, True)):
         try:
             # Believed for itself, so that nothing but its use is in question.
             leaf = proof.prove(chain, key_pem, chain[:1], is_server=is_server, is_client=is_client)
         except proof.RefusedError as error:
-            refused = error
+            number, why = error.code, error.why
         else:
             return leaf, is_server, is_client
-    code: Code = "wrong_purpose" if refused.code == proof.WRONG_PURPOSE else "malformed"
+    code: Code = "wrong_purpose" if number == proof.WRONG_PURPOSE else "malformed"
     raise TroubleError(
         code,
-        f"{at}: neither servers nor clients may show this certificate ({refused.why}); its key usage must be "
+        f"{at}: neither servers nor clients may show this certificate ({why}); its key usage must be "
         "digitalSignature, and its extended key usage serverAuth, clientAuth or both",
     )
 

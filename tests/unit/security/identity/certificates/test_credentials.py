@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from sidecar.security.identity.certificates.credentials import Credentials, Material, read_credentials
+from sidecar.security.identity.certificates.proof import RefusedError
 from sidecar.security.identity.certificates.trouble import Trouble, TroubleError
 from tests.support.certificates import (
     DAY,
@@ -315,3 +318,17 @@ class TestTimes:
         """Somebody meant it so."""
         wrong = refused(ISSUER.workload(STOREFRONT, begins=NOW + 2 * HOUR))
         assert (wrong.code, wrong.until_s, "NTP" in wrong.text) == ("not_yet_valid", NOW + 2 * HOUR, False)
+
+
+def test_a_refusal_leaves_no_cycle() -> None:
+    """Files are looked at again and again, and a reload exempts from collection what is there."""
+    with pytest.raises(TroubleError):
+        read(ISSUER.leaf(uris=[STOREFRONT], uses=[FOR_CODE]))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(TroubleError):
+            read(ISSUER.leaf(uris=[STOREFRONT], uses=[FOR_CODE]))
+        assert not [one for one in gc.get_objects() if isinstance(one, RefusedError)]
+    finally:
+        gc.enable()
