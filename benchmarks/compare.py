@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,9 +103,13 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def chosen(names: str) -> list[Subject]:
-    """The subjects to run. One that was named and cannot run ends the program; of "all" it is left out, and said."""
+def chosen(names: str, also: Sequence[str]) -> list[Subject]:
+    """
+    The subjects to run: those named, and those that were given by `--also`. One that was named and cannot run ends the
+    program; of "all" it is left out, and said.
+    """
     wanted = list(SUBJECTS) if names == "all" else names.split(",")
+    wanted += [name for name in (one.partition("=")[0] for one in also) if name not in wanted]
     found = []
     for name in wanted:
         if name not in SUBJECTS:
@@ -146,7 +150,7 @@ def main() -> int:
             print(problem, file=sys.stderr)
             return 2
         return 0
-    subjects = chosen(options.subjects)
+    subjects = chosen(options.subjects, options.also)
     if not subjects:
         return 2
     subject_cpus, other_cpus = cores(not options.no_pin)

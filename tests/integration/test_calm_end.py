@@ -161,6 +161,7 @@ class TestTakeover:
         other.rewrite(text)
         return other
 
+    @pytest.mark.long
     def test_a_successor_takes_over_under_load_and_nothing_is_lost(self, tmp_path: Path, app: Origin) -> None:
         """Three successions, on both sides, with keep-alive clients: no failure, and each predecessor exits with 0."""
         text = config(app, "{timeout: 20s}")

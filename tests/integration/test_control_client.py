@@ -108,7 +108,8 @@ class Member:
         return found[0]
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
+# By workers each takes twice as long, and all of them together a minute and a half.
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["one process", "two workers"])
 def workers(request: pytest.FixtureRequest) -> int:
     """How many."""
     return int(request.param)

@@ -40,6 +40,7 @@ def push(url: str, files: Mapping[str, str]) -> None:
     asyncio.run(act())
 
 
+@pytest.mark.long
 def test_two_replicas_tell_the_same_and_survive_etcd(tmp_path: Path) -> None:
     """
     What registers at one is told to the callers at the other; a push reaches the sidecars of both under one number.

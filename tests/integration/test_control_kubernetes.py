@@ -92,6 +92,7 @@ def allowed() -> set[str]:
     }
 
 
+@pytest.mark.long
 def test_two_replicas_tell_the_same_and_survive_the_api(tmp_path: Path, cluster: Cluster) -> None:
     """
     What registers at one is told to the callers at the other, joined with the EndpointSlice: the pod with a sidecar at

@@ -302,6 +302,7 @@ def test_tls_alone_is_answered_in_clear_by_a_hint(tmp_path: Path) -> None:
         assert mesh.join({"token": made.said["token"]}, new_key()).said["code"] == "token_unknown"
 
 
+@pytest.mark.long
 def test_authority_outlives_a_restart_and_is_rotated_beside_it(tmp_path: Path) -> None:
     """Made by hand, rotated by commands while the control plane runs: it takes up each step within seconds."""
     control = Control(tmp_path, SHOP)
@@ -343,6 +344,7 @@ def test_authority_outlives_a_restart_and_is_rotated_beside_it(tmp_path: Path) -
     assert [one["name"] for one in status["issued"]] == ["storefront/i-1"]
 
 
+@pytest.mark.long
 def test_replicas_ask_each_other_by_their_certificates(tmp_path: Path) -> None:
     """TLS alone, no token between them: one authority by the engine, and each sees what the other's sidecars do."""
     tokens = tmp_path / "alice"

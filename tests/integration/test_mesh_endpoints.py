@@ -65,6 +65,7 @@ def apps(shop: Shop) -> Iterator[list[Origin]]:
             shop.mesh.kill(shop.front)
 
 
+@pytest.mark.long
 def test_scale_down_loses_nothing_and_is_applied_within_a_second(shop: Shop) -> None:
     """10 to 1 at once, then to 0: the caller lets go before a connection is refused, and only then there is nobody."""
     with ExitStack() as stack:
@@ -87,6 +88,7 @@ def test_scale_down_loses_nothing_and_is_applied_within_a_second(shop: Shop) -> 
     assert max(took_s) < 1.0, took_s
 
 
+@pytest.mark.long
 def test_instances_are_replaced_one_after_the_other_under_posts(shop: Shop, apps: list[Origin]) -> None:
     """Each POST is answered once, and reached one app once."""
     members = shop.join("rolling", *apps[:2])
@@ -120,6 +122,7 @@ def test_app_that_starts_late_is_not_called_before(shop: Shop) -> None:
     assert load.phases == [["503 UH", "200", "503 UH"]] or load.phases == [["503 UH", "200"]], load.answers
 
 
+@pytest.mark.long
 def test_app_that_hangs_is_avoided_and_all_are_used_if_all_do(shop: Shop, apps: list[Origin]) -> None:
     """By what its own sidecar says of it; where most are ill, nobody is believed. Then 3 to 0: nothing is lost."""
     check = "path: /up, interval: 100ms, timeout: 500ms, healthy_threshold: 1, unhealthy_threshold: 2"
@@ -147,6 +150,7 @@ def test_app_that_hangs_is_avoided_and_all_are_used_if_all_do(shop: Shop, apps: 
     assert load.phases == [["200", "503 UH"]] * 2, load.answers
 
 
+@pytest.mark.long
 def test_cut_from_the_control_plane_changes_nothing(shop: Shop, apps: list[Origin]) -> None:
     """Nobody is taken away, no request is lost, and who comes back is sent no configuration and no endpoints again."""
     members = shop.join("steady", *apps[:2])

@@ -59,6 +59,7 @@ def metric(member: Member, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
+@pytest.mark.long
 def test_callers_are_known_by_certificates_and_others_refused(tmp_path: Path, app: Origin) -> None:
     """
     At first that is told alone, and counted; `enforce` and then strict come without a lost request of who is admitted.
@@ -106,6 +107,7 @@ def test_callers_are_known_by_certificates_and_others_refused(tmp_path: Path, ap
         assert call(other)[0] == 403
 
 
+@pytest.mark.long
 def test_sidecar_restarts_without_its_control_plane_by_the_key_that_it_keeps(tmp_path: Path, app: Origin) -> None:
     """One that keeps none is not ready and says so, and joins when the control plane is back."""
     strict = {**FILES, "mesh.yaml": f"{ENFORCED}defaults: {{inbound: {{tls: strict}}}}\n"}

@@ -101,6 +101,7 @@ def _share_of_canary(printed: str) -> float:
     return counts["v2"] / sum(counts.values())
 
 
+@pytest.mark.long
 def test_the_page_can_be_followed(shell: Shell, ports: dict[int, int]) -> None:
     """From an empty directory to a control plane that was killed and came back."""
     shares: list[float] = []

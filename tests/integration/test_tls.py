@@ -406,6 +406,7 @@ def test_a_session_is_taken_up_again_by_openssl(tmp_path: Path, root: Authority)
         assert metric(inbound, "sidecar_tls_handshakes_total", 'resumed="true"', 'side="client"') == 1
 
 
+@pytest.mark.long
 def test_certificates_are_exchanged_under_load_and_nothing_is_lost(tmp_path: Path, root: Authority) -> None:
     """New ones for both sides, again and again; half a file, and a key of another, change nothing and are told."""
     with Origin("v1") as app, catalog(tmp_path, root, app) as inbound:

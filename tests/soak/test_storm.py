@@ -1,4 +1,4 @@
-"""The storm: short with every test run, long by `make soak`."""
+"""The storm: short by `make test-long`, long by `make soak`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def storm(directory: Path, plan: StormPlan) -> Figures:
 
 
 @pytest.mark.skipif(SECONDS > 0, reason="the long form is asked for")
+@pytest.mark.long
 def test_short_storm(tmp_path: Path) -> None:
     """Every kind of fault once: nothing lost that could be saved, nothing sent twice, nothing left behind."""
     check(
