@@ -20,6 +20,8 @@ from tests.support.mesh import Load, Member, MeshOfProcesses, running_mesh
 from tests.support.origin import Origin
 from tests.support.wait import eventually, refusing_port
 
+pytestmark = pytest.mark.long
+
 MARKUP = '<img src=x onerror="window.owned = true">'
 PRODUCER = """\
 service: recommendations

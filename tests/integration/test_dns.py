@@ -104,6 +104,7 @@ def ask(sidecar: SidecarProcess, server: Upstream) -> None:
         assert client.response().status == 200
 
 
+@pytest.mark.long
 def test_a_name_that_changes_is_followed_and_one_that_vanishes_is_kept(private: PrivateNames) -> None:
     """
     A new address is used within 5 s and a little, the old one's idle connections are closed, what is in flight there

@@ -531,6 +531,7 @@ def test_metadata_of_ecs_are_asked_for() -> None:
     run(main())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["stream", "poll"])
 def test_whatever_happens_all_is_known_in_the_end(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """

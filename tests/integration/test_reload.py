@@ -362,6 +362,7 @@ def load(sidecar: SidecarProcess, clients: int) -> Iterator[list[str]]:
             thread.join(30)
 
 
+@pytest.mark.long
 def test_100_reloads_under_load_lose_no_request(tmp_path: Path, v1: Origin, v2: Origin) -> None:
     """Upstreams come and go with every reload, on kept and on new connections; every request gets its answer."""
     with running_sidecar(tmp_path, outbound(v1)) as sidecar:

@@ -509,6 +509,7 @@ def test_a_pause_of_all_costs_no_request(tmp_path: Path, app: Origin, workers: i
 class TestTakeover:
     """`run --takeover` where either has workers."""
 
+    @pytest.mark.long
     @pytest.mark.parametrize("workers", [1, 2])
     def test_nobody_is_refused_or_cut(self, tmp_path: Path, app: Origin, workers: int) -> None:
         """Two workers take over from one process, or from two workers, under load."""

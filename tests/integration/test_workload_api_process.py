@@ -161,6 +161,7 @@ def test_without_an_agent_it_is_not_ready_and_says_why(
         sidecar.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
 def test_a_successor_without_an_identity_takes_over_nothing(
     tmp_path: Path, agent: FakeAgent, app: Origin, workers: int
