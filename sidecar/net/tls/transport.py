@@ -28,6 +28,7 @@ from sidecar.net.tls.certificates import peer_of
 from sidecar.net.tls.failures import TruncatedError, expired
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.net.tls.shown import shown_by
+from sidecar.net.tls.tickets import LOOKS, looks
 from sidecar.peer import Peer
 
 HANDSHAKE: Final = 0
@@ -45,7 +46,6 @@ _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 """Received and not yet looked at."""
 _MAX_UNSENT_BYTES: Final = 1024 * 1024
 """More than ever waits of a response: answers that a peer makes us give (key updates) and does not read."""
-_TICKET_LOOKS: Final = 4
 _RESET: Final = "the connection was reset in the handshake"
 
 _memory: Final = memoryview(bytearray(_READ_BYTES + _PIECE_BYTES))
@@ -128,7 +128,7 @@ class TlsTransport:
         self._cut: Exception | None = None  # how the socket has ended while octets of a handshake wait for a step
         self._has_peer_ended = False
         self._keep = keep
-        self._ticket_looks = 0 if keep is None else _TICKET_LOOKS
+        self._ticket_looks = 0 if keep is None else LOOKS
         self.peer: Peer | None = None
 
     def __repr__(self) -> str:
@@ -205,10 +205,13 @@ class TlsTransport:
 
     def _look_for_ticket(self) -> None:
         """Tickets come behind the handshake, with what comes first or before it; a look costs a microsecond."""
+        assert self.peer is not None
+        if not looks.may_look(self.peer.is_resumed):
+            self._ticket_looks = 0
+            return
         self._ticket_looks -= 1
         session = self._object.session
         if session is not None and session.has_ticket and self._keep is not None:
-            assert self.peer is not None
             self._ticket_looks = 0
             self._keep(session, self.peer.not_after_s)
 
