@@ -361,6 +361,9 @@ class Registry:
             self._end_following(spec.name)
             following = self._followings[spec.name] = _Following(cluster, source, self._on_change)
             self.discovery.follow(source, following)
+            # Between the preparation's look and now nobody followed it: what was said meanwhile is what it says.
+            latest = self.discovery.known(source)
+            found = found if latest is None else latest
             if found is not None:
                 following.note(found)
             else:

@@ -138,6 +138,22 @@ class TestClusters:
         with caplog.at_level(logging.INFO, logger="sidecar.upstream"):
             run_held(main())
 
+    @pytest.mark.parametrize("before", [None, EndpointSet(), some("a:80")])
+    def test_what_is_said_between_preparation_and_commit_holds(self, before: EndpointSet | None) -> None:
+        """Other parts of a reload take their time, and nobody follows the source meanwhile: it will not say it again."""
+
+        async def main() -> None:
+            registry = Registry(random=lambda: 0.0)
+            if before is not None:
+                registry.discovery.tell(NAME, before)
+            prepared = await registry.prepare([ClusterSpec("web", discover=NAME)], timeout_s=2.0)
+            registry.discovery.tell(NAME, some("b:80"))
+            web = prepared.commit()["web"]
+            assert [endpoint.label for endpoint in web.endpoints] == ["b:80"]
+            await registry.stop()
+
+        run_held(main())
+
     def test_a_reload_that_is_given_up_follows_nothing(self) -> None:
         """Nor does an upstream that is gone."""
 
