@@ -27,13 +27,14 @@ def side(work: Work, port: int, identity: Identity | None) -> str:
     if identity is None or not work.is_inward:
         return f"outbound:\n  listen: 127.0.0.1:{port}\n"
     if work.tls is not None and work.tls.is_mutual:
-        return f"inbound:\n  listen: 127.0.0.1:{port}\n  tls: strict\n{_authorization(work.rules)}"
+        return f"inbound:\n  listen: 127.0.0.1:{port}\n  tls: strict\n{authorization(work.rules)}"
     pair = identity.pair
     tls = f"{{certificate: {pair.certificate}, key: {pair.key}}}"
     return f'inbound:\n  listen: [{{address: "127.0.0.1:{port}", tls: {tls}}}]\n'
 
 
-def _authorization(rules: int) -> str:
+def authorization(rules: int) -> str:
+    """The key `inbound.authorization` with so many rules, of which the last is for the load; empty for none."""
     if not rules:
         return ""
     lines = ["  authorization:", "    mode: enforce", "    default: deny", "    rules:"]

@@ -17,9 +17,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.harness.tls_certificates import CLIENT, spiffe
+from benchmarks.harness.tls_sidecar import authorization
 from sidecar.compile.plan import Compiler
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
+from sidecar.peer import Peer
 from sidecar.proxy.client.opening import protocol_factory
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
@@ -30,10 +33,11 @@ from sidecar.upstream.endpoint import Endpoint
 from tests.support.compiling import compiled
 
 USERS = 10_000
+_OUTBOUND = "outbound:\n  listen: 127.0.0.1:15001\n"
+_INBOUND = "inbound:\n  listen: 127.0.0.1:15006\n  app: 127.0.0.1:9001\n"
 _CONFIG = """\
 service: storefront
-outbound:
-  listen: 127.0.0.1:15001
+%s\
   routes:
 %s
     - name: beta-users
@@ -183,6 +187,9 @@ class DataPath:
     Args:
         has_log: With a line of the access log for every request.
         has_spans: With a span for every request.
+        rules: As many rules of who may ask for what, of which the last lets the client in, before the same routes of
+            requests to the app; the client is then known by a certificate, though its octets come in clear. None:
+            requests from the app, whom nobody asks who it is.
 
     Attributes:
         client: The client's transport; what arrives from it is given to `client.protocol.data_received`.
@@ -190,8 +197,8 @@ class DataPath:
         socket: Whose readiness is asked for, which is a real system call here too.
     """
 
-    def __init__(self, *, has_log: bool = True, has_spans: bool = True) -> None:
-        self.telemetry, self.plan = _compiled((_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else ""))
+    def __init__(self, *, has_log: bool = True, has_spans: bool = True, rules: int | None = None) -> None:
+        self.telemetry, self.plan = _compiled((_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else ""), rules)
         self.loop = Loop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
         self.timers = Timers(self.loop)  # type: ignore[arg-type]
@@ -200,11 +207,13 @@ class DataPath:
         self.socket, self._other_end = socket.socketpair()
         self.written: Transport | None = None
         self._listener = ListenerState(self.plan.listeners[0])
+        self._peer = None if rules is None else Peer("1.3", "TLS_AES_128_GCM_SHA256", identity=spiffe(CLIENT))
         self.client = self.connect()
 
     def connect(self) -> Transport:
         """One more client."""
         protocol = protocol_factory(self.live, self._listener)()
+        protocol.secured = self._peer
         transport = Transport(self, ("192.0.2.1", 40000), protocol)
         protocol.connection_made(transport)
         return transport
@@ -233,14 +242,16 @@ class DataPath:
         self._other_end.close()
 
 
-def _compiled(settings: str) -> tuple[Telemetry, Plan]:
+def _compiled(settings: str, rules: int | None) -> tuple[Telemetry, Plan]:
     services = "\n".join(_SERVICE % (number, number) for number in range(1, 19))
-    text = _CONFIG % (services, settings)
+    text = _CONFIG % (_OUTBOUND if rules is None else _INBOUND + authorization(rules), services, settings)
     telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
     result = compiled(text, Compiler(telemetry.scope))
     telemetry.reconfigure(result.telemetry)  # as a load does
     drop_what_is_told(telemetry)
-    assert len(result.plan.sides[Direction.OUTBOUND].table.routes) == 22  # and one by the name of each upstream
+    direction = Direction.OUTBOUND if rules is None else Direction.INBOUND
+    # One more outbound by the name of each upstream.
+    assert len(result.plan.sides[direction].table.routes) == (22 if rules is None else 20)
     return telemetry, result.plan
 
 

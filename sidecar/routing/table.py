@@ -301,18 +301,16 @@ class _Bucket(Generic[R]):
         """
         prefixes = self._prefixes
         found = []
-        end, longest = 0, self._max_prefix
-        for _ in range(self._max_segments + 1):
+        end, longest, left = -1, self._max_prefix, self._max_segments
+        # One call of `split` costs less than `find` for each slash.
+        for segment in path[: longest + 1].split(b"/", left + 1):
+            end += len(segment) + 1
+            if end > longest or left < 0:
+                break
+            left -= 1
             entries = prefixes.get(path[:end])
             if entries is not None:
                 found.append(entries)
-            if end == len(path):
-                break
-            end = path.find(b"/", end + 1)
-            if end < 0:
-                end = len(path)
-            if end > longest:
-                break
         return found
 
 

@@ -140,7 +140,7 @@ class TestClusters:
 
     @pytest.mark.parametrize("before", [None, EndpointSet(), some("a:80")])
     def test_what_is_said_between_preparation_and_commit_holds(self, before: EndpointSet | None) -> None:
-        """Other parts of a reload take their time, and nobody follows the source meanwhile: it will not say it again."""
+        """Other parts of a reload take their time, and nobody follows the source meanwhile: it says it only once."""
 
         async def main() -> None:
             registry = Registry(random=lambda: 0.0)
