@@ -301,13 +301,12 @@ class _Bucket(Generic[R]):
         """
         prefixes = self._prefixes
         found = []
-        end, longest, left = -1, self._max_prefix, self._max_segments
-        # One call of `split` costs less than `find` for each slash.
-        for segment in path[: longest + 1].split(b"/", left + 1):
+        end, longest = -1, self._max_prefix
+        # One `split` costs less than `find` for each slash; what is left of a deeper path is no prefix of anything.
+        for segment in path[: longest + 1].split(b"/", self._max_segments + 1):
             end += len(segment) + 1
-            if end > longest or left < 0:
+            if end > longest:
                 break
-            left -= 1
             entries = prefixes.get(path[:end])
             if entries is not None:
                 found.append(entries)
