@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 KILL_AFTER_S = 15.0
 """More than the sidecar's `drain.timeout`."""
 LOG_TAIL_LINES = 15
+_CANDIDATES = [*range(10_300, 15_000), *range(15_100, 20_000)]
+"""Ports that nobody was given yet, in no order; those between are the product's own."""
+random.shuffle(_CANDIDATES)
 _NOT_HANDED_ON = ("OTEL_", "SIDECAR_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -137,15 +141,28 @@ async def until_ready(child: Child, is_ready: Callable[[], Awaitable[bool]], tim
 
 
 def choose_ports(wanted: tuple[int, ...]) -> list[int]:
-    """These ports of 127.0.0.1; for 0, and for one that somebody has, the kernel chooses another."""
+    """
+    These ports of 127.0.0.1; for 0, and for one that somebody has, another that nobody has and that is given once.
+
+    It lies below those that the kernel takes for outgoing connections (ip_local_port_range, from 32768): a server that
+    is started later, or again, would find one of these taken by any client on this machine.
+    """
     held: list[socket.socket] = []
     try:
         for port in wanted:
-            held.append(_bound(port) or _bound(0) or _no_port())
+            held.append((_bound(port) if port else None) or _another())
         return [int(taken.getsockname()[1]) for taken in held]
     finally:
         for taken in held:
             taken.close()
+
+
+def _another() -> socket.socket:
+    while _CANDIDATES:
+        found = _bound(_CANDIDATES.pop())
+        if found is not None:
+            return found
+    return _bound(0) or _no_port()
 
 
 def _bound(port: int) -> socket.socket | None:

@@ -260,8 +260,20 @@ async def running(per_second: float) -> AsyncIterator[Stage]:
         DemoError: Something did not start.
     """
     async with AsyncExitStack() as stack:
-        home = stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-demo-", ignore_cleanup_errors=True))
-        stage = Stage(Path(home), per_second)
-        stack.push_async_callback(stage.end)
-        await stage.start()
+        try:
+            stage = await _started(stack, per_second)
+        except DemoError as error:
+            if "in use" not in str(error):
+                raise
+            # Somebody took a port between our look and the start.
+            await stack.aclose()
+            stage = await _started(stack, per_second)
         yield stage
+
+
+async def _started(stack: AsyncExitStack, per_second: float) -> Stage:
+    home = stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-demo-", ignore_cleanup_errors=True))
+    stage = Stage(Path(home), per_second)
+    stack.push_async_callback(stage.end)
+    await stage.start()
+    return stage

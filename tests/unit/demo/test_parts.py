@@ -15,6 +15,7 @@ from sidecar.config.load import load_text
 from sidecar.config.problems import ConfigError
 from sidecar.demo.collector import Collector
 from sidecar.demo.http11 import Client, HTTPError, Request, Response, listen
+from sidecar.demo.mesh import stage as mesh
 from sidecar.demo.processes import choose_ports
 from sidecar.demo.single import stage
 from sidecar.demo.single.configuration import CANARY, EVEN, Addresses, broken, configuration
@@ -114,10 +115,46 @@ def test_taken_ports_are_replaced() -> None:
         chosen = choose_ports((holder.port, 0, 0, 0))
         assert holder.port not in chosen
         assert len(set(chosen)) == 4
+        # Nor are they given to another sidecar, nor by the kernel to somebody's client before they are listened on.
+        chosen += choose_ports((0,) * 40)
+        assert len(set(chosen)) == 44
+        assert all(port < 20_000 for port in chosen)
         holder.close()
         return 0
 
     assert run_in_loop(main) == 0
+
+
+@pytest.mark.long
+def test_port_of_a_mesh_that_is_lost_before_the_start_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As for one sidecar; of the first start nothing is left."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    async def main() -> int:
+        async def nobody(request: Request) -> Response:
+            raise AssertionError(request)
+
+        holder = await listen(nobody)
+        looks = 0
+
+        def look(wanted: tuple[int, ...]) -> list[int]:
+            nonlocal looks
+            looks += 1
+            chosen = choose_ports((0,) * len(wanted))
+            return [*chosen[:-1], holder.port] if looks == 1 + len(mesh.INSTANCES) else chosen
+
+        monkeypatch.setattr(mesh, "choose_ports", look)
+        async with mesh.running(10) as running:
+            assert looks == 2 * (1 + len(mesh.INSTANCES))
+            assert len(list(tmp_path.iterdir())) == 1
+        assert {child.exit_code for child in running.children.values()} == {0}
+        holder.close()
+        return 0
+
+    assert run_in_loop(main) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_port_lost_before_the_start_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
