@@ -15,8 +15,8 @@ import argparse
 import gc
 import os
 import re
+import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -69,13 +69,16 @@ def _per_request(root: Path, what: str) -> float:
 def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
-    parser.add_argument("--also", metavar="NAME=CHECKOUT", help="another checkout; what it cannot do is left out")
+    also = "another checkout; what it cannot do is left out"
+    parser.add_argument("--also", metavar="NAME=CHECKOUT", type=_named, help=also)
     parser.add_argument("--serve", nargs=2, metavar=("WHAT", "REQUESTS"), help=argparse.SUPPRESS)
     wants = parser.parse_args()
     if wants.serve:
-        return _serve(wants.serve[0], int(wants.serve[1]))
-    name, _, where = (wants.also or "").partition("=")
-    other = Path(where).resolve() if where else None
+        _serve(wants.serve[0], int(wants.serve[1]))
+        return
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is not installed; on Debian and Ubuntu: apt install valgrind")
+    name, other = wants.also or ("", None)
     for root in filter(None, (_ROOT, other)):
         if not (root / "build" / "compiled" / "sidecar").is_dir():
             raise SystemExit(f"{root}: nothing compiled; run `make compile` first")
@@ -87,8 +90,14 @@ def main() -> None:
             there = _per_request(other, what)
             line += f"{there:>10,.0f}{here / there:>8.3f}"
         print(line, flush=True)
-    return None
+
+
+def _named(value: str) -> tuple[str, Path]:
+    name, _, where = value.partition("=")
+    if not name or not where:
+        raise argparse.ArgumentTypeError(f"expected NAME=CHECKOUT, found {value!r}")
+    return name, Path(where).resolve()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -180,7 +180,10 @@ class Stage:
             wanted = STOREFRONT_PORTS if instance.name == "storefront" else (0, 0, 0, 0)
             self.ports[instance.name] = Ports(*choose_ports(wanted))
             starting.append(self._instance(instance, self.ports[instance.name], control))
-        await asyncio.gather(*starting)
+        # All come to an end before a failure is told: whoever then ends the stage finds everything that was started.
+        for came in await asyncio.gather(*starting, return_exceptions=True):
+            if isinstance(came, BaseException):
+                raise came
         for name, child in self.sidecars.items():
             await until_ready(child, partial(is_ready, self.ports[name].metrics), START_TIMEOUT_S)
         await self._until_registered()

@@ -16,10 +16,11 @@ from sidecar.config.problems import ConfigError
 from sidecar.demo.collector import Collector
 from sidecar.demo.http11 import Client, HTTPError, Request, Response, listen
 from sidecar.demo.mesh import stage as mesh
-from sidecar.demo.processes import choose_ports
+from sidecar.demo.processes import DemoError, choose_ports
 from sidecar.demo.single import stage
 from sidecar.demo.single.configuration import CANARY, EVEN, Addresses, broken, configuration
 from sidecar.runtime.loop import run_in_loop
+from tests.support.held_loop import run_held
 
 AT = Addresses(15000, 15001, 15020, 9901, 8080, 8081, 8082, 4318)
 
@@ -125,11 +126,41 @@ def test_taken_ports_are_replaced() -> None:
     assert run_in_loop(main) == 0
 
 
-@pytest.mark.long
-def test_port_of_a_mesh_that_is_lost_before_the_start_is_replaced(
+def test_nothing_of_a_mesh_is_still_starting_when_a_part_has_failed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As for one sidecar; of the first start nothing is left."""
+    """What would come behind the end of the stage would stay for ever."""
+    ended = []
+
+    async def app(*_: object) -> None:
+        """Is there at once."""
+
+    async def port(*_: object) -> int:
+        return 1
+
+    async def control(_: object) -> None:
+        raise DemoError("in use")
+
+    async def instance(_: object, one: mesh.Instance, *__: object) -> None:
+        for _turn in range(10):
+            await asyncio.sleep(0)
+        ended.append(one)
+
+    monkeypatch.setattr(mesh.Stage, "_app", app)
+    monkeypatch.setattr(mesh, "port_of", port)
+    monkeypatch.setattr(mesh.Control, "start", control)
+    monkeypatch.setattr(mesh.Stage, "_instance", instance)
+    with pytest.raises(DemoError, match="in use"):
+        run_held(mesh.Stage(tmp_path, 1.0).start())
+    assert ended == list(mesh.INSTANCES)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("whose", [1, 1 + len(mesh.INSTANCES)], ids=["the control plane's", "the last sidecar's"])
+def test_port_of_a_mesh_that_is_lost_before_the_start_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whose: int
+) -> None:
+    """As for one sidecar; of the first start nothing is left, neither a file nor a process."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     async def main() -> int:
@@ -143,10 +174,22 @@ def test_port_of_a_mesh_that_is_lost_before_the_start_is_replaced(
             nonlocal looks
             looks += 1
             chosen = choose_ports((0,) * len(wanted))
-            return [*chosen[:-1], holder.port] if looks == 1 + len(mesh.INSTANCES) else chosen
+            return [*chosen[:-1], holder.port] if looks == whose else chosen
 
         monkeypatch.setattr(mesh, "choose_ports", look)
+        stages: list[mesh.Stage] = []
+        started = mesh.Stage.start
+
+        async def start(self: mesh.Stage) -> None:
+            stages.append(self)
+            await started(self)
+
+        monkeypatch.setattr(mesh.Stage, "start", start)
         async with mesh.running(10) as running:
+            first, second = stages
+            assert second is running
+            assert len(first.apps) == 1 + len(mesh.INSTANCES)
+            assert None not in {child.exit_code for child in first.children.values()}
             assert looks == 2 * (1 + len(mesh.INSTANCES))
             assert len(list(tmp_path.iterdir())) == 1
         assert {child.exit_code for child in running.children.values()} == {0}
