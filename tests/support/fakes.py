@@ -497,10 +497,6 @@ class Dials:
         self.timers = timers
         self.under_way: list[Dial] = []
         self.count = 0
-        self.refusals: list[Reason] = []
-
-    def refused(self, reason: Reason) -> None:
-        self.refusals.append(reason)
 
     def later(self, delay_s: float, action: Callable[[], None]) -> FakeHandle:
         return self.loop.call_later(delay_s, action)

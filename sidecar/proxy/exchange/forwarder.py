@@ -306,8 +306,6 @@ class Forwarder(Timed, Acquirer, ResponseSink):
     def on_upstream_lost(self, reason: Reason, detail: str, is_untouched: bool) -> None:
         """The connection died; a reused one may have been dying before we wrote."""
         stream, self._stream = self._stream, None
-        if reason is errors.UPSTREAM_REFUSED_CERTIFICATE:
-            self._dialer.refused(reason)
         if not self._is_over:
             is_stale = is_untouched and stream is not None and stream.requests > 1
             # Who refuses our certificate has read nothing behind it (RFC 8446, 4.4.2.4): as if nothing had been sent.

@@ -269,9 +269,6 @@ class Dialling(Protocol):
     def dial_tunnel(self, endpoint: Endpoint, waiter: Waiter) -> None:
         """Open a connection that no exchange has used or will share."""
 
-    def refused(self, reason: Reason) -> None:
-        """A server has refused our certificate, for this reason: behind the handshake, as TLS 1.3 has it."""
-
 
 class Recording(Protocol):
     """Who tells about exchanges and connections: `telemetry.recorder.Telemetry`, which has the contracts."""

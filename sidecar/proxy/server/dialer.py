@@ -141,10 +141,6 @@ class Dialer:
 
         self._spawn(endpoint, on_connected, on_failed)
 
-    def refused(self, reason: Reason) -> None:
-        """A server has refused our certificate, for this reason: behind the handshake, as TLS 1.3 has it."""
-        self._tell_failed(reason)
-
     def stop(self) -> None:
         """Cancel what is under way."""
         for task in self._tasks:
@@ -215,7 +211,8 @@ class Dialer:
         return cast("asyncio.Protocol", attempt.securing.transport)
 
     def _connection_for(self, attempt: _Attempt) -> asyncio.Protocol:
-        connection = ServerConnection(attempt.endpoint, self.timers, self._outbox, partial(self._on_made, attempt))
+        made = partial(self._on_made, attempt)
+        connection = ServerConnection(attempt.endpoint, self.timers, self._outbox, made, self._not_secured)
         connection.epoch = attempt.epoch
         return cast("asyncio.Protocol", connection)
 

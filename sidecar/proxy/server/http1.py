@@ -48,6 +48,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         timers: Sweeps it while idle.
         outbox: Flushes what it writes.
         on_connected: Told once, when the dial has succeeded; takes the connection.
+        on_refused: Told why, if the server does not accept our certificate: by TLS 1.3 it says so behind the handshake.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         "_limits",
         "_method",
         "_on_connected",
+        "_on_refused",
         "_retires_at",
         "_timers",
         "bucket",
@@ -87,6 +89,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         timers: Timers,
         outbox: Outbox,
         on_connected: Callable[[ServerConnection], None],
+        on_refused: Callable[[Reason], None] | None = None,
     ) -> None:
         super().__init__(outbox)
         self.endpoint = endpoint
@@ -102,6 +105,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.bucket = NOT_ARMED
         self._timers = timers
         self._on_connected = on_connected
+        self._on_refused = on_refused
         self._buffer = self._method = b""
         self._body = BodyReader()
         self._framing_up: int = Framing.NONE
@@ -480,6 +484,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             return
         if state == State.IDLE:
             pool.remove(self)
+        refused = self._refusal(exc)
         self.sink = self.tunnel = None
         is_untouched = state == State.HEAD and self._is_untouched
         self._close("peer_closed" if sink is None and tunnel is None else "lost", hard=True)
@@ -493,13 +498,23 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
             if exc is not None:
                 self.endpoint.cluster.stats.resets += 1
             reason, detail = errors.UPSTREAM_RESET if exc else errors.UPSTREAM_CLOSED, str(exc or "")
-            if self._sealed is not None and is_tls(exc) and self.requests == 1:
-                # In TLS 1.3 a server says what it thinks of our certificate when we have sent the request already; it
-                # has not read it.
-                reason, detail = explain(exc, is_client=False, shown=self._sealed.shown)
-            sink.on_upstream_lost(reason, detail, is_untouched)
+            sink.on_upstream_lost(*(refused or (reason, detail)), is_untouched)
         else:
             sink.on_upstream_lost(errors.RESPONSE_CUT, str(exc or ""), False)
+
+    def _refusal(self, error: Exception | None) -> tuple[Reason, str] | None:
+        """
+        The row of the table for an alert behind the handshake, and what exactly was said.
+
+        In TLS 1.3 a server says what it thinks of our certificate when we have sent the request already, which it has
+        not read; or when nobody has wanted the connection yet, for the one that asked for it was served by another.
+        """
+        if self._sealed is None or not is_tls(error) or self.requests > 1:
+            return None
+        reason, detail = explain(error, is_client=False, shown=self._sealed.shown)
+        if reason is errors.UPSTREAM_REFUSED_CERTIFICATE and self._on_refused is not None:
+            self._on_refused(reason)
+        return reason, detail
 
     def pause_writing(self) -> None:
         """The upstream reads slower than the client sends."""

@@ -275,5 +275,7 @@ class Siege:
     def judge(self, outcomes: Sequence[Outcome]) -> None:
         """Compare; `outcomes` are those of the time that was counted."""
         figures = self.figures
-        figures.provoked.left = sum(one.kind.is_secured and one.failure == "left" for one in outcomes)
+        left = [one.kind for one in outcomes if one.failure == "left"]
+        figures.provoked.left = sum(kind.is_secured for kind in left)
+        figures.provoked.left_behind = sum(bool(kind.caller) and not kind.is_secured for kind in left)
         figures.wrong += disagreements(figures.provoked, figures.told)

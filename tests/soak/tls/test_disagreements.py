@@ -35,6 +35,13 @@ def test_what_fits_is_good() -> None:
     )
 
 
+@pytest.mark.parametrize(("left", "refused", "is_good"), [(0, 2, False), (1, 2, True), (1, 1, False), (9, 0, False)])
+def test_who_left_may_have_done_so_before_the_refusal(left: int, refused: int, is_good: bool) -> None:
+    """But not everybody did."""
+    told = replace(TOLD, servers_failed={**TOLD.servers_failed, "upstream_refused_certificate": refused})
+    assert (disagreements(replace(PROVOKED, left_behind=left), told) == []) is is_good
+
+
 @pytest.mark.parametrize(
     "told",
     [

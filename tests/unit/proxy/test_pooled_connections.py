@@ -10,6 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from sidecar import errors
+from sidecar.errors import Reason
 from sidecar.net.tls.sides import MESH_HTTP
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
@@ -19,7 +21,7 @@ from sidecar.upstream.limits.adaptive import INITIAL_LIMIT
 from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.spec import IDLE_TIMEOUT_S, MESH_IDLE_TIMEOUT_S
 from tests.support.crowd import Crowd
-from tests.support.fakes import Client, FakeTransport, Server, World
+from tests.support.fakes import Client, Dial, FakeTransport, Server, World
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
@@ -40,6 +42,26 @@ def asked(world: World, answer: bytes = OK) -> tuple[Client, Server]:
     _ = server >> answer
     assert client.responses()[-1].status == 200
     return client, server
+
+
+def sealed_connection(
+    world: World, dial: Dial, protocol: str, on_refused: Callable[[Reason], None] | None = None
+) -> tuple[ServerConnection, TlsTransport]:
+    """By TLS, whose handshake is over: to a sidecar or another server, by the protocol that both speak."""
+    connection = ServerConnection(dial.endpoint, world.timers, world.live.outbox, dial.on_connected, on_refused)
+    sealed = TlsTransport(ssl.create_default_context(), Mock(), Crowd().gate, is_server=False, server_name="shop")
+    raw = FakeTransport(world.loop, cast("asyncio.Protocol", connection), ("192.0.2.1", 8080))
+    world.servers.append(Server(world, raw, "sealed"))
+    sealed.start(raw)
+    sealed.peer = Peer("1.3", "TLS_AES_128_GCM_SHA256", protocol)
+    return connection, sealed
+
+
+def alert(name: str) -> ssl.SSLError:
+    """What a read fails with when the server has sent this."""
+    error = ssl.SSLError(1, name)
+    error.reason = name
+    return error
 
 
 class TestAge:
@@ -204,10 +226,7 @@ class TestSidecars:
         client = world.client()
         client.get()
         dial = world.dials.under_way.pop()
-        connection = ServerConnection(dial.endpoint, world.timers, world.live.outbox, dial.on_connected)
-        sealed = TlsTransport(ssl.create_default_context(), Mock(), Crowd().gate, is_server=False, server_name="shop")
-        sealed.start(FakeTransport(world.loop, cast("asyncio.Protocol", connection), ("192.0.2.1", 8080)))
-        sealed.peer = Peer("1.3", "TLS_AES_128_GCM_SHA256", protocol)
+        connection, sealed = sealed_connection(world, dial, protocol)
         if not has_served:
             dial.endpoint.pending.clear()
         connection.connection_made(cast("asyncio.Transport", sealed))
@@ -222,6 +241,41 @@ class TestSidecars:
         world.advance(1)
         assert not dial.endpoint.idle
         assert world.cluster.stats.connections_closed_by == {"idle_timeout": 1}
+
+
+class TestCertificateIsRefused:
+    """A server of TLS 1.3 says so behind the handshake, when the connection is in the pool already."""
+
+    @pytest.mark.parametrize("is_used", [False, True], ids=["unused", "used"])
+    def test_it_is_told_whether_somebody_waits_or_not(self, make_world: Make, is_used: bool) -> None:
+        """Nobody does where who asked for the connection was served by another one meanwhile."""
+        world = make_world()
+        client = world.client()
+        client.get()
+        dial = world.dials.under_way.pop()
+        told: list[Reason] = []
+        connection, sealed = sealed_connection(world, dial, MESH_HTTP, told.append)
+        if not is_used:
+            dial.endpoint.pending.clear()
+        connection.connection_made(cast("asyncio.Transport", sealed))
+        world.loop.run()
+        assert bool(dial.endpoint.idle) is not is_used
+        connection.connection_lost(alert("TLSV1_ALERT_UNKNOWN_CA"))
+        assert told == [errors.UPSTREAM_REFUSED_CERTIFICATE]
+        assert not dial.endpoint.idle
+
+    @pytest.mark.parametrize("error", [None, ConnectionResetError(), alert("SSLV3_ALERT_BAD_RECORD_MAC")], ids=str)
+    def test_any_other_end_is_none(self, make_world: Make, error: Exception | None) -> None:
+        world = make_world()
+        world.client().get()
+        dial = world.dials.under_way.pop()
+        told: list[Reason] = []
+        connection, sealed = sealed_connection(world, dial, MESH_HTTP, told.append)
+        dial.endpoint.pending.clear()
+        connection.connection_made(cast("asyncio.Transport", sealed))
+        connection.connection_lost(error)
+        assert not told
+        assert not dial.endpoint.idle
 
 
 def test_connection_whose_servers_certificate_ends_some_day_is_idle_no_longer_than_any_other(make_world: Make) -> None:
