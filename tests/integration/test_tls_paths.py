@@ -26,6 +26,7 @@ from tests.support.certificates import DAY, HOUR, NOW, Authority
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
+from tests.support.wire import Stream
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,31 @@ def test_what_no_server_has_read_is_sent_to_another_and_never_in_clear(tmp_path:
         assert len(app.requests) == 3 * 16, "no request was served twice"
     for server in servers.values():
         server.close()
+
+
+def test_refusal_of_a_connection_that_nobody_waits_for_is_told(tmp_path: Path, root: Authority) -> None:
+    """The client left during the handshake, behind which TLS 1.3 has it: the connection is in the pool by then."""
+    context = server_context(tmp_path / "catalog", root.workload(CATALOG), Authority("other root"))
+    context.set_alpn_protocols(["sidecar-http/1.1"])
+    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        storefront(tmp_path, identity, server.getsockname()[1], more=", connect_timeout: 30s") as sidecar,
+    ):
+        client = Stream(socket.create_connection(("127.0.0.1", sidecar.outbound_port), 30))
+        client.send(b"GET / HTTP/1.1\r\nHost: catalog\r\n\r\n")
+        taken, _ = server.accept()
+        client.reset()
+        (line,) = lines(sidecar, 1)
+        assert line["response_code_details"] == "client_left"
+        with taken, pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(taken, server_side=True)
+
+        def told() -> float:
+            return metric(sidecar, "sidecar_tls_handshake_failures_total", 'reason="upstream_refused_certificate"')
+
+        eventually(lambda: told() == 1, "the refusal to be told")
+        assert metric(sidecar, "sidecar_tls_handshake_failures_total") == 1
 
 
 def test_copies_go_by_tls_and_never_in_clear(tmp_path: Path, root: Authority) -> None:
