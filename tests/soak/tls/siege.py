@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.soak.clients import Clients, Kind, Outcome
+from tests.soak.clients import PATIENCE_S, Clients, Kind, Outcome
 from tests.soak.servers import Journals
 from tests.soak.surroundings import StormSidecar
 from tests.soak.tls.intruders import KINDS as VISITORS
@@ -172,7 +172,8 @@ class Siege:
         """By name: servers that are hurt, and one that is well, as a sidecar and as somebody outside."""
         pair = self._files(self._world.partner.path).removeprefix("{")
         sealed = ", ".join(f"'{server.addresses[0]}'" for server in self._sealed)
-        well = f"endpoints: ['{self._secured.addresses[0]}'], idle_timeout: 1s"
+        # However long a machine that is busy takes for its handshakes: there is no other to go to.
+        well = f"endpoints: ['{self._secured.addresses[0]}'], idle_timeout: 1s, connect_timeout: {PATIENCE_S:g}s"
         return {
             "sealed": f"{{hosts: [], endpoints: [{sealed}], tls: {{identities: '{SEALED}'}}, idle_timeout: 1s, "
             "load_balancing: round_robin, connect_timeout: 1500ms, retry_budget: {percent: 100%, min_per_second: 100}}",
