@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
@@ -53,11 +54,13 @@ class _Attempt:
         began_ns: When they were, or else its start.
         epoch: That of the endpoint then.
         securing: Its handshake, as soon as there is a socket for it.
-        made: The connection, as soon as `on_connected` has it.
+        is_late: Its time was over before there was a connection; one that comes all the same is not handed out.
+        is_made: `on_connected` has its connection; nothing is timed any more.
     """
 
     __slots__ = (
-        "began_ns", "endpoint", "epoch", "is_resolving", "made", "on_connected", "on_failed", "securing", "side",
+        "began_ns", "endpoint", "epoch", "is_late", "is_made", "is_resolving", "on_connected", "on_failed", "securing",
+        "side",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, on_connected: OnConnected, on_failed: OnFailed) -> None:
@@ -69,7 +72,38 @@ class _Attempt:
         self.began_ns = clock.monotonic_ns()
         self.epoch = endpoint.epoch
         self.securing: Securing | None = None
-        self.made: ServerConnection | None = None
+        self.is_late = False
+        self.is_made = False
+
+
+class _Deadline:
+    """
+    The end of the time for an attempt: its task is cancelled, unless its connection is handed out already.
+
+    If it was us who were late, what has come meanwhile is seen first, once (`net.timers`).
+    """
+
+    __slots__ = ("_attempt", "_due", "_handle", "_loop", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, attempt: _Attempt, task: asyncio.Task[None]) -> None:
+        self._loop = loop
+        self._attempt = attempt
+        self._task = task
+        self._due = loop.time() + attempt.endpoint.cluster.connect_timeout_s
+        self._handle = loop.call_at(self._due, self._on_due)
+
+    def cancel(self) -> None:
+        """The attempt has ended."""
+        self._handle.cancel()
+
+    def _on_due(self) -> None:
+        now = self._loop.time()
+        if now - self._due > TICK_S:
+            self._due = math.inf  # once
+            self._handle = self._loop.call_at(now + TICK_S, self._on_due)
+        elif not self._attempt.is_made:
+            self._attempt.is_late = True
+            self._task.cancel()
 
 
 class Dialer:
@@ -156,20 +190,22 @@ class Dialer:
     async def _dial(self, attempt: _Attempt) -> None:
         if not self._can_dial(attempt):
             return
-        limit = asyncio.timeout(None)
-        due = self._loop.time() + attempt.endpoint.cluster.connect_timeout_s
-        at_due = self._loop.call_at(due, self._on_due, limit, due)
+        task = asyncio.current_task()
+        assert task is not None
+        # Not `asyncio.timeout`, which would take away a connection that was handed out a moment before.
+        deadline = _Deadline(self._loop, attempt, task)
         try:
-            async with limit:
-                await self._open(attempt)
-        except TimeoutError as error:
-            self._on_timeout(attempt, error)
+            await self._open(attempt)
+        except asyncio.CancelledError:
+            if not attempt.is_late:
+                raise
+            self._on_timeout(attempt)
         except Exception as error:  # Whatever it is, nobody may wait forever.
             self._on_error(attempt, error)
         finally:
-            at_due.cancel()
-            # Both know the attempt, which nobody else needs any more: no cycle is left to the collector.
-            attempt.made = attempt.securing = None
+            deadline.cancel()
+            # It knows the attempt, which nobody else needs any more: no cycle is left to the collector.
+            attempt.securing = None
 
     def _can_dial(self, attempt: _Attempt) -> bool:
         """Whether there is all that it takes; else it has failed."""
@@ -217,17 +253,15 @@ class Dialer:
         return cast("asyncio.Protocol", connection)
 
     def _on_made(self, attempt: _Attempt, connection: ServerConnection) -> None:
-        attempt.made = connection
+        if attempt.is_late:
+            connection.forgo()
+            return
+        attempt.is_made = True
         if self._connected is not None:
             self._connected(attempt.endpoint.cluster.name, clock.monotonic_ns() - attempt.began_ns)
         attempt.on_connected(connection)
 
-    def _on_timeout(self, attempt: _Attempt, error: TimeoutError) -> None:
-        if attempt.made is not None:
-            # It came in the last moment, and whoever has it must hear that it is closed: uvloop does not tell.
-            # Without an error, behind which the kernel would be asked for an answer: the descriptor is closed, too.
-            attempt.made.connection_lost(None)
-            return
+    def _on_timeout(self, attempt: _Attempt) -> None:
         cluster = attempt.endpoint.cluster
         waited = f"{attempt.endpoint.label}: no answer in {cluster.connect_timeout_s} s"
         if attempt.securing is not None:
@@ -267,11 +301,6 @@ class Dialer:
     def _tell_failed(self, reason: Reason) -> None:
         if self._not_secured is not None:
             self._not_secured(reason)
-
-    def _on_due(self, limit: asyncio.Timeout, due: float) -> None:
-        """The time is over; but if it was us who were late, what has come meanwhile is seen first (`net.timers`)."""
-        now = self._loop.time()
-        limit.reschedule(now + TICK_S if now - due > TICK_S else now)
 
     async def _connect(self, factory: Callable[[], asyncio.Protocol], endpoint: Endpoint, hosts: Sequence[str]) -> None:
         """Open a connection to one of these addresses of the endpoint."""

@@ -218,6 +218,12 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.sink = self.tunnel = None
         self._close("aborted", hard=True)
 
+    def forgo(self) -> None:
+        """It came too late for whoever asked for it, and is counted as one that never came: close it."""
+        self.state = State.CLOSED
+        self._timers.forget(self)
+        self.transport.abort()
+
     def finish(self) -> None:
         """The exchange is over and nothing more will come: close when what is written has been sent."""
         self.sink = self.tunnel = None

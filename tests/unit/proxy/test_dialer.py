@@ -201,7 +201,7 @@ def with_create_connection(answer: Callable[..., Any]) -> Waiter:
 
     async def run() -> Waiter:
         loop = asyncio.get_running_loop()
-        loop.create_connection = answer  # type: ignore[method-assign,assignment]
+        loop.create_connection = answer  # type: ignore[method-assign]
         endpoint = endpoint_of("10.0.0.1:80", 1.0)
         waiter = await dial_for(endpoint)
         assert endpoint.connecting == 0
@@ -231,71 +231,50 @@ def test_surprise_while_connecting_is_told(caplog: Any) -> None:
     assert "dial_failed" in caplog.text
 
 
-def test_connection_that_comes_in_the_last_moment_is_told_once() -> None:
-    """
-    When the timeout hits between the connection and the end of the dial, only the connection is told; and then that it
-    is gone, for the loop closes it and says so to nobody.
-    """
+class LastMoment:
+    """A loop's `create_connection` that makes its connection in the very turn in which the connect timeout fires."""
 
-    async def late(factory: Callable[[], ServerConnection], *args: object) -> None:
-        protocol = factory()
-        protocol.connection_made(FakeTransport(FakeLoop(), protocol, None))
-        await asyncio.get_running_loop().create_future()
+    def __init__(self, *, is_before: bool) -> None:
+        self.is_before = is_before
+        self.transport: FakeTransport | None = None
 
-    waiter = with_create_connection(late)
+    async def __call__(self, factory: Callable[[], ServerConnection], *args: object) -> None:
+        loop = asyncio.get_running_loop()
+        self._protocol = factory()
+        if self.is_before:
+            self._make()
+            # The connect timeout, and the time that a loop is given that was late itself, are over before this goes on.
+            await asyncio.sleep(5.0)
+            return
+        try:
+            await loop.create_future()
+        finally:
+            self._make()
+
+    def _make(self) -> None:
+        self.transport = FakeTransport(FakeLoop(), self._protocol, None)  # type: ignore[arg-type]
+        self._protocol.connection_made(self.transport)
+
+
+def test_connection_that_comes_just_before_its_time_is_over_is_handed_out_and_stays() -> None:
+    """The timeout finds it made, and takes nothing from whoever has it."""
+    waiter = with_create_connection(LastMoment(is_before=True))
     (connection,) = waiter.connections
     assert waiter.failures == []
     assert isinstance(connection, ServerConnection)
-    assert connection.state == State.CLOSED
-    assert connection.endpoint.connections == 0
+    assert connection.state == State.IDLE
+    assert connection.endpoint.connections == 1
+    connection.abort()
 
 
-def test_request_that_has_such_a_connection_is_told_that_it_is_lost(caplog: Any) -> None:
-    """Nothing is read at a descriptor that is not there any more, nor what was to be written written to it."""
-
-    class Closed(FakeTransport):
-        """As uvloop's when `create_connection` was cancelled: it does not say that it is closing."""
-
-        is_alive = True
-
-        def get_extra_info(self, name: str, default: Any = None) -> Any:
-            return super().get_extra_info(name, default) if self.is_alive else None
-
-        def write(self, data: bytes | bytearray | memoryview) -> None:
-            if not self.is_alive:
-                raise RuntimeError("the handler is closed")
-            super().write(data)
-
-        def abort(self) -> None:
-            if self.is_alive:
-                super().abort()
-
-    class Sink:
-        def __init__(self) -> None:
-            self.lost: list[Reason] = []
-
-        def on_upstream_lost(self, reason: Reason, detail: str, is_untouched: bool) -> None:
-            self.lost.append(reason)
-
-    sink = Sink()
-
-    async def late(factory: Callable[[], ServerConnection], *args: object) -> None:
-        protocol = factory()
-        transport = Closed(FakeLoop(), protocol, None)  # type: ignore[arg-type]
-        protocol.connection_made(transport)
-        protocol.sink, protocol.state = sink, State.HEAD  # type: ignore[assignment]
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            protocol.write(b"GET / HTTP/1.1")
-            transport.is_alive = False
-
-    waiter = with_create_connection(late)
-    (connection,) = waiter.connections
-    assert isinstance(connection, ServerConnection)
-    assert sink.lost == [errors.UPSTREAM_CLOSED]
-    assert connection.state == State.CLOSED
-    assert not caplog.records
+def test_connection_that_comes_just_after_its_time_was_over_is_closed_and_handed_to_nobody() -> None:
+    """Who waits hears of a connect timeout, which is tried elsewhere, and not of a server that closes."""
+    moment = LastMoment(is_before=False)
+    waiter = with_create_connection(moment)
+    assert waiter.connections == []
+    assert waiter.failures == [errors.CONNECT_TIMEOUT]
+    assert moment.transport is not None
+    assert moment.transport.is_closing()
 
 
 @pytest.mark.parametrize("turns", range(4))
