@@ -33,7 +33,7 @@ RANKS = (
     ("workers",),
     ("mesh",),
     ("control",),
-    ("demo",),
+    ("demo", "capture"),
     ("cli",),
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

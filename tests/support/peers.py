@@ -32,6 +32,9 @@ _PACKAGES = {
     "openssl": "Debian's package openssl",
     "testssl": "Debian's package testssl.sh",
     "unshare": "Debian's package util-linux",
+    "nft": "Debian's package nftables",
+    "iptables": "Debian's package iptables",
+    "ip": "Debian's package iproute2",
     "chromium": "Debian's package chromium",
 }
 
