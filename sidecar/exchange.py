@@ -125,6 +125,8 @@ class Exchange:
         first_byte_ns: When the head of the final response was complete.
         received_ns: When the last byte of the upstream's response was read.
         end_ns: When the exchange was over.
+        protocol: What it carries instead of a request, where it is no HTTP's: `tcp`, `tls` or `http2`; else empty. Its
+            head then says only where it is meant to go.
         head: The request; None if no head could be parsed.
         raw_line: First bytes of what was received when `head` is None, for the log.
         peer: `(address, port)` of the client; `("unix", 0)` on a Unix socket. Of a request that trusted proxies passed
@@ -169,6 +171,7 @@ class Exchange:
         "head",
         "parent_id",
         "peer",
+        "protocol",
         "raw_line",
         "reason",
         "received_ns",
@@ -204,6 +207,7 @@ class Exchange:
         self.first_byte_ns = 0
         self.received_ns = 0
         self.end_ns = 0
+        self.protocol = ""
         self.head = head
         self.raw_line = b""
         self.peer = peer

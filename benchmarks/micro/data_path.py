@@ -23,7 +23,7 @@ from sidecar.compile.plan import Compiler
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
 from sidecar.peer import Peer
-from sidecar.proxy.client.opening import protocol_factory
+from sidecar.proxy.client.accept import protocol_factory
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.server.http1 import ServerConnection

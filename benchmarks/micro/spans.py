@@ -21,13 +21,10 @@ from sidecar.telemetry.otlp_target import Target
 from sidecar.telemetry.resource import encoded_resource, service_attributes
 from sidecar.telemetry.traces import spans, tracecontext
 from sidecar.telemetry.traces.export import Exporter, SpanLosses
-from sidecar.telemetry.traces.spans import Agent, Authority, Destination, Peer, SpanTemplate
+from sidecar.telemetry.traces.spans import Agent, Authority, Destination, Peer, SpanTemplate, request_span
 
 ROUNDS, SPANS = 9, 10_000
-TEMPLATE = SpanTemplate(
-    direction=Direction.OUTBOUND, method=b"GET", minor=1, route="canary", upstream="recommendations", status=200,
-    reason=None,
-)  # fmt: skip
+TEMPLATE = SpanTemplate(request_span(Direction.OUTBOUND, b"GET", 1, "canary", "recommendations", 200, None))
 PEER = Peer("127.0.0.1", Direction.OUTBOUND)
 DESTINATION = Destination("10.0.0.11:8080", Direction.OUTBOUND)
 AUTHORITY = Authority(b"recommendations", None)

@@ -193,15 +193,17 @@ def event_of(exchange: Exchange) -> dict[str, object]:
     Values of fields and of query parameters whose names speak of secrets are replaced by `[redacted]`.
     """
     head, scope, reason = exchange.head, exchange.scope, exchange.reason
+    # Of what is no HTTP, the head only says where it is meant to go.
+    request = head if not exchange.protocol else None
     upstream = (scope.upstream if scope is not None else "") or None
     waited_ns = exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns)
     event: dict[str, object] = {
         "start_time": _time(clock.wall_ns(exchange.start_ns)),
         "direction": exchange.direction.label,
-        "method": _text(head.method) if head is not None else None,
-        "path": _target(head.path, head.query) if head is not None else None,
-        "protocol": f"HTTP/1.{head.minor}" if head is not None else None,
-        "response_code": exchange.status,
+        "method": _text(request.method) if request is not None else None,
+        "path": _target(request.path, request.query) if request is not None else None,
+        "protocol": f"HTTP/1.{request.minor}" if request is not None else exchange.protocol or None,
+        "response_code": exchange.status if not exchange.protocol else 0,
         "response_flags": reason.flag if reason is not None else "-",
         "response_code_details": reason.name if reason else "via_upstream" if upstream else "direct_response",
         "route_name": (scope.route if scope is not None else "") or None,
@@ -216,7 +218,7 @@ def event_of(exchange: Exchange) -> dict[str, object]:
         "authority": _authority(head.host, head.port) if head is not None else None,
         "downstream_remote_address": _address(*exchange.peer),
         "attempts": exchange.attempts,
-        "headers": _shown(head.fields) if head is not None else None,
+        "headers": _shown(request.fields) if request is not None else None,
     }
     if exchange.direct_peer is not None:
         event["downstream_direct_remote_address"] = _address(*exchange.direct_peer)

@@ -97,7 +97,11 @@ def describe(event: Mapping[str, Any], show_headers: bool = False) -> str:
     color = next(color for least, color in _HIGHLIGHT if status >= least)
     clock = str(event["start_time"])[11:23]
     what = f"{event['method']} {event['authority'] or ''}{event['path']}"
-    if event["method"] is None:
+    shown = str(status)
+    if event["method"] is None and "raw_line" not in event:
+        what, shown = str(event["authority"]), event["protocol"]
+        color = "green" if event["response_flags"] == "-" else "red"
+    elif event["method"] is None:
         what = f"unreadable: {event.get('raw_line', '')}"
     flag = "" if event["response_flags"] == "-" else f" {event['response_flags']} {event['response_code_details']}"
     where = event["upstream_cluster"]
@@ -107,7 +111,7 @@ def describe(event: Mapping[str, Any], show_headers: bool = False) -> str:
     parts = (
         click.style(clock, dim=True),
         _ARROWS.get(event["direction"], "?"),
-        click.style(f"{status}{printable(flag)}", fg=color),
+        click.style(f"{printable(shown)}{printable(flag)}", fg=color),
         f"{event['duration']:.1f}ms",
         printable(what),
         click.style(printable(f"{route}{host}{tries}"), dim=True),

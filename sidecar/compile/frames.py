@@ -63,6 +63,7 @@ class WantedListener:
         name: Of the app's port that it is, or empty.
         app: Where the app listens for what comes in here, or None where that is said for all.
         tls: What is taken there beside, or instead of, what comes in clear, in a word: `security.tls.mode_of`.
+        captures: Whether the kernel leads connections here that were meant for others.
     """
 
     role: str
@@ -77,6 +78,7 @@ class WantedListener:
     name: str = ""
     app: str | None = None
     tls: str = "off"
+    captures: bool = False
 
 
 @dataclass(frozen=True, slots=True)

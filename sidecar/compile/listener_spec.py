@@ -32,6 +32,7 @@ class ListenerSpec:
         listener: The data path's part of it; None for metrics and admin.
         name: Of the app's port that it is, or empty.
         hosts: Of metrics and admin: by which names it may be called besides those of loopback.
+        captures: Whether the kernel leads connections here that were meant for others.
     """
 
     role: Role
@@ -40,6 +41,7 @@ class ListenerSpec:
     listener: Listener | None = None
     name: str = ""
     hosts: tuple[str, ...] = ()
+    captures: bool = False
 
     @property
     def key(self) -> tuple[Role, str]:

@@ -8,7 +8,7 @@ same work with the same code at one go, before it says that a file is good (`dry
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,14 @@ from sidecar.compile.frames import Header, Kind, WantedListener, read_header
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.compile.matches import key_of
 from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
-from sidecar.compile.routes import APP, PASSTHROUGH, CompileError, RouteCompiler, ScopeFactory, app_of
+from sidecar.compile.routes import APP, CompileError, RouteCompiler, ScopeFactory, app_of
 from sidecar.compile.security.authorization import compile_authorization
 from sidecar.compile.security.tls import listener_tls, upstream_tls
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
+from sidecar.net.detect import SERVER_FIRST_PORTS
 from sidecar.net.tls.settings import ListenerTls
-from sidecar.proxy.plan import Limits, Listener, Plan, Side, make_listener
+from sidecar.proxy.plan import Captured, Limits, Listener, Plan, Side, make_listener
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
@@ -31,9 +32,11 @@ from sidecar.routing.split import key_reader
 from sidecar.routing.table import Table, TableBuilder
 from sidecar.security.authorization.authorization import Authorization
 from sidecar.upstream.balance.algorithms import HashKey, Policy
+from sidecar.upstream.captured import CapturedApp
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.discovery.endpoint_set import Source
-from sidecar.upstream.passthrough import Passthrough
+from sidecar.upstream.owners import Owners
+from sidecar.upstream.passthrough import PASSTHROUGH, Passthrough
 from sidecar.upstream.spec import IDLE_TIMEOUT_S, MESH_IDLE_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Compiler:
     def __init__(self, scope: ScopeFactory) -> None:
         self._scope = scope
         self._passthrough: Passthrough | None = None
+        self._captured: dict[str, CapturedApp] = {}
         self._limiters = RateLimiters()
         self._known: set[str] = set()
 
@@ -96,7 +100,7 @@ class Compiler:
             addresses[spec.name] = spec.server_address
             yield
         problems: list[CompileError] = []
-        has_app = config.inbound is not None and config.inbound.app is not None
+        has_app = _has_app(config)
         apps = list(_apps_of_listeners(draft.header))
         # Where each listener has an app of its own, the first is what pages and tests show of the direction.
         common = apps[0] if apps and not has_app and len(apps) == _inbound_listeners(draft.header) else APP
@@ -105,18 +109,19 @@ class Compiler:
         awaiting: list[Route] = []
         for direction in Direction:
             routes = self._routes(direction, common, draft, clusters, addresses, awaiting)
-            sides.append((yield from self._side(direction, draft, routes, rules, problems)))
+            sides.append((yield from self._side(direction, draft, routes, clusters, rules, problems)))
         own: dict[str, Side] = {common: sides[Direction.INBOUND]} if common != APP else {}
         for app in apps:
             if app not in own and not problems:
                 routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses, awaiting)
-                own[app] = yield from self._side(Direction.INBOUND, draft, routes, rules, problems)
+                own[app] = yield from self._side(Direction.INBOUND, draft, routes, clusters, rules, problems)
         if problems:
             raise RefusedError(problems)
         inbound, outbound = sides
         side_of = {Direction.OUTBOUND.label: outbound, **own}
         if common == APP:
             side_of[Direction.INBOUND.label] = inbound
+        self._captured = {name: one for name, one in self._captured.items() if name in clusters}
         return Plan(
             generation=generation,
             config_hash=draft.header.config_hash,
@@ -129,6 +134,9 @@ class Compiler:
             drain_delay_s=config.drain.delay,
             awaiting=tuple(awaiting),
             identity=draft.header.identity,
+            side_of_port=_sides_of_ports(draft.header, config, common),
+            own_ports=frozenset(_port(one.address) for one in draft.header.listeners),
+            protocol_of_port=_protocols(config.capture) if config.capture is not None else {},
         )
 
     def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:
@@ -169,6 +177,7 @@ class Compiler:
         direction: Direction,
         draft: Draft,
         routes: RouteCompiler,
+        clusters: Mapping[str, Cluster],
         rules: Authorization | None,
         problems: list[CompileError],
     ) -> Steps[Side]:
@@ -190,16 +199,15 @@ class Compiler:
         if direction is Direction.INBOUND:
             fallback = routes.to_app()
         elif side is not None:
-            # A host with a port comes before the same host without, whichever upstream stands first.
-            for is_first in (True, False):
-                for name, hosts in draft.hosts.items():
-                    some = [host for host in hosts if _comes_first(host) is is_first]
-                    if some:
-                        builder.add(routes.to_upstream(name, some))
-                    yield
+            for name, hosts in _in_order(draft.hosts):
+                builder.add(routes.to_upstream(name, hosts))
+                yield
             if config.outbound is not None and config.outbound.unmatched == "passthrough":
                 passthrough = self._passthrough = self._passthrough or Passthrough()
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
+        captured: Captured | None = None
+        if config.capture is not None:
+            captured = yield from self._captured_of(direction, draft, routes, clusters)
         unrouted = self._scope(direction, "", "", "")
         is_inbound = direction is Direction.INBOUND
         return Side(
@@ -213,7 +221,38 @@ class Compiler:
             drops_underscored=config.limits.headers_with_underscores == "drop",
             owns_client_cert=direction is Direction.INBOUND and _ends_tls(draft),
             authorization=rules if is_inbound else None,
+            captured=captured,
         )
+
+    def _captured_of(
+        self, direction: Direction, draft: Draft, routes: RouteCompiler, clusters: Mapping[str, Cluster]
+    ) -> Steps[Captured]:
+        capture = draft.written.settings.capture
+        assert capture is not None
+        if direction is Direction.INBOUND:
+            cluster = routes.app
+            if cluster is None:
+                return Captured()
+            known = self._captured.get(cluster.name)
+            if known is None or known.cluster is not cluster:
+                known = self._captured[cluster.name] = CapturedApp(cluster)
+            return Captured(app=known)
+        route: Route | None = None
+        passthrough: Passthrough | None = None
+        if capture.unmatched == "passthrough":
+            passthrough = self._passthrough = self._passthrough or Passthrough()
+            route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
+        own = {spec.name for spec in draft.clusters if _takes_streams(spec)} & draft.hosts.keys()
+        route_to: dict[str, Route] = {}
+        for name in own:
+            route_to[name] = routes.to_upstream(name, ())
+            yield
+        builder: TableBuilder[Route] = TableBuilder()
+        for name, hosts in _in_order({name: hosts for name, hosts in draft.hosts.items() if name in own}):
+            builder.add(routes.to_upstream(name, hosts))
+            yield
+        owners = Owners([clusters[name] for name in draft.hosts if name in own])
+        return Captured(route, passthrough, None, builder.table(), owners, route_to)
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
@@ -242,11 +281,12 @@ def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
                 problems.append(CompileError(("upstreams", name), str(error)))
             hosts[name] = [name] if upstream.hosts is None else upstream.hosts
             yield
-    if config.inbound is not None:
-        breaker = breaker_spec(config.inbound.circuit_breaker)
-        apps = {APP: config.inbound.app} if config.inbound.app is not None else {}
-        apps |= _apps_of_listeners(header)
-        clusters += (ClusterSpec(name, ((address, 1.0),), breaker=breaker) for name, address in apps.items())
+    breaker = breaker_spec(config.inbound.circuit_breaker if config.inbound is not None else None)
+    if _has_app(config):
+        address = config.inbound.app if config.inbound is not None else None
+        clusters.append(ClusterSpec(APP, ((address, 1.0),) if address is not None else (), breaker=breaker))
+    for name, address in _apps_of_listeners(header).items():
+        clusters.append(ClusterSpec(name, ((address, 1.0),), breaker=breaker))
     listeners: list[ListenerSpec] = []
     for wanted in header.listeners:
         try:
@@ -276,13 +316,53 @@ def _apps_of_listeners(header: Header) -> dict[str, str]:
     return {app_of(one.name): one.app for one in header.listeners if one.app is not None}
 
 
+def _has_app(config: model.Config) -> bool:
+    """Whether there is an app besides those of single listeners: named, or wherever captured connections say."""
+    is_captured = config.capture is not None and bool(config.capture.inbound)
+    return is_captured or (config.inbound is not None and config.inbound.app is not None)
+
+
+def _sides_of_ports(header: Header, config: model.Config, common: str) -> dict[int, str]:
+    """Whose routes a port of the app takes that was called itself; what no listener leads to takes those of all."""
+    label = Direction.INBOUND.label if common == APP else common
+    found = {_port(one.app): app_of(one.name) for one in header.listeners if one.app is not None}
+    if config.inbound is not None and config.inbound.app is not None:
+        found[_port(config.inbound.app)] = label
+    return found
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2]) if not address.startswith("unix:") else 0
+
+
+def _protocols(capture: model.Capture) -> dict[int, str]:
+    return {**dict.fromkeys(SERVER_FIRST_PORTS, "tcp"), **capture.ports}
+
+
+def _in_order(hosts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Upstreams with some of their hosts: one with a port comes before the same without, whichever stands first."""
+    for is_first in (True, False):
+        for name, named in hosts.items():
+            some = [host for host in named if _comes_first(host) is is_first]
+            if some:
+                yield name, some
+
+
+def _takes_streams(spec: ClusterSpec) -> bool:
+    """
+    Whether what is no HTTP may be given to an upstream: to servers that are spoken to in clear. Those that a control
+    plane tells are listeners of sidecars, which expect HTTP.
+    """
+    return spec.tls is None and (spec.discover is None or spec.discover.kind == "file")
+
+
 def _comes_first(host: str) -> bool:
     """Whether it is one host with a port."""
     return "*" not in host and split_pattern(host.encode())[1] is not None
 
 
 def _inbound_listeners(header: Header) -> int:
-    return sum(one.role == Role.INBOUND.value for one in header.listeners)
+    return sum(one.role == Role.INBOUND.value and not one.captures for one in header.listeners)
 
 
 def _client_address(inbound: model.Inbound | None) -> ClientAddress | None:
@@ -320,10 +400,11 @@ def _listener(wanted: WantedListener, config: model.Config) -> ListenerSpec:
         side = direction.label if wanted.app is None else app_of(wanted.name)
         host = wanted.host.encode() if wanted.host is not None else None
         tls: ListenerTls | None = None
-        if role is Role.INBOUND and config.inbound is not None:
-            tls = listener_tls(config.inbound, int(wanted.location[2]), has_identity=config.identity is not None)
-        listener = make_listener(direction, wanted.address, side, host, tls)
-    return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts)
+        if role is Role.INBOUND:
+            index = int(wanted.location[2]) if wanted.location[0] == "inbound" else None
+            tls = listener_tls(config.inbound, index, has_identity=config.identity is not None)
+        listener = make_listener(direction, wanted.address, side, host, tls, captures=wanted.captures)
+    return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts, wanted.captures)
 
 
 def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:

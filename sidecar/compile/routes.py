@@ -46,9 +46,6 @@ Name of the implicit upstream behind `inbound.app`, and of the route of what mat
 listener with an app of its own are called `app.NAME` (`app_of`).
 """
 
-PASSTHROUGH = "passthrough"
-"""Name of the upstream and of the route of requests that are sent as addressed."""
-
 ScopeFactory = Callable[[Direction, str, str, str], "Scope"]
 """`Telemetry.scope`: direction, route, upstream, server address."""
 
@@ -146,6 +143,11 @@ class RouteCompiler:
         target = self._target(name, self._clusters[name], name, 1.0, None, None)
         action = Forward((target,), rate_limit=self._common, upgrades=self._upgrades)
         return Route(name, matches, action, target.scope)
+
+    @property
+    def app(self) -> Cluster | None:
+        """Where requests go of which no route says anything, if there is an app."""
+        return self._clusters.get(self._app)
 
     def to_app(self) -> Route | None:
         """The implicit route of what no route takes, if there is an app."""

@@ -108,7 +108,7 @@ def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]
 
 
 def _check_sides(config: Config, report: Report, is_whole: bool) -> None:
-    if is_whole and config.inbound is None and config.outbound is None:
+    if is_whole and config.inbound is None and config.outbound is None and config.capture is None:
         report((), "expected `inbound`, `outbound` or both, found neither", "there is nothing to listen for")
     check_inbound(config, report, is_whole=is_whole)
     if config.inbound is not None and config.inbound.rate_limit is not None:
@@ -138,6 +138,12 @@ def _check_listeners(config: Config, report: Report) -> None:
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
         if side is not None:
             wanted += [((name, "listen", i, "address"), spec.address, name) for i, spec in enumerate(side.listen)]
+    if config.capture is not None:
+        # The same address for who is captured and who comes by address is one listener.
+        own = {spec.address for spec in config.outbound.listen} if config.outbound is not None else set()
+        captured = [("outbound", i, one) for i, one in enumerate(config.capture.outbound) if one not in own]
+        captured += [("inbound", i, one) for i, one in enumerate(config.capture.inbound)]
+        wanted += [(("capture", key, i), one, f"capture.{key}") for key, i, one in captured]
     wanted += [(("admin", "listen", i), address, "admin") for i, address in enumerate(config.admin.listen)]
     metrics = config.telemetry.metrics.listen
     wanted += [(("telemetry", "metrics", "listen", i), one, "telemetry.metrics") for i, one in enumerate(metrics)]

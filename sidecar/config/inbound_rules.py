@@ -37,7 +37,9 @@ def check_inbound(config: Config, report: Callable[..., None], *, is_whole: bool
     inbound = config.inbound
     if inbound is None:
         return
-    if is_whole and inbound.app is None and not inbound.routes and not all_have_apps(inbound):
+    # Where connections are captured, the app is where they were meant to go.
+    is_captured = config.capture is not None and bool(config.capture.inbound)
+    if is_whole and not is_captured and inbound.app is None and not inbound.routes and not all_have_apps(inbound):
         if not any(spec.app is not None for spec in inbound.listen):
             hint = "such as `app: 127.0.0.1:8080`"
             report(("inbound",), "expected `app` or `routes`, found neither", hint, at_key=True)
@@ -45,7 +47,7 @@ def check_inbound(config: Config, report: Callable[..., None], *, is_whole: bool
             if spec.app is None and any(one.app is not None for one in inbound.listen):
                 hint = "give it an `app`, or `inbound` one for all that have none"
                 report(("inbound", "listen", index), "what comes in here has no app to go to", hint)
-    if inbound.circuit_breaker is not None and not app_names(inbound):
+    if inbound.circuit_breaker is not None and not app_names(inbound) and not is_captured:
         report(
             ("inbound", "circuit_breaker"), "`circuit_breaker` has no effect without `app`", "remove it", at_key=True
         )

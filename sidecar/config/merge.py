@@ -36,6 +36,7 @@ _LOCAL: Final[MappingLike[str, frozenset[str]]] = {
     "admin": _ALL,
     "inbound": frozenset({"listen", "app", "health_check"}),
     "outbound": frozenset({"listen"}),
+    "capture": _ALL,
     "telemetry": frozenset({"access_log", "metrics"}),
 }
 """What a local file may say; of sections only these keys."""

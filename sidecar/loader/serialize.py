@@ -57,7 +57,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     config = loaded.config
     if not loaded.is_whole:
         # A local file alone opens no way for requests: only who looks after the process is let in.
-        config = config.model_copy(update={"inbound": None, "outbound": None})
+        config = config.model_copy(update={"inbound": None, "outbound": None, "capture": None})
     warnings = tuple(str(one) for one in loaded.warnings[:MAX_WARNINGS])
     frames = [
         Header(
@@ -136,6 +136,7 @@ def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
                 tls = mode_of(config.inbound, index, has_identity=config.identity is not None)
                 wanted = replace(wanted, name=spec.name or "", app=spec.app, tls=tls)
             found.append(wanted)
+    found = _with_captured(loaded, config, found)
     hosts = tuple(config.admin.hosts)
     for role, at, addresses in (
         ("metrics", ("telemetry", "metrics", "listen"), config.telemetry.metrics.listen),
@@ -145,6 +146,22 @@ def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
     if problems:
         raise ConfigError(problems)
     return tuple(found)
+
+
+def _with_captured(loaded: Loaded, config: Config, found: list[WantedListener]) -> list[WantedListener]:
+    """With those of `capture`; one that has the address of an outbound listener is that listener."""
+    if config.capture is None:
+        return found
+    wanted_too = set(config.capture.outbound)
+    found = [replace(one, captures=one.role == "outbound" and one.address in wanted_too) for one in found]
+    shared = {one.address for one in found if one.captures}
+    for role, addresses in (("outbound", config.capture.outbound), ("inbound", config.capture.inbound)):
+        for index, address in enumerate(addresses):
+            if role == "inbound" or address not in shared:
+                wanted = _wanted(loaded, role, address, ("capture", role, index))
+                tls = mode_of(config.inbound, None, has_identity=config.identity is not None)
+                found.append(replace(wanted, captures=True, tls=tls if role == "inbound" else "off"))
+    return found
 
 
 def _wanted(

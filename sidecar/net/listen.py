@@ -85,6 +85,19 @@ def bind(address: str, *, reuse_port: bool = False) -> socket.socket:
         raise BindError(address, _why(number, error.strerror or str(error)), number) from None
 
 
+def has_family(address: str) -> bool:
+    """Whether this kernel has addresses of the kind of one that is listened on; true for names and Unix sockets."""
+    where = parse_address(address)
+    if not isinstance(where, TcpAddress) or ":" not in where.host:
+        return True
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind((where.host, 0))
+    except OSError as error:
+        return error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+    return True
+
+
 def _bind_tcp(where: TcpAddress, reuse_port: bool) -> socket.socket:
     infos = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # IPv4 first for names such as `localhost`: what an app that knows only 127.0.0.1 expects.

@@ -21,12 +21,15 @@ from sidecar.net.names import Names
 from sidecar.net.timers import Timers
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.net.tls.sides import ServerSide
+from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.exchange.interfaces import Dialling, Recording
 from sidecar.proxy.plan import Listener, Plan
 from sidecar.proxy.server.dialer import Dialer
 
 # Of connections with some 300 octets each: more are hardly busy at once in one process.
 MAX_WARM: Final = 256
+# Destinations of servers that speak first: of a few hundred octets each.
+MAX_SILENT: Final = 1024
 # One more than come in, so that a crowd that was busy at once becomes small again.
 _LOOKS: Final = 2
 
@@ -126,6 +129,27 @@ class WarmConnections:
         self._connections.pop(connection, None)
 
 
+class SilentDestinations:
+    """Where servers have spoken first after a client was waited for, so that nobody waits again; the last of them."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[Destination, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<SilentDestinations {len(self._seen)}>"
+
+    def __contains__(self, destination: Destination) -> bool:
+        return destination in self._seen
+
+    def add(self, destination: Destination) -> None:
+        """A server there has spoken first."""
+        if len(self._seen) >= MAX_SILENT:
+            del self._seen[next(iter(self._seen))]
+        self._seen[destination] = None
+
+
 class Live:
     """
     Args:
@@ -169,6 +193,7 @@ class Live:
         )
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
         """Clients' connections, indexed by `Direction`."""
+        self.silent = SilentDestinations()
         self._ends_s: dict[ClientConnection, float] = {}
         """When the client's certificate ends, of those that have shown one: seconds since the Unix epoch."""
 

@@ -8,7 +8,7 @@ setting's name in the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidecar.exchange import Direction, ScopeLike
 from sidecar.net.tls.settings import IdentitySource, ListenerTls
@@ -17,7 +17,9 @@ from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
 from sidecar.routing.table import Table
 from sidecar.security.authorization.authorization import Authorization
+from sidecar.upstream.captured import CapturedApp
 from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.owners import Owners
 from sidecar.upstream.passthrough import Passthrough
 
 
@@ -66,6 +68,7 @@ class Listener:
         port: That goes with it, or None.
         authority: Both, as they are sent; None as `host` is.
         tls: How its clients speak TLS, or None for not at all.
+        captures: Whether the kernel leads connections here that were meant for others (docs/capture.md).
     """
 
     direction: Direction
@@ -75,20 +78,49 @@ class Listener:
     port: int | None = None
     authority: bytes | None = None
     tls: ListenerTls | None = None
+    captures: bool = False
 
 
 def make_listener(
-    direction: Direction, address: str, side: str, authority: bytes | None = None, tls: ListenerTls | None = None
+    direction: Direction,
+    address: str,
+    side: str,
+    authority: bytes | None = None,
+    tls: ListenerTls | None = None,
+    *,
+    captures: bool = False,
 ) -> Listener:
     """
     A listener for one host, with or without a port, or for all.
 
     Args:
         authority: As `routing.match.host_pattern` makes it, without wildcards.
-        tls: As the listener has it.
+        tls: As the listener has it; likewise `captures`.
     """
     host, port = (None, None) if authority is None else split_pattern(authority)
-    return Listener(direction, address, side, host, port, authority, tls)
+    return Listener(direction, address, side, host, port, authority, tls, captures)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """
+    What becomes of connections of a side that were meant for others.
+
+    Attributes:
+        route: Of what goes where it was meant to go because nothing else is said of it; None: nothing does.
+        passthrough: Where that is: endpoints of those addresses.
+        app: The app at the addresses at which it was called; of the inbound side.
+        names: Routes to upstreams by their hosts, for what is no HTTP; of the outbound side.
+        owners: Those upstreams by their endpoints' addresses.
+        route_to: Their routes by their names.
+    """
+
+    route: Route | None = None
+    passthrough: Passthrough | None = None
+    app: CapturedApp | None = None
+    names: Table[Route] | None = None
+    owners: Owners | None = None
+    route_to: Mapping[str, Route] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +138,7 @@ class Side:
         drops_underscored: Whether request fields with `_` in their name are dropped before anything looks at them.
         owns_client_cert: Whether clients may not say themselves what certificate they have shown: who ends TLS says it.
         authorization: Which requests may pass; None: all.
+        captured: What becomes of connections that are led here; None where none are.
         is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
     """
 
@@ -120,6 +153,7 @@ class Side:
     owns_client_cert: bool = False
     is_gone: bool = False
     authorization: Authorization | None = None
+    captured: Captured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +174,11 @@ class Plan:
         drain_delay_s: Seconds of these in which readiness fails already while inbound still accepts.
         awaiting: Routes with a split some of whose upstreams had never had an endpoint when the plan was made.
         identity: Where our own certificate comes from, or None: we are nobody in particular.
+        side_of_port: By the port at which an app listens, whose routes the connections take that were meant for it: a
+            key of `side_of`.
+        own_ports: At which this process itself listens.
+        protocol_of_port: What captured connections carry, where that is not asked of their first octets: `http` or
+            `tcp`.
     """
 
     generation: int
@@ -153,6 +192,9 @@ class Plan:
     drain_delay_s: float = 0.0
     awaiting: tuple[Route, ...] = ()
     identity: IdentitySource | None = None
+    side_of_port: Mapping[int, str] = field(default_factory=dict)
+    own_ports: frozenset[int] = frozenset()
+    protocol_of_port: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def drops_underscored(self) -> bool:

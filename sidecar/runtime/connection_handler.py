@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sidecar.compile.listener_spec import ListenerSpec
 from sidecar.net.tls.sides import ServerSide
 from sidecar.process_log import event
-from sidecar.proxy.client.opening import protocol_factory
+from sidecar.proxy.client.accept import protocol_factory
 from sidecar.proxy.live import ClientConnection, ListenerState, Live
 
 logger = logging.getLogger(__name__)

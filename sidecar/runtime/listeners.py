@@ -18,7 +18,7 @@ from typing import Protocol
 
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.net.address import TcpAddress, parse_address
-from sidecar.net.listen import BACKLOG, BindError, admit_no_more, bind, bound_address, identity, unlink
+from sidecar.net.listen import BACKLOG, BindError, admit_no_more, bind, bound_address, has_family, identity, unlink
 from sidecar.process_log import event
 from sidecar.runtime.threads import in_time
 
@@ -245,7 +245,7 @@ class Listeners:
         if self.meet is not None:
             meet, self.meet = self.meet, None
             self._inherited = await meet(specs)
-        specs = [spec for spec in specs if self.wants(spec)]
+        specs = [spec for spec in specs if self.wants(spec) and is_possible(spec)]
         wanted = {spec.key for spec in specs}
         change = Change(self, specs, [opened for key, opened in self.current.items() if key not in wanted])
         for spec in specs:
@@ -315,6 +315,18 @@ class Listeners:
             for gone in sharing:
                 gone.share_port()
             return await bind_in_time(address, reuse_port=True)
+
+
+def is_possible(spec: ListenerSpec) -> bool:
+    """
+    Whether this kernel has addresses of its kind; it is told if not.
+
+    Only those that capture may be left out: nobody can be led there by a kernel that has no such addresses.
+    """
+    if not spec.captures or has_family(spec.address):
+        return True
+    logger.warning(event("listener_skipped", address=spec.address, reason="this kernel has no such addresses"))
+    return False
 
 
 async def bind_in_time(address: str, *, reuse_port: bool = False) -> socket.socket:

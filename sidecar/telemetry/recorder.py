@@ -18,9 +18,10 @@ from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
 from sidecar.message import Kind
-from sidecar.peer import Peer, Token
+from sidecar.peer import Peer
 from sidecar.telemetry.access_log import json_line
 from sidecar.telemetry.access_log.line_template import LineTemplate
+from sidecar.telemetry.access_log.members import members_of
 from sidecar.telemetry.form_cache import FormCache, agent_of, target_of
 from sidecar.telemetry.metrics.compat import Compat
 from sidecar.telemetry.metrics.exposition import Format
@@ -32,6 +33,8 @@ from sidecar.telemetry.scope import Forms, Outcome, OutcomeKey, Scope
 from sidecar.telemetry.scopes import GRACE_NS, Scopes
 from sidecar.telemetry.settings import RATIO_ONE, LogFilter, TelemetrySettings, resolve
 from sidecar.telemetry.sinks import Sinks
+from sidecar.telemetry.tcp import telling
+from sidecar.telemetry.tcp.connections import TcpConnections
 from sidecar.telemetry.traces import spans, tracecontext
 from sidecar.telemetry.traces.propagation import Parent, Propagation, read_tracecontext
 from sidecar.telemetry.traces.spans import Agent, Authority
@@ -83,6 +86,7 @@ class Telemetry:
         self._configuration = Configuration()
         self._downstreams = Downstreams()
         self._handshakes = TlsHandshakes()
+        self._tcp = TcpConnections(self._scopes.unrouted)
         self._active = [0, 0]
         self._slow_ns = self._log_below = 0
         self._cache = FormCache()
@@ -91,7 +95,7 @@ class Telemetry:
         self._sinks = Sinks(environment)
         self.numbers = Scrape(
             self._metrics, self._scopes, self._upstreams, self._configuration, self._downstreams,
-            self._handshakes, self._sinks, connections, self._active,
+            self._handshakes, self._sinks, connections, self._active, self._tcp,
         )  # fmt: skip
         self.reconfigure(settings)
 
@@ -204,6 +208,10 @@ class Telemetry:
         if self._compat is not None:
             self._compat.connection_closed(direction, lasted_ns)
 
+    def detected(self, direction: Direction, protocol: str, *, has_waited: bool) -> None:
+        """What a client's connection carries is known."""
+        self._tcp.detected(direction, protocol, has_waited=has_waited)
+
     def connected(self, upstream: str, took_ns: int) -> None:
         """A connection to an upstream was established."""
         self._metrics.connect_duration.child(upstream).observe(took_ns)
@@ -230,7 +238,10 @@ class Telemetry:
             received fields of the kinds `TRACE` and `REQUEST_ID`: fields of formats that are not configured are among
             the lines as they were received.
         """
-        self._active[exchange.direction] += 1
+        if exchange.protocol:
+            self._tcp.begin(exchange)
+        else:
+            self._active[exchange.direction] += 1
         head = exchange.head
         parent: Parent | None = None
         tracestate = request_id = passed = b""
@@ -299,6 +310,9 @@ class Telemetry:
         """
         if not exchange.trace_id:
             self.begin(exchange)
+        if exchange.protocol:
+            self._record_stream(exchange)
+            return
         direction = exchange.direction
         self._active[direction] -= 1
         scope: Scope = exchange.scope or self._scopes.unrouted[direction]  # type: ignore[assignment]
@@ -331,6 +345,20 @@ class Telemetry:
             self._count_secured(exchange, scope)
         if self._write is not None or exchange.sampled:
             self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns)
+        if self.observers:
+            self._show(exchange)
+
+    def _record_stream(self, exchange: Exchange) -> None:
+        """The same of a connection that is no HTTP's."""
+        scope = self._tcp.end(exchange)
+        outcome = scope.stream(exchange.protocol, exchange.reason)
+        start_ns = clock.wall_ns(exchange.start_ns)
+        duration_ns = exchange.end_ns - exchange.start_ns
+        if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
+            members = members_of(exchange)
+            self._write(telling.log_line(exchange, outcome, self._cache, start_ns, duration_ns, members))
+        if exchange.sampled and self._export is not None:
+            self._export(telling.span(exchange, scope, outcome, self._cache, start_ns, start_ns + duration_ns))
         if self.observers:
             self._show(exchange)
 
@@ -406,15 +434,7 @@ class Telemetry:
             waited = b"null"
             if exchange.first_byte_ns:
                 waited = json_line.milliseconds(exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns))
-            members = b""
-            if exchange.client is not None:
-                members = _members_of_peer(exchange.client, True)
-            if exchange.server is not None:
-                members += _members_of_peer(exchange.server, False)
-            if exchange.decision is not None:
-                members += _members_of(exchange.decision)
-                if exchange.token is not None:
-                    members += _members_of_token(exchange.token)
+            members = members_of(exchange)
             if exchange.detail or head is None or exchange.retry_skipped:
                 raw_line = None if head is not None else exchange.raw_line
                 members += json_line.rare_members(exchange.detail, raw_line, exchange.retry_skipped)
@@ -518,24 +538,3 @@ class Telemetry:
     async def scrape(self, form: Format, *, is_compressed: bool) -> bytes:
         """Everything, in slices between which the loop does other things; gzipped if so asked."""
         return await self.numbers.sliced(form, is_compressed=is_compressed)
-
-
-def _members_of_peer(peer: Peer, is_client: bool) -> bytes:
-    """Of a log line; made once for a connection."""
-    if not peer.members:
-        peer.members = json_line.peer_members(peer, is_client=is_client)
-    return peer.members
-
-
-def _members_of_token(token: Token) -> bytes:
-    """Of a log line; made once for a token that is remembered."""
-    if not token.members:
-        token.members = json_line.token_members(token)
-    return token.members
-
-
-def _members_of(decision: Decision) -> bytes:
-    """Of a log line; made once for a decision."""
-    if not decision.members:
-        decision.members = json_line.decision_members(decision.outcome, decision.rule, decision.position)
-    return decision.members

@@ -16,7 +16,7 @@ from sidecar.telemetry.access_log.line_template import LineTemplate
 from sidecar.telemetry.metrics.instruments import Counter, Family, Histogram, RequestMetrics, code_label, method_label
 from sidecar.telemetry.settings import LogFilter
 from sidecar.telemetry.traces import spans
-from sidecar.telemetry.traces.spans import SpanTemplate
+from sidecar.telemetry.traces.spans import SpanTemplate, request_span, stream_span
 
 _MAX_OUTCOMES: Final = 1024  # of a scope; methods and status codes may be invented
 _Child = TypeVar("_Child", Counter, Histogram)
@@ -94,15 +94,26 @@ class Outcome:
         self.line = json_line.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
         self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
-        self.span = SpanTemplate(
-            direction=direction,
-            method=method,
-            minor=minor,
-            route=route,
-            upstream=upstream,
-            status=status,
-            reason=reason,
-        )
+        self.span = SpanTemplate(request_span(direction, method, minor, route, upstream, status, reason))
+
+
+class StreamOutcome:
+    """What is known about the record of a connection that is no HTTP's, once its protocol and its end are."""
+
+    __slots__ = ("is_logged", "line", "span", "text")
+
+    def __init__(self, scope: Scope, protocol: str, reason: Reason | None) -> None:
+        flag = reason.flag if reason is not None else "-"
+        details = reason.name if reason is not None else "via_upstream"
+        fixed = json_line.fixed_values(
+            direction=scope.direction.label, method=None, minor=0, status=0, flag=flag, details=details,
+            route=scope.route, upstream=scope.upstream, protocol=protocol,
+        )  # fmt: skip
+        template, when = scope.forms.template, scope.forms.when
+        self.line = json_line.JsonLine(fixed)
+        self.text = template.bind(fixed) if template is not None else None
+        self.is_logged = when is None or reason is not None
+        self.span = SpanTemplate(stream_span(scope.direction, protocol, scope.upstream, reason))
 
 
 class Scope:
@@ -117,6 +128,7 @@ class Scope:
         request_bytes, response_bytes: Set when the first outcome is bound.
         secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
         clear: Requests in clear, since there was one by TLS.
+        streams: What was bound so far of connections that are no HTTP's, by `(protocol, reason)`.
 
     Args:
         metrics: Where it counts.
@@ -139,6 +151,7 @@ class Scope:
         "route",
         "secured",
         "server_address",
+        "streams",
         "upstream",
     )
 
@@ -166,6 +179,7 @@ class Scope:
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
         self.secured: dict[str, Counter] = {}
+        self.streams: dict[tuple[str, Reason | None], StreamOutcome] = {}
         self._tries: dict[OutcomeKey, SpanTemplate] = {}
         self._owned: set[tuple[Family[Any], tuple[str, ...]]] = set()
 
@@ -176,6 +190,13 @@ class Scope:
             self._owned.add((family, labels))
             child.owners += 1
         return child
+
+    def stream(self, protocol: str, reason: Reason | None) -> StreamOutcome:
+        """The outcome of connections that carried this and ended so; the table bounds both."""
+        found = self.streams.get((protocol, reason))
+        if found is None:
+            found = self.streams[protocol, reason] = StreamOutcome(self, protocol, reason)
+        return found
 
     def bind(self, key: OutcomeKey) -> Outcome:
         """Make the outcome for a key that `outcomes` does not have."""
@@ -197,15 +218,19 @@ class Scope:
         if found is None:
             if len(self._tries) >= _MAX_OUTCOMES:
                 self._tries.clear()
-            found = self._tries[key] = SpanTemplate(
-                direction=Direction.OUTBOUND, method=method, minor=minor, route=self.route, upstream=self.upstream,
-                status=status, reason=reason,
-            )  # fmt: skip
+            fixed = request_span(Direction.OUTBOUND, method, minor, self.route, self.upstream, status, reason)
+            found = self._tries[key] = SpanTemplate(fixed)
         return found
+
+    def revive(self) -> None:
+        """Something is to be counted here that is no outcome of a request."""
+        if not self._owned:
+            self._returned(self)
 
     def forget(self) -> None:
         """Let go of all series; those that no other scope owns are gone. What is recorded later begins anew."""
         self.outcomes.clear()
+        self.streams.clear()
         self.secured.clear()
         self._tries.clear()
         for family, labels in self._owned:

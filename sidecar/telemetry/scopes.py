@@ -85,6 +85,7 @@ class Scopes:
         """The forms changed: outcomes are bound anew when they come next; their series stay."""
         for scope in self._scopes.values():
             scope.outcomes.clear()
+            scope.streams.clear()
 
     def expire(self) -> Iterator[None]:
         """Forget the scopes whose time is over, one at each step."""

@@ -1,7 +1,7 @@
 """
-Endpoints for authorities that no upstream names, made as requests ask for them. *Hot path: `Passthrough.endpoint_for`.*
+Endpoints for addresses that no upstream has, made as requests ask for them. *Hot path: `Passthrough.endpoint_for`.*
 
-The number of authorities is the client's choice, so the endpoints are bounded: the one that was used longest ago goes.
+The number of addresses is the client's choice, so the endpoints are bounded: the one that was used longest ago goes.
 One object serves the whole process, across reloads.
 """
 
@@ -11,25 +11,27 @@ from sidecar.net.address import TcpAddress
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint
 
+PASSTHROUGH = "passthrough"
+"""What telemetry calls the upstream of requests that are sent as addressed."""
+
 MAX_ENDPOINTS = 1024
-"""Authorities remembered with their idle connections, at most."""
+"""Addresses remembered with their idle connections, at most."""
 
 
 class Passthrough:
     """
-    The cluster named `passthrough`.
+    Args:
+        cluster: Whose endpoints they become, beside its own; default: one named `passthrough`, that has none.
+        max_endpoints: At most so many.
 
     Attributes:
-        cluster: Settings and counters of all passthrough traffic; `choose` never finds anything in it.
+        cluster: Settings and counters of the traffic; `choose` never finds one of these endpoints in it.
     """
 
     __slots__ = ("_by_authority", "_max_endpoints", "cluster")
 
-    def __init__(
-        self, connect_timeout_s: float = 1.0, idle_timeout_s: float = 4.0, max_endpoints: int = MAX_ENDPOINTS
-    ) -> None:
-        spec = ClusterSpec("passthrough", connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
-        self.cluster = Cluster(spec)
+    def __init__(self, cluster: Cluster | None = None, max_endpoints: int = MAX_ENDPOINTS) -> None:
+        self.cluster = cluster if cluster is not None else Cluster(ClusterSpec(PASSTHROUGH))
         self._by_authority: dict[tuple[bytes, int], Endpoint] = {}
         self._max_endpoints = max_endpoints
 
@@ -47,16 +49,18 @@ class Passthrough:
         key = (host, port)
         # Taken out and put back, a dict keeps the order of use: first is oldest.
         endpoint = self._by_authority.pop(key, None)
-        if endpoint is not None:
+        if endpoint is not None and not endpoint.is_removed:  # by a reload of the cluster
             self._by_authority[key] = endpoint
             return endpoint
         if len(self._by_authority) >= self._max_endpoints:
             oldest = next(iter(self._by_authority))
             self._by_authority.pop(oldest).remove("passthrough_evicted")
         name = host[1:-1] if host.startswith(b"[") else host
-        endpoint = Endpoint(self.cluster, TcpAddress(name.decode("latin-1"), port))
+        # By its weight of 0 the cluster itself never chooses it.
+        endpoint = Endpoint(self.cluster, TcpAddress(name.decode("latin-1"), port), 0.0)
         self._by_authority[key] = endpoint
-        self.cluster.endpoints = tuple(self._by_authority.values())
+        kept = [other for other in self.cluster.endpoints if not other.is_removed]
+        self.cluster.endpoints = (*kept, endpoint)
         return endpoint
 
     def close_idle(self, reason: str) -> None:

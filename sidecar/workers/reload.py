@@ -15,7 +15,7 @@ from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotHereError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
 from sidecar.redact import NO_SECRETS, Secrets
-from sidecar.runtime.listeners import Change, ListenerError, Listeners
+from sidecar.runtime.listeners import Change, ListenerError, Listeners, is_possible
 from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.workers.channel import Key
 from sidecar.workers.group import Group
@@ -61,13 +61,18 @@ class GroupReloader(ConfigLoader):
     async def _install(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
         if self.is_closed:
             raise ClosedError()
-        specs = [ListenerSpec(Role(one.role), one.address, one.location, hosts=one.hosts) for one in header.listeners]
+        specs = [
+            ListenerSpec(Role(one.role), one.address, one.location, hosts=one.hosts, captures=one.captures)
+            for one in header.listeners
+        ]
         try:
             change = await self._listeners.open(specs)
         except ListenerError as error:
             raise NotHereError([self._problem(header, error.spec.key, str(error))]) from None
         try:
-            sockets = await self._sockets.open([spec.key for spec in specs if spec.role not in OWN])
+            sockets = await self._sockets.open(
+                [spec.key for spec in specs if spec.role not in OWN and is_possible(spec)]
+            )
         except SocketError as error:
             change.abandon()
             raise NotHereError([self._problem(header, error.key, str(error))]) from None

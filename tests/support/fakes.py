@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,11 +37,11 @@ from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import Timers
 from sidecar.net.tls.settings import ListenerTls
 from sidecar.peer import Peer as SecuredPeer
+from sidecar.proxy.client.accept import protocol_factory
 from sidecar.proxy.client.http1 import ClientConnection
-from sidecar.proxy.client.opening import protocol_factory
 from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.plan import Limits, Plan, Side, make_listener
+from sidecar.proxy.plan import Captured, Limits, Plan, Side, make_listener
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
@@ -50,6 +51,7 @@ from sidecar.security.authorization.authorization import Authorization
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.balance.algorithms import Policy
+from sidecar.upstream.captured import CapturedApp
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.health.outlier import OutlierSpec
@@ -138,6 +140,28 @@ class FakeHandle:
             self.loop.timed.remove(self.entry)
 
 
+class LedSocket:
+    """A socket whose connection the kernel has led here: it says where it was meant to go."""
+
+    family = socket.AF_INET
+
+    def __init__(self, inner: socket.socket, destination: tuple[str, int]) -> None:
+        self._inner = inner
+        self._destination = destination
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("127.0.0.1", 15001)
+
+    def getsockopt(self, level: int, name: int, size: int = 0) -> Any:
+        if (level, name) != (socket.IPPROTO_IP, 80):
+            return self._inner.getsockopt(level, name, size)
+        host, port = self._destination
+        return struct.pack("!2xH4s8x", port, socket.inet_aton(host))
+
+
 class FakeTransport(asyncio.Transport):
     """
     A socket's transport with uvloop's manners: nothing is delivered while reading is paused or once it closes, a close
@@ -167,6 +191,7 @@ class FakeTransport(asyncio.Transport):
         self._incoming: deque[bytes] = deque()
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         self._exposed = 0
+        self.destination: tuple[str, int] | None = None
 
     # what the data path uses
 
@@ -179,7 +204,7 @@ class FakeTransport(asyncio.Transport):
                 self._expose()
             if self.is_kernel_full:
                 self._sockets[1].send(b"x")
-            return self._sockets[0]
+            return self._sockets[0] if self.destination is None else LedSocket(self._sockets[0], self.destination)
         return default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -554,6 +579,9 @@ class NotingTelemetry:
     def connection_closed(self, direction: Direction, lasted_ns: int) -> None:
         self.inner.connection_closed(direction, lasted_ns)
 
+    def detected(self, direction: Direction, protocol: str, *, has_waited: bool) -> None:
+        self.inner.detected(direction, protocol, has_waited=has_waited)
+
     def connected(self, upstream: str, took_ns: int) -> None:
         self.inner.connected(upstream, took_ns)
 
@@ -588,6 +616,8 @@ class World:
         splices: Whether the kernel can.
         authorization: Of the direction's side.
         listener_tls: Of the listener.
+        captures: Whether connections are led to it; those of inbound listeners then to `web` as the app.
+        is_denied: Of captured ones, what nothing names.
     """
 
     def __init__(
@@ -617,6 +647,8 @@ class World:
         splices: bool = True,
         authorization: Authorization | None = None,
         listener_tls: ListenerTls | None = None,
+        captures: bool = False,
+        is_denied: bool = False,
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -652,16 +684,22 @@ class World:
             Forward((Target("passthrough", self.passthrough.cluster, 1.0, None, None, scope),)),
             scope,
         )
+        captured: Captured | None = None
+        if captures and direction is Direction.INBOUND:
+            captured = Captured(app=CapturedApp(self.cluster))
+        elif captures:
+            captured = Captured(None if is_denied else passing, self.passthrough, names=Table([route]))
         sides = tuple(
             Side(
                 side,
                 Table([route] if side is direction else []),
-                None,
+                route if captures and side is Direction.INBOUND else None,
                 self.passthrough if is_passthrough else None,
                 passing if is_passthrough else None,
                 self.telemetry.scope(side, "", "", ""),
                 drops_underscored=drops_underscored,
                 authorization=authorization if side is direction else None,
+                captured=captured,
             )
             for side in Direction
         )
@@ -672,7 +710,9 @@ class World:
         self.live = Live(self.plan, self.telemetry, self.timers, self.loop, splicer=splicer)  # type: ignore[arg-type]
         self.dials = Dials(self.loop, self.timers)
         self.live.dialer = self.dials  # type: ignore[assignment]
-        listener = make_listener(direction, "127.0.0.1:15001", direction.label, listener_host, listener_tls)
+        listener = make_listener(
+            direction, "127.0.0.1:15001", direction.label, listener_host, listener_tls, captures=captures
+        )
         self.listener_state = ListenerState(listener)
         self.clients: list[Client] = []
         self.servers: list[Server] = []
@@ -695,10 +735,11 @@ class World:
 
     # --- peers -----------------------------------------------------------------------------------------------
 
-    def client(self) -> Client:
-        """A client connects."""
+    def client(self, to: tuple[str, int] | None = None) -> Client:
+        """A client connects; to this address, if it is led here."""
         protocol = protocol_factory(self.live, self.listener_state)()
         transport = FakeTransport(self.loop, protocol, ("192.0.2.1", 40000 + len(self.clients)))
+        transport.destination = to
         client = Client(self, transport, f"client {len(self.clients)}")
         self.clients.append(client)
         protocol.connection_made(transport)

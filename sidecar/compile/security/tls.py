@@ -41,25 +41,25 @@ def identity_source(identity: model.Identity | None) -> IdentitySource | None:
     return WorkloadApiIdentity(source.workload_api or "", trust_domain)
 
 
-def mode_of(inbound: model.Inbound, index: int, *, has_identity: bool) -> Mode:
+def mode_of(inbound: model.Inbound | None, index: int | None, *, has_identity: bool) -> Mode:
     """
     What is taken at a listener beside, or instead of, what comes in clear.
 
     Args:
-        index: Of the listener.
+        index: Of the listener; None for one to which connections are led that were meant for the app.
         has_identity: Whether the file says who we are: others may come by TLS then, unless it says something else.
 
     Returns:
         `permissive` and `strict` for other sidecars, `outside` for clients outside, `off` for no TLS.
     """
-    if inbound.listen[index].tls is not None:
+    if inbound is not None and index is not None and inbound.listen[index].tls is not None:
         return "outside"
-    if inbound.tls is not None:
+    if inbound is not None and inbound.tls is not None:
         return inbound.tls.mode
     return "permissive" if has_identity else "off"
 
 
-def listener_tls(inbound: model.Inbound, index: int, *, has_identity: bool) -> ListenerTls | None:
+def listener_tls(inbound: model.Inbound | None, index: int | None, *, has_identity: bool) -> ListenerTls | None:
     """
     How clients of a listener speak TLS; arguments as `mode_of`.
 
@@ -70,13 +70,15 @@ def listener_tls(inbound: model.Inbound, index: int, *, has_identity: bool) -> L
     if mode == "off":
         return None
     if mode == "outside":
+        assert inbound is not None
+        assert index is not None
         outside = inbound.listen[index].tls
         assert outside is not None
         pairs = tuple(_pair(one) for one in outside.certificates or ())
         if outside.certificate is not None and outside.key is not None:
             pairs = (Pair(outside.certificate, outside.key),)
         return OutsideTls(pairs, outside.client_trust or "", outside.min_version)
-    clear = inbound.tls.clear if inbound.tls is not None else None
+    clear = inbound.tls.clear if inbound is not None and inbound.tls is not None else None
     return MeshTls(mode, tuple(_clear_rule(rule) for rule in clear or ()))
 
 

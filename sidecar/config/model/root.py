@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Tag
 
 from sidecar.config.model.authorization import Authorization, parse_requester
+from sidecar.config.model.capture import Capture
 from sidecar.config.model.control import Control
 from sidecar.config.model.listen import InboundListen, Listen, ListenInbound, ListenSpec, default_listen
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
@@ -80,6 +81,7 @@ __all__ = [
     "AccessLog",
     "Admin",
     "Authorization",
+    "Capture",
     "CertificatePair",
     "CircuitBreaker",
     "ClearRule",
@@ -429,6 +431,9 @@ class Config(Model):
     )
     inbound: Inbound | None = setting(None, "Requests to the app; without it there is no inbound listener.")
     outbound: Outbound | None = setting(None, "Requests from the app; without it there is no outbound listener.")
+    capture: Capture | None = setting(
+        None, "Connections that `sidecar capture install` leads here; without it there are no listeners for them."
+    )
     upstreams: dict[UpstreamName, Upstream] = table("Servers by the name that routes use.")
     zone: Annotated[FreeName | None, Unsupported("zone")] = setting(
         None, "Where this sidecar is, such as `eu-west-1a`."

@@ -29,6 +29,7 @@ from sidecar.proxy.client.lingering import LINGER_S, LingeringConnection
 from sidecar.proxy.client.response_writer import FIRST_LOOK_S, Http1ResponseWriter
 from sidecar.proxy.client.state import State
 from sidecar.proxy.exchange.course import Course
+from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.live import ClientConnection as Opening
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.origin import forwarded_lines, peer_of
@@ -46,6 +47,7 @@ class ClientConnection(BatchingWriter):
 
     __slots__ = (
         "_course",
+        "_destination",
         "_forwarded",
         "_has_client_ended",
         "_is_draining",
@@ -78,6 +80,7 @@ class ClientConnection(BatchingWriter):
         self._opened_ns = 0
         self._state: int = State.HEAD
         self._course: Course | None = None
+        self._destination: Destination | None = None
         self._reader = RequestReader()
         self._writer: Http1ResponseWriter | None = None
         self._has_client_ended = False
@@ -130,9 +133,16 @@ class ClientConnection(BatchingWriter):
         else:
             self.refuse(full.reason, full.detail, full.has_answer)
 
-    def take_over(self, opening: Opening, transport: asyncio.Transport, opened_ns: int, secured: Peer | None) -> None:
+    def take_over(
+        self,
+        opening: Opening,
+        transport: asyncio.Transport,
+        opened_ns: int,
+        secured: Peer | None,
+        destination: Destination | None = None,
+    ) -> None:
         """In the place of another, a client that was admitted is spoken with over this; `serve` or `refuse` follows."""
-        self.secured, self._opened_ns = secured, opened_ns
+        self.secured, self._opened_ns, self._destination = secured, opened_ns, destination
         self._meet(transport)
         self._live.replace(opening, self, inf if secured is None else secured.not_after_s)
 
@@ -326,7 +336,7 @@ class ClientConnection(BatchingWriter):
     def _make_course(self) -> Course:
         self._writer = writer = Http1ResponseWriter(self, self._reader, self._is_leaving)
         course = self._course = Course(
-            self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured
+            self._live, self.listener_state, self, writer, self._peer, self._forwarded, self.secured, self._destination
         )
         self._live.warm.add(self)
         return course

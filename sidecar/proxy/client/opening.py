@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from math import inf
 from typing import Final, cast
 
@@ -26,6 +25,8 @@ from sidecar.net.tls.sides import MESH_HTTP, MESH_PROTOCOLS, OUTSIDE_HTTP, Serve
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.exchange.destination import Destination
+from sidecar.proxy.live import ClientConnection as Waiting
 from sidecar.proxy.live import ListenerState, Live
 
 log = logging.getLogger("sidecar.proxy")
@@ -41,6 +42,7 @@ class OpeningConnection(Timed):
     """An `asyncio.Protocol` by its methods, and by them a `HandshakeOwner` (docs/compiled.md)."""
 
     __slots__ = (
+        "_destination",
         "_live",
         "_opened_ns",
         "_raw",
@@ -57,6 +59,7 @@ class OpeningConnection(Timed):
         self._side = side
         self._raw: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._tls: TlsTransport | None = None
+        self._destination: Destination | None = None
         self._opened_ns = 0
         self._seen = b""
         self.listener_state = listener_state
@@ -96,6 +99,15 @@ class OpeningConnection(Timed):
             self._refuse(full.reason, full.detail)
             return
         # As long as a head may take: what is missing is what a head would be behind.
+        live.timers.arm(self, live.timers.time() + live.plan.limits.header_timeout_s)
+
+    def take_over(
+        self, before: Waiting, transport: asyncio.Transport, opened_ns: int, destination: Destination | None
+    ) -> None:
+        """In the place of another that was admitted, whose client was meant to go elsewhere."""
+        live = self._live
+        self._raw, self._opened_ns, self._destination = transport, opened_ns, destination
+        live.replace(before, self)
         live.timers.arm(self, live.timers.time() + live.plan.limits.header_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -197,7 +209,7 @@ class OpeningConnection(Timed):
         self._settle()
         connection = ClientConnection(self._live, self.listener_state)
         transport.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer)
+        connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer, self._destination)
         connection.serve()
         return connection
 
@@ -209,7 +221,7 @@ class OpeningConnection(Timed):
         self._live.telemetry.not_secured(reason, is_client=True)
         connection = ClientConnection(self._live, self.listener_state)
         self._raw.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, self._raw, self._opened_ns, None)
+        connection.take_over(self, self._raw, self._opened_ns, None, self._destination)
         connection.refuse(reason, detail, False)
 
     def _settle(self) -> None:
@@ -222,15 +234,3 @@ class OpeningConnection(Timed):
     def _leave(self) -> None:
         self._settle()
         self._live.forget(self, self._opened_ns)
-
-
-def protocol_factory(live: Live, state: ListenerState) -> Callable[[], asyncio.Protocol]:
-    """A factory of protocols for a listener's server."""
-
-    def make() -> asyncio.Protocol:
-        side = state.tls
-        if side is None:
-            return cast("asyncio.Protocol", ClientConnection(live, state))
-        return cast("asyncio.Protocol", OpeningConnection(live, state, side))
-
-    return make

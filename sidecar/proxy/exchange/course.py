@@ -28,12 +28,14 @@ from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.peer import Peer
+from sidecar.proxy.admission import refusal
 from sidecar.proxy.exchange.absent import AbsentClient
+from sidecar.proxy.exchange.destination import Destination, chooser_for, side_of, stream_route
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copy
 from sidecar.proxy.exchange.replies import explain
-from sidecar.proxy.exchange.steps import ByAuthority, find_route, judge, local_answer, name_client, request_to_send
+from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Listener, Plan, Side
@@ -55,6 +57,7 @@ class Course(Requester, TunnelOwner):
         peer: Who the client is: address and port.
         forwarded: Lines that say so, for requests that do not say so themselves.
         identified: Who it is by TLS, or None.
+        destination: Where its connection was meant to go that was led here; None: here.
 
     Attributes:
         exchange: The record; None while no exchange is running.
@@ -67,6 +70,7 @@ class Course(Requester, TunnelOwner):
     __slots__ = (
         "_client",
         "_copy",
+        "_destination",
         "_forwarded",
         "_forwarder",
         "_has_client_left",
@@ -90,15 +94,9 @@ class Course(Requester, TunnelOwner):
     )
 
     def __init__(
-        self,
-        live: Live,
-        listener_state: ListenerState,
-        client: ClientStream,
-        writer: ResponseWriter,
-        peer: tuple[str, int],
-        forwarded: bytes,
-        identified: Peer | None = None,
-    ) -> None:
+        self, live: Live, listener_state: ListenerState, client: ClientStream, writer: ResponseWriter,
+        peer: tuple[str, int], forwarded: bytes, identified: Peer | None = None, destination: Destination | None = None,
+    ) -> None:  # fmt: skip
         self._live = live
         self._listener_state = listener_state
         self._client = client
@@ -106,6 +104,7 @@ class Course(Requester, TunnelOwner):
         self._peer = peer
         self._forwarded = forwarded
         self._identified = identified
+        self._destination = destination
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.expires_at = inf
@@ -131,7 +130,8 @@ class Course(Requester, TunnelOwner):
         """Open the record of a request, and take it through the rooms with what there is of its body."""
         live, listener = self._live, self._listener_state.listener
         plan = live.plan
-        side = plan.side_of[listener.side]
+        destination = self._destination
+        side = plan.side_of[listener.side] if destination is None else side_of(plan, listener, destination)
         exchange = self.exchange = Exchange(
             listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
         )
@@ -145,22 +145,13 @@ class Course(Requester, TunnelOwner):
         added = live.telemetry.begin(exchange)
         if listener.host is not None:
             head.host, head.port = listener.host, listener.port
-        if live.timers.lag_s > plan.limits.max_loop_lag_s:
-            # What was accepted finishes; what is new would only wait longer (and its client may have given up).
-            exchange.retry_after_s = 1.0
-            self.fail(errors.OVERLOADED, "limits.max_loop_lag")
+        if destination is not None:
+            head.port = destination.port  # whatever port the request names
+        refused = refusal(live, side, self._listener_state, exchange, head, self._peer[0], destination)
+        if refused is not None:
+            self.fail(refused, exchange.detail)
             return
-        tls = self._listener_state.tls
-        if tls is not None and self._identified is None and tls.refuses(head, self._peer[0]):
-            self.fail(errors.CLEAR_REFUSED, "inbound.tls is strict, and none of its `clear` names this")
-            return
-        if side.authorization is not None:
-            decision = judge(side.authorization, side, listener, exchange, head)
-            live.telemetry.judged(exchange, decision)
-            if not decision.is_allowed:
-                self.fail(errors.AUTHORIZATION_DENIED, exchange.detail)
-                return
-        found = find_route(side, head, exchange.peer[0])
+        found = find_route(side, head, exchange.peer[0], is_captured=destination is not None)
         if isinstance(found, Reason):
             self.fail(found, "")
         elif type(found.action) is Forward:
@@ -170,14 +161,34 @@ class Course(Requester, TunnelOwner):
         else:
             self._answer(found)
 
-    def begin_unread(self, head: RequestHead | None, raw_line: bytes = b"") -> None:
-        """Open the record of a request, or of what should have been one; `fail` or `on_client_lost` follows."""
+    def begin_stream(self, head: RequestHead, protocol: str) -> None:
+        """Open the record of a connection that is no HTTP's (`Exchange.protocol`), and carry it to where it goes."""
+        side = self.begin_unread(head, b"", protocol)
+        live, state, exchange = self._live, self._listener_state, self.exchange
+        assert exchange is not None
+        refused = refusal(live, side, state, exchange, head, self._peer[0], self._destination)
+        route = refused or stream_route(side, head, self._destination)
+        if isinstance(route, Reason):
+            self.fail(route, exchange.detail)
+            return
+        action = route.action
+        assert type(action) is Forward
+        self._forward(live, state.listener, live.plan, side, exchange, head, route, action, b"", b"", True, NO_TRAILERS)
+
+    def begin_unread(self, head: RequestHead | None, raw_line: bytes = b"", protocol: str = "") -> Side:
+        """
+        Open the record of a request, or of what should have been one; `fail` or `on_client_lost` follows.
+
+        Returns:
+            Whose routes it would take.
+        """
         live, listener = self._live, self._listener_state.listener
-        side = live.plan.side_of[listener.side]
+        destination = self._destination
+        side = live.plan.side_of[listener.side] if destination is None else side_of(live.plan, listener, destination)
         exchange = self.exchange = Exchange(
             listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
         )
-        exchange.raw_line = raw_line
+        exchange.raw_line, exchange.protocol = raw_line, protocol
         self._has_response = self._is_client_blocked = self._is_request_complete = False
         self.expires_at = inf
         if head is not None:
@@ -186,6 +197,7 @@ class Course(Requester, TunnelOwner):
             live.telemetry.begin(exchange)
             if listener.host is not None:
                 head.host, head.port = listener.host, listener.port
+        return side
 
     def on_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
         """More of the request's body; empty only together with `is_complete`."""
@@ -283,20 +295,9 @@ class Course(Requester, TunnelOwner):
     # --- forward or answer -----------------------------------------------------------------------------------
 
     def _forward(
-        self,
-        live: Live,
-        listener: Listener,
-        plan: Plan,
-        side: Side,
-        exchange: Exchange,
-        head: RequestHead,
-        route: Route,
-        action: Forward,
-        added: bytes,
-        payload: bytes,
-        is_complete: bool,
-        trailers: list[bytes],
-    ) -> None:
+        self, live: Live, listener: Listener, plan: Plan, side: Side, exchange: Exchange, head: RequestHead,
+        route: Route, action: Forward, added: bytes, payload: bytes, is_complete: bool, trailers: list[bytes],
+    ) -> None:  # fmt: skip
         """Send the request on, or answer it as its route's rate limit or fault says."""
         now = live.timers.time()
         if action.rate_limit is not None:
@@ -325,7 +326,9 @@ class Course(Requester, TunnelOwner):
         if payload or trailers or not is_complete:
             request.begin(payload, is_complete, trailers)
         chooser: Chooser = target.upstream
-        if route is side.passthrough_route and side.passthrough is not None:
+        if self._destination is not None:
+            chooser = chooser_for(side.captured, self._destination, route, target.upstream)
+        elif route is side.passthrough_route and side.passthrough is not None:
             chooser = ByAuthority(side.passthrough)
         self._timeout_s = timeout_s = action.timeout_s
         deadline = now + plan.limits.stream_idle_timeout_s
@@ -376,7 +379,7 @@ class Course(Requester, TunnelOwner):
         exchange = self.exchange
         if exchange is None:
             self._client.reset()
-        elif self._has_response or not may_answer:
+        elif self._has_response or not may_answer or exchange.protocol:
             self._end(reason, detail)
             self._client.reset()
         else:

@@ -288,6 +288,9 @@ class Recording(Protocol):
     def connection_closed(self, direction: Direction, lasted_ns: int) -> None:
         """A client's connection is gone."""
 
+    def detected(self, direction: Direction, protocol: str, *, has_waited: bool) -> None:
+        """What a client's connection carries is known."""
+
     def connected(self, upstream: str, took_ns: int) -> None:
         """A connection to an upstream was established."""
 

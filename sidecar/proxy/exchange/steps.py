@@ -83,8 +83,13 @@ def is_permissive(listener: Listener | None) -> bool:
     return isinstance(tls, MeshTls) and tls.mode == "permissive"
 
 
-def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
-    """The first route that matches, or what becomes of a request that none matches or that goes no further."""
+def find_route(side: Side, head: RequestHead, peer_ip: str, *, is_captured: bool = False) -> Route | Reason:
+    """
+    The first route that matches, or what becomes of a request that none matches or that goes no further.
+
+    Args:
+        is_captured: It is known where its connection was meant to go.
+    """
     if head.kinds & _UNUSUAL:
         end = _before_routing(side, head)
         if end is not None:
@@ -96,7 +101,10 @@ def find_route(side: Side, head: RequestHead, peer_ip: str) -> Route | Reason:
         return route
     if side.fallback is not None:
         return side.fallback
-    if side.passthrough_route is not None and head.host:
+    if is_captured:
+        if side.captured is not None and side.captured.route is not None:
+            return side.captured.route
+    elif side.passthrough_route is not None and head.host:
         return side.passthrough_route
     if side.is_gone:
         return errors.DRAINING

@@ -59,7 +59,7 @@ class AppWatch:
     def update(self, header: Header, frames: Sequence[bytes]) -> None:
         """This configuration is in force."""
         config: Config = shapes_of(frames[1]).load(frames[2])
-        self._listeners = tuple(one for one in header.listeners if one.role == Role.INBOUND.value)
+        self._listeners = tuple(one for one in header.listeners if one.role == Role.INBOUND.value and not one.captures)
         self._is_serving = any(one.role in _OF_THE_DATA_PATH for one in header.listeners)
         inbound = config.inbound
         apps: dict[str, Address] = {}

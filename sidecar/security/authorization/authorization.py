@@ -23,11 +23,13 @@ from typing import Final, Protocol
 from sidecar.exchange import Decision, ScopeLike
 from sidecar.message import RequestHead
 from sidecar.peer import Peer, Token
+from sidecar.routing.match import Match
 from sidecar.security.authorization.index import RuleIndex, build_index
 from sidecar.security.authorization.nearest import explain, who_asked
 from sidecar.security.authorization.readings import Readings
 from sidecar.security.authorization.rules import CALLERS, DEFAULT, Clause, Rule
 
+_ANYTHING: Final = Match()
 _ALLOWED: Final = "allowed"
 _DENIED: Final = "denied"
 _AUDIT_DENIED: Final = "audit_denied"
@@ -50,13 +52,14 @@ class Authorization:
         is_default_allow: What becomes of a request that no rule matches.
         is_audit: Whether all of it only tells.
         admits_unidentified: Whether who has no identity passes the rule `callers` while a listener is permissive.
+        reads_requests: Whether a rule asks for more than who asks, so that what is no request cannot be judged.
         token_rules: What rules ask of tokens; empty: nobody looks at any.
         tokens: Verifies them. Given when the plan comes into force; None where no rule asks, and where none can come.
     """
 
     __slots__ = (
         "_enforced", "_everything", "_readings", "_unidentified", "_unmatched", "_unreadable", "admits_unidentified",
-        "is_audit", "is_default_allow", "rules", "token_rules", "tokens",
+        "is_audit", "is_default_allow", "reads_requests", "rules", "token_rules", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +81,7 @@ class Authorization:
         self.admits_unidentified = unidentified is not None
         found = {one for rule in rules for clause in rule.clauses for one in clause.sources.tokens}
         self.token_rules = tuple(sorted(found, key=lambda one: one.word))
+        self.reads_requests = bool(found) or any(clause.match != _ANYTHING for rule in rules for clause in rule.clauses)
         self.tokens: TokensLike | None = None
         self._everything = everything
         self._enforced = enforced

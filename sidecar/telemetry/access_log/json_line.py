@@ -65,12 +65,19 @@ def fixed_values(
     details: str,
     route: str,
     upstream: str,
+    protocol: str = "",
 ) -> dict[str, bytes]:
-    """The JSON values of `FIXED` for one outcome."""
+    """
+    The JSON values of `FIXED` for one outcome.
+
+    Args:
+        protocol: What was carried that is no HTTP; then there is neither a method nor a status.
+    """
+    spoken = b'"HTTP/1.%d"' % minor if method is not None else b"null"
     values = (
         quote_text(direction),
         quote(method),
-        b'"HTTP/1.%d"' % minor if method is not None else b"null",
+        quote_text(protocol) if protocol else spoken,
         b"%d" % status,
         quote_text(flag),
         quote_text(details),

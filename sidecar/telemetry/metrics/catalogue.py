@@ -29,6 +29,8 @@ OVERHEAD_BUCKETS_S = (
 """From the tens of microseconds that the proxy needs to a wait for a connection."""
 CONNECT_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """From the same machine to another continent with a lost packet."""
+STREAM_BUCKETS_S = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0)
+"""From one question to a day's work."""
 LOAD_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From ten routes to ten thousand, and names that do not resolve."""
 
@@ -254,6 +256,35 @@ TLS_HANDSHAKE_FAILURES = Metric(
 DOWNSTREAM_CLOSED = Metric(
     "sidecar_downstream_connections_closed_total", "counter", "", ("direction",),
     "Connections of clients that are closed again",
+)  # fmt: skip
+
+DETECTED = Metric(
+    "sidecar_detected_connections_total", "counter", "", ("direction", "protocol", "waited"),
+    "Connections whose first octets were looked at, or that were declared to carry something, by what they carry: http,"
+    " http2, tls, tcp; waited: whether the client was silent for the whole wait",
+)  # fmt: skip
+TCP_OPENED = Metric(
+    "sidecar_tcp_connections_opened_total", "counter", "", ("direction", "protocol"),
+    "Connections that are no HTTP's and were taken to be passed on; protocol: tcp, tls or http2",
+)  # fmt: skip
+TCP_ACTIVE = Metric(
+    "sidecar_tcp_connections_active", "gauge", "", ("direction",), "Those of them that are not over",
+)  # fmt: skip
+TCP_CLOSED = Metric(
+    "sidecar_tcp_connections_closed_total", "counter", "", ("direction", "upstream", "protocol", "flag"),
+    "Those of them that are over, whatever became of them; flag is Envoy's response flag or -",
+)  # fmt: skip
+TCP_RECEIVED = Metric(
+    "sidecar_tcp_received_bytes_total", "counter", "By", ("direction", "upstream", "protocol"),
+    "Octets that their clients have sent, counted as they go by",
+)  # fmt: skip
+TCP_SENT = Metric(
+    "sidecar_tcp_sent_bytes_total", "counter", "By", ("direction", "upstream", "protocol"),
+    "Octets that their clients were sent, counted as they go by",
+)  # fmt: skip
+TCP_DURATION = Metric(
+    "sidecar_tcp_connection_duration_seconds", "histogram", "s", ("direction", "upstream"),
+    "Time from the first to the last of them, of those that are over", STREAM_BUCKETS_S,
 )  # fmt: skip
 
 RELOAD_SUCCESSFUL = Metric(

@@ -20,6 +20,7 @@ from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.telemetry.metrics.upstreams import Upstreams
 from sidecar.telemetry.scopes import Scopes
 from sidecar.telemetry.sinks import Sinks
+from sidecar.telemetry.tcp.connections import TcpConnections
 
 
 class Downstreams:
@@ -65,6 +66,7 @@ class Scrape:
     Args:
         connections: Open client connections by direction, at any moment.
         active: Exchanges that have begun and are not over, by direction.
+        tcp: Connections that are no HTTP's.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Scrape:
         sinks: Sinks,
         connections: Callable[[], Mapping[Direction, int]],
         active: list[int],
+        tcp: TcpConnections,
     ) -> None:
         self._metrics = metrics
         self._scopes = scopes
@@ -88,6 +91,7 @@ class Scrape:
         self._sinks = sinks
         self._connections = connections
         self._active = active
+        self._tcp = tcp
         self.compat: Compat | None = None
         self.control: ControlNumbers | None = None
         self.certificates: Callable[[], Iterator[Section]] | None = None
@@ -131,6 +135,7 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_OPENED, self._downstreams.opened)
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
         yield from self._handshakes.sections()
+        yield from self._tcp.sections()
         yield from self._configuration.sections()
         if self.control is not None:
             yield from self.control.sections()

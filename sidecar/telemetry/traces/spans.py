@@ -164,9 +164,12 @@ def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:
     return delimited(b"\x7a", message + bytes((0x18, _STATUS_ERROR)))
 
 
-class SpanTemplate:
+def request_span(
+    direction: Direction, method: bytes | None, minor: int, route: str, upstream: str, status: int,
+    reason: Reason | None,
+) -> bytes:  # fmt: skip
     """
-    What all spans of one outcome have in common.
+    What all spans of one outcome of requests have in common.
 
     Args:
         method: As sent, or None if no request could be read; one that is not known becomes `_OTHER`.
@@ -174,49 +177,65 @@ class SpanTemplate:
         upstream: Empty if none was chosen.
         status: Of the response, or what the reason stands for; 0 for an attempt that got none.
     """
+    is_client = direction is Direction.OUTBOUND
+    known = method in KNOWN_METHODS
+    # "If the HTTP method is not known, {method} MUST be HTTP" in the name, and the attribute `_OTHER`.
+    name = method.decode("ascii") if known and method is not None else "HTTP"
+    parts = [
+        delimited(b"\x2a", (f"{name} {route}" if route else name).encode("utf-8", "replace")),
+        bytes((0x30, _KIND_CLIENT if is_client else _KIND_SERVER)),
+        string_attribute("http.request.method", name if known else "_OTHER"),
+    ]
+    if not known and method is not None:
+        parts.append(string_attribute("http.request.method_original", text(method)))
+    if method is not None:
+        if not is_client:
+            parts.append(string_attribute("url.scheme", "http"))
+        parts.append(string_attribute("network.protocol.version", f"1.{minor}"))
+    if status:
+        parts.append(int_attribute("http.response.status_code", status))
+    if route:
+        parts.append(string_attribute("http.route", route))
+        parts.append(string_attribute("sidecar.route", route))
+    return b"".join(parts) + _end_of(direction, upstream, status, reason)
+
+
+def stream_span(direction: Direction, protocol: str, upstream: str, reason: Reason | None) -> bytes:
+    """What all spans of connections that are no HTTP's have in common, that carried this and ended so."""
+    parts = [
+        delimited(b"\x2a", (f"{protocol} {upstream}" if upstream else protocol).encode("utf-8", "replace")),
+        bytes((0x30, _KIND_CLIENT if direction is Direction.OUTBOUND else _KIND_SERVER)),
+        string_attribute("network.transport", "tcp"),
+    ]
+    if protocol != "tcp":
+        parts.append(string_attribute("network.protocol.name", "http" if protocol == "http2" else protocol))
+    return b"".join(parts) + _end_of(direction, upstream, 0, reason)
+
+
+def _end_of(direction: Direction, upstream: str, status: int, reason: Reason | None) -> bytes:
+    parts = []
+    if upstream:
+        parts.append(string_attribute("sidecar.upstream", upstream))
+    if reason is not None:
+        parts.append(string_attribute("sidecar.response_flag", reason.flag))
+    error = error_type(direction, status, reason)
+    if error:
+        parts.append(string_attribute("error.type", error))
+    return b"".join(parts) + _status(direction, status, reason)
+
+
+class SpanTemplate:
+    """
+    Spans of one outcome.
+
+    Args:
+        fixed: What all of them have in common: of `request_span` or `stream_span`.
+    """
 
     __slots__ = ("_fixed",)
 
-    def __init__(
-        self,
-        *,
-        direction: Direction,
-        method: bytes | None,
-        minor: int,
-        route: str,
-        upstream: str,
-        status: int,
-        reason: Reason | None,
-    ) -> None:
-        is_client = direction is Direction.OUTBOUND
-        known = method in KNOWN_METHODS
-        # "If the HTTP method is not known, {method} MUST be HTTP" in the name, and the attribute `_OTHER`.
-        name = method.decode("ascii") if known and method is not None else "HTTP"
-        parts = [
-            delimited(b"\x2a", (f"{name} {route}" if route else name).encode("utf-8", "replace")),
-            bytes((0x30, _KIND_CLIENT if is_client else _KIND_SERVER)),
-            string_attribute("http.request.method", name if known else "_OTHER"),
-        ]
-        if not known and method is not None:
-            parts.append(string_attribute("http.request.method_original", text(method)))
-        if method is not None:
-            if not is_client:
-                parts.append(string_attribute("url.scheme", "http"))
-            parts.append(string_attribute("network.protocol.version", f"1.{minor}"))
-        if status:
-            parts.append(int_attribute("http.response.status_code", status))
-        if route:
-            parts.append(string_attribute("http.route", route))
-            parts.append(string_attribute("sidecar.route", route))
-        if upstream:
-            parts.append(string_attribute("sidecar.upstream", upstream))
-        if reason is not None:
-            parts.append(string_attribute("sidecar.response_flag", reason.flag))
-        error = error_type(direction, status, reason)
-        if error:
-            parts.append(string_attribute("error.type", error))
-        parts.append(_status(direction, status, reason))
-        self._fixed = b"".join(parts)
+    def __init__(self, fixed: bytes) -> None:
+        self._fixed = fixed
 
     def encode(
         self,
@@ -273,6 +292,11 @@ def tls_attributes(peer: SecuredPeer, *, is_client: bool) -> bytes:
         "sidecar.peer.identity": peer.identity,
     }
     return b"".join(parts + [string_attribute(name, value) for name, value in named.items() if value])
+
+
+def octets(received: int, sent: int) -> bytes:
+    """How many came from a client that said no request, and went to it."""
+    return int_attribute("sidecar.bytes_received", received) + int_attribute("sidecar.bytes_sent", sent)
 
 
 def resend_count(attempts: int) -> bytes:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import click
 import h11
 import pytest
 
@@ -16,6 +17,7 @@ from sidecar.admin.endpoints import Endpoints
 from sidecar.admin.live import Tap, event_of, tap_of
 from sidecar.admin.server import AdminServer
 from sidecar.admin.tap_filter import Filter
+from sidecar.cli.tap import describe
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Field, RequestHead
@@ -156,6 +158,16 @@ class TestEvent:
         one = exchange()
         monkeypatch.setattr(live.clock, "wall_ns", lambda _: 1_790_000_000 * SECOND_NS + after_ns)
         assert event_of(one)["start_time"] == f"2026-09-21T14:13:20.{after_ns // 1_000_000:03d}Z"
+
+    def test_a_connection_that_is_no_https_has_its_protocol_and_where_it_goes(self) -> None:
+        """And nothing that only a request has."""
+        one = exchange(method=b"CONNECT", path=b"")
+        one.protocol, one.head.port = "tls", 443  # type: ignore[union-attr]
+        event = event_of(one)
+        assert (event["protocol"], event["authority"], event["response_code"]) == ("tls", "shop:443", 0)
+        assert event["method"] is event["path"] is event["headers"] is None
+        assert "raw_line" not in event
+        assert "tls 12.5ms shop:443" in click.unstyle(describe(event))
 
     def test_a_request_that_could_not_be_read_has_its_first_octets(self) -> None:
         """And nothing of what a head would have said."""

@@ -27,8 +27,8 @@ def test_ipv6_authority_is_dialled_without_brackets() -> None:
 
 def test_settings_are_those_of_the_cluster() -> None:
     """The pool finds its timeouts as with any endpoint, and the cluster itself chooses nothing."""
-    cluster = Passthrough(connect_timeout_s=2, idle_timeout_s=3).cluster
-    assert (cluster.name, cluster.connect_timeout_s, cluster.idle_timeout_s) == ("passthrough", 2, 3)
+    cluster = Passthrough().cluster
+    assert (cluster.name, cluster.connect_timeout_s, cluster.idle_timeout_s) == ("passthrough", 1, 4)
     assert cluster.choose(HEAD, "10.0.0.1") is None
 
 

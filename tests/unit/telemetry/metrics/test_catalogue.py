@@ -126,6 +126,10 @@ def busy() -> Told:
         exchange.retry_skipped = "budget"
         telemetry.record(exchange)
         telemetry.record(over(None, direction=direction, status=400, reason=errors.BAD_REQUEST))
+    telemetry.detected(Direction.OUTBOUND, "tcp", has_waited=True)
+    carried = over(request(), scope=scope, direction=Direction.OUTBOUND, endpoint="10.0.0.1:5432")
+    carried.protocol = "tcp"
+    telemetry.record(carried)
     telemetry.judged(exchange, Decision("allowed", 'a "rule"', "", scope))
     control = telemetry.numbers.control = ControlNumbers()
     control.connected(True, 7)

@@ -22,12 +22,10 @@ from sidecar.telemetry.otlp_target import Target
 from sidecar.telemetry.resource import INSTANCE_ID, encoded_resource, service_attributes
 from sidecar.telemetry.traces.export import Exporter, SpanLosses
 from sidecar.telemetry.traces.protobuf import string_attribute
-from sidecar.telemetry.traces.spans import SpanTemplate
+from sidecar.telemetry.traces.spans import SpanTemplate, request_span
 from tests.unit.telemetry.collector import HANG_UP, Collector
 
-TEMPLATE = SpanTemplate(
-    direction=Direction.INBOUND, method=b"GET", minor=1, route="r", upstream="u", status=200, reason=None
-)
+TEMPLATE = SpanTemplate(request_span(Direction.INBOUND, b"GET", 1, "r", "u", 200, None))
 
 
 def span(number: int = 1, own: bytes = b"") -> bytes:

@@ -1,0 +1,71 @@
+"""
+Whether a request, or a connection that is no HTTP's, may pass at all, whatever its route would be. *Hot path.*
+"""
+
+from __future__ import annotations
+
+from sidecar import errors
+from sidecar.errors import Reason
+from sidecar.exchange import Direction, Exchange
+from sidecar.message import RequestHead
+from sidecar.proxy.exchange.destination import Destination
+from sidecar.proxy.exchange.steps import judge
+from sidecar.proxy.live import ListenerState, Live
+from sidecar.proxy.plan import Side
+
+
+def refusal(
+    live: Live,
+    side: Side,
+    state: ListenerState,
+    exchange: Exchange,
+    head: RequestHead,
+    peer_ip: str,
+    destination: Destination | None,
+) -> Reason | None:
+    """
+    Why it goes no further than here; the exchange then has the detail. None: it may.
+
+    Args:
+        live: Whose lag is looked at, and whose telemetry is told what rules say.
+        side: Whose rules hold.
+        state: The listener by which it came.
+        exchange: Its record.
+        head: What is asked for; of what is no HTTP's, where it is meant to go.
+        peer_ip: Who connected, whoever that says its client is.
+        destination: Where its connection was meant to go that was led here.
+    """
+    if destination is not None:
+        stray = _stray(side, exchange, destination)
+        if stray is not None:
+            return stray
+    if live.timers.lag_s > live.plan.limits.max_loop_lag_s:
+        # What was accepted finishes; what is new would only wait longer (and its client may have given up).
+        exchange.retry_after_s = 1.0
+        exchange.detail = "limits.max_loop_lag"
+        return errors.OVERLOADED
+    tls = state.tls
+    if tls is not None and exchange.client is None and tls.refuses(head, peer_ip):
+        exchange.detail = "inbound.tls is strict, and none of its `clear` names this"
+        return errors.CLEAR_REFUSED
+    rules = side.authorization
+    if rules is not None:
+        if destination is not None and exchange.protocol and rules.reads_requests and not rules.is_audit:
+            exchange.detail = f"`inbound.authorization` asks for what requests say, and {exchange.protocol} is none"
+            return errors.AUTHORIZATION_DENIED
+        decision = judge(rules, side, state.listener, exchange, head)
+        live.telemetry.judged(exchange, decision)
+        if not decision.is_allowed:
+            return errors.AUTHORIZATION_DENIED
+    return None
+
+
+def _stray(side: Side, exchange: Exchange, destination: Destination) -> Reason | None:
+    """Of what was led here: what would go in a circle, and what nobody here could judge."""
+    if destination.is_loop:
+        exchange.detail = f"what was meant for {destination} was led to the sidecar that listens there"
+        return errors.LOOP
+    if exchange.protocol == "http2" and side.direction is Direction.INBOUND and side.table.routes:
+        exchange.detail = "`inbound.routes` are for requests of HTTP/1.1, and HTTP/2 would go by unasked"
+        return errors.UNSUPPORTED_VERSION
+    return None

@@ -1,0 +1,243 @@
+"""
+A client's connection to a listener that captures, until it is known what it carries. *Once a connection.*
+
+The kernel says where it was meant to go, and the first octets what it is (`net.detect`), unless the port says that.
+Then another takes its place: a connection of HTTP/1.1, one that opens by TLS, or one that is carried as it is. A client
+that says nothing may speak a protocol in which the server does so first: after a wait it is carried there, and still
+taken for one of HTTP if that is what it says before the server has said anything. Where a server has spoken first after
+a wait, nobody waits again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import Final, cast
+
+from sidecar import clock
+from sidecar.exchange import Direction
+from sidecar.net.detect import MAX_BYTES, Protocol, detect, goes_to_proxy, looks_like_http
+from sidecar.net.timers import NOT_ARMED, Timed
+from sidecar.net.tls.hello import HelloError, read_hello
+from sidecar.net.tls.sides import MESH_PROTOCOLS
+from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.client.opening import OpeningConnection
+from sidecar.proxy.client.tcp import TcpConnection, head_of
+from sidecar.proxy.exchange.destination import Destination, destination_of, side_of, stream_route
+from sidecar.proxy.live import ListenerState, Live
+from sidecar.proxy.origin import peer_of
+from sidecar.routing.actions import Route
+
+WAIT_S: Final = 1.0
+"""For the first octets of a client, before the server is asked for its own (Linkerd waits for 10 s)."""
+
+
+class DetectingConnection(Timed):
+    """An `asyncio.Protocol` by its methods (docs/compiled.md)."""
+
+    __slots__ = (
+        "_destination",
+        "_has_waited",
+        "_live",
+        "_opened_ns",
+        "_raw",
+        "_seen",
+        "bucket",
+        "deadline",
+        "listener_state",
+    )
+
+    def __init__(self, live: Live, listener_state: ListenerState) -> None:
+        self._live = live
+        self._raw: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self._destination: Destination | None = None
+        self._opened_ns = 0
+        self._seen = b""
+        self._has_waited = False
+        self.listener_state = listener_state
+        self.deadline = inf
+        self.bucket = NOT_ARMED
+
+    def __repr__(self) -> str:
+        return f"<DetectingConnection to {self._destination}>"
+
+    # --- the runtime's side ----------------------------------------------------------------------------------
+
+    def announce_close(self) -> None:
+        """Whoever takes its place asks the listener."""
+
+    def drain(self) -> None:
+        """It has said nothing yet: close."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._leave()
+        self._raw.abort()
+
+    # --- the socket's side -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        live, state = self._live, self.listener_state
+        self._raw = cast("asyncio.Transport", transport)
+        full = live.admit(self, state.listener.direction, transport)
+        self._opened_ns = clock.monotonic_ns()
+        if full is not None:
+            self._become_http().refuse(full.reason, full.detail, full.has_answer)
+            return
+        peer_ip = peer_of(transport.get_extra_info("peername"))[0]
+        destination = destination_of(state.listener, live.plan, transport.get_extra_info("socket"), peer_ip)
+        self._destination = destination
+        declared = live.plan.protocol_of_port.get(destination.port) if destination is not None else "http"
+        if declared == "tcp":
+            self._detected("tcp")
+            self._become_stream("tcp", b"")
+        elif declared == "http" and state.tls is None:
+            self._detected("http")
+            self._become_http().serve()
+        elif destination is not None and destination in live.silent:
+            self._has_waited = True
+            self._begin_unheard(destination)
+        else:
+            live.timers.arm(self, live.timers.time() + WAIT_S)
+
+    def data_received(self, data: bytes) -> None:
+        """The first octets, or more of them."""
+        if self._seen:
+            data = self._seen + data
+            self._seen = b""
+        protocol = detect(data)
+        if protocol == Protocol.TLS:
+            self._on_tls(data)
+        elif protocol == Protocol.HTTP1:
+            self._on_http(data)
+        elif protocol == Protocol.HTTP2:
+            self._detected("http2")
+            self._become_stream("http2", data)
+        elif protocol == Protocol.OTHER:
+            self._detected("tcp")
+            self._become_stream("tcp", data)
+        elif len(data) > MAX_BYTES:
+            self._guess(data)
+        else:
+            self._seen = data
+
+    def _on_http(self, data: bytes) -> None:
+        if self._destination is not None and not self._is_inbound() and goes_to_proxy(data):
+            # It speaks with a proxy that it knows, by a form that only that one understands. What is for the app is
+            # judged as a request, whatever its form.
+            self._detected("tcp")
+            self._become_stream("tcp", data)
+            return
+        self._detected("http")
+        connection = self._become_http()
+        connection.serve()
+        connection.data_received(data)
+
+    def _on_tls(self, data: bytes) -> None:
+        """A client's hello: another sidecar's is answered here, all others go on as they are."""
+        tls = self.listener_state.tls
+        try:
+            hello = read_hello(data)
+        except HelloError:
+            self._detected("tcp")
+            self._become_stream("tcp", data)
+            return
+        if hello is None:
+            self._seen = data  # at most as much as a hello may be long
+        elif tls is not None and (tls.is_strict or not MESH_PROTOCOLS.isdisjoint(hello.protocols)):
+            self._detected("tls")
+            self._settle()
+            opening = OpeningConnection(self._live, self.listener_state, tls)
+            self._raw.set_protocol(cast("asyncio.Protocol", opening))
+            opening.take_over(self, self._raw, self._opened_ns, self._destination)
+            opening.data_received(data)
+        else:
+            self._detected("tls")
+            self._become_stream("tls", data, hello.server_name)
+
+    def _guess(self, data: bytes) -> None:
+        """Nobody waits any longer: what it is more likely."""
+        if looks_like_http(data):
+            self._on_http(data)
+        else:
+            self._detected("tcp")
+            self._become_stream("tcp", data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; one that has said nothing at all wanted to know whether somebody listens."""
+        if self._seen:
+            data, self._seen = self._seen, b""
+            self._guess(data)
+            # Whoever took its place is told, too: this is still the same callback of the transport.
+            protocol = self._raw.get_protocol()
+            return bool(protocol.eof_received())  # type: ignore[attr-defined]
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone without a word, or was sent away."""
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """Nothing is written."""
+
+    def resume_writing(self) -> None:
+        """Nothing is written."""
+
+    def on_deadline(self, now: float) -> None:
+        """The wait is over."""
+        data, destination = self._seen, self._destination
+        if data:
+            self._seen = b""
+            self._guess(data)
+        elif self._has_waited or destination is None:
+            self.abort()
+        else:
+            self._has_waited = True
+            self._begin_unheard(destination)
+
+    # --- what it becomes -------------------------------------------------------------------------------------
+
+    def _begin_unheard(self, destination: Destination) -> None:
+        """Carry a client that says nothing to where it was meant to go, if that is anywhere."""
+        live, state = self._live, self.listener_state
+        side = side_of(live.plan, state.listener, destination)
+        if isinstance(stream_route(side, head_of(destination, ""), destination), Route):
+            self._detected("tcp")
+            self._become_stream("tcp", b"", is_unheard=True)
+        else:
+            # A request may go where a connection may not; a client of HTTP may connect long before it has one.
+            live.timers.arm(self, live.timers.time() + live.plan.limits.client_idle_timeout_s)
+
+    def _is_inbound(self) -> bool:
+        return self.listener_state.listener.direction is Direction.INBOUND
+
+    def _detected(self, protocol: str) -> None:
+        if self._destination is not None:
+            direction = self.listener_state.listener.direction
+            self._live.telemetry.detected(direction, protocol, has_waited=self._has_waited)
+
+    def _become_http(self) -> ClientConnection:
+        """A connection of HTTP/1.1 takes its place; `serve` or `refuse` follows."""
+        self._settle()
+        connection = ClientConnection(self._live, self.listener_state)
+        self._raw.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, self._raw, self._opened_ns, None, self._destination)
+        return connection
+
+    def _become_stream(self, protocol: str, data: bytes, name: str = "", *, is_unheard: bool = False) -> None:
+        """One that is carried as it is takes its place."""
+        self._settle()
+        assert self._destination is not None
+        connection = TcpConnection(self._live, self.listener_state, self._destination)
+        self._raw.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, self._raw, self._opened_ns, data, is_unheard=is_unheard)
+        connection.begin(protocol, name)
+
+    def _settle(self) -> None:
+        self._live.timers.forget(self)
+
+    def _leave(self) -> None:
+        self._settle()
+        self._live.forget(self, self._opened_ns)
