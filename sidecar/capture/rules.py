@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Final, Literal
 
 from sidecar.capture.conditions import (
@@ -37,6 +37,7 @@ from sidecar.capture.conditions import (
     UnderWay,
     User,
 )
+from sidecar.net.original_destination import PROOF_HOSTS, PROOF_PORT
 
 Chain = Literal["output", "prerouting"]
 
@@ -44,9 +45,6 @@ SIDECAR_USER: Final = 1337
 """Whose connections go where they were meant to; as Istio's and App Mesh's."""
 OUTBOUND_PORT: Final = 15001
 INBOUND_PORT: Final = 15006
-PROOF_PORT: Final = 15002
-PROOF_ADDRESSES: Final = (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))
-"""Of networks for documentation (RFC 5737 and 3849), where nobody is."""
 
 PortRange = tuple[int, int]
 """First and last."""
@@ -118,7 +116,7 @@ def _outgoing(wanted: Wanted) -> Iterator[Rule]:
         return Rule("output", conditions, None, why)
 
     yield alone("not TCP", NotTcp())
-    for address in PROOF_ADDRESSES:
+    for address in map(ip_address, PROOF_HOSTS):
         to = Address(ip_network(address))
         yield Rule("output", (to, Ports(PROOF_PORT, PROOF_PORT)), wanted.outbound_port, "the proof")
     for user in dict.fromkeys((wanted.user, *wanted.alone_users)):

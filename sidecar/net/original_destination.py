@@ -8,6 +8,15 @@ import socket
 import struct
 from typing import Any, Final, Protocol
 
+PROOF_PORT: Final = 15002
+"""
+One of the kernel's rules takes this port of `PROOF_HOSTS` from every user, the sidecar's own included: who dials it and
+hears `PROOF_LINE` is captured. Nothing may ever be passed on to it, for it would come back.
+"""
+PROOF_HOSTS: Final = ("192.0.2.1", "2001:db8::1")
+"""Of networks for documentation (RFC 5737 and 3849), where nobody is."""
+PROOF_LINE: Final = b"captured by sidecar\r\n"
+
 _SO_ORIGINAL_DST: Final = 80
 """The same number for both kinds (linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h)."""
 _V4: Final = struct.Struct("!2xH4s8x")  # struct sockaddr_in
@@ -41,3 +50,8 @@ def original_destination(connected: Connected) -> tuple[str, int] | None:
         return None
     found = socket.inet_ntop(connected.family, packed), port
     return None if found == connected.getsockname()[:2] else found
+
+
+def is_proof(host: str, port: int) -> bool:
+    """Whether somebody asks there whether he is captured; the address as text, without brackets."""
+    return port == PROOF_PORT and host in PROOF_HOSTS

@@ -8,6 +8,7 @@ from sidecar.cli.commands import LazyGroup
 
 _COMMANDS = {
     "install": ("sidecar.cli.capture.install", "install", "Lead the app's connections to its sidecar."),
+    "check": ("sidecar.cli.capture.check", "check", "Prove what can be proved of captured connections."),
     "uninstall": ("sidecar.cli.capture.uninstall", "uninstall", "Take these rules away again."),
 }
 

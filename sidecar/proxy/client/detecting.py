@@ -17,6 +17,7 @@ from typing import Final, cast
 from sidecar import clock
 from sidecar.exchange import Direction
 from sidecar.net.detect import MAX_BYTES, Protocol, detect, goes_to_proxy, looks_like_http
+from sidecar.net.original_destination import PROOF_LINE
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.net.tls.hello import HelloError, read_hello
 from sidecar.net.tls.sides import MESH_PROTOCOLS
@@ -89,6 +90,11 @@ class DetectingConnection(Timed):
         peer_ip = peer_of(transport.get_extra_info("peername"))[0]
         destination = destination_of(state.listener, live.plan, transport.get_extra_info("socket"), peer_ip)
         self._destination = destination
+        if destination is not None and destination.is_proof:
+            self._leave()
+            self._raw.write(PROOF_LINE)
+            self._raw.close()
+            return
         declared = live.plan.protocol_of_port.get(destination.port) if destination is not None else "http"
         if declared == "tcp":
             self._detected("tcp")

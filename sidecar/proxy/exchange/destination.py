@@ -13,7 +13,7 @@ from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.message import RequestHead
 from sidecar.net.address import is_ip_address
-from sidecar.net.original_destination import Connected, original_destination
+from sidecar.net.original_destination import Connected, is_proof, original_destination
 from sidecar.proxy.exchange.interfaces import Chooser
 from sidecar.proxy.plan import Captured, Listener, Plan, Side
 from sidecar.routing.actions import Route
@@ -30,11 +30,13 @@ class Destination:
         host: The address that the client has dialled, as `RequestHead.host`: IPv6 in brackets.
         port: The port.
         is_loop: It is one of our own listeners, to which nobody is passed through.
+        is_proof: It is where somebody asks whether he is captured.
     """
 
     host: bytes
     port: int
     is_loop: bool = False
+    is_proof: bool = False
 
     def __str__(self) -> str:
         return f"{self.host.decode('ascii')}:{self.port}"
@@ -58,7 +60,7 @@ def destination_of(listener: Listener, plan: Plan, connected: Connected, peer_ip
     # What an app sends to its own machine comes by the loopback interface, and is never captured; were it, because
     # of others' rules, it would go in a circle.
     is_own = listener.direction is Direction.INBOUND or host == peer_ip
-    return Destination(_bracketed(host), port, is_own and port in plan.own_ports)
+    return Destination(_bracketed(host), port, is_own and port in plan.own_ports, is_proof(host, port))
 
 
 def _bracketed(host: str) -> bytes:
