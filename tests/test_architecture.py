@@ -24,7 +24,7 @@ RANKS = (
     ("http1", "net", "config"),
     ("routing", "upstream", "filters", "telemetry"),
     # Rules ask of a request what routes ask.
-    ("security",),
+    ("security", "capture"),
     ("proxy", "admin"),
     ("compile",),
     ("link",),
@@ -33,7 +33,7 @@ RANKS = (
     ("workers",),
     ("mesh",),
     ("control",),
-    ("demo", "capture"),
+    ("demo",),
     ("cli",),
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

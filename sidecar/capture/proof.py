@@ -28,14 +28,21 @@ _NO_SUCH: Final = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, e
 class Finding:
     """
     Attributes:
-        what: Which connections.
+        what: Which connections: `outgoing` ones, the sidecar's `own`, `incoming` ones.
+        family: `IPv4` or `IPv6`; empty for both.
         outcome: `not there`: this machine has no such connections.
         why: In a few words.
     """
 
-    what: str
+    what: Literal["outgoing", "own", "incoming"]
+    family: str
     outcome: Outcome
     why: str
+
+    def __str__(self) -> str:
+        what = {"outgoing": "outgoing connections", "own": "the sidecar's own", "incoming": "incoming connections"}
+        by = f" by {self.family}" if self.family else ""
+        return f"{self.outcome:12}  {what[self.what]}{by}: {self.why}"
 
 
 def find_out(user: int) -> Iterator[Finding]:
@@ -47,28 +54,28 @@ def find_out(user: int) -> Iterator[Finding]:
     """
     here = os.geteuid()
     for host, family in zip(PROOF_HOSTS, ("IPv4", "IPv6"), strict=True):
-        what = f"outgoing connections by {family}"
+        what: Literal["outgoing", "own"] = "outgoing"
         said = _dial(host, PROOF_PORT)
         if said == PROOF_LINE:
-            yield Finding(what, "proved", "the sidecar has answered for an address where nobody is")
+            yield Finding(what, family, "proved", "the sidecar has answered for an address where nobody is")
         elif isinstance(said, OSError) and said.errno in _NO_SUCH:
-            yield Finding(what, "not there", f"none can leave: {said.strerror}")
+            yield Finding(what, family, "not there", f"none can leave: {said.strerror}")
             continue
         elif isinstance(said, OSError) and said.errno == errno.ECONNREFUSED:
-            yield Finding(what, "refuted", "led here, and no sidecar listens, or its file has no `capture`")
+            yield Finding(what, family, "refuted", "led here, and no sidecar listens, or its file has no `capture`")
         elif isinstance(said, OSError):
-            yield Finding(what, "refuted", f"nobody has answered: there are no rules, or no sidecar ({said})")
+            yield Finding(what, family, "refuted", f"nobody has answered: there are no rules, or no sidecar ({said})")
         else:
-            yield Finding(what, "refuted", "somebody else has answered, or a sidecar whose file has no `capture`")
-        what = f"the sidecar's own by {family}"
+            yield Finding(what, family, "refuted", "who has answered is no sidecar, or its file has no `capture`")
+        what = "own"
         if here != user:
-            yield Finding(what, "not provable", f"as user {here}; ask as user {user}")
+            yield Finding(what, family, "not provable", f"as user {here}; ask as user {user}")
         elif not _is_taken(host, OTHER_PORT):
-            yield Finding(what, "proved", "one of them was left alone")
+            yield Finding(what, family, "proved", "one of them was left alone")
         else:
-            yield Finding(what, "refuted", "one of them came back to the sidecar: its rules are for another user")
+            yield Finding(what, family, "refuted", "one came back to the sidecar: the rules are for another user")
     yield Finding(
-        "incoming connections", "not provable",
+        "incoming", "", "not provable",
         "from here; `install` has read its rules back, and a running sidecar counts what comes:"
         ' sidecar_detected_connections_total{direction="inbound"}',
     )  # fmt: skip

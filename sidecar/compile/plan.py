@@ -136,6 +136,7 @@ class Compiler:
             identity=draft.header.identity,
             side_of_port=_sides_of_ports(draft.header, config, common),
             own_ports=frozenset(_port(one.address) for one in draft.header.listeners),
+            requires_capture=config.capture is not None and config.capture.required,
             protocol_of_port=_protocols(config.capture) if config.capture is not None else {},
         )
 

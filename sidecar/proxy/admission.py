@@ -63,7 +63,7 @@ def refusal(
 def _stray(side: Side, exchange: Exchange, destination: Destination) -> Reason | None:
     """Of what was led here: what would go in a circle, and what nobody here could judge."""
     if destination.is_loop:
-        exchange.detail = f"what was meant for {destination} was led to the sidecar that listens there"
+        exchange.detail = f"what is sent to {destination} comes back to this sidecar"
         return errors.LOOP
     if exchange.protocol == "http2" and side.direction is Direction.INBOUND and side.table.routes:
         exchange.detail = "`inbound.routes` are for requests of HTTP/1.1, and HTTP/2 would go by unasked"

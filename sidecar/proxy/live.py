@@ -194,6 +194,8 @@ class Live:
         self.connections: tuple[set[ClientConnection], set[ClientConnection]] = (set(), set())
         """Clients' connections, indexed by `Direction`."""
         self.silent = SilentDestinations()
+        self.is_led_back = False
+        """Connections of our own come back to us: the kernel's rules are for another user."""
         self._ends_s: dict[ClientConnection, float] = {}
         """When the client's certificate ends, of those that have shown one: seconds since the Unix epoch."""
 

@@ -177,6 +177,7 @@ class Plan:
         side_of_port: By the port at which an app listens, whose routes the connections take that were meant for it: a
             key of `side_of`.
         own_ports: At which this process itself listens.
+        requires_capture: Whether nothing may come before outgoing connections are proved to be captured.
         protocol_of_port: What captured connections carry, where that is not asked of their first octets: `http` or
             `tcp`.
     """
@@ -194,6 +195,7 @@ class Plan:
     identity: IdentitySource | None = None
     side_of_port: Mapping[int, str] = field(default_factory=dict)
     own_ports: frozenset[int] = frozenset()
+    requires_capture: bool = False
     protocol_of_port: Mapping[int, str] = field(default_factory=dict)
 
     @property

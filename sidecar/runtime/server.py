@@ -28,6 +28,7 @@ from sidecar.net.timers import Timers
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.process_log import event
 from sidecar.runtime.admin_handler import AdminConnectionHandler
+from sidecar.runtime.capture.watch import CaptureWatch
 from sidecar.runtime.connection_handler import ProxyConnectionHandler
 from sidecar.runtime.listeners import ConnectionHandler
 from sidecar.runtime.mesh.app_watch import AppWatch
@@ -59,6 +60,7 @@ MAX_FLUSH_S = 2.0
 INTERRUPT_FLUSH_S = 0.5
 
 OFFER_PERIOD_S = 1.0
+CAPTURE_PERIOD_S = 1.0
 LAST_WORDS_S = 1.0
 """What outbound exchanges get after the app has ended, even if the drain's time is over."""
 
@@ -74,6 +76,7 @@ class Sidecar(Process):
         reloader: The file and everything that it made.
         endpoint_sink: Hears of discovered names.
         app_watch: The app as others see it.
+        capture: Whether connections are led here.
         offered: What a control plane has signed, for who holds certificates.
     """
 
@@ -114,6 +117,8 @@ class Sidecar(Process):
             self.reloader.listeners.meet = self._meet
         self._has_closed_inbound = asyncio.Event()
         self._closing: asyncio.Handle | None = None
+        self.capture = CaptureWatch(lambda: self.reloader.live, self.spawn)
+        self.telemetry.numbers.capture = self.capture.sections
         self.app_watch = AppWatch(self._bound, is_followed=control is not None)
         self.reloader.on_installed = self.app_watch.update
         if control is not None:
@@ -173,6 +178,7 @@ class Sidecar(Process):
     async def _start(self) -> LoadOutcome:
         self._timers.start()
         self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
+        self._timers.every(CAPTURE_PERIOD_S, self.capture.look)
         outcome = await (self.load("start") if self.following is None else self.following.start())
         if outcome.is_ok:
             await self.telemetry.start()

@@ -15,6 +15,7 @@ from sidecar.admin.live import Tap, tap_of
 from sidecar.compile.deserialize import plain
 from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
+from sidecar.runtime.capture.watch import CaptureWatch
 from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.reload import Reloader
 from sidecar.telemetry.recorder import Format, Observer, Telemetry
@@ -36,6 +37,7 @@ class Running(Protocol):
     reloader: Reloader
     telemetry: Telemetry
     app_watch: AppWatch
+    capture: CaptureWatch
     following: Following | None
 
     @property
@@ -70,10 +72,12 @@ class Views:
         """Why no traffic should come, or None."""
         state, following = self._sidecar.state, self._sidecar.following
         if state == "LIVE":
-            identity = self._sidecar.identity
-            if identity is None:
-                return None
-            return identity.why_not_ready(is_signed=following is None or not following.follower.is_unsigned)
+            identity, capture = self._sidecar.identity, self._sidecar.capture
+            if identity is not None:
+                why = identity.why_not_ready(is_signed=following is None or not following.follower.is_unsigned)
+                if why is not None:
+                    return why
+            return capture.why_not_ready()
         if state == "DRAINING":
             return "draining"
         if following is not None:
@@ -140,6 +144,7 @@ class Views:
                 }
                 for opened in reloader.listeners.current.values()
             ],
+            "capture": sidecar.capture.shown(),
             "connections": {direction.label: counts.get(direction, 0) for direction in Direction},
         }
 

@@ -27,6 +27,6 @@ def check(user: int, as_json: bool) -> None:
         click.echo(json.dumps([asdict(one) for one in findings]))
     else:
         for one in findings:
-            click.echo(f"{one.outcome:12}  {one.what}: {one.why}")
+            click.echo(str(one))
     outcomes = {one.outcome for one in findings}
     sys.exit(0 if "proved" in outcomes and "refuted" not in outcomes else 1)

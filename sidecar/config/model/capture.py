@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from sidecar.config.values.addresses import TcpListenAddress
 from sidecar.config.values.base import Model, OneOrMany, Reads, expected, setting, table
-from sidecar.config.values.units import choice
+from sidecar.config.values.units import Boolean, choice
 
 OUTBOUND: Final = ["127.0.0.1:15001", "[::1]:15001"]
 INBOUND: Final = ["0.0.0.0:15006", "[::]:15006"]
@@ -35,6 +35,7 @@ class Capture(Model):
     unmatched: Annotated[Literal["deny", "passthrough"], choice("deny", "passthrough")] = setting(
         "passthrough", "What is done with what no route and no upstream names: refused, or sent to where it was meant."
     )
+    required: Boolean = setting(False, "Not ready before it is proved that the app's connections are led here.")
     ports: dict[Port, Annotated[Literal["auto", "http", "tcp"], choice("auto", "http", "tcp")]] = table(
         "What is spoken to ports, instead of asking the first octets: `5432: tcp`."
     )

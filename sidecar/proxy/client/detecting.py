@@ -88,7 +88,8 @@ class DetectingConnection(Timed):
             self._become_http().refuse(full.reason, full.detail, full.has_answer)
             return
         peer_ip = peer_of(transport.get_extra_info("peername"))[0]
-        destination = destination_of(state.listener, live.plan, transport.get_extra_info("socket"), peer_ip)
+        connected = transport.get_extra_info("socket")
+        destination = destination_of(state.listener, live.plan, connected, peer_ip, is_led_back=live.is_led_back)
         self._destination = destination
         if destination is not None and destination.is_proof:
             self._leave()

@@ -42,13 +42,18 @@ class Destination:
         return f"{self.host.decode('ascii')}:{self.port}"
 
 
-def destination_of(listener: Listener, plan: Plan, connected: Connected, peer_ip: str) -> Destination | None:
+def destination_of(
+    listener: Listener, plan: Plan, connected: Connected, peer_ip: str, *, is_led_back: bool = False
+) -> Destination | None:
     """
     Where a connection was meant to go that came to this listener, which captures; None if that is this listener, as a
     client's that was told its address (`HTTP_PROXY`).
 
     Nobody is meant to call a listener by its address that takes what was meant for the app: what came there so would
     be passed to where it was meant to go, which is here.
+
+    Args:
+        is_led_back: Connections of our own come back: who is passed on would come again, and again.
     """
     found = original_destination(connected)
     if found is None:
@@ -60,7 +65,7 @@ def destination_of(listener: Listener, plan: Plan, connected: Connected, peer_ip
     # What an app sends to its own machine comes by the loopback interface, and is never captured; were it, because
     # of others' rules, it would go in a circle.
     is_own = listener.direction is Direction.INBOUND or host == peer_ip
-    return Destination(_bracketed(host), port, is_own and port in plan.own_ports, is_proof(host, port))
+    return Destination(_bracketed(host), port, (is_own and port in plan.own_ports) or is_led_back, is_proof(host, port))
 
 
 def _bracketed(host: str) -> bytes:

@@ -258,6 +258,11 @@ DOWNSTREAM_CLOSED = Metric(
     "Connections of clients that are closed again",
 )  # fmt: skip
 
+CAPTURE_PROVED = Metric(
+    "sidecar_capture_proved", "gauge", "", ("what", "family"),
+    "1 if it was proved that the kernel leads outgoing connections here, and leaves the sidecar's own alone; 0 if it"
+    " was refuted; absent while nothing is captured, or nobody can know", merge="min",
+)  # fmt: skip
 DETECTED = Metric(
     "sidecar_detected_connections_total", "counter", "", ("direction", "protocol", "waited"),
     "Connections whose first octets were looked at, or that were declared to carry something, by what they carry: http,"

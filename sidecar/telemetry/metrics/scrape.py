@@ -61,6 +61,7 @@ class Scrape:
         compat: Other meshes' metrics, or None.
         control: What is known of the control plane; None if none is followed.
         certificates: Gives the series of certificates; None where no configuration has asked for TLS.
+        capture: The same of what is proved of captured connections.
         tokens: The same of tokens and their keys.
 
     Args:
@@ -95,6 +96,7 @@ class Scrape:
         self.compat: Compat | None = None
         self.control: ControlNumbers | None = None
         self.certificates: Callable[[], Iterator[Section]] | None = None
+        self.capture: Callable[[], Iterator[Section]] | None = None
         self.tokens: Callable[[], Iterator[Section]] | None = None
 
     @property
@@ -135,6 +137,8 @@ class Scrape:
         yield self._by_direction(catalogue.DOWNSTREAM_OPENED, self._downstreams.opened)
         yield self._by_direction(catalogue.DOWNSTREAM_CLOSED, self._downstreams.closed)
         yield from self._handshakes.sections()
+        if self.capture is not None:
+            yield from self.capture()
         yield from self._tcp.sections()
         yield from self._configuration.sections()
         if self.control is not None:

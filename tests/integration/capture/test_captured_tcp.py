@@ -202,7 +202,7 @@ def test_connection_to_an_endpoint_of_an_upstream_is_that_upstreams(tmp_path: Pa
 def test_nobody_there_is_told_to_the_client_by_a_reset(tmp_path: Path) -> None:
     """And to us by its reason."""
     with hosts(2) as (here, there), capturing(here, tmp_path, FILE) as sidecar:
-        with dials(here, there.v4, 5432) as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), dials(here, there.v4, 5432) as client:
             client.recv(1)
         (line,) = sidecar.wait_for_log_lines(1)
         assert (line["response_flags"], line["response_code_details"]) == ("UF", "connect_failed")
@@ -255,7 +255,7 @@ class TestToTheApp:
         with hosts(3) as (here, near, far), server(here, 5432, greets), capturing(here, tmp_path, text) as sidecar:
             with dials(near, here.v4, 5432) as client:
                 assert client.recv(100) == b"220 ready\r\n"
-            with dials(far, here.v4, 5432) as client, pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError), dials(far, here.v4, 5432) as client:
                 client.recv(1)
             lines = {line["response_code_details"]: line for line in sidecar.wait_for_log_lines(2)}
             assert lines["via_upstream"]["rule"] == "near"

@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 from tests.integration.capture.test_captured_http import FILE
-from tests.support.captured import APP, capturing, install
+from tests.support.captured import APP, CapturingSidecar, app, capturing, get, install
 from tests.support.commands import sidecar_command
 from tests.support.namespaces import Host, hosts
+from tests.support.wait import eventually
 
-OUT_4, OWN_4 = "outgoing connections by IPv4", "the sidecar's own by IPv4"
-OUT_6, OWN_6 = "outgoing connections by IPv6", "the sidecar's own by IPv6"
+OUT_4, OWN_4, OUT_6, OWN_6, IN = "outgoing IPv4", "own IPv4", "outgoing IPv6", "own IPv6", "incoming"
 
 
 def check(host: Host, user: int = 0) -> tuple[int, dict[str, str]]:
@@ -21,12 +21,14 @@ def check(host: Host, user: int = 0) -> tuple[int, dict[str, str]]:
     done: subprocess.CompletedProcess[str] = host.do(
         lambda: sidecar_command("capture", "check", "--json", "--user", user)
     )
-    return done.returncode, {one["what"]: one["outcome"] for one in json.loads(done.stdout)}
+    return done.returncode, {
+        f"{one['what']} {one['family']}".strip(): one["outcome"] for one in json.loads(done.stdout)
+    }
 
 
 def test_captured_connections_are_proved_and_others_are_not(tmp_path: Path) -> None:
     """With the exemption of the sidecar's own user, where it asks as that one."""
-    inbound = {"incoming connections": "not provable"}
+    inbound = {IN: "not provable"}
     with hosts(1) as (here,):
         nothing = {OUT_4: "refuted", OUT_6: "refuted"}
         assert check(here, 4711) == (1, {**nothing, OWN_4: "not provable", OWN_6: "not provable", **inbound})
@@ -51,7 +53,7 @@ def test_rules_without_a_sidecar_that_captures_are_refuted(tmp_path: Path) -> No
         with capturing(here, tmp_path, FILE.replace("capture: {}\n", "")):
             assert check(here) == (
                 1,
-                {OUT_4: "refuted", OWN_4: "proved", OUT_6: "not there", "incoming connections": "not provable"},
+                {OUT_4: "refuted", OWN_4: "proved", OUT_6: "not there", IN: "not provable"},
             )
 
 
@@ -61,3 +63,48 @@ def test_for_people_it_says_what_it_means() -> None:
         said = here.do(lambda: sidecar_command("capture", "check"), APP).stdout
         assert "refuted       outgoing connections by IPv4: nobody has answered" in said
         assert "not provable  incoming connections: from here" in said
+
+
+def test_sidecar_that_requires_it_is_ready_when_it_is_proved(tmp_path: Path) -> None:
+    """And shows what was found out."""
+    with hosts(1) as (here,):
+        sidecar = CapturingSidecar(here, tmp_path)
+        sidecar.rewrite(FILE.replace("capture: {}", "capture: {required: true}"))
+        sidecar.start()
+        try:
+            eventually(lambda: "not captured" in ready(sidecar), "the sidecar to say what it waits for")
+            install(here)
+            sidecar.wait_ready()
+            assert sidecar.metric("sidecar_capture_proved", what="outgoing") == 2
+            found = sidecar.admin("/server_info").json()["capture"]
+            assert {(one["what"], one["outcome"]) for one in found} == {
+                ("outgoing", "proved"), ("own", "proved"), ("incoming", "not provable"),
+            }  # fmt: skip
+        finally:
+            sidecar.kill()
+
+
+def ready(sidecar: CapturingSidecar) -> str:
+    try:
+        return sidecar.metrics("/ready").text
+    except OSError:
+        return ""
+
+
+def test_sidecar_whose_own_connections_come_back_passes_none_on(tmp_path: Path) -> None:
+    """They would come back for ever; each is refused with the reason."""
+    with hosts(2) as (here, there), app(there, 80, "eighty"):
+        sidecar = CapturingSidecar(here, tmp_path)
+        sidecar.rewrite(FILE)
+        assert here.do(lambda: sidecar_command("capture", "install", "--user", 4711)).returncode == 0
+        sidecar.start()
+        try:
+            sidecar.wait_ready()
+            own = "capture what=own family=IPv4 outcome=refuted"
+            eventually(lambda: own in sidecar.stderr(), "the sidecar to find out")
+            assert get(here, there.v4, 80)[0] == 508
+            (line,) = sidecar.wait_for_log_lines(1)
+            assert line["response_code_details"] == "loop"
+            assert "comes back to this sidecar" in line["detail"]
+        finally:
+            sidecar.kill()

@@ -144,7 +144,7 @@ def test_the_app_need_not_be_named(text: str) -> None:
         ("capture: {outbound: 15001}", "127.0.0.1:15001"),
         ('capture: {outbound: "unix:/x"}', "expected an address"),
         ('inbound: {app: "a:1", listen: "0.0.0.0:15006"}\ncapture: {}', "already listened on"),
-        ("capture: {required: maybe}", "unknown key `required`"),
+        ("capture: {required: maybe}", "expected `true` or `false`"),
     ],
 )
 def test_mistakes_are_told(text: str, problem: str) -> None:

@@ -11,9 +11,14 @@ from sidecar.runtime.views import Views
 from sidecar.security.identity.holder import Identity
 
 
-def views_of(identity: Identity | None, following: Any = None) -> Views:
+def views_of(identity: Identity | None, following: Any = None, why: str | None = None) -> Views:
     """Of a process that serves."""
-    return Views(cast(Any, SimpleNamespace(state="LIVE", identity=identity, token_keys=None, following=following)))
+    capture = SimpleNamespace(why_not_ready=lambda: why)
+    return Views(
+        cast(
+            Any, SimpleNamespace(state="LIVE", identity=identity, token_keys=None, following=following, capture=capture)
+        )
+    )
 
 
 def test_certs_has_the_same_keys_with_and_without_tls() -> None:
@@ -31,6 +36,14 @@ def test_a_process_without_its_identity_is_not_ready_and_says_why() -> None:
     identity.configure(ControlIdentity())
     identity.source_failed("no control plane answers")
     assert views_of(identity).not_ready() == "no identity yet: no control plane answers"
+
+
+def test_capture_that_is_required_is_waited_for_behind_the_identity() -> None:
+    """Each says why."""
+    identity = Identity(machine_trust="")
+    assert views_of(identity, why="not captured").not_ready() == "not captured"
+    identity.configure(ControlIdentity())
+    assert views_of(identity, why="not captured").not_ready() != "not captured"
 
 
 def test_an_identity_that_nobody_signs_is_not_waited_for() -> None:

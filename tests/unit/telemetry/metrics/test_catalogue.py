@@ -24,7 +24,7 @@ from sidecar.security.tokens.holder import TokenKeys
 from sidecar.security.tokens.shown import sections as token_sections
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.control import ControlNumbers
-from sidecar.telemetry.metrics.exposition import Format
+from sidecar.telemetry.metrics.exposition import Format, Numbers, labelled
 from sidecar.telemetry.metrics.instruments import (
     KNOWN_METHODS,
     CounterFamily,
@@ -137,6 +137,10 @@ def busy() -> Told:
     telemetry.numbers.certificates = lambda: sections(identity)
     keys = TokenKeys(machine_trust="")
     keys.counts["accepted"] = 1
+    proved = [(("outgoing", "IPv4"), 1)]
+    telemetry.numbers.capture = lambda: iter(
+        [Numbers(catalogue.CAPTURE_PROVED, labelled(catalogue.CAPTURE_PROVED, proved))]
+    )
     telemetry.numbers.tokens = lambda: token_sections(keys)
     return telemetry
 
