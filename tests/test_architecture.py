@@ -34,6 +34,7 @@ RANKS = (
     ("mesh",),
     ("control",),
     ("demo",),
+    ("inject",),
     ("cli",),
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

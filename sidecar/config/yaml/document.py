@@ -120,22 +120,32 @@ def parse_without_variables(text: str, filename: str) -> tuple[Node | None, list
 
 
 def _parsed(text: str, filename: str, environment: Environment | NoVariables) -> tuple[Node | None, list[Problem]]:
-    found = _UNPRINTABLE.search(text)
-    if found:
-        line = text.count("\n", 0, found.start()) + 1
-        column = found.start() - text.rfind("\n", 0, found.start())
-        what = f"found the character U+{ord(found[0]):04X}, which YAML does not allow"
-        raise ConfigError([Problem(filename, line, column, "", what, "write it as an escape in double quotes")])
+    refuse_unprintable(text, filename)
     builder = _Builder(filename, environment)
     parser = CParser(text)
     try:
         while (event := parser.get_event()) is not None:
             builder.take(event)
     except yaml.YAMLError as error:
-        raise ConfigError([*builder.problems, _syntax_problem(error, text, filename)]) from None
+        raise ConfigError([*builder.problems, syntax_problem(error, text, filename)]) from None
     finally:
         parser.dispose()
     return builder.root, builder.problems
+
+
+def refuse_unprintable(text: str, filename: str) -> None:
+    """
+    Let only characters pass that YAML allows.
+
+    Raises:
+        ConfigError: One of them is not, and where.
+    """
+    found = _UNPRINTABLE.search(text)
+    if found:
+        line = text.count("\n", 0, found.start()) + 1
+        column = found.start() - text.rfind("\n", 0, found.start())
+        what = f"found the character U+{ord(found[0]):04X}, which YAML does not allow"
+        raise ConfigError([Problem(filename, line, column, "", what, "write it as an escape in double quotes")])
 
 
 def plain(node: Node) -> object:
@@ -354,7 +364,7 @@ def describe(node: Node) -> str:
     return text if isinstance(node.value, Spelled) else quoted.replace("\\\\", "\\")
 
 
-def _syntax_problem(error: yaml.YAMLError, text: str, filename: str) -> Problem:
+def syntax_problem(error: yaml.YAMLError, text: str, filename: str) -> Problem:
     """What libyaml says, at the place where it says it."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:  # a ReaderError, which the check for unprintable characters should have made impossible

@@ -1,0 +1,208 @@
+"""
+What undoes edits: noted when they are written, carried in the manifest itself, found again by names. *Cold, pure.*
+
+A note is `[what, path, argument]`. In a path an item of a list is given by its `name`, where it has one, so that a
+manifest which was reordered or edited since can still be undone:
+
+    key     [path of the key]                 the key was not there
+    items   [path of the list], [names]       these items were not there
+    value   [path], text                      the value was this text; empty: nothing was written
+    entry   [path of the key], text           the key and its value were this text
+    name    [path of the key], text           the key was this text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingLike
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Replace
+from sidecar.inject.text.places import behind, dash_of, line_start, written_end
+from sidecar.inject.text.splice import Splice, entry_at, node_at
+from sidecar.inject.text.tree import Mapping, Node, target_of, word_of
+from sidecar.inject.text.tree import Sequence as SequenceNode
+
+Note = tuple[str, tuple[str | int, ...], object]
+"""What, path, argument."""
+
+_TAKES: Final = {"key": "", "items": [], "value": "", "entry": "", "name": ""}
+
+
+def notes_of(text: str, root: Node, edits: Sequence[Edit], base: Path) -> list[Note]:
+    """
+    What will undo these edits.
+
+    Args:
+        edits: As `settle.settled` leaves them.
+        base: What all their paths begin with; the notes' begin behind it.
+    """
+    return [_note(text, root, edit, len(base)) for edit in edits]
+
+
+def _note(text: str, root: Node, edit: Edit, skipped: int) -> Note:
+    path = _named(root, edit.path)[skipped:]
+    if isinstance(edit, AddKey):
+        return "key", (*path, edit.key), ""
+    if isinstance(edit, AddItems):
+        return "items", path, [_name(value) for value in edit.values]
+    if isinstance(edit, Replace):
+        node = node_at(root, edit.path)
+        return "value", path, text[node.start : written_end(text, node)]
+    key, value = entry_at(root, edit.path)
+    if isinstance(edit, Exchange):
+        return "entry", (*path[:-1], edit.key), text[key.start : max(key.end + 1, written_end(text, value))]
+    return "name", (*path[:-1], edit.key), text[key.start : key.end]
+
+
+def _named(root: Node, path: Path) -> Path:
+    """The same path with names for positions, where there are names."""
+    found: list[str | int] = []
+    node: Node | None = root
+    for step in path:
+        node = target_of(node) if node is not None else None
+        if isinstance(node, SequenceNode) and isinstance(step, int):
+            node = node.items[step]
+            found.append(_name_of(node) or step)
+        else:
+            node = node.get(str(step)) if isinstance(node, Mapping) else None
+            found.append(step)
+    return tuple(found)
+
+
+def _name(value: object) -> str:
+    """By which an item is found again: its `name`, or all of it if it is a word."""
+    found = value["name"] if isinstance(value, MappingLike) else value
+    assert isinstance(found, str)
+    return found
+
+
+def _name_of(node: Node) -> str | None:
+    node = target_of(node)
+    if isinstance(node, Mapping):
+        named = node.get("name")
+        return word_of(named) if named is not None else None
+    return word_of(node)
+
+
+def parse_notes(value: object) -> list[Note]:
+    """
+    Notes as they were read from JSON.
+
+    Raises:
+        ValueError: They are none.
+    """
+    if not isinstance(value, list):
+        raise ValueError("expected a list")
+    notes: list[Note] = []
+    for note in value:
+        if not (isinstance(note, list) and len(note) == 3 and note[0] in _TAKES and isinstance(note[1], list)):
+            raise ValueError("expected notes of three parts")
+        what, path, argument = note
+        if not all(isinstance(step, str | int) for step in path) or not path:
+            raise ValueError("expected a path")
+        if type(argument) is not type(_TAKES[what]):
+            raise ValueError(f"expected another argument of {what!r}")
+        notes.append((what, tuple(path), argument))
+    return notes
+
+
+def restoring(text: str, root: Node, base: Path, notes: Sequence[Note]) -> list[Splice]:
+    """
+    What takes edits out of a text again. What is not there any more was taken out by somebody else.
+
+    Args:
+        root: Of the document that has the edits.
+        base: As for `notes_of`.
+    """
+    found: list[Splice] = []
+    keys: dict[int, tuple[Mapping, set[str]]] = {}
+    for what, path, argument in notes:
+        parent = _find(root, (*base, *path[:-1]))
+        node = _find(root, (*base, *path))
+        if what == "items":
+            if isinstance(node, SequenceNode):
+                assert isinstance(argument, list)
+                found += _without_items(text, node, {str(name) for name in argument})
+            continue
+        entry = parent.entry(str(path[-1])) if isinstance(parent, Mapping) else None
+        if entry is None and what != "value":
+            continue
+        if what == "key":
+            assert isinstance(parent, Mapping)
+            keys.setdefault(id(parent), (parent, set()))[1].add(str(path[-1]))
+        elif what == "value" and node is not None:
+            start = node.start - 1 if not argument and text[node.start - 1] == " " else node.start
+            found.append(Splice(start, written_end(text, node), str(argument)))
+        elif entry is not None:
+            end = written_end(text, entry[1]) if what == "entry" else entry[0].end
+            found.append(Splice(entry[0].start, end, str(argument)))
+    for mapping, names in keys.values():
+        found += _without_keys(text, mapping, names)
+    return found
+
+
+def _find(root: Node, path: Path) -> Node | None:
+    """The node at a path of names, or None."""
+    node: Node | None = root
+    for step in path:
+        if isinstance(node, Mapping):
+            node = node.get(str(step))
+        elif isinstance(node, SequenceNode):
+            if isinstance(step, int):
+                node = node.items[step] if step < len(node.items) else None
+            else:
+                node = next((item for item in node.items if _name_of(item) == step), None)
+        else:
+            return None
+    return node
+
+
+def _without_items(text: str, node: SequenceNode, names: set[str]) -> list[Splice]:
+    gone = [_name_of(item) in names for item in node.items]
+    if node.is_flow:
+        return _without_parts([(item, item) for item in node.items], gone)
+    return [
+        _without_lines(text, line_start(text, dash_of(text, node, index)), item)
+        for index, item in enumerate(node.items)
+        if gone[index]
+    ]
+
+
+def _without_keys(text: str, node: Mapping, names: set[str]) -> list[Splice]:
+    gone = [word_of(key) in names for key, _ in node.entries]
+    if node.is_flow:
+        return _without_parts(node.entries, gone)
+    return [
+        _without_lines(text, line_start(text, key.start), value)
+        for (key, value), is_gone in zip(node.entries, gone, strict=True)
+        if is_gone
+    ]
+
+
+def _without_lines(text: str, start: int, last: Node) -> Splice:
+    """Whole lines; the last of a text that has no line end takes the one before it."""
+    end = behind(text, last)
+    if end == len(text) and start and not text.endswith("\n"):
+        start -= 2 if text[:start].endswith("\r\n") else 1
+    return Splice(start, end, "")
+
+
+def _without_parts(parts: Sequence[tuple[Node, Node]], gone: Sequence[bool]) -> list[Splice]:
+    """Of what stands within braces or brackets: each run with the comma behind it, or, at the end, before it."""
+    found: list[Splice] = []
+    index = 0
+    while index < len(parts):
+        if not gone[index]:
+            index += 1
+            continue
+        stop = index
+        while stop < len(parts) and gone[stop]:
+            stop += 1
+        if stop == len(parts):
+            start = parts[index - 1][1].end if index else parts[0][0].start
+            found.append(Splice(start, parts[-1][1].end, ""))
+        else:
+            found.append(Splice(parts[index][0].start, parts[stop][0].start, ""))
+        index = stop
+    return found
