@@ -127,3 +127,37 @@ def at(value: Value, path: Path) -> Value:
         else:
             return None
     return value
+
+
+def items_added(
+    root: Value, path: Path, values: Sequence[Value], *, at_start: bool = False, before: str = ""
+) -> list[Edit]:
+    """
+    What adds items to a list that may be absent or null; nothing for no items.
+
+    Args:
+        root: A document whose values on the way to the list are mappings and lists.
+        path: Of the list, from there.
+        before: As `AddKey.before`, of the list's key.
+    """
+    if not values:
+        return []
+    if isinstance(at(root, path), list):
+        return [AddItems(path, tuple(values), at_start)]
+    return [_put(root, path, list(values), before)]
+
+
+def entries_added(root: Value, path: Path, entries: Mapping[str, Value], before: str = "") -> list[Edit]:
+    """What adds keys to a mapping that may be absent or null, as may be the one that has it; as `items_added`."""
+    if not entries:
+        return []
+    if isinstance(at(root, path), Mapping):
+        return [AddKey(path, key, value) for key, value in entries.items()]
+    return [_put(root, path, dict(entries), before)]
+
+
+def _put(root: Value, path: Path, value: Value, before: str) -> Edit:
+    parent = at(root, path[:-1])
+    if isinstance(parent, Mapping):
+        return Replace(path, value) if path[-1] in parent else AddKey(path[:-1], str(path[-1]), value, before)
+    return _put(root, path[:-1], {str(path[-1]): value}, before)

@@ -20,6 +20,7 @@ WIDTH: Final = 110
 _STEP: Final = 2
 _WORD: Final = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
 _NO_WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+_FOLDED: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ def scalar(value: Value) -> str:
     """A string, number, boolean or None, within a flow or out of one."""
     if isinstance(value, str) and _WORD.fullmatch(value) and value.lower() not in _NO_WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value.count('"') > value.count("'") and value.isprintable() and value.isascii():
+        return "'" + value.replace("'", "''") + "'"
+    return _json(value)
 
 
 def as_json(value: Value, indent: str | None, step: str) -> str:
@@ -95,5 +98,11 @@ def as_json(value: Value, indent: str | None, step: str) -> str:
     if isinstance(value, Over):
         return flow(value)
     if indent is None:
-        return json.dumps(value, ensure_ascii=False)
-    return json.dumps(value, ensure_ascii=False, indent=step or 2).replace("\n", "\n" + indent)
+        return _json(value)
+    return _json(value, step or 2).replace("\n", "\n" + indent)
+
+
+def _json(value: Value, indent: str | int | None = None) -> str:
+    """JSON that YAML reads the same: some of its characters are line ends there."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _FOLDED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,0 +1,232 @@
+"""
+A whole file: read, injected, proved, and taken back. *Pure.*
+
+What was injected before is taken out first, so that bringing it up to date and injecting it are the same. Nothing is
+given out that was not proved: the new text, read again, says what the old one said with the edits applied to it and
+nothing else, and what takes them out makes of it the old text, byte by byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sidecar import __version__
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.config.yaml.document import join_path
+from sidecar.inject.edits import Edit, Path, Value, applied
+from sidecar.inject.platforms import decisions, marks
+from sidecar.inject.text.restore import notes_of, parse_notes, restoring
+from sidecar.inject.text.settle import TextError, settled
+from sidecar.inject.text.splice import Splice, spliced, splices_of
+from sidecar.inject.text.tree import Document, Mapping, Node, parse, target_of
+from sidecar.inject.text.tree import Sequence as SequenceNode
+from sidecar.inject.text.values import value_of
+from sidecar.inject.wanted import INJECTED, UNDO, Decision, Wanted
+
+UNCOPIED: Final = frozenset({"spec", "template", "containers", "initContainers", "jobTemplate", "services"})
+"""Values that are not written out for the sake of an edit: too much would stand twice."""
+
+_DAMAGED: Final = "take the sidecar out by hand, and this annotation with it"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """
+    What came of a file.
+
+    Attributes:
+        text: The new one; the old one if there are problems.
+        told: Lines for people, one a workload, each with its place.
+        problems: Why nothing of it may be used.
+    """
+
+    text: str
+    told: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def inject(text: str, filename: str, wanted: Wanted) -> Outcome:
+    """
+    Give every workload of a file its sidecar, or bring it up to date.
+
+    Args:
+        text: Without a byte order mark.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    found = _taken_out(text, filename)
+    if found.problems:
+        return Outcome(text, problems=found.problems)
+    outcome = Outcome(text)
+    splices: list[Splice] = []
+    expected: list[Value] = []
+    for document in found.documents:
+        value = value_of(document.root)
+        edits: list[Edit] = []
+        for decision in decisions(value, wanted):
+            place = found.place(document, decision.at)
+            outcome.problems += (found.problem(document, one.path, one.message, one.hint) for one in decision.problems)
+            if decision.added or decision.told:
+                outcome.told.append(_line(filename, place, decision, decision.name in found.names))
+            if not decision.problems and decision.added:
+                edits += _marked(found, document, decision, outcome)
+        expected.append(applied(value, edits))
+        if edits and not outcome.problems:
+            splices += _written(found, document, edits, outcome)
+    if outcome.problems:
+        return Outcome(text, problems=sorted(outcome.problems))
+    outcome.text = spliced(found.text, splices)
+    _prove(outcome.text, found, expected)
+    return outcome
+
+
+def uninject(text: str, filename: str) -> Outcome:
+    """
+    Take out what `inject` added to the workloads of a file.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    found = _taken_out(text, filename)
+    if found.problems:
+        return Outcome(text, problems=found.problems)
+    return Outcome(found.text, told=[f"{filename}: {name}: taken out" for name in found.names])
+
+
+class NotProvedError(Exception):
+    """A text that would not say what it should: a fault of ours, or a style that nobody thought of."""
+
+
+@dataclass(slots=True)
+class _Without:
+    """
+    A file without what was injected before.
+
+    Attributes:
+        given: Its text with that; `text` is without.
+        names: Of the workloads that had something.
+        cut: What was cut from `given`.
+    """
+
+    filename: str
+    given: str
+    text: str
+    documents: list[Document]
+    names: list[str]
+    cut: list[Splice]
+    problems: list[Problem]
+
+    def place(self, document: Document, path: Path) -> tuple[int, int]:
+        """Line and column of a path, in the text as it was given."""
+        node = _nearest(document.root, path)
+        at = node.start if node is not None else document.start
+        for splice in sorted(self.cut, key=lambda one: one.start):
+            if at >= splice.start:
+                at += splice.end - splice.start - len(splice.text)
+        return self.given.count("\n", 0, at) + 1, at - self.given.rfind("\n", 0, at)
+
+    def problem(self, document: Document, path: Path, message: str, hint: str) -> Problem:
+        """What is wrong there."""
+        return Problem(self.filename, *self.place(document, path), _shown(path), message, hint)
+
+
+def _taken_out(text: str, filename: str) -> _Without:
+    documents = parse(text, filename)
+    found = _Without(filename, text, text, documents, [], [], [])
+    for document in documents:
+        if document.root is None:
+            continue
+        for mark in marks(value_of(document.root)):
+            try:
+                notes = parse_notes(json.loads(mark.undo or ""))
+            except (ValueError, RecursionError):
+                message = f"cannot tell what was injected: `{UNDO}` is damaged"
+                found.problems.append(found.problem(document, (*mark.marks, UNDO), message, _DAMAGED))
+                continue
+            found.names.append(mark.name)
+            found.cut += restoring(text, document.root, mark.path, notes)
+    if found.cut and not found.problems:
+        try:
+            found.text = spliced(text, found.cut)
+        except AssertionError:
+            problem = Problem(
+                filename, 1, 1, "", "cannot tell what was injected: notes contradict each other", _DAMAGED
+            )
+            found.problems.append(problem)
+            return found
+        found.documents = parse(found.text, filename)
+    return found
+
+
+def _marked(found: _Without, document: Document, decision: Decision, outcome: Outcome) -> list[Edit]:
+    """The edits of a decision, with the marks by which they are known, and how they are undone."""
+    bare = decision.edits({INJECTED: "", UNDO: ""})
+    assert document.root is not None
+    try:
+        notes = notes_of(found.text, document.root, settled(bare, document.root, UNCOPIED), decision.path)
+    except TextError as error:
+        outcome.problems.append(_text_problem(found, error))
+        return []
+    digest = hashlib.sha256(repr(bare).encode()).hexdigest()[:8]
+    undo = json.dumps([list(note) for note in notes], separators=(",", ":"))
+    return [*decision.edits({INJECTED: f"{__version__}-{digest}", UNDO: undo})]
+
+
+def _written(found: _Without, document: Document, edits: list[Edit], outcome: Outcome) -> list[Splice]:
+    assert document.root is not None
+    try:
+        return splices_of(found.text, document.root, settled(edits, document.root, UNCOPIED))
+    except TextError as error:
+        outcome.problems.append(_text_problem(found, error))
+        return []
+
+
+def _text_problem(found: _Without, error: TextError) -> Problem:
+    return Problem(found.filename, error.node.line, error.node.column, "", str(error), error.hint)
+
+
+def _prove(text: str, found: _Without, expected: Sequence[Value]) -> None:
+    """Raises `NotProvedError`: the text does not say that, or could not be taken back."""
+    try:
+        documents = parse(text, found.filename)
+    except ConfigError as error:
+        raise NotProvedError(f"what would be written cannot be read: {error}") from None
+    if [value_of(document.root) for document in documents] != list(expected):
+        raise NotProvedError("what would be written says something else than it should")
+    back = _taken_out(text, found.filename)
+    if back.text != found.text:
+        raise NotProvedError("what would be written could not be taken out again")
+
+
+def _line(filename: str, place: tuple[int, int], decision: Decision, was_injected: bool) -> str:
+    added = f"{'has' if was_injected else 'added'} {decision.added}" if decision.added else ""
+    return f"{filename}:{place[0]}: {decision.name}: {'; '.join(one for one in (added, *decision.told) if one)}"
+
+
+def _nearest(root: Node | None, path: Path) -> Node | None:
+    """The node at a path, or the nearest before it that is written; of a key the key itself."""
+    place, node = root, root
+    for step in path:
+        node = target_of(node) if node is not None else None
+        if isinstance(node, Mapping):
+            entry = node.entry(str(step))
+            if entry is None:
+                break
+            place, node = entry
+        elif isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.items):
+            place = node = node.items[step]
+        else:
+            break
+    return place
+
+
+def _shown(path: Path) -> str:
+    shown = ""
+    for step in path:
+        shown = f"{shown}[{step}]" if isinstance(step, int) else join_path(shown, step)
+    return shown

@@ -1,0 +1,29 @@
+"""Whose manifest a document is, and what there is to do with it. *Pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sidecar.inject.edits import Value, at
+from sidecar.inject.kubernetes.decide import decide
+from sidecar.inject.kubernetes.workloads import is_kubernetes, workloads_of
+from sidecar.inject.wanted import INJECTED, UNDO, Decision, Mark, Wanted
+
+
+def decisions(document: Value, wanted: Wanted) -> Iterator[Decision]:
+    """What is to be done with each workload of a document; nothing of other documents."""
+    if is_kubernetes(document):
+        for workload in workloads_of(document):
+            yield decide(document, workload, wanted)
+
+
+def marks(document: Value) -> Iterator[Mark]:
+    """What earlier injections left in a document."""
+    if is_kubernetes(document):
+        for workload in workloads_of(document):
+            path = (*workload.template, "metadata", "annotations")
+            found = at(document, path)
+            if isinstance(found, dict) and (INJECTED in found or UNDO in found):
+                undo = found.get(UNDO)
+                name = f"{workload.kind} {workload.name}".rstrip()
+                yield Mark(name, workload.template, path, undo if isinstance(undo, str) else None)
