@@ -13,8 +13,9 @@ manifest which was reordered or edited since can still be undone:
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingLike
-from collections.abc import Sequence
 from typing import Final
 
 from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Replace
@@ -162,47 +163,46 @@ def _without_items(text: str, node: SequenceNode, names: set[str]) -> list[Splic
     gone = [_name_of(item) in names for item in node.items]
     if node.is_flow:
         return _without_parts([(item, item) for item in node.items], gone)
-    return [
-        _without_lines(text, line_start(text, dash_of(text, node, index)), item)
-        for index, item in enumerate(node.items)
-        if gone[index]
-    ]
+    starts = [line_start(text, dash_of(text, node, index)) for index in range(len(node.items))]
+    return _without_lines(text, starts, node.items, gone)
 
 
 def _without_keys(text: str, node: Mapping, names: set[str]) -> list[Splice]:
     gone = [word_of(key) in names for key, _ in node.entries]
     if node.is_flow:
         return _without_parts(node.entries, gone)
-    return [
-        _without_lines(text, line_start(text, key.start), value)
-        for (key, value), is_gone in zip(node.entries, gone, strict=True)
-        if is_gone
-    ]
+    starts = [line_start(text, key.start) for key, _ in node.entries]
+    return _without_lines(text, starts, [value for _, value in node.entries], gone)
 
 
-def _without_lines(text: str, start: int, last: Node) -> Splice:
-    """Whole lines; the last of a text that has no line end takes the one before it."""
-    end = behind(text, last)
-    if end == len(text) and start and not text.endswith("\n"):
-        start -= 2 if text[:start].endswith("\r\n") else 1
-    return Splice(start, end, "")
+def _without_lines(text: str, starts: Sequence[int], lasts: Sequence[Node], gone: Sequence[bool]) -> list[Splice]:
+    """Of what stands in a block: whole lines; the last of a text that has no line end takes the one before it."""
+    found: list[Splice] = []
+    for first, stop in _runs(gone):
+        start, end = starts[first], behind(text, lasts[stop - 1])
+        if end == len(text) and start and not text.endswith("\n"):
+            start -= 2 if text[:start].endswith("\r\n") else 1
+        found.append(Splice(start, end, ""))
+    return found
 
 
 def _without_parts(parts: Sequence[tuple[Node, Node]], gone: Sequence[bool]) -> list[Splice]:
     """Of what stands within braces or brackets: each run with the comma behind it, or, at the end, before it."""
     found: list[Splice] = []
-    index = 0
-    while index < len(parts):
-        if not gone[index]:
-            index += 1
-            continue
-        stop = index
-        while stop < len(parts) and gone[stop]:
-            stop += 1
-        if stop == len(parts):
-            start = parts[index - 1][1].end if index else parts[0][0].start
-            found.append(Splice(start, parts[-1][1].end, ""))
+    for first, stop in _runs(gone):
+        if stop < len(parts):
+            found.append(Splice(parts[first][0].start, parts[stop][0].start, ""))
         else:
-            found.append(Splice(parts[index][0].start, parts[stop][0].start, ""))
-        index = stop
+            start = parts[first - 1][1].end if first else parts[0][0].start
+            found.append(Splice(start, parts[-1][1].end, ""))
     return found
+
+
+def _runs(gone: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Where runs of those that go begin, and where they are over."""
+    first = 0
+    for is_gone, run in itertools.groupby(gone):
+        stop = first + len(list(run))
+        if is_gone:
+            yield first, stop
+        first = stop

@@ -1,0 +1,178 @@
+"""Whatever a manifest says and however it is written, a sidecar is all that is added, and leaves no trace behind."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.config.problems import ConfigError, Problem
+from sidecar.inject.manifests import inject, uninject
+from sidecar.inject.wanted import PREFIX, Wanted
+from tests.support.thoroughness import examples
+from tests.support.yaml_styles import styled
+
+WORDS = st.sampled_from(["web", "db", "true", "8080", "a b", "it's", 'say "x"', "ä", "-", "# no", "{{ x }}", "x: y"])
+PORTS = st.sampled_from([80, 8080, "http"])
+NOTHING = st.just(None)
+
+
+def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A mapping of some of these."""
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+PROBES = st.one_of(
+    st.builds(lambda port, n: {"tcpSocket": {"port": port}, "periodSeconds": n}, PORTS, st.integers(1, 9)),
+    st.builds(lambda port: {"grpc": {"port": port, "service": "x"}}, st.just(8080)),
+    st.builds(lambda port: {"httpGet": {"path": "/ready", "port": port}}, PORTS),
+    st.builds(lambda word: {"exec": {"command": [word, word]}}, WORDS),
+)
+CONTAINERS = st.builds(
+    lambda image, more: {"name": "app", "image": image, **more},
+    WORDS,
+    optional(
+        ports=st.just([{"name": "http", "containerPort": 8080}]),
+        env=st.one_of(NOTHING, st.lists(st.builds(lambda word: {"name": "A", "value": word}, WORDS), max_size=2)),
+        livenessProbe=PROBES,
+        readinessProbe=PROBES,
+        args=st.lists(WORDS, max_size=2),
+        command=st.just(["sh", "-c", "echo a\n# no comment\n\necho b\n"]),
+    ),
+)
+VOLUMES = st.one_of(NOTHING, st.lists(st.just({"name": "v", "emptyDir": {}}), max_size=2))
+INITS = st.one_of(NOTHING, st.lists(st.just({"name": "first", "image": "x", "command": ["a\nb\n"]}), max_size=1))
+ANNOTATIONS = st.one_of(NOTHING, st.dictionaries(st.sampled_from(["a/b", "c"]), WORDS, max_size=2))
+SPECS = st.builds(
+    lambda before, containers, after: {**before, "containers": containers, **after},
+    optional(initContainers=INITS, serviceAccountName=WORDS),
+    st.lists(CONTAINERS, min_size=1, max_size=1),
+    optional(volumes=VOLUMES, terminationGracePeriodSeconds=st.just(90), nodeSelector=st.just({})),
+)
+METADATA = optional(annotations=ANNOTATIONS, labels=st.just({"app": "web", "version": "v1"}))
+TEMPLATES = st.builds(
+    lambda metadata, spec: ({} if metadata is None else {"metadata": metadata}) | {"spec": spec},
+    st.one_of(NOTHING, METADATA),
+    SPECS,
+)
+WORKLOADS = st.one_of(
+    st.builds(
+        lambda kind, template: {
+            "apiVersion": "apps/v1",
+            "kind": kind,
+            "metadata": {"name": "web"},
+            "spec": {"replicas": 1, "template": template},
+        },
+        st.sampled_from(["Deployment", "StatefulSet", "DaemonSet"]),
+        TEMPLATES,
+    ),
+    st.builds(lambda spec: {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec}, SPECS),
+    st.builds(
+        lambda template: {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": "web"},
+            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}},
+        },
+        TEMPLATES,
+    ),
+    st.just({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "x\n\n# y\n"}}),
+)
+LISTS = st.builds(lambda items: {"apiVersion": "v1", "kind": "List", "items": items}, st.lists(WORKLOADS, max_size=2))
+DOCUMENTS = st.lists(st.one_of(WORKLOADS, LISTS), min_size=1, max_size=3)
+WANTED = st.builds(
+    Wanted,
+    config=st.just("web-sidecar"),
+    control=st.sampled_from([(), ("https://control:15010",)]),
+    mesh=st.just("shop"),
+    roots=st.just("mesh-roots"),
+    is_captured=st.just(True),
+    is_plain=st.booleans(),
+    has_proxy_env=st.booleans(),
+)
+
+
+def documents_of(text: str) -> list[Any]:
+    """By PyYAML's own reader."""
+    return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+
+
+def without_sidecar(value: Any) -> Any:
+    """A value without what injection adds, found by other means than `uninject` has."""
+    if isinstance(value, list):
+        named = [
+            item for item in value
+            if not (isinstance(item, dict) and str(item.get("name", "")).startswith("sidecar"))
+            and not (isinstance(item, dict) and str(item.get("name", "")).lower() in ("http_proxy", "no_proxy"))
+        ]  # fmt: skip
+        return [without_sidecar(item) for item in named]
+    if isinstance(value, dict):
+        found = {key: without_sidecar(one) for key, one in value.items() if not str(key).startswith(PREFIX)}
+        found.pop("kubectl.kubernetes.io/default-container", None)
+        if found.get("terminationGracePeriodSeconds") == 60:
+            del found["terminationGracePeriodSeconds"]
+        return {key: one for key, one in found.items() if one not in (None, [], {})}
+    return value
+
+
+def with_probes_as_they_were(injected: Any, original: Any) -> Any:
+    """What asks the sidecar instead of the app asks the app again."""
+    if isinstance(original, dict) and isinstance(injected, dict):
+        found = {key: with_probes_as_they_were(one, original.get(key)) for key, one in injected.items()}
+        for handler in ("tcpSocket", "grpc"):
+            if handler in original and handler not in injected:
+                assert found.pop("httpGet") == {"path": "/app-health/8080", "port": 15020} or original[handler] == {
+                    "port": 80
+                }
+                found[handler] = original[handler]
+        return found
+    if isinstance(original, list) and isinstance(injected, list):
+        return [with_probes_as_they_were(*pair) for pair in zip(injected, original, strict=True)]
+    return injected
+
+
+@given(DOCUMENTS, st.integers(0, 2**32), WANTED)
+@settings(max_examples=examples(300), deadline=None)
+def test_what_is_injected_comes_out_without_a_trace(values: list[Any], seed: int, wanted: Wanted) -> None:
+    """
+    `uninject` gives back every byte; a second `inject` changes nothing; and read by another reader, the injected
+    manifest says what it said, the sidecar's own parts left out of account.
+    """
+    text = styled(values, seed)
+    assert documents_of(text) == values
+    outcome = inject(text, "f", wanted)
+    if outcome.problems:
+        # A plain sidecar in a Job is all that is refused here.
+        assert {problem.path.rpartition(".")[2] for problem in outcome.problems} <= {"", "items[0]", "items[1]"}
+        assert outcome.text == text
+        return
+    assert uninject(outcome.text, "f").text == text
+    assert inject(outcome.text, "f", wanted).text == outcome.text
+    injected = [without_sidecar(value) for value in documents_of(outcome.text)]
+    original = [without_sidecar(copy.deepcopy(value)) for value in values]
+    assert with_probes_as_they_were(injected, original) == original
+
+
+@given(DOCUMENTS, st.integers(0, 2**32), WANTED, WANTED)
+@settings(max_examples=examples(120), deadline=None)
+def test_bringing_up_to_date_is_injecting_anew(values: list[Any], seed: int, first: Wanted, then: Wanted) -> None:
+    """What was injected once with other wishes is, injected again, what it would be without that."""
+    text = styled(values, seed)
+    earlier, wanted = inject(text, "f", first), inject(text, "f", then)
+    if not earlier.problems and not wanted.problems:
+        assert inject(earlier.text, "f", then).text == wanted.text
+
+
+@given(st.text(st.sampled_from(list("ab:-{}[]#&*!|>'\"%@` \n\t\r\x00\x85\u2028\ufeff0~,?")), max_size=60))
+@settings(max_examples=examples(400), deadline=None)
+def test_any_text_passes_or_is_refused_with_a_place(text: str) -> None:
+    """What is no manifest passes byte by byte; what is no YAML is told with file, line and column."""
+    problems: list[Problem] = []
+    try:
+        assert inject(text, "f", Wanted(config="c")).text == text
+    except ConfigError as error:
+        problems = error.problems
+    assert all(problem.line > 0 and problem.column > 0 and problem.message for problem in problems)
