@@ -25,6 +25,9 @@ TEXT_TYPE = b"text/plain; charset=utf-8"
 WORKER = "worker"
 """Parameter of what is read: the number of the one worker that is to answer for itself."""
 
+APP_PORT = "/app-health/"
+"""What precedes the number of a port of the app."""
+
 Params = Sequence[tuple[str, str]]
 
 
@@ -51,6 +54,10 @@ class Process(Protocol):
 
     def app_health(self) -> tuple[bool, str]:
         """Whether the app is well, and how each of its ports is, a line each."""
+        ...
+
+    async def app_port(self, port: str) -> tuple[bool, str] | None:
+        """Whether a port of the app accepts connections, and why not; None if nobody may ask about it."""
         ...
 
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
@@ -234,6 +241,16 @@ def _app_health(process: Process, _: Request) -> Reply:
     return text(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, how)
 
 
+async def _app_port(process: Process, request: Request) -> Reply:
+    found = await process.app_port(request.path.removeprefix(APP_PORT))
+    if found is None:
+        return text(
+            HTTPStatus.NOT_FOUND, "nobody may ask about this port; SIDECAR_PROBED_PORTS lists those that one may"
+        )
+    is_well, how = found
+    return text(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, how)
+
+
 def _live(_: Process, __: Request) -> Reply:
     # Answering at all is the proof: a stuck event loop would not.
     return text(HTTPStatus.OK, "live")
@@ -307,6 +324,7 @@ _READ_ONLY: Mapping[str, Mapping[str, Handler]] = {
     "/healthz/ready": {"GET": _ready},
     "/live": {"GET": _live},
     "/app-health": {"GET": _app_health},
+    APP_PORT: {"GET": _app_port},
 }
 
 _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
@@ -347,7 +365,7 @@ class Endpoints:
         """Answer one request; every refusal says what would have been accepted."""
         if request.path == "/" and request.method in ("GET", "HEAD"):
             return self._index()
-        methods = self._table.get(request.path)
+        methods = self._table.get(APP_PORT if request.path.startswith(APP_PORT) else request.path)
         if methods is None:
             return text(HTTPStatus.NOT_FOUND, f"no such endpoint; there are: {' '.join(self._table)}")
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
@@ -368,7 +386,11 @@ class Endpoints:
         return reply if isinstance(reply, Reply) else await reply
 
     def _index(self) -> Reply:
-        lines = [f"{method:4} {path}" for path, methods in self._table.items() for method in methods]
+        lines = [
+            f"{method:4} {path}{'PORT' if path == APP_PORT else ''}"
+            for path, methods in self._table.items()
+            for method in methods
+        ]
         return Reply(HTTPStatus.OK, "\n".join(lines).encode() + b"\n")
 
 

@@ -110,7 +110,7 @@ class Sidecar(Process):
         self.offered = Offered()
         self.reloader.certificates.made = self._on_certificates
         self.reloader.tokens.made = self._on_token_keys
-        self.views = Views(self)
+        self.views = Views(self, env)
         self._offer = Offer(loop, lambda: list(self.reloader.listeners.current.values()), self._on_taken, self._said)
         self._predecessor: Predecessor | None = None
         if takes_over:

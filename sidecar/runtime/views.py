@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar import __version__, build, process_log
+from sidecar.admin.app_ports import AppPorts
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
 from sidecar.compile.deserialize import plain
@@ -60,11 +61,12 @@ class Running(Protocol):
 class Views:
     """The process as operators see it; see `sidecar.admin.endpoints.Process` for the methods."""
 
-    __slots__ = ("_reloads", "_sidecar")
+    __slots__ = ("_app_ports", "_reloads", "_sidecar")
 
-    def __init__(self, sidecar: Running) -> None:
+    def __init__(self, sidecar: Running, env: Mapping[str, str]) -> None:
         self._sidecar = sidecar
         self._reloads: set[asyncio.Task[LoadOutcome]] = set()
+        self._app_ports = AppPorts(env)
 
     # --- health and metrics ------------------------------------------------------------------------------------
 
@@ -87,6 +89,10 @@ class Views:
     def app_health(self) -> tuple[bool, str]:
         """Whether the app is well, and how it is."""
         return self._sidecar.app_watch.shown()
+
+    async def app_port(self, port: str) -> tuple[bool, str] | None:
+        """Whether a port of the app accepts connections."""
+        return await self._app_ports.ask(port)
 
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics."""

@@ -97,7 +97,7 @@ class Supervisor(Process):
         self.group = Group(path, env, count, self.sockets)
         self.group.objection = self._why_not_taken
         self.endpoint_sink: EndpointSink = self.group.endpoints
-        self._views = GroupViews(self)
+        self._views = GroupViews(self, env)
         self.listeners = Listeners(loop, self._handler_for)
         self.listeners.wants = lambda spec: spec.role in OWN
         if takes_over:

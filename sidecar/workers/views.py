@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from sidecar import __version__, build, process_log
 from sidecar.admin import live
+from sidecar.admin.app_ports import AppPorts
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
 from sidecar.compile.listener_spec import Role
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
@@ -75,9 +76,10 @@ class Running(Protocol):
 class GroupViews:
     """The group as operators see it; see `sidecar.admin.endpoints.Process` for the methods."""
 
-    def __init__(self, supervisor: Running) -> None:
+    def __init__(self, supervisor: Running, env: Mapping[str, str]) -> None:
         self._supervisor = supervisor
         self._reloads: set[asyncio.Task[LoadOutcome]] = set()
+        self._app_ports = AppPorts(env)
         # What the supervisor has of its own joins what the workers tell.
         self._share = supervisor.group.merged.join()
         self._reporter = Reporter(self_metrics.process_log_losses)
@@ -101,6 +103,10 @@ class GroupViews:
     def app_health(self) -> tuple[bool, str]:
         """Whether the app is well, and how it is."""
         return self._supervisor.app_watch.shown()
+
+    async def app_port(self, port: str) -> tuple[bool, str] | None:
+        """Whether a port of the app accepts connections."""
+        return await self._app_ports.ask(port)
 
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         """All metrics, of all workers together."""

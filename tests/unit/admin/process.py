@@ -29,6 +29,9 @@ class FakeProcess:
     def app_health(self) -> tuple[bool, str]:
         return self.is_app_well, "how it is"
 
+    async def app_port(self, port: str) -> tuple[bool, str] | None:
+        return {"8080": (True, "accepts connections"), "8081": (False, "refused")}.get(port)
+
     async def metrics(self, form: Format, *, is_compressed: bool) -> bytes:
         self.asked.append((form, is_compressed))
         return self.body

@@ -165,3 +165,12 @@ def test_what_changes_something_changes_all_workers() -> None:
     process = FakeProcess()
     assert ask(Endpoints.everything(process), "POST", "/drain?worker=1").body.startswith(b"draining")
     assert process.calls == ["dra"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("8080", 200), ("8081", 503), ("22", 404), ("", 404), ("8080/", 404), ("-1", 404), ("%38080", 404)],
+)
+def test_only_ports_that_are_told_can_be_asked_about(path: str, status: int) -> None:
+    """`/app-health/PORT` answers for ports of the app that the process knows, and for no other."""
+    assert ask(Endpoints.read_only(FakeProcess()), "GET", f"/app-health/{path}").status == status

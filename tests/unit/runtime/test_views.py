@@ -14,11 +14,10 @@ from sidecar.security.identity.holder import Identity
 def views_of(identity: Identity | None, following: Any = None, why: str | None = None) -> Views:
     """Of a process that serves."""
     capture = SimpleNamespace(why_not_ready=lambda: why)
-    return Views(
-        cast(
-            Any, SimpleNamespace(state="LIVE", identity=identity, token_keys=None, following=following, capture=capture)
-        )
-    )
+    process = SimpleNamespace(
+        state="LIVE", identity=identity, token_keys=None, following=following, capture=capture
+    )  # fmt: skip
+    return Views(cast(Any, process), {})
 
 
 def test_certs_has_the_same_keys_with_and_without_tls() -> None:
