@@ -40,7 +40,9 @@ def _checked(check: Callable[[str], object]) -> Callable[[click.Context, click.P
                 if one:
                     check(one)
         except ValueError as error:
-            raise click.BadParameter(str(error)) from None
+            context = getattr(error, "context", None) or {}  # of the models' own errors
+            what = f"expected {context['message']}, found {one!r}" if context else str(error)
+            raise click.BadParameter(what) from None
         return value
 
     return callback

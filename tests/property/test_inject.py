@@ -48,9 +48,12 @@ INITS = st.one_of(NOTHING, st.lists(st.just({"name": "first", "image": "x", "com
 ANNOTATIONS = st.one_of(NOTHING, st.dictionaries(st.sampled_from(["a/b", "c"]), WORDS, max_size=2))
 SPECS = st.builds(
     lambda before, containers, after: {**before, "containers": containers, **after},
-    optional(initContainers=INITS, serviceAccountName=WORDS),
+    st.one_of(optional(initContainers=INITS, serviceAccountName=WORDS), optional(volumes=VOLUMES)),
     st.lists(CONTAINERS, min_size=1, max_size=1),
-    optional(volumes=VOLUMES, terminationGracePeriodSeconds=st.just(90), nodeSelector=st.just({})),
+    st.one_of(
+        optional(volumes=VOLUMES),
+        optional(initContainers=INITS, terminationGracePeriodSeconds=st.just(90), nodeSelector=st.just({})),
+    ),
 )
 METADATA = optional(annotations=ANNOTATIONS, labels=st.just({"app": "web", "version": "v1"}))
 TEMPLATES = st.builds(

@@ -146,12 +146,14 @@ def _service(document: Value, workload: Workload, said: Said, problems: list[Fin
     """By annotation, label, or the workload's own name, the first that there is."""
     found = said.service or _label(document, workload, _SERVICE_LABELS) or workload.own_name
     path = (*workload.template, "metadata", "annotations")
-    hint = f"say the service's name: `{PREFIX}service: NAME`"
     try:
         return parse_service_name(found)
     except ValueError as error:
-        message = str(error) if found else "nothing says the service's name"
-        problems.append(Finding(path, f"{message}, found {found!r}" if found else message, hint))
+        context = getattr(error, "context", None) or {}
+        what = context.get("message", "")
+        message = what if getattr(error, "type", "") == "refused" else f"expected as the service's name {what}"
+        hint = context.get("hint") or f"say the service's name: `{PREFIX}service: NAME`"
+        problems.append(Finding(path, f"{message}, found {found!r}" if found else "nothing says its name", hint))
         return found
 
 

@@ -67,4 +67,4 @@ def workloads_of(document: Value, path: Path = ()) -> Iterator[Workload]:
     metadata = metadata if isinstance(metadata, dict) else {}
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     namespace = metadata.get("namespace")
-    yield Workload(kind, f"{namespace}/{name}" if namespace else name, name, path, (*path, *template))
+    yield Workload(kind, f"{namespace}/{name}" if namespace else name, name.rstrip("-"), path, (*path, *template))

@@ -29,18 +29,24 @@ from sidecar.inject.text.tree import Sequence as SequenceNode
 
 @dataclass(frozen=True, slots=True)
 class Splice:
-    """Text instead of what stands from `start` to `end`."""
+    """
+    Text instead of what stands from `start` to `end`.
+
+    Attributes:
+        follows: It belongs to what stands before; of several in one place such come first.
+    """
 
     start: int
     end: int
     text: str
+    follows: bool = False
 
 
 def spliced(text: str, splices: Sequence[Splice]) -> str:
     """The text with all of them; those at one place in the order given."""
     pieces: list[str] = []
     at = 0
-    for splice in sorted(splices, key=lambda one: (one.start, one.end)):
+    for splice in sorted(splices, key=lambda one: (one.start, one.end, not one.follows)):
         assert splice.start >= at  # edits of one place are one edit
         pieces += (text[at : splice.start], splice.text)
         at = splice.end
@@ -161,8 +167,8 @@ class _Writer:
         if ends_without_line(self._text, node):
             raise refuse_unusual(node)
         if at and self._text[at - 1] != "\n":
-            return Splice(at, at, "".join(self._newline + line for line in lines))
-        return Splice(at, at, "".join(line + self._newline for line in lines))
+            return Splice(at, at, "".join(self._newline + line for line in lines), follows=True)
+        return Splice(at, at, "".join(line + self._newline for line in lines), follows=True)
 
     # --- within braces and brackets ----------------------------------------------------------------------------
 
