@@ -173,7 +173,8 @@ def _marked(found: _Without, document: Document, decision: Decision, outcome: Ou
         outcome.problems.append(_text_problem(found, error))
         return []
     digest = hashlib.sha256(repr(bare).encode()).hexdigest()[:8]
-    undo = json.dumps([list(note) for note in notes], separators=(",", ":"))
+    # Without `$`, which Compose would take for a variable.
+    undo = json.dumps([list(note) for note in notes], separators=(",", ":")).replace("$", "\\u0024")
     return [*decision.edits({INJECTED: f"{__version__}-{digest}", UNDO: undo})]
 
 

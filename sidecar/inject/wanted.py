@@ -25,7 +25,22 @@ INJECTED: Final = PREFIX + "injected"
 UNDO: Final = PREFIX + "undo"
 """What takes it out again: `text.restore` in JSON."""
 
-PROXY: Final = f"http://127.0.0.1:{OUTBOUND}"
+_PROXY: Final = f"http://127.0.0.1:{OUTBOUND}"
+_NO_PROXY: Final = "localhost,127.0.0.1,169.254.169.254,169.254.170.2"
+PROXY_ENV: Final = {"HTTP_PROXY": _PROXY, "http_proxy": _PROXY, "NO_PROXY": _NO_PROXY, "no_proxy": _NO_PROXY}
+"""In both cases of letters: libraries differ in which they read. Clouds tell of machines and tasks at the addresses."""
+
+HEALTH_TEST: Final = (
+    "CMD",
+    "python3",
+    "-E",
+    "-S",
+    "-c",
+    f"import socket; s = socket.create_connection(('127.0.0.1', {HEALTH}), 2); "
+    "s.sendall(b'GET /ready HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n'); "
+    "raise SystemExit(s.makefile('rb').readline().split()[1:2] != [b'200'])",
+)
+"""The image's own health check, for who does not look at an image's: a tenth of what `sidecar wait` costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +55,9 @@ class Wanted:
         mesh: Its name: by that a service account's token is made out to its control plane.
         roots: The ConfigMap with `roots.pem`, by which a control plane is believed.
         token: The Secret with `token`, a join token; with Compose, a file.
-        is_captured: The kernel leads the app's connections to the sidecar.
+        is_captured: The kernel leads the app's connections to the sidecar; None: as the platform is used.
         is_plain: A container like the app's, and no native sidecar.
-        has_proxy_env: The app is told of the sidecar by `HTTP_PROXY`.
+        has_proxy_env: The app is told of the sidecar by `HTTP_PROXY`; None: as the platform is used.
         exclude_inbound, exclude_outbound: As `sidecar capture install` has them.
         cpu, memory: What is requested, as Kubernetes writes it.
         cpu_limit, memory_limit: Limits; empty for none.
@@ -57,9 +72,9 @@ class Wanted:
     mesh: str = ""
     roots: str = ""
     token: str = ""
-    is_captured: bool = True
+    is_captured: bool | None = None
     is_plain: bool = False
-    has_proxy_env: bool = False
+    has_proxy_env: bool | None = None
     exclude_inbound: str = ""
     exclude_outbound: str = ""
     cpu: str = "50m"

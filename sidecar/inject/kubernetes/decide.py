@@ -12,20 +12,17 @@ after. Plain, it starts with the app; captured before, init containers would spe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sidecar.inject.edits import Edit, Path, Value, at, entries_added, items_added
 from sidecar.inject.kubernetes import containers as made
 from sidecar.inject.kubernetes import probes, refusals
-from sidecar.inject.kubernetes.annotations import NO_PORT, Said, read
 from sidecar.inject.kubernetes.pods import Container, containers_of, listed, mapping, ports_of
 from sidecar.inject.kubernetes.workloads import ENDING, Workload
-from sidecar.inject.wanted import INBOUND, PREFIX, PROXY, Decision, Finding, Wanted
-from sidecar.mesh.model.words import parse_service_name
+from sidecar.inject.said import NO_PORT, Said, bad_service, read
+from sidecar.inject.wanted import INBOUND, PREFIX, PROXY_ENV, Decision, Finding, Wanted
 
-_NO_PROXY: Final = "localhost,127.0.0.1,169.254.169.254"
-PROXY_ENV: Final = {"HTTP_PROXY": PROXY, "http_proxy": PROXY, "NO_PROXY": _NO_PROXY, "no_proxy": _NO_PROXY}
-"""In both cases of letters: libraries differ in which they read."""
 _SERVICE_LABELS: Final = ("app.kubernetes.io/name", "app")
 _VERSION_LABELS: Final = ("app.kubernetes.io/version", "version")
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
@@ -46,6 +43,8 @@ def decide(document: Value, workload: Workload, wanted: Wanted) -> Decision:
     problems = list(refusals.shape(document, template))
     if problems:
         return Decision(name, template, workload.path, problems=tuple(problems))
+    if wanted.is_captured is None:
+        wanted = replace(wanted, is_captured=True)
     said, problems = read(at(document, annotations), wanted, annotations)
     if said.is_wanted is False and not problems:
         return Decision(name, template, workload.path, told=(f'left as it is: {PREFIX}inject is "false"',))
@@ -146,15 +145,8 @@ def _service(document: Value, workload: Workload, said: Said, problems: list[Fin
     """By annotation, label, or the workload's own name, the first that there is."""
     found = said.service or _label(document, workload, _SERVICE_LABELS) or workload.own_name
     path = (*workload.template, "metadata", "annotations")
-    try:
-        return parse_service_name(found)
-    except ValueError as error:
-        context = getattr(error, "context", None) or {}
-        what = context.get("message", "")
-        message = what if getattr(error, "type", "") == "refused" else f"expected as the service's name {what}"
-        hint = context.get("hint") or f"say the service's name: `{PREFIX}service: NAME`"
-        problems.append(Finding(path, f"{message}, found {found!r}" if found else "nothing says its name", hint))
-        return found
+    problems += bad_service(found, path)
+    return found
 
 
 def _app_port(document: Value, workload: Workload, said: Said, problems: list[Finding]) -> str:

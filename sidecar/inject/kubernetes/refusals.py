@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from sidecar.inject.edits import Path, Value, at
-from sidecar.inject.kubernetes.annotations import Said, object_name
 from sidecar.inject.kubernetes.containers import VOLUMES
 from sidecar.inject.kubernetes.pods import containers_of, listed, mapping, ports_of
 from sidecar.inject.kubernetes.workloads import ENDING, Workload
+from sidecar.inject.said import Said, object_name
 from sidecar.inject.wanted import NAMES, OWN_PORTS, USER, Finding
 
 NATIVE_SINCE: Final = (1, 29)

@@ -1,9 +1,9 @@
-"""What a pod template says of its own sidecar: `sidecar.mesh/...`. *Pure.*"""
+"""What a workload says of its own sidecar: `sidecar.mesh/...`, in annotations, or in labels of Compose and ECS. *Pure.*"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,6 +11,7 @@ from sidecar.capture.exclusions import parse_exclusions
 from sidecar.config.problems import did_you_mean
 from sidecar.inject.edits import Path, Value
 from sidecar.inject.wanted import INJECTED, PREFIX, UNDO, Finding, Wanted
+from sidecar.mesh.model.words import parse_service_name
 
 _QUANTITY: Final = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i)?")
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -21,10 +22,10 @@ NO_PORT: Final = "none"
 @dataclass(frozen=True, slots=True)
 class Said:
     """
-    What holds for one pod.
+    What holds for one workload.
 
     Attributes:
-        wanted: With what the pod says otherwise.
+        wanted: With what the workload says otherwise.
         is_wanted: False where it wants no sidecar.
         service, version, app_port: Empty where it does not say; `app_port` may be `none`.
         is_quitting: A Job's app ends its sidecar itself.
@@ -148,3 +149,15 @@ def read(annotations: Value, wanted: Wanted, path: Path) -> tuple[Said, list[Fin
 def _as_text(value: Value) -> str:
     """A value that is no string is no annotation; what it would be as one helps to say so."""
     raise ValueError(f"expected a string, found {str(value).lower() if isinstance(value, bool) else value!r}")
+
+
+def bad_service(name: str, path: Path) -> Iterator[Finding]:
+    """What is wrong with the name of a service, in the words of the mesh's files."""
+    try:
+        parse_service_name(name)
+    except ValueError as error:
+        context = getattr(error, "context", None) or {}
+        what = context.get("message", "")
+        message = what if getattr(error, "type", "") == "refused" else f"expected as the service's name {what}"
+        hint = context.get("hint") or f"say the service's name: `{PREFIX}service: NAME`"
+        yield Finding(path, f"{message}, found {name!r}" if name else "nothing says its service's name", hint)

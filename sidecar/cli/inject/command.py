@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import click
 
+from sidecar.cli.inject.writing import BOM, replace, stream
 from sidecar.cli.mesh.reading import counted
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import MAX_FILE_BYTES, SourceError, decode, make_source, read_source
 from sidecar.config.values.addresses import parse_http_url
-from sidecar.inject.kubernetes.annotations import exclusions, quantity
 from sidecar.inject.manifests import NotProvedError, Outcome
 from sidecar.inject.manifests import inject as put_in
 from sidecar.inject.manifests import uninject as take_out
+from sidecar.inject.said import exclusions, quantity
 from sidecar.inject.wanted import Wanted
 from sidecar.mesh.model.words import parse_name
 
 PROBLEMS: Final = 1
 USAGE: Final = 2
 _STDIN: Final = "<stdin>"
-_BOM: Final = "\ufeff"
 _VERSION: Final = re.compile(r"v?([0-9]{1,3})\.([0-9]{1,3})(?:[.+-].*)?")
 
 
@@ -76,8 +72,15 @@ def _version(_: click.Context, __: click.Parameter, value: str) -> tuple[int, in
     "--token", default="", metavar="SECRET", help="Has `token`, a join token, instead of the service account's."
 )
 @click.option("--plain", is_flag=True, help="A container like the app's, and no native sidecar.")
-@click.option("--capture/--no-capture", default=True, show_default=True, help="Lead the app's connections to it.")
-@click.option("--proxy-env", is_flag=True, help="Set HTTP_PROXY and NO_PROXY for the app.")
+@click.option(
+    "--capture/--no-capture", default=None,
+    help="Lead the app's connections to it; default: in Kubernetes, and nowhere else.",
+)  # fmt: skip
+@click.option(
+    "--proxy-env/--no-proxy-env", default=None,
+    help="Set HTTP_PROXY and NO_PROXY for the app; default: with Compose and ECS, where nothing is captured.",
+)  # fmt: skip
+@click.option("--service", multiple=True, metavar="NAME", help="Of a Compose file, or container of a task; repeatable.")
 @click.option(
     "--exclude-inbound", default="", metavar="PORT|NETWORK,...", callback=_checked(exclusions),
     help="Do not capture these.",
@@ -120,7 +123,17 @@ def inject(files: tuple[str, ...], **options: Any) -> None:
         _refuse(problems)
     if not options["quiet"]:
         _tell(outcomes)
-    _write(outcomes, in_place=options["in_place"])
+    if not options["in_place"]:
+        sys.stdout.buffer.write(stream([outcome.text for _, _, outcome in outcomes]))
+        sys.stdout.buffer.flush()
+        return
+    for file, before, outcome in outcomes:
+        try:
+            if outcome.text != before:
+                replace(file, outcome.text.encode())
+        except OSError as error:
+            click.echo(f"cannot write {file}: {(error.strerror or str(error)).lower()}", err=True)
+            sys.exit(USAGE)
 
 
 def _wanted(options: dict[str, Any]) -> Wanted:
@@ -141,6 +154,7 @@ def _wanted(options: dict[str, Any]) -> Wanted:
         cpu_limit=options["cpu_limit"],
         memory_limit=options["memory_limit"],
         kubernetes=options["kubernetes_version"],
+        services=options["service"],
     )
 
 
@@ -162,7 +176,7 @@ def _of_file(file: str, wanted: Wanted, *, is_out: bool) -> tuple[str, Outcome]:
         sys.exit(USAGE)
     name = source.path
     text = decode(source.raw, name)
-    mark = _BOM if source.raw.startswith(_BOM.encode()) else ""
+    mark = BOM if source.raw.startswith(BOM.encode()) else ""
     try:
         outcome = take_out(text, name) if is_out else put_in(text, name, wanted)
     except NotProvedError as error:
@@ -185,42 +199,3 @@ def _tell(outcomes: Sequence[tuple[str, str, Outcome]]) -> None:
     for file, _, outcome in outcomes:
         for line in outcome.told or [f"{_STDIN if file == '-' else file}: nothing to do"]:
             click.echo(line, err=True)
-
-
-def _write(outcomes: Sequence[tuple[str, str, Outcome]], *, in_place: bool) -> None:
-    if in_place:
-        for file, before, outcome in outcomes:
-            if outcome.text != before:
-                _replace(file, outcome.text.encode())
-        return
-    texts = [outcome.text for _, _, outcome in outcomes]
-    pieces: list[str] = []
-    for text in texts:
-        if pieces and not text.removeprefix(_BOM).startswith("---"):
-            # Several files become one stream of documents.
-            pieces.append("---\n")
-        pieces.append(text if len(texts) == 1 or text.endswith("\n") else text + "\n")
-    sys.stdout.buffer.write("".join(pieces).encode())
-    sys.stdout.buffer.flush()
-
-
-def _replace(path: str, content: bytes) -> None:
-    """Write a file aside and rename it over the old one, whose mode it gets; links stay links."""
-    path = os.path.realpath(path)
-    try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        descriptor, aside = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(aside, mode)
-            os.replace(aside, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(aside)
-            raise
-    except OSError as error:
-        click.echo(f"cannot write {path}: {(error.strerror or str(error)).lower()}", err=True)
-        sys.exit(USAGE)
