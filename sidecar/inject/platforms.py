@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sidecar.inject.compose import decide as compose
 from sidecar.inject.edits import Value, at
 from sidecar.inject.kubernetes.decide import decide
 from sidecar.inject.kubernetes.workloads import is_kubernetes, workloads_of
@@ -15,6 +16,8 @@ def decisions(document: Value, wanted: Wanted) -> Iterator[Decision]:
     if is_kubernetes(document):
         for workload in workloads_of(document):
             yield decide(document, workload, wanted)
+    elif compose.is_compose(document):
+        yield from compose.decisions(document, wanted)
 
 
 def marks(document: Value) -> Iterator[Mark]:
@@ -27,3 +30,5 @@ def marks(document: Value) -> Iterator[Mark]:
                 undo = found.get(UNDO)
                 name = f"{workload.kind} {workload.name}".rstrip()
                 yield Mark(name, workload.template, path, undo if isinstance(undo, str) else None)
+    elif compose.is_compose(document):
+        yield from compose.marks(document)

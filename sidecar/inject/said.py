@@ -1,4 +1,4 @@
-"""What a workload says of its own sidecar: `sidecar.mesh/...`, in annotations, or in labels of Compose and ECS. *Pure.*"""
+"""What a workload says of its own sidecar: `sidecar.mesh/...`, in annotations, or in labels of Compose. *Pure.*"""
 
 from __future__ import annotations
 
