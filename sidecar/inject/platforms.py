@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sidecar.inject.compose import decide as compose
+from sidecar.inject.ecs import decide as ecs
 from sidecar.inject.edits import Value, at
 from sidecar.inject.kubernetes.decide import decide
 from sidecar.inject.kubernetes.workloads import is_kubernetes, workloads_of
@@ -18,6 +19,8 @@ def decisions(document: Value, wanted: Wanted) -> Iterator[Decision]:
             yield decide(document, workload, wanted)
     elif compose.is_compose(document):
         yield from compose.decisions(document, wanted)
+    else:
+        yield from ecs.decisions(document, wanted)
 
 
 def marks(document: Value) -> Iterator[Mark]:
@@ -32,3 +35,5 @@ def marks(document: Value) -> Iterator[Mark]:
                 yield Mark(name, workload.template, path, undo if isinstance(undo, str) else None)
     elif compose.is_compose(document):
         yield from compose.marks(document)
+    else:
+        yield from ecs.marks(document)

@@ -51,10 +51,10 @@ class Wanted:
     Attributes:
         image: Of the sidecar.
         control: Addresses of the control plane; empty: the file alone says what the sidecar does.
-        config: What has its file: a ConfigMap, or a directory of the machine that runs Compose.
+        config: What has its file: a ConfigMap, a directory of the machine that runs Compose, a volume of a task.
         mesh: Its name: by that a service account's token is made out to its control plane.
         roots: The ConfigMap with `roots.pem`, by which a control plane is believed.
-        token: The Secret with `token`, a join token; with Compose, a file.
+        token: What has a join token: a Secret, as `token`; with Compose, a file; with ECS, the ARN of a secret.
         is_captured: The kernel leads the app's connections to the sidecar; None: as the platform is used.
         is_plain: A container like the app's, and no native sidecar.
         has_proxy_env: The app is told of the sidecar by `HTTP_PROXY`; None: as the platform is used.
@@ -62,8 +62,7 @@ class Wanted:
         cpu, memory: What is requested, as Kubernetes writes it.
         cpu_limit, memory_limit: Limits; empty for none.
         kubernetes: The cluster's version.
-        services: Of a Compose file, which; empty: those that say so themselves.
-        replaces_app_mesh: An Envoy of App Mesh makes room.
+        services: Of a Compose file, besides those that say so themselves.
     """
 
     image: str = "sidecar:latest"
@@ -83,7 +82,6 @@ class Wanted:
     memory_limit: str = "512Mi"
     kubernetes: tuple[int, int] = (1, 30)
     services: tuple[str, ...] = ()
-    replaces_app_mesh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def _version(_: click.Context, __: click.Parameter, value: str) -> tuple[int, in
     "--proxy-env/--no-proxy-env", default=None,
     help="Set HTTP_PROXY and NO_PROXY for the app; default: with Compose and ECS, where nothing is captured.",
 )  # fmt: skip
-@click.option("--service", multiple=True, metavar="NAME", help="Of a Compose file, or container of a task; repeatable.")
+@click.option("--service", multiple=True, metavar="NAME", help="Of a Compose file; repeatable.")
 @click.option(
     "--exclude-inbound", default="", metavar="PORT|NETWORK,...", callback=_checked(exclusions),
     help="Do not capture these.",

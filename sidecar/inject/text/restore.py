@@ -27,6 +27,8 @@ from sidecar.inject.text.tree import Sequence as SequenceNode
 Note = tuple[str, tuple[str | int, ...], object]
 """What, path, argument."""
 
+_NAMED_BY: Final = ("name", "containerName", "Name", "ContainerName")
+"""Keys by which items are known; the later ones are those of ECS and of CloudFormation."""
 _TAKES: Final = {"key": "", "items": [], "value": "", "entry": "", "name": ""}
 
 
@@ -72,8 +74,10 @@ def _named(root: Node, path: Path) -> Path:
 
 
 def _name(value: object) -> str:
-    """By which an item is found again: its `name`, or all of it if it is a word."""
-    found = value["name"] if isinstance(value, MappingLike) else value
+    """By which an item is found again: its name, or all of it if it is a word."""
+    found = value
+    if isinstance(value, MappingLike):
+        found = next(value[key] for key in _NAMED_BY if key in value)
     assert isinstance(found, str)
     return found
 
@@ -81,7 +85,7 @@ def _name(value: object) -> str:
 def _name_of(node: Node) -> str | None:
     node = target_of(node)
     if isinstance(node, Mapping):
-        named = node.get("name")
+        named = next((value for key in _NAMED_BY if (value := node.get(key)) is not None), None)
         return word_of(named) if named is not None else None
     return word_of(node)
 
