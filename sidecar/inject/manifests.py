@@ -22,7 +22,7 @@ from sidecar.inject.platforms import decisions, marks
 from sidecar.inject.text.restore import notes_of, parse_notes, restoring
 from sidecar.inject.text.settle import TextError, settled
 from sidecar.inject.text.splice import Splice, spliced, splices_of
-from sidecar.inject.text.tree import Document, Mapping, Node, parse, target_of
+from sidecar.inject.text.tree import Alias, Document, Mapping, Node, below, parse, target_of
 from sidecar.inject.text.tree import Sequence as SequenceNode
 from sidecar.inject.text.values import value_of
 from sidecar.inject.wanted import INJECTED, UNDO, Decision, Wanted
@@ -81,7 +81,11 @@ def inject(text: str, filename: str, wanted: Wanted) -> Outcome:
     if outcome.problems:
         return Outcome(text, problems=sorted(outcome.problems))
     outcome.text = spliced(found.text, splices)
-    _prove(outcome.text, found, expected)
+    try:
+        _prove(outcome.text, found, expected)
+    except NotProvedError as error:
+        outcome.text = text
+        outcome.problems.append(_why_not(found, splices, error))
     return outcome
 
 
@@ -99,7 +103,7 @@ def uninject(text: str, filename: str) -> Outcome:
 
 
 class NotProvedError(Exception):
-    """A text that would not say what it should: a fault of ours, or a style that nobody thought of."""
+    """A text that does not say what it should: by an alias that shares an edit, or a style that nobody thought of."""
 
 
 @dataclass(slots=True)
@@ -124,7 +128,10 @@ class _Without:
     def place(self, document: Document, path: Path) -> tuple[int, int]:
         """Line and column of a path, in the text as it was given."""
         node = _nearest(document.root, path)
-        at = node.start if node is not None else document.start
+        return self.given_place(node.start if node is not None else document.start)
+
+    def given_place(self, at: int) -> tuple[int, int]:
+        """Line and column of an offset in `text`, in the text as it was given."""
         for splice in sorted(self.cut, key=lambda one: one.start):
             if at >= splice.start:
                 at += splice.end - splice.start - len(splice.text)
@@ -202,6 +209,20 @@ def _prove(text: str, found: _Without, expected: Sequence[Value]) -> None:
     back = _taken_out(text, found.filename)
     if back.text != found.text:
         raise NotProvedError("what would be written could not be taken out again")
+
+
+def _why_not(found: _Without, splices: Sequence[Splice], error: NotProvedError) -> Problem:
+    """Where an edit would show in another place, too; the file as a whole if that is not it."""
+    for document in found.documents:
+        for node in below(document.root) if document.root is not None else ():
+            if isinstance(node, Alias) and any(
+                node.target.start <= splice.start <= node.target.end for splice in splices
+            ):
+                line, column = found.given_place(node.start)
+                message = f"the alias `*{node.name}` shares what a sidecar is added to"
+                return Problem(found.filename, line, column, "", message, "write it out here")
+    hint = "write it in the usual style, `key: value` below each other, without aliases; and tell us"
+    return Problem(found.filename, 1, 1, "", f"nothing is written: {error}", hint)
 
 
 def _line(filename: str, place: tuple[int, int], decision: Decision, was_injected: bool) -> str:

@@ -14,7 +14,7 @@ from sidecar.cli.mesh.reading import counted
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import MAX_FILE_BYTES, SourceError, decode, make_source, read_source
 from sidecar.config.values.addresses import parse_http_url
-from sidecar.inject.manifests import NotProvedError, Outcome
+from sidecar.inject.manifests import Outcome
 from sidecar.inject.manifests import inject as put_in
 from sidecar.inject.manifests import uninject as take_out
 from sidecar.inject.said import exclusions, quantity
@@ -177,11 +177,7 @@ def _of_file(file: str, wanted: Wanted, *, is_out: bool) -> tuple[str, Outcome]:
     name = source.path
     text = decode(source.raw, name)
     mark = BOM if source.raw.startswith(BOM.encode()) else ""
-    try:
-        outcome = take_out(text, name) if is_out else put_in(text, name, wanted)
-    except NotProvedError as error:
-        hint = "write what it is about in the usual style, `key: value` below each other, without aliases; and tell us"
-        raise ConfigError([Problem(name, 1, 1, "", f"nothing is written: {error}", hint)]) from None
+    outcome = take_out(text, name) if is_out else put_in(text, name, wanted)
     outcome.text = mark + outcome.text
     return mark + text, outcome
 
