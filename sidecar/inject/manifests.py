@@ -143,30 +143,32 @@ class _Without:
 
 
 def _taken_out(text: str, filename: str) -> _Without:
-    documents = parse(text, filename)
+    found = _cut(text, filename, parse(text, filename))
+    if found.cut and not found.problems:
+        try:
+            found.documents = parse(found.text, filename)
+        except ConfigError as error:
+            message = f"cannot tell what was injected: without it the file is {error.problems[0].message}"
+            found.problems.append(Problem(filename, 1, 1, "", message, _DAMAGED))
+    return found
+
+
+def _cut(text: str, filename: str, documents: list[Document]) -> _Without:
+    """The text without what was injected, not yet read again."""
     found = _Without(filename, text, text, documents, [], [], [])
     for document in documents:
         if document.root is None:
             continue
         for mark in marks(value_of(document.root)):
             try:
-                notes = parse_notes(json.loads(mark.undo or ""))
-            except (ValueError, RecursionError):
+                cut = restoring(text, document.root, mark.path, parse_notes(json.loads(mark.undo or "")))
+                found.text = spliced(text, [*found.cut, *cut])
+            except (ValueError, TextError, RecursionError):
                 message = f"cannot tell what was injected: `{UNDO}` is damaged"
                 found.problems.append(found.problem(document, (*mark.marks, UNDO), message, _DAMAGED))
                 continue
             found.names.append(mark.name)
-            found.cut += restoring(text, document.root, mark.path, notes)
-    if found.cut and not found.problems:
-        try:
-            found.text = spliced(text, found.cut)
-        except AssertionError:
-            problem = Problem(
-                filename, 1, 1, "", "cannot tell what was injected: notes contradict each other", _DAMAGED
-            )
-            found.problems.append(problem)
-            return found
-        found.documents = parse(found.text, filename)
+            found.cut += cut
     return found
 
 
@@ -206,8 +208,7 @@ def _prove(text: str, found: _Without, expected: Sequence[Value]) -> None:
         raise NotProvedError(f"what would be written cannot be read: {error}") from None
     if [value_of(document.root) for document in documents] != list(expected):
         raise NotProvedError("what would be written says something else than it should")
-    back = _taken_out(text, found.filename)
-    if back.text != found.text:
+    if _cut(text, found.filename, documents).text != found.text:
         raise NotProvedError("what would be written could not be taken out again")
 
 

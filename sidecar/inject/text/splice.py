@@ -43,11 +43,17 @@ class Splice:
 
 
 def spliced(text: str, splices: Sequence[Splice]) -> str:
-    """The text with all of them; those at one place in the order given."""
+    """
+    The text with all of them; those at one place in the order given.
+
+    Raises:
+        ValueError: Two of them want the same part of it.
+    """
     pieces: list[str] = []
     at = 0
     for splice in sorted(splices, key=lambda one: (one.start, one.end, not one.follows)):
-        assert splice.start >= at  # edits of one place are one edit
+        if splice.start < at:
+            raise ValueError("two changes of the same part of a text")
         pieces += (text[at : splice.start], splice.text)
         at = splice.end
     return "".join([*pieces, text[at:]])

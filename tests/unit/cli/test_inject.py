@@ -39,7 +39,7 @@ def test_the_injected_manifest_is_printed_and_a_line_told(pod: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["-"]], ids=["none", "dash"])
 def test_standard_input_passes_through_and_back(arguments: list[str]) -> None:
-    """Without a file, or by `-`, what comes in is injected, and `--uninject` gives back its bytes, a byte order mark too."""
+    """Without a file, or by `-`, what comes in is injected; `--uninject` gives back every byte of it."""
     given = b"\xef\xbb\xbf" + POD.replace("\n", "\r\n").encode()
     injected = inject(*arguments, "--config", "c", given=given)
     assert injected.stdout_bytes.startswith(b"\xef\xbb\xbfapiVersion: v1\r\n")
