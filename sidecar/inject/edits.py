@@ -3,7 +3,7 @@ What is to be changed in a workload, as values and paths; of text they know noth
 
 The same edits are written into the author's text by `inject.text`, applied to values here, and are what a JSON Patch
 (RFC 6902) has as operations: `AddKey` and `AddItems` are its `add`, `Replace` its `replace`, `Exchange` a `remove` and
-an `add`, `Rename` its `move`.
+an `add`, `Rename` its `move`, `Remove` its `remove`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,14 @@ class Rename:
     key: str
 
 
-Edit = AddKey | AddItems | Replace | Exchange | Rename
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """A key that goes with its value; `path` is that of the key."""
+
+    path: Path
+
+
+Edit = AddKey | AddItems | Replace | Exchange | Rename | Remove
 
 
 def applied(value: Value, edits: Sequence[Edit]) -> Value:
@@ -99,6 +106,8 @@ def _apply(root: list[Value], edit: Edit) -> None:
     elif isinstance(edit, Replace):
         parent: object = _at(root, edit.path[:-1]) if edit.path else root
         parent[edit.path[-1] if edit.path else 0] = edit.value  # type: ignore[index]
+    elif isinstance(edit, Remove):
+        del _mapping(_at(root, edit.path[:-1]))[str(edit.path[-1])]
     else:
         mapping = _mapping(_at(root, edit.path[:-1]))
         given = mapping.pop(str(edit.path[-1]))

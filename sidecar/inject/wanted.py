@@ -63,6 +63,7 @@ class Wanted:
         cpu_limit, memory_limit: Limits; empty for none.
         kubernetes: The cluster's version.
         services: Of a Compose file, besides those that say so themselves.
+        replaces_app_mesh: App Mesh's Envoy in a task makes room for the sidecar.
     """
 
     image: str = "sidecar:latest"
@@ -82,6 +83,7 @@ class Wanted:
     memory_limit: str = "512Mi"
     kubernetes: tuple[int, int] = (1, 30)
     services: tuple[str, ...] = ()
+    replaces_app_mesh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,65 @@ def test_bringing_up_to_date_is_injecting_anew(values: list[Any], seed: int, fir
         assert inject(earlier.text, "f", then).text == wanted.text
 
 
+SERVICES = st.builds(
+    lambda image, more: {"image": image, **more},
+    WORDS,
+    optional(
+        ports=st.just(["8000:8080"]),
+        expose=st.lists(st.just("8080"), max_size=1),
+        networks=st.sampled_from([["a"], {"a": None}, {"a": {"aliases": ["b"]}}]),
+        depends_on=st.sampled_from([["db"], {"db": {"condition": "service_started"}}, [], {}]),
+        environment=st.sampled_from([["A=1"], {"A": "1"}, [], {}, None, {"HTTP_PROXY": "x"}]),
+        labels=st.sampled_from([{"sidecar.mesh/version": "v1"}, ["a=b"], None]),
+        command=WORDS,
+    ),
+)
+COMPOSE = st.builds(
+    lambda web, db, more: {"services": {"web": web, "db": db}, **more}, SERVICES, SERVICES, optional(volumes=NOTHING)
+)
+TASKS = st.builds(
+    lambda app, more, last: {
+        **more,
+        "family": "web",
+        "networkMode": "awsvpc",
+        "containerDefinitions": [{"name": "envoy", "image": "aws-appmesh-envoy:1"}, {"name": "app", **app}],
+        **last,
+    },
+    optional(
+        image=WORDS,
+        dependsOn=st.sampled_from(
+            [[], [{"containerName": "envoy", "condition": "HEALTHY"}], [{"containerName": "x", "condition": "START"}]]
+        ),
+        environment=st.sampled_from([[], [{"name": "A", "value": "1"}]]),
+        portMappings=st.just([{"containerPort": 8080}]),
+    ),
+    optional(cpu=WORDS, proxyConfiguration=st.just({"type": "APPMESH", "containerName": "envoy"})),
+    optional(volumes=st.sampled_from([[], [{"name": "v"}]]), memory=WORDS),
+)
+
+
+@given(st.one_of(COMPOSE, TASKS), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=examples(300), deadline=None)
+def test_compose_files_and_tasks_come_back_in_every_style(value: Any, seed: int, is_captured: bool) -> None:
+    """What stands in a Compose file or a task definition comes back byte by byte, however it is written."""
+    text = styled([value], seed)
+    wanted = Wanted(
+        control=("https://control:15010",),
+        token="t",
+        is_captured=is_captured,
+        services=("web",) if "services" in value else (),
+        replaces_app_mesh=True,
+    )
+    outcome = inject(text, "f", wanted)
+    if outcome.problems:
+        assert all("expected one port" in one.message or "alias" in one.message for one in outcome.problems)
+        return
+    assert outcome.text != text
+    assert uninject(outcome.text, "f").text == text
+    assert inject(outcome.text, "f", wanted).text == outcome.text
+    assert documents_of(text)[0] == value
+
+
 @given(st.text(st.sampled_from(list("ab:-{}[]#&*!|>'\"%@` \n\t\r\x00\x85\u2028\ufeff0~,?")), max_size=60))
 @settings(max_examples=examples(400), deadline=None)
 def test_any_text_passes_or_is_refused_with_a_place(text: str) -> None:

@@ -82,6 +82,9 @@ def _version(_: click.Context, __: click.Parameter, value: str) -> tuple[int, in
 )  # fmt: skip
 @click.option("--service", multiple=True, metavar="NAME", help="Of a Compose file; repeatable.")
 @click.option(
+    "--replace-app-mesh", is_flag=True, help="Of a task of ECS: put the sidecar in the place of App Mesh's Envoy."
+)
+@click.option(
     "--exclude-inbound", default="", metavar="PORT|NETWORK,...", callback=_checked(exclusions),
     help="Do not capture these.",
 )  # fmt: skip
@@ -155,6 +158,7 @@ def _wanted(options: dict[str, Any]) -> Wanted:
         memory_limit=options["memory_limit"],
         kubernetes=options["kubernetes_version"],
         services=options["service"],
+        replaces_app_mesh=options["replace_app_mesh"],
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from sidecar.inject.ecs import containers as made
 from sidecar.inject.ecs.tasks import Task, tasks_of
-from sidecar.inject.edits import Edit, Path, Value, at, items_added
+from sidecar.inject.edits import Edit, Path, Remove, Replace, Value, at, items_added
 from sidecar.inject.said import NO_PORT, Said, bad_service, read
 from sidecar.inject.text.values import Tagged
 from sidecar.inject.wanted import (
@@ -81,14 +81,18 @@ def _decided(document: Value, task: Task, said: Said, service: str, app_port: st
     path = (*task.path, task.key("containerDefinitions"))
     told = list(_told(task, said, app_port, containers))
     edits: list[Edit] = []
+    envoy = _envoy(task, containers)
+    replaced = None if envoy is None else task.get(containers[envoy], "name")
+    if task.get(at(document, task.path), "proxyConfiguration") is not None:
+        edits.append(Remove((*task.path, task.key("proxyConfiguration"))))
     after = [{"containerName": NAMES[0], "condition": "HEALTHY"}]
     if wanted.is_captured:
         after.append({"containerName": NAMES[1], "condition": "SUCCESS"})
     for index, container in enumerate(containers):
-        if task.get(container, "firelensConfiguration") is not None:
+        if task.get(container, "firelensConfiguration") is not None or index == envoy:
             continue  # the sidecar's own log may go through it: it comes first
         here = (*path, index)
-        edits += items_added(document, (*here, task.key("dependsOn")), [task.spelled(one) for one in after])
+        edits += _dependencies(document, task, here, after, replaced)
         if wanted.has_proxy_env:
             edits += _proxy_env(document, task, here, told)
     has_token = bool(wanted.control and wanted.token)
@@ -108,7 +112,8 @@ def _marking(
     document: Value, task: Task, edits: tuple[Edit, ...], said: Said, service: str, app_port: str
 ) -> Callable[[Mapping[str, str]], tuple[Edit, ...]]:
     path = (*task.path, task.key("containerDefinitions"))
-    log = _log(task, task.items(at(document, task.path), "containerDefinitions"))
+    containers = task.items(at(document, task.path), "containerDefinitions")
+    log, envoy = _log(task, containers), _envoy(task, containers)
     has_token = bool(said.wanted.control and said.wanted.token)
 
     def marked(marks: Mapping[str, str]) -> tuple[Edit, ...]:
@@ -118,7 +123,9 @@ def _marking(
         spelled = [task.spelled(one) for one in added]
         if log is not None:
             spelled = [{**one, task.key("logConfiguration"): log} for one in spelled if isinstance(one, dict)]
-        return (*items_added(document, path, spelled), *edits)
+        if envoy is None:
+            return (*items_added(document, path, spelled), *edits)
+        return (Replace((*path, envoy), spelled[0]), *items_added(document, path, spelled[1:]), *edits)
 
     return marked
 
@@ -130,12 +137,18 @@ def _refusals(task: Task, definition: Value, containers: list[Value], path: Path
         hint = "only there a task's containers share their network: app and sidecar would not find each other"
         yield Finding((*task.path, task.key("networkMode")), message, hint)
     proxy = task.get(definition, "proxyConfiguration")
-    if proxy is not None:
-        hint = "take it out: the sidecar is led to by HTTP_PROXY, or on EC2 by --capture"
+    if proxy is not None and not said.wanted.replaces_app_mesh:
+        hint = "say --replace-app-mesh, or take it out: the sidecar is led to by HTTP_PROXY, or on EC2 by --capture"
         where = (*task.path, task.key("proxyConfiguration"))
         yield Finding(where, f"found a `proxyConfiguration` of App Mesh, which nobody serves any more: {_ENDED}", hint)
+    envoy = _envoy(task, containers)
+    if envoy is not None and not said.wanted.replaces_app_mesh:
+        where = (*path, envoy, task.key("image"))
+        hint = "say --replace-app-mesh, and the sidecar takes its place; or take it out, and what depends on it"
+        yield Finding(where, f"found App Mesh's Envoy, `{task.get(containers[envoy], 'image')}`: {_ENDED}", hint)
     for index, container in enumerate(containers):
-        yield from _refused(task, container, (*path, index))
+        if index != envoy:
+            yield from _refused(task, container, (*path, index))
     needs = task.items(definition, "requiresCompatibilities")
     if said.wanted.is_captured and "FARGATE" in needs:
         where = (*task.path, task.key("requiresCompatibilities"))
@@ -150,18 +163,35 @@ def _refusals(task: Task, definition: Value, containers: list[Value], path: Path
 
 
 def _refused(task: Task, container: Value, path: Path) -> Iterator[Finding]:
-    name, image = task.get(container, "name"), task.get(container, "image")
+    name = task.get(container, "name")
     if name in _NAMES:
         hint = "give it another name; what `sidecar inject` added is known by its labels"
         yield Finding((*path, task.key("name")), f"there is a container `{name}` already", hint)
-    if isinstance(image, str) and any(part in image for part in _APP_MESH_IMAGES):
-        hint = "take this container out, and what depends on it: the sidecar takes its place"
-        yield Finding((*path, task.key("image")), f"found App Mesh's Envoy, `{image}`: {_ENDED}", hint)
     for index, mapping in enumerate(task.items(container, "portMappings")):
         port = task.get(mapping, "containerPort")
         if port in OWN_PORTS:
             where = (*path, task.key("portMappings"), index)
             yield Finding(where, f"port {port} is one of the sidecar's own", "let the app listen on another port")
+
+
+def _envoy(task: Task, containers: list[Value]) -> int | None:
+    """Which of the containers is App Mesh's Envoy, the first if there are several."""
+    images = (task.get(one, "image") for one in containers)
+    is_envoy = (isinstance(image, str) and any(part in image for part in _APP_MESH_IMAGES) for image in images)
+    return next((index for index, found in enumerate(is_envoy) if found), None)
+
+
+def _dependencies(
+    document: Value, task: Task, path: Path, after: list[dict[str, str]], replaced: Value
+) -> Iterator[Edit]:
+    """What lets a container start when the sidecar is healthy; who waited for the Envoy waits for it instead."""
+    first, *more = [task.spelled(one) for one in after]
+    depends = (*path, task.key("dependsOn"))
+    given = task.items(at(document, path), "dependsOn")
+    waiting = [index for index, one in enumerate(given) if replaced and task.get(one, "containerName") == replaced]
+    for index in waiting[:1]:
+        yield Replace((*depends, index), first)
+    yield from items_added(document, depends, more if waiting else [first, *more])
 
 
 def _proxy_env(document: Value, task: Task, path: Path, told: list[str]) -> list[Edit]:
@@ -177,7 +207,9 @@ def _proxy_env(document: Value, task: Task, path: Path, told: list[str]) -> list
 def _app_port(task: Task, containers: list[Value], said: Said, path: Path, problems: list[Finding]) -> str:
     if said.app_port:
         return said.app_port
-    mappings = [mapping for one in containers for mapping in task.items(one, "portMappings")]
+    envoy = _envoy(task, containers)
+    own = [one for index, one in enumerate(containers) if index != envoy]
+    mappings = [mapping for one in own for mapping in task.items(one, "portMappings")]
     numbers = sorted(
         {
             port for mapping in mappings
@@ -218,6 +250,8 @@ def _has_tags(value: Value) -> bool:
 def _told(task: Task, said: Said, app_port: str, containers: list[Value]) -> Iterator[str]:
     if not said.wanted.is_captured and app_port not in ("", NO_PORT):
         yield f"load balancers and service discovery must name container sidecar, port {INBOUND}, not {app_port}"
+    if _envoy(task, containers) is not None:
+        yield "App Mesh's Envoy has made room; what its mesh said is not taken over"
     if not (said.wanted.config or said.wanted.control):
         yield "its file must be in the image, at /etc/sidecar/sidecar.yaml, or say --control or --config VOLUME"
     logs = [log for one in containers if (log := task.get(one, "logConfiguration")) is not None]

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from sidecar.inject.text.settle import TextError
-from sidecar.inject.text.tree import Mapping, Node, Scalar, Sequence
+from sidecar.inject.text.tree import Mapping, Node, Scalar, Sequence, word_of
 
 _COMMENT: Final = re.compile(r"[ \t]*#[^\n]*")
 _BETWEEN: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -85,3 +85,32 @@ def ends_without_line(text: str, node: Node) -> bool:
         last = last.entries[-1][1] if isinstance(last, Mapping) else last.items[-1]
     is_block = isinstance(last, Scalar) and text[last.start : last.start + 1] in ("|", ">") and not last.is_plain
     return is_block and not text[: last.end].endswith("\n")
+
+
+def gone(text: str, node: Mapping, key: str) -> tuple[int, int]:
+    """From where to where a key is written that goes: whole lines, or with the comma beside it."""
+    index = next(index for index, (one, _) in enumerate(node.entries) if word_of(one) == key)
+    first, value = node.entries[index]
+    if not node.is_flow:
+        if not is_first_on_line(text, first.start):
+            raise refuse_unusual(first)
+        return line_start(text, first.start), behind(text, value)
+    if index + 1 < len(node.entries):
+        return first.start, node.entries[index + 1][0].start
+    return node.entries[index - 1][1].end if index else first.start, value.end
+
+
+def gone_from(text: str, node: Mapping, before: str, after: str, gap: int) -> int | None:
+    """
+    Where a key was that is gone; None if its neighbours are gone, too.
+
+    Args:
+        before, after: The keys between which it was, empty where there was none.
+        gap: What stood between it and the one before, or else the one after, in a block.
+    """
+    earlier, later = node.entry(before), node.entry(after)
+    if node.is_flow:
+        return later[0].start if later else earlier[1].end if earlier else None
+    if earlier:
+        return behind(text, earlier[1]) + gap
+    return line_start(text, later[0].start) - gap if later else None

@@ -9,6 +9,7 @@ manifest which was reordered or edited since can still be undone:
     value   [path], text                      the value was this text; empty: nothing was written
     entry   [path of the key], text           the key and its value were this text
     name    [path of the key], text           the key was this text
+    gone    [path of the key], [text, key before, key after, gap]       this was here
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingLike
 from typing import Final
 
-from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Replace
-from sidecar.inject.text.places import behind, dash_of, line_start, written_end
+from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Remove, Replace
+from sidecar.inject.text.places import behind, dash_of, gone, gone_from, line_start, written_end
 from sidecar.inject.text.splice import Splice, entry_at, node_at
 from sidecar.inject.text.tree import Mapping, Node, target_of, word_of
 from sidecar.inject.text.tree import Sequence as SequenceNode
@@ -29,7 +30,7 @@ Note = tuple[str, tuple[str | int, ...], object]
 
 _NAMED_BY: Final = ("name", "containerName", "Name", "ContainerName")
 """Keys by which items are known; the later ones are those of ECS and of CloudFormation."""
-_TAKES: Final = {"key": "", "items": [], "value": "", "entry": "", "name": ""}
+_TAKES: Final = {"key": "", "items": [], "value": "", "entry": "", "name": "", "gone": []}
 
 
 def notes_of(text: str, root: Node, edits: Sequence[Edit], base: Path) -> list[Note]:
@@ -51,11 +52,31 @@ def _note(text: str, root: Node, edit: Edit, skipped: int) -> Note:
         return "items", path, [_name(value) for value in edit.values]
     if isinstance(edit, Replace):
         node = node_at(root, edit.path)
+        if isinstance(edit.path[-1], int) and isinstance(edit.value, MappingLike):
+            path = (*path[:-1], _name(edit.value))  # by which it will be found
         return "value", path, text[node.start : written_end(text, node)]
+    if isinstance(edit, Remove):
+        return "gone", path, _gone(text, root, edit.path)
     key, value = entry_at(root, edit.path)
     if isinstance(edit, Exchange):
         return "entry", (*path[:-1], edit.key), text[key.start : max(key.end + 1, written_end(text, value))]
     return "name", (*path[:-1], edit.key), text[key.start : key.end]
+
+
+def _gone(text: str, root: Node, path: Path) -> list[str]:
+    parent = node_at(root, path[:-1])
+    assert isinstance(parent, Mapping)
+    start, end = gone(text, parent, str(path[-1]))
+    index = next(index for index, (key, _) in enumerate(parent.entries) if word_of(key) == path[-1])
+    earlier = parent.entries[index - 1] if index else None
+    later = parent.entries[index + 1] if index + 1 < len(parent.entries) else None
+    gap = 0
+    if not parent.is_flow and earlier is not None:
+        gap = start - behind(text, earlier[1])
+    elif not parent.is_flow and later is not None:
+        gap = line_start(text, later[0].start) - end
+    names = (word_of(entry[0]) or "" if entry is not None else "" for entry in (earlier, later))
+    return [text[start:end], *names, str(gap)]
 
 
 def _named(root: Node, path: Path) -> Path:
@@ -130,6 +151,10 @@ def restoring(text: str, root: Node, base: Path, notes: Sequence[Note]) -> list[
                 assert isinstance(argument, list)
                 found += _without_items(text, node, {str(name) for name in argument})
             continue
+        if what == "gone":
+            assert isinstance(argument, list)
+            found += _back(text, parent, argument)
+            continue
         entry = parent.entry(str(path[-1])) if isinstance(parent, Mapping) else None
         if entry is None and what != "value":
             continue
@@ -144,7 +169,16 @@ def restoring(text: str, root: Node, base: Path, notes: Sequence[Note]) -> list[
             found.append(Splice(entry[0].start, end, str(argument)))
     for mapping, names in keys.values():
         found += _without_keys(text, mapping, names)
-    return found
+    return _without_last_line_end(text, found)
+
+
+def _back(text: str, parent: Node | None, argument: list[object]) -> list[Splice]:
+    """What was taken away."""
+    if not isinstance(parent, Mapping):
+        return []
+    was, before, after, gap = map(str, argument)
+    at = gone_from(text, parent, before, after, int(gap))
+    return [] if at is None else [Splice(at, at, was)]
 
 
 def _find(root: Node, path: Path) -> Node | None:
@@ -180,14 +214,25 @@ def _without_keys(text: str, node: Mapping, names: set[str]) -> list[Splice]:
 
 
 def _without_lines(text: str, starts: Sequence[int], lasts: Sequence[Node], gone: Sequence[bool]) -> list[Splice]:
-    """Of what stands in a block: whole lines; the last of a text that has no line end takes the one before it."""
+    """Of what stands in a block: whole lines."""
     found: list[Splice] = []
     for first, stop in _runs(gone):
-        start, end = starts[first], behind(text, lasts[stop - 1])
-        if end == len(text) and start and not text.endswith("\n"):
-            start -= 2 if text[:start].endswith("\r\n") else 1
-        found.append(Splice(start, end, ""))
+        found.append(Splice(starts[first], behind(text, lasts[stop - 1]), ""))
     return found
+
+
+def _without_last_line_end(text: str, splices: list[Splice]) -> list[Splice]:
+    """Where the last lines of a text go that has no line end behind them, the line end before them goes, too."""
+    if text.endswith("\n"):
+        return splices
+    lines = sorted((one for one in splices if not one.text), key=lambda one: one.end)
+    start = end = len(text)
+    while lines and lines[-1].end == start:
+        start = lines.pop().start
+    if start == end or not start or text[start - 1] != "\n":
+        return splices
+    rest = [one for one in splices if one.start < start]
+    return [*rest, Splice(start - (2 if text[:start].endswith("\r\n") else 1), end, "")]
 
 
 def _without_parts(parts: Sequence[tuple[Node, Node]], gone: Sequence[bool]) -> list[Splice]:

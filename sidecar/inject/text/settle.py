@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Rename, Replace, applied
+from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Remove, Rename, Replace, applied
 from sidecar.inject.text.render import Over
 from sidecar.inject.text.tree import Alias, Mapping, Node, target_of
 from sidecar.inject.text.tree import Sequence as SequenceNode
@@ -91,7 +91,7 @@ def _instead(path: Path, obstacle: _Obstacle, within: list[Edit], root: Node, un
     if alias is not None and len(keys) == len(within) and isinstance(target_of(alias), Mapping):
         return Replace(path, Over(alias.name, keys))
     last = path[-1] if path else ""
-    if alias is None and any(isinstance(edit, Rename | Exchange) and edit.path == path for edit in within):
+    if alias is None and any(isinstance(edit, Rename | Exchange | Remove) and edit.path == path for edit in within):
         raise TextError(
             root, f"`{last}` comes by a merge key, which cannot be taken away", "write it out where it is used"
         )

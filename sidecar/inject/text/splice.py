@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Rename, Replace, Value
+from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Remove, Rename, Replace, Value
 from sidecar.inject.text import render
 from sidecar.inject.text.places import (
     above_comments,
     behind,
     dash_of,
     ends_without_line,
+    gone,
     is_first_on_line,
     line_start,
     refuse_unusual,
@@ -33,13 +34,14 @@ class Splice:
     Text instead of what stands from `start` to `end`.
 
     Attributes:
-        follows: It belongs to what stands before; of several in one place such come first.
+        follows: The column of what stands before and to which it belongs, from 1; 0: it belongs to nothing. Of several
+            in one place such come first, and of these what belongs to the innermost.
     """
 
     start: int
     end: int
     text: str
-    follows: bool = False
+    follows: int = 0
 
 
 def spliced(text: str, splices: Sequence[Splice]) -> str:
@@ -51,7 +53,7 @@ def spliced(text: str, splices: Sequence[Splice]) -> str:
     """
     pieces: list[str] = []
     at = 0
-    for splice in sorted(splices, key=lambda one: (one.start, one.end, not one.follows)):
+    for splice in sorted(splices, key=lambda one: (one.start, one.end, -one.follows)):
         if splice.start < at:
             raise ValueError("two changes of the same part of a text")
         pieces += (text[at : splice.start], splice.text)
@@ -123,6 +125,10 @@ class _Writer:
             return self._flow_items(found, edit) if found.is_flow else self._block_items(found, edit)
         if isinstance(edit, Replace):
             return self._replaced(node_at(self._root, edit.path), edit.value)
+        if isinstance(edit, Remove):
+            parent = node_at(self._root, edit.path[:-1])
+            assert isinstance(parent, Mapping)
+            return Splice(*gone(self._text, parent, str(edit.path[-1])), "")
         key, value = entry_at(self._root, edit.path)
         if isinstance(edit, Rename):
             return Splice(key.start, key.end, self._word(key, edit.key))
@@ -132,6 +138,10 @@ class _Writer:
 
     def _replaced(self, node: Node, value: Value) -> Splice:
         new = self._on_one_line(node, value)
+        if isinstance(node, Mapping) and node.is_flow and node.entries:
+            _, inside, step = self._style(node, node.entries[0][0])
+            if inside is not None:
+                new = self._json(value, inside.removesuffix(step), step)
         return Splice(node.start, written_end(self._text, node), new if node.start != node.end else " " + new)
 
     def _on_one_line(self, beside: Node, value: Value) -> str:
@@ -154,7 +164,7 @@ class _Writer:
                 floor = node.entries[index - 1][1].end if index else 0
                 at = above_comments(text, keys[index].start, floor)
                 return Splice(at, at, "".join(line + self._newline for line in lines))
-        return self._lines_behind(node.entries[-1][1], lines)
+        return self._lines_behind(node.entries[-1][1], lines, keys[0].column)
 
     def _block_items(self, node: SequenceNode, edit: AddItems) -> Splice:
         text = self._text
@@ -166,15 +176,15 @@ class _Writer:
         if edit.at_start:
             at = above_comments(text, dash, 0)
             return Splice(at, at, "".join(line + self._newline for line in lines))
-        return self._lines_behind(node.items[-1], lines)
+        return self._lines_behind(node.items[-1], lines, indent + 1)
 
-    def _lines_behind(self, node: Node, lines: list[str]) -> Splice:
+    def _lines_behind(self, node: Node, lines: list[str], column: int) -> Splice:
         at = behind(self._text, node)
         if ends_without_line(self._text, node):
             raise refuse_unusual(node)
         if at and self._text[at - 1] != "\n":
-            return Splice(at, at, "".join(self._newline + line for line in lines), follows=True)
-        return Splice(at, at, "".join(line + self._newline for line in lines), follows=True)
+            return Splice(at, at, "".join(self._newline + line for line in lines), follows=column)
+        return Splice(at, at, "".join(line + self._newline for line in lines), follows=column)
 
     # --- within braces and brackets ----------------------------------------------------------------------------
 

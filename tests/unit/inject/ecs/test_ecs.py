@@ -159,3 +159,58 @@ def _with_container(**container: Any) -> dict[str, Any]:
 def test_what_would_not_work_is_refused_with_the_reason(task: dict[str, Any], wanted: Wanted, message: str) -> None:
     """Nothing is changed, and a problem says what was found and what to do."""
     assert any(message in problem for problem in problems_of(task, wanted))
+
+
+def with_app_mesh() -> str:
+    """A task as App Mesh's users have it: an Envoy, what leads to it, and an app that waits for it."""
+    task = _changed()
+    app = task["containerDefinitions"][0]
+    app["dependsOn"].append({"containerName": "envoy", "condition": "HEALTHY"})
+    envoy = {
+        "name": "envoy",
+        "image": "840364872350.dkr.ecr.eu-west-1.amazonaws.com/aws-appmesh-envoy:v1.29.12.0-prod",
+        "essential": True,
+        "user": "1337",
+        "environment": [{"name": "APPMESH_RESOURCE_ARN", "value": "arn:aws:appmesh:eu:1:mesh/shop/virtualNode/web"}],
+        "portMappings": [{"containerPort": 9901}],
+        "healthCheck": {"command": ["CMD-SHELL", "curl -s http://localhost:9901/server_info | grep -q LIVE"]},
+    }
+    task["containerDefinitions"].insert(0, envoy)
+    proxy = {
+        "type": "APPMESH",
+        "containerName": "envoy",
+        "properties": [{"name": "ProxyIngressPort", "value": "15000"}],
+    }
+    items = list(task.items())
+    return json.dumps(dict([*items[:2], ("proxyConfiguration", proxy), *items[2:]]), indent=2)
+
+
+def test_the_envoy_of_app_mesh_makes_room_and_comes_back() -> None:
+    """Asked for, the sidecar stands where the Envoy stood, and who waited for that waits for it."""
+    text, wanted = with_app_mesh(), Wanted(replaces_app_mesh=True)
+    assert len(problems_of(json.loads(text))) == 2
+    task = task_of(text, wanted)
+    assert ParamValidator().validate(task, shape()).generate_report() == ""
+    assert [one["name"] for one in task["containerDefinitions"]] == ["sidecar", "app", "migrate"]
+    assert task["containerDefinitions"][1]["dependsOn"] == [
+        {"containerName": "migrate", "condition": "SUCCESS"},
+        {"containerName": "sidecar", "condition": "HEALTHY"},
+    ]
+    assert "proxyConfiguration" not in task
+    assert {"name": "SIDECAR_APP_PORT", "value": "8080"} in task["containerDefinitions"][0]["environment"]
+    outcome = inject(text, "task.json", wanted)
+    assert '    {\n      "name": "sidecar",\n' in outcome.text
+    assert uninject(outcome.text, "task.json").text == text
+    assert inject(outcome.text, "task.json", wanted).text == outcome.text
+
+
+def test_where_the_envoy_is_the_last_thing_written_it_comes_back_too() -> None:
+    """Also with `proxyConfiguration` at the end, where the task's volumes are added, and all on one line."""
+    task = json.loads(with_app_mesh())
+    task["proxyConfiguration"] = task.pop("proxyConfiguration")
+    for text in (json.dumps(task), json.dumps(task, indent="\t")):
+        outcome = inject(
+            text, "task.json", Wanted(replaces_app_mesh=True, control=OF_MESH.control, token=OF_MESH.token)
+        )
+        assert outcome.problems == []
+        assert uninject(outcome.text, "task.json").text == text

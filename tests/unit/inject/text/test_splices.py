@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config.problems import ConfigError
-from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Rename, Replace, applied
+from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Remove, Rename, Replace, applied
 from sidecar.inject.text.restore import notes_of, parse_notes, restoring
 from sidecar.inject.text.settle import TextError, settled
 from sidecar.inject.text.splice import spliced, splices_of
@@ -146,3 +146,35 @@ def test_notes_that_are_none_are_refused(value: object) -> None:
     """What was damaged is not guessed at."""
     with pytest.raises(ValueError, match="expected"):
         parse_notes(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": 1, "b": {"c": 2}, "d": 3}', '{"a": 1, "d": 3}'),
+        ('{\n  "a": 1,\n  "b": 2\n}', '{\n  "a": 1\n}'),
+        ('{"b": 1, "a": 2}', '{"a": 2}'),
+        ("# x\na: 1  # y\n# of b\nb:\n  c: 2  # z\n# of d\nd: 3\n", "# x\na: 1  # y\n# of b\n# of d\nd: 3\n"),
+        ("# of b\nb: 1\n# of a\na: 2\n", "# of b\n# of a\na: 2\n"),
+        ("a: 1\nb: 2\n", "a: 1\n"),
+    ],
+)
+def test_a_key_that_goes_comes_back_to_its_place(text: str, expected: str) -> None:
+    """It goes with its comma or its lines, and the comments around it stay where they are."""
+    assert edited(text, Remove(("b",))) == expected
+
+
+def test_a_key_that_comes_where_one_goes_does_not_disturb_it() -> None:
+    """At the end of an object one key is taken away and another is added."""
+    assert edited('{"a": 1, "b": 2}', Remove(("b",)), AddKey((), "new", 3)) == '{"a": 1, "new": 3}'
+    assert edited("a: 1\nb: 2\n", Remove(("b",)), AddKey((), "new", 3)) == "new: 3\na: 1\n"
+
+
+def test_what_belongs_to_the_innermost_comes_first() -> None:
+    """Where a list and a mapping in it end in one place, the mapping's key precedes the list's item."""
+    assert edited("l:\n- a: 1\n", AddItems(("l",), ({"name": "b"},)), AddKey(("l", 0), "new", 1)) == (
+        "l:\n- a: 1\n  new: 1\n- {name: b}\n"
+    )
+    assert edited("l:\n- a: 1", AddItems(("l",), ({"name": "b"},)), AddKey(("l", 0), "new", 1)) == (
+        "l:\n- a: 1\n  new: 1\n- {name: b}"
+    )
