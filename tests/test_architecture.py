@@ -32,7 +32,7 @@ RANKS = (
     ("runtime",),
     ("workers",),
     ("mesh",),
-    ("control",),
+    ("control", "importing"),
     ("demo",),
     ("inject",),
     ("cli",),

@@ -22,6 +22,11 @@ _COMMANDS = {
     "capture": ("sidecar.cli.capture.commands", "capture", "Lead an app's connections to its sidecar."),
     "control": ("sidecar.cli.mesh.control", "control", "Run the control plane of a mesh."),
     "mesh": ("sidecar.cli.mesh.commands", "mesh", "Check, compile and explain the files of a mesh."),
+    "import": (
+        "sidecar.cli.importing.commands",
+        "import_",
+        "Turn another mesh's configuration into the files of ours.",
+    ),
     "demo": ("sidecar.cli.demo", "demo", "Run an app with its sidecar and two versions of a service."),
 }
 

@@ -120,8 +120,19 @@ def parse_without_variables(text: str, filename: str) -> tuple[Node | None, list
 
 
 def _parsed(text: str, filename: str, environment: Environment | NoVariables) -> tuple[Node | None, list[Problem]]:
+    builder = Builder(filename, environment)
+    feed(builder, text, filename)
+    return builder.root, builder.problems
+
+
+def feed(builder: Builder, text: str, filename: str) -> None:
+    """
+    Give a builder what a text says.
+
+    Raises:
+        ConfigError: The text is not YAML, or goes beyond a limit; nothing more can be said about it.
+    """
     refuse_unprintable(text, filename)
-    builder = _Builder(filename, environment)
     parser = CParser(text)
     try:
         while (event := parser.get_event()) is not None:
@@ -130,7 +141,6 @@ def _parsed(text: str, filename: str, environment: Environment | NoVariables) ->
         raise ConfigError([*builder.problems, syntax_problem(error, text, filename)]) from None
     finally:
         parser.dispose()
-    return builder.root, builder.problems
 
 
 def refuse_unprintable(text: str, filename: str) -> None:
@@ -158,7 +168,7 @@ def plain(node: Node) -> object:
     return node.value
 
 
-class _Builder:
+class Builder:
     """Makes the tree from parser events, without recursion, so that depth is a number and not a crash."""
 
     def __init__(self, filename: str, environment: Environment | NoVariables) -> None:
@@ -174,12 +184,19 @@ class _Builder:
         self._documents = 0
 
     @property
+    def roots(self) -> list[Node]:
+        """Of the documents that were read."""
+        return [] if self.root is None else [self.root]
+
+    @property
     def problems(self) -> list[Problem]:
         """What was found, each with the path of its key or value where the tree has it."""
-        if not self._findings or self.root is None:
+        roots = self.roots
+        if not self._findings or not roots:
             return [problem for problem, _ in self._findings]
         paths = {id(node): "" for _, node in self._findings if node is not None}
-        _fill_paths(self.root, "", paths)
+        for root in roots:
+            _fill_paths(root, "", paths)
         return [replace(problem, path=paths.get(id(node), "")) for problem, node in self._findings]
 
     def take(self, event: yaml.Event) -> None:
@@ -214,8 +231,9 @@ class _Builder:
                 self._problem(event, "found a variable in a key", "variables are replaced in values only", node)
         else:
             self._evaluate(event, node, is_plain)
-        self._anchor(event.anchor, node)
-        self._add(event, node)
+        done = self._finished(node)
+        self._anchor(event.anchor, done)
+        self._add(event, done)
 
     def _evaluate(self, event: yaml.ScalarEvent, node: Scalar, is_plain: bool) -> None:
         if "${" in node.text:
@@ -254,9 +272,14 @@ class _Builder:
         else:
             node.size += sum(item.size for item in node.items)
         anchor = self._open_anchors.pop()
+        done = self._finished(node)
         if anchor is not None:
-            self._anchors[anchor] = node
-        self._add(None, node)
+            self._anchors[anchor] = done
+        self._add(None, done)
+
+    def _finished(self, node: Node) -> Node:
+        """What stands in the tree for a node that is complete."""
+        return node
 
     def _on_alias(self, event: yaml.AliasEvent) -> None:
         if event.anchor not in self._anchors:
