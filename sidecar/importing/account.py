@@ -140,7 +140,7 @@ class Account:
             mark = Mark("kept", _ABSENT) if _is_nothing(node) else Mark("dropped", UNKNOWN, _unknown_hint(path))
         text = describe(node) if isinstance(node, Scalar) else _container(node)
         yield Entry(
-            node.file, node.line, node.column, shown(path), text, mark.outcome, mark.how, mark.what_to_do,
+            node.file, node.line, node.column, shown(path), shown(path[len(self.at) :]), text, mark.outcome, mark.how, mark.what_to_do,
             mark.is_lost, leaves_of(node),
         )  # fmt: skip
 
@@ -150,12 +150,12 @@ def _unknown_hint(path: Path) -> str:
 
 
 def _is_nothing(node: Node) -> bool:
-    """A null, or an empty mapping or list, which says that there is nothing."""
+    """A null, an empty string, mapping or list, which says that there is nothing."""
     if isinstance(node, Mapping):
         return not node.entries
     if isinstance(node, Sequence):
         return not node.items
-    return isinstance(node, Scalar) and node.value is None
+    return isinstance(node, Scalar) and (node.value is None or not node.text)
 
 
 def _container(node: Node) -> str:

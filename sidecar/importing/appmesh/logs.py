@@ -7,7 +7,7 @@ from typing import Final
 
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.draft import Plain
-from sidecar.importing.field import Field
+from sidecar.importing.field import Field, WrongError
 
 _OPERATORS: Final = {
     "START_TIME": "start_time", "REQ(:METHOD)": "method", "REQ(:PATH)": "path",
@@ -31,11 +31,14 @@ def log_of(resources: list[Resource]) -> dict[str, Plain]:
     """
     found: list[tuple[str, dict[str, Plain], Field]] = []
     for resource in resources:
-        logging = resource.spec.get("logging") if resource.spec is not None else None
-        log = logging.get("accessLog") if logging is not None else None
-        file = log.get("file") if log is not None else None
-        if file is not None:
-            found.append((resource.label, _read(file), file))
+        try:
+            logging = resource.spec.get("logging") if resource.spec is not None else None
+            log = logging.get("accessLog") if logging is not None else None
+            file = log.get("file") if log is not None else None
+            if file is not None:
+                found.append((resource.label, _read(file), file))
+        except WrongError as error:
+            error.give_up(error.field)
     if not found:
         return {"format": "off"}
     kinds = [kind for _, kind, _ in found]

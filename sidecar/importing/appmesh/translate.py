@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sidecar.config.problems import Problem
 from sidecar.config.yaml.document import Node as TreeNode
+from sidecar.config.yaml.document import describe
 from sidecar.importing.account import Account, Mark
 from sidecar.importing.appmesh.calls import put_calls
 from sidecar.importing.appmesh.gateways import gateway_service
@@ -18,6 +19,7 @@ from sidecar.importing.appmesh.sources.find import Found, find
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.appmesh.values import DEFAULT_RETRY, DEFAULT_TIMEOUT_S
 from sidecar.importing.draft import MeshDraft, Plain
+from sidecar.importing.field import Field, WrongError
 from sidecar.importing.names import word_of
 from sidecar.importing.spelling import duration
 
@@ -47,7 +49,7 @@ def translate(documents: Sequence[TreeNode], given: Mapping[str, str], mesh_name
         mesh_name: Which mesh is meant, where the documents have several.
     """
     found = find(documents, given)
-    resources = _of_one_mesh(found, mesh_name)
+    resources = [one for one in _of_one_mesh(found, mesh_name) if _has_mapping(one)]
     if not resources:
         return Translated(None, found.accounts, found.problems)
     mesh = _mesh(resources, mesh_name)
@@ -86,6 +88,13 @@ def _of_one_mesh(found: Found, wanted: str) -> list[Resource]:
     return kept
 
 
+def _has_mapping(one: Resource) -> bool:
+    if one.spec is None or one.spec.is_mapping:
+        return True
+    WrongError(one.spec, f"expected a mapping, found {describe(one.spec.node)}").give_up()
+    return False
+
+
 def _mesh(resources: list[Resource], wanted: str) -> MeshDraft:
     own = [one for one in resources if one.kind == "Mesh"]
     name = next((one.mesh or one.name for one in own), next((one.mesh for one in resources if one.mesh), "mesh"))
@@ -104,23 +113,31 @@ def _unmatched(mesh: Resource | None) -> str:
     hint = "App Mesh lets *.amazonaws.com pass: name each such host as a service (`dns: HOST:443`)"
     if mesh is None:
         return "deny"
-    spec = mesh.spec
-    egress = spec.get("egressFilter") if spec is not None else None
-    kind = egress.get("type") if egress is not None else None
-    if spec is not None:
-        spec.drop("serviceDiscovery", "addresses of both families are used")
+    if mesh.spec is not None:
+        mesh.spec.drop("serviceDiscovery", "addresses of both families are used")
+    try:
+        kind, word = _egress(mesh)
+    except WrongError as error:
+        error.give_up(error.field)
+        return "deny"
     if kind is None:
         mesh.root.account.assume(mesh.root.path, "unmatched: deny, for App Mesh's default is DROP_ALL", hint)
         return "deny"
-    if kind.text().upper() == "ALLOW_ALL":
+    if word == "ALLOW_ALL":
         kind.kept("unmatched: passthrough")
         return "passthrough"
-    if kind.text().upper() == "DROP_ALL":
+    if word == "DROP_ALL":
         kind.changed("unmatched: deny", hint)
     else:
-        why = f"expected ALLOW_ALL or DROP_ALL, found `{kind.text()}`: unmatched: deny"
+        why = f"expected ALLOW_ALL or DROP_ALL, found `{word}`: unmatched: deny"
         kind.changed(why, "see whether it is spelled right", is_lost=True)
     return "deny"
+
+
+def _egress(mesh: Resource) -> tuple[Field | None, str]:
+    block = mesh.spec.get("egressFilter") if mesh.spec is not None else None
+    kind = block.get("type") if block is not None else None
+    return kind, "" if kind is None else kind.text().upper()
 
 
 def _tell_routers(index: Index, groups: list[Group]) -> None:
