@@ -139,8 +139,9 @@ class Account:
         if mark is None:
             mark = Mark("kept", _ABSENT) if _is_nothing(node) else Mark("dropped", UNKNOWN, _unknown_hint(path))
         text = describe(node) if isinstance(node, Scalar) else _container(node)
+        full, within = shown(path), shown(path[len(self.at) :])
         yield Entry(
-            node.file, node.line, node.column, shown(path), shown(path[len(self.at) :]), text, mark.outcome, mark.how, mark.what_to_do,
+            node.file, node.line, node.column, full, within, text, mark.outcome, mark.how, mark.what_to_do,
             mark.is_lost, leaves_of(node),
         )  # fmt: skip
 

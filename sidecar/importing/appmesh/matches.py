@@ -6,40 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from pydantic_core import PydanticCustomError
-
-from sidecar.config.values.base import Reads
-from sidecar.config.values.words import parse_header_name, parse_method, parse_parameter_name, parse_regex, path
+from sidecar.importing.checked import HEADER, METHOD, PARAMETER, PATH, REGEX, checked
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 
 _KINDS: Final = ("exact", "prefix", "suffix", "regex")
-_PATH: Final = path()
-_PSEUDO: Final = ":"
 NORMAL: Final = "characters, as Envoy compares them; App Mesh also merges slashes (`//a`), a sidecar does not"
-
-
-def checked(found: Field, reads: Reads, text: str | None = None) -> str:
-    """
-    A word that our language takes.
-
-    Raises:
-        WrongError: It does not.
-    """
-    word = found.text() if text is None else text
-    try:
-        return str(reads.parse(word))
-    except PydanticCustomError as error:
-        context = error.context or {}
-        kind, message = error.type, str(context.get("message", ""))
-        told = f"expected {message}, found `{word[:60]}`" if kind == "expected" else message
-        raise WrongError(found, told, str(context.get("hint", ""))) from None
-
-
-REGEX: Final = Reads(parse_regex, {})
-_METHOD: Final = Reads(parse_method, {})
-_HEADER: Final = Reads(parse_header_name, {})
-_PARAMETER: Final = Reads(parse_parameter_name, {})
 
 
 def http_match(match: Field, hosts: Sequence[str]) -> dict[str, Plain]:
@@ -54,7 +26,7 @@ def http_match(match: Field, hosts: Sequence[str]) -> dict[str, Plain]:
     _put_path(match, found)
     method = match.get("method")
     if method is not None:
-        found["methods"] = [checked(method, _METHOD)]
+        found["methods"] = [checked(method, METHOD)]
         method.kept("match.methods")
     _put_scheme(match)
     _put_values(match.each("headers"), "headers", found)
@@ -72,11 +44,11 @@ def grpc_match(match: Field | None, hosts: Sequence[str]) -> dict[str, Plain]:
     if method is not None and service is None:
         raise WrongError(method, "expected `serviceName` beside `methodName`, found none", "App Mesh requires it")
     if service is not None and method is not None:
-        found["path"] = checked(method, _PATH, f"/{service.text()}/{method.text()}")
+        found["path"] = checked(method, PATH, f"/{service.text()}/{method.text()}")
         service.changed("match.path: a method is a path")
         method.changed("match.path: a method is a path")
     elif service is not None:
-        found["path"] = {"starts_with": checked(service, _PATH, f"/{service.text()}/")}
+        found["path"] = {"starts_with": checked(service, PATH, f"/{service.text()}/")}
         service.changed("match.path.starts_with: a service is the first part of paths")
     _put_values(match.each("metadata"), "headers", found)
     return found
@@ -114,7 +86,7 @@ def _put_port(match: Field, hosts: Sequence[str], found: dict[str, Plain]) -> No
 def _put_path(match: Field, found: dict[str, Plain]) -> None:
     prefix, block = match.get("prefix"), match.get("path")
     if prefix is not None:
-        word = checked(prefix, _PATH)
+        word = checked(prefix, PATH)
         if word != "/":
             found["path"] = {"starts_with": word}
         prefix.kept(f"match.path.starts_with: {NORMAL}" if word != "/" else "every path")
@@ -124,7 +96,7 @@ def _put_path(match: Field, found: dict[str, Plain]) -> None:
         return
     exact, regex = block.get("exact"), block.get("regex")
     if exact is not None:
-        found["path"] = checked(exact, _PATH)
+        found["path"] = checked(exact, PATH)
         exact.kept("match.path")
     elif regex is not None:
         found["path"] = {"regex": checked(regex, REGEX)}
@@ -146,7 +118,7 @@ def _put_values(tests: Sequence[Field], where: str, found: dict[str, Plain]) -> 
     values: dict[str, Plain] = {}
     for test in tests:
         name = test.need("name")
-        word = checked(name, _HEADER if where == "headers" else _PARAMETER)
+        word = checked(name, HEADER if where == "headers" else PARAMETER)
         if word in values:
             raise WrongError(name, f"found `{word}` twice: one match asks each name once", "make one test of the two")
         values[word] = _value_test(test, f"match.{where}.{word}")
