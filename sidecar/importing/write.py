@@ -114,6 +114,8 @@ def _route(route: RouteDraft, hosts: list[str]) -> Value:
         table["to"] = next(iter(route.to))
     elif route.to:
         table["to"] = dict(route.to)
+    if "to" in route.rest:
+        table["to"] = route.rest["to"]
     table |= {key: route.rest[key] for key in _ORDER if key in route.rest}
     table |= {key: value for key, value in route.rest.items() if key not in table}
     return _noted(value_of(table), route.origin)

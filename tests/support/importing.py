@@ -12,6 +12,7 @@ from sidecar.importing.account import Account, Entry, shown
 from sidecar.importing.account import Path as FieldPath
 from sidecar.importing.appmesh.translate import translate
 from sidecar.importing.draft import MeshDraft
+from sidecar.importing.gateway_api.translate import translate as translate_routes
 from sidecar.importing.judge import judge
 from sidecar.importing.write import files_of
 
@@ -49,6 +50,16 @@ def import_app_mesh(*texts: str, given: dict[str, str] | None = None, mesh: str 
         documents += roots
     found = translate(documents, given or {}, mesh)
     return Import("app-mesh", documents, found.mesh, found.accounts)
+
+
+def import_gateway_api(*texts: str) -> Import:
+    documents: list[Node] = []
+    for index, text in enumerate(texts):
+        roots, problems = parse_foreign(text, f"file{index}.yaml")
+        assert problems == []
+        documents += roots
+    mesh, accounts = translate_routes(documents)
+    return Import("gateway-api", documents, mesh, accounts)
 
 
 def leaves(node: Node, path: FieldPath = ()) -> Iterator[FieldPath]:

@@ -1,0 +1,103 @@
+"""Routes of the Gateway API for a mesh: order, targets, filters, and every field accounted for."""
+
+from __future__ import annotations
+
+from sidecar.mesh.compile.service import compile_service
+from sidecar.mesh.read import read_mesh
+from tests.support.importing import SAMPLES, check_account, import_gateway_api
+
+SAMPLE = (SAMPLES / "gamma.yaml").read_text()
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: n}\nspec: {ports: [{port: 80}]}\n---\n"
+
+
+def route(spec: str, kind: str = "HTTPRoute", more: str = "") -> str:
+    return (
+        f"apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, namespace: n{more}}}\n"
+        f"spec: {{parentRefs: [{{kind: Service, group: '', name: s}}], {spec}}}\n"
+    )
+
+
+def test_every_leaf_is_in_the_account_exactly_once() -> None:
+    """No field is left out of the report, and none is told twice."""
+    done = import_gateway_api(SAMPLE)
+    check_account(done.documents, done.entries)
+
+
+def test_result_passes_mesh_check_and_compiles() -> None:
+    """What is written is a good mesh, and every service with sidecars has a file."""
+    done = import_gateway_api(SAMPLE)
+    assert done.problems() == []
+    mesh = read_mesh({name: text.encode() for name, text in done.files.items()})
+    for name, placed in mesh.placed.items():
+        assert placed.service.is_outside or compile_service(mesh, name).text
+
+
+def test_exact_paths_come_before_prefixes_and_long_ones_before_short() -> None:
+    """The order of the rules in the route does not matter where the specification's precedence decides."""
+    reco = import_gateway_api(SAMPLE).files["services/reco.yaml"]
+    places = [reco.index(f"name: {name}") for name in ("reco.1\n", "reco.3", "reco.2", "reco.1-2", "reco.4")]
+    assert places == sorted(places)
+
+
+def test_older_route_wins_a_tie() -> None:
+    """Of two routes with the same match the one that was created first is asked first."""
+    old = route("rules: [{matches: [{path: {value: /a}}], backendRefs: [{name: s, port: 80}]}]",
+                more=', creationTimestamp: "2020-01-01T00:00:00Z"').replace("name: r,", "name: z,")  # fmt: skip
+    new = route("rules: [{matches: [{path: {value: /a}}], backendRefs: [{name: s, port: 80}]}]",
+                more=', creationTimestamp: "2024-01-01T00:00:00Z"')  # fmt: skip
+    text = import_gateway_api(SERVICE + new + "---\n" + old).files["services/s.yaml"]
+    assert text.index("name: z.1") < text.index("name: r.1")
+
+
+def test_filters_of_one_backend_are_edits_of_one_destination() -> None:
+    """A header that only the canary gets stands beside its weight."""
+    reco = import_gateway_api(SAMPLE).files["services/reco.yaml"]
+    assert '- {upstream: reco-v2, weight: 1, request_headers: {set: {x-canary: "1"}}}' in reco
+
+
+def test_reference_to_another_namespace_needs_a_grant() -> None:
+    """A mirror that is granted is written; a backend that is not has no share, and is told as lost."""
+    done = import_gateway_api(SAMPLE)
+    assert "mirror: {to: audit-other, percent: 12.5%}" in done.files["services/reco.yaml"]
+    assert "no ReferenceGrant" in next(entry.how for entry in done.lost if entry.within.endswith("backendRefs[0]"))
+
+
+def test_rule_without_a_usable_backend_answers_500() -> None:
+    """Where every backend is invalid or has no weight, nothing else is asked instead."""
+    text = import_gateway_api(SERVICE + route("rules: [{backendRefs: [{name: s, port: 80, weight: 0}]}]")).files[
+        "services/s.yaml"
+    ]
+    assert "respond: {status: 500}" in text
+    assert "no-route" not in text
+
+
+def test_redirect_of_a_scheme_leads_to_its_port() -> None:
+    """A redirection to https without a port leads to 443, with 302 where no status is said."""
+    assert (
+        "redirect: {scheme: https, host: a.example.com, port: 443, status: 302}"
+        in import_gateway_api(SAMPLE).files["services/reco.yaml"]
+    )
+
+
+def test_route_of_a_gateway_is_told_and_left_to_it() -> None:
+    """A route without a Service as parent is no route of a mesh."""
+    text = route("rules: [{backendRefs: [{name: s, port: 80}]}]").replace(
+        "kind: Service, group: '', name: s", "name: gw"
+    )
+    done = import_gateway_api(SERVICE + text)
+    assert "a mesh has no gateways" in done.lost[0].how
+    assert "name: endpoints" in done.files["services/s.yaml"]
+
+
+def test_consumer_route_is_told_as_lost() -> None:
+    """A route in another namespace than its Service holds only for callers there, who cannot be known."""
+    text = route("rules: [{backendRefs: [{name: s, port: 80}]}]").replace("namespace: n}", "namespace: m}")
+    done = import_gateway_api(SERVICE + text.replace("name: s}]", "name: s, namespace: n}]"))
+    assert any("holds only for callers there" in entry.how for entry in done.lost)
+
+
+def test_grpc_method_is_a_path() -> None:
+    """`a.B/C` is the path of its calls; that gRPC is not spoken yet is told as lost."""
+    done = import_gateway_api(SAMPLE)
+    assert "match: [{path: /a.B/C}, {path: {starts_with: /a.B/}}]" in done.files["services/reco-v2.yaml"]
+    assert any("gRPC" in entry.how for entry in done.lost)
