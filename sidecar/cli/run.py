@@ -24,6 +24,7 @@ _CONTROL_OPTIONS: Final[Mapping[str, str]] = {
     "zone": "Where this sidecar is.",
     "instance": "A name that no other instance has; default: one is made.",
     "control-token-file": "Holds the token by which it joins the mesh, or a bearer token for the control plane.",
+    "capture": "Connections of the app, and to it, are led here: `passthrough` or `deny`, for what nothing names.",
     "control-trust": "Certificates (PEM) that its own must be signed by, where the token does not say it.",
     "state-dir": "Where what was pushed is kept for the next start, or `off`. "
     "Default: $STATE_DIRECTORY, else /var/lib/sidecar.",

@@ -46,6 +46,7 @@ _LISTEN_ONLY: Final = frozenset({("telemetry", "metrics")})
 OPTIONS: Final[MappingLike[str, tuple[str, ...]]] = {
     "control": ("control", "addresses"),
     "control-token-file": ("control", "token_file"),
+    "capture": ("capture", "unmatched"),
     "control-trust": ("control", "trust"),
     "address": ("control", "address"),
     "instance": ("control", "instance"),

@@ -85,6 +85,11 @@ class Wanted:
     services: tuple[str, ...] = ()
     replaces_app_mesh: bool = False
 
+    @property
+    def capture_option(self) -> str:
+        """`SIDECAR_CAPTURE`: where no file says so, a sidecar is told that connections are led to it; else empty."""
+        return "passthrough" if self.is_captured and self.control else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

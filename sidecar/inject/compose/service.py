@@ -83,6 +83,7 @@ def _environment(said: Said, service: str, app_port: str) -> dict[str, Value]:
         "SIDECAR_VERSION": said.version,
         "SIDECAR_APP_PORT": "" if app_port == NO_PORT else app_port,
         "SIDECAR_CONTROL": " ".join(wanted.control),
+        "SIDECAR_CAPTURE": wanted.capture_option,
         "SIDECAR_CONTROL_TOKEN_FILE": "/run/secrets/sidecar-token" if wanted.control and wanted.token else "",
     }
     return {name: value for name, value in named.items() if value}

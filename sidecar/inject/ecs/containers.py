@@ -83,6 +83,7 @@ def _environment(said: Said, service: str, app_port: str, *, has_token: bool) ->
         "SIDECAR_VERSION": said.version,
         "SIDECAR_APP_PORT": "" if app_port == NO_PORT else app_port,
         "SIDECAR_CONTROL": " ".join(said.wanted.control),
+        "SIDECAR_CAPTURE": said.wanted.capture_option,
         "SIDECAR_CONTROL_TOKEN_FILE": f"{_TOKEN_FOLDER}/token" if has_token else "",
     }
     return [{"name": name, "value": value} for name, value in named.items() if value]

@@ -111,6 +111,7 @@ def _environment(pod: Pod) -> Iterator[Value]:
         "SIDECAR_APP_PORT": pod.app_port,
         "SIDECAR_PROBED_PORTS": ",".join(map(str, sorted(pod.probed))),
         "SIDECAR_CONTROL": " ".join(wanted.control),
+        "SIDECAR_CAPTURE": wanted.capture_option,
         "SIDECAR_CONTROL_TOKEN_FILE": f"{_TOKEN}/token" if _has_token(wanted) else "",
         "SIDECAR_CONTROL_TRUST": f"{_ROOTS}/roots.pem" if wanted.control and wanted.roots else "",
     }

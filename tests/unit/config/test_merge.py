@@ -223,3 +223,11 @@ def test_what_only_a_follower_needs_is_refused_elsewhere(key: str) -> None:
     """Nobody would read it."""
     with pytest.raises(ConfigError, match=f"`{key}` has no effect without `control`"):
         load_text(f"service: s\noutbound: {{}}\n{key}: /x\n".encode(), "f", {})
+
+
+def test_capture_can_be_an_option() -> None:
+    """Of a sidecar that has no file of its own, as one that was injected."""
+    loaded = load(PUSHED, None, capture="deny")
+    assert loaded.config.capture is not None
+    assert loaded.config.capture.unmatched == "deny"
+    assert load(PUSHED, None).config.capture is None
