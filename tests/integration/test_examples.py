@@ -290,7 +290,8 @@ class TestPrometheus:
         path.write_text(yaml.safe_dump(document))
         subprocess.run([_need("promtool"), "check", "config", path], check=True, timeout=60)
         (sidecar,) = _kubernetes()["Deployment"]["spec"]["template"]["spec"]["initContainers"]
-        assert job["relabel_configs"][0]["regex"] == f"{sidecar['name']};{sidecar['ports'][1]['name']}"
+        for port in (sidecar["ports"][1]["name"], "sidecar-metrics"):  # the latter is of `sidecar inject`
+            assert re.fullmatch(job["relabel_configs"][0]["regex"], f"{sidecar['name']};{port}")
 
 
 class TestEcs:
