@@ -13,6 +13,8 @@ from sidecar.inject.said import Said, object_name
 from sidecar.inject.wanted import NAMES, OWN_PORTS, USER, Finding
 
 NATIVE_SINCE: Final = (1, 29)
+_TRUE: Final = (True, "true", "yes", "on", "y", "Yes", "On", "YES", "ON")
+"""What Kubernetes, which reads YAML 1.1, takes for true."""
 _LISTS: Final = ("containers", "initContainers", "volumes")
 
 
@@ -46,7 +48,7 @@ def _kind(value: Value) -> str:
 
 def place(document: Value, spec: Path) -> Iterator[Finding]:
     """Where a pod's network is not its own, or not Linux'."""
-    if at(document, (*spec, "hostNetwork")) is True:
+    if at(document, (*spec, "hostNetwork")) in _TRUE:
         hint = 'take it out, or say `sidecar.mesh/inject: "false"`: its ports and its rules would be those of the node'
         yield Finding((*spec, "hostNetwork"), "expected a network of the pod's own, found `hostNetwork: true`", hint)
     for path, key in ((("os",), "name"), (("nodeSelector",), "kubernetes.io/os")):

@@ -266,6 +266,22 @@ def test_what_would_not_work_is_refused_with_the_reason(value: Any, wanted: Want
     assert message in problems[0]
 
 
+def test_a_host_network_is_seen_however_true_is_spelled() -> None:
+    """Kubernetes reads YAML 1.1, in which `yes` and `on` are true."""
+    text = yaml.safe_dump(workload(hostNetwork=True), sort_keys=False)
+    for word in ("yes", "on", "True"):
+        outcome = inject(text.replace("hostNetwork: true", f"hostNetwork: {word}"), "f.yaml", OF_FILE)
+        assert [problem.path for problem in outcome.problems] == ["spec.template.spec.hostNetwork"]
+
+
+def test_turning_a_sidecar_off_takes_it_out() -> None:
+    """A pod that was injected and now says `sidecar.mesh/inject: "false"` is what it was without."""
+    text = yaml.safe_dump(workload(annotations={"inject": "true"}), sort_keys=False)
+    injected = inject(text, "f.yaml", OF_FILE).text
+    off = inject(injected.replace("sidecar.mesh/inject: 'true'", "sidecar.mesh/inject: 'false'"), "f.yaml", OF_FILE)
+    assert off.text == text.replace("'true'", "'false'")
+
+
 def test_an_annotation_of_the_workload_itself_is_told() -> None:
     """Kubernetes gives a Deployment's own annotations to no pod: who writes one there means the pods'."""
     value = workload()
