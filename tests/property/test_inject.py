@@ -241,6 +241,36 @@ def test_any_text_passes_or_is_refused_with_a_place(text: str) -> None:
     assert all(problem.line > 0 and problem.column > 0 and problem.message for problem in problems)
 
 
+STEPS = st.sampled_from(["spec", "metadata", "containers", "annotations", "app", "name", "image", 0, 1, "sidecar"])
+ARGUMENTS = st.one_of(
+    st.sampled_from(["", "x", "a: [", "- "]),
+    st.lists(st.sampled_from(["", "x", "app", "0", "9", "spec", "a: {", 1, None]), max_size=4),
+)
+NOTES = st.lists(
+    st.tuples(
+        st.sampled_from(["key", "items", "value", "entry", "name", "gone"]),
+        st.lists(STEPS, min_size=1, max_size=4),
+        ARGUMENTS,
+    ),
+    max_size=4,
+)
+
+
+@given(NOTES, st.booleans())
+@settings(max_examples=examples(400), deadline=None)
+def test_notes_of_any_content_are_followed_or_refused(notes: list[Any], is_json: bool) -> None:
+    """Whatever somebody has made of `sidecar.mesh/undo`, there is a text or a problem, and no exception."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "annotations": {PREFIX + "injected": "x", PREFIX + "undo": json.dumps(notes)}},
+        "spec": {"containers": [{"name": "app", "image": "a"}, {"name": "sidecar", "image": "b"}]},
+    }
+    text = json.dumps(pod) if is_json else yaml.safe_dump(pod, sort_keys=False)
+    outcome = uninject(text, "f")
+    assert outcome.problems or documents_of(outcome.text)
+
+
 # --- values of the wrong kinds ---------------------------------------------------------------------------------------
 
 ODD = st.sampled_from([None, True, 0, -1, 80, "", "x", "80", [], {}, [None], [1], ["a"], {"a": 1}, [{}], [[]], 1.5])

@@ -6,10 +6,13 @@ manifest which was reordered or edited since can still be undone:
 
     key     [path of the key]                 the key was not there
     items   [path of the list], [names]       these items were not there
-    value   [path], text                      the value was this text; empty: nothing was written
-    entry   [path of the key], text           the key and its value were this text
+    value   [path], [text, column]            the value was this text; empty: nothing was written
+    entry   [path of the key], [text, column] the key and its value were this text
     name    [path of the key], text           the key was this text
     gone    [path of the key], [text, key before, key after, gap]       this was here
+
+A column is counted from 1, and 0 within braces and brackets: another program may have indented the manifest anew, or
+made JSON of it.
 """
 
 from __future__ import annotations
@@ -19,18 +22,21 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingLike
 from typing import Final
 
+from sidecar.config.problems import ConfigError
 from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Remove, Replace
 from sidecar.inject.text.places import behind, dash_of, gone, gone_from, line_start, written_end
+from sidecar.inject.text.render import as_json
 from sidecar.inject.text.splice import Splice, entry_at, node_at
-from sidecar.inject.text.tree import Mapping, Node, target_of, word_of
+from sidecar.inject.text.tree import Mapping, Node, below, parse, target_of, word_of
 from sidecar.inject.text.tree import Sequence as SequenceNode
+from sidecar.inject.text.values import value_of
 
 Note = tuple[str, tuple[str | int, ...], object]
 """What, path, argument."""
 
 _NAMED_BY: Final = ("name", "containerName", "Name", "ContainerName")
 """Keys by which items are known; the later ones are those of ECS and of CloudFormation."""
-_TAKES: Final = {"key": "", "items": [], "value": "", "entry": "", "name": "", "gone": []}
+_TAKES: Final = {"key": "", "items": [], "value": [], "entry": [], "name": "", "gone": []}
 
 
 def notes_of(text: str, root: Node, edits: Sequence[Edit], base: Path) -> list[Note]:
@@ -54,13 +60,55 @@ def _note(text: str, root: Node, edit: Edit, skipped: int) -> Note:
         node = node_at(root, edit.path)
         if isinstance(edit.path[-1], int) and isinstance(edit.value, MappingLike):
             path = (*path[:-1], _name(edit.value))  # by which it will be found
-        return "value", path, text[node.start : written_end(text, node)]
+        return "value", path, [text[node.start : written_end(text, node)], _column(root, node)]
     if isinstance(edit, Remove):
         return "gone", path, _gone(text, root, edit.path)
     key, value = entry_at(root, edit.path)
     if isinstance(edit, Exchange):
-        return "entry", (*path[:-1], edit.key), text[key.start : max(key.end + 1, written_end(text, value))]
+        was = text[key.start : max(key.end + 1, written_end(text, value))]
+        return "entry", (*path[:-1], edit.key), [was, _column(root, key)]
     return "name", (*path[:-1], edit.key), text[key.start : key.end]
+
+
+def _column(root: Node, node: Node) -> str:
+    is_in_flow = any(
+        isinstance(one, Mapping | SequenceNode)
+        and one.is_flow
+        and one.start <= node.start < one.end
+        and one is not node
+        for one in below(root)
+    )
+    return "0" if is_in_flow else str(node.column)
+
+
+def _fitting(root: Node, node: Node, argument: object, *, is_entry: bool = False) -> str:
+    """What was in the place of a node, in the style that its surroundings have now."""
+    assert isinstance(argument, list)
+    was, column = map(str, argument)
+    before, now = int(column), int(_column(root, node))
+    if before and not now:
+        return _as_flow(was, is_entry=is_entry)
+    if before == now or not (before and now):
+        return was
+    first, *rest = was.split("\n")
+    moved = (" " * (now - before) + line if now > before else line[before - now :] for line in rest)
+    return "\n".join([first, *(new if line.strip() else line for new, line in zip(moved, rest, strict=True))])
+
+
+def _as_flow(was: str, *, is_entry: bool) -> str:
+    """
+    Text of a block as JSON: a value, or a key and its value.
+
+    Raises:
+        ValueError: It is no YAML by itself.
+    """
+    if was.startswith("*"):
+        return was
+    try:
+        written = as_json(value_of(parse(was, "note")[0].root) if was else None, None, "")
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return written[1:-1] if is_entry else written
 
 
 def _gone(text: str, root: Node, path: Path) -> list[str]:
@@ -150,6 +198,14 @@ def restoring(text: str, root: Node, base: Path, notes: Sequence[Note]) -> list[
             if isinstance(node, SequenceNode):
                 assert isinstance(argument, list)
                 found += _without_items(text, node, {str(name) for name in argument})
+                if (
+                    isinstance(parent, Mapping)
+                    and not node.is_flow
+                    and all(_name_of(item) in argument for item in node.items)
+                ):
+                    # It was empty, in brackets that another program has taken away.
+                    at = text.index(":", _key_of(parent, node).end) + 1
+                    found.append(Splice(at, at, " []"))
             continue
         if what == "gone":
             assert isinstance(argument, list)
@@ -162,11 +218,14 @@ def restoring(text: str, root: Node, base: Path, notes: Sequence[Note]) -> list[
             assert isinstance(parent, Mapping)
             keys.setdefault(id(parent), (parent, set()))[1].add(str(path[-1]))
         elif what == "value" and node is not None:
-            start = node.start - 1 if not argument and text[node.start - 1] == " " else node.start
-            found.append(Splice(start, written_end(text, node), str(argument)))
+            was = _fitting(root, node, argument)
+            start = node.start - 1 if not was and text[node.start - 1] == " " else node.start
+            found.append(Splice(start, written_end(text, node), was))
         elif entry is not None:
-            end = written_end(text, entry[1]) if what == "entry" else entry[0].end
-            found.append(Splice(entry[0].start, end, str(argument)))
+            is_whole = what == "entry"
+            end = written_end(text, entry[1]) if is_whole else entry[0].end
+            was = _fitting(root, entry[0], argument, is_entry=True) if is_whole else str(argument)
+            found.append(Splice(entry[0].start, end, was))
     for mapping, names in keys.values():
         found += _without_keys(text, mapping, names)
     return _without_last_line_end(text, found)
@@ -179,6 +238,10 @@ def _back(text: str, parent: Node | None, argument: list[object]) -> list[Splice
     was, before, after, gap = map(str, argument)
     at = gone_from(text, parent, before, after, int(gap))
     return [] if at is None else [Splice(at, at, was)]
+
+
+def _key_of(parent: Mapping, value: Node) -> Node:
+    return next(key for key, one in parent.entries if one is value)
 
 
 def _find(root: Node, path: Path) -> Node | None:

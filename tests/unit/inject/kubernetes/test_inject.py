@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,24 @@ def test_a_sidecar_without_readable_notes_is_not_guessed_at() -> None:
         assert [problem.message for problem in outcome.problems] == [
             "cannot tell what was injected: `sidecar.mesh/undo` is damaged"
         ]
+
+
+@pytest.mark.parametrize(
+    "path", [one for one in MANIFESTS if one.name != "shared-parts.yaml"], ids=lambda path: path.name
+)
+@pytest.mark.parametrize("form", ["json", "yaml", "wide", "flow"])
+def test_what_another_program_has_written_anew_can_be_taken_out(path: Path, form: str) -> None:
+    """After `kubectl`, `kustomize` or a formatter the bytes are others, and what comes back says what was said."""
+    values = list(yaml.safe_load_all(path.read_text()))
+    injected = list(yaml.safe_load_all(inject(path.read_text(), path.name, OF_MESH).text))
+    if form == "json":
+        text = "\n---\n".join(json.dumps(one, indent=2, sort_keys=True) for one in injected)
+    else:
+        style = {"yaml": {}, "wide": {"indent": 9}, "flow": {"default_flow_style": True}}[form]
+        text = yaml.safe_dump_all(injected, **style)  # type: ignore[call-overload]
+    outcome = uninject(text, path.name)
+    assert outcome.problems == []
+    assert list(yaml.safe_load_all(outcome.text)) == values
 
 
 def test_other_kinds_with_pods_are_injected_and_other_objects_pass() -> None:
