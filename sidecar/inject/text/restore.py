@@ -27,7 +27,7 @@ from sidecar.inject.edits import AddItems, AddKey, Edit, Exchange, Path, Remove,
 from sidecar.inject.text.places import behind, dash_of, gone, gone_from, line_start, written_end
 from sidecar.inject.text.render import as_json
 from sidecar.inject.text.splice import Splice, entry_at, node_at
-from sidecar.inject.text.tree import Mapping, Node, below, parse, target_of, word_of
+from sidecar.inject.text.tree import Mapping, Node, parse, target_of, word_of
 from sidecar.inject.text.tree import Sequence as SequenceNode
 from sidecar.inject.text.values import value_of
 
@@ -60,32 +60,31 @@ def _note(text: str, root: Node, edit: Edit, skipped: int) -> Note:
         node = node_at(root, edit.path)
         if isinstance(edit.path[-1], int) and isinstance(edit.value, MappingLike):
             path = (*path[:-1], _name(edit.value))  # by which it will be found
-        return "value", path, [text[node.start : written_end(text, node)], _column(root, node)]
+        return "value", path, [text[node.start : written_end(text, node)], _column(root, edit.path, node)]
     if isinstance(edit, Remove):
         return "gone", path, _gone(text, root, edit.path)
     key, value = entry_at(root, edit.path)
     if isinstance(edit, Exchange):
         was = text[key.start : max(key.end + 1, written_end(text, value))]
-        return "entry", (*path[:-1], edit.key), [was, _column(root, key)]
+        return "entry", (*path[:-1], edit.key), [was, _column(root, edit.path, key)]
     return "name", (*path[:-1], edit.key), text[key.start : key.end]
 
 
-def _column(root: Node, node: Node) -> str:
-    is_in_flow = any(
-        isinstance(one, Mapping | SequenceNode)
-        and one.is_flow
-        and one.start <= node.start < one.end
-        and one is not node
-        for one in below(root)
-    )
-    return "0" if is_in_flow else str(node.column)
+def _column(root: Node, path: Path, node: Node) -> str:
+    """Of a node, or a key, that stands at a path: 0 if one of those around it has braces or brackets."""
+    around: Node | None = root
+    for step in path:
+        if isinstance(around, Mapping | SequenceNode) and around.is_flow:
+            return "0"
+        around = _child(around, step)
+    return str(node.column)
 
 
-def _fitting(root: Node, node: Node, argument: object, *, is_entry: bool = False) -> str:
+def _fitting(root: Node, path: Path, node: Node, argument: object, *, is_entry: bool = False) -> str:
     """What was in the place of a node, in the style that its surroundings have now."""
     assert isinstance(argument, list)
     was, column = map(str, argument)
-    before, now = int(column), int(_column(root, node))
+    before, now = int(column), int(_column(root, path, node))
     if before and not now:
         return _as_flow(was, is_entry=is_entry)
     if before == now or not (before and now):
@@ -218,13 +217,13 @@ def restoring(text: str, root: Node, base: Path, notes: Sequence[Note]) -> list[
             assert isinstance(parent, Mapping)
             keys.setdefault(id(parent), (parent, set()))[1].add(str(path[-1]))
         elif what == "value" and node is not None:
-            was = _fitting(root, node, argument)
+            was = _fitting(root, (*base, *path), node, argument)
             start = node.start - 1 if not was and text[node.start - 1] == " " else node.start
             found.append(Splice(start, written_end(text, node), was))
         elif entry is not None:
             is_whole = what == "entry"
             end = written_end(text, entry[1]) if is_whole else entry[0].end
-            was = _fitting(root, entry[0], argument, is_entry=True) if is_whole else str(argument)
+            was = _fitting(root, (*base, *path), entry[0], argument, is_entry=True) if is_whole else str(argument)
             found.append(Splice(entry[0].start, end, was))
     for mapping, names in keys.values():
         found += _without_keys(text, mapping, names)
@@ -248,16 +247,19 @@ def _find(root: Node, path: Path) -> Node | None:
     """The node at a path of names, or None."""
     node: Node | None = root
     for step in path:
-        if isinstance(node, Mapping):
-            node = node.get(str(step))
-        elif isinstance(node, SequenceNode):
-            if isinstance(step, int):
-                node = node.items[step] if step < len(node.items) else None
-            else:
-                node = next((item for item in node.items if _name_of(item) == step), None)
-        else:
-            return None
+        node = _child(node, step)
     return node
+
+
+def _child(node: Node | None, step: str | int) -> Node | None:
+    """The value of a key, or the item with this name or position; None if there is none."""
+    if isinstance(node, Mapping):
+        return node.get(str(step))
+    if not isinstance(node, SequenceNode):
+        return None
+    if isinstance(step, int):
+        return node.items[step] if -1 < step < len(node.items) else None
+    return next((item for item in node.items if _name_of(item) == step), None)
 
 
 def _without_items(text: str, node: SequenceNode, names: set[str]) -> list[Splice]:
