@@ -19,6 +19,7 @@ from sidecar.config.values.words import (
 from sidecar.importing.field import Field, WrongError
 
 PATH: Final = path()
+ASKED_PATH: Final = path(may_have_query=True)
 REGEX: Final = Reads(parse_regex, {})
 METHOD: Final = Reads(parse_method, {})
 HEADER: Final = Reads(parse_header_name, {})

@@ -19,6 +19,7 @@ from sidecar.importing.appmesh.routes import UNSET_PRIORITY
 from sidecar.importing.appmesh.services import Group, Virtual
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.appmesh.values import DEFAULT_TIMEOUT_S
+from sidecar.importing.checked import PATH, checked
 from sidecar.importing.draft import CallDraft, Plain, RouteDraft, ServiceDraft
 from sidecar.importing.field import Field, WrongError
 from sidecar.importing.names import route_name, service_name, word_of
@@ -194,16 +195,16 @@ def _put_rewrite(rewrite: Field | None, match: dict[str, Plain], outer: Outer, k
             outer.prefix = None
     if value is not None:
         if is_prefix:
-            outer.prefix = value.text()
+            outer.prefix = checked(value, PATH)
             value.kept("rewrite.prefix")
         elif value.text() == "/":
             value.kept("every path as it is")
         else:
-            outer.prefix_of_all = value.text()
+            outer.prefix_of_all = checked(value, PATH)
             value.kept("rewrite.regex: before every path")
     exact = path.get("exact") if path is not None else None
     if exact is not None:
-        outer.path = exact.text()
+        outer.path = checked(exact, PATH)
         outer.prefix = None
         exact.kept("rewrite.path")
 

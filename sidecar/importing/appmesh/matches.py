@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from sidecar.importing.account import Mark
 from sidecar.importing.checked import HEADER, METHOD, PARAMETER, PATH, REGEX, checked
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 
 _KINDS: Final = ("exact", "prefix", "suffix", "regex")
+_COOKIES: Final = "`match: {cookies: {NAME: VALUE}}` asks for one cookie, in whatever order they come"
 NORMAL: Final = "characters, as Envoy compares them; App Mesh also merges slashes (`//a`), a sidecar does not"
 
 
@@ -138,6 +140,8 @@ def _value_test(test: Field, where: str) -> Plain:
     value: dict[str, Plain] = {}
     for kind in _KINDS:
         one = block.get(kind)
+        if one is not None and kind == "regex" and where == "match.headers.cookie":
+            one.account.mark(one.path, Mark("kept", f"{where}.regex: the whole header, all cookies in it", _COOKIES))
         if one is not None:
             value[kind] = checked(one, REGEX) if kind == "regex" else one.text()
             one.kept(f"{where}.{kind}" + (": the whole value, RE2" if kind == "regex" else ""))

@@ -41,7 +41,7 @@ class Port:
     protocol: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """
     A virtual node as far as it can be imported.
@@ -113,6 +113,9 @@ def _take_listener(listener: Field, node: Node) -> None:
         raise WrongError(protocol, f"expected http, http2, grpc or tcp, found `{protocol.text()}`")
     if not 1 <= number.integer() <= 65535:
         raise WrongError(number, f"expected a port from 1 to 65535, found {number.integer()}")
+    if number.integer() in [port.number for port in node.ports]:
+        listener.dropped(f"a second listener at {number.integer()}", "remove one of the two", is_lost=True)
+        return
     if word == "tcp" and not is_spoken(word):
         listener.dropped("this version's sidecars serve no port that is TCP only", _LATER, is_lost=True)
         return

@@ -23,12 +23,13 @@ from sidecar.importing.names import instance_name, numbered, route_name, service
 from sidecar.importing.said import Said
 
 _NO_ROUTE: Final[dict[str, Plain]] = {"respond": {"status": 404}}
+_VARIABLES: Final = "replace variables such as `${NAME}` before (`envsubst`)"
 _TLS: Final = ("inbound", "tls")
 _BY_WIDTH: Final = ("off", "permissive", "strict")
 _FIRST_PORT: Final = "http"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Virtual:
     """
     A virtual service that leads somewhere.
@@ -48,7 +49,7 @@ class Virtual:
     router: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """
     What becomes one service.
@@ -69,14 +70,15 @@ def groups_of(index: Index, nodes: dict[str, Node]) -> list[Group]:
     """Virtual services and nodes that belong together, with what they are called, by name."""
     virtuals = [one for resource in index.all("VirtualService") if (one := _virtual(resource, index, nodes))]
     groups: list[Group] = []
+    owners: dict[str, Group] = {}
     for virtual in virtuals:
-        shared = [group for group in groups if any(node in group.nodes for node in virtual.nodes)]
         merged = Group([virtual], list(virtual.nodes))
-        for group in shared:
+        for group in {id(one): one for node in virtual.nodes if (one := owners.get(node.resource.name))}.values():
             groups.remove(group)
             merged.virtuals += group.virtuals
             merged.nodes += [node for node in group.nodes if node not in merged.nodes]
         groups.append(merged)
+        owners |= {node.resource.name: merged for node in merged.nodes}
     called = {node.resource.name for group in groups for node in group.nodes}
     groups += [Group([], [node]) for name, node in nodes.items() if name not in called and not node.lost]
     return _named(groups)
@@ -94,7 +96,7 @@ def _virtual(resource: Resource, index: Index, nodes: dict[str, Node]) -> Virtua
 def _read(resource: Resource, index: Index, nodes: dict[str, Node]) -> Virtual:
     host = resource.name.lower().removesuffix(".")
     if not is_host(host):
-        raise WrongError(resource.root, f"expected a host as the service's name, found `{resource.name}`")
+        raise WrongError(resource.root, f"expected a host as the service's name, found `{resource.name}`", _VARIABLES)
     provider = resource.spec.get("provider") if resource.spec is not None else None
     if provider is None:
         raise WrongError(resource.root, "it has no provider: it leads nowhere", "remove it, or give it a provider")
@@ -153,23 +155,24 @@ def fill(group: Group) -> None:
 
 
 def _put_ports(group: Group) -> None:
+    """The ports of all nodes by their numbers; the first is that of the first node, and it is told whose is another."""
     ports = group.draft.ports
+    numbers: dict[int, str] = {}
     for node in group.nodes:
         for index, port in enumerate(node.ports):
-            name = _FIRST_PORT if index == 0 else f"p{port.number}"
             address = f"127.0.0.1:{port.number}"
-            value: Plain = address if port.protocol == "http" else {"app": address, "protocol": port.protocol}
-            if ports.setdefault(name, value) != value:
+            if port.number not in numbers:
+                name = f"p{port.number}" if ports else _FIRST_PORT
+                numbers[port.number] = name
+                ports[name] = address if port.protocol == "http" else {"app": address, "protocol": port.protocol}
+            if index == 0 and numbers[port.number] != _FIRST_PORT:
                 root = node.resource.root
+                first = next(number for number, name in numbers.items() if name == _FIRST_PORT)
                 root.account.assume(
                     root.path,
-                    f"the service's app listens at {_address(ports[name])}, where this node's listens at {address}",
+                    f"the service's first port is 127.0.0.1:{first}, where this node's is {address}",
                     f"say `inbound: {{app: {address}}}` in the own file of its sidecars",
                 )
-
-
-def _address(value: Plain) -> str:
-    return str(value["app"]) if isinstance(value, dict) else str(value)
 
 
 def _put_instances(group: Group) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from sidecar.config.values.units import MAX_DURATION_S
 from sidecar.importing.account import Mark
+from sidecar.importing.checked import ASKED_PATH, checked
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 from sidecar.importing.said import Said, within
@@ -111,8 +112,15 @@ def put_retry(policy: Field | None, timeout_s: float | None, rest: dict[str, Pla
 
 def listener_settings(listener: Field, origin: str) -> list[Said]:
     """What a node's listener says of how it is called and of how much its app takes."""
-    found = [_timeout(listener, origin), _pool(listener, origin), _outlier(listener, origin), _health(listener, origin)]
-    return [said for said in found if said is not None]
+    found: list[Said] = []
+    for read in (_timeout, _pool, _outlier, _health):
+        try:
+            said = read(listener, origin)
+        except WrongError as error:
+            error.give_up(error.field)
+            continue
+        found += [said] if said is not None else []
+    return found
 
 
 def _of_protocol(block: Field | None) -> Field | None:
@@ -173,7 +181,7 @@ def _health(listener: Field, origin: str) -> Said | None:
         block.dropped(f"callers check by HTTP; there is no check by {protocol.text()}", hint)
         return None
     said = Said(("health_check",), block, origin, {})
-    said.put("path", block.get("path"), lambda found: found.text())
+    said.put("path", block.get("path"), lambda found: checked(found, ASKED_PATH))
     port, mapped = block.get("port"), listener.get("portMapping")
     own = mapped.get("port") if mapped is not None else None
     if port is not None and own is not None and port.integer() == own.integer():

@@ -166,6 +166,8 @@ def _take_port(port: Field, index: int, kept: Kept) -> None:
     if kept.ports and listens != number.integer():
         hint = "let the Service and the app use one number for this port"
         raise WrongError(number, f"callers choose a further port by the app's number, {listens}", hint)
+    if listens in [one.target for one in kept.ports] or number.integer() in [one.number for one in kept.ports]:
+        raise WrongError(number, f"an earlier port is called {number.integer()}, too, or leads to the same", "keep one")
     own = "http" if index == 0 or name is None else word_of(name.text())
     if own in [one.name for one in kept.ports]:
         own = f"p{number.integer()}"

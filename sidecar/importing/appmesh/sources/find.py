@@ -71,6 +71,9 @@ def _take(root: Node, path: Path, given: Mapping[str, str], found: Found) -> Non
         if described.is_described(root):
             found.resources += read(described.resources_of(root, path, found.accounts))
             return
+    hint = "remove it"
+    if isinstance(root, MappingNode) and "spec" in root.entries:
+        hint = "add the names that the API's answers have, such as `meshName` and `virtualNodeName`"
     account = Account("document", root, path)
-    account.mark(path, Mark("dropped", f"expected {_WHAT}, found {describe(root)}", "remove it", is_lost=True))
+    account.mark(path, Mark("dropped", f"expected {_WHAT}, found {describe(root)}", hint, is_lost=True))
     found.accounts.append(account)
