@@ -215,7 +215,7 @@ def app_meshes(draw: st.DrawFn) -> list[dict[str, Any]]:
     return found
 
 
-@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(spoiled(app_meshes()))
 def test_any_app_mesh_is_accounted_for_and_comes_out_good(found: Any) -> None:
     """Whatever the resources say, each leaf is in the report once, and what is written has no problem."""
@@ -455,7 +455,7 @@ def clusters(draw: st.DrawFn) -> list[dict[str, Any]]:
     return found
 
 
-@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(spoiled(clusters()))
 def test_any_routes_are_accounted_for_and_come_out_good(found: list[Any]) -> None:
     """Whatever the objects say, each leaf is in the report once, and what is written has no problem."""

@@ -136,8 +136,9 @@ def _targets(action: Field, resource: Resource, index: Index, nodes: dict[str, N
         number = weight.integer()
         if not 0 <= number <= 100:
             raise WrongError(weight, f"expected a weight from 0 to 100, found {number}")
-        if node.lost:
-            named.dropped(f"{node.label} is not imported: {node.lost}", "", is_lost=True)
+        if node.lost or not node.ports:
+            why = f"{node.label} is not imported: {node.lost}" if node.lost else f"{node.label} has no listener"
+            named.dropped(why, "", is_lost=True)
             weight.dropped("its node is not imported")
             continue
         named.kept("to")

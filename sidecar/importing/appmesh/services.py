@@ -73,7 +73,8 @@ def groups_of(index: Index, nodes: dict[str, Node]) -> list[Group]:
     owners: dict[str, Group] = {}
     for virtual in virtuals:
         merged = Group([virtual], list(virtual.nodes))
-        for group in {id(one): one for node in virtual.nodes if (one := owners.get(node.resource.name))}.values():
+        shared = [owners[node.resource.name] for node in virtual.nodes if node.resource.name in owners]
+        for group in dict.fromkeys(shared):
             groups.remove(group)
             merged.virtuals += group.virtuals
             merged.nodes += [node for node in group.nodes if node not in merged.nodes]
