@@ -225,19 +225,23 @@ def test_any_app_mesh_is_accounted_for_and_comes_out_good(found: Any) -> None:
         assert done.problems() == []
 
 
-segments = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=3).map(lambda parts: "/" + "/".join(parts))
+segments = st.lists(st.sampled_from(["a", "a", "ab"]), max_size=2).map(lambda parts: "/" + "/".join(parts))
 http_match = st.fixed_dictionaries(
     {},
     optional={
         "path": st.fixed_dictionaries({"value": segments}, optional={"type": st.sampled_from(["Exact", "PathPrefix"])}),
         "method": st.sampled_from(["GET", "PUT"]),
         "headers": st.lists(
-            st.fixed_dictionaries({"name": st.sampled_from(["x-a", "x-b"]), "value": st.sampled_from(["1", "2"])}),
+            st.fixed_dictionaries(
+                {"name": st.sampled_from(["x-a", "x-b"]), "value": st.sampled_from(["1", "1", "1", "2"])}
+            ),
             max_size=2,
             unique_by=lambda one: one["name"],
         ),
         "queryParams": st.lists(
-            st.fixed_dictionaries({"name": st.sampled_from(["p", "q"]), "value": st.sampled_from(["1", "2"])}),
+            st.fixed_dictionaries(
+                {"name": st.sampled_from(["p", "q"]), "value": st.sampled_from(["1", "1", "1", "2"])}
+            ),
             max_size=2,
             unique_by=lambda one: one["name"],
         ),
@@ -257,8 +261,8 @@ asked = st.fixed_dictionaries(
     {
         "path": segments,
         "method": st.sampled_from(["GET", "PUT"]),
-        "headers": st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["1", "2"])),
-        "query": st.dictionaries(st.sampled_from(["p", "q"]), st.sampled_from(["1", "2"])),
+        "headers": st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.just("1")),
+        "query": st.dictionaries(st.sampled_from(["p", "q"]), st.just("1")),
     }
 )
 
@@ -331,7 +335,7 @@ def naive_choice(routes: list[dict[str, Any]], request: dict[str, Any]) -> str |
     return chosen
 
 
-@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(600), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(route_lists, st.lists(asked, min_size=1, max_size=8))
 def test_order_of_routes_chooses_what_the_specification_does(
     routes: list[dict[str, Any]], requests: list[dict[str, Any]]
