@@ -102,7 +102,7 @@ def _routes(gateway: Resource, index: Index, groups: list[Group]) -> list[_Route
     owners = {virtual.resource.name: (virtual, group) for group in groups for virtual in group.virtuals}
     found: list[_Route] = []
     for resource in index.gateway_routes:
-        if not _is_of(resource, gateway, index):
+        if not belongs(resource, gateway, index):
             continue
         try:
             found.append(_read(resource, index, owners))
@@ -111,7 +111,7 @@ def _routes(gateway: Resource, index: Index, groups: list[Group]) -> list[_Route
     return sorted(found, key=lambda one: (one.priority, one.outer.breadth, one.resource.name))
 
 
-def _is_of(route: Resource, gateway: Resource, index: Index) -> bool:
+def belongs(route: Resource, gateway: Resource, index: Index) -> bool:
     """Whether a route is this gateway's: by name; by reference; or, where it says none, because there is no other."""
     if route.owner:
         return route.owner == gateway.name

@@ -36,7 +36,11 @@ class Index:
         seen: dict[tuple[str, str], Resource] = {}
         for one in resources:
             if one.kind == "GatewayRoute":
-                self.gateway_routes.append(one)
+                first = seen.setdefault((f"{one.kind} {one.owner}", one.name), one)
+                if first is one:
+                    self.gateway_routes.append(one)
+                else:
+                    _tell_twice(one, first)
             elif one.kind == "Route":
                 first = seen.setdefault((one.owner, one.name), one)
                 if first is one:

@@ -10,7 +10,7 @@ from sidecar.config.yaml.document import Node as TreeNode
 from sidecar.config.yaml.document import describe
 from sidecar.importing.account import Account, Mark
 from sidecar.importing.appmesh.calls import put_calls
-from sidecar.importing.appmesh.gateways import gateway_service
+from sidecar.importing.appmesh.gateways import belongs, gateway_service
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.logs import log_of
 from sidecar.importing.appmesh.nodes import read_node
@@ -64,6 +64,9 @@ def translate(documents: Sequence[TreeNode], given: Mapping[str, str], mesh_name
         draft = gateway_service(gateway, index, groups, {one.name for one in mesh.services})
         if draft is not None:
             mesh.services.append(draft)
+        else:
+            _tell_gateway_routes(index, gateway, f"{gateway.label} ({gateway.where}) is not imported")
+    _tell_gateway_routes(index, None, "there is no virtual gateway whose route it is")
     _tell_routers(index, groups)
     mesh.services.sort(key=lambda one: one.name)
     telemetry: dict[str, Plain] = {"access_log": log_of([*index.all("VirtualNode"), *index.all("VirtualGateway")])}
@@ -138,6 +141,15 @@ def _egress(mesh: Resource) -> tuple[Field | None, str]:
     block = mesh.spec.get("egressFilter") if mesh.spec is not None else None
     kind = block.get("type") if block is not None else None
     return kind, "" if kind is None else kind.text().upper()
+
+
+def _tell_gateway_routes(index: Index, gateway: Resource | None, why: str) -> None:
+    """Routes of a gateway that is not imported, or (None) of none that was given."""
+    gateways = index.all("VirtualGateway") if gateway is None else [gateway]
+    for one in index.gateway_routes:
+        if any(belongs(one, other, index) for other in gateways) is (gateway is not None):
+            mark = Mark("dropped", why, "give the file that has it, too", is_lost=gateway is None)
+            one.root.account.mark(one.root.account.at, mark)
 
 
 def _tell_routers(index: Index, groups: list[Group]) -> None:

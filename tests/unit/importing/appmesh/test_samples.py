@@ -103,3 +103,46 @@ def test_unknown_field_is_told_as_dropped() -> None:
     """What no translation has looked at is in the report, by name."""
     entry = import_app_mesh((SAMPLES / "template.yaml").read_text()).entry("Spec.Flavour")
     assert (entry.outcome, entry.how) == ("dropped", "unknown field")
+
+
+GATEWAY_ROUTE = """
+- gatewayRoute:
+    meshName: apps
+    gatewayRouteName: g
+    virtualGatewayName: gw
+    spec: {httpRoute: {match: {prefix: /}, action: {target: {virtualService: {virtualServiceName: api.apps.local}}}}}
+"""
+
+
+def test_gateway_route_without_its_gateway_is_told_as_lost() -> None:
+    """A route of a gateway that was not given is no unknown field: it is a problem."""
+    done = import_app_mesh((SAMPLES / "described.json").read_text(), GATEWAY_ROUTE)
+    assert "there is no virtual gateway whose route it is" in [entry.how for entry in done.lost]
+    check_account(done.documents, done.entries)
+
+
+def test_second_resource_of_one_name_is_told_as_lost() -> None:
+    """Of two with one name the first is imported; the other is a problem that says where the first is."""
+    done = import_app_mesh(GATEWAY_ROUTE, GATEWAY_ROUTE)
+    assert any("file0.yaml:" in entry.how and "has the same name" in entry.how for entry in done.lost)
+
+
+def test_regex_for_the_cookie_header_keeps_its_meaning_and_offers_the_cookie() -> None:
+    """The header is matched as a whole as it was; the report says how to ask for one cookie."""
+    done = import_app_mesh((SAMPLES / "controller.yaml").read_text())
+    assert 'headers: {cookie: {regex: ".*beta=1.*"}}' in done.files["services/cart.yaml"]
+    assert "match: {cookies:" in done.entry("headers[0].match.regex").what_to_do
+
+
+def test_gateway_without_a_rewrite_of_its_own_rewrites_as_app_mesh_does() -> None:
+    """A prefix becomes `/` and the host the virtual service's name, where nothing is said."""
+    ingress = import_app_mesh((SAMPLES / "controller.yaml").read_text()).files["services/ingress.yaml"]
+    assert "rewrite: {prefix: /, host: cart-canary.shop}" in ingress
+
+
+def test_defaults_that_app_mesh_does_not_show_are_written_out() -> None:
+    """15 seconds, two retries of every method, and nothing beside the mesh under DROP_ALL."""
+    mesh = import_app_mesh((SAMPLES / "plan.json").read_text()).files["mesh.yaml"]
+    assert "timeout: 15s" in mesh
+    assert "on: [connect_failure, reset_before_response, refused, 503]" in mesh
+    assert "unmatched: deny" in mesh
