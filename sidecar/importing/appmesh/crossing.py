@@ -7,6 +7,7 @@ it came: behind a gateway that makes `/` of `/shop/`, a service's `/cart` is `/s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -156,6 +157,9 @@ def _after_prefix(came: str, sent: str, inner: Plain | None, rewrite: dict[str, 
             return _NEVER
         if came != sent:
             rewrite["path"] = inner
+        if seam and inner == sent:
+            # With the slash at the seam, and without it, what is sent is the same.
+            return {"regex": f"{re.escape(came)}/?"}
         return came + seam + inner[len(sent) :]
     if isinstance(inner, dict) and "regex" in inner:
         raise _LostError("the gateway's route and it both ask for the path, and one of them by a regex")
