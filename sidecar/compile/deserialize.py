@@ -52,7 +52,7 @@ def plain(value: object, *, has_nones: bool = True) -> Any:
         settings = ((name, getattr(value, name)) for name in value.fields_)
         return {name: plain(one, has_nones=has_nones) for name, one in settings if has_nones or one is not None}
     if isinstance(value, Mapping):
-        return {key: plain(inner, has_nones=has_nones) for key, inner in value.items()}
+        return {str(key): plain(inner, has_nones=has_nones) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner, has_nones=has_nones) for inner in value]
     return value
