@@ -3,7 +3,7 @@
 It reads no HTTP. One upstream connection is dialled for each downstream connection; bytes go across as they come,
 with back-pressure.
 
-    python benchmarks/relay.py LISTEN_PORT UPSTREAM_PORT
+    python benchmarks/relay.py LISTEN_PORT UPSTREAM_PORT [UPSTREAM_HOST]
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Upstream(asyncio.Protocol):
 class Downstream(asyncio.Protocol):
     """The near side; it keeps what arrives while the dial is under way."""
 
-    __slots__ = ("_far", "_near", "_upstream_port", "_waiting")
+    __slots__ = ("_far", "_near", "_upstream", "_waiting")
 
-    def __init__(self, upstream_port: int) -> None:
-        self._upstream_port = upstream_port
+    def __init__(self, upstream: tuple[str, int]) -> None:
+        self._upstream = upstream
         self._near: asyncio.Transport | None = None
         self._far: asyncio.Transport | None = None
         self._waiting: list[bytes] = []
@@ -57,7 +57,7 @@ class Downstream(asyncio.Protocol):
 
     async def _dial(self, near: asyncio.Transport) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
-        far, _ = await loop.create_connection(lambda: Upstream(near), "127.0.0.1", self._upstream_port)
+        far, _ = await loop.create_connection(lambda: Upstream(near), *self._upstream)
         return far
 
     def _on_dialled(self, dial: asyncio.Task[asyncio.Transport]) -> None:
@@ -92,12 +92,12 @@ class Downstream(asyncio.Protocol):
             self._far.close()
 
 
-async def relay(listen_port: int, upstream_port: int) -> None:
+async def relay(listen_port: int, upstream: tuple[str, int]) -> None:
     """Relay until the process is ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Downstream(upstream_port), "127.0.0.1", listen_port, backlog=1024)
+    server = await loop.create_server(lambda: Downstream(upstream), "127.0.0.1", listen_port, backlog=1024)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(relay(int(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(relay(int(sys.argv[1]), ((sys.argv[3:] or ["127.0.0.1"])[0], int(sys.argv[2]))))
