@@ -64,6 +64,7 @@ class WantedListener:
         app: Where the app listens for what comes in here, or None where that is said for all.
         tls: What is taken there beside, or instead of, what comes in clear, in a word: `security.tls.mode_of`.
         captures: Whether the kernel leads connections here that were meant for others.
+        protocol: What is spoken there: `http`, `tcp`, or `auto` for what the first octets say.
     """
 
     role: str
@@ -79,6 +80,7 @@ class WantedListener:
     app: str | None = None
     tls: str = "off"
     captures: bool = False
+    protocol: str = "http"
 
 
 @dataclass(frozen=True, slots=True)

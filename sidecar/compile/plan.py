@@ -8,7 +8,7 @@ same work with the same code at one go, before it says that a file is good (`dry
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,14 @@ from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, he
 from sidecar.compile.routes import APP, CompileError, RouteCompiler, ScopeFactory, app_of
 from sidecar.compile.security.authorization import compile_authorization
 from sidecar.compile.security.tls import listener_tls, upstream_tls
+from sidecar.compile.streams import called_by, declared_of, has_streams, in_order, owners_of, streams_of, takes_streams
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
 from sidecar.net.detect import SERVER_FIRST_PORTS
 from sidecar.net.tls.settings import ListenerTls
-from sidecar.proxy.plan import Captured, Limits, Listener, Plan, Side, make_listener
+from sidecar.proxy.plan import Captured, Limits, Listener, Plan, Side, Streams, make_listener
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
-from sidecar.routing.match import split_pattern
 from sidecar.routing.split import key_reader
 from sidecar.routing.table import Table, TableBuilder
 from sidecar.security.authorization.authorization import Authorization
@@ -35,7 +35,6 @@ from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.captured import CapturedApp
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.discovery.endpoint_set import Source
-from sidecar.upstream.owners import Owners
 from sidecar.upstream.passthrough import PASSTHROUGH, Passthrough
 from sidecar.upstream.spec import IDLE_TIMEOUT_S, MESH_IDLE_TIMEOUT_S
 
@@ -138,6 +137,7 @@ class Compiler:
             own_ports=frozenset(_port(one.address) for one in draft.header.listeners),
             requires_capture=config.capture is not None and config.capture.required,
             protocol_of_port=_protocols(config.capture) if config.capture is not None else {},
+            protocol_of_app=_protocols_of_app(draft.header, config),
         )
 
     def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:
@@ -185,12 +185,14 @@ class Compiler:
         config, written = draft.written.settings, draft.written
         side = config.inbound if direction is Direction.INBOUND else config.outbound
         builder: TableBuilder[Route] = TableBuilder()
+        explicit: list[Route] = []
         for frame in written.pieces(Kind.ROUTES):
             label, first, some = written.shapes.load(frame)
             yield
             for index, route in enumerate(some if label == direction.label else (), first):
                 try:
-                    builder.add(routes.explicit(route, index))
+                    explicit.append(routes.explicit(route, index))
+                    builder.add(explicit[-1])
                 except CompileError as error:
                     problems.append(error)
                 yield
@@ -200,7 +202,7 @@ class Compiler:
         if direction is Direction.INBOUND:
             fallback = routes.to_app()
         elif side is not None:
-            for name, hosts in _in_order(draft.hosts):
+            for name, hosts in in_order(draft.hosts):
                 builder.add(routes.to_upstream(name, hosts))
                 yield
             if config.outbound is not None and config.outbound.unmatched == "passthrough":
@@ -208,7 +210,10 @@ class Compiler:
                 passthrough_route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
         captured: Captured | None = None
         if config.capture is not None:
-            captured = yield from self._captured_of(direction, draft, routes, clusters)
+            captured = self._captured_of(direction, draft, routes, clusters)
+        streams: Streams | None = None
+        if direction is Direction.OUTBOUND and has_streams(draft.header, config):
+            streams = yield from streams_of(draft.clusters, draft.hosts, routes, explicit)
         unrouted = self._scope(direction, "", "", "")
         is_inbound = direction is Direction.INBOUND
         return Side(
@@ -223,11 +228,12 @@ class Compiler:
             owns_client_cert=direction is Direction.INBOUND and _ends_tls(draft),
             authorization=rules if is_inbound else None,
             captured=captured,
+            streams=streams,
         )
 
     def _captured_of(
         self, direction: Direction, draft: Draft, routes: RouteCompiler, clusters: Mapping[str, Cluster]
-    ) -> Steps[Captured]:
+    ) -> Captured:
         capture = draft.written.settings.capture
         assert capture is not None
         if direction is Direction.INBOUND:
@@ -243,17 +249,8 @@ class Compiler:
         if capture.unmatched == "passthrough":
             passthrough = self._passthrough = self._passthrough or Passthrough()
             route = routes.to_cluster(PASSTHROUGH, passthrough.cluster)
-        own = {spec.name for spec in draft.clusters if _takes_streams(spec)} & draft.hosts.keys()
-        route_to: dict[str, Route] = {}
-        for name in own:
-            route_to[name] = routes.to_upstream(name, ())
-            yield
-        builder: TableBuilder[Route] = TableBuilder()
-        for name, hosts in _in_order({name: hosts for name, hosts in draft.hosts.items() if name in own}):
-            builder.add(routes.to_upstream(name, hosts))
-            yield
-        owners = Owners([clusters[name] for name in draft.hosts if name in own])
-        return Captured(route, passthrough, None, builder.table(), owners, route_to)
+        taking = [spec for spec in draft.clusters if takes_streams(spec) and spec.name in draft.hosts]
+        return Captured(route, passthrough, None, owners_of(taking, clusters), declared_of(taking, clusters))
 
 
 def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
@@ -277,7 +274,7 @@ def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
     for frame in written.pieces(Kind.UPSTREAMS):
         for name, upstream in written.shapes.load(frame):
             try:
-                clusters.append(_cluster(name, upstream, config.zone or ""))
+                clusters.append(_cluster(name, upstream, config.zone or "", has_capture=config.capture is not None))
             except ValueError as error:
                 problems.append(CompileError(("upstreams", name), str(error)))
             hosts[name] = [name] if upstream.hosts is None else upstream.hosts
@@ -340,26 +337,13 @@ def _protocols(capture: model.Capture) -> dict[int, str]:
     return {**dict.fromkeys(SERVER_FIRST_PORTS, "tcp"), **capture.ports}
 
 
-def _in_order(hosts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Upstreams with some of their hosts: one with a port comes before the same without, whichever stands first."""
-    for is_first in (True, False):
-        for name, named in hosts.items():
-            some = [host for host in named if _comes_first(host) is is_first]
-            if some:
-                yield name, some
-
-
-def _takes_streams(spec: ClusterSpec) -> bool:
-    """
-    Whether what is no HTTP may be given to an upstream: to servers that are spoken to in clear. Those that a control
-    plane tells are listeners of sidecars, which expect HTTP.
-    """
-    return spec.tls is None and (spec.discover is None or spec.discover.kind == "file")
-
-
-def _comes_first(host: str) -> bool:
-    """Whether it is one host with a port."""
-    return "*" not in host and split_pattern(host.encode())[1] is not None
+def _protocols_of_app(header: Header, config: model.Config) -> dict[int, str]:
+    if config.capture is None:
+        return {}
+    common = config.inbound.app if config.inbound is not None else None
+    own = ((one.app or common, one.protocol) for one in header.listeners if one.role == Role.INBOUND.value)
+    found = {_port(app): protocol for app, protocol in own if app is not None and protocol == "tcp"}
+    return {port: protocol for port, protocol in found.items() if port not in config.capture.ports}
 
 
 def _inbound_listeners(header: Header) -> int:
@@ -404,11 +388,13 @@ def _listener(wanted: WantedListener, config: model.Config) -> ListenerSpec:
         if role is Role.INBOUND:
             index = int(wanted.location[2]) if wanted.location[0] == "inbound" else None
             tls = listener_tls(config.inbound, index, has_identity=config.identity is not None)
-        listener = make_listener(direction, wanted.address, side, host, tls, captures=wanted.captures)
+        listener = make_listener(
+            direction, wanted.address, side, host, tls, captures=wanted.captures, protocol=wanted.protocol
+        )
     return ListenerSpec(role, wanted.address, wanted.location, listener, wanted.name, wanted.hosts, wanted.captures)
 
 
-def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
+def _cluster(name: str, upstream: model.Upstream, zone: str, *, has_capture: bool) -> ClusterSpec:
     policy: Policy
     hash_key: HashKey | None = None
     if not isinstance(upstream.load_balancing, str):
@@ -426,6 +412,7 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
     if upstream.discover is not None:
         file = upstream.discover.file
         discover = Source("file", file) if file is not None else Source("name", upstream.discover.name or "")
+    is_stream = upstream.protocol == "tcp"
     return ClusterSpec(
         name=name,
         endpoints=tuple((endpoint.address, endpoint.weight) for endpoint in upstream.endpoints or ()),
@@ -446,4 +433,6 @@ def _cluster(name: str, upstream: model.Upstream, zone: str) -> ClusterSpec:
         zone=zone,
         zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
         tls=upstream_tls(upstream),
+        is_stream=is_stream,
+        called=called_by(upstream.hosts or ()) if has_capture and is_stream else (),
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from sidecar.config.authorization_rules import DEFAULT, check_authorization, check_requester, trust_domain_of
 from sidecar.config.concealed import concealed
 from sidecar.config.inbound_rules import APP, all_have_apps, app_names, check_inbound
+from sidecar.config.listen_rules import check_listened_protocols
 from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, Upstream, UpstreamPolicy
 from sidecar.config.model.routes import Route
 from sidecar.config.problems import Problem, did_you_mean
@@ -71,6 +72,7 @@ def check(config: Config, report: Report, *, is_whole: bool = True, is_to_run: b
     """
     _check_sides(config, report, is_whole)
     _check_listeners(config, report)
+    check_listened_protocols(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(name, upstream, config, report)
     check_tls(config, report, is_to_run=is_to_run)

@@ -131,6 +131,7 @@ def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
                 continue
             location = (name, "listen", index, "address")
             wanted = _wanted(loaded, name, spec.address, location, host.decode() if host is not None else None)
+            wanted = replace(wanted, protocol=spec.protocol)
             if isinstance(spec, InboundListen):
                 assert config.inbound is not None
                 tls = mode_of(config.inbound, index, has_identity=config.identity is not None)

@@ -25,8 +25,15 @@ def port_names(service: Service) -> tuple[str, ...]:
 
 
 def port_number(service: Service, port: str) -> int:
-    """By which number callers choose a port: that on which the app listens; -1 for a Unix socket."""
-    return split_address(service.listens[port].app)[1] if port in service.listens else -1
+    """
+    By which number callers choose a port: that on which the app listens; -1 for a Unix socket, and where servers
+    outside of the mesh have none, or not all the same.
+    """
+    if port in service.listens:
+        return split_address(service.listens[port].app)[1]
+    told = [service.dns] if service.dns is not None else [one.address for one in service.endpoints or []]
+    numbers = {split_address(address)[1] for address in told}
+    return numbers.pop() if len(numbers) == 1 else -1
 
 
 def hosts_of(name: str, service: Service) -> dict[str, str]:
@@ -35,15 +42,20 @@ def hosts_of(name: str, service: Service) -> dict[str, str]:
 
     A host without a port means the first; with a port it means the one of that number, else the first, so that a
     service may be called by a port on which it does not listen. Of the further ports each is also called by every host
-    without a port, followed by its number.
+    without a port, followed by its number. So is the first if what it speaks is no HTTP: such a connection says no
+    name, and is known by address and port.
     """
     declared = [name] if service.hosts is None else service.hosts
     first, *further = port_names(service)
     by_number = {port_number(service, port): port for port in reversed(further)}
+    own = port_number(service, first) if service.speaks_tcp(first) else -1
     found: dict[str, str] = {}
     for host in declared:
         number = split_pattern(host)[1]
-        found.setdefault(host, by_number.get(number, first) if number is not None else first)
+        if number is None and own > 0:
+            found.setdefault(f"{host}:{own}", first)
+        else:
+            found.setdefault(host, by_number.get(number, first) if number is not None else first)
     for port in further:
         number = port_number(service, port)
         for host in declared:

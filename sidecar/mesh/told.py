@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-LANGUAGE: Final = 2
+LANGUAGE: Final = 3
 """The newest language of compiled files; a sidecar says which it knows, a file needs what `compile.language` says."""
 
 IDENTITY: Final = True

@@ -35,7 +35,7 @@ def refusal(
         peer_ip: Who connected, whoever that says its client is.
         destination: Where its connection was meant to go that was led here.
     """
-    if destination is not None:
+    if destination is not None or exchange.protocol:
         stray = _stray(side, exchange, destination)
         if stray is not None:
             return stray
@@ -50,7 +50,7 @@ def refusal(
         return errors.CLEAR_REFUSED
     rules = side.authorization
     if rules is not None:
-        if destination is not None and exchange.protocol and rules.reads_requests and not rules.is_audit:
+        if exchange.protocol and rules.reads_requests and not rules.is_audit:
             exchange.detail = f"`inbound.authorization` asks for what requests say, and {exchange.protocol} is none"
             return errors.AUTHORIZATION_DENIED
         decision = judge(rules, side, state.listener, exchange, head)
@@ -60,9 +60,9 @@ def refusal(
     return None
 
 
-def _stray(side: Side, exchange: Exchange, destination: Destination) -> Reason | None:
-    """Of what was led here: what would go in a circle, and what nobody here could judge."""
-    if destination.is_loop:
+def _stray(side: Side, exchange: Exchange, destination: Destination | None) -> Reason | None:
+    """Of what was led here, or is no HTTP/1.1: what would go in a circle, and what nobody here could judge."""
+    if destination is not None and destination.is_loop:
         exchange.detail = f"what is sent to {destination} comes back to this sidecar"
         return errors.LOOP
     if exchange.protocol == "http2" and side.direction is Direction.INBOUND and side.table.routes:

@@ -130,20 +130,23 @@ class WarmConnections:
 
 
 class SilentDestinations:
-    """Where servers have spoken first after a client was waited for, so that nobody waits again; the last of them."""
+    """
+    Where servers have spoken first after a client was waited for, so that nobody waits again; the last of them. Of
+    clients that were not led here it is the listener's address.
+    """
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[Destination, None] = {}
+        self._seen: dict[Destination | str, None] = {}
 
     def __repr__(self) -> str:
         return f"<SilentDestinations {len(self._seen)}>"
 
-    def __contains__(self, destination: Destination) -> bool:
+    def __contains__(self, destination: Destination | str) -> bool:
         return destination in self._seen
 
-    def add(self, destination: Destination) -> None:
+    def add(self, destination: Destination | str) -> None:
         """A server there has spoken first."""
         if len(self._seen) >= MAX_SILENT:
             del self._seen[next(iter(self._seen))]

@@ -69,6 +69,7 @@ class Listener:
         authority: Both, as they are sent; None as `host` is.
         tls: How its clients speak TLS, or None for not at all.
         captures: Whether the kernel leads connections here that were meant for others (docs/capture.md).
+        protocol: What is spoken here by who was not led here: `http`, `tcp`, or `auto` for what the first octets say.
     """
 
     direction: Direction
@@ -79,6 +80,7 @@ class Listener:
     authority: bytes | None = None
     tls: ListenerTls | None = None
     captures: bool = False
+    protocol: str = "http"
 
 
 def make_listener(
@@ -89,16 +91,17 @@ def make_listener(
     tls: ListenerTls | None = None,
     *,
     captures: bool = False,
+    protocol: str = "http",
 ) -> Listener:
     """
     A listener for one host, with or without a port, or for all.
 
     Args:
         authority: As `routing.match.host_pattern` makes it, without wildcards.
-        tls: As the listener has it; likewise `captures`.
+        tls: As the listener has it; likewise `captures` and `protocol`.
     """
     host, port = (None, None) if authority is None else split_pattern(authority)
-    return Listener(direction, address, side, host, port, authority, tls, captures)
+    return Listener(direction, address, side, host, port, authority, tls, captures, protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +113,29 @@ class Captured:
         route: Of what goes where it was meant to go because nothing else is said of it; None: nothing does.
         passthrough: Where that is: endpoints of those addresses.
         app: The app at the addresses at which it was called; of the inbound side.
-        names: Routes to upstreams by their hosts, for what is no HTTP; of the outbound side.
-        owners: Those upstreams by their endpoints' addresses.
-        route_to: Their routes by their names.
+        owners: Upstreams that take what is no HTTP by their endpoints' addresses; of the outbound side.
+        declared: Of these, those that take nothing else; None: none does.
     """
 
     route: Route | None = None
     passthrough: Passthrough | None = None
     app: CapturedApp | None = None
-    names: Table[Route] | None = None
     owners: Owners | None = None
-    route_to: Mapping[str, Route] = field(default_factory=dict)
+    declared: Owners | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """
+    Where connections go that are no HTTP's; of the outbound side.
+
+    Attributes:
+        names: Routes by hosts.
+        route_to: Routes by names of upstreams.
+    """
+
+    names: Table[Route]
+    route_to: Mapping[str, Route]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,7 @@ class Side:
         owns_client_cert: Whether clients may not say themselves what certificate they have shown: who ends TLS says it.
         authorization: Which requests may pass; None: all.
         captured: What becomes of connections that are led here; None where none are.
+        streams: Where connections go that are no HTTP's; None where all are.
         is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
     """
 
@@ -154,6 +170,7 @@ class Side:
     is_gone: bool = False
     authorization: Authorization | None = None
     captured: Captured | None = None
+    streams: Streams | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +196,8 @@ class Plan:
         own_ports: At which this process itself listens.
         requires_capture: Whether nothing may come before outgoing connections are proved to be captured.
         protocol_of_port: What captured connections carry, where that is not asked of their first octets: `http` or
-            `tcp`.
+            `tcp`; of those to the app by `protocol_of_app` first.
+        protocol_of_app: The same by ports of the app, as its listeners say.
     """
 
     generation: int
@@ -197,6 +215,7 @@ class Plan:
     own_ports: frozenset[int] = frozenset()
     requires_capture: bool = False
     protocol_of_port: Mapping[int, str] = field(default_factory=dict)
+    protocol_of_app: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def drops_underscored(self) -> bool:

@@ -61,6 +61,7 @@ class Cluster(ClusterState):
         choose: `choose(head, peer_ip) -> Endpoint | None`, None when no endpoint is usable. It is bound anew when the
             usable endpoints change, so call it through the cluster and do not keep it.
         has_had_endpoints: Whether there has been an endpoint, ever.
+        called: IP addresses and ports by which it is called (`upstream.called`).
         outlier: Detector of failing endpoints, or None.
         is_panicking: Too few endpoints are usable, so all are used.
     """
@@ -75,6 +76,7 @@ class Cluster(ClusterState):
         "_observes_detectors",
         "_random",
         "_usable",
+        "called",
         "choose",
         "has_had_endpoints",
         "is_panicking",
@@ -87,6 +89,7 @@ class Cluster(ClusterState):
         self.outlier: Outlier | None = None
         self.is_panicking = False
         self.has_had_endpoints = False
+        self.called: tuple[tuple[str, int], ...] = ()
         self._is_warming = False
         self._now = 0.0
         self._random = random

@@ -1,7 +1,7 @@
 """
-Which upstream has an address among its endpoints. *Once a connection.*
+Which upstream has an address: among its endpoints, or as one by which it is called. *Once a connection.*
 
-Endpoints come and go with DNS and what is discovered; each cluster has them in a tuple that is replaced whole. So what
+Addresses come and go with DNS and what is discovered; each cluster has them in tuples that are replaced whole. So what
 has changed is seen by comparing as many references as there are upstreams, and only that is filed anew.
 """
 
@@ -16,38 +16,47 @@ from sidecar.upstream.endpoint import Endpoint
 class Owners:
     """
     Args:
-        clusters: Whose endpoints these are, the first of two that share one before the other.
+        clusters: Whose addresses these are, the first of two that share one before the other.
+        called: Those of them that are known only by the addresses by which they are called (`Cluster.called`): their
+            endpoints are others, such as listeners of sidecars.
     """
 
-    __slots__ = ("_by_address", "_clusters", "_filed")
+    __slots__ = ("_by_address", "_called", "_called_filed", "_clusters", "_filed")
 
-    def __init__(self, clusters: Sequence[Cluster]) -> None:
+    def __init__(self, clusters: Sequence[Cluster], called: Sequence[Cluster] = ()) -> None:
         self._clusters = tuple(clusters)
+        self._called = tuple(called)
         self._filed: tuple[tuple[Endpoint, ...], ...] = ()
-        self._by_address: dict[tuple[str, int], Cluster] = {}
+        self._called_filed: tuple[tuple[tuple[str, int], ...], ...] = ()
+        self._by_address: dict[tuple[str, int], Cluster] | None = None
 
     def find(self, host: str, port: int) -> Cluster | None:
         """
-        The upstream with an endpoint at this address, or None.
+        The upstream that has this address, or None.
 
         Args:
             host: An IP address, without brackets.
         """
-        filed = self._filed
-        clusters = self._clusters
-        if len(filed) != len(clusters):
-            self._file()
-        else:
-            for index in range(len(clusters)):
-                if clusters[index].endpoints is not filed[index]:
-                    self._file()
-                    break
-        return self._by_address.get((host, port))
+        found = self._by_address
+        if found is None or self._has_changed():
+            found = self._file()
+        return found.get((host, port))
 
-    def _file(self) -> None:
+    def _has_changed(self) -> bool:
+        for cluster, endpoints in zip(self._clusters, self._filed, strict=True):
+            if cluster.endpoints is not endpoints:
+                return True
+        return any(one.called is not filed for one, filed in zip(self._called, self._called_filed, strict=True))
+
+    def _file(self) -> dict[tuple[str, int], Cluster]:
         self._filed = tuple(cluster.endpoints for cluster in self._clusters)
-        self._by_address = {
+        self._called_filed = tuple(cluster.called for cluster in self._called)
+        found = {
             (endpoint.host, endpoint.port): cluster
             for cluster in reversed(self._clusters)
             for endpoint in cluster.endpoints
         }
+        # By which one is called goes before where another is: the app has asked for the name.
+        found |= {address: cluster for cluster in reversed(self._called) for address in cluster.called}
+        self._by_address = found
+        return found

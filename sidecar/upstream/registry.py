@@ -30,6 +30,7 @@ from sidecar.net.names import Names
 from sidecar.net.resolve import ResolveError, Resolver, refresh_forever
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.upstream.balance.algorithms import Random
+from sidecar.upstream.called import CalledNames
 from sidecar.upstream.cluster import Change, Cluster, ClusterSpec, resolved_addresses
 from sidecar.upstream.discovery.discovery import Discovery
 from sidecar.upstream.discovery.endpoint_set import NO_ENDPOINTS, EndpointSet, Source
@@ -126,7 +127,9 @@ class Preparation:
             of settings (`server_address`) from the specs.
     """
 
-    __slots__ = ("_answers", "_changed", "_found", "_generation", "_is_over", "_must_tick", "_registry", "clusters")
+    __slots__ = (
+        "_answers", "_called", "_changed", "_found", "_generation", "_is_over", "_must_tick", "_registry", "clusters",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -136,6 +139,7 @@ class Preparation:
         clusters: dict[str, Cluster],
         answers: dict[str, tuple[str, ...] | str],
         found: dict[str, EndpointSet | None],
+        called: dict[str, tuple[str, ...]],
         must_tick: bool,
     ) -> None:
         self.clusters = clusters
@@ -144,6 +148,7 @@ class Preparation:
         self._changed = changed
         self._answers = answers
         self._found = found
+        self._called = called
         self._must_tick = must_tick
         self._is_over = False
 
@@ -158,7 +163,7 @@ class Preparation:
         if self._is_over:
             raise RuntimeError("expected a preparation that is open, found one that is over")
         self._registry._commit(
-            self._generation, self._changed, self.clusters, self._answers, self._found, self._must_tick
+            self._generation, self._changed, self.clusters, self._answers, self._found, self._called, self._must_tick
         )
         self._is_over = True
         return self.clusters
@@ -195,6 +200,7 @@ class Registry:
         self.handshakes = handshakes
         self.discovery = Discovery()
         self._named = NamedEndpoints(self.names)
+        self._called = CalledNames(self.names)
         self._resolver = resolver if resolver is not None else Resolver()
         self._random = random
         self._clusters: dict[str, Cluster] = {}
@@ -243,14 +249,15 @@ class Registry:
                 await asyncio.sleep(0)
         asked = [spec for spec in by_name.values() if self._must_look_up(spec)]
         sought = {spec.name: spec.discover for spec in by_name.values() if spec.discover and self._must_discover(spec)}
-        replies, sets = await asyncio.gather(
+        replies, sets, called = await asyncio.gather(
             asyncio.gather(*(self._first_answer(spec, timeout_s) for spec in asked)),
             asyncio.gather(*(self.discovery.first(source, timeout_s) for source in sought.values())),
+            self._called.first(changed, timeout_s),
         )
         answers = {spec.name: answer for spec, answer in zip(asked, replies, strict=True)}
         found = dict(zip(sought, sets, strict=True))
         must_tick = any(spec.needs_ticks for spec in by_name.values())
-        return Preparation(self, generation, changed, clusters, answers, found, must_tick)
+        return Preparation(self, generation, changed, clusters, answers, found, called, must_tick)
 
     async def stop(self) -> None:
         """
@@ -301,6 +308,7 @@ class Registry:
         clusters: dict[str, Cluster],
         answers: dict[str, tuple[str, ...] | str],
         found: dict[str, EndpointSet | None],
+        called: dict[str, tuple[str, ...]],
         must_tick: bool,
     ) -> None:
         if self._has_stopped:
@@ -323,6 +331,7 @@ class Registry:
             else:
                 self._end_following(spec.name)
                 self._apply(cluster, spec, answers.get(spec.name))
+            self._called.update(cluster, called)
         self._let_tick(must_tick)
 
     def _apply(self, cluster: Cluster, spec: ClusterSpec, answer: tuple[str, ...] | str | None) -> None:
@@ -386,6 +395,7 @@ class Registry:
         self._end_following(cluster.name)
         self._checks.update(cluster, None, ())
         self._named.update(cluster, is_gone=True)
+        self._called.drop(cluster)
         cluster.retire("upstream_removed")
         logger.info("upstream_removed upstream=%s", cluster.name)
 

@@ -47,6 +47,8 @@ class ClusterSpec:
         zone: Where this sidecar is; empty for no preference.
         zones: `(address, zone)` of static endpoints.
         tls: How servers are spoken to by TLS, or None for in clear.
+        is_stream: What its servers are sent is no HTTP of ours.
+        called: Names, or IP addresses, and ports by which it is called where connections are captured that say none.
 
     Raises:
         ValueError: A part contradicts the above.
@@ -71,6 +73,8 @@ class ClusterSpec:
     zone: str = ""
     zones: tuple[tuple[str, str], ...] = ()
     tls: UpstreamTls | None = None
+    is_stream: bool = False
+    called: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.panic_threshold <= 100:

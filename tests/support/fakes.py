@@ -41,7 +41,7 @@ from sidecar.proxy.client.accept import protocol_factory
 from sidecar.proxy.client.http1 import ClientConnection
 from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
-from sidecar.proxy.plan import Captured, Limits, Plan, Side, make_listener
+from sidecar.proxy.plan import Captured, Limits, Plan, Side, Streams, make_listener
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
@@ -688,7 +688,7 @@ class World:
         if captures and direction is Direction.INBOUND:
             captured = Captured(app=CapturedApp(self.cluster))
         elif captures:
-            captured = Captured(None if is_denied else passing, self.passthrough, names=Table([route]))
+            captured = Captured(None if is_denied else passing, self.passthrough)
         sides = tuple(
             Side(
                 side,
@@ -700,6 +700,7 @@ class World:
                 drops_underscored=drops_underscored,
                 authorization=authorization if side is direction else None,
                 captured=captured,
+                streams=Streams(Table([route]), {}) if side is Direction.OUTBOUND else None,
             )
             for side in Direction
         )

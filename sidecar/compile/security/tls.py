@@ -77,9 +77,12 @@ def listener_tls(inbound: model.Inbound | None, index: int | None, *, has_identi
         pairs = tuple(_pair(one) for one in outside.certificates or ())
         if outside.certificate is not None and outside.key is not None:
             pairs = (Pair(outside.certificate, outside.key),)
-        return OutsideTls(pairs, outside.client_trust or "", outside.min_version)
+        takes_streams = inbound.listen[index].protocol != "http"
+        return OutsideTls(pairs, outside.client_trust or "", outside.min_version, takes_streams)
     clear = inbound.tls.clear if inbound is not None and inbound.tls is not None else None
-    return MeshTls(mode, tuple(_clear_rule(rule) for rule in clear or ()))
+    # What is captured may be anything.
+    takes_streams = index is None or inbound is None or inbound.listen[index].protocol != "http"
+    return MeshTls(mode, tuple(_clear_rule(rule) for rule in clear or ()), takes_streams)
 
 
 def upstream_tls(upstream: model.Upstream) -> UpstreamTls | None:
@@ -88,7 +91,7 @@ def upstream_tls(upstream: model.Upstream) -> UpstreamTls | None:
     if tls is None:
         return None
     if tls.identities is not None:
-        return WorkloadTls(tuple(tls.identities))
+        return WorkloadTls(tuple(tls.identities), is_stream=upstream.protocol == "tcp")
     # Endpoints that DNS finds are addresses, and a certificate is for the name.
     name = upstream.dns.rpartition(":")[0].strip("[]") if upstream.dns is not None else ""
     return ServerTls(
@@ -97,6 +100,7 @@ def upstream_tls(upstream: model.Upstream) -> UpstreamTls | None:
         pair=Pair(tls.certificate, tls.key) if tls.certificate is not None and tls.key is not None else None,
         min_version=tls.min_version,
         is_verified=tls.verify == "on",
+        is_stream=upstream.protocol == "tcp",
     )
 
 

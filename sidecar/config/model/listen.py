@@ -14,8 +14,9 @@ from sidecar.config.values.words import PortName
 Protocol = Annotated[
     Literal["http", "http2", "grpc", "tcp", "auto", "tls"],
     choice("http", "http2", "grpc", "tcp", "auto", "tls"),
-    UnsupportedWords("inbound.listen.protocol"),
+    UnsupportedWords("listen.protocol"),
 ]
+UpstreamProtocol = Annotated[Literal["http", "tcp"], choice("http", "tcp")]
 
 
 class ListenSpec(Model):
@@ -24,6 +25,10 @@ class ListenSpec(Model):
     address: ListenAddress = setting(..., "`host:port`, `[v6]:port` or `unix:/path`.")
     host: ListenedHost | None = setting(
         None, "The host, with or without a port, that every request here is for, whatever its `Host` says."
+    )
+    protocol: Protocol = setting(
+        "http",
+        "What is spoken here: `http` (HTTP/1.1); `tcp`, connections as they are; `auto`, told by the first octets.",
     )
 
 
@@ -36,17 +41,16 @@ class InboundListen(ListenSpec):
         "Where the app listens for what comes in here: the upstream `app.NAME`, so it needs a `name`; default:"
         " `inbound.app`.",
     )
-    protocol: Protocol = setting("http", "What is spoken here; `http` is HTTP/1.1.")
     tls: ListenerTls | None = setting(
         None, "TLS for clients outside: `{certificate, key}`, or several; default: what `inbound.tls` says."
     )
 
 
 Listen = Annotated[
-    list[Annotated[ListenSpec, Short("address", "an address, or a mapping `{address, host}`")]], OneOrMany()
+    list[Annotated[ListenSpec, Short("address", "an address, or a mapping `{address, host, protocol}`")]], OneOrMany()
 ]
 ListenInbound = Annotated[
-    list[Annotated[InboundListen, Short("address", "an address, or a mapping `{address, name, app, host}`")]],
+    list[Annotated[InboundListen, Short("address", "an address, or a mapping `{address, name, app, host, protocol}`")]],
     OneOrMany(),
 ]
 

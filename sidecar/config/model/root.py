@@ -15,7 +15,14 @@ from pydantic import Discriminator, Tag
 from sidecar.config.model.authorization import Authorization, parse_requester
 from sidecar.config.model.capture import Capture
 from sidecar.config.model.control import Control
-from sidecar.config.model.listen import InboundListen, Listen, ListenInbound, ListenSpec, default_listen
+from sidecar.config.model.listen import (
+    InboundListen,
+    Listen,
+    ListenInbound,
+    ListenSpec,
+    UpstreamProtocol,
+    default_listen,
+)
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.model.resilience import (
     CircuitBreaker,
@@ -187,7 +194,7 @@ class InboundRules(Model):
 class Inbound(InboundRules):
     """Requests to the app."""
 
-    listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host}")
+    listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host, protocol}")
     app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
     authorization: Authorization | None = setting(None, "Which requests may pass; default: all.")
 
@@ -195,7 +202,7 @@ class Inbound(InboundRules):
 class Outbound(Model):
     """Requests from the app."""
 
-    listen: Listen = default_listen(ListenSpec, "127.0.0.1:15001", "{address, host}")
+    listen: Listen = default_listen(ListenSpec, "127.0.0.1:15001", "{address, host, protocol}")
     unmatched: Annotated[Literal["deny", "passthrough"], choice("deny", "passthrough")] = setting(
         "deny", "What is done with requests for hosts that no route and no upstream names: 404, or sent as addressed."
     )
@@ -307,6 +314,9 @@ class Upstream(UpstreamPolicy):
     dns: DnsAddress | None = setting(None, "`name:port`; every A and AAAA record is an endpoint; resolved again.")
     discover: Annotated[Discover, Short("name", "a name, or a mapping `{file: PATH}`")] | None = setting(
         None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
+    )
+    protocol: UpstreamProtocol = setting(
+        "http", "What its servers speak: `tcp`, connections as they are; those that are captured are not asked."
     )
     tls: UpstreamTls | None = setting(
         None, "TLS to its servers: `{}` for all defaults, or to sidecars `{identities: [...]}`; default: in clear."

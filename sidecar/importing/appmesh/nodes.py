@@ -24,7 +24,7 @@ _LATER: Final = "keep the port out of capture (`--exclude-inbound PORT`) until t
 
 def is_spoken(protocol: str) -> bool:
     """Whether this version's sidecars speak what listens there."""
-    return f"inbound.listen.protocol.{protocol}" not in NOT_YET
+    return f"listen.protocol.{protocol}" not in NOT_YET
 
 
 @dataclass(slots=True)

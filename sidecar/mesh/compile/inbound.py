@@ -35,7 +35,7 @@ def inbound_of(mesh: Mesh, placed: Placed) -> Table | None:
     mark = placed.mark("app" if service.app is not None else "ports", at_key=True)
     inbound = Table(mark)
     inbound.note = f"from {mark}"
-    if list(listens) != [DEFAULT_PORT]:
+    if list(listens) != [DEFAULT_PORT] or service.speaks_tcp(DEFAULT_PORT):
         inbound.put("listen", _listeners(placed))
     inbound.put("app", _app(placed, next(iter(listens))))
     if mesh.has_identity:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sidecar.mesh.compile.tree import Items, Table, Value
+from sidecar.mesh.compile.tree import Items, Table, Text, Value
 
 FIRST: Final = 1
 SINCE: Mapping[tuple[str, ...], int] = {
@@ -20,9 +20,12 @@ SINCE: Mapping[tuple[str, ...], int] = {
     ("tests", "*", "request", "from"): 2,
     ("tests", "*", "expect", "authorization"): 2,
     ("tests", "*", "expect", "rule"): 2,
+    ("upstreams", "*", "protocol"): 3,
+    ("outbound", "listen", "*", "protocol"): 3,
+    ("inbound", "listen", "*", "protocol", "=tcp"): 3,
 }
 """Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
-`*` is any key, or any item. Whoever raises `LANGUAGE` says here what is new."""
+`*` is any key, or any item, and `=word` a value. Whoever raises `LANGUAGE` says here what is new."""
 
 
 def needed(root: Value) -> int:
@@ -34,6 +37,8 @@ def _stands(value: Value, path: tuple[str, ...]) -> bool:
     if not path:
         return True
     inner: Iterable[Value] = ()
+    if isinstance(value, Text):
+        return path == (f"={value.text}",)
     if isinstance(value, Table):
         inner = (below for key, (_, below) in value.entries.items() if path[0] in ("*", key))
     elif isinstance(value, Items) and path[0] == "*":

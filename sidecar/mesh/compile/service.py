@@ -24,7 +24,7 @@ from sidecar.mesh.compile.tests import tests_of
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical, copied
 from sidecar.mesh.compile.upstreams import Upstream, upstream_of
 from sidecar.mesh.compile.write import Written, write
-from sidecar.mesh.hosts import has_port, in_order
+from sidecar.mesh.hosts import has_port, hosts_by_port, in_order, port_names
 from sidecar.mesh.mesh import Document, Mark, Mesh, digest_of_octets, octets_of
 from sidecar.mesh.told import LANGUAGE
 
@@ -211,13 +211,17 @@ def _put_listen(outbound: Table, mesh: Mesh, service: str, callees: tuple[str, .
         entry = Table(here)
         entry.say("address", call.listen, here)
         entry.say("host", _first_host(mesh, callee), here)
+        service_called = mesh.placed[callee].service
+        if service_called.speaks_tcp(port_names(service_called)[0]):
+            entry.say("protocol", "tcp", here)
         listens.items.append(entry)
     if len(listens.items) > 1:
         outbound.put("listen", listens)
 
 
 def _first_host(mesh: Mesh, callee: str) -> str:
-    hosts = mesh.placed[callee].service.hosts or [callee]
+    service = mesh.placed[callee].service
+    hosts = hosts_by_port(callee, service)[port_names(service)[0]]
     return next((host for host in hosts if not has_port(host)), hosts[0])
 
 

@@ -46,9 +46,15 @@ def upstream_of(mesh: Mesh, caller: str, name: str, callee: str, instance: str, 
     if hosts != [name]:
         upstream.put("hosts", _hosts(placed, hosts, mark))
     origin = _put_source(upstream, placed, name, instance, port)
+    if placed.service.speaks_tcp(port):
+        upstream.say("protocol", "tcp", _said_protocol(placed, port, mark))
     _put_tls(upstream, mesh, placed)
     put_policy(upstream, sources(mesh, caller, callee), mark)
     return Upstream(callee, upstream, origin)
+
+
+def _said_protocol(placed: Placed, port: str, mark: Mark) -> Mark:
+    return placed.mark("ports", port, "protocol") if port in placed.service.ports else placed.mark("protocol")
 
 
 def _hosts(placed: Placed, hosts: Sequence[str], mark: Mark) -> Value:

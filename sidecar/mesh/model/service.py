@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
-from sidecar.config.model.listen import Protocol
+from sidecar.config.model.listen import Protocol, UpstreamProtocol
 from sidecar.config.model.resilience import Retry
 from sidecar.config.model.root import InboundRules, RoutingTest, UpstreamPolicy
 from sidecar.config.model.routes import Route
@@ -42,7 +42,7 @@ class Port(Model):
     """Where the app listens, and what it speaks there."""
 
     app: EndpointAddress = setting(..., "`host:port` or `unix:/path`, seen from the app's own sidecar.")
-    protocol: Protocol = setting("http", "What the app speaks: `http`.")
+    protocol: Protocol = setting("http", "What the app speaks: `http`, or `tcp` for anything else.")
 
 
 class CallerRoute(Route):
@@ -98,6 +98,9 @@ class Service(Values):
         None,
         "Outside of the mesh: callers speak TLS to it; `{}`: verified for the name in `dns`, by the machine's roots.",
     )
+    protocol: UpstreamProtocol | None = setting(
+        None, "Outside of the mesh: what it speaks, `http` (the default) or `tcp` for anything else."
+    )
     host: Annotated[Literal["keep"], Reads(parse_keep, {"const": "keep"})] | None = setting(
         None, "`keep`: `Host` is sent as the app wrote it; default: `tls.server_name`, or else the name in `dns`."
     )
@@ -114,6 +117,10 @@ class Service(Values):
     def is_outside(self) -> bool:
         """Whether it is no part of the mesh, but only called from there."""
         return self.dns is not None or self.endpoints is not None
+
+    def speaks_tcp(self, port: str) -> bool:
+        """Whether a port of it, or it if it is outside of the mesh, speaks something else than HTTP."""
+        return self.listens[port].protocol == "tcp" if port in self.listens else self.protocol == "tcp"
 
     @cached_property
     def listens(self) -> dict[str, Port]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sidecar.config.check import check_endpoints, check_policy
 from sidecar.config.route_rules import At, Reporter, check_retry
-from sidecar.mesh.hosts import port_number
+from sidecar.mesh.hosts import has_port, port_names, port_number
 from sidecar.mesh.model.service import Values
 from sidecar.mesh.rules.scope import Scope
 
+_OF_REQUESTS = ("path", "methods", "headers", "cookies", "query")
+"""What a route may ask of requests, and of a connection nobody can."""
 _OF_SIDECARS = ("app", "ports", "calls", "inbound", "authorization", "identities")
 """What only a service with sidecars of its own can say."""
 
@@ -20,6 +22,7 @@ def check_alone(scope: Scope) -> None:
     _check_outside(scope)
     _check_ports(scope)
     _check_instances(scope)
+    _check_protocol(scope)
     for name, call in (scope.service.calls or {}).items():
         check_values(call, ("calls", name), scope)
 
@@ -75,6 +78,10 @@ def _check_ports(scope: Scope) -> None:
         scope(
             ("app",), "expected one of `app` and `ports`, found both", "`app` is short for the port `http`", at_key=True
         )
+    for name, port in service.ports.items():
+        if port.protocol == "auto":
+            hint = "write `http`, or `tcp`: callers' sidecars must know what to send"
+            scope(("ports", name, "protocol"), "`auto` is a word for a listener of one sidecar", hint)
     numbers: dict[int, str] = {}
     for index, name in enumerate(service.listens):
         number = port_number(service, name)
@@ -87,6 +94,27 @@ def _check_ports(scope: Scope) -> None:
     for key in ("inbound", "authorization"):
         if getattr(service, key) is not None and not service.listens and not service.is_outside:
             scope((key,), f"`{key}` has no effect without `app`", "such as `app: 127.0.0.1:8080`", at_key=True)
+
+
+def _check_protocol(scope: Scope) -> None:
+    """What speaks no HTTP is called by address and port alone."""
+    service = scope.service
+    if service.protocol is not None and not service.is_outside:
+        hint = 'say it of a port: `ports: {db: {app: "127.0.0.1:5432", protocol: tcp}}`'
+        scope(("protocol",), "`protocol` has no effect without `dns` or `endpoints`", hint, at_key=True)
+    first, *further = port_names(service)
+    if not all(service.speaks_tcp(port) for port in (first, *further)):
+        return
+    if port_number(service, first) < 0 and not all(map(has_port, service.hosts or [scope.name])):
+        hint = "give every one of `hosts` a port"
+        scope(("hosts",) if service.hosts else (), "connections are known by their port, which these have not", hint)
+    for index, route in enumerate(service.routes):
+        for number, match in enumerate(route.match):
+            asked = [key for key in _OF_REQUESTS if getattr(match, key)]
+            if asked:
+                at = ("routes", index, "match", number, asked[0])
+                message = f"`{asked[0]}` cannot be asked of a connection: `{scope.name}` speaks no HTTP"
+                scope(at, message, "remove it: its routes can only share connections out", at_key=True)
 
 
 def _check_instances(scope: Scope) -> None:

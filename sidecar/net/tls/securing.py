@@ -15,7 +15,7 @@ from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.net.tls.failures import explain
 from sidecar.net.tls.handshakes import Handshakes
-from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP, ClientSide
+from sidecar.net.tls.sides import ClientSide
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 
@@ -89,14 +89,16 @@ class Securing:
         """The server has proved who it is; whether that is whom we want is asked here, except for its name."""
         peer, side, label = transport.peer, self._side, self._label
         assert peer is not None
-        if side.is_mesh and peer.protocol != MESH_HTTP:
-            self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol or 'nothing'}, not {MESH_HTTP}")
+        if side.is_mesh and peer.protocol != side.protocol:
+            found = peer.protocol or "nothing"
+            self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {found}, not {side.protocol}")
         elif side.is_mesh and peer.identity not in side.identities:
             wanted = " or ".join(sorted(side.identities))
             found = f"{peer.identity or peer.subject or 'no name'}, signed by {peer.issuer}"
             self._give_up(errors.UPSTREAM_IDENTITY_MISMATCH, f"{label}: {found}; expected {wanted}")
-        elif not side.is_mesh and peer.protocol not in ("", OUTSIDE_HTTP):
-            self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol}, not on {OUTSIDE_HTTP}")
+        elif not side.is_mesh and peer.protocol not in ("", side.protocol):
+            wanted = side.protocol or "nothing"
+            self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol}, not on {wanted}")
         elif not self.done.done():
             connection = self._make()
             transport.set_protocol(connection)

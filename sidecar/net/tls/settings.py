@@ -49,10 +49,12 @@ class MeshTls:
     Attributes:
         mode: `permissive` takes what comes in clear, too, told by the first octet; `strict` only what `clear` names.
         clear: Rules of which one must hold.
+        takes_streams: Connections that are no HTTP's are taken, too.
     """
 
     mode: Literal["permissive", "strict"]
     clear: tuple[ClearRule, ...] = ()
+    takes_streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,13 @@ class OutsideTls:
         pairs: The one whose names match what the client asks for (RFC 6066, 3) is shown, else the first.
         client_trust: Path of the roots that clients' certificates must chain to; empty: none is asked for.
         min_version: Older ones are refused.
+        takes_streams: What comes is no HTTP.
     """
 
     pairs: tuple[Pair, ...]
     client_trust: str = ""
     min_version: MinVersion = "1.3"
+    takes_streams: bool = False
 
 
 ListenerTls = MeshTls | OutsideTls
@@ -82,9 +86,11 @@ class WorkloadTls:
     Attributes:
         identities: SPIFFE IDs of which the server must have one. Endpoints that are discovered say themselves whether
             they are spoken to by TLS; all others are.
+        is_stream: What is sent is no HTTP of ours.
     """
 
     identities: tuple[str, ...]
+    is_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class ServerTls:
         pair: Shown if the server asks for one; None: none.
         min_version: Older ones are refused.
         is_verified: False only where the file says so, loudly.
+        is_stream: As `WorkloadTls.is_stream`.
     """
 
     server_name: str = ""
@@ -105,6 +112,7 @@ class ServerTls:
     pair: Pair | None = None
     min_version: MinVersion = "1.3"
     is_verified: bool = True
+    is_stream: bool = False
 
 
 UpstreamTls = WorkloadTls | ServerTls

@@ -20,7 +20,9 @@ MAX_SESSIONS: Final = 256
 
 MESH_HTTP: Final = "sidecar-http/1.1"
 """Between sidecars (ALPN); any other TLS on a permissive port is the app's own."""
-MESH_PROTOCOLS: Final = frozenset((MESH_HTTP, "sidecar-h2", "sidecar-tcp"))
+MESH_TCP: Final = "sidecar-tcp"
+"""Between sidecars: a connection of the client's, carried as it is."""
+MESH_PROTOCOLS: Final = frozenset((MESH_HTTP, "sidecar-h2", MESH_TCP))
 """All that sidecars offer, also those of other releases: a client that offers none of them is none."""
 OUTSIDE_HTTP: Final = "http/1.1"
 
@@ -40,6 +42,7 @@ class ServerSide:
         context: Shown to clients from now on; None while there is nothing to show, and who comes by TLS is refused.
         why_none: What is missing then, for the log.
         is_mesh: Clients are sidecars: ALPN must be ours, and a client has an identity of the trust domain.
+        takes_streams: Who agrees on it, or on nothing, is carried as it is.
         takes_clear: What does not begin as TLS is taken as it is: `permissive`, or `strict` with exceptions.
         is_strict: A request in clear must be admitted by `clear`.
         clear: What may come in clear though it is strict, or None: nothing.
@@ -55,13 +58,20 @@ class ServerSide:
         "is_mesh",
         "is_strict",
         "takes_clear",
+        "takes_streams",
         "trust_domain",
         "version",
         "why_none",
     )
 
     def __init__(
-        self, *, is_mesh: bool, takes_clear: bool = False, is_strict: bool = False, clear: InClear | None = None
+        self,
+        *,
+        is_mesh: bool,
+        takes_clear: bool = False,
+        is_strict: bool = False,
+        clear: InClear | None = None,
+        takes_streams: bool = False,
     ) -> None:
         self.context: ssl.SSLContext | None = None
         self.why_none = "no certificate yet"
@@ -69,6 +79,7 @@ class ServerSide:
         self.takes_clear = takes_clear
         self.is_strict = is_strict
         self.clear = clear
+        self.takes_streams = takes_streams
         self.trust_domain = self.identity = ""
         self.version = 0
 
@@ -92,16 +103,20 @@ class ClientSide:
         why_none: What is missing then, for the log.
         server_name: Asked for, and what the certificate must be for; empty: the endpoint's host.
         identities: SPIFFE IDs of which the server must have one; empty for servers outside, which are known by name.
+        is_stream: What is sent there is no HTTP of ours.
         version: Counts the contexts. A pooled connection keeps the one it was made with.
     """
 
-    __slots__ = ("_ends_s", "_sessions", "context", "identities", "server_name", "version", "why_none")
+    __slots__ = ("_ends_s", "_sessions", "context", "identities", "is_stream", "server_name", "version", "why_none")
 
-    def __init__(self, *, identities: frozenset[str] = frozenset(), server_name: str = "") -> None:
+    def __init__(
+        self, *, identities: frozenset[str] = frozenset(), server_name: str = "", is_stream: bool = False
+    ) -> None:
         self.context: ssl.SSLContext | None = None
         self.why_none = "no certificate yet"
         self.identities = identities
         self.server_name = server_name
+        self.is_stream = is_stream
         self.version = 0
         self._ends_s = inf
         self._sessions: OrderedDict[str, tuple[ssl.SSLSession, float]] = OrderedDict()
@@ -111,6 +126,13 @@ class ClientSide:
     def is_mesh(self) -> bool:
         """Whether the server is a sidecar."""
         return bool(self.identities)
+
+    @property
+    def protocol(self) -> str:
+        """What is to be agreed on by ALPN; empty: nothing, as the protocol is the app's."""
+        if self.is_mesh:
+            return MESH_TCP if self.is_stream else MESH_HTTP
+        return "" if self.is_stream else OUTSIDE_HTTP
 
     def replace(self, context: ssl.SSLContext, ends_s: float = inf) -> None:
         """

@@ -16,8 +16,10 @@ def protocol_factory(live: Live, state: ListenerState) -> Callable[[], asyncio.P
     """A factory of protocols for a listener's server."""
 
     def make() -> asyncio.Protocol:
-        side = state.tls
-        if state.listener.captures:
+        side, listener = state.tls, state.listener
+        # Where a handshake must come first, what it agrees on says the rest.
+        may_be_clear = side is None or (side.is_mesh and side.takes_clear)
+        if listener.captures or (listener.protocol != "http" and may_be_clear):
             return cast("asyncio.Protocol", DetectingConnection(live, state))
         if side is None:
             return cast("asyncio.Protocol", ClientConnection(live, state))

@@ -1,5 +1,6 @@
 """
-A client's connection to a listener that captures, until it is known what it carries. *Once a connection.*
+A client's connection to a listener that captures, or takes more than HTTP, until it is known what it carries. *Once a
+connection.*
 
 The kernel says where it was meant to go, and the first octets what it is (`net.detect`), unless the port says that.
 Then another takes its place: a connection of HTTP/1.1, one that opens by TLS, or one that is carried as it is. A client
@@ -24,7 +25,13 @@ from sidecar.net.tls.sides import MESH_PROTOCOLS
 from sidecar.proxy.client.http1 import ClientConnection
 from sidecar.proxy.client.opening import OpeningConnection
 from sidecar.proxy.client.tcp import TcpConnection, head_of
-from sidecar.proxy.exchange.destination import Destination, destination_of, side_of, stream_route
+from sidecar.proxy.exchange.destination import (
+    Destination,
+    declared_protocol,
+    destination_of,
+    side_of,
+    stream_route,
+)
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.origin import peer_of
 from sidecar.routing.actions import Route
@@ -39,6 +46,7 @@ class DetectingConnection(Timed):
     __slots__ = (
         "_destination",
         "_has_waited",
+        "_is_declared",
         "_live",
         "_opened_ns",
         "_raw",
@@ -55,6 +63,7 @@ class DetectingConnection(Timed):
         self._opened_ns = 0
         self._seen = b""
         self._has_waited = False
+        self._is_declared = False
         self.listener_state = listener_state
         self.deadline = inf
         self.bucket = NOT_ARMED
@@ -87,27 +96,51 @@ class DetectingConnection(Timed):
         if full is not None:
             self._become_http().refuse(full.reason, full.detail, full.has_answer)
             return
-        peer_ip = peer_of(transport.get_extra_info("peername"))[0]
-        connected = transport.get_extra_info("socket")
-        destination = destination_of(state.listener, live.plan, connected, peer_ip, is_led_back=live.is_led_back)
+        destination = self._find_destination() if state.listener.captures else None
+        if destination is None:
+            self._begin(state.listener.protocol)
+            return
         self._destination = destination
-        if destination is not None and destination.is_proof:
+        if destination.is_proof:
             self._leave()
             self._raw.write(PROOF_LINE)
             self._raw.close()
-            return
-        declared = live.plan.protocol_of_port.get(destination.port) if destination is not None else "http"
-        if declared == "tcp":
+        else:
+            self._begin(declared_protocol(live.plan, state.listener, destination) or "auto")
+
+    def _find_destination(self) -> Destination | None:
+        live, raw = self._live, self._raw
+        peer_ip = peer_of(raw.get_extra_info("peername"))[0]
+        connected = raw.get_extra_info("socket")
+        return destination_of(
+            self.listener_state.listener, live.plan, connected, peer_ip, is_led_back=live.is_led_back
+        )  # fmt: skip
+
+    def _begin(self, protocol: str) -> None:
+        """
+        Do what can be done before anything has come.
+
+        Args:
+            protocol: `http`, `tcp`, or `auto` for what the first octets say.
+        """
+        live, destination, tls = self._live, self._destination, self.listener_state.tls
+        self._is_declared = protocol == "tcp"
+        # Who comes for a port of ours by TLS says so at once; what an operator has declared is not looked at.
+        is_ours = tls is not None and (destination is None or destination.port in live.plan.protocol_of_app)
+        if protocol == "tcp" and not is_ours:
             self._detected("tcp")
             self._become_stream("tcp", b"")
-        elif declared == "http" and state.tls is None:
+        elif protocol == "http" and tls is None:
             self._detected("http")
             self._become_http().serve()
-        elif destination is not None and destination in live.silent:
+        elif not is_ours and self._place() in live.silent:
             self._has_waited = True
-            self._begin_unheard(destination)
+            self._begin_unheard()
         else:
             live.timers.arm(self, live.timers.time() + WAIT_S)
+
+    def _place(self) -> Destination | str:
+        return self._destination or self.listener_state.listener.address
 
     def data_received(self, data: bytes) -> None:
         """The first octets, or more of them."""
@@ -117,18 +150,18 @@ class DetectingConnection(Timed):
         protocol = detect(data)
         if protocol == Protocol.TLS:
             self._on_tls(data)
+        elif protocol == Protocol.UNKNOWN and len(data) <= MAX_BYTES:
+            self._seen = data
+        elif self._is_declared or protocol == Protocol.OTHER:
+            self._detected("tcp")
+            self._become_stream("tcp", data)
         elif protocol == Protocol.HTTP1:
             self._on_http(data)
         elif protocol == Protocol.HTTP2:
             self._detected("http2")
             self._become_stream("http2", data)
-        elif protocol == Protocol.OTHER:
-            self._detected("tcp")
-            self._become_stream("tcp", data)
-        elif len(data) > MAX_BYTES:
-            self._guess(data)
         else:
-            self._seen = data
+            self._guess(data)
 
     def _on_http(self, data: bytes) -> None:
         if self._destination is not None and not self._is_inbound() and goes_to_proxy(data):
@@ -166,7 +199,7 @@ class DetectingConnection(Timed):
 
     def _guess(self, data: bytes) -> None:
         """Nobody waits any longer: what it is more likely."""
-        if looks_like_http(data):
+        if looks_like_http(data) and not self._is_declared:
             self._on_http(data)
         else:
             self._detected("tcp")
@@ -194,25 +227,30 @@ class DetectingConnection(Timed):
 
     def on_deadline(self, now: float) -> None:
         """The wait is over."""
-        data, destination = self._seen, self._destination
+        data = self._seen
         if data:
             self._seen = b""
             self._guess(data)
-        elif self._has_waited or destination is None:
+        elif self._has_waited:
             self.abort()
         else:
             self._has_waited = True
-            self._begin_unheard(destination)
+            self._begin_unheard()
 
     # --- what it becomes -------------------------------------------------------------------------------------
 
-    def _begin_unheard(self, destination: Destination) -> None:
+    def _begin_unheard(self) -> None:
         """Carry a client that says nothing to where it was meant to go, if that is anywhere."""
-        live, state = self._live, self.listener_state
-        side = side_of(live.plan, state.listener, destination)
-        if isinstance(stream_route(side, head_of(destination, ""), destination), Route):
+        live, listener, destination = self._live, self.listener_state.listener, self._destination
+        head = head_of(destination, "")
+        if destination is not None:
+            side = side_of(live.plan, listener, destination)
+        else:
+            side = live.plan.side_of[listener.side]
+            head.host, head.port = listener.host or b"", listener.port
+        if isinstance(stream_route(side, head, destination), Route):
             self._detected("tcp")
-            self._become_stream("tcp", b"", is_unheard=True)
+            self._become_stream("tcp", b"", is_unheard=not self._is_declared)
         else:
             # A request may go where a connection may not; a client of HTTP may connect long before it has one.
             live.timers.arm(self, live.timers.time() + live.plan.limits.client_idle_timeout_s)
@@ -221,9 +259,9 @@ class DetectingConnection(Timed):
         return self.listener_state.listener.direction is Direction.INBOUND
 
     def _detected(self, protocol: str) -> None:
-        if self._destination is not None:
-            direction = self.listener_state.listener.direction
-            self._live.telemetry.detected(direction, protocol, has_waited=self._has_waited)
+        listener = self.listener_state.listener
+        if self._destination is not None or listener.protocol != "http":
+            self._live.telemetry.detected(listener.direction, protocol, has_waited=self._has_waited)
 
     def _become_http(self) -> ClientConnection:
         """A connection of HTTP/1.1 takes its place; `serve` or `refuse` follows."""
@@ -236,11 +274,10 @@ class DetectingConnection(Timed):
     def _become_stream(self, protocol: str, data: bytes, name: str = "", *, is_unheard: bool = False) -> None:
         """One that is carried as it is takes its place."""
         self._settle()
-        assert self._destination is not None
         connection = TcpConnection(self._live, self.listener_state, self._destination)
         self._raw.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, self._raw, self._opened_ns, data, is_unheard=is_unheard)
-        connection.begin(protocol, name)
+        connection.take_over(self, self._raw, self._opened_ns)
+        connection.begin(protocol, name, data, is_unheard=is_unheard)
 
     def _settle(self) -> None:
         self._live.timers.forget(self)

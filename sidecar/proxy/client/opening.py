@@ -6,7 +6,8 @@ none of our protocols is meant for the app. This port speaks HTTP to the app, wh
 with the alert that says so (RFC 7301, 3.2).
 
 It is admitted like any other, has a deadline, and is drained with the others. Then a connection of HTTP/1.1 takes its
-place, on the socket's transport or on TLS in between. A listener in clear has none of this.
+place, or one that is carried as it is, on the socket's transport or on TLS in between. A listener in clear has none of
+this.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from sidecar.errors import Reason
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.net.tls.failures import explain
 from sidecar.net.tls.hello import HelloError, begins_tls, read_hello
-from sidecar.net.tls.sides import MESH_HTTP, MESH_PROTOCOLS, OUTSIDE_HTTP, ServerSide
+from sidecar.net.tls.sides import MESH_HTTP, MESH_PROTOCOLS, MESH_TCP, OUTSIDE_HTTP, ServerSide
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.client.tcp import TcpConnection
 from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.live import ClientConnection as Waiting
 from sidecar.proxy.live import ListenerState, Live
@@ -184,18 +186,22 @@ class OpeningConnection(Timed):
         peer, side = transport.peer, self._side
         assert peer is not None
         if side.is_mesh:
-            if peer.protocol != MESH_HTTP:
-                self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol or 'nothing'}, not on {MESH_HTTP}")
+            if peer.protocol != MESH_HTTP and not (side.takes_streams and peer.protocol == MESH_TCP):
+                wanted = f"{MESH_HTTP} or {MESH_TCP}" if side.takes_streams else MESH_HTTP
+                self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol or 'nothing'}, not on {wanted}")
                 return
             if not peer.identity.startswith(f"spiffe://{side.trust_domain}/"):
                 detail = f"{peer.identity or peer.subject or 'no name'}, signed by {peer.issuer}"
                 self._refuse(errors.CLIENT_IDENTITY_MISMATCH, f"{detail}; expected spiffe://{side.trust_domain}/...")
                 return
-        elif peer.protocol not in ("", OUTSIDE_HTTP):
+        elif peer.protocol not in ("", "" if side.takes_streams else OUTSIDE_HTTP):
             self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol}")
             return
         self._live.telemetry.secured(peer, is_client=True)
-        self._succeed(transport, peer)
+        if side.takes_streams and peer.protocol != MESH_HTTP:
+            self._carry(transport, peer)
+        else:
+            self._succeed(transport, peer)
 
     def on_handshake_failed(self, error: Exception) -> None:
         """The connection is closed already."""
@@ -212,6 +218,14 @@ class OpeningConnection(Timed):
         connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer, self._destination)
         connection.serve()
         return connection
+
+    def _carry(self, transport: TlsTransport, peer: Peer) -> None:
+        """One that is carried as it is takes its place."""
+        self._settle()
+        connection = TcpConnection(self._live, self.listener_state, self._destination)
+        transport.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer)
+        connection.begin("tcp")
 
     def _refuse(self, reason: Reason, detail: str) -> None:
         """Close, and tell about it; it has no answer that the client would understand."""

@@ -31,11 +31,13 @@ from sidecar.proxy.origin import peer_of
 _MAX_AHEAD_BYTES: Final = 64 * 1024
 
 
-def head_of(destination: Destination, name: str) -> RequestHead:
-    """What a connection is called by: the name that it asks for itself, or where it was meant to go."""
+def head_of(destination: Destination | None, name: str) -> RequestHead:
+    """What a connection is called by: the name that it asks for itself, or where it was meant to go, if anywhere."""
     head = RequestHead(b"CONNECT", b"", None, 1)
-    head.host = name.lower().encode("ascii", "replace") or destination.host
-    head.port = destination.port
+    head.host = name.lower().encode("ascii", "replace")
+    if destination is not None:
+        head.host = head.host or destination.host
+        head.port = destination.port
     return head
 
 
@@ -44,7 +46,7 @@ class TcpConnection(BatchingWriter):
     An `asyncio.Protocol` by its methods, and by them a `ClientStream` and a `ResponseWriter` to its course.
 
     Args:
-        destination: Where it was meant to go.
+        destination: Where it was meant to go that was led here; None: here.
     """
 
     __slots__ = (
@@ -63,7 +65,7 @@ class TcpConnection(BatchingWriter):
         "secured",
     )
 
-    def __init__(self, live: Live, listener_state: ListenerState, destination: Destination) -> None:
+    def __init__(self, live: Live, listener_state: ListenerState, destination: Destination | None) -> None:
         super().__init__(live.outbox)
         self._live = live
         self._destination = destination
@@ -98,30 +100,27 @@ class TcpConnection(BatchingWriter):
         self.reset()
 
     def take_over(
-        self, opening: Opening, transport: asyncio.Transport, opened_ns: int, data: bytes, *, is_unheard: bool
+        self, opening: Opening, transport: asyncio.Transport, opened_ns: int, secured: Peer | None = None
     ) -> None:
-        """
-        In the place of another that was admitted; `begin` follows.
-
-        Args:
-            data: What the client has sent.
-            is_unheard: It has sent nothing for a while: should it speak before the server does, it may be HTTP's.
-        """
-        self._opened_ns, self._held, self._is_unheard = opened_ns, data, is_unheard
+        """In the place of another, a client that was admitted is carried on over this; `begin` follows."""
+        self._opened_ns, self.secured = opened_ns, secured
         self.attach(transport)
-        self._live.replace(opening, self)
+        self._live.replace(opening, self, inf if secured is None else secured.not_after_s)
 
-    def begin(self, protocol: str, name: str) -> None:
+    def begin(self, protocol: str, name: str = "", data: bytes = b"", *, is_unheard: bool = False) -> None:
         """
         Carry it on.
 
         Args:
             protocol: As `Exchange.protocol`.
             name: Of the server, as the client asks for it; empty if it does not.
+            data: What the client has sent.
+            is_unheard: It has sent nothing for a while: should it speak before the server does, it may be HTTP's.
         """
+        self._held, self._is_unheard = data, is_unheard
         peer = peer_of(self.transport.get_extra_info("peername"))
         self._course = course = Course(
-            self._live, self.listener_state, self, self, peer, b"", None, self._destination
+            self._live, self.listener_state, self, self, peer, b"", self.secured, self._destination
         )  # fmt: skip
         course.begin_stream(head_of(self._destination, name), protocol)
 
@@ -182,7 +181,7 @@ class TcpConnection(BatchingWriter):
         protocol = detect(data)
         is_http = protocol == Protocol.HTTP1 or (protocol == Protocol.UNKNOWN and looks_like_http(data))
         is_inbound = self.listener_state.listener.direction is Direction.INBOUND
-        return is_http and (is_inbound or not goes_to_proxy(data))
+        return is_http and (is_inbound or self._destination is None or not goes_to_proxy(data))
 
     def _become_http(self, data: bytes) -> None:
         """A connection of HTTP takes its place; the server that was dialled is left."""
@@ -274,7 +273,7 @@ class TcpConnection(BatchingWriter):
         """Octets for the client."""
         if self._is_unheard:
             self._is_unheard = False
-            self._live.silent.add(self._destination)
+            self._live.silent.add(self._destination or self.listener_state.listener.address)
         self.write(data)
 
     def end_tunnel(self) -> None:

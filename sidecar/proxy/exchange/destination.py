@@ -41,6 +41,11 @@ class Destination:
     def __str__(self) -> str:
         return f"{self.host.decode('ascii')}:{self.port}"
 
+    @property
+    def ip(self) -> str:
+        """The address, without brackets."""
+        return self.host.decode("ascii").strip("[]")
+
 
 def destination_of(
     listener: Listener, plan: Plan, connected: Connected, peer_ip: str, *, is_led_back: bool = False
@@ -99,20 +104,31 @@ def stream_route(side: Side, head: RequestHead, destination: Destination | None)
     Args:
         head: Its host is the name, or the address where it says none.
     """
-    captured = side.captured
+    captured, streams = side.captured, side.streams
     if side.direction is Direction.INBOUND:
         return side.fallback or errors.NO_APP
-    if captured is None or destination is None:
-        return errors.NO_ROUTE
-    if captured.names is not None:
-        route = captured.names.find(head, "")
+    if streams is not None:
+        route = streams.names.find(head, "")
         if route is not None:
             return route
-    if captured.owners is not None:
-        owner = captured.owners.find(destination.host.decode("ascii").strip("[]"), destination.port)
+    if captured is None or destination is None:
+        return errors.NO_ROUTE
+    if captured.owners is not None and streams is not None:
+        owner = captured.owners.find(destination.ip, destination.port)
         if owner is not None:
-            return captured.route_to[owner.name]
+            return streams.route_to[owner.name]
     return captured.route or errors.NO_ROUTE
+
+
+def declared_protocol(plan: Plan, listener: Listener, destination: Destination) -> str | None:
+    """What a captured connection is known to carry without looking at it: `http` or `tcp`."""
+    if listener.direction is Direction.INBOUND:
+        return plan.protocol_of_app.get(destination.port) or plan.protocol_of_port.get(destination.port)
+    captured = plan.side_of[listener.side].captured
+    declared = captured.declared if captured is not None else None
+    if declared is not None and declared.find(destination.ip, destination.port) is not None:
+        return "tcp"
+    return plan.protocol_of_port.get(destination.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_PORT = "http"
 """Name of the app's port if nobody gives it one."""
-PROTOCOL = "http"
 _OF_THE_DATA_PATH = (Role.INBOUND.value, Role.OUTBOUND.value)
 _OF_THE_MESH = ("permissive", "strict")
 """What listeners take (`WantedListener.tls`) at which other sidecars come by TLS."""
@@ -105,7 +104,7 @@ class AppWatch:
         for name, listener in self._named():
             address = self._reachable(name, listener, host)
             if address is not None:
-                found.setdefault(name, Port(address, PROTOCOL, has_identity and listener.tls in _OF_THE_MESH))
+                found.setdefault(name, Port(address, listener.protocol, has_identity and listener.tls in _OF_THE_MESH))
         return found
 
     async def stop(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sidecar.net.tls.settings import MinVersion
 from sidecar.net.tls.shown import ShowingContext
-from sidecar.net.tls.sides import MESH_HTTP, OUTSIDE_HTTP
+from sidecar.net.tls.sides import MESH_HTTP, MESH_TCP, OUTSIDE_HTTP
 from sidecar.security.identity.certificates.credentials import Credentials
 from sidecar.security.identity.certificates.pair import KeyPair
 from sidecar.security.identity.certificates.roots import Roots
@@ -26,35 +26,38 @@ CIPHERS_1_2: Final = (
 The level is Debian's (SSL_CTX_set_security_level(3)): 112 bits, so RSA from 2048 bits on and no SHA-1."""
 
 
-def mesh_server(held: Credentials) -> ShowingContext:
+def mesh_server(held: Credentials, *, takes_streams: bool = False) -> ShowingContext:
     """Of listeners for sidecars: a client without a certificate that leads to a root of the bundle is refused."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, "1.3", MESH_HTTP)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, "1.3", *((MESH_TCP, MESH_HTTP) if takes_streams else (MESH_HTTP,)))
     _show(held.pair, context)
     held.roots.believe_by(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def mesh_client(held: Credentials) -> ShowingContext:
+def mesh_client(held: Credentials, *, is_stream: bool = False) -> ShowingContext:
     """Of upstreams that are sidecars, who are known by SPIFFE ID and never by name: that is for whoever connects."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, "1.3", MESH_HTTP)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, "1.3", MESH_TCP if is_stream else MESH_HTTP)
     context.check_hostname = False
     _show(held.pair, context)
     held.roots.believe_by(context)
     return context
 
 
-def outside_server(pairs: Sequence[KeyPair], client_trust: Roots | None, min_version: MinVersion) -> ShowingContext:
+def outside_server(
+    pairs: Sequence[KeyPair], client_trust: Roots | None, min_version: MinVersion, *, takes_streams: bool = False
+) -> ShowingContext:
     """
     Of a listener for clients outside.
 
     Args:
         pairs: The one whose names match what a client asks for (RFC 6066, 3) is shown, else the first.
         client_trust: Clients must show a certificate that leads to one of these; None: they are asked for none.
+        takes_streams: What comes is no HTTP: no protocol is agreed on.
     """
     made = []
     for pair in pairs:
-        context = _context(ssl.PROTOCOL_TLS_SERVER, min_version, OUTSIDE_HTTP)
+        context = _context(ssl.PROTOCOL_TLS_SERVER, min_version, *(() if takes_streams else (OUTSIDE_HTTP,)))
         _show(pair, context)
         if client_trust is not None:
             client_trust.believe_by(context)
@@ -67,15 +70,18 @@ def outside_server(pairs: Sequence[KeyPair], client_trust: Roots | None, min_ver
     return made[0]
 
 
-def outside_client(roots: Roots | None, pair: KeyPair | None, min_version: MinVersion) -> ShowingContext:
+def outside_client(
+    roots: Roots | None, pair: KeyPair | None, min_version: MinVersion, *, is_stream: bool = False
+) -> ShowingContext:
     """
     Of upstreams outside, whose certificate must be for the name that is asked for.
 
     Args:
         roots: Whom to believe; None: nothing is verified, neither whom the certificate is of nor who signed it.
         pair: Shown if the server asks for one.
+        is_stream: What is sent is no HTTP: no protocol is offered.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, min_version, OUTSIDE_HTTP)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, min_version, *(() if is_stream else (OUTSIDE_HTTP,)))
     if roots is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -88,7 +94,7 @@ def outside_client(roots: Roots | None, pair: KeyPair | None, min_version: MinVe
     return context
 
 
-def _context(protocol: int, min_version: MinVersion, application: str) -> ShowingContext:
+def _context(protocol: int, min_version: MinVersion, *applications: str) -> ShowingContext:
     context = ShowingContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if min_version == "1.2" else ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -96,7 +102,8 @@ def _context(protocol: int, min_version: MinVersion, application: str) -> Showin
     # What ends without close_notify may have been cut (RFC 8446, 6.1); some builds of Python take it for whole.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_ciphers(CIPHERS_1_2)
-    context.set_alpn_protocols([application])
+    if applications:
+        context.set_alpn_protocols(applications)
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         # OpenSSL's two cost 170 us each with client certificates; none has clients without TCP_NODELAY wait 43 ms.
         context.num_tickets = 1

@@ -428,17 +428,23 @@ class Identity:
 
 def _server_side(settings: ListenerTls) -> ServerSide:
     if not isinstance(settings, MeshTls):
-        return ServerSide(is_mesh=False)
+        return ServerSide(is_mesh=False, takes_streams=settings.takes_streams)
     is_strict = settings.mode == "strict"
     takes_clear = not is_strict or bool(settings.clear)
     clear = ClearRules(settings.clear) if settings.clear else None
-    return ServerSide(is_mesh=True, takes_clear=takes_clear, is_strict=is_strict, clear=clear)
+    return ServerSide(
+        is_mesh=True,
+        takes_clear=takes_clear,
+        is_strict=is_strict,
+        clear=clear,
+        takes_streams=settings.takes_streams,
+    )
 
 
 def _client_side(settings: UpstreamTls) -> ClientSide:
     if isinstance(settings, WorkloadTls):
-        return ClientSide(identities=frozenset(settings.identities))
-    return ClientSide(server_name=settings.server_name)
+        return ClientSide(identities=frozenset(settings.identities), is_stream=settings.is_stream)
+    return ClientSide(server_name=settings.server_name, is_stream=settings.is_stream)
 
 
 def _shared(settings: OutsideTls | ServerTls) -> OutsideTls | ServerTls:

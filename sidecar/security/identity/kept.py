@@ -359,15 +359,15 @@ class Kept:
 
 
 def _give_server(side: ServerSide, made: Made) -> None:
-    if made.server is not None:
+    server = made.stream_server if side.takes_streams and made.stream_server is not None else made.server
+    if server is not None:
         held = made.credentials
-        side.replace(
-            made.server, held.trust_domain if held is not None else "", held.identity if held is not None else ""
-        )
+        side.replace(server, held.trust_domain if held is not None else "", held.identity if held is not None else "")
 
 
 def _give_client(side: ClientSide, made: Made) -> None:
-    if made.client is not None:
+    client = made.stream_client if side.is_stream and made.stream_client is not None else made.client
+    if client is not None:
         side.replace(
-            made.client, min((one.facts.not_after_s for one in made.certificates if one.which == "leaf"), default=inf)
+            client, min((one.facts.not_after_s for one in made.certificates if one.which == "leaf"), default=inf)
         )

@@ -59,6 +59,8 @@ class Made:
     Attributes:
         server: For listeners; None for upstreams outside.
         client: For upstreams; None for listeners outside.
+        stream_server: Of the workload: for listeners that take more than HTTP; None for what is outside.
+        stream_client: Of the workload: for upstreams that are sent what is no HTTP; None for what is outside.
         certificates: Whose ends are looked at.
         credentials: Of the workload; None for what is outside.
         trouble: What is wrong with it all the same.
@@ -71,6 +73,8 @@ class Made:
     credentials: Credentials | None = None
     trouble: Trouble | None = field(default=None)
     others: tuple[str, ...] = ()
+    stream_server: ssl.SSLContext | None = None
+    stream_client: ssl.SSLContext | None = None
 
 
 def identity_paths(source: FilesIdentity) -> tuple[str, ...]:
@@ -98,7 +102,14 @@ def make_identity(material: Material, now_s: float, trust_domain: str) -> Made:
         held.append(Held("issuer", found.issuer, material.certificate_at))
     if found.root is not None:
         held.append(Held("root", found.root, material.trust_at))
-    return Made(contexts.mesh_server(found), contexts.mesh_client(found), tuple(held), found)
+    return Made(
+        contexts.mesh_server(found),
+        contexts.mesh_client(found),
+        tuple(held),
+        found,
+        stream_server=contexts.mesh_server(found, takes_streams=True),
+        stream_client=contexts.mesh_client(found, is_stream=True),
+    )
 
 
 def listener_paths(settings: OutsideTls) -> tuple[str, ...]:
@@ -128,7 +139,7 @@ def make_listener(settings: OutsideTls, contents: Contents, now_s: float, is_fir
             )
     trust = read_roots(contents[settings.client_trust], settings.client_trust) if settings.client_trust else None
     trouble = _judged(pairs, now_s, is_first)
-    server = contexts.outside_server(pairs, trust, settings.min_version)
+    server = contexts.outside_server(pairs, trust, settings.min_version, takes_streams=settings.takes_streams)
     return Made(server, None, (*_held_of(pairs), *_held_of_trust(trust)), trouble=trouble)
 
 
@@ -168,7 +179,7 @@ def make_upstream(settings: ServerTls, contents: Contents, now_s: float, is_firs
         )
     pairs = [pair] if pair is not None else []
     trouble = _judged(pairs, now_s, is_first)
-    client = contexts.outside_client(roots, pair, settings.min_version)
+    client = contexts.outside_client(roots, pair, settings.min_version, is_stream=settings.is_stream)
     return Made(None, client, (*_held_of(pairs), *_held_of_trust(roots)), trouble=trouble)
 
 

@@ -107,7 +107,7 @@ def test_what_can_be_meant_is_not_complained_of(text: str) -> None:
         (inbound("listen: {address: 'unix:/x', tls: {certificate: /c, key: /k}}"), "f:3:40: inbound.listen.tls: a Unix socket has no clients outside; who reaches the socket is on this machine: remove `tls`, or listen at `host:port`"),
         (inbound("listen: {address: 'h:1', tls: {certificate: /c, key: /k, min_version: 1.1}}"), "f:3:81: inbound.listen.tls.min_version: TLS 1.1 is not spoken; it is broken (RFC 8996); the oldest is `1.2`"),
         (inbound("listen: {address: 'h:1', tls: {certificate: /c, key: /k, trust: /t}}"), "f:3:68: inbound.listen.tls.trust: unknown key `trust`; roots of clients' certificates are `client_trust`"),
-        ("service: s\noutbound: {listen: {address: 'h:1', tls: {}}}", "f:2:37: outbound.listen.tls: unknown key `tls`; known here: `address`, `host`"),
+        ("service: s\noutbound: {listen: {address: 'h:1', tls: {}}}", "f:2:37: outbound.listen.tls: unknown key `tls`; known here: `address`, `host`, `protocol`"),
         # --- to servers
         (upstream("certificate: /c"), "f:4:35: upstreams.a.tls.certificate: a `certificate` without a `key`; name the file of its `key`, which may be the same"),
         (upstream("client_trust: /c"), "f:4:35: upstreams.a.tls.client_trust: unknown key `client_trust`; roots of servers' certificates are `trust`"),

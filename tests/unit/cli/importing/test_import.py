@@ -154,9 +154,9 @@ def test_json_says_the_same(tmp_path: Path) -> None:
     """With `--json` files, counts, fields and problems are one object."""
     code, out, _ = import_text(tmp_path, (SAMPLES / "described.json").read_text(), "--json")
     page = json.loads(out)
-    assert (code, page["ok"], len(page["problems"])) == (1, False, 4)
-    assert page["counts"]["lost"] == 4
-    assert [Path(one).name for one in page["files"]] == ["mesh.yaml", "api.yaml", "web.yaml"]
+    assert (code, page["ok"], len(page["problems"])) == (1, False, 3)
+    assert page["counts"]["lost"] == 3
+    assert [Path(one).name for one in page["files"]] == ["mesh.yaml", "api.yaml", "db.yaml", "web.yaml"]
 
 
 def test_several_files_are_one_mesh(tmp_path: Path) -> None:

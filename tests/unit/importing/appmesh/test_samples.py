@@ -94,7 +94,6 @@ def test_what_this_version_cannot_serve_is_told_as_lost() -> None:
     assert [entry.within for entry in done.lost] == [
         "spec.listeners[1].portMapping.protocol",
         "spec",
-        "spec.listeners[0]",
         "spec.backends[1].virtualService.virtualServiceName",
     ]
 
