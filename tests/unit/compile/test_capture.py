@@ -8,7 +8,7 @@ from sidecar import errors
 from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
 from sidecar.message import RequestHead
-from sidecar.proxy.exchange.destination import Destination, chooser_for, side_of, stream_route
+from sidecar.proxy.exchange.destination import Destination, chooser_for, declared_protocol, side_of, stream_route
 from sidecar.proxy.exchange.steps import find_route
 from sidecar.proxy.plan import Plan
 from sidecar.routing.actions import Route
@@ -152,3 +152,55 @@ def test_mistakes_are_told(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as found:
         compiled(f"service: s\n{text}\n")
     assert problem in str(found.value)
+
+
+STREAMS = """
+service: s
+inbound:
+  listen: [{address: "h:15000", name: db, protocol: tcp}, {address: "h:15100", name: web, app: "127.0.0.1:2"}]
+  app: "127.0.0.1:5432"
+outbound:
+  routes:
+    - {name: shared, match: {host: "db:5432"}, to: {db: 90, new: 10}}
+    - {name: read, match: {host: "db:5432", path: /x}, to: new}
+    - {name: all, to: named}
+capture: {ports: {7: tcp}}
+upstreams:
+  db: {hosts: ["db:5432", "10.0.0.7:5432"], protocol: tcp, discover: db, tls: {identities: "spiffe://shop/db"}}
+  new: {hosts: [], protocol: tcp, endpoints: ["10.0.0.8:5432"]}
+  named: {endpoints: ["10.0.0.1:80"]}
+identity: {from: {files: {certificate: a, key: b, trust: c}}}
+"""
+
+
+def test_an_upstream_that_speaks_tcp_is_known_by_what_its_hosts_mean() -> None:
+    """Not by its endpoints, which are listeners of sidecars; then nobody asks what a connection carries."""
+    plan = compiled(STREAMS).plan
+    side = plan.side_of["outbound"]
+    db = plan.clusters["db"]
+    assert db.spec.called == (("db", 5432), ("10.0.0.7", 5432))
+    db.called = (("10.0.0.6", 5432),)
+    listener = next(one for one in plan.listeners if one.captures and one.direction is Direction.OUTBOUND)
+    for host, port, told in (("10.0.0.6", 5432, "tcp"), ("10.0.0.8", 5432, "tcp"), ("10.0.0.1", 80, None)):
+        destination = Destination(host.encode(), port)
+        assert declared_protocol(plan, listener, destination) == told
+    route = stream_route(side, head("10.0.0.6", 5432), Destination(b"10.0.0.6", 5432))
+    assert isinstance(route, Route)
+    assert route.name == "shared"
+
+
+def test_routes_that_ask_for_a_host_alone_hold_for_connections() -> None:
+    """As far as all that they lead to speaks something else than HTTP; others are for requests."""
+    streams = compiled(STREAMS).plan.side_of["outbound"].streams
+    assert streams is not None
+    assert [route.name for route in streams.names.routes] == ["shared", "db", "named"]
+    assert {name: route.name for name, route in streams.route_to.items()} == {
+        "db": "shared", "new": "new", "named": "named",
+    }  # fmt: skip
+
+
+def test_ports_of_the_app_carry_what_their_listeners_say() -> None:
+    """Unless the operator says it of captured ones himself."""
+    plan = compiled(STREAMS).plan
+    assert plan.protocol_of_app == {5432: "tcp"}
+    assert compiled(STREAMS.replace("{7: tcp}", "{5432: tcp}")).plan.protocol_of_app == {}

@@ -57,6 +57,14 @@ KINDS = "`registered`, `kubernetes`, `etcd`, `file`, `dns` and `endpoints`"
         ("=== a.yaml\nservice: a\nports: {http: h:1, x: i:1}\n", ["a.yaml:2:23: ports.x: 1 is already the number of the port `http`; callers tell them by it"]),
         ("=== a.yaml\nservice: a\nports: {grpc: {app: h:1, protocol: http2}}\n", ["a.yaml:2:36: ports.grpc.protocol: `http2` is not supported yet by this version; remove it; a later version will read it"]),
         ("=== a.yaml\nservice: a\ninbound: {rate_limit: {requests: 5}}\n", ["a.yaml:2:1: inbound: `inbound` has no effect without `app`; such as `app: 127.0.0.1:8080`"]),
+        # --- what is no HTTP
+        ("=== a.yaml\nservice: a\nports: {x: {app: h:1, protocol: auto}}\n", [
+            "a.yaml:2:33: ports.x.protocol: `auto` is a word for a listener of one sidecar; write `http`, or `tcp`: callers' sidecars must know what to send"]),
+        (f"{A}protocol: tcp\n", ["a.yaml:3:1: protocol: `protocol` has no effect without `dns` or `endpoints`; say it of a port: `ports: {db: {app: \"127.0.0.1:5432\", protocol: tcp}}`"]),
+        ("=== a.yaml\nservice: a\nendpoints: ['h:1', 'h:2']\nprotocol: tcp\n", [
+            "a.yaml:1:10: service: connections are known by their port, which these have not; give every one of `hosts` a port"]),
+        ("=== a.yaml\nservice: a\nports: {x: {app: h:1, protocol: tcp}}\nroutes: [{match: {path: /x}}]\n", [
+            "a.yaml:3:19: routes[0].match.path: `path` cannot be asked of a connection: `a` speaks no HTTP; remove it: its routes can only share connections out"]),
         # --- instances
         (f"{A}instances: {{v: {{}}}}\n", [f"a.yaml:3:16: instances.v: nothing can discover these instances: found none of {KINDS}; such as `registered: {{version: v1}}` or `kubernetes: {{service: NAME, port: http}}`"]),
         (f"{A}instances: {{v: {{dns: 'h:1', file: /x}}}}\n", [f"a.yaml:3:16: instances.v: expected one of {KINDS}, found `file` and `dns`"]),

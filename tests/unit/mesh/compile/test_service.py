@@ -514,3 +514,36 @@ def test_callers_share_where_the_endpoints_of_a_callee_come_from() -> None:
 def test_files_are_split_as_written() -> None:
     """The support of these tests."""
     assert files("=== a\nx\n\n=== b\ny\n") == {"a": b"x\n\n", "b": b"y\n"}
+
+
+DB = '=== back.yaml\nservice: back\nports: {db: {app: "127.0.0.1:5432", protocol: tcp}}\ninstances: {old: {registered: {version: v1}}, new: {registered: {version: v2}}}\nroutes: [{to: {old: 9, new: 1}}]\n'
+
+
+def test_a_service_that_speaks_tcp_is_called_by_its_port_and_shares_connections_out() -> None:
+    """Every upstream says what its servers speak, `listen` what is taken there, and the called side the same."""
+    text = f'{FRONT}calls: {{back: {{listen: "127.0.0.1:9101"}}}}\n{DB}'
+    made = values(text)
+    assert made["outbound"]["listen"][1] == {"address": "127.0.0.1:9101", "host": "back:5432", "protocol": "tcp"}
+    assert routes(text) == {
+        "back.route-1": {"name": "back.route-1", "match": {"host": "back:5432"}, "to": {"back.old": 9, "back.new": 1}}
+    }
+    upstreams = made["upstreams"]
+    assert {name: (one["hosts"], one["protocol"]) for name, one in upstreams.items()} == {
+        "back": (["back:5432"], "tcp"), "back.new": ([], "tcp"), "back.old": ([], "tcp"),
+    }  # fmt: skip
+    assert values(text, "back")["inbound"]["listen"] == [{"address": "0.0.0.0:15000", "name": "db", "protocol": "tcp"}]
+
+
+def test_outside_of_the_mesh_tcp_goes_by_tls_if_it_says_so() -> None:
+    """By the port of its name in DNS."""
+    made = values(f"{FRONT}=== back.yaml\nservice: back\ndns: cache.example.com:6380\nprotocol: tcp\ntls: {{}}\n")
+    upstream = made["upstreams"]["back"]
+    assert (upstream["hosts"], upstream["protocol"], upstream["tls"]) == (["back:6380"], "tcp", {})
+
+
+@pytest.mark.parametrize(("service", "language"), [("front", 3), ("back", 3), ("other", 1)])
+def test_only_files_that_speak_of_tcp_need_sidecars_that_know_it(service: str, language: int) -> None:
+    """Whoever neither speaks it nor calls who does may be older."""
+    other = "=== other.yaml\nservice: other\napp: 127.0.0.1:81\ncalls: {}\n"
+    text = f"{FRONT}{DB}{other}"
+    assert compiled(text, service).language == language
