@@ -129,6 +129,10 @@ class WarmConnections:
         self._connections.pop(connection, None)
 
 
+_DIRECTIONS: Final = tuple(Direction)
+"""To iterate over an enumeration costs more than all else that is done for a connection that has gone."""
+
+
 class SilentDestinations:
     """
     Where servers have spoken first after a client was waited for, so that nobody waits again; the last of them. Of
@@ -241,10 +245,11 @@ class Live:
     def forget(self, connection: ClientConnection, opened_ns: int) -> None:
         """A client's connection is gone; one that was not admitted, too."""
         self._ends_s.pop(connection, None)
-        for direction in Direction:
+        for direction in _DIRECTIONS:
             if connection in self.connections[direction]:
                 self.connections[direction].remove(connection)
                 self.telemetry.connection_closed(direction, clock.monotonic_ns() - opened_ns)
+                return
 
     def expire(self, now_s: float | None = None) -> None:
         """

@@ -152,7 +152,8 @@ class TcpConnection(BatchingWriter):
         course = self._course
         if course is not None and course.exchange is not None:
             course.on_client_lost(str(exc or ""))
-        self._forget()
+        if not self._is_over:
+            self._forget()
 
     def pause_writing(self) -> None:
         """The client reads slower than the server sends."""

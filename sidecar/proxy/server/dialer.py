@@ -39,34 +39,30 @@ _RESOLVE_REASONS: Final[dict[str, Reason]] = {
 }
 
 
-OnConnected = Callable[[ServerConnection], None]
-OnFailed = Callable[[Reason, str], None]
-
-
 class _Attempt:
     """
-    A connection that is being opened.
+    A connection that is being opened; `connected` or `failed` is told what comes of it.
+
+    Args:
+        waiter: Whose it is alone, of CONNECT and of what is no HTTP; None: the pool's.
 
     Attributes:
-        on_connected, on_failed: One of them is told what comes of it.
         side: How its server is spoken to; None: in clear.
         is_resolving: The addresses of its name are not known yet.
         began_ns: When they were, or else its start.
         epoch: That of the endpoint then.
         securing: Its handshake, as soon as there is a socket for it.
         is_late: Its time was over before there was a connection; one that comes all the same is not handed out.
-        is_made: `on_connected` has its connection; nothing is timed any more.
+        is_made: It is connected; nothing is timed any more.
     """
 
     __slots__ = (
-        "began_ns", "endpoint", "epoch", "is_late", "is_made", "is_resolving", "on_connected", "on_failed", "securing",
-        "side",
+        "_waiter", "began_ns", "endpoint", "epoch", "is_late", "is_made", "is_resolving", "securing", "side",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, on_connected: OnConnected, on_failed: OnFailed) -> None:
+    def __init__(self, endpoint: Endpoint, waiter: pool.Waiter | None) -> None:
         self.endpoint = endpoint
-        self.on_connected = on_connected
-        self.on_failed = on_failed
+        self._waiter = waiter
         self.side: ClientSide | None = None
         self.is_resolving = endpoint.is_named
         self.began_ns = clock.monotonic_ns()
@@ -74,6 +70,25 @@ class _Attempt:
         self.securing: Securing | None = None
         self.is_late = False
         self.is_made = False
+
+    def connected(self, connection: ServerConnection) -> None:
+        """It is there."""
+        self.is_made = True
+        waiter = self._waiter
+        if waiter is None:
+            pool.connected(connection)
+        else:
+            self.endpoint.cluster.stats.connections_opened += 1
+            waiter.on_connection(connection)
+
+    def failed(self, reason: Reason, detail: str) -> None:
+        """There will be none."""
+        waiter = self._waiter
+        if waiter is None:
+            pool.failed(self.endpoint, reason, detail)
+        else:
+            pool.forgo(self.endpoint)
+            waiter.on_connect_failed(reason, detail)
 
 
 class _Deadline:
@@ -156,24 +171,11 @@ class Dialer:
 
     def dial(self, endpoint: Endpoint) -> None:
         """Open a connection for the endpoint's pool, and report it with `pool.connected` or `pool.failed`."""
-
-        def on_failed(reason: Reason, detail: str) -> None:
-            pool.failed(endpoint, reason, detail)
-
-        self._spawn(endpoint, pool.connected, on_failed)
+        self._spawn(_Attempt(endpoint, None))
 
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
         """Open a connection that no exchange has used or will share, for CONNECT; it is claimed from the pool."""
-
-        def on_connected(connection: ServerConnection) -> None:
-            endpoint.cluster.stats.connections_opened += 1
-            waiter.on_connection(connection)
-
-        def on_failed(reason: Reason, detail: str) -> None:
-            pool.forgo(endpoint)
-            waiter.on_connect_failed(reason, detail)
-
-        self._spawn(endpoint, on_connected, on_failed)
+        self._spawn(_Attempt(endpoint, waiter))
 
     def stop(self) -> None:
         """Cancel what is under way."""
@@ -182,8 +184,8 @@ class Dialer:
         if self._owns_names:
             self._names.close()
 
-    def _spawn(self, endpoint: Endpoint, on_connected: OnConnected, on_failed: OnFailed) -> None:
-        task = self._loop.create_task(self._dial(_Attempt(endpoint, on_connected, on_failed)))
+    def _spawn(self, attempt: _Attempt) -> None:
+        task = self._loop.create_task(self._dial(attempt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -215,10 +217,10 @@ class Dialer:
                 attempt.side = usable(endpoint.cluster.tls, endpoint.label)
             except SecuringError as error:
                 self._tell_failed(error.reason)
-                attempt.on_failed(error.reason, error.detail)
+                attempt.failed(error.reason, error.detail)
                 return False
         if not self._descriptors.has_room():
-            attempt.on_failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
+            attempt.failed(errors.LOCAL_EXHAUSTION, "descriptors of the process")
             return False
         return True
 
@@ -256,10 +258,9 @@ class Dialer:
         if attempt.is_late:
             connection.forgo()
             return
-        attempt.is_made = True
         if self._connected is not None:
             self._connected(attempt.endpoint.cluster.name, clock.monotonic_ns() - attempt.began_ns)
-        attempt.on_connected(connection)
+        attempt.connected(connection)
 
     def _on_timeout(self, attempt: _Attempt) -> None:
         cluster = attempt.endpoint.cluster
@@ -268,35 +269,35 @@ class Dialer:
             attempt.securing.transport.abort()
             cluster.stats.connect_timeouts += 1
             self._tell_failed(errors.UPSTREAM_TLS_TIMEOUT)
-            attempt.on_failed(errors.UPSTREAM_TLS_TIMEOUT, f"{waited} to the handshake")
+            attempt.failed(errors.UPSTREAM_TLS_TIMEOUT, f"{waited} to the handshake")
         elif attempt.is_resolving:
             cluster.stats.resolve_failures_timeout += 1
-            attempt.on_failed(errors.RESOLVE_TIMEOUT, f"{waited} from a name server")
+            attempt.failed(errors.RESOLVE_TIMEOUT, f"{waited} from a name server")
         else:
             cluster.stats.connect_timeouts += 1
-            attempt.on_failed(errors.CONNECT_TIMEOUT, waited)
+            attempt.failed(errors.CONNECT_TIMEOUT, waited)
 
     def _on_error(self, attempt: _Attempt, error: Exception) -> None:
         label, stats = attempt.endpoint.label, attempt.endpoint.cluster.stats
         if isinstance(error, ResolveError):
             if are_gone():
-                attempt.on_failed(errors.LOCAL_EXHAUSTION, f"{label}: {error}")
+                attempt.failed(errors.LOCAL_EXHAUSTION, f"{label}: {error}")
                 return
             count = f"resolve_failures_{error.cause}"
             setattr(stats, count, getattr(stats, count) + 1)
-            attempt.on_failed(_RESOLVE_REASONS[error.cause], f"{label}: {error}")
+            attempt.failed(_RESOLVE_REASONS[error.cause], f"{label}: {error}")
         elif isinstance(error, OSError) and is_local(error):
-            attempt.on_failed(errors.LOCAL_EXHAUSTION, f"{label}: {error}")
+            attempt.failed(errors.LOCAL_EXHAUSTION, f"{label}: {error}")
         else:
             stats.connect_failures += 1
             if isinstance(error, SecuringError):
                 self._tell_failed(error.reason)
-                attempt.on_failed(error.reason, error.detail)
+                attempt.failed(error.reason, error.detail)
             elif isinstance(error, OSError):
-                attempt.on_failed(errors.CONNECT_FAILED, f"{label}: {error}")
+                attempt.failed(errors.CONNECT_FAILED, f"{label}: {error}")
             else:
                 log.exception("dial_failed endpoint=%s", label)
-                attempt.on_failed(errors.CONNECT_FAILED, f"{label}: {type(error).__name__}")
+                attempt.failed(errors.CONNECT_FAILED, f"{label}: {type(error).__name__}")
 
     def _tell_failed(self, reason: Reason) -> None:
         if self._not_secured is not None:

@@ -104,7 +104,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         self.deadline = inf
         self.bucket = NOT_ARMED
         self._timers = timers
-        self._on_connected = on_connected
+        self._on_connected: Callable[[ServerConnection], None] | None = on_connected
         self._on_refused = on_refused
         self._buffer = self._method = b""
         self._body = BodyReader()
@@ -326,7 +326,9 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         cluster = self.endpoint.cluster
         idle_s = cluster.mesh_idle_timeout_s if self._is_to_sidecar else cluster.idle_timeout_s
         self._timers.arm(self, self._timers.time() + idle_s)
-        self._on_connected(self)
+        on_connected, self._on_connected = self._on_connected, None
+        assert on_connected is not None
+        on_connected(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of whatever the state awaits."""
