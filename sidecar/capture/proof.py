@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -45,40 +46,62 @@ class Finding:
         return f"{self.outcome:12}  {what[self.what]}{by}: {self.why}"
 
 
-def find_out(user: int) -> Iterator[Finding]:
+def find_out(user: int, on_led_back: Callable[[], object] = lambda: None) -> tuple[Finding, ...]:
     """
-    Ask, one after another; takes seconds where nobody answers.
+    Ask, of all at the same time; takes seconds where nobody answers.
 
     Args:
         user: The sidecar's own, by number.
+        on_led_back: Called from another thread as soon as it is known that the sidecar's own connections come back to
+            it, long before those dials that nobody answers are over.
     """
-    here = os.geteuid()
-    for host, family in zip(PROOF_HOSTS, ("IPv4", "IPv6"), strict=True):
-        what: Literal["outgoing", "own"] = "outgoing"
-        said = _dial(host, PROOF_PORT)
-        if said == PROOF_LINE:
-            yield Finding(what, family, "proved", "the sidecar has answered for an address where nobody is")
-        elif isinstance(said, OSError) and said.errno in _NO_SUCH:
-            yield Finding(what, family, "not there", f"none can leave: {said.strerror}")
+    is_own = os.geteuid() == user
+
+    def is_led_back(host: str) -> bool:
+        taken = is_own and _is_taken(host, OTHER_PORT)
+        if taken:
+            on_led_back()
+        return taken
+
+    # The threads are in the network namespace, and of the user, of the one that starts them.
+    with ThreadPoolExecutor(2 * len(PROOF_HOSTS), "capture-proof") as threads:
+        said = [threads.submit(_dial, host, PROOF_PORT) for host in PROOF_HOSTS]
+        back = [threads.submit(is_led_back, host) for host in PROOF_HOSTS]
+    found: list[Finding] = []
+    for family, answer, comes_back in zip(("IPv4", "IPv6"), said, back, strict=True):
+        outgoing = _of_outgoing(family, answer.result())
+        found.append(outgoing)
+        if outgoing.outcome == "not there":
             continue
-        elif isinstance(said, OSError) and said.errno == errno.ECONNREFUSED:
-            yield Finding(what, family, "refuted", "led here, and no sidecar listens, or its file has no `capture`")
-        elif isinstance(said, OSError):
-            yield Finding(what, family, "refuted", f"nobody has answered: there are no rules, or no sidecar ({said})")
+        if not is_own:
+            found.append(Finding("own", family, "not provable", f"as user {os.geteuid()}; ask as user {user}"))
+        elif comes_back.result():
+            found.append(
+                Finding("own", family, "refuted", "one came back to the sidecar: the rules are for another user")
+            )
         else:
-            yield Finding(what, family, "refuted", "who has answered is no sidecar, or its file has no `capture`")
-        what = "own"
-        if here != user:
-            yield Finding(what, family, "not provable", f"as user {here}; ask as user {user}")
-        elif not _is_taken(host, OTHER_PORT):
-            yield Finding(what, family, "proved", "one of them was left alone")
-        else:
-            yield Finding(what, family, "refuted", "one came back to the sidecar: the rules are for another user")
-    yield Finding(
+            found.append(Finding("own", family, "proved", "one of them was left alone"))
+    incoming = Finding(
         "incoming", "", "not provable",
         "from here; `install` has read its rules back, and a running sidecar counts what comes:"
         ' sidecar_detected_connections_total{direction="inbound"}',
     )  # fmt: skip
+    return (*found, incoming)
+
+
+def _of_outgoing(family: str, said: bytes | OSError) -> Finding:
+    outcome: Outcome = "refuted"
+    if said == PROOF_LINE:
+        outcome, why = "proved", "the sidecar has answered for an address where nobody is"
+    elif not isinstance(said, OSError):
+        why = "who has answered is no sidecar, or its file has no `capture`"
+    elif said.errno in _NO_SUCH:
+        outcome, why = "not there", f"none can leave: {said.strerror}"
+    elif said.errno == errno.ECONNREFUSED:
+        why = "led here, and no sidecar listens, or its file has no `capture`"
+    else:
+        why = f"nobody has answered: there are no rules, or no sidecar ({said})"
+    return Finding("outgoing", family, outcome, why)
 
 
 def _is_taken(host: str, port: int) -> bool:

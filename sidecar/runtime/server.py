@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from sidecar import __version__, build, clock
 from sidecar.admin.endpoints import Endpoints
+from sidecar.compile.frames import Header
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome
@@ -60,7 +61,6 @@ MAX_FLUSH_S = 2.0
 INTERRUPT_FLUSH_S = 0.5
 
 OFFER_PERIOD_S = 1.0
-CAPTURE_PERIOD_S = 1.0
 LAST_WORDS_S = 1.0
 """What outbound exchanges get after the app has ended, even if the drain's time is over."""
 
@@ -120,7 +120,7 @@ class Sidecar(Process):
         self.capture = CaptureWatch(lambda: self.reloader.live, self.spawn)
         self.telemetry.numbers.capture = self.capture.sections
         self.app_watch = AppWatch(self._bound, is_followed=control is not None)
-        self.reloader.on_installed = self.app_watch.update
+        self.reloader.on_installed = self._on_installed
         if control is not None:
             self.following = control.follow(self, self.reloader, self.reloader.listeners, env)
             self.telemetry.numbers.control = self.following.follower.numbers
@@ -155,6 +155,10 @@ class Sidecar(Process):
         """Open the access log anew."""
         self.telemetry.reopen()
 
+    def _on_installed(self, header: Header, frames: Sequence[bytes]) -> None:
+        self.app_watch.update(header, frames)
+        self.capture.look()
+
     def _close_inbound(self) -> None:
         self._closing = None
         self.reloader.listeners.close((Role.INBOUND,), "drain")
@@ -178,7 +182,6 @@ class Sidecar(Process):
     async def _start(self) -> LoadOutcome:
         self._timers.start()
         self._timers.every(CLOCK_PERIOD_S, clock.synchronise)
-        self._timers.every(CAPTURE_PERIOD_S, self.capture.look)
         outcome = await (self.load("start") if self.following is None else self.following.start())
         if outcome.is_ok:
             await self.telemetry.start()

@@ -198,6 +198,7 @@ class Worker(Sidecar):
     def _note_header(self, header: Header, frames: Sequence[bytes]) -> None:
         """How the app is, is asked once for all, by the supervisor, and so is the control plane."""
         self._is_following = header.control is not None
+        self.capture.look()
 
     def _tell_certificate(self) -> None:
         """What the supervisor reports to a control plane of a certificate that this worker has by itself."""

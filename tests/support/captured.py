@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, ClassVar
 
 from tests.support.commands import sidecar_command
@@ -92,7 +94,11 @@ def app(host: Host, port: int, name: str, address: str = "") -> Iterator[None]:
     handler = type("App", (_App,), {"name": name})
 
     class Server(ThreadingHTTPServer):
-        address_family = __import__("socket").AF_INET6 if ":" in address else __import__("socket").AF_INET
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+        def server_bind(self) -> None:
+            # Not the parent's, which asks for the name of the address: nobody answers here, and it waits for seconds.
+            TCPServer.server_bind(self)
 
     server = host.do(lambda: Server((address, port), handler), APP)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -22,7 +22,7 @@ def check(user: int, as_json: bool) -> None:
     Run it where the app runs, as the app's user, or as the sidecar's for what is the sidecar's own. Exit code 0: what
     could be proved is as it should be, and something was; else 1.
     """
-    findings = list(find_out(user))
+    findings = find_out(user)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in findings]))
     else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final
 
@@ -25,13 +27,13 @@ PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Between two times that it is not so: in a pod rules come before the sidecar, elsewhere perhaps behind it."""
 LIMIT_S: Final = 30.0
 
-Ask = Callable[[], tuple[Finding, ...]]
+Ask = Callable[[Callable[[], object]], tuple[Finding, ...]]
 Spawn = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
 
 
-def ask() -> tuple[Finding, ...]:
+def ask(on_led_back: Callable[[], object]) -> tuple[Finding, ...]:
     """As who we are."""
-    return tuple(find_out(os.geteuid()))
+    return find_out(os.geteuid(), on_led_back)
 
 
 class CaptureWatch:
@@ -39,7 +41,7 @@ class CaptureWatch:
     Args:
         live: The data path, as soon as there is one.
         spawn: Keeps a task in sight.
-        ask: Takes seconds, in a thread.
+        ask: Takes seconds, in a thread; calls what it is given, in any thread, once our own connections come back.
 
     Attributes:
         findings: The last ones; empty while nothing is captured.
@@ -54,7 +56,7 @@ class CaptureWatch:
         self.findings: tuple[Finding, ...] = ()
 
     def look(self) -> None:
-        """Has another plan come into force? Cheap; call it every second."""
+        """Has another plan come into force? Call it when one has."""
         live = self._live()
         if live is None or live.plan is self._plan:
             return
@@ -87,9 +89,19 @@ class CaptureWatch:
         yield Numbers(catalogue.CAPTURE_PROVED, labelled(catalogue.CAPTURE_PROVED, series))
 
     async def _until_proved(self, live: Live) -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def led_back() -> None:
+            if self._task is task:  # else it is of no interest any more
+                live.is_led_back = True
+
+        def told() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                loop.call_soon_threadsafe(led_back)
+
         for pause_s in chain(PAUSES_S, repeat(PAUSES_S[-1])):
             try:
-                found = await in_time(self._ask, LIMIT_S, lambda late: None)
+                found = await in_time(partial(self._ask, told), LIMIT_S, lambda late: None)
             except TimeoutError:
                 found = ()
             self._take(live, found)

@@ -7,18 +7,20 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sidecar.proxy.client.detecting import WAIT_S
 from tests.support.captured import APP, CapturingSidecar, app, capturing, get
 from tests.support.certificates import Authority
 from tests.support.namespaces import Host, hosts
 from tests.support.wait import eventually
 
 PATIENCE_S = 20.0
+WAITED_S = WAIT_S + 0.2
+"""Longer than a client may say nothing before its server is asked."""
 FILE = """
 service: storefront
 inbound: {app: "127.0.0.1:8080"}
@@ -142,9 +144,13 @@ def test_silent_client_of_what_would_be_refused_is_not_refused_for_its_silence(t
     """
     with hosts(2) as (here, there), app(there, 9000, "nine"), capturing(here, tmp_path, text) as sidecar:
         with dials(here, there.v4, 80) as client:
-            time.sleep(1.5)
+            client.settimeout(WAITED_S)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            client.settimeout(PATIENCE_S)
             client.sendall(b"GET /late HTTP/1.1\r\nHost: recommendations\r\nConnection: close\r\n\r\n")
             assert read_all(client).endswith(b"nine /late recommendations -")
+        assert detected(sidecar, protocol="http", waited="true") == 1
         with dials(here, there.v4, 81) as client:
             client.sendall(b"\x00")
             with pytest.raises(ConnectionResetError):
@@ -261,18 +267,8 @@ class TestToTheApp:
             assert lines["via_upstream"]["rule"] == "near"
             assert lines["authorization_denied"]["downstream_remote_address"].startswith(far.v4)
 
-    @pytest.mark.parametrize(
-        "first",
-        [
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            b"\x16\x03\x01\x00\x02\x01\x00",
-            b"\x00",
-            b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
-        ],
-        ids=["http2", "tls", "tcp", "absolute"],
-    )
-    def test_what_rules_for_requests_cannot_judge_does_not_go_by(self, tmp_path: Path, first: bytes) -> None:
-        """Not one octet of it comes to the app."""
+    def test_what_rules_for_requests_cannot_judge_does_not_go_by(self, tmp_path: Path) -> None:
+        """Not one octet of it comes to the app: HTTP/2, TLS, what nobody knows, and a request as for a proxy."""
         text = """
         service: storefront
         inbound:
@@ -280,21 +276,26 @@ class TestToTheApp:
           authorization: {default: deny, rules: [{name: api, allow: {path: {prefix: /api}}}]}
         capture: {ports: {8080: auto}}
         """
+        firsts = (
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x00\x02\x01\x00", b"\x00",
+            b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        )  # fmt: skip
         seen: list[bytes] = []
         with (
             hosts(2) as (here, there),
             server(here, 8080, lambda accepted: seen.append(accepted.recv(100))),
             capturing(here, tmp_path, text) as sidecar,
-            dials(there, here.v4, 8080) as client,
         ):
-            client.sendall(first)
-            client.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):
-                answer = read_all(client)
-                assert b"403" in answer or not answer
-            (line,) = sidecar.wait_for_log_lines(1)
-            assert line["response_code_details"] == "authorization_denied"
-            assert "api" in line["detail"] or "asks for what requests say" in line["detail"]
+            for count, first in enumerate(firsts, 1):
+                with dials(there, here.v4, 8080) as client:
+                    client.sendall(first)
+                    client.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(ConnectionResetError):
+                        answer = read_all(client)
+                        assert b"403" in answer or not answer, first
+                line = sidecar.wait_for_log_lines(count)[-1]
+                assert line["response_code_details"] == "authorization_denied", first
+                assert "api" in line["detail"] or "asks for what requests say" in line["detail"], first
         assert seen == []
 
     def test_http2_does_not_go_by_routes(self, tmp_path: Path) -> None:
@@ -317,10 +318,18 @@ class TestToTheApp:
 def test_large_transfers_are_whole_and_a_slow_reader_holds_its_server_back(tmp_path: Path) -> None:
     """Both ways, in constant memory."""
     size = 64 * 1024 * 1024
+    poured = looked_at = 0
 
     def pours(accepted: socket.socket) -> None:
+        nonlocal poured
         for _ in range(size // 65536):
             accepted.sendall(bytes(65536))
+            poured += 65536
+
+    def stands_still() -> bool:
+        nonlocal looked_at
+        before, looked_at = looked_at, poured
+        return before == looked_at > 0
 
     with (
         hosts(2) as (here, there),
@@ -331,7 +340,8 @@ def test_large_transfers_are_whole_and_a_slow_reader_holds_its_server_back(tmp_p
         with dials(here, there.v4, 7001) as client:
             client.recv(1)
             before = sidecar.memory_kib()
-            time.sleep(0.5)
+            eventually(stands_still, "the server to be held back")
+            assert poured < size
             assert sidecar.memory_kib() < before + 8 * 1024
             assert len(read_all(client)) == size - 1
         with dials(here, there.v4, 7000) as client:

@@ -7,6 +7,9 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from sidecar.capture import proof
 from tests.integration.capture.test_captured_http import FILE
 from tests.support.captured import APP, CapturingSidecar, app, capturing, get, install
 from tests.support.commands import sidecar_command
@@ -14,6 +17,12 @@ from tests.support.namespaces import Host, hosts
 from tests.support.wait import eventually
 
 OUT_4, OWN_4, OUT_6, OWN_6, IN = "outgoing IPv4", "own IPv4", "outgoing IPv6", "own IPv6", "incoming"
+
+
+@pytest.fixture
+def _is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what nobody will ever answer."""
+    monkeypatch.setattr(proof, "WAIT_S", 0.1)
 
 
 def check(host: Host, user: int = 0) -> tuple[int, dict[str, str]]:
@@ -37,12 +46,12 @@ def test_captured_connections_are_proved_and_others_are_not(tmp_path: Path) -> N
             assert check(here) == (0, all_good)
             # Nothing is passed on to where it is proved.
             assert sidecar.metric("sidecar_tcp_connections_opened_total") == 0
-            install(here)
             assert here.do(lambda: sidecar_command("capture", "install", "--user", 4711)).returncode == 0
             back = {OUT_4: "proved", OWN_4: "refuted", OUT_6: "proved", OWN_6: "refuted", **inbound}
             assert check(here) == (1, back)
 
 
+@pytest.mark.usefixtures("_is_in_a_hurry")
 def test_rules_without_a_sidecar_that_captures_are_refuted(tmp_path: Path) -> None:
     """Nobody listens; somebody else does; and a sidecar whose file does not say so."""
     with hosts(1, v6=False) as (here,):
@@ -57,6 +66,7 @@ def test_rules_without_a_sidecar_that_captures_are_refuted(tmp_path: Path) -> No
             )
 
 
+@pytest.mark.usefixtures("_is_in_a_hurry")
 def test_for_people_it_says_what_it_means() -> None:
     """In a line each."""
     with hosts(1) as (here,):

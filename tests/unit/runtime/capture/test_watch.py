@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ class World:
     def __init__(self, *answers: tuple[Finding, ...], required: bool = False) -> None:
         self.answers = list(answers)
         self.asked = 0
+        self.comes_back_at_once = False
+        self.goes_on = threading.Event()
         self.live = SimpleNamespace(plan=self.plan(True, required=required), is_led_back=False)
         self.watch = CaptureWatch(lambda: cast(Any, self.live), self.spawn, self.ask)
 
@@ -36,8 +39,11 @@ class World:
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return asyncio.get_running_loop().create_task(work, name=name)
 
-    def ask(self) -> tuple[Finding, ...]:
+    def ask(self, on_led_back: Callable[[], object]) -> tuple[Finding, ...]:
         self.asked += 1
+        if self.comes_back_at_once:
+            on_led_back()
+            assert self.goes_on.wait(30)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     async def until_asked(self, times: int) -> None:
@@ -85,6 +91,25 @@ def test_own_connections_that_come_back_are_told_to_the_data_path() -> None:
         world.watch.look()
         assert not world.live.is_led_back
         assert world.watch.shown() is None
+
+    asyncio.run(run())
+
+
+def test_own_connections_that_come_back_are_told_before_all_answers_are_there() -> None:
+    """Until nobody answers elsewhere they would go in a circle; and whoever does not capture any more hears nothing."""
+
+    async def run() -> None:
+        world = World(findings("refuted", "refuted"))
+        world.comes_back_at_once = True
+        world.watch.look()
+        await world.until_asked(1)
+        assert world.live.is_led_back
+        assert world.watch.findings == ()
+        world.live.plan = world.plan(False)
+        world.watch.look()
+        world.goes_on.set()
+        await asyncio.sleep(0.05)
+        assert not world.live.is_led_back
 
     asyncio.run(run())
 
