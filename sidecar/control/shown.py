@@ -23,6 +23,7 @@ from sidecar.control.plane import Plane
 from sidecar.control.replicas.summary import Summary, joined_rows
 from sidecar.control.replicas.tallies import Window
 from sidecar.control.revision.compiled import Origin
+from sidecar.link.report import Carried
 
 _ROUND: Final = 6
 SLOWEST: Final = 20
@@ -293,8 +294,17 @@ def _edge(key: EdgeKey, tally: Tally) -> dict[str, Any]:
         "tls": tally.tls,
         "request_bytes": tally.request_bytes,
         "response_bytes": tally.response_bytes,
+        "tcp": _carried(tally.tcp) if any(tally.tcp) else None,
         "window_s": WINDOW_S,
     }
+
+
+def _carried(tcp: Carried) -> dict[str, Any]:
+    octets = tcp.received_bytes + tcp.sent_bytes
+    return {
+        "rate": round(tcp.connections / WINDOW_S, _ROUND), "octet_rate": round(octets / WINDOW_S, _ROUND),
+        **tcp._asdict(),
+    }  # fmt: skip
 
 
 def _discovery(plane: Plane) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """
-What was counted of each way of requests and of who asked since the last look, read from a scrape's numbers. *Cold.*
+What was counted of each way of requests, or of TCP, and of who asked since the last look, read from a scrape's
+numbers. *Cold.*
 
 Nothing is counted for it. A single process gives the sections of its own scrape, a supervisor those that its workers'
 numbers are merged in, and both are read alike: series by series, giving way to others every millisecond. Requests and
@@ -19,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from sidecar.link.report import Asked, Counted, Edge
+from sidecar.link.report import NOTHING_CARRIED, Asked, Carried, Counted, Edge
 from sidecar.telemetry.metrics import catalogue
 from sidecar.telemetry.metrics.exposition import SLICE_S, Histograms, Numbers, Section
 
@@ -33,15 +34,17 @@ _READ: Final = frozenset(
     for row in (
         catalogue.REQUESTS, catalogue.SERVER_DURATION, catalogue.CLIENT_DURATION, catalogue.REQUEST_BYTES,
         catalogue.RESPONSE_BYTES, catalogue.TLS_REQUESTS, catalogue.TLS_CLEAR_REQUESTS, catalogue.AUTHORIZATION,
-        catalogue.AUTHORIZATION_UNIDENTIFIED,
+        catalogue.AUTHORIZATION_UNIDENTIFIED, catalogue.TCP_CLOSED, catalogue.TCP_RECEIVED, catalogue.TCP_SENT,
     )
 )  # fmt: skip
 _AGAINST: Final = ("denied", "audit_denied")
 _UNIDENTIFIED: Final = "unidentified"
 """As a source of `sidecar_authorization_total`, and as an outcome of `Asked`."""
 
+_TCP: Final = frozenset(row.name for row in (catalogue.TCP_CLOSED, catalogue.TCP_RECEIVED, catalogue.TCP_SENT))
+
 _Way = tuple[str, str, str]
-"""Direction, upstream, route."""
+"""Direction, upstream, route; of TCP the route is empty."""
 _Who = tuple[str, str, str]
 """Caller, rule, outcome."""
 
@@ -49,7 +52,17 @@ _Who = tuple[str, str, str]
 class _Sum:
     """An edge that is being put together."""
 
-    __slots__ = ("clear", "failures", "latency", "request_bytes", "requests", "response_bytes", "secured", "statuses")
+    __slots__ = (
+        "clear",
+        "failures",
+        "latency",
+        "request_bytes",
+        "requests",
+        "response_bytes",
+        "secured",
+        "statuses",
+        "tcp",
+    )
 
     def __init__(self) -> None:
         self.requests = self.request_bytes = self.response_bytes = 0
@@ -57,6 +70,7 @@ class _Sum:
         self.failures: dict[str, int] = {}
         self.statuses: dict[str, int] = {}
         self.latency: list[int] = []
+        self.tcp = NOTHING_CARRIED
 
 
 class _Sums:
@@ -135,7 +149,7 @@ class EdgeReader:
             Edge(
                 direction, upstream, route, total.requests, total.failures, total.statuses, tuple(total.latency),
                 total.request_bytes, total.response_bytes, "", total.secured,
-                total.clear,
+                total.clear, total.tcp,
             )
             for (direction, upstream, route), total in sums.ways.items()
         )  # fmt: skip
@@ -208,7 +222,9 @@ def _count(sums: _Sums, name: str, series: _Series, grown: int) -> None:
     if name in (catalogue.AUTHORIZATION.name, catalogue.AUTHORIZATION_UNIDENTIFIED.name):
         return
     total = sums.ways[series.way]
-    if name == catalogue.TLS_REQUESTS.name:
+    if name in _TCP:
+        total.tcp = _carried(total.tcp, name, series.flag, grown)
+    elif name == catalogue.TLS_REQUESTS.name:
         total.secured += grown
     elif name == catalogue.TLS_CLEAR_REQUESTS.name:
         total.clear += grown
@@ -221,6 +237,14 @@ def _count(sums: _Sums, name: str, series: _Series, grown: int) -> None:
         total.statuses[series.status] = total.statuses.get(series.status, 0) + grown
         if series.flag != "-":
             total.failures[series.flag] = total.failures.get(series.flag, 0) + grown
+
+
+def _carried(sums: Carried, name: str, flag: str, grown: int) -> Carried:
+    if name == catalogue.TCP_RECEIVED.name:
+        return sums._replace(received_bytes=sums.received_bytes + grown)
+    if name == catalogue.TCP_SENT.name:
+        return sums._replace(sent_bytes=sums.sent_bytes + grown)
+    return sums._replace(connections=sums.connections + grown, failed=sums.failed + (grown if flag != "-" else 0))
 
 
 def status_class(code: str) -> str:

@@ -128,9 +128,29 @@ class IdentityReport:
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
+class Carried(NamedTuple):
+    """
+    What was counted of connections that are no HTTP's and were carried as they are (`sidecar_tcp_*`).
+
+    Attributes:
+        connections: That are over.
+        failed: Of these, those that ended with a flag (docs/errors.md).
+        received_bytes: That their clients have sent, while they went by: also of connections that are not over.
+        sent_bytes: That they were sent; likewise.
+    """
+
+    connections: int = 0
+    failed: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+NOTHING_CARRIED: Final = Carried()
+
+
 class Edge(NamedTuple):
     """
-    What was counted on one way of requests since the last report that arrived.
+    What was counted on one way of requests, or of other connections, since the last report that arrived.
 
     Attributes:
         direction: `inbound` or `outbound`.
@@ -143,6 +163,7 @@ class Edge(NamedTuple):
         caller: Who called, as far as it is known; empty.
         secured: Requests by TLS: of `inbound` all that came so, of `outbound` those that were answered so.
         clear: The same of those in clear, on a way on which there was one by TLS before.
+        tcp: Connections that carried no requests; they have no route.
     """
 
     direction: str
@@ -157,6 +178,7 @@ class Edge(NamedTuple):
     caller: str = ""
     secured: int = 0
     clear: int = 0
+    tcp: Carried = NOTHING_CARRIED
 
 
 class Asked(NamedTuple):
@@ -260,6 +282,7 @@ def write_report(report: Report) -> bytes:
                 "latency": list(edge.latency), "request_bytes": edge.request_bytes,
                 "response_bytes": edge.response_bytes, "from": edge.caller,
                 **({"tls": edge.secured} if edge.secured else {}), **({"clear": edge.clear} if edge.clear else {}),
+                **({"tcp": edge.tcp._asdict()} if any(edge.tcp) else {}),
             }
             for edge in report.edges[:MAX_EDGES]
         ],
@@ -362,7 +385,7 @@ def _edge(fields: Fields) -> Edge:
     if len(latency) != len(LATENCY_BOUNDS_S) + 1:
         latency = ()  # by the bounds of another release: all else of the report counts
     failures, statuses = fields.counts("failures", _MAX_KINDS), fields.counts("statuses", _MAX_KINDS)
-    secured, clear = fields.integer("tls", 0), fields.integer("clear", 0)
+    secured, clear, tcp = fields.integer("tls", 0), fields.integer("clear", 0), _carried(fields.part("tcp"))
     # A mesh says thousands of them a second, and nearly every one is as it should be.
     try:
         plain = _PLAIN(fields.all())
@@ -375,7 +398,7 @@ def _edge(fields: Fields) -> Edge:
         if is_short and min(numbers) >= 0 and max(numbers) <= MAX_INTEGER:
             return Edge(
                 direction, upstream, route, requests, failures, statuses, latency, request_bytes, response_bytes,
-                caller, secured, clear,
+                caller, secured, clear, tcp,
             )  # fmt: skip
     return Edge(
         direction=fields.text("direction", "outbound"),
@@ -390,4 +413,11 @@ def _edge(fields: Fields) -> Edge:
         caller=fields.text("from", ""),
         secured=secured,
         clear=clear,
+        tcp=tcp,
     )
+
+
+def _carried(fields: Fields | None) -> Carried:
+    if fields is None:
+        return NOTHING_CARRIED
+    return Carried(*(fields.integer(name, 0) for name in Carried._fields))

@@ -122,7 +122,7 @@ def calls_of(shown: Mapping[str, Any], history: Mapping[str, Any]) -> tuple[Call
     for edge in shown["edges"]:
         pair = edge["from"], edge["to"]
         lately[pair] += edge["requests"]
-        requests[pair] = max(requests[pair], edge["requests"])
+        requests[pair] = max(requests[pair], edge["requests"] + _connections(edge))
         # Who is known only by the identity that it showed called by routes that nobody tells.
         if edge["requests"] and edge["route"]:
             routes[pair].add(edge["route"])
@@ -136,6 +136,15 @@ def calls_of(shown: Mapping[str, Any], history: Mapping[str, Any]) -> tuple[Call
         for pair, number in sorted(requests.items())
         if number
     )
+
+
+def _connections(edge: Mapping[str, Any]) -> int:
+    """
+    Those that carried no requests; one that is not over and carries something is one. A control plane of an older
+    release tells nothing of them.
+    """
+    tcp = edge.get("tcp")
+    return max(tcp["connections"], 1) if tcp else 0
 
 
 def learn(mesh: Mesh, calls: Iterable[Call]) -> Learned:

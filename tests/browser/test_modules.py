@@ -241,6 +241,30 @@ def test_rows_of_a_call_are_summed(tab: Tab) -> None:
     }  # fmt: skip
 
 
+def test_connections_without_requests_are_a_call_of_their_own_kind(tab: Tab) -> None:
+    """Marked as TCP, with connections and octets a second; it hurts when they end badly and not while one stays."""
+    tcp = {"rate": 0.5, "octet_rate": 2048, "connections": 30, "failed": 0, "received_bytes": 9, "sent_bytes": 8}
+    row = {"from": "a", "rate": 0, "requests": 0, "success": None, "p99_s": None, "failures": {}}
+    rows = [
+        {**row, "to": "db", "tcp": tcp}, {**row, "to": "db", "tcp": {**tcp, "upstream": "other"}},
+        {**row, "to": "lost", "tcp": {**tcp, "failed": 30}},
+        {**row, "to": "open", "tcp": {**tcp, "rate": 0, "connections": 0}},
+        {**row, "to": "both", "rate": 2, "requests": 120, "success": 1, "p99_s": 0.1, "tcp": tcp},
+    ]  # fmt: skip
+    body = """(() => [...m.modelOf({edges: rows}, null, new Set()).edges.values()]
+      .map(({to, severity, tcp, silent}) => [to, severity, tcp.connections, Boolean(silent)]))()"""
+    assert sorted(js(tab, "model", body, rows=rows)) == [
+        ["both", "ok", 30, False], ["db", "ok", 60, False], ["lost", "bad", 30, False], ["open", "ok", 0, False],
+    ]  # fmt: skip
+    flows = "[m.flow({requests: 0, tcp}), m.flow({requests: 9, rate: 3, tcp}), m.octetRate(tcp)]"
+    assert js(tab, "format", flows, tcp=tcp) == ["0.5/s TCP", "3.0/s", "2.0 KiB/s"]
+    call = {"from": "a", "to": "db", "why": [], "refusals": [], "severity": "ok", "requests": 0, "tcp": tcp}
+    assert (
+        js(tab, "map", "m.tell(call)", call=call)
+        == "a to db: TCP, 2.0 KiB/s, 30 connections ended, 0 of them badly; well"
+    )
+
+
 def test_elements_are_kept_and_changed(tab: Tab) -> None:
     """A patch keeps elements by key, the focus, and a changed text's node; the newest handler runs."""
     body = """(() => {

@@ -200,6 +200,15 @@ def age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f}s"
 
 
+def octets(number: float) -> str:
+    """`1.2KiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f}{unit}" if number >= 10 or unit == "B" else f"{number:.1f}{unit}"
+        number /= 1024
+    return f"{number:.1f}GiB"
+
+
 def milliseconds(seconds: float | None) -> str:
     """`3.2ms`; `-` for what is not known."""
     if seconds is None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sidecar.cli.admin_client import AskError, fail
-from sidecar.cli.mesh.asking import ControlPlane, control_options, milliseconds, table
+from sidecar.cli.mesh.asking import ControlPlane, control_options, milliseconds, octets, table
 from sidecar.terminal import can_draw
 
 _MAX_ROWS = 40
@@ -29,6 +29,7 @@ def top(url: str, token_file: str, trust: str, as_json: bool, interval: float, o
     """
     Show the calls of the last minute by caller, callee, version and route, the busiest first, until Ctrl-C.
 
+    A call that carries no requests, or none that can be seen, is told as TCP: connections that ended, and octets.
     As the callers' sidecars counted them: success is the share of requests that did not fail. In a mesh with identities
     TLS is how many of them were by it; whom rules of authorization refused follows. With --json a line for each look.
     """
@@ -63,7 +64,7 @@ def written(shown: dict[str, Any]) -> str:
     has_tls = any(one.get("tls") in ("all", "some") for one in edges)
     rows = [
         [
-            one["from"], one["to"], one["version"] or "-", one["route"] or "-", f"{one['rate']:.1f}",
+            one["from"], one["to"], one["version"] or "-", one["route"] or "-", _busy(one),
             "-" if one["success"] is None else f"{one['success']:.2%}", milliseconds(one["p50_s"]),
             milliseconds(one["p99_s"]), *([one.get("tls") or "-"] if has_tls else []), _reasons(one["failures"]),
         ]
@@ -73,6 +74,14 @@ def written(shown: dict[str, Any]) -> str:
     heads += ["TLS", "FAILURES"] if has_tls else ["FAILURES"]
     more = f"\nand {len(edges) - _MAX_ROWS} quieter ones (--json has all)" if len(edges) > _MAX_ROWS else ""
     return f"{head}\n\n{table(heads, rows)}{more}{refused}"
+
+
+def _busy(edge: dict[str, Any]) -> str:
+    """Requests a second; of TCP, connections and octets, of which a control plane of an older release does not know."""
+    tcp = edge.get("tcp")
+    if not tcp or edge["requests"]:
+        return f"{edge['rate']:.1f}"
+    return f"TCP {tcp['rate']:.1f}, {octets(tcp['octet_rate'])}/s"
 
 
 def _refused(rows: list[dict[str, Any]]) -> str:

@@ -17,18 +17,19 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Final, Generic, Literal, TypeVar
 
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from sidecar.link.report import LATENCY_BOUNDS_S, NOTHING_CARRIED, Carried, Edge
 
 MAX_REASONS: Final = 40
 """Of failures of one edge; there are fewer (docs/errors.md), but a report may say anything."""
 
 _BUCKETS: Final = len(LATENCY_BOUNDS_S) + 1
 _NO_LATENCY: Final = (0,) * _BUCKETS
-_LANES: Final = struct.Struct(f"<{6 + _BUCKETS}Q")
+_LANES: Final = struct.Struct(f"<{6 + _BUCKETS + len(Carried._fields)}Q")
 """
 Requests, errors, octets of requests and of responses, requests by TLS and in clear, then the histogram, whose highest
-counts are nearly always zero and take no room. A report says at most 2^53, so 2,000 of the largest fit into a lane.
-Whoever sends more of them is shown nonsense of its own calls, and nothing else happens.
+counts are nearly always zero and take no room, and what was carried, which a way of requests has none of. A report says
+at most 2^53, so 2,000 of the largest fit into a lane. Whoever sends more of them is shown nonsense of its own calls,
+and nothing else happens.
 """
 _MASK: Final = (1 << 8 * _LANES.size) - 1
 _FASTEST: Final = 1
@@ -51,6 +52,7 @@ class Tally:
     secured: int = 0
     """By TLS; and those in clear, since there was one: `link.report.Edge`."""
     clear: int = 0
+    tcp: Carried = NOTHING_CARRIED
 
     def merge(self, other: Tally) -> None:
         """Another time's, or another edge's."""
@@ -60,6 +62,7 @@ class Tally:
         self.errors += other.errors
         self.secured += other.secured
         self.clear += other.clear
+        self.tcp = Carried(*map(add, self.tcp, other.tcp))
         self.failures.update(other.failures)
         self.latency = list(map(add, self.latency, other.latency))
 
@@ -110,12 +113,12 @@ def numbers_of(edge: Edge) -> int:
     sums = (
         edge.requests, edge.statuses.get("5xx", 0), edge.request_bytes, edge.response_bytes, edge.secured, edge.clear
     )  # fmt: skip
-    return int.from_bytes(_LANES.pack(*sums, *(edge.latency or _NO_LATENCY)), "little")
+    return int.from_bytes(_LANES.pack(*sums, *(edge.latency or _NO_LATENCY), *edge.tcp), "little")
 
 
 def numbers_of_asked(requests: int, refused: int) -> int:
     """The same of who asked, as whom was asked tells it: what a rule refused stands where errors are."""
-    return int.from_bytes(_LANES.pack(requests, refused, 0, 0, 0, 0, *_NO_LATENCY), "little")
+    return int.from_bytes(_LANES.pack(requests, refused, 0, 0, 0, 0, *_NO_LATENCY, *NOTHING_CARRIED), "little")
 
 
 class Span(Generic[_K]):
@@ -185,5 +188,6 @@ def _octets(numbers: int) -> bytes:
 
 
 def _tally(numbers: Sequence[int], failures: Mapping[str, int]) -> Tally:
-    requests, errors, request_bytes, response_bytes, secured, clear, *latency = numbers
-    return Tally(requests, request_bytes, response_bytes, Counter(failures), errors, latency, secured, clear)
+    requests, errors, request_bytes, response_bytes, secured, clear, *latency = numbers[: 6 + _BUCKETS]
+    tcp = Carried(*numbers[6 + _BUCKETS :])
+    return Tally(requests, request_bytes, response_bytes, Counter(failures), errors, latency, secured, clear, tcp)

@@ -1,7 +1,7 @@
 // What is told of the service or the call that a person chose.
 
 import { h } from "./dom.js";
-import { count, latency, many, octets, percent, rate, short, span } from "./format.js";
+import { count, flow, latency, many, octetRate, octets, percent, rate, short, span } from "./format.js";
 import { lockWord, sign } from "./marks.js";
 import { WARN_SUCCESS } from "./model.js";
 import { bar, button, facts, link, problems, section, table } from "./parts.js";
@@ -254,7 +254,7 @@ function callList(key, title, calls, end, on) {
                 call.severity === "bad" || call.severity === "warn" ? sign(call.severity, "") : null,
                 link(call[end] || "unknown callers", () => on.edge(call.key), `call ${call.from} to ${call.to}`),
               ),
-              rate(call.rate),
+              flow(call),
               percent(call.success),
               latency(call.p99),
             ],
@@ -300,8 +300,11 @@ export function edgeDetails(call, page) {
             ["p99", `${latency(call.p99)}${call.usual !== undefined ? `, mostly ${latency(call.usual)}` : ""}`],
             ["body octets", `${octets(octetsOf("request_bytes"))} out, ${octets(octetsOf("response_bytes"))} in`],
           ])
-        : h("p", { class: "empty" }, call.silent ? "Allowed, and no request was seen." : "No requests."),
+        : call.tcp
+          ? null
+          : h("p", { class: "empty" }, call.silent ? "Allowed, and no request was seen." : "No requests."),
     ),
+    call.tcp ? section("tcp", "As TCP, in the last minute", carried(call.tcp)) : null,
     callerList("Refused", [call]),
     section("routes", "Routes", routeList(routes)),
     call.rows.length
@@ -318,10 +321,10 @@ export function edgeDetails(call, page) {
                   h(
                     "span",
                     {},
-                    h("span", { class: "id" }, String(row.route || "default")),
+                    h("span", { class: "id" }, row.tcp && !row.requests ? "TCP" : String(row.route || "default")),
                     h("span", { class: "under" }, [row.upstream, row.version].filter(Boolean).join(" · ")),
                   ),
-                  rate(row.rate),
+                  flow(row),
                   percent(row.requests ? row.success : null),
                   percentiles(row),
                 ],
@@ -343,6 +346,15 @@ export function edgeDetails(call, page) {
       : null,
     section("slowest", "Slowest instances", slowest(routes)),
   ];
+}
+
+/** Connections that carry no requests, or none that anybody can see. */
+function carried(tcp) {
+  return facts([
+    ["connections", `${rate(tcp.rate)} (${count(tcp.connections)} ended)`],
+    ["of these failed", count(tcp.failed)],
+    ["octets", `${octets(tcp.received_bytes)} out, ${octets(tcp.sent_bytes)} in (${octetRate(tcp)})`],
+  ]);
 }
 
 function routeList(routes) {
@@ -455,7 +467,7 @@ export function callsDetails(call, page) {
           class: `is-${one.severity}`,
           cells: [
             link(`${one.from} → ${one.to}`, () => page.on.edge(one.key)),
-            rate(one.rate),
+            flow(one),
             percent(one.success),
             latency(one.p99),
           ],

@@ -8,6 +8,16 @@ export function rate(perSecond) {
   return `${count(Math.round(perSecond))}/s`;
 }
 
+/** How busy a call is, or a row of one: requests a second; of one that carries no requests, connections and octets. */
+export function flow(call) {
+  return call.requests || !call.tcp ? rate(call.rate) : `${rate(call.tcp.rate)} TCP`;
+}
+
+/** Octets a second, in both directions together. */
+export function octetRate(tcp) {
+  return `${octets(tcp.octet_rate)}/s`;
+}
+
 /** A share of 1 as percent: what is less than all is never rounded to all, and more than nothing never to nothing. */
 export function percent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";

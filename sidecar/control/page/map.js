@@ -4,7 +4,7 @@
 // where up and down choose another, left and right lead to the caller and the callee. With Shift, arrow keys move the map.
 
 import { h, patch } from "./dom.js";
-import { count, fit, latency, many, percent, rate } from "./format.js";
+import { count, fit, flow, latency, many, octetRate, percent, rate } from "./format.js";
 import { hands } from "./hands.js";
 import { LABEL_H, LABEL_W } from "./labels.js";
 import { LABELLED, NODE_W, position } from "./layout.js";
@@ -113,8 +113,9 @@ export class MeshMap {
     const { selection } = this.drawn.look;
     const selected = Boolean(selection && selection.id === call.key);
     const dim = found !== null && !found.has(call.from) && !found.has(call.to);
-    const words = ["edge", `is-${call.severity}`, weight(call.rate)];
+    const words = ["edge", `is-${call.severity}`, weight(call.requests || !call.tcp ? call.rate : call.tcp.rate)];
     if (call.silent) words.push("is-silent");
+    if (call.tcp && !call.requests) words.push("is-tcp");
     if (lit.has(call.key)) words.push("is-lit");
     else if (lit.size && (selection || this.hover)) words.push("is-faint");
     if (selected) words.push("is-selected");
@@ -149,14 +150,16 @@ export class MeshMap {
     const bad = call.severity === "bad" || call.severity === "warn";
     const words = `label is-${call.severity}${lit.has(call.key) ? " is-lit" : ""}`;
     const on = { click: () => this.on.select(call.of ? "group" : "edge", call) };
-    const line1 = call.requests || !call.refused ? rate(call.rate) : `${count(call.refused)} refused`;
+    const line1 = call.requests || !call.refused ? flow(call) : `${count(call.refused)} refused`;
     const line2 = call.refused
       ? call.requests
         ? `${count(call.refused)} refused`
         : "in a minute"
       : call.requests
         ? numbers(call)
-        : "no requests";
+        : call.tcp
+          ? octetRate(call.tcp)
+          : "no requests";
     const beside = (LABEL_W - line1.length * LETTER) / 2 - 16 * LOCK - 4;
     // What needs no sign has a plate for each line of letters: the call's own line goes on between them.
     return h(
@@ -472,6 +475,11 @@ export function tell(call) {
   if (call.silent) return `${way}: allowed to call, no requests seen`;
   const why = call.why.length && !call.of ? ` (${call.why.join(", ")})` : "";
   if (!call.requests && call.refusals.length) return `${way}: ${WORDS[call.severity]}${why}`;
+  if (!call.requests && call.tcp) {
+    const { connections, failed } = call.tcp;
+    const ended = connections ? `, ${many(connections, "connection")} ended, ${count(failed)} of them badly` : "";
+    return `${way}: TCP, ${octetRate(call.tcp)}${ended}; ${WORDS[call.severity]}${why}`;
+  }
   if (!call.requests) return `${way}: no requests in the last minute`;
   const secured = lockWord(call) && `, ${lockWord(call)}`;
   const told = call.success === null ? "" : `, ${percent(call.success)} succeed, p99 ${latency(call.p99)}`;

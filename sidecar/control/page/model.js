@@ -137,6 +137,7 @@ function edge(key, from, to, rows, usual) {
     p99: null,
     failures: new Map(),
     tls: tlsOf(rows.map((row) => row.tls)),
+    tcp: null,
     refusals: [],
     refused: 0,
     severity: "idle",
@@ -147,6 +148,7 @@ function edge(key, from, to, rows, usual) {
     const requests = number(row.requests);
     made.requests += requests;
     made.rate += number(row.rate);
+    if (row.tcp) made.tcp = both(made.tcp, row.tcp);
     made.failed += requests * (1 - (Number.isFinite(row.success) ? row.success : 1));
     // Percentiles cannot be added up: of several routes, the slowest is told.
     if (requests && Number.isFinite(row.p99_s)) made.p99 = Math.max(made.p99 || 0, row.p99_s);
@@ -154,11 +156,26 @@ function edge(key, from, to, rows, usual) {
       made.failures.set(reason, (made.failures.get(reason) || 0) + number(times));
   }
   made.failed = Math.round(made.failed);
+  if (made.tcp) Object.assign(made, judge(lossOf(made.tcp)));
   if (!made.requests) return made;
   // Of a caller that tells nothing itself, nobody knows how its calls ended.
-  if (rows.every((row) => row.success === null)) return Object.assign(made, { severity: "ok" });
+  if (rows.every((row) => row.success === null)) return Object.assign(made, { severity: worse("ok", made.severity) });
   made.success = 1 - made.failed / made.requests;
-  return Object.assign(made, judge(made));
+  const { severity, why } = judge(made);
+  return Object.assign(made, { severity: worse(severity, made.severity), why: [...why, ...made.why] });
+}
+
+const CARRIED = ["rate", "octet_rate", "connections", "failed", "received_bytes", "sent_bytes"];
+
+/** What two rows carried that is no HTTP; either may be null. */
+function both(a, b) {
+  if (!a && !b) return null;
+  return Object.fromEntries(CARRIED.map((name) => [name, number(a && a[name]) + number(b && b[name])]));
+}
+
+/** Of its connections, what `judge` asks; whoever has none that is over has lost none. */
+function lossOf({ connections, failed }) {
+  return { success: connections ? 1 - failed / connections : 1, failed, p99: null };
 }
 
 /** Of several: `all` or `none` where all that say it agree, else `some`; null where none does. */
@@ -282,6 +299,7 @@ function sum(a, b) {
     failed: a.failed + b.failed,
   };
   made.silent = a.silent && b.silent;
+  made.tcp = both(a.tcp, b.tcp);
   made.tls = tlsOf([a.tls, b.tls]);
   made.mutual = a.mutual && b.mutual;
   made.refused = a.refused + b.refused;

@@ -1,7 +1,7 @@
 // The map as tables: the same services and calls, for who reads rather than looks, and for screen readers.
 
 import { h } from "./dom.js";
-import { latency, percent, rate } from "./format.js";
+import { flow, latency, octetRate, percent } from "./format.js";
 import { lockWord, sign } from "./marks.js";
 import { link, table } from "./parts.js";
 
@@ -48,9 +48,10 @@ export function tables(view, found, page) {
             {},
             sign(call.severity),
             call.why.length ? h("span", { class: "under" }, call.why.join("; ")) : null,
+            call.tcp ? h("span", { class: "under" }, `TCP: ${octetRate(call.tcp)}`) : null,
             lockWord(call) ? h("span", { class: "under" }, lockWord(call)) : null,
           ),
-          rate(call.rate),
+          flow(call),
           percent(call.success),
           latency(call.p99),
           call.failed,

@@ -8,13 +8,13 @@ replicas are those of all, since each sidecar reports to one of them at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sidecar.control.calls.counted import MAX_REASONS, Tally
 from sidecar.control.calls.edges import MAX_EDGES, AskedKey, EdgeKey
 from sidecar.link.fields import MAX_TEXT_CHARS, MessageError, decode
-from sidecar.link.report import LATENCY_BOUNDS_S
+from sidecar.link.report import LATENCY_BOUNDS_S, NOTHING_CARRIED, Carried
 
 _BUCKETS: Final = len(LATENCY_BOUNDS_S) + 1
 _SUMS: Final = 6
@@ -80,20 +80,25 @@ def _values(tally: Tally) -> list[Any]:
     sums = [
         tally.requests, tally.request_bytes, tally.response_bytes, tally.errors, tally.secured, tally.clear
     ]  # fmt: skip
-    return [*sums, dict(tally.failures), latency]
+    tcp = [list(tally.tcp)] if any(tally.tcp) else []
+    return [*sums, dict(tally.failures), latency, *tcp]
 
 
 def _read(row: object, names: int) -> tuple[tuple[str, ...], Tally]:
-    if not isinstance(row, list) or len(row) != names + _SUMS + 2:
-        raise MessageError(f"rows: expected lists of {names + _SUMS + 2}")
-    key, sums, (reasons, pairs) = tuple(row[:names]), row[names : names + _SUMS], row[names + _SUMS :]
+    whole = names + _SUMS + 2
+    if not isinstance(row, list) or len(row) not in (whole, whole + 1):
+        raise MessageError(f"rows: expected lists of {whole}, or one more of what was carried")
+    key, sums, (reasons, pairs) = tuple(row[:names]), row[names : names + _SUMS], row[names + _SUMS : whole]
+    tcp = row[whole] if len(row) > whole else NOTHING_CARRIED
+    if not isinstance(tcp, Sequence) or len(tcp) != len(NOTHING_CARRIED):
+        raise MessageError(f"rows: expected {len(NOTHING_CARRIED)} counts of what was carried")
     if not all(isinstance(name, str) and len(name) <= MAX_TEXT_CHARS for name in key):
         raise MessageError(f"rows: expected {names} names of at most {MAX_TEXT_CHARS} characters")
     if not isinstance(reasons, dict) or len(reasons) > MAX_REASONS:
         raise MessageError(f"rows: expected at most {MAX_REASONS} failures by their reasons")
     if not isinstance(pairs, list) or len(pairs) % 2 or len(pairs) > 2 * _BUCKETS:
         raise MessageError("rows: expected pairs of index and count")
-    if not all(_is_count(number) for part in (sums, reasons.values(), pairs) for number in part):
+    if not all(_is_count(number) for part in (sums, reasons.values(), pairs, tcp) for number in part):
         raise MessageError("rows: expected integers from 0 to 2^53")
     latency = [0] * _BUCKETS
     for index, count in zip(pairs[::2], pairs[1::2], strict=True):
@@ -101,7 +106,9 @@ def _read(row: object, names: int) -> tuple[tuple[str, ...], Tally]:
             raise MessageError(f"rows: expected {_BUCKETS} counts of latency")
         latency[index] += count
     requests, request_bytes, response_bytes, errors, secured, clear = sums
-    return key, Tally(requests, request_bytes, response_bytes, Counter(reasons), errors, latency, secured, clear)
+    return key, Tally(
+        requests, request_bytes, response_bytes, Counter(reasons), errors, latency, secured, clear, Carried(*tcp)
+    )  # fmt: skip
 
 
 def _asked(row: object) -> tuple[AskedKey, int]:

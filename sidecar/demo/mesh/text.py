@@ -44,7 +44,14 @@ def progress(stage: Stage, shown: Any) -> str:
         return " | ".join([*parts, "the control plane is away"])
     parts.append(f"revision {shown['revision']}")
     merged: dict[tuple[str, str, str], list[float]] = {}
+    carried: dict[tuple[str, str], list[float]] = {}
     for edge in shown["edges"]:
+        if edge["tcp"] is not None:
+            rates = carried.setdefault((edge["from"], edge["to"]), [0.0, 0.0])
+            rates[0] += edge["tcp"]["rate"]
+            rates[1] += edge["tcp"]["octet_rate"]
+        if edge["tcp"] is not None and not edge["requests"]:
+            continue
         # A version says more than an upstream does, and several routes lead to one.
         sums = merged.setdefault((edge["from"], edge["to"], edge["version"]), [0.0, 0.0])
         sums[0] += edge["rate"]
@@ -53,6 +60,8 @@ def progress(stage: Stage, shown: Any) -> str:
     for (caller, callee, version), (rate, bad) in sorted(merged.items()):
         name = f"{callee}@{version}" if version else callee
         parts.append(f"{caller} -> {name} {rate:.0f}/s" + (f", {bad:.0f}/s fail" if bad else ""))
+    for (caller, callee), (rate, octet_rate) in sorted(carried.items()):
+        parts.append(f"{caller} -> {callee} TCP {rate:.1f} connections/s, {octet_rate:.0f} octets/s")
     return " | ".join(parts)
 
 

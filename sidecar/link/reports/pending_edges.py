@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
+from operator import add
 from typing import Final
 
-from sidecar.link.report import MAX_ASKED, MAX_EDGES, OTHERS, Asked, Edge
+from sidecar.link.report import MAX_ASKED, MAX_EDGES, OTHERS, Asked, Carried, Edge
 
 MAX_WAITING: Final = 2 * MAX_EDGES
 """Different ones. Their names are the configuration's, so this is not reached but by files that change names often."""
@@ -130,7 +131,7 @@ def sum_of(one: Edge, other: Edge) -> Edge:
         _added(one.failures, other.failures), _added(one.statuses, other.statuses),
         tuple(a + b for a, b in zip_longest(one.latency, other.latency, fillvalue=0)),
         one.request_bytes + other.request_bytes, one.response_bytes + other.response_bytes, one.caller,
-        one.secured + other.secured, one.clear + other.clear,
+        one.secured + other.secured, one.clear + other.clear, Carried(*map(add, one.tcp, other.tcp)),
     )  # fmt: skip
 
 

@@ -126,6 +126,17 @@ def test_status_tells_when_certificates_end() -> None:
     assert "a 7" in status(shown(services=[{"name": "a", "unidentified": 7}, {"name": "b", "unidentified": 0}]))
 
 
+def test_top_tells_of_connections_that_carry_no_requests() -> None:
+    """By connections and octets; where there are requests, too, by those."""
+    tcp = {"rate": 0.5, "octet_rate": 2048.0, "connections": 30, "failed": 0, "received_bytes": 1, "sent_bytes": 2}
+    edge = {"from": "a", "to": "b", "version": "", "success": None, "p50_s": None, "p99_s": None, "failures": {}}
+    edge |= {"rate": 0.0, "requests": 0, "route": "", "tcp": tcp}
+    text = top(shown(edges=[edge, {**edge, "rate": 7.0, "requests": 420, "success": 1.0, "route": "r"}]))
+    assert "TCP 0.5, 2.0KiB/s" in text.splitlines()[4]
+    assert "7.0" in text.splitlines()[3]
+    assert "TCP" not in text.splitlines()[3]
+
+
 def test_top_tells_of_tls_and_of_refusals() -> None:
     """And nothing of both in a mesh in clear."""
     edge = {"from": "a", "to": "b", "version": "", "success": 1.0, "p50_s": 0.001, "p99_s": None, "failures": {}}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from sidecar.errors import NO_ENDPOINT
+from sidecar.errors import CONNECT_FAILED, NO_ENDPOINT
 from sidecar.exchange import Decision, Direction
 from sidecar.link.edges import EdgeReader
-from sidecar.link.report import LATENCY_BOUNDS_S, Asked, Edge
+from sidecar.link.report import LATENCY_BOUNDS_S, Asked, Carried, Edge
 from sidecar.telemetry.metrics.exposition import SLICE_S, Section
 from sidecar.telemetry.metrics.merge import Merged
 from sidecar.telemetry.metrics.report import Reporter
 from tests.unit.security.authorization.support import peer
 from tests.unit.telemetry.cases import Told, over, request
+from tests.unit.telemetry.test_tcp import begun, ended
 
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND
 
@@ -52,6 +53,25 @@ def test_what_was_counted_is_told_once() -> None:
     again = read(reader)
     assert [edge.requests for edge in again.values()] == [1]
     assert sum(again["outbound", "b", "r"].latency) == 1
+
+
+def test_what_was_carried_is_a_way_without_a_route() -> None:
+    """Octets while they go by, connections when they are over, and of these those that ended with a flag; each once."""
+    told = Told()
+    reader = EdgeReader(told.numbers.sections)
+    first, second = begun(told), begun(told, "tcp")
+    first.bytes_received, first.bytes_sent = 10, 20
+    assert read(reader)["outbound", "api", ""].tcp == Carried(0, 0, 10, 20)
+    assert read(reader) == {}
+    second.bytes_sent, second.reason = 5, CONNECT_FAILED
+    ended(told, first)
+    ended(told, second)
+    call(told)
+    edges = read(reader)
+    assert edges["outbound", "api", ""].tcp == Carried(2, 1, 0, 5)
+    assert edges["outbound", "api", ""].requests == 0
+    assert edges["outbound", "b", "r"].tcp == Carried()
+    assert read(reader) == {}
 
 
 def test_who_asked_is_told_by_identity_and_what_rules_were_against_by_rule() -> None:

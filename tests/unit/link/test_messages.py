@@ -31,6 +31,7 @@ from sidecar.link.messages import (
 )
 from sidecar.link.report import (
     LATENCY_BOUNDS_S,
+    Carried,
     Edge,
     Port,
     Refused,
@@ -54,8 +55,9 @@ LINES: list[Line] = [
     Renew(120.0),
 ]
 EDGE = Edge(
-    "outbound", "catalog", "catalog", 3, {"UH": 1}, {"2xx": 2, "5xx": 1}, (1,) * (len(LATENCY_BOUNDS_S) + 1), 5, 6, "me"
-)
+    "outbound", "catalog", "catalog", 3, {"UH": 1}, {"2xx": 2, "5xx": 1}, (1,) * (len(LATENCY_BOUNDS_S) + 1), 5, 6,
+    "me", tcp=Carried(4, 1, 70, 80),
+)  # fmt: skip
 REPORT = Report(
     "storefront", "storefront-1", 4, "v1", "a", "0.9", 1, "10.0.0.5", 1.0, {"http": Port("10.0.0.5:15000")}, "healthy",
     False, Running("ab", 7, 12.5, "pushed"), Refused("cd", 8, (RefusedProblem(3, 4, "outbound", "no", "yes"),), True),

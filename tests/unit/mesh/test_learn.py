@@ -38,6 +38,16 @@ def test_a_window_has_its_routes_from_the_last_minute() -> None:
     )  # fmt: skip
 
 
+def test_connections_that_carry_no_requests_are_calls_without_routes() -> None:
+    """Also one that never ends; a control plane that says nothing of them is understood."""
+    rows = [({"connections": 4}, 0), ({"connections": 0}, 0), (None, 0), ({"connections": 2}, 3)]
+    edges = [
+        {"from": "a", "to": f"b{n}", "requests": requests, "route": "", "tcp": tcp}
+        for n, (tcp, requests) in enumerate(rows)
+    ]
+    assert calls_of({"edges": edges}, {"edges": []}) == (Call("a", "b0", 4), Call("a", "b1", 1), Call("a", "b3", 5))
+
+
 def test_what_rules_refuse_is_no_call_that_is_proposed() -> None:
     """It is told with the rules; what passes in audit is a call, and so is one of which only a little is refused."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.control.calls.counted import MAX_REASONS, Packed, Span, Tally, numbers_of, quantile, summed
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge
+from sidecar.link.report import LATENCY_BOUNDS_S, Carried, Edge
 
 ZEROS = (0,) * (len(LATENCY_BOUNDS_S) + 1)
 MOST = 1 << 53
@@ -30,10 +30,14 @@ def tally(*edges: Edge) -> Tally:
 def test_every_number_is_added_by_itself() -> None:
     """Also the largest that a report may say, a thousand times: none runs over into its neighbour."""
     most = edge(MOST, statuses={"5xx": MOST}, latency=(MOST,) * len(ZEROS), request_bytes=MOST, response_bytes=MOST)
-    other = edge(1, statuses={"2xx": 1, "5xx": 2}, latency=tuple(range(len(ZEROS))), response_bytes=5)
+    most = most._replace(tcp=Carried(MOST, MOST, MOST, MOST))
+    other = edge(
+        1, tcp=Carried(1, 2, 3, 4), statuses={"2xx": 1, "5xx": 2}, latency=tuple(range(len(ZEROS))), response_bytes=5
+    )
     found = tally(*[most] * 1000, other)
     assert (found.requests, found.errors) == (1000 * MOST + 1, 1000 * MOST + 2)
     assert (found.request_bytes, found.response_bytes) == (1000 * MOST, 1000 * MOST + 5)
+    assert found.tcp == Carried(*(1000 * MOST + number for number in (1, 2, 3, 4)))
     assert found.latency == [1000 * MOST + number for number in range(len(ZEROS))]
 
 
@@ -47,7 +51,11 @@ def test_more_than_fits_is_nonsense_and_no_fault() -> None:
 
 def test_packed_is_what_was_packed() -> None:
     """Keys, numbers and failures; of several keys each has its own."""
-    one = span(edge(7, failures={"UH": 2, "UF": 1}, latency=tuple(range(len(ZEROS))), request_bytes=9))
+    one = span(
+        edge(
+            7, failures={"UH": 2, "UF": 1}, latency=tuple(range(len(ZEROS))), request_bytes=9, tcp=Carried(3, 1, 40, 50)
+        )
+    )
     one.add("second", numbers_of(edge(5, statuses={"5xx": 5})), {})
     one.add("third", numbers_of(edge(1)), {"UT": 1})
     assert dict(Packed(one).tallies()) == summed([one], lambda key: True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sidecar.control.replicas.summary import Summary, joined_instances, joined_r
 from sidecar.control.replicas.tallies import Window, asked_rows, joined, read_window, tally_rows
 from sidecar.control.rollout.view import Instance, Period
 from sidecar.link.fields import MessageError
-from sidecar.link.report import LATENCY_BOUNDS_S, Edge, Report
+from sidecar.link.report import LATENCY_BOUNDS_S, Carried, Edge, Report
 from sidecar.mesh.source import read_directory
 
 ZEROS = [0] * (len(LATENCY_BOUNDS_S) + 1)
@@ -168,7 +169,13 @@ def test_tallies_are_read_as_they_were() -> None:
     """And nothing else is."""
     raw = json.dumps({"rows": tally_rows([(KEY[:4], TALLY)])}).encode()
     assert read_window(raw) == Window({KEY: TALLY}, {})
+    carried = {KEY: replace(TALLY, tcp=Carried(2, 1, 30, 40))}
+    raw_carried = json.dumps({"rows": tally_rows([(KEY[:4], carried[KEY])])}).encode()
+    assert read_window(raw_carried) == Window(carried, {})
     good = json.loads(raw)["rows"][0]
+    for bad in ([1, 2, 3], [1, 2, 3, -4], "1234", {}, None):
+        with pytest.raises(MessageError):
+            read_window(json.dumps({"rows": [[*good, bad]]}).encode())
     for index, bad in (
         (0, 1), (0, "x" * 2000), (4, -1), (4, 1.5), (4, True), (8, []), (8, {"UH": "2"}),
         (8, dict.fromkeys("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ", 1)),
