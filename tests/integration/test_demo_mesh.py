@@ -17,6 +17,7 @@ CHILDREN = 12
 """The control plane; five sidecars and their apps; the service outside of the mesh."""
 
 
+@pytest.mark.long
 def test_unattended_run_settles_every_claim(tmp_path: Path) -> None:
     """
     `sidecar demo --seconds 2` holds all its claims: an edit, the waves, a mistake, a control plane that is killed and

@@ -702,6 +702,7 @@ class TestMembers:
 
         run(test)
 
+    @pytest.mark.long
     def test_lost_quorum_is_told_and_changes_nothing(
         self, three: Cluster, prefix: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -386,6 +386,7 @@ def many_routes(origin: Origin, count: int) -> str:
     return outbound(origin).replace("upstreams:", f"  routes:\n{routes}\nupstreams:")
 
 
+@pytest.mark.long
 def test_large_files_come_and_go_under_load_and_lose_no_request(tmp_path: Path, v1: Origin, v2: Origin) -> None:
     """Read by another process, built, swapped and let go in slices, while clients ask without pause."""
     with running_sidecar(tmp_path, many_routes(v1, 2000)) as sidecar:
