@@ -52,6 +52,10 @@ $(READY):
 demo: $(READY)  ## run a mesh: a control plane, four services with traffic, a page to look at; Ctrl-C ends it
 	@$(BIN)/sidecar demo $(DEMO_ARGS)
 
+.PHONY: demo-capture
+demo-capture: $(READY)  ## the same with apps that know of no sidecar, each on a host of its own (as root, Linux)
+	@$(BIN)/sidecar demo --captured $(DEMO_ARGS)
+
 # Three at a time, also on two cores: most of the time is waited for processes that tests start, and for what is a matter of
 # seconds by its nature. What may run beside what: tests/conftest.py.
 # `make TEST_JOBS=0 test` runs all in one process, one after the other.

@@ -8,7 +8,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 KILL_AFTER_S = 15.0
@@ -82,8 +82,9 @@ class Child:
 
 
 async def start(
-    name: str, arguments: list[str], directory: Path, extra: Mapping[str, str] | None = None, *, is_read: bool = True
-) -> Child:
+    name: str, arguments: Sequence[str], directory: Path, extra: Mapping[str, str] | None = None, *,
+    is_read: bool = True, within: Sequence[str] = (), program: str = "",
+) -> Child:  # fmt: skip
     """
     Start `python -m ARGUMENTS...`.
 
@@ -91,13 +92,17 @@ async def start(
         directory: Where its log goes.
         extra: Added to the environment, from which settings of telemetry and proxies are taken out.
         is_read: Whether its standard output will be read; else it goes to the log, too.
+        within: What begins its command line, and replaces itself by the rest.
+        program: Instead of Python, which is then not asked to let it end with us: `within` is.
     """
+    launch = (sys.executable, "-m", "sidecar.demo.launch", str(os.getpid()))
+    words = (*within, *((program,) if program else launch), *arguments)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_HANDED_ON)}
     environment.update(extra or {})
     log = directory / f"{name}.log"
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sidecar.demo.launch", str(os.getpid()), *arguments,
+            *words,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE if is_read else stderr, stderr=stderr,
             env=environment, start_new_session=True,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -68,13 +68,21 @@ class Control:
     """
     The control plane's process, which may be killed and started again.
 
+    Args:
+        called: By which names and addresses it is called besides those of loopback, where it listens.
+        within: As `processes.start`.
+
     Attributes:
         port: For sidecars and people.
         ops_port: For readiness and metrics.
         child: The process.
     """
 
-    def __init__(self, directory: Path, port: int, ops_port: int) -> None:
+    def __init__(
+        self, directory: Path, port: int, ops_port: int, called: Sequence[str] = (), within: Sequence[str] = ()
+    ) -> None:
+        self._called = called
+        self._within = within
         self.port = port
         self.ops_port = ops_port
         self._directory = directory
@@ -85,8 +93,9 @@ class Control:
         arguments = [
             "sidecar", "control", "--mesh", str(self._directory / "mesh"), "--state", str(self._directory / "control"),
             "--listen", f"127.0.0.1:{self.port}", "--ops-listen", f"127.0.0.1:{self.ops_port}", "--create-ca",
+            *(word for name in self._called for word in ("--allow-host", name)),
         ]  # fmt: skip
-        self.child = await start("control", arguments, self._directory, is_read=False)
+        self.child = await start("control", arguments, self._directory, is_read=False, within=self._within)
         await until_ready(self.child, lambda: is_ready(self.ops_port), START_TIMEOUT_S)
 
     async def kill(self) -> None:

@@ -39,10 +39,14 @@ def progress(stage: Stage, shown: Any) -> str:
     """One line about now; `shown` is what the control plane shows, None while it is away."""
     ok = sum(tally.ok for tally in stage.traffic.tallies)
     failed = sum(tally.failed.total() for tally in stage.traffic.tallies)
-    parts = [f"{ok} answered, {failed} failed"]
+    return " | ".join([f"{ok} answered, {failed} failed", *now(shown)])
+
+
+def now(shown: Any) -> list[str]:
+    """The revision, and each call with its rate; `shown` as in `progress`."""
     if shown is None:
-        return " | ".join([*parts, "the control plane is away"])
-    parts.append(f"revision {shown['revision']}")
+        return ["the control plane is away"]
+    parts = [f"revision {shown['revision']}"]
     merged: dict[tuple[str, str, str], list[float]] = {}
     carried: dict[tuple[str, str], list[float]] = {}
     for edge in shown["edges"]:
@@ -62,7 +66,7 @@ def progress(stage: Stage, shown: Any) -> str:
         parts.append(f"{caller} -> {name} {rate:.0f}/s" + (f", {bad:.0f}/s fail" if bad else ""))
     for (caller, callee), (rate, octet_rate) in sorted(carried.items()):
         parts.append(f"{caller} -> {callee} TCP {rate:.1f} connections/s, {octet_rate:.0f} octets/s")
-    return " | ".join(parts)
+    return parts
 
 
 def rollout_lines(shown: Any) -> list[str]:
