@@ -180,6 +180,8 @@ def _resolve_by(stack: contextlib.ExitStack, host: Host, text: str) -> None:
     directory.mkdir(parents=True)
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     (directory / "hosts").write_text(text)
+    # Without servers of names it is this host that is asked, where nobody listens: what is not known is not waited for.
+    (directory / "resolv.conf").write_text("# names are in /etc/hosts\n")
 
 
 def _ip(*words: str) -> str:

@@ -1,18 +1,13 @@
 """
-A server of HTTPS outside of the mesh: `python -m sidecar.demo.captured.bank PORT CERTIFICATE KEY`; and what makes its
-certificate, by itself signed, which the app is told to trust.
+A server of HTTPS outside of the mesh: `python -m sidecar.demo.captured.bank PORT CERTIFICATE KEY`.
 """
 
 from __future__ import annotations
 
-import datetime
 import signal
 import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
-GOOD_FOR = datetime.timedelta(days=2)
 
 
 class Bank(BaseHTTPRequestHandler):
@@ -47,34 +42,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that left while hands were shaken is its own affair."""
-
-
-def make_certificate(name: str, directory: Path) -> tuple[Path, Path]:
-    """A certificate for this name and its key, as files."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + GOOD_FOR)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "bank.crt", directory / "bank.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].touch(0o600)
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )  # fmt: skip
-    return paths
 
 
 def main(arguments: list[str]) -> None:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from sidecar.capture.netfilter.table import install
 from sidecar.capture.rules import SIDECAR_USER, Wanted, rules_of
-from sidecar.demo.captured.bank import make_certificate
 from sidecar.demo.captured.door import Door
 from sidecar.demo.captured.files import (
     APP_PORT,
@@ -69,6 +68,7 @@ class Stage:
         self.last_trouble = ""
         self.has_redis = shutil.which("redis-server") is not None
         self._home = home
+        self._trust = home / "bank.crt"
         self._per_second = per_second
         # It listens on its own loopback, where it asks nobody for a token.
         people = [Door(None, "127.0.0.1", where, one) for one in (port, ops_port)]
@@ -86,7 +86,11 @@ class Stage:
         for name, text in mesh_files(addresses).items():
             (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.directory / name, text)
-        self._trust, key = make_certificate(BANK, self._home)
+        key = self._home / "bank.key"
+        words = ["sidecar.demo.captured.make_certificate", BANK, str(self._trust), str(key)]
+        maker = await start("certificate", words, self._home, is_read=False)
+        if await maker.wait():
+            raise DemoError(f"no certificate was made for {BANK}:\n{maker.tail()}")
         for door in self._doors:
             await door.open()
         await self._outside(key)
