@@ -8,6 +8,7 @@ are sockets of user 1000.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import socket
 import threading
@@ -80,6 +81,15 @@ class _App(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = f"{self.name} {self.path} {self.headers['Host']} {self.headers.get('X-Forwarded-For', '-')}".encode()
         self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        """Says how much it was given, and what of."""
+        given = self.rfile.read(int(self.headers["content-length"]))
+        body = f"{self.name} {len(given)} {hashlib.sha256(given).hexdigest()}".encode()
+        self.send_response(201)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -35,6 +35,10 @@ _PACKAGES = {
     "nft": "Debian's package nftables",
     "iptables": "Debian's package iptables",
     "ip": "Debian's package iproute2",
+    "psql": "Debian's package postgresql-client",
+    "redis-cli": "Debian's package redis-tools",
+    "redis-server": "Debian's package redis-server",
+    "setpriv": "Debian's package util-linux",
     "chromium": "Debian's package chromium",
 }
 
@@ -124,7 +128,9 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, server: str = FILES, listens: str = "", around: str = "") -> Iterator[Nginx]:
+def nginx(
+    directory: Path, server: str = FILES, listens: str = "", around: str = "", user: str = "root"
+) -> Iterator[Nginx]:
     """
     nginx with keep-alive.
 
@@ -133,6 +139,7 @@ def nginx(directory: Path, server: str = FILES, listens: str = "", around: str =
         server: What its server does; `FOLDER` stands for `directory`.
         listens: Further parameters of `listen`, such as `ssl`.
         around: Beside the server.
+        user: Whose its workers are, if we are root.
     """
     program = require("nginx")
     port = free_port()
@@ -141,7 +148,7 @@ def nginx(directory: Path, server: str = FILES, listens: str = "", around: str =
     text = textwrap.dedent(f"""
         worker_processes 1;
         daemon off;
-        {"user root;" if os.geteuid() == 0 else ""}
+        {f"user {user};" if os.geteuid() == 0 else ""}
         pid FOLDER/nginx.pid;
         error_log FOLDER/nginx-error.log;
         events {{ worker_connections 512; }}
