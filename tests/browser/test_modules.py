@@ -256,8 +256,9 @@ def test_connections_without_requests_are_a_call_of_their_own_kind(tab: Tab) -> 
     assert sorted(js(tab, "model", body, rows=rows)) == [
         ["both", "ok", 30, False], ["db", "ok", 60, False], ["lost", "bad", 30, False], ["open", "ok", 0, False],
     ]  # fmt: skip
-    flows = "[m.flow({requests: 0, tcp}), m.flow({requests: 9, rate: 3, tcp}), m.octetRate(tcp)]"
-    assert js(tab, "format", flows, tcp=tcp) == ["0.5/s TCP", "3.0/s", "2.0 KiB/s"]
+    flows = "[[tcp, 0], [{...tcp, rate: 0}, 0], [tcp, 9]].map(([tcp, requests]) => m.flow({requests, rate: 3, tcp}))"
+    assert js(tab, "format", flows, tcp=tcp) == ["0.5/s TCP", "TCP", "3.0/s"]
+    assert js(tab, "format", "m.octetRate(tcp)", tcp=tcp) == "2.0 KiB/s"
     call = {"from": "a", "to": "db", "why": [], "refusals": [], "severity": "ok", "requests": 0, "tcp": tcp}
     assert (
         js(tab, "map", "m.tell(call)", call=call)

@@ -8,9 +8,10 @@ export function rate(perSecond) {
   return `${count(Math.round(perSecond))}/s`;
 }
 
-/** How busy a call is, or a row of one: requests a second; of one that carries no requests, connections and octets. */
+/** How busy a call is, or a row of one: requests a second; of one without requests, connections that ended, if any did. */
 export function flow(call) {
-  return call.requests || !call.tcp ? rate(call.rate) : `${rate(call.tcp.rate)} TCP`;
+  if (call.requests || !call.tcp) return rate(call.rate);
+  return call.tcp.rate > 0 ? `${rate(call.tcp.rate)} TCP` : "TCP";
 }
 
 /** Octets a second, in both directions together. */

@@ -80,6 +80,7 @@ instances:
 routes:
   - name: canary
     to: {stable: 80, beta: 20}
+calls: {}                            # nobody: without the key it would be told of every service that admits it
 """
 
 

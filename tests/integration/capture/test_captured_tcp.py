@@ -16,6 +16,7 @@ from sidecar.proxy.client.detecting import WAIT_S
 from tests.support.captured import APP, CapturingSidecar, app, capturing, get
 from tests.support.certificates import Authority
 from tests.support.namespaces import Host, hosts
+from tests.support.peers import require
 from tests.support.wait import eventually
 
 PATIENCE_S = 20.0
@@ -370,6 +371,36 @@ def test_connection_lives_through_reloads_and_ends_with_the_process(tmp_path: Pa
         sidecar.stop()
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
+
+
+def test_what_others_filter_stays_filtered(tmp_path: Path) -> None:
+    """Rules of nftables and of iptables about the destination: the sidecar's own connection meets them."""
+    with (
+        hosts(2) as (here, there),
+        server(there, 7001, echo),
+        server(there, 7002, echo),
+        server(there, 7000, echo),
+        capturing(here, tmp_path, FILE) as sidecar,
+    ):
+        chain = "add table inet others; add chain inet others out { type filter hook output priority filter; }"
+        rule = "add rule inet others out tcp dport 7001 reject with tcp reset"
+        here.said(require("nft"), f"{chain}; {rule}")
+        reset = "-j", "REJECT", "--reject-with", "tcp-reset"
+        here.said(require("iptables"), "-A", "OUTPUT", "-p", "tcp", "--dport", 7002, *reset)
+        for port in (7001, 7002):
+            with dials(here, there.v4, port) as client:
+                client.sendall(b"\x00")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+        with dials(here, there.v4, 7000) as client:
+            client.sendall(b"\x00open")
+            assert client.recv(100) == b"\x00open"
+        details = {line["authority"]: line["response_code_details"] for line in sidecar.wait_for_log_lines(3)}
+        assert details == {
+            f"{there.v4}:7001": "connect_failed",
+            f"{there.v4}:7002": "connect_failed",
+            f"{there.v4}:7000": "via_upstream",
+        }
 
 
 def test_reset_of_either_side_is_one_of_the_other(tmp_path: Path) -> None:
