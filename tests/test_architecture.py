@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,6 +98,25 @@ def imports_in(path: Path) -> tuple[tuple[int, str], ...]:
     return tuple(imports_of(tree_of(path), package_of(path)))
 
 
+def of_every_module(rule: Callable[[Path], None]) -> Callable[[], None]:
+    """
+    One test of a rule for modules, which names all that break it. A test for each module would be some thousand, and
+    take ten seconds for nothing but their number.
+    """
+
+    def test() -> None:
+        broken = []
+        for path, name in zip(MODULES, NAMES, strict=True):
+            try:
+                rule(path)
+            except AssertionError as error:
+                broken.append(f"{name}: {error}")
+        assert not broken, "\n".join(broken)
+
+    test.__name__, test.__doc__ = rule.__name__, rule.__doc__
+    return test
+
+
 def is_within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
@@ -118,7 +137,7 @@ def test_every_room_has_a_rank() -> None:
     assert {room_of(path) for path in MODULES} - {"__pycache__"} <= known
 
 
-@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+@of_every_module
 def test_imports_go_down_only(path: Path) -> None:
     """A module imports its own room and rooms of a lower rank, never its own rank's other rooms or a higher one."""
     room = room_of(path)
@@ -150,7 +169,7 @@ def test_data_path_knows_no_configuration(path: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+@of_every_module
 def test_only_the_control_plane_imports_what_is_its_own(path: Path) -> None:
     """A sidecar's process never imports the control plane, nor the server that it is made of."""
     if room_of(path) == "control" or path.relative_to(ROOT).parts in AT_THE_ENGINE:
@@ -163,7 +182,7 @@ def test_only_the_control_plane_imports_what_is_its_own(path: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+@of_every_module
 def test_process_that_proxies_never_imports_cryptography(path: Path) -> None:
     """Certificates are made by the control plane and by processes of their own, which are run and never imported."""
     if room_of(path) == "control" or path.relative_to(ROOT).parts in MAKES_KEYS:
@@ -177,7 +196,7 @@ def test_process_that_proxies_never_imports_cryptography(path: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+@of_every_module
 def test_what_verifies_tokens_is_imported_in_one_place_and_late(path: Path) -> None:
     """PyJWT imports `cryptography`, which only those pay whose rules ask for tokens: never with a module."""
     lines = [line for line, module in imports_in(path) if is_within(module, "jwt")]
@@ -275,13 +294,13 @@ def test_door_of_a_room_says_who_passes(path: Path) -> None:
     assert all(any(form in words for form in forms) for forms in (("enter",), ("leave",), ("come in", "comes in")))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+@of_every_module
 def test_file_is_one_subject_long(path: Path) -> None:
     """No file is longer than what can be read at one sitting."""
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+@of_every_module
 def test_first_statement_is_a_docstring(path: Path) -> None:
     """Every module says in its first line what it is."""
     assert ast.get_docstring(tree_of(path))
