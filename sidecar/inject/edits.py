@@ -88,12 +88,17 @@ def applied(value: Value, edits: Sequence[Edit]) -> Value:
         LookupError, TypeError: An edit does not fit the value: the caller's mistake.
     """
     root = [deepcopy(value)]
+    for edit in in_order(edits):
+        _apply(root, edit)
+    return root[0]
+
+
+def in_order(edits: Sequence[Edit]) -> list[Edit]:
+    """Edits in an order in which each finds its path as it was before the first."""
     # Last, for they move what the paths of others count.
     starts = [edit for edit in edits if isinstance(edit, AddItems) and edit.at_start]
     renames = [edit for edit in edits if isinstance(edit, Rename)]
-    for edit in (*(edit for edit in edits if edit not in starts and edit not in renames), *renames, *starts):
-        _apply(root, edit)
-    return root[0]
+    return [*(edit for edit in edits if edit not in starts and edit not in renames), *renames, *starts]
 
 
 def _apply(root: list[Value], edit: Edit) -> None:

@@ -8,27 +8,23 @@ nothing else, and what takes them out makes of it the old text, byte by byte.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sidecar import __version__
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.yaml.document import join_path
 from sidecar.inject.edits import Edit, Path, Value, applied
+from sidecar.inject.marking import UNCOPIED, marked
 from sidecar.inject.platforms import decisions, marks
-from sidecar.inject.text.restore import notes_of, parse_notes, restoring
+from sidecar.inject.text.restore import parse_notes, restoring
 from sidecar.inject.text.settle import TextError, settled
 from sidecar.inject.text.splice import Splice, spliced, splices_of
 from sidecar.inject.text.tree import Alias, Document, Mapping, Node, below, parse, target_of
 from sidecar.inject.text.tree import Sequence as SequenceNode
 from sidecar.inject.text.values import value_of
-from sidecar.inject.wanted import INJECTED, UNDO, Decision, Wanted
-
-UNCOPIED: Final = frozenset({"spec", "template", "containers", "initContainers", "jobTemplate", "services"})
-"""Values that are not written out for the sake of an edit: too much would stand twice."""
+from sidecar.inject.wanted import UNDO, Decision, Wanted
 
 _DAMAGED: Final = "take the sidecar out by hand, and this annotation with it"
 
@@ -139,7 +135,7 @@ class _Without:
 
     def problem(self, document: Document, path: Path, message: str, hint: str) -> Problem:
         """What is wrong there."""
-        return Problem(self.filename, *self.place(document, path), _shown(path), message, hint)
+        return Problem(self.filename, *self.place(document, path), shown(path), message, hint)
 
 
 def _taken_out(text: str, filename: str) -> _Without:
@@ -173,18 +169,12 @@ def _cut(text: str, filename: str, documents: list[Document]) -> _Without:
 
 
 def _marked(found: _Without, document: Document, decision: Decision, outcome: Outcome) -> list[Edit]:
-    """The edits of a decision, with the marks by which they are known, and how they are undone."""
-    bare = decision.edits({INJECTED: "", UNDO: ""})
     assert document.root is not None
     try:
-        notes = notes_of(found.text, document.root, settled(bare, document.root, UNCOPIED), decision.path)
+        return marked(found.text, document.root, decision)
     except TextError as error:
         outcome.problems.append(_text_problem(found, error))
         return []
-    digest = hashlib.sha256(repr(bare).encode()).hexdigest()[:8]
-    # Without `$`, which Compose would take for a variable.
-    undo = json.dumps([list(note) for note in notes], separators=(",", ":")).replace("$", "\\u0024")
-    return [*decision.edits({INJECTED: f"{__version__}-{digest}", UNDO: undo})]
 
 
 def _written(found: _Without, document: Document, edits: list[Edit], outcome: Outcome) -> list[Splice]:
@@ -248,7 +238,8 @@ def _nearest(root: Node | None, path: Path) -> Node | None:
     return place
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """A path for people: `spec.containers[0].name`."""
     shown = ""
     for step in path:
         shown = f"{shown}[{step}]" if isinstance(step, int) else join_path(shown, step)

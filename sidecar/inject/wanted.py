@@ -20,6 +20,8 @@ NAMES: Final = ("sidecar", "sidecar-capture")
 """Of what is added: the sidecar, and what leads connections to it."""
 
 PREFIX: Final = "sidecar.mesh/"
+WISH: Final = PREFIX + "inject"
+"""By this a workload says whether it wants a sidecar: an annotation, or a label, by which the API can select."""
 INJECTED: Final = PREFIX + "injected"
 """By this is known what was injected: the release that did it, and a hash of what it added."""
 UNDO: Final = PREFIX + "undo"

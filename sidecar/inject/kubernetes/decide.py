@@ -21,7 +21,7 @@ from sidecar.inject.kubernetes import probes, refusals
 from sidecar.inject.kubernetes.pods import Container, containers_of, listed, mapping, ports_of
 from sidecar.inject.kubernetes.workloads import ENDING, Workload
 from sidecar.inject.said import NO_PORT, Said, bad_service, read
-from sidecar.inject.wanted import INBOUND, PREFIX, PROXY_ENV, Decision, Finding, Wanted
+from sidecar.inject.wanted import INBOUND, PREFIX, PROXY_ENV, WISH, Decision, Finding, Wanted
 
 _SERVICE_LABELS: Final = ("app.kubernetes.io/name", "app")
 _VERSION_LABELS: Final = ("app.kubernetes.io/version", "version")
@@ -47,7 +47,10 @@ def decide(document: Value, workload: Workload, wanted: Wanted) -> Decision:
         wanted = replace(wanted, is_captured=True)
     said, problems = read(at(document, annotations), wanted, annotations)
     if said.is_wanted is False and not problems:
-        return Decision(name, template, workload.path, told=(f'left as it is: {PREFIX}inject is "false"',))
+        return Decision(name, template, workload.path, told=(f'left as it is: {WISH} is "false"',))
+    # The API's selectors go by labels, so there is one for the webhook; who says no by either means it.
+    if not problems and _label(document, workload, (WISH,)) == "false":
+        return Decision(name, template, workload.path, told=(f'left as it is: the label {WISH} is "false"',))
     problems += refusals.misplaced(document, workload, PREFIX)
     problems += refusals.how(said, workload, template)
     problems += refusals.place(document, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,10 @@ _GROUPS: Final = frozenset({"v1", "apps", "batch", "extensions"})
 """Of these the kinds above are Kubernetes' own; others have kinds of the same names."""
 _FORBIDDEN: Final = ("serving.knative.dev",)
 """Allow no init containers."""
+_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
+"""Labels with what a ReplicaSet's name has behind that of its Deployment, or its Rollout."""
+_OF_CRON_JOB: Final = re.compile(r"(.+)-[0-9]{8,10}")
+"""Name of a Job that a CronJob has made: behind its own the minute, since the Unix epoch."""
 ENDING: Final = frozenset({"Job", "CronJob"})
 """Kinds whose pods are to end."""
 
@@ -29,7 +34,7 @@ class Workload:
     """
     Attributes:
         kind, name: For people, the name with its namespace where it is written.
-        own_name: Without it.
+        own_name: Without it; of a Pod the name of what has made it, as far as that can be told.
         path: Of the object, from the document's root.
         template: Of its pod template, from there, too; of a Pod its own.
     """
@@ -67,4 +72,26 @@ def workloads_of(document: Value, path: Path = ()) -> Iterator[Workload]:
     metadata = metadata if isinstance(metadata, dict) else {}
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     namespace = metadata.get("namespace")
-    yield Workload(kind, f"{namespace}/{name}" if namespace else name, name.rstrip("-"), path, (*path, *template))
+    own_name = _maker(metadata, name.rstrip("-")) if kind == "Pod" else name.rstrip("-")
+    yield Workload(kind, f"{namespace}/{name}" if namespace else name, own_name, path, (*path, *template))
+
+
+def _maker(metadata: dict[Value, Value], name: str) -> str:
+    """
+    The name of the workload that a Pod is of: what it is called by itself differs from one to the next.
+
+    Of a ReplicaSet that of its Deployment, without the hash; of a Job of a CronJob that one's, without the minute. Who
+    made these two is not said in the Pod.
+    """
+    owners = metadata.get("ownerReferences")
+    for owner in owners if isinstance(owners, list) else ():
+        if isinstance(owner, dict) and owner.get("controller") is True and isinstance(owner.get("name"), str):
+            name = str(owner["name"])
+            found = _OF_CRON_JOB.fullmatch(name) if owner.get("kind") == "Job" else None
+            name = found[1] if found else name
+    labels = metadata.get("labels")
+    for label in _HASHES:
+        value = labels.get(label) if isinstance(labels, dict) else None
+        if isinstance(value, str) and value and len(name) > len(value) + 1:
+            name = name.removesuffix(f"-{value}")
+    return name
