@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -28,6 +27,7 @@ from sidecar.config.source import SourceError
 from sidecar.control.addresses import is_loopback
 from sidecar.control.authority.service import AuthorityService
 from sidecar.control.collector import keep_aside
+from sidecar.control.ending import Ending
 from sidecar.control.engines.etcd.engine import EtcdEngine
 from sidecar.control.engines.etcd.settings import is_etcd_url, read_settings
 from sidecar.control.engines.files import FilesEngine
@@ -43,6 +43,7 @@ from sidecar.control.server.acceptor import Acceptor
 from sidecar.control.server.access import Access, AccessLog
 from sidecar.control.server.app import control_app, ops_app
 from sidecar.control.server.callers import Callers, Operator
+from sidecar.control.server.listening import ListenError, accept_on, listen, maker_of, names_of
 from sidecar.control.server.renewals import Renewals
 from sidecar.control.server.token import TokenError, Tokens
 from sidecar.control.server.unread import logger as of_servers
@@ -129,7 +130,7 @@ def run(options: Options) -> int:
     """Run until a signal; the exit code."""
     try:
         return uvloop.run(_run_with_reserve(options))
-    except StartError as error:
+    except (StartError, ListenError) as error:
         logger.error(event("not_started", error=error))
         return 1
     finally:
@@ -197,7 +198,7 @@ async def _run(options: Options) -> int:
     )  # fmt: skip
     plane.peers.context = service.own.client_context
     plane.authority = service.shown
-    ending = _Ending()
+    ending = Ending()
     async with AsyncExitStack() as stack:
         stack.callback(lambda: logger.info(event("ended")))
         stack.push_async_callback(plane.close)
@@ -283,47 +284,20 @@ async def _listen_all(
     await ops.setup()
     stop: Callable[[], Awaitable[None]]
     if accept is None:
-        stop = (await _listen(runner, options.listen)).stop
-        names = _names(runner.addresses)
+        stop = (await listen(runner, options.listen)).stop
+        names = names_of(runner.addresses)
     else:
         context = service.own.context if takes_tls else lambda: None
-        acceptor = Acceptor(_maker(runner), context, takes_clear="clear" in accept)
+        acceptor = Acceptor(maker_of(runner), context, takes_clear="clear" in accept)
         metrics.acceptor = acceptor
         stack.push_async_callback(acceptor.close)
-        await _accept(acceptor, options.listen)
-        stop, names = acceptor.close, _names(acceptor.addresses)
-    await _listen(ops, options.ops_listen)
-    return stop, names, _names(ops.addresses)
+        await accept_on(acceptor, options.listen)
+        stop, names = acceptor.close, names_of(acceptor.addresses)
+    await listen(ops, options.ops_listen)
+    return stop, names, names_of(ops.addresses)
 
 
-class _Ending:
-    """
-    What ends the process: SIGTERM, SIGINT, or a plane that is broken.
-
-    Attributes:
-        is_hasty: By SIGINT, which waits for nobody.
-    """
-
-    def __init__(self) -> None:
-        self.is_hasty = False
-        self._asked = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._asked.set)
-        loop.add_signal_handler(signal.SIGINT, self._hasten)
-
-    async def wait(self, broken: asyncio.Event) -> None:
-        """Until one of them is there."""
-        waits = [asyncio.create_task(one.wait()) for one in (broken, self._asked)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-
-    def _hasten(self) -> None:
-        self.is_hasty = True
-        self._asked.set()
-
-
-async def _say_farewell(plane: Plane, stop: Callable[[], Awaitable[None]], ending: _Ending) -> None:
+async def _say_farewell(plane: Plane, stop: Callable[[], Awaitable[None]], ending: Ending) -> None:
     """Accept nobody any more, and let who is here go elsewhere."""
     plane.is_draining = True
     logger.info(event("ending", streams=len(plane.hub)))
@@ -474,32 +448,3 @@ def _check_addresses(options: Options) -> Tokens | None:
                 )
             logger.warning(event("control_in_clear", listen=address, unprotected=_UNPROTECTED))
     return tokens
-
-
-async def _listen(runner: web.AppRunner, address: str) -> web.TCPSite:
-    parsed = parse_address(address)
-    assert isinstance(parsed, TcpAddress)
-    site = web.TCPSite(runner, parsed.host, parsed.port, backlog=1024, reuse_address=True)
-    try:
-        await site.start()
-    except OSError as error:
-        raise StartError(f"{address}: {(error.strerror or str(error)).lower()}") from None
-    return site
-
-
-async def _accept(acceptor: Acceptor, address: str) -> None:
-    parsed = parse_address(address)
-    assert isinstance(parsed, TcpAddress)
-    try:
-        await acceptor.start(parsed.host, parsed.port)
-    except OSError as error:
-        raise StartError(f"{address}: {(error.strerror or str(error)).lower()}") from None
-
-
-def _maker(runner: web.AppRunner) -> Callable[[], asyncio.BaseProtocol]:
-    assert runner.server is not None
-    return runner.server
-
-
-def _names(addresses: Iterable[Any]) -> str:
-    return ",".join(f"{name[0]}:{name[1]}" for name in addresses)

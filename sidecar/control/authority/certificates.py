@@ -6,6 +6,9 @@ What the certificates of a mesh look like (SPIFFE X.509-SVID; RFC 5280). *Pure: 
     intermediate  P-256, 90 days, path length 0
     leaf          the key that was asked for; one URI, for both ends of TLS; no authority
 
+Beside these stand those of the webhook, which the API server of Kubernetes must believe and nobody else: a root and
+servers' leaves for one name of DNS (`make_host_root`, `make_host_leaf`), apart from the mesh's.
+
 Both authorities may sign names of their trust domain alone (name constraints on URIs, RFC 5280, 4.2.1.10), which
 OpenSSL and BoringSSL enforce. Everything begins `BACKDATED_S` before it is made, for clocks that are behind, and
 nothing ends after who signed it.
@@ -103,21 +106,30 @@ def make_leaf(
         identity: Its SPIFFE ID, the only name that peers look at.
         common_name: For people; empty for none.
     """
-    # RFC 5280, 4.2.1.6: without a subject, the alternative name is critical.
-    has_subject = 0 < len(common_name) <= _MAX_COMMON_NAME_CHARS
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(common_name) if has_subject else x509.Name([]))
-        .issuer_name(issuer.subject)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]), not has_subject)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-        .add_extension(_usage(is_authority=False), True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False)
-        .add_extension(_issuer_identifier(issuer), False)
-    )
+    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    builder = _leaf(x509.UniformResourceIdentifier(identity), common_name, public_key, issuer, both)
+    begins_s, ends_s = max(now_s - BACKDATED_S, begins(issuer)), min(now_s + lifetime_s, ends(issuer))
+    return _between(builder, begins_s, ends_s).sign(issuer_key, _digest(issuer_key))
+
+
+def make_host_root(host: str, key: ec.EllipticCurvePrivateKey, now_s: float, lifetime_s: float) -> x509.Certificate:
+    """Signed by itself, and believed for this name of DNS alone."""
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
+    name = _name(f"{host[: _MAX_COMMON_NAME_CHARS - 14]} root {identifier}")
+    builder = _constrained(x509.DNSName(host), name, name, key.public_key(), key.public_key(), path_length=0)
+    return _between(builder, now_s - BACKDATED_S, now_s + lifetime_s).sign(key, hashes.SHA256())
+
+
+def make_host_leaf(
+    host: str,
+    public_key: CertificatePublicKeyTypes,
+    issuer: x509.Certificate,
+    issuer_key: CertificateIssuerPrivateKeyTypes,
+    now_s: float,
+    lifetime_s: float,
+) -> x509.Certificate:
+    """Of a server that is called by this name of DNS."""
+    builder = _leaf(x509.DNSName(host), host, public_key, issuer, [ExtendedKeyUsageOID.SERVER_AUTH])
     begins_s, ends_s = max(now_s - BACKDATED_S, begins(issuer)), min(now_s + lifetime_s, ends(issuer))
     return _between(builder, begins_s, ends_s).sign(issuer_key, _digest(issuer_key))
 
@@ -301,8 +313,45 @@ def _whole(one: x509.Certificate) -> x509.Certificate:
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
+def _leaf(
+    name: x509.GeneralName,
+    common_name: str,
+    public_key: CertificatePublicKeyTypes,
+    issuer: x509.Certificate,
+    uses: Sequence[x509.ObjectIdentifier],
+) -> x509.CertificateBuilder:
+    # RFC 5280, 4.2.1.6: without a subject, the alternative name is critical.
+    has_subject = 0 < len(common_name) <= _MAX_COMMON_NAME_CHARS
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(common_name) if has_subject else x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.SubjectAlternativeName([name]), not has_subject)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+        .add_extension(_usage(is_authority=False), True)
+        .add_extension(x509.ExtendedKeyUsage(uses), False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False)
+        .add_extension(_issuer_identifier(issuer), False)
+    )
+
+
 def _authority(
     trust_domain: str,
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    issuer_key: CertificatePublicKeyTypes,
+    *,
+    path_length: int,
+) -> x509.CertificateBuilder:
+    domain = x509.UniformResourceIdentifier(trust_domain)
+    return _constrained(domain, subject, issuer, public_key, issuer_key, path_length=path_length)
+
+
+def _constrained(
+    permitted: x509.GeneralName,
     subject: x509.Name,
     issuer: x509.Name,
     public_key: CertificatePublicKeyTypes,
@@ -318,7 +367,7 @@ def _authority(
         .serial_number(x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), True)
         .add_extension(_usage(is_authority=True), True)
-        .add_extension(x509.NameConstraints([x509.UniformResourceIdentifier(trust_domain)], None), True)
+        .add_extension(x509.NameConstraints([permitted], None), True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(_issuing(issuer_key)), False)
     )

@@ -7,6 +7,17 @@ from typing import Any
 
 import click
 
+_OF_THE_API = (
+    click.option("--kubernetes", default="", envvar="SIDECAR_KUBERNETES", show_envvar=True, metavar="URL",
+                 help="Of the API of Kubernetes, outside of a pod; with --engine kubernetes."),
+    click.option("--kubernetes-token-file", default="", envvar="SIDECAR_KUBERNETES_TOKEN_FILE", show_envvar=True,
+                 type=click.Path(), help="With the token to show; followed. Default in a pod: its account's."),
+    click.option("--kubernetes-ca", default="", envvar="SIDECAR_KUBERNETES_CA", show_envvar=True, type=click.Path(),
+                 help="Certificates that the API's is signed by. Default in a pod: its account's."),
+    click.option("--kubernetes-namespace", default="", envvar="SIDECAR_KUBERNETES_NAMESPACE", show_envvar=True,
+                 metavar="NAME", help="Where the mesh's objects are. Default in a pod: its own."),
+)  # fmt: skip
+
 _OPTIONS = (
     click.option(
         "--mesh", "-m", default="", envvar="SIDECAR_MESH", show_envvar=True, type=click.Path(),
@@ -25,14 +36,7 @@ _OPTIONS = (
                  help="Name of a user of etcd."),
     click.option("--etcd-password-file", default="", envvar="SIDECAR_ETCD_PASSWORD_FILE", show_envvar=True,
                  type=click.Path(), help="A file with that user's password."),
-    click.option("--kubernetes", default="", envvar="SIDECAR_KUBERNETES", show_envvar=True, metavar="URL",
-                 help="Of the API of Kubernetes, for --engine kubernetes outside of a pod."),
-    click.option("--kubernetes-token-file", default="", envvar="SIDECAR_KUBERNETES_TOKEN_FILE", show_envvar=True,
-                 type=click.Path(), help="With the token to show; followed. Default in a pod: its account's."),
-    click.option("--kubernetes-ca", default="", envvar="SIDECAR_KUBERNETES_CA", show_envvar=True, type=click.Path(),
-                 help="Certificates that the API's is signed by. Default in a pod: its account's."),
-    click.option("--kubernetes-namespace", default="", envvar="SIDECAR_KUBERNETES_NAMESPACE", show_envvar=True,
-                 metavar="NAME", help="Where the mesh's objects are. Default in a pod: its own."),
+    *_OF_THE_API,
     click.option("--kubernetes-mesh", default="", envvar="SIDECAR_KUBERNETES_MESH", show_envvar=True, metavar="NAME",
                  help="ConfigMaps with the label sidecar.mesh/mesh=NAME are the mesh.  [default: mesh]"),
     click.option(
@@ -45,6 +49,15 @@ _OPTIONS = (
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """All of them, in this order."""
-    for option in reversed(_OPTIONS):
+    return _with(_OPTIONS, command)
+
+
+def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those that say where the API of Kubernetes is, and who we are to it."""
+    return _with(_OF_THE_API, command)
+
+
+def _with(options: tuple[Callable[..., Any], ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command

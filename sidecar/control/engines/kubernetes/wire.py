@@ -86,16 +86,19 @@ class Kind:
         version: Of the API, with its group.
         plural: As in paths.
         name: As in objects.
+        is_of_cluster: They are in no namespace.
     """
 
     version: str
     plural: str
     name: str
+    is_of_cluster: bool = False
 
     def path(self, namespace: str, name: str = "") -> str:
         """Of all of a namespace, or of one."""
         root = "api" if "/" not in self.version else "apis"
-        return f"/{root}/{self.version}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+        where = "" if self.is_of_cluster else f"/namespaces/{namespace}"
+        return f"/{root}/{self.version}{where}/{self.plural}" + (f"/{name}" if name else "")
 
 
 CONFIG_MAPS: Final = Kind("v1", "configmaps", "ConfigMap")
@@ -103,6 +106,9 @@ SECRETS: Final = Kind("v1", "secrets", "Secret")
 SERVICES: Final = Kind("v1", "services", "Service")
 LEASES: Final = Kind("coordination.k8s.io/v1", "leases", "Lease")
 SLICES: Final = Kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
+WEBHOOKS: Final = Kind(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", True
+)
 
 
 # --- objects ------------------------------------------------------------------------------------------------------
