@@ -80,7 +80,11 @@ class GivenCertificate:
         held = await asyncio.to_thread(_held, certificate, key, *self._paths[:2])
         if not held.pair.is_for_servers:
             raise ValueError(f"{self._paths[0]}: expected a certificate for servers (extended key usage serverAuth)")
-        self.bundle = pki.text_of(pki.read_certificates(ca.decode("ascii", "replace"))) if ca else ""
+        try:
+            bundle = pki.text_of(pki.read_certificates(ca.decode("ascii", "replace"))) if self._paths[2] else ""
+        except ValueError as error:
+            raise ValueError(f"{self._paths[2]}: {error}") from None
+        self.bundle = bundle
         self._held, self._made_of = held, found
         logger.info(event("certificate_taken", file=self._paths[0], not_after=int(held.pair.leaf.not_after_s)))
 

@@ -69,7 +69,7 @@ class Counts:
         return encode(self._registry), content_type
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Grown(Collector):
     """What grows, in plain numbers; `buckets` has durations by the first limit that they do not exceed."""
 

@@ -175,13 +175,14 @@ def _facts(request: Mapping[str, Any], uid: str) -> dict[str, Any]:
     found = request.get("object")
     metadata = found.get("metadata") if isinstance(found, dict) else None
     named = metadata if isinstance(metadata, dict) else {}
+    own_kind = _text(found, "kind", "request.object.") if isinstance(found, dict) else ""
     generated = named.get("generateName")
     is_dry = request.get("dryRun")
     if is_dry is not None and not isinstance(is_dry, bool):
         raise ReviewError(f"request.dryRun: expected true or false, found {_kind(is_dry)}")
     return {
         "uid": uid,
-        "kind": _text(kind or {}, "kind", "request.kind.") or _text(found if isinstance(found, dict) else {}, "kind"),
+        "kind": _text(kind or {}, "kind", "request.kind.") or own_kind,
         "namespace": _text(request, "namespace"),
         # What is made by a controller has no name yet, but the beginning of one.
         "name": _text(request, "name") or (generated if isinstance(generated, str) else ""),

@@ -103,7 +103,7 @@ async def _run(options: Options) -> int:
             client = Client(options.settings)
             await client.open()
             stack.push_async_callback(client.close)
-        wanted = await _fitted(options, client)
+        wanted = await fitted(options, client)
         certificate = _certificate(options, client)
         registration = None
         if client is not None and options.configuration:
@@ -170,7 +170,7 @@ def _certificate(options: Options, client: Client | None) -> Certificate:
     return MadeCertificate(KubernetesSecrets(client), f"{options.service}.{client.namespace}.svc", time.time)
 
 
-async def _fitted(options: Options, client: Client | None) -> Wanted:
+async def fitted(options: Options, client: Client | None) -> Wanted:
     """What is wanted, for the cluster that there is. Raises StartError, EngineError."""
     wanted = options.wanted
     if not options.is_version_given:

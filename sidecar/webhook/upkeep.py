@@ -15,6 +15,8 @@ from sidecar.webhook.registration import Registration
 logger = logging.getLogger(__name__)
 
 LOOK_PERIOD_S: Final = 10.0
+RETRY_S: Final = 1.0
+"""Between looks, while it is not ready."""
 
 
 class Upkeep:
@@ -22,19 +24,15 @@ class Upkeep:
     Args:
         certificate: That is shown.
         registration: Our entry with the API; None: somebody else sees to it.
-        period_s: Between looks.
 
     Attributes:
         is_believed: Whether the API was told whom to believe, and nothing is known to the contrary; None: nobody looks.
     """
 
-    def __init__(
-        self, certificate: Certificate, registration: Registration | None, period_s: float = LOOK_PERIOD_S
-    ) -> None:
+    def __init__(self, certificate: Certificate, registration: Registration | None) -> None:
         self.is_believed: bool | None = False if registration is not None else None
         self._certificate = certificate
         self._registration = registration
-        self._period_s = period_s
         self._told: dict[str, str] = {}
         self._bundle = ""
 
@@ -50,7 +48,7 @@ class Upkeep:
         """Look, now and then; never ends."""
         while True:
             await self.look()
-            await asyncio.sleep(self._period_s)
+            await asyncio.sleep(RETRY_S if self.why_not_ready() else LOOK_PERIOD_S)
 
     async def look(self) -> None:
         """Once. What fails is told when it begins, and when it is over."""

@@ -25,12 +25,14 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from tests.support.kubernetes_store import GROUPS, Change, Json, Key, Refusal, Selects, Store, selector
+from tests.support.kubernetes_store import GROUPS, OF_CLUSTER, Change, Json, Key, Refusal, Selects, Store, selector
 from tests.support.wait import free_port
 
 T = TypeVar("T")
 TOKEN = "a-token"
 _BY_KIND = {kind: group for group, kind in GROUPS.items()}
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "LIST": "list",
+          "WATCH": "watch"}  # fmt: skip
 _NAMES_ONLY = "as=PartialObjectMetadataList"
 
 
@@ -43,6 +45,8 @@ class FakeKubernetes:
     Attributes:
         tokens: Those that are known; others are refused with 401.
         asked: What was asked for, as `VERB plural`: LIST, WATCH, GET, POST, PUT, PATCH, DELETE.
+        requests: The same as RBAC has it: verb, group, resource, namespace, name; each once.
+        version: Of the cluster, as `/version` says it.
         accounts: Who stands behind a token of a service account, and for which audiences it is.
         forbidden: What is refused with 403, as in `asked`.
         busy: Answers that are given instead: status and seconds for `retry-after`, one for each request.
@@ -56,6 +60,8 @@ class FakeKubernetes:
         self.tokens = {TOKEN}
         self.accounts: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.asked: list[str] = []
+        self.requests: dict[tuple[str, str, str, str, str], None] = {}
+        self.version = ("1", "30")
         self.forbidden: set[str] = set()
         self.busy: list[tuple[int, int]] = []
         self.longest_watch_s = 60.0
@@ -112,7 +118,7 @@ class FakeKubernetes:
         self._change(self._store.compact)
 
     def apply(self, kind: str, name: str, data: Any = None, labels: Json | None = None, **fields: Any) -> Json:
-        """Write one in the namespace `shop`, as `kubectl apply` does; `data` is that of a ConfigMap."""
+        """Write one, in the namespace `shop` if in any, as `kubectl apply` does; `data` is that of a ConfigMap."""
         key = self._key(kind, name)
         values: Json = {"metadata": {"name": name, **({"labels": labels} if labels else {})}, **fields}
         if data is not None:
@@ -157,7 +163,8 @@ class FakeKubernetes:
         """All of a kind, by name."""
 
         async def act() -> list[Json]:
-            return self._store.all_of(*_BY_KIND[kind], "shop")
+            key = self._key(kind, "")
+            return self._store.all_of(key.version, key.plural, key.namespace)
 
         return {one["metadata"]["name"]: one for one in self._do(act)}
 
@@ -189,6 +196,12 @@ class FakeKubernetes:
             app.router.add_put(at + "/{name}", self._answer(self._put))
             app.router.add_patch(at + "/{name}", self._answer(self._patch))
             app.router.add_delete(at + "/{name}", self._answer(self._delete))
+        for plural in OF_CLUSTER:
+            at = f"/apis/{{group}}/{{version}}/{{plural:{plural}}}"
+            app.router.add_post(at, self._answer(self._create))
+            app.router.add_get(at + "/{name}", self._answer(self._get))
+            app.router.add_put(at + "/{name}", self._answer(self._put))
+        app.router.add_get("/version", self._say_version)
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -205,11 +218,12 @@ class FakeKubernetes:
         async def answer(request: web.Request) -> web.StreamResponse:
             at = request.match_info
             version = f"{at['group']}/{at['version']}" if "group" in at else at["version"]
-            key = Key(version, at["plural"], at["namespace"], at.get("name", ""))
+            key = Key(version, at["plural"], at.get("namespace", ""), at.get("name", ""))
             verb = request.method
             if verb == "GET" and not key.name:
                 verb = "WATCH" if request.query.get("watch") == "true" else "LIST"
             self.asked.append(f"{verb} {key.plural}")
+            self.requests[_VERBS[verb], at.get("group", ""), key.plural, key.namespace, key.name] = None
             try:
                 if self.busy:
                     status, after_s = self.busy.pop(0)
@@ -240,6 +254,7 @@ class FakeKubernetes:
         """Of a token of a service account (authentication.k8s.io/v1): any answer is 201, also that it is none."""
         if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
             return web.json_response(Refusal(401, "Unauthorized", "Unauthorized").values, status=401)
+        self.requests["create", "authentication.k8s.io", "tokenreviews", "", ""] = None
         spec = (await _body(request, "application/json"))["spec"]
         account, known = self.accounts.get(spec["token"], ("", ()))
         wanted = spec.get("audiences") or ["https://kubernetes.default.svc"]
@@ -249,6 +264,11 @@ class FakeKubernetes:
             status = {"user": {}, "error": "[invalid bearer token, token is not valid for these audiences]"}
         said = {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "status": status}
         return web.json_response(said, status=201)
+
+    async def _say_version(self, request: web.Request) -> web.Response:
+        """Open to all who are known (`system:public-info-viewer`)."""
+        major, minor = self.version
+        return web.json_response({"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.1"})
 
     async def _get(self, request: web.Request, key: Key) -> Json:
         return self._store.get(key)
@@ -337,7 +357,8 @@ class FakeKubernetes:
         return response
 
     def _key(self, kind: str, name: str) -> Key:
-        return Key(*_BY_KIND[kind], "shop", name)
+        version, plural = _BY_KIND[kind]
+        return Key(version, plural, "" if plural in OF_CLUSTER else "shop", name)
 
     def _change(self, act: Callable[[], T]) -> T:
         async def changed() -> T:

@@ -24,7 +24,10 @@ GROUPS = {
     ("v1", "services"): "Service",
     ("coordination.k8s.io/v1", "leases"): "Lease",
     ("discovery.k8s.io/v1", "endpointslices"): "EndpointSlice",
+    ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"): "MutatingWebhookConfiguration",
 }
+OF_CLUSTER = frozenset({"mutatingwebhookconfigurations"})
+"""Are in no namespace, which is written as an empty one."""
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -84,7 +87,7 @@ class Store:
     def __init__(self) -> None:
         self.version = 1000
         self.compacted = 0
-        self.namespaces = {"shop", "default"}
+        self.namespaces = {"shop", "default", ""}
         self.objects: dict[Key, Json] = {}
         self.history: list[Change] = []
         self._uids = itertools.count()
@@ -172,7 +175,9 @@ class Store:
     def _write(self, key: Key, before: Json | None, values: Json, kept: Json) -> Json:
         after = copy.deepcopy(values)
         after["apiVersion"], after["kind"] = key.version, GROUPS[key.version, key.plural]
-        after["metadata"] = {**after.get("metadata", {}), **kept, "namespace": key.namespace, "name": key.name}
+        after["metadata"] = {**after.get("metadata", {}), **kept, "name": key.name}
+        if key.namespace:
+            after["metadata"]["namespace"] = key.namespace
         after["metadata"].pop("resourceVersion", None)
         if before is not None:
             old = copy.deepcopy(before)

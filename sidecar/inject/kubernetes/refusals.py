@@ -40,6 +40,8 @@ def shape(document: Value, template: Path) -> Iterator[Finding]:
     for container in containers_of(document, spec):
         if not container.value:
             yield Finding(container.path, "expected a container, found something else", "give it a name and an image")
+        elif not container.name:  # by which what is done to it is found again
+            yield Finding(container.path, "expected a container with a name, found none", "give it one")
 
 
 def _kind(value: Value) -> str:
