@@ -36,6 +36,7 @@ RANKS = (
     ("demo",),
     ("inject",),
     ("webhook",),
+    ("install",),
     ("cli",),
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

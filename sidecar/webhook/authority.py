@@ -26,11 +26,10 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from sidecar.control.authority import certificates as pki
 from sidecar.control.engines.interface import Conflict, Secrets, Unavailable
 from sidecar.process_log import event
+from sidecar.webhook.known import SECRET
 
 logger = logging.getLogger(__name__)
 
-NAME: Final = "webhook"
-"""Of the Secret, behind `sidecar-MESH.`."""
 ROOT_S: Final = 365 * pki.DAY_S
 SUCCEEDED_AFTER_S: Final = ROOT_S * 2 / 3
 OVERLAP_S: Final = pki.DAY_S
@@ -114,18 +113,18 @@ async def shared(secrets: Secrets, host: str, now_s: float) -> tuple[Root, ...]:
         Unavailable: They cannot be read or written, or somebody has damaged them.
     """
     for _ in range(_TRIES):
-        found = await secrets.read(NAME)
+        found = await secrets.read(SECRET)
         try:
             roots = read_back(found.value) if found is not None else ()
         except ValueError as error:
             raise Unavailable(
-                f"what the Secret of {NAME} has is damaged: {error}; delete it, and another authority is made"
+                f"what the Secret of {SECRET} has is damaged: {error}; delete it, and another authority is made"
             ) from None
         wanted = due(roots, host, now_s)
         if wanted == roots:
             return roots
         try:
-            await secrets.swap(NAME, written(wanted), found.version if found is not None else "")
+            await secrets.swap(SECRET, written(wanted), found.version if found is not None else "")
         except Conflict:
             continue
         logger.info(

@@ -23,11 +23,11 @@ from sidecar.control.server.access import peer_of, problem
 from sidecar.control.server.bodies import as_json, read_body
 from sidecar.process_log import BoundedStream
 from sidecar.webhook.counts import Counts
+from sidecar.webhook.known import PATH
 from sidecar.webhook.review import Answer, Policy, ReviewError, answer
 
 logger = logging.getLogger(__name__)
 
-PATH: Final = "/inject"
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 """As much as the API server takes of an object itself (`MaxRequestBodyBytes`)."""
 IN_A_THREAD_BYTES: Final = 64 * 1024

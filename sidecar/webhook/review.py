@@ -26,6 +26,7 @@ from sidecar.inject.edits import Value
 from sidecar.inject.objects import Judged, Verdict, judge
 from sidecar.inject.patch import patch_of
 from sidecar.inject.wanted import WISH, Wanted
+from sidecar.webhook.known import EXEMPT
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -35,9 +36,6 @@ MAX_WARNING_CHARS: Final = 256
 """KEP-1693: longer ones, and more than 4096 characters together, may be cut by the API."""
 MAX_WARNINGS: Final = 10
 MAX_ANNOTATION_CHARS: Final = 1024
-EXEMPT: Final = ("kube-system", "kube-node-lease")
-"""Namespaces without which a cluster does not work, whatever somebody's selectors say."""
-
 _UNCHANGEABLE: Final = frozenset({"Pod", "Job"})
 """Kinds to whose pod templates the API lets nobody add containers once they are there."""
 FORBIDDEN: Final = 403

@@ -34,16 +34,13 @@ from sidecar.process_log import BoundedStream, event, finish
 from sidecar.webhook.certificate import Certificate, GivenCertificate, MadeCertificate
 from sidecar.webhook.counts import Counts
 from sidecar.webhook.desk import Desk, ops_app, review_app
+from sidecar.webhook.known import OPS_PORT, PORT
 from sidecar.webhook.registration import Registration
 from sidecar.webhook.review import Policy
 from sidecar.webhook.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-PORT: Final = 15017
-"""Of reviews; Istio's, too, so rules of firewalls between API server and nodes may know it."""
-OPS_PORT: Final = 15014
-"""As the control plane's."""
 LINGER_S: Final = 3.0
 FAREWELL_S: Final = 6.0
 """In which reviews that are open are finished: the API waits no longer."""

@@ -29,6 +29,11 @@ _COMMANDS = {
     "top": ("sidecar.cli.mesh.top", "top", "Show who calls whom, how often and how well."),
     "token": ("sidecar.cli.mesh.authority.token", "token", "Make, list and revoke join tokens."),
     "ca": ("sidecar.cli.mesh.authority.ca", "ca", "Make, show, back up and rotate the mesh's own authority."),
+    "install": (
+        "sidecar.cli.mesh.install.command",
+        "install",
+        "Print the manifests of control plane and webhook for Kubernetes.",
+    ),
     "wait": ("sidecar.cli.mesh.wait", "wait", "Block until everyone runs a revision."),
 }
 

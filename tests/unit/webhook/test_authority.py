@@ -12,7 +12,6 @@ from sidecar.control.authority import certificates as pki
 from sidecar.control.engines.interface import Conflict, Unavailable, Versioned
 from sidecar.control.engines.secrets.disk import MemorySecrets
 from sidecar.webhook.authority import (
-    NAME,
     OVERLAP_S,
     ROOT_S,
     SUCCEEDED_AFTER_S,
@@ -24,6 +23,7 @@ from sidecar.webhook.authority import (
     signing,
     written,
 )
+from sidecar.webhook.known import SECRET
 from tests.support.authority import BEGAN_S, DAY_S
 
 HOST = "sidecar-webhook.mesh.svc"
@@ -154,7 +154,7 @@ def test_secret_that_is_damaged_or_never_ours_is_told() -> None:
 
     async def begin() -> None:
         secrets = MemorySecrets()
-        await secrets.swap(NAME, b"x", "")
+        await secrets.swap(SECRET, b"x", "")
         with pytest.raises(Unavailable, match="damaged: expected JSON; delete it"):
             await shared(secrets, HOST, BEGAN_S)
         with pytest.raises(Unavailable, match="all the time"):
