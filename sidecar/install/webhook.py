@@ -33,7 +33,7 @@ def manifests(settings: Settings) -> Iterator[Manifest]:
     yield Manifest("Without any of these no pod gets its sidecar: one at a time.", parts.budget(settings, WEBHOOK))
     yield Manifest("", parts.service(settings, WEBHOOK, "https", _HTTPS))
     yield Manifest(
-        "The API server's address is no pod's, so no selector knows it. It asks by HTTPS; nothing else is served there.",
+        "The API server's address is no pod's, so no selector knows it. It asks by HTTPS, and nothing else is there.",
         parts.network_policy(settings, WEBHOOK, [{"ports": [{"port": "https"}]}, {"ports": [{"port": OPS}]}]),
     )
     if settings.has_prometheus_operator:
