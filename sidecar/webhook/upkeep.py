@@ -56,7 +56,9 @@ class Upkeep:
             await self._certificate.refresh()
             self._tell("certificate", "")
         except (TroubleError, OSError, EngineError, ValueError) as error:
+            # Others may have written a newer bundle than the one that we know.
             self._tell("certificate", str(error))
+            return
         bundle = self._certificate.bundle
         if self._registration is None or not bundle:
             return

@@ -129,6 +129,19 @@ def test_object_of_the_greatest_size_is_answered(webhook: Webhook, api: FakeKube
     assert patched(value, answer.json())["metadata"]["annotations"]["a"] == value["metadata"]["annotations"]["a"]
 
 
+def test_review_that_does_not_come_in_time_is_answered_before_the_api_gives_up(
+    webhook: Webhook, api: FakeKubernetes
+) -> None:
+    """The API says how long it waits; it hears of us before that is over, and chooses by its failure policy."""
+    began_s = time.monotonic()
+    with webhook.connected(bundle(api)) as connection:
+        head = f"POST /inject?timeout=1s HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n"
+        connection.sock.sendall(f"{head}content-length: 100\r\n\r\n{{".encode())
+        assert connection.sock.recv(65536).startswith(b"HTTP/1.1 504 ")
+    assert time.monotonic() - began_s >= 0.9
+    assert webhook.lines()[-1]["why"] == "it took longer than the API waits"
+
+
 def test_other_ways_lead_nowhere(webhook: Webhook, api: FakeKubernetes) -> None:
     """Nothing else is served by HTTPS, and nothing in clear; metrics and probes are on a port of their own."""
     assert webhook.ask(review(pod()), bundle(api), path="/").status == 404

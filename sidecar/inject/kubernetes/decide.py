@@ -19,7 +19,7 @@ from sidecar.inject.edits import Edit, Path, Value, at, entries_added, items_add
 from sidecar.inject.kubernetes import containers as made
 from sidecar.inject.kubernetes import probes, refusals
 from sidecar.inject.kubernetes.pods import Container, containers_of, listed, mapping, ports_of
-from sidecar.inject.kubernetes.workloads import ENDING, Workload
+from sidecar.inject.kubernetes.workloads import Workload
 from sidecar.inject.said import NO_PORT, Said, bad_service, read
 from sidecar.inject.wanted import INBOUND, PREFIX, PROXY_ENV, WISH, Decision, Finding, Wanted
 
@@ -165,7 +165,7 @@ def _app_port(document: Value, workload: Workload, said: Said, problems: list[Fi
     numbers = sorted({port.number for container in own for port in ports_of(container)})
     if len(numbers) == 1:
         return str(numbers[0])
-    if said.wanted.is_captured or (workload.kind in ENDING and not numbers):
+    if said.wanted.is_captured or (workload.is_ending and not numbers):
         return NO_PORT
     what = f"expected one port of the app, found {', '.join(map(str, numbers)) or 'none'}"
     hint = f'say which: `{PREFIX}app-port: "8080"`, or "{NO_PORT}" for an app that nobody calls'

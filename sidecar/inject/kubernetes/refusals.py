@@ -8,13 +8,15 @@ from typing import Final
 from sidecar.inject.edits import Path, Value, at
 from sidecar.inject.kubernetes.containers import VOLUMES
 from sidecar.inject.kubernetes.pods import containers_of, listed, mapping, ports_of
-from sidecar.inject.kubernetes.workloads import ENDING, Workload
+from sidecar.inject.kubernetes.workloads import Workload
 from sidecar.inject.said import Said, object_name
 from sidecar.inject.wanted import NAMES, OWN_PORTS, USER, Finding
 
 NATIVE_SINCE: Final = (1, 29)
 _TRUE: Final = (True, "true", "yes", "on", "y", "Yes", "On", "YES", "ON")
 """What Kubernetes, which reads YAML 1.1, takes for true."""
+_MIRROR: Final = "kubernetes.io/config.mirror"
+"""Annotation of a static pod's image in the API, by its kubelet."""
 _LISTS: Final = ("containers", "initContainers", "volumes")
 
 
@@ -49,7 +51,11 @@ def _kind(value: Value) -> str:
 
 
 def place(document: Value, spec: Path) -> Iterator[Finding]:
-    """Where a pod's network is not its own, or not Linux'."""
+    """Where a pod's network is not its own, or not Linux'; or all of it is another's."""
+    mirror = (*spec[:-1], "metadata", "annotations", _MIRROR)
+    if at(document, mirror) is not None:
+        hint = "inject the file on the node; what is changed here changes nothing there"
+        yield Finding(mirror, "expected a pod of the API, found the mirror of one that its node runs by itself", hint)
     if at(document, (*spec, "hostNetwork")) in _TRUE:
         hint = 'take it out, or say `sidecar.mesh/inject: "false"`: its ports and its rules would be those of the node'
         yield Finding((*spec, "hostNetwork"), "expected a network of the pod's own, found `hostNetwork: true`", hint)
@@ -96,7 +102,7 @@ def how(said: Said, workload: Workload, annotations: Path) -> Iterator[Finding]:
         version = ".".join(map(str, wanted.kubernetes))
         hint = "say --plain, or upgrade: older ones take a native sidecar for an init container that never ends"
         yield Finding(workload.path, f"native sidecars need Kubernetes 1.29, found {version}", hint)
-    if wanted.is_plain and workload.kind in ENDING and not said.is_quitting:
+    if wanted.is_plain and workload.is_ending and not said.is_quitting:
         hint = (
             "leave --plain out; or let the app POST to http://127.0.0.1:9901/quitquitquit at its end, and say "
             'so by `sidecar.mesh/quits: "true"`; or start it by `sidecar exec`, in one container with its sidecar'

@@ -37,6 +37,7 @@ class Workload:
         own_name: Without it; of a Pod the name of what has made it, as far as that can be told.
         path: Of the object, from the document's root.
         template: Of its pod template, from there, too; of a Pod its own.
+        is_ending: Its pods are to end by themselves, as those of Jobs.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Workload:
     own_name: str
     path: Path
     template: Path
+    is_ending: bool = False
 
 
 def is_kubernetes(document: Value) -> bool:
@@ -73,7 +75,16 @@ def workloads_of(document: Value, path: Path = ()) -> Iterator[Workload]:
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     namespace = metadata.get("namespace")
     own_name = _maker(metadata, name.rstrip("-")) if kind == "Pod" else name.rstrip("-")
-    yield Workload(kind, f"{namespace}/{name}" if namespace else name, own_name, path, (*path, *template))
+    is_ending = kind in ENDING or (kind == "Pod" and _controller(metadata).get("kind") in ENDING)
+    where = (*path, *template)
+    yield Workload(kind, f"{namespace}/{name}" if namespace else name, own_name, path, where, is_ending)
+
+
+def _controller(metadata: dict[Value, Value]) -> dict[Value, Value]:
+    """What has made an object, as it says; empty if nothing has."""
+    owners = metadata.get("ownerReferences")
+    found = (one for one in (owners if isinstance(owners, list) else ()) if isinstance(one, dict))
+    return next((one for one in found if one.get("controller") is True), {})
 
 
 def _maker(metadata: dict[Value, Value], name: str) -> str:
@@ -83,12 +94,11 @@ def _maker(metadata: dict[Value, Value], name: str) -> str:
     Of a ReplicaSet that of its Deployment, without the hash; of a Job of a CronJob that one's, without the minute. Who
     made these two is not said in the Pod.
     """
-    owners = metadata.get("ownerReferences")
-    for owner in owners if isinstance(owners, list) else ():
-        if isinstance(owner, dict) and owner.get("controller") is True and isinstance(owner.get("name"), str):
-            name = str(owner["name"])
-            found = _OF_CRON_JOB.fullmatch(name) if owner.get("kind") == "Job" else None
-            name = found[1] if found else name
+    owner = _controller(metadata)
+    if isinstance(owner.get("name"), str):
+        name = str(owner["name"])
+        found = _OF_CRON_JOB.fullmatch(name) if owner.get("kind") == "Job" else None
+        name = found[1] if found else name
     labels = metadata.get("labels")
     for label in _HASHES:
         value = labels.get(label) if isinstance(labels, dict) else None

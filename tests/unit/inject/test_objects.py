@@ -143,6 +143,23 @@ def owned(kind: str, name: str, labels: dict[str, str] | None = None) -> dict[st
     return pod(generateName=f"{name}-", labels=labels or {}, ownerReferences=[owner])
 
 
+def test_pod_of_a_job_gets_no_plain_sidecar_that_would_keep_it_from_ending() -> None:
+    """As the Job itself; with a native one it ends."""
+    plain = Wanted(config="c", is_plain=True)
+    judged = judge(owned("Job", "nightly-28433650"), plain)
+    assert judged.verdict is Verdict.REFUSED
+    assert "would never end" in judged.problems[0]
+    assert judge(owned("Job", "nightly-28433650"), WANTED).verdict is Verdict.INJECTED
+    assert judge(owned("ReplicaSet", "web-5c"), plain).verdict is Verdict.INJECTED
+
+
+def test_mirror_of_a_static_pod_is_left_alone() -> None:
+    """It runs as its node's file says, whatever the API is told."""
+    judged = judge(pod(annotations={"kubernetes.io/config.mirror": "3f"}), WANTED)
+    assert judged.verdict is Verdict.REFUSED
+    assert "found the mirror of one that its node runs by itself" in judged.problems[0]
+
+
 @pytest.mark.parametrize(
     ("value", "service"),
     [
