@@ -70,7 +70,7 @@ def test_pod_is_injected_by_what_the_api_was_told_to_believe(webhook: Webhook, a
     names = [one["name"] for one in patched(pod(), answer.json())["spec"]["initContainers"]]
     assert names == ["sidecar-capture", "sidecar"]
     assert "sidecar-mesh.webhook" in api.objects("Secret")
-    (line,) = [line for line in webhook.lines() if line.get("uid") == "first"]
+    (line,) = eventually(lambda: [one for one in webhook.lines() if one.get("uid") == "first"], "its line")
     assert line["duration_ms"] >= 0
     shown = ("event", "decision", "kind", "namespace", "name", "operation", "dry_run", "status", "added")
     assert [line[name] for name in shown] == [
@@ -139,7 +139,8 @@ def test_review_that_does_not_come_in_time_is_answered_before_the_api_gives_up(
         connection.sock.sendall(f"{head}content-length: 100\r\n\r\n{{".encode())
         assert connection.sock.recv(65536).startswith(b"HTTP/1.1 504 ")
     assert time.monotonic() - began_s >= 0.9
-    assert webhook.lines()[-1]["why"] == "it took longer than the API waits"
+    why = "it took longer than the API waits"
+    eventually(lambda: [one for one in webhook.lines() if (one["status"], one.get("why")) == (504, why)], "its line")
 
 
 def test_other_ways_lead_nowhere(webhook: Webhook, api: FakeKubernetes) -> None:

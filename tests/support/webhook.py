@@ -124,8 +124,9 @@ class Webhook:
                 connection.close()
 
     def lines(self) -> list[Any]:
-        """What it said of each review."""
-        return [json.loads(line) for line in self._out.read_text().splitlines()]
+        """What it has said of reviews until now; the last is written a moment after its answer."""
+        whole, _, _ = self._out.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def log(self) -> str:
         """What it wrote on stderr."""
