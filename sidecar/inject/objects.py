@@ -81,7 +81,8 @@ def judge(document: Value, wanted: Wanted) -> Judged:
         return Judged(Verdict.REFUSED, problems=tuple(problems), is_asked_for=is_asked_for)
     if not decision.added:
         return Judged(Verdict.UNWANTED, told=decision.told)
-    edits = marked(*written_out(document), decision)
+    paths = [edit.path for edit in decision.edits({INJECTED: "", UNDO: ""})]
+    edits = marked(*written_out(document, paths), decision)
     return Judged(
         Verdict.INJECTED, tuple(edits), decision.added, _mark_of(edits), decision.told, is_asked_for=is_asked_for
     )

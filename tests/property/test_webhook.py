@@ -14,7 +14,7 @@ from sidecar.config.problems import ConfigError
 from sidecar.inject.edits import applied
 from sidecar.inject.manifests import inject
 from sidecar.inject.objects import Verdict, judge
-from sidecar.inject.text.from_values import written_out
+from sidecar.inject.text.render import as_json
 from sidecar.inject.wanted import INJECTED, PREFIX, UNDO, Wanted
 from sidecar.webhook.review import Policy, ReviewError, answer
 from tests.property.test_inject import CONTAINER, KEYS, TREES, WANTED, WORKLOADS
@@ -70,7 +70,7 @@ def test_patch_does_what_file_and_edits_do(value: Any, wanted: Any) -> None:
         assert judged.edits == ()
         return
     body = answer(written(review(value)), Policy(wanted)).body
-    text = written_out(value)[0]
+    text = as_json(value, None, "")
     try:
         outcome = inject(text, "f", wanted)
     except ConfigError:

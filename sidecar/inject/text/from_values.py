@@ -1,23 +1,30 @@
-"""Values as JSON on one line, with the tree that `tree.parse` would make of it: for what never was a text. *Pure.*"""
+"""
+Values as JSON on one line, with the tree that `tree.parse` would make of it: for what never was a text. *Pure.*
+
+Only where somebody looks the tree has branches, for an object may have a hundred thousand values; elsewhere a value of
+any kind is one scalar.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceLike
+
 import yaml
 
-from sidecar.inject.edits import Value
+from sidecar.inject.edits import Path, Value
 from sidecar.inject.text.render import as_json
 from sidecar.inject.text.tree import Mapping, Node, Scalar, Sequence
 
 
-def written_out(value: Value) -> tuple[str, Node]:
+def written_out(value: Value, paths: SequenceLike[Path]) -> tuple[str, Node]:
     """
-    The text of a value, and its tree.
+    The text of a value, and its tree as far as these paths lead, with all that stands beside them.
 
     Args:
         value: As JSON has it; nested so far that the interpreter's stack takes it.
     """
     writer = _Writer()
-    root = writer.node(value)
+    root = writer.node(value, paths)
     return "".join(writer.pieces), root
 
 
@@ -26,22 +33,22 @@ class _Writer:
         self.pieces: list[str] = []
         self._at = 0
 
-    def node(self, value: Value) -> Node:
+    def node(self, value: Value, paths: SequenceLike[Path]) -> Node:
         start = self._mark()
-        if isinstance(value, dict):
+        if isinstance(value, dict) and paths:
             mapping = Mapping(yaml.MappingStartEvent(None, None, True, start, start, flow_style=True))
             for index, (key, one) in enumerate(value.items()):
                 self._put(", " if index else "{")
-                name = self.node(key)
+                name = self.node(key, ())
                 self._put(": ")
-                mapping.entries.append((name, self.node(one)))
+                mapping.entries.append((name, self.node(one, _behind(paths, key))))
             self._put("}" if value else "{}")
             return self._ended(mapping)
-        if isinstance(value, list):
+        if isinstance(value, list) and paths:
             sequence = Sequence(yaml.SequenceStartEvent(None, None, True, start, start, flow_style=True))
             for index, one in enumerate(value):
                 self._put(", " if index else "[")
-                sequence.items.append(self.node(one))
+                sequence.items.append(self.node(one, _behind(paths, index)))
             self._put("]" if value else "[]")
             return self._ended(sequence)
         written = as_json(value, None, "")
@@ -61,3 +68,8 @@ class _Writer:
 
     def _mark(self) -> yaml.Mark:
         return yaml.Mark("", self._at, 0, self._at, None, 0)
+
+
+def _behind(paths: SequenceLike[Path], step: str | int) -> list[Path]:
+    """What is left of the paths that lead by this step."""
+    return [path[1:] for path in paths if path and path[0] == step]

@@ -14,7 +14,7 @@ from sidecar.inject.edits import applied
 from sidecar.inject.manifests import inject, uninject
 from sidecar.inject.objects import Judged, Verdict, judge
 from sidecar.inject.patch import patch_of
-from sidecar.inject.text.from_values import written_out
+from sidecar.inject.text.render import as_json
 from sidecar.inject.wanted import INJECTED, UNDO, WISH, Wanted
 
 WANTED = Wanted(control=("https://control:15010",), mesh="shop", roots="mesh-roots")
@@ -53,7 +53,7 @@ def test_object_becomes_what_its_file_becomes() -> None:
     judged = judge(value, WANTED)
     assert judged.verdict is Verdict.INJECTED
     assert judged.added == "a native sidecar and capture; service web, app port 8080"
-    of_file = yaml.safe_load(inject(written_out(value)[0], "f.json", WANTED).text)
+    of_file = yaml.safe_load(inject(as_json(value, None, ""), "f.json", WANTED).text)
     assert patched(value, judged) == applied(value, judged.edits) == of_file
     assert of_file["metadata"]["annotations"][INJECTED] == judged.mark
     assert value == before

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sidecar.inject.manifests import inject
-from sidecar.inject.text.from_values import written_out
+from sidecar.inject.text.render import as_json
 from sidecar.inject.wanted import INJECTED, WISH, Wanted
 from sidecar.webhook.review import MAX_DEPTH, MAX_WARNING_CHARS, Answer, Policy, ReviewError, answer
 from tests.support.reviews import deployment, patched, pod, review, written
@@ -33,7 +33,7 @@ def test_pod_gets_what_its_file_would_get() -> None:
     assert (found.body["apiVersion"], found.body["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
     response = found.body["response"]
     assert (response["uid"], response["allowed"]) == ("705ab4f5-6393-11e8-b7cc-42010a800002", True)
-    assert patched(pod(), found.body) == yaml.safe_load(inject(written_out(pod())[0], "f", WANTED).text)
+    assert patched(pod(), found.body) == yaml.safe_load(inject(as_json(pod(), None, ""), "f", WANTED).text)
     assert "warnings" not in response
 
 
