@@ -32,6 +32,8 @@ MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 """As much as the API server takes of an object itself (`MaxRequestBodyBytes`)."""
 IN_A_THREAD_BYTES: Final = 64 * 1024
 """A review of this size is decided in a thread: it would hold up all others for milliseconds."""
+MOST_IN_THREADS: Final = 4
+"""Of such reviews at once: read, one of 3 MiB takes ten times as much memory."""
 MOST_S: Final = 4.5
 """For one review, where the API does not say that it waits for less."""
 _SHARE: Final = 0.9
@@ -50,6 +52,7 @@ class Desk:
         self._policy = policy
         self._counts = counts
         self._lines = lines
+        self._threads = asyncio.Semaphore(MOST_IN_THREADS)
 
     async def inject(self, request: web.Request) -> web.StreamResponse:
         """`POST /inject`."""
@@ -73,7 +76,8 @@ class Desk:
             raise web.HTTPUnsupportedMediaType(reason="expected application/json")
         raw = await read_body(request)
         if len(raw) > IN_A_THREAD_BYTES:
-            return await asyncio.to_thread(answer, raw, self._policy)
+            async with self._threads:
+                return await asyncio.to_thread(answer, raw, self._policy)
         return answer(raw, self._policy)
 
     def _refused(self, request: web.Request, status: int, why: str, began_s: float) -> web.Response:
