@@ -16,6 +16,7 @@ from typing import Final
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.yaml.document import join_path
 from sidecar.inject.edits import Edit, Path, Value, applied
+from sidecar.inject.kubernetes.services import services_of
 from sidecar.inject.marking import UNCOPIED, marked
 from sidecar.inject.platforms import decisions, marks
 from sidecar.inject.text.restore import parse_notes, restoring
@@ -61,10 +62,11 @@ def inject(text: str, filename: str, wanted: Wanted) -> Outcome:
     outcome = Outcome(text)
     splices: list[Splice] = []
     expected: list[Value] = []
-    for document in found.documents:
-        value = value_of(document.root)
+    values = [value_of(document.root) for document in found.documents]
+    services = services_of(values)
+    for document, value in zip(found.documents, values, strict=True):
         edits: list[Edit] = []
-        for decision in decisions(value, wanted):
+        for decision in decisions(value, wanted, services):
             place = found.place(document, decision.at)
             outcome.problems += (found.problem(document, one.path, one.message, one.hint) for one in decision.problems)
             if decision.added or decision.told:

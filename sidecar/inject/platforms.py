@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sidecar.inject.compose import decide as compose
 from sidecar.inject.ecs import decide as ecs
 from sidecar.inject.edits import Value, at
 from sidecar.inject.kubernetes.decide import decide
+from sidecar.inject.kubernetes.services import Service
 from sidecar.inject.kubernetes.workloads import is_kubernetes, workloads_of
 from sidecar.inject.wanted import INJECTED, UNDO, Decision, Mark, Wanted
 
 
-def decisions(document: Value, wanted: Wanted) -> Iterator[Decision]:
-    """What is to be done with each workload of a document; nothing of other documents."""
+def decisions(document: Value, wanted: Wanted, services: Sequence[Service] = ()) -> Iterator[Decision]:
+    """
+    What is to be done with each workload of a document; nothing of other documents.
+
+    Args:
+        services: Of Kubernetes, in the same file.
+    """
     if is_kubernetes(document):
         for workload in workloads_of(document):
-            yield decide(document, workload, wanted)
+            yield decide(document, workload, wanted, services)
     elif compose.is_compose(document):
         yield from compose.decisions(document, wanted)
     else:

@@ -11,7 +11,7 @@ after. Plain, it starts with the app; captured before, init containers would spe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from sidecar.inject.edits import Edit, Path, Value, at, entries_added, items_add
 from sidecar.inject.kubernetes import containers as made
 from sidecar.inject.kubernetes import probes, refusals
 from sidecar.inject.kubernetes.pods import Container, containers_of, listed, mapping, ports_of
+from sidecar.inject.kubernetes.services import Service, aimed_at
 from sidecar.inject.kubernetes.workloads import Workload
 from sidecar.inject.said import NO_PORT, Said, bad_service, read
 from sidecar.inject.wanted import INBOUND, PREFIX, PROXY_ENV, WISH, Decision, Finding, Wanted
@@ -30,12 +31,13 @@ _HTTP2: Final = ("grpc", "h2c", "http2")
 """How names of ports begin that say so."""
 
 
-def decide(document: Value, workload: Workload, wanted: Wanted) -> Decision:
+def decide(document: Value, workload: Workload, wanted: Wanted, services: Sequence[Service] = ()) -> Decision:
     """
     What is to be done with one workload.
 
     Args:
         document: All of it, without what an earlier injection added.
+        services: Of the same file.
     """
     name = f"{workload.kind} {workload.name}".rstrip()
     template, spec = workload.template, (*workload.template, "spec")
@@ -58,7 +60,7 @@ def decide(document: Value, workload: Workload, wanted: Wanted) -> Decision:
     if said.wanted.is_captured:
         problems += refusals.users(document, spec)
     service = _service(document, workload, said, problems)
-    app_port = _app_port(document, workload, said, problems)
+    app_port = _app_port(document, workload, said, services, problems)
     if problems:
         return Decision(name, template, workload.path, problems=tuple(problems))
     return _decided(document, workload, said, service, app_port)
@@ -152,19 +154,23 @@ def _service(document: Value, workload: Workload, said: Said, problems: list[Fin
     return found
 
 
-def _app_port(document: Value, workload: Workload, said: Said, problems: list[Finding]) -> str:
+def _app_port(
+    document: Value, workload: Workload, said: Said, services: Sequence[Service], problems: list[Finding]
+) -> str:
     """
-    By annotation, or the only port that its containers declare.
+    By annotation, or the only port that its containers declare, or at which its Services aim.
 
     What is captured comes to its own port, and an app of a Job need not listen: there it may stay unknown.
     """
     if said.app_port:
         return said.app_port
     spec = (*workload.template, "spec")
-    own = (container for container in containers_of(document, spec) if not container.is_init)
+    own = [container for container in containers_of(document, spec) if not container.is_init]
     numbers = sorted({port.number for container in own for port in ports_of(container)})
-    if len(numbers) == 1:
-        return str(numbers[0])
+    labels = mapping(at(document, (*workload.template, "metadata", "labels")))
+    aimed = aimed_at(services, workload.namespace, labels, own) if len(numbers) != 1 else []
+    if len(numbers) == 1 or len(aimed) == 1:
+        return str((aimed or numbers)[0])
     if said.wanted.is_captured or (workload.is_ending and not numbers):
         return NO_PORT
     what = f"expected one port of the app, found {', '.join(map(str, numbers)) or 'none'}"

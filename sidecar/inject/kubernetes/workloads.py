@@ -38,6 +38,7 @@ class Workload:
         path: Of the object, from the document's root.
         template: Of its pod template, from there, too; of a Pod its own.
         is_ending: Its pods are to end by themselves, as those of Jobs.
+        namespace: Empty where it does not say.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Workload:
     path: Path
     template: Path
     is_ending: bool = False
+    namespace: str = ""
 
 
 def is_kubernetes(document: Value) -> bool:
@@ -53,31 +55,42 @@ def is_kubernetes(document: Value) -> bool:
     return isinstance(document, dict) and all(isinstance(document.get(key), str) for key in ("apiVersion", "kind"))
 
 
-def workloads_of(document: Value, path: Path = ()) -> Iterator[Workload]:
-    """Every object in a document that makes pods, those in lists of objects included."""
+def objects_of(document: Value, path: Path = ()) -> Iterator[tuple[Path, dict[str, Value]]]:
+    """Every object in a document with its path, those in lists of objects included, and never a list."""
     found = at(document, path)
     if not is_kubernetes(found):
         return
     assert isinstance(found, dict)
-    kind, group = found["kind"], found["apiVersion"].partition("/")[0]
     items = found.get("items")
-    if kind.endswith("List") and isinstance(items, list):
+    if found["kind"].endswith("List") and isinstance(items, list):
         for index in range(len(items)):
-            yield from workloads_of(document, (*path, "items", index))
+            yield from objects_of(document, (*path, "items", index))
         return
-    template = _TEMPLATES.get(kind) if group in _GROUPS else None
-    if template is None:
-        if group in _FORBIDDEN or not isinstance(at(found, ("spec", "template", "spec", "containers")), list):
-            return
-        template = ("spec", "template")
+    yield path, found
+
+
+def workloads_of(document: Value) -> Iterator[Workload]:
+    """Every object in a document that makes pods."""
+    for path, found in objects_of(document):
+        kind, group = str(found["kind"]), str(found["apiVersion"]).partition("/")[0]
+        template = _TEMPLATES.get(kind) if group in _GROUPS else None
+        if template is None:
+            if group in _FORBIDDEN or not isinstance(at(found, ("spec", "template", "spec", "containers")), list):
+                continue
+            template = ("spec", "template")
+        yield _workload(kind, found, path, (*path, *template))
+
+
+def _workload(kind: str, found: dict[str, Value], path: Path, template: Path) -> Workload:
     metadata = found.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     namespace = metadata.get("namespace")
     own_name = _maker(metadata, name.rstrip("-")) if kind == "Pod" else name.rstrip("-")
     is_ending = kind in ENDING or (kind == "Pod" and _controller(metadata).get("kind") in ENDING)
-    where = (*path, *template)
-    yield Workload(kind, f"{namespace}/{name}" if namespace else name, own_name, path, where, is_ending)
+    return Workload(
+        kind, f"{namespace}/{name}" if namespace else name, own_name, path, template, is_ending, str(namespace or "")
+    )
 
 
 def _controller(metadata: dict[Value, Value]) -> dict[Value, Value]:
