@@ -46,12 +46,16 @@ class Desk:
         policy: What is decided by.
         counts: Of what was decided.
         lines: Where a line of JSON is written for each review; None: nowhere.
+        is_ending: Whether who asks is to go elsewhere: connections end with their next answer.
     """
 
-    def __init__(self, policy: Policy, counts: Counts, lines: BoundedStream | None) -> None:
+    def __init__(
+        self, policy: Policy, counts: Counts, lines: BoundedStream | None, is_ending: Callable[[], bool] = bool
+    ) -> None:
         self._policy = policy
         self._counts = counts
         self._lines = lines
+        self._is_ending = is_ending
         self._threads = asyncio.Semaphore(MOST_IN_THREADS)
 
     async def inject(self, request: web.Request) -> web.StreamResponse:
@@ -69,7 +73,10 @@ class Desk:
         self._counts.decided(decided.decision, duration_s)
         facts = {"decision": decided.decision, **decided.facts, "added": decided.added, "why": decided.why}
         self._write(request, duration_s, 200, facts)
-        return as_json(decided.body)
+        response = as_json(decided.body)
+        if self._is_ending():
+            response.force_close()
+        return response
 
     async def _decided(self, request: web.Request) -> Answer:
         if request.content_type != "application/json":

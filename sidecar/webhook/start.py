@@ -145,7 +145,7 @@ async def _serve(
     exempt = frozenset({client.namespace} if client is not None else ())
     quiet: dict[str, Any] = {"access_log": None, "logger": of_servers}
     counts = Counts(lambda: acceptor.connections, certificate.endings, lambda: upkeep.is_believed)
-    desk = Desk(Policy(wanted, exempt), counts, BoundedStream(1) if options.has_access_log else None)
+    desk = Desk(Policy(wanted, exempt), counts, BoundedStream(1) if options.has_access_log else None, draining.is_set)
     ops = web.AppRunner(ops_app(counts, why_not_ready), shutdown_timeout=0.5, **quiet)
     runner = web.AppRunner(review_app(desk), shutdown_timeout=FAREWELL_S, **quiet)
     stack.push_async_callback(ops.cleanup)

@@ -243,7 +243,8 @@ def test_it_is_not_ready_before_the_api_believes_it_and_ends_in_peace(tmp_path: 
             assert webhook.process is not None
             webhook.process.send_signal(signal.SIGTERM)
             eventually(lambda: webhook.why_not_ready() == "it ends", "/ready to say so")
-            assert webhook.ask(review(pod()), bundle(api)).status == 200  # of who has not heard of it yet
+            late = webhook.ask(review(pod()), bundle(api))  # of who has not heard of it yet
+            assert (late.status, late.headers["connection"]) == (200, "close")
             connection.sock.sendall(body[100:])
             assert connection.sock.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
         assert webhook.process.wait(30) == 0
