@@ -25,6 +25,7 @@ from sidecar import build
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.config.source import SourceError
 from sidecar.control.addresses import is_loopback
+from sidecar.control.authority.published import PublishedRoots
 from sidecar.control.authority.service import AuthorityService
 from sidecar.control.collector import keep_aside
 from sidecar.control.ending import Ending
@@ -71,7 +72,7 @@ _UNPROTECTED: Final = (
 
 _ETCD_OPTIONS: Final = ("etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
 _KUBERNETES_OPTIONS: Final = (
-    "kubernetes", "kubernetes_token_file", "kubernetes_ca", "kubernetes_namespace", "kubernetes_mesh",
+    "publish_roots", "kubernetes", "kubernetes_token_file", "kubernetes_ca", "kubernetes_namespace", "kubernetes_mesh",
 )  # fmt: skip
 
 
@@ -95,6 +96,7 @@ class Options:
         accept: `clear`, `tls` or both, what `listen` takes; empty: both on loopback, else TLS alone. `clear` alone is a
             mesh without identities, which needs no authority.
         creates_ca: Whether the mesh's own authority is made if there is none.
+        publish_roots: Name of a ConfigMap with the mesh's roots in each namespace of injected pods; empty: none.
         allowed_hosts: Names by which a listener on loopback may be called besides.
     """
 
@@ -108,6 +110,7 @@ class Options:
     operators: tuple[str, ...] = ()
     accept: str = ""
     creates_ca: bool = False
+    publish_roots: str = ""
     spread_s: float = SPREAD_S
     max_streams: int = MAX_STREAMS
     is_now: bool = False
@@ -211,6 +214,9 @@ async def _run(options: Options) -> int:
             await plane.open()
             accept = _accepted(options, await service.open())
             service.start()
+            if options.publish_roots and isinstance(engine, KubernetesEngine):
+                roots = PublishedRoots(engine.client, options.publish_roots, service.trust)
+                _beside(stack, roots.run())
             callers = None
             if accept is not None:
                 callers = Callers(

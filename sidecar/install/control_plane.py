@@ -8,10 +8,8 @@ from typing import Final
 from sidecar.inject.wanted import WISH
 from sidecar.install import parts, rights
 from sidecar.install.parts import OPS, OPS_PORT, Manifest, Object, Process
-from sidecar.install.settings import CONTROL, CONTROL_PORT, OPERATOR_SECRET, Settings
+from sidecar.install.settings import CONTROL, CONTROL_PORT, ENABLED, OPERATOR_SECRET, Settings
 
-ENABLED: Final = "enabled"
-"""Value of the label `sidecar.mesh/inject` of a namespace whose pods are injected."""
 _TOKEN: Final = "/var/run/mesh"
 _ETCD: Final = "/etc/etcd"
 
@@ -40,6 +38,7 @@ def _process(settings: Settings) -> Process:
         "control", "--create-ca", "--name=$(POD_NAME)", f"--listen=0.0.0.0:{CONTROL_PORT}",
         f"--ops-listen=0.0.0.0:{OPS_PORT}", f"--advertise=https://$(POD_IP):{CONTROL_PORT}",
         f"--operator=operator:write:{_TOKEN}/token",
+        *([f"--publish-roots={settings.published}"] if settings.published else []),
     ]  # fmt: skip
     return Process(
         name=CONTROL,

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from sidecar.inject.text.render import block_entry
 from sidecar.inject.wanted import WISH
 from sidecar.install import control_plane, files, webhook
-from sidecar.install.control_plane import ENABLED
 from sidecar.install.parts import Manifest
-from sidecar.install.settings import CONTROL, OPERATOR_SECRET, ROOTS, Settings
+from sidecar.install.settings import CONTROL, ENABLED, OPERATOR_SECRET, Settings
 
 
 def manifests(settings: Settings) -> Iterator[Manifest]:
@@ -54,13 +53,15 @@ def _head(settings: Settings) -> Iterator[str]:
         yield f"  kubectl -n {namespace} create configmap mesh --from-file=mesh/       # or: install --files mesh/"
         yield f"  kubectl -n {namespace} label configmap mesh sidecar.mesh/mesh={mesh}"
     yield f"  kubectl -n {namespace} rollout status deployment/{CONTROL}"
-    yield f"  kubectl -n {namespace} exec deployment/{CONTROL} -- sidecar mesh ca roots > roots.pem"
+    roots = settings.injected.roots
+    if roots and not settings.published:
+        yield f"  kubectl -n {namespace} exec deployment/{CONTROL} -- sidecar mesh ca roots > roots.pem"
     if settings.has_webhook:
         yield ""
         yield "then for each namespace whose pods are to be in the mesh:"
         yield ""
-        roots = webhook.effective(settings).roots or ROOTS
-        yield f"  kubectl -n NAMESPACE create configmap {roots} --from-file=roots.pem"
+        if roots and not settings.published:
+            yield f"  kubectl -n NAMESPACE create configmap {roots} --from-file=roots.pem"
         yield f"  kubectl label namespace NAMESPACE {WISH}={ENABLED}"
     yield ""
     yield "`sidecar mesh install ... | kubectl delete -f -` takes all of it away, the mesh's keys with its namespace."

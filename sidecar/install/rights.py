@@ -41,7 +41,15 @@ def of_control_plane(settings: Settings) -> Iterator[Manifest]:
             settings, CONTROL, namespace, _endpoints(), "Endpoints of Services that the mesh's files name."
         )
     rules = [_rule("authentication.k8s.io", "tokenreviews", "create")]
-    yield from _cluster_role(settings, CONTROL, rules, "To ask the API whose token it is that a pod joins by.")
+    why = "To ask the API whose token it is that a pod joins by."
+    if settings.published:
+        rules += [
+            _rule("", "namespaces", "list"),
+            _rule("", "configmaps", "create"),
+            _rule("", "configmaps", "get", "patch") | {"resourceNames": [settings.published]},
+        ]
+        why += "\nAnd to keep the mesh's roots where pods can mount them: in each namespace whose pods are injected."
+    yield from _cluster_role(settings, CONTROL, rules, why)
 
 
 def of_webhook(settings: Settings) -> Iterator[Manifest]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Final
 
 from sidecar.inject.wanted import WISH, Wanted
 from sidecar.install import parts, rights
-from sidecar.install.control_plane import ENABLED
 from sidecar.install.parts import OPS, OPS_PORT, Manifest, Object, Process
-from sidecar.install.settings import ROOTS, WEBHOOK, Settings
+from sidecar.install.settings import ENABLED, WEBHOOK, Settings
 from sidecar.webhook.known import EXEMPT, PATH, PORT, TIMEOUT_S
 
 _NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
@@ -54,7 +53,7 @@ def _process(settings: Settings) -> Process:
 
 def _decisions(settings: Settings) -> Iterator[str]:
     """The options of `sidecar inject` that say the same; those that are as they are anyway are left out."""
-    wanted, usual = effective(settings), Wanted()
+    wanted, usual = settings.injected, Wanted()
     for one in fields(Wanted):
         value = getattr(wanted, one.name)
         if value == getattr(usual, one.name) or one.name in _NOT_HERE:
@@ -66,15 +65,6 @@ def _decisions(settings: Settings) -> Iterator[str]:
         else:
             for word in value if isinstance(value, tuple) else (value,):
                 yield f"--{one.name.replace('_', '-')}={word}"
-
-
-def effective(settings: Settings) -> Wanted:
-    """What is injected: with our control plane, where no other and no file is named."""
-    wanted = replace(settings.wanted, image=settings.image)
-    if wanted.control or (wanted.config and not wanted.mesh):
-        return wanted
-    mesh = "" if wanted.token else settings.mesh
-    return replace(wanted, control=(settings.control_url,), mesh=mesh, roots=wanted.roots or ROOTS)
 
 
 def _why(settings: Settings) -> str:

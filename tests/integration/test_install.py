@@ -14,6 +14,7 @@ import yaml
 from sidecar.control.engines.kubernetes.client import Client
 from sidecar.control.engines.kubernetes.settings import KubernetesSettings
 from sidecar.control.engines.secrets.kubernetes import KubernetesAccounts, KubernetesSecrets
+from sidecar.inject.wanted import WISH
 from sidecar.install.print import printed
 from sidecar.install.settings import Settings
 from sidecar.link.messages import Config
@@ -101,8 +102,8 @@ def test_webhook_may_do_what_it_does_and_nothing_else(api: FakeKubernetes) -> No
 
 def test_control_plane_may_do_what_it_does(api: FakeKubernetes, tmp_path: Path) -> None:
     """
-    Started from nothing, with an authority made, a sidecar registered, a token given, an edit told and endpoints by the
-    number of a Service's port: nothing is asked that is not allowed, and no resource is allowed that is never used.
+    Started from nothing, with an authority made, a sidecar registered, a token given, an edit told, endpoints by the number
+    of a Service's port, and roots published: nothing is asked that is not allowed, no resource is allowed for nothing.
     """
     control = Control(tmp_path / "control", {})
     control.keeps = [
@@ -110,7 +111,8 @@ def test_control_plane_may_do_what_it_does(api: FakeKubernetes, tmp_path: Path) 
         "--kubernetes-namespace", "shop", "--kubernetes-mesh", "shop", "--spread", "0s", "--name", "one",
     ]  # fmt: skip
     try:
-        control.start("--create-ca", "--accept", "clear,tls")
+        api.apply("Namespace", "storefront", labels={WISH: "enabled"})
+        control.start("--create-ca", "--accept", "clear,tls", "--publish-roots", SETTINGS.published)
         with Peer(control, "catalog") as callee, Peer(control, "storefront") as caller:
             callee.wait_for(Config)
             caller.wait_for(Config)
@@ -118,6 +120,7 @@ def test_control_plane_may_do_what_it_does(api: FakeKubernetes, tmp_path: Path) 
             callee.report(ports={"http": Port("127.0.0.1:4001")})
             eventually(lambda: caller.knows("catalog") >= {"127.0.0.1:4001"}, "its registration")
             assert control.join_token("storefront")
+            eventually(lambda: api.objects("ConfigMap", "storefront").get("mesh-roots"), "the roots to be published")
             revision = control.shown()["revision"]
             api.mesh({"mesh.yaml": "mesh: shop\ndefaults: {timeout: 3s}\n"}, "shop")
             eventually(lambda: control.shown()["revision"] != revision, "the edit")

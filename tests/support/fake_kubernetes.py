@@ -46,6 +46,7 @@ class FakeKubernetes:
         tokens: Those that are known; others are refused with 401.
         asked: What was asked for, as `VERB plural`: LIST, WATCH, GET, POST, PUT, PATCH, DELETE.
         requests: The same as RBAC has it: verb, group, resource, namespace, name; each once.
+        namespace: In which the test's own words put and find objects.
         version: Of the cluster, as `/version` says it.
         accounts: Who stands behind a token of a service account, and for which audiences it is.
         forbidden: What is refused with 403, as in `asked`.
@@ -62,6 +63,7 @@ class FakeKubernetes:
         self.asked: list[str] = []
         self.requests: dict[tuple[str, str, str, str, str], None] = {}
         self.version = ("1", "30")
+        self.namespace = "shop"
         self.forbidden: set[str] = set()
         self.busy: list[tuple[int, int]] = []
         self.longest_watch_s = 60.0
@@ -118,8 +120,10 @@ class FakeKubernetes:
         self._change(self._store.compact)
 
     def apply(self, kind: str, name: str, data: Any = None, labels: Json | None = None, **fields: Any) -> Json:
-        """Write one, in the namespace `shop` if in any, as `kubectl apply` does; `data` is that of a ConfigMap."""
+        """Write one, in `namespace` if in any, as `kubectl apply` does; `data` is that of a ConfigMap."""
         key = self._key(kind, name)
+        if kind == "Namespace":
+            self._store.namespaces.add(name)
         values: Json = {"metadata": {"name": name, **({"labels": labels} if labels else {})}, **fields}
         if data is not None:
             values["data"] = data
@@ -159,12 +163,12 @@ class FakeKubernetes:
         """As `kubectl delete` does."""
         self._change(lambda: self._store.delete(self._key(kind, name), {}))
 
-    def objects(self, kind: str) -> dict[str, Json]:
-        """All of a kind, by name."""
+    def objects(self, kind: str, namespace: str = "") -> dict[str, Json]:
+        """All of a kind, by name; in `namespace` unless another is named."""
 
         async def act() -> list[Json]:
             key = self._key(kind, "")
-            return self._store.all_of(key.version, key.plural, key.namespace)
+            return self._store.all_of(key.version, key.plural, namespace or key.namespace)
 
         return {one["metadata"]["name"]: one for one in self._do(act)}
 
@@ -197,10 +201,12 @@ class FakeKubernetes:
             app.router.add_patch(at + "/{name}", self._answer(self._patch))
             app.router.add_delete(at + "/{name}", self._answer(self._delete))
         for plural in OF_CLUSTER:
-            at = f"/apis/{{group}}/{{version}}/{{plural:{plural}}}"
-            app.router.add_post(at, self._answer(self._create))
-            app.router.add_get(at + "/{name}", self._answer(self._get))
-            app.router.add_put(at + "/{name}", self._answer(self._put))
+            for root in ("/api/{version}", "/apis/{group}/{version}"):
+                at = f"{root}/{{plural:{plural}}}"
+                app.router.add_get(at, self._answer(self._list_or_watch))
+                app.router.add_post(at, self._answer(self._create))
+                app.router.add_get(at + "/{name}", self._answer(self._get))
+                app.router.add_put(at + "/{name}", self._answer(self._put))
         app.router.add_get("/version", self._say_version)
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -358,7 +364,7 @@ class FakeKubernetes:
 
     def _key(self, kind: str, name: str) -> Key:
         version, plural = _BY_KIND[kind]
-        return Key(version, plural, "" if plural in OF_CLUSTER else "shop", name)
+        return Key(version, plural, "" if plural in OF_CLUSTER else self.namespace, name)
 
     def _change(self, act: Callable[[], T]) -> T:
         async def changed() -> T:

@@ -22,11 +22,12 @@ GROUPS = {
     ("v1", "configmaps"): "ConfigMap",
     ("v1", "secrets"): "Secret",
     ("v1", "services"): "Service",
+    ("v1", "namespaces"): "Namespace",
     ("coordination.k8s.io/v1", "leases"): "Lease",
     ("discovery.k8s.io/v1", "endpointslices"): "EndpointSlice",
     ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"): "MutatingWebhookConfiguration",
 }
-OF_CLUSTER = frozenset({"mutatingwebhookconfigurations"})
+OF_CLUSTER = frozenset({"mutatingwebhookconfigurations", "namespaces"})
 """Are in no namespace, which is written as an empty one."""
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")

@@ -32,6 +32,9 @@ CANNOT_READ = 2
               help="What --listen takes; `clear` alone: no identities.  [default: tls, on loopback both]")  # fmt: skip
 @click.option("--create-ca", "creates_ca", is_flag=True, envvar="SIDECAR_CONTROL_CREATE_CA", show_envvar=True,
               help="Make the mesh's own authority if there is none.")  # fmt: skip
+@click.option("--publish-roots", default="", metavar="CONFIGMAP", envvar="SIDECAR_CONTROL_PUBLISH_ROOTS",
+              show_envvar=True,
+              help="Of --engine kubernetes: keep the mesh's roots in each namespace of injected pods.")  # fmt: skip
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME",
               help="A name by which a listener on loopback may be called besides `localhost`.")  # fmt: skip
 @click.option("--name", "replica", default="", envvar="SIDECAR_CONTROL_NAME", show_envvar=True,

@@ -11,6 +11,7 @@ The mesh's own authority: who may have which certificate, and what was given out
     proofs         what a certificate proves that somebody shows
     joining        a proof and a signing request in, a certificate out
     own            the certificate of the control plane itself
+    published      the roots in the namespaces of Kubernetes whose pods believe them
 
 Enters: proofs and signing requests of sidecars, orders of operators, what the engine keeps (`Secrets`). Leaves:
 certificates, the roots to trust, refusals with a code. Who may come in: `control.server`, `control.start`, and `cli`

@@ -99,6 +99,10 @@ class AuthorityService:
         """Of the authority; empty while there is none."""
         return self.authority.record.trust_domain if self.authority.record is not None else ""
 
+    def trust(self) -> str:
+        """The roots that everyone believes, in PEM; empty while there is no authority."""
+        return self.authority.record.trust if self.authority.record is not None else ""
+
     def changed_s(self) -> float:
         """Since the Unix epoch, when trust changed last; 0: never."""
         return self.authority.record.changed_s if self.authority.record is not None else 0.0

@@ -59,6 +59,8 @@ def _engine(_: click.Context, __: click.Parameter, value: str) -> str:
               help="Give pods their sidecars as they are made.")  # fmt: skip
 @click.option("--failure-policy", default="fail", show_default=True, type=click.Choice(("fail", "ignore")),
               help="Without an answer of the webhook: no pod, or a pod without a sidecar.")  # fmt: skip
+@click.option("--publish-roots/--no-publish-roots", "publishes_roots", default=True, show_default=True,
+              help="Have the control plane keep the mesh's roots in each namespace of injected pods.")  # fmt: skip
 @click.option("--prometheus-operator", "has_prometheus_operator", is_flag=True,
               help="PodMonitors instead of annotations.")  # fmt: skip
 @decision_options
@@ -93,6 +95,7 @@ def install(**options: Any) -> None:
         etcd_secret=options["etcd_secret"],
         has_webhook=options["has_webhook"],
         fails_closed=options["failure_policy"] == "fail",
+        publishes_roots=options["publishes_roots"],
         endpoints_of=options["endpoints_of"],
         has_prometheus_operator=options["has_prometheus_operator"],
         files=_files(options["files"]),

@@ -26,12 +26,15 @@ class KubernetesEngine:
     Args:
         settings: Where the API is, and who we are to it.
         name: Of this replica.
+
+    Attributes:
+        client: Asks the API; open as long as the engine is.
     """
 
     name = "kubernetes"
 
     def __init__(self, settings: KubernetesSettings, name: str) -> None:
-        self._client = Client(settings)
+        self.client = self._client = Client(settings)
         self.mesh = KubernetesMesh(self._client)
         self.files = KubernetesFiles(self._client)
         self.registrations = KubernetesRegistrations(self._client)

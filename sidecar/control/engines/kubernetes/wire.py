@@ -106,6 +106,7 @@ SECRETS: Final = Kind("v1", "secrets", "Secret")
 SERVICES: Final = Kind("v1", "services", "Service")
 LEASES: Final = Kind("coordination.k8s.io/v1", "leases", "Lease")
 SLICES: Final = Kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
+NAMESPACES: Final = Kind("v1", "namespaces", "Namespace", True)
 WEBHOOKS: Final = Kind(
     "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", True
 )
