@@ -102,7 +102,7 @@ def test_webhook_may_do_what_it_does_and_nothing_else(api: FakeKubernetes) -> No
 
 def test_control_plane_may_do_what_it_does(api: FakeKubernetes, tmp_path: Path) -> None:
     """
-    Started from nothing, with an authority made, a sidecar registered, a token given, an edit told, endpoints by the number
+    Started from nothing, with an authority made, a sidecar registered, a token given, an edit told, endpoints by number
     of a Service's port, and roots published: nothing is asked that is not allowed, no resource is allowed for nothing.
     """
     control = Control(tmp_path / "control", {})
