@@ -256,7 +256,7 @@ def test_files_that_are_no_configmaps_are_refused(files: dict[str, bytes], messa
             2,
             "--files is of --engine kubernetes",
         ),
-        (["--mesh", "shop", "--files", "/nowhere"], 2, "/nowhere: no such file"),
+        (["--mesh", "shop", "--files", "/nowhere"], 2, "/nowhere"),
         (["--mesh", "shop", "--endpoints-of", "x y"], 2, "found 'x y'"),
     ],
 )
@@ -277,7 +277,26 @@ def test_command_prints_what_the_options_say(tmp_path: Any) -> None:
     assert result.stdout == printed(
         Settings("shop", "apps", "x:1", Wanted(is_plain=True), files={"mesh.yaml": b"mesh: shop\n"})
     )
-    (tmp_path / "bad.yaml").write_bytes(b"\xff")
-    result = sidecar_command("mesh", "install", "--mesh", "shop", "--files", tmp_path)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("bad.yaml:1:1: ")
+    assert sidecar_command("mesh", "install", "--files", tmp_path).stdout == printed(
+        Settings("shop", files={"mesh.yaml": b"mesh: shop\n"})
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "code", "message"),
+    [
+        ("mesh: [", (), 1, "mesh.yaml:2:1: not YAML"),
+        ("mesh: shop\nspeed: 3\n", (), 1, "mesh.yaml:2:1: speed: "),
+        ("mesh: shop\n", ("--mesh", "other"), 2, "--mesh is other, and the files say shop"),
+        ("\xff", (), 1, "mesh.yaml:1:1: "),
+        ("", (), 1, "mesh.yaml:1:1: "),
+    ],
+)
+def test_mesh_with_problems_is_not_printed(
+    tmp_path: Any, text: str, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    """They are told as `mesh check` tells them; nothing of it is applied."""
+    (tmp_path / "mesh.yaml").write_bytes(text.encode("latin-1"))
+    result = sidecar_command("mesh", "install", "--files", tmp_path, *arguments)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in result.stderr

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
 
 from sidecar.cli.inject.options import decision_options, judge, wanted_of
+from sidecar.cli.mesh.reading import files_of, mesh_of_files
 from sidecar.config.problems import ConfigError
-from sidecar.config.source import SourceError
 from sidecar.inject.said import object_name
 from sidecar.install.files import FileError
 from sidecar.install.print import printed
 from sidecar.install.settings import Settings
-from sidecar.mesh.source import read_directory
 
 PROBLEMS: Final = 1
-CANNOT_READ: Final = 2
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ETCD: Final = re.compile(r"etcds?://[^\s/]+(/\S*)?")
 
@@ -73,13 +72,12 @@ def install(**options: Any) -> None:
     --control it is the control plane that is printed. Exit codes: 0 printed, 1 the mesh's files have problems, 2 wrong
     usage or not readable.
     """
-    mesh = options["mesh"]
-    if not mesh:
-        raise click.UsageError("give --mesh NAME, the mesh's name, as its mesh.yaml says it")
     if options["engine"] == "kubernetes" and options["etcd_secret"]:
         raise click.UsageError("--etcd-secret is of --engine etcd://...")
     if options["engine"] != "kubernetes":
         _check_etcd(options)
+    files = files_of(options["files"], as_json=False) if options["files"] else {}
+    mesh = _name(options, files)
     is_elsewhere = bool(options["control"])
     # The mesh's name is the whole mesh's here; by what a pod joins is said by --token, or else it is its account.
     of_pods = options | {"mesh": mesh if is_elsewhere and not options["token"] else "", "kubernetes_version": None}
@@ -98,7 +96,7 @@ def install(**options: Any) -> None:
         publishes_roots=options["publishes_roots"],
         endpoints_of=options["endpoints_of"],
         has_prometheus_operator=options["has_prometheus_operator"],
-        files=_files(options["files"]),
+        files=files,
     )
     try:
         text = printed(settings)
@@ -120,15 +118,13 @@ def _check_etcd(options: dict[str, Any]) -> None:
         )
 
 
-def _files(path: str) -> dict[str, bytes]:
-    if not path:
-        return {}
-    try:
-        found = read_directory(path)
-    except SourceError as error:
-        click.echo(str(error), err=True)
-        sys.exit(CANNOT_READ)
-    if not found:
-        click.echo(f"{path}: expected files of a mesh, `*.yaml`, found none", err=True)
-        sys.exit(CANNOT_READ)
-    return found
+def _name(options: dict[str, Any], files: Mapping[str, bytes]) -> str:
+    """The mesh's, as its files say it, which must be good and agree. Raises UsageError."""
+    if options["files"]:
+        mesh = mesh_of_files(options["files"], files, as_json=False)
+        if options["mesh"] not in ("", mesh.name):
+            raise click.UsageError(f"--mesh is {options['mesh']}, and the files say {mesh.name}: leave --mesh out")
+        return mesh.name
+    if not options["mesh"]:
+        raise click.UsageError("give --mesh NAME, the mesh's name, as its mesh.yaml says it, or --files DIR")
+    return str(options["mesh"])
