@@ -1,5 +1,6 @@
 """
-A real Prometheus scrapes a control plane and a sidecar of its mesh, and the mesh's dashboard finds what it asks for.
+A real Prometheus scrapes a control plane, a sidecar of its mesh and a webhook, and the mesh's dashboard finds what it
+asks for.
 
 Each query of `config/examples/grafana/mesh.json` must answer with data; the alerts are tested by promtool with the
 cases beside them.
@@ -20,11 +21,13 @@ import pytest
 import yaml
 
 from tests.support.control import Control, running_control
+from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.origin import Origin
 from tests.support.peers import require
 from tests.support.process import SidecarProcess
 from tests.support.prometheus import Prometheus, as_grafana_sends, check_layout, panels, rules_of, running_prometheus
 from tests.support.wait import eventually
+from tests.support.webhook import configure, of_the_api, running_webhook
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
 ALERTS = EXAMPLES / "prometheus" / "mesh-alerts.yml"
@@ -45,7 +48,7 @@ class Scraped:
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
-    """A control plane of a service that has a sidecar, both scraped by a Prometheus."""
+    """A control plane of a service that has a sidecar, and a webhook, all scraped by a Prometheus."""
     directory = tmp_path_factory.mktemp("prometheus")
     mesh = {"mesh.yaml": "mesh: shop\n", "catalog.yaml": "service: catalog\napp: 127.0.0.1:8080\n"}
     sidecar = SidecarProcess(directory / "sidecar")
@@ -57,7 +60,10 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         url = f"http://127.0.0.1:{control.port}"
         sidecar.start("--control", url, "--service", "catalog", "--state-dir", "off")
         sidecar.wait_ready()
-        jobs = {"control": control.ops_port, "sidecar": sidecar.metrics_port}
+        api = stack.enter_context(FakeKubernetes())
+        configure(api)
+        webhook = stack.enter_context(running_webhook(directory, "--config", "c", *of_the_api(directory, api)))
+        jobs = {"control": control.ops_port, "sidecar": sidecar.metrics_port, "webhook": webhook.ops_port}
         found = stack.enter_context(running_prometheus(directory, [ALERTS], jobs))
         yield Scraped(found, control)
 
