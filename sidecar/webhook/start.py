@@ -3,7 +3,7 @@ The process `sidecar inject serve`: options in, exit code out. *Cold.*
 
     SIGTERM   `/ready` is 503; it goes on serving for `LINGER_S`, in which Services hear of it; then what is open is
               finished, and it exits with 0
-    SIGINT    exits with 0 at once
+    SIGINT    the same, without going on to serve
 """
 
 from __future__ import annotations
@@ -145,7 +145,10 @@ async def _serve(
     exempt = frozenset({client.namespace} if client is not None else ())
     quiet: dict[str, Any] = {"access_log": None, "logger": of_servers}
     counts = Counts(lambda: acceptor.connections, certificate.endings, lambda: upkeep.is_believed)
-    desk = Desk(Policy(wanted, exempt), counts, BoundedStream(1) if options.has_access_log else None, draining.is_set)
+    lines = BoundedStream(1) if options.has_access_log else None
+    if lines is not None:
+        stack.callback(lines.finish)  # behind all else: the last reviews have their lines, too
+    desk = Desk(Policy(wanted, exempt), counts, lines, draining.is_set)
     ops = web.AppRunner(ops_app(counts, why_not_ready), shutdown_timeout=0.5, **quiet)
     runner = web.AppRunner(review_app(desk), shutdown_timeout=FAREWELL_S, **quiet)
     stack.push_async_callback(ops.cleanup)

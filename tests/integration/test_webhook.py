@@ -248,6 +248,7 @@ def test_it_is_not_ready_before_the_api_believes_it_and_ends_in_peace(tmp_path: 
             connection.sock.sendall(body[100:])
             assert connection.sock.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
         assert webhook.process.wait(30) == 0
+        assert [line["decision"] for line in webhook.lines()] == ["injected", "injected"]
 
 
 @pytest.mark.parametrize(
