@@ -73,8 +73,9 @@ def serve(log_level: str, **options: Any) -> None:
     """
     Give pods their sidecars as the API of Kubernetes makes them: docs/inject.md.
 
-    A mutating admission webhook. `sidecar mesh install` prints all that it needs. Runs until SIGTERM (it goes on for
-    a moment, reviews that are open are answered) or SIGINT (without that moment). Exit codes: 0 ended as asked, 1 could not start or broke, 2 wrong usage.
+    A mutating admission webhook. `sidecar mesh install` prints all that it needs. Runs until SIGTERM (it goes on for a
+    moment, reviews that are open are answered) or SIGINT (without that moment). Exit codes: 0 ended as asked, 1 could
+    not start or broke, 2 wrong usage.
     """
     wanted = wanted_of(options)
     judge(wanted)
