@@ -29,19 +29,22 @@ _NO_SUCH: Final = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, e
 class Finding:
     """
     Attributes:
-        what: Which connections: `outgoing` ones, the sidecar's `own`, `incoming` ones.
+        what: Which connections: `outgoing` ones, the sidecar's `own`, `incoming` ones; or what a `name` means.
         family: `IPv4` or `IPv6`; empty for both.
         outcome: `not there`: this machine has no such connections.
         why: In a few words.
     """
 
-    what: Literal["outgoing", "own", "incoming"]
+    what: Literal["outgoing", "own", "incoming", "name"]
     family: str
     outcome: Outcome
     why: str
 
     def __str__(self) -> str:
-        what = {"outgoing": "outgoing connections", "own": "the sidecar's own", "incoming": "incoming connections"}
+        what = {
+            "outgoing": "outgoing connections", "own": "the sidecar's own", "incoming": "incoming connections",
+            "name": "a name of an upstream",
+        }  # fmt: skip
         by = f" by {self.family}" if self.family else ""
         return f"{self.outcome:12}  {what[self.what]}{by}: {self.why}"
 
@@ -83,8 +86,8 @@ def find_out(user: int, on_led_back: Callable[[], object] = lambda: None) -> tup
             found.append(Finding("own", family, "proved", "one of them was left alone"))
     incoming = Finding(
         "incoming", "", "not provable",
-        "from here; `install` has read its rules back, and a running sidecar counts what comes:"
-        ' sidecar_detected_connections_total{direction="inbound"}',
+        "from here; `install` has read its rules back, and a running sidecar tells of the first that comes:"
+        " sidecar_capture_inbound_seen",
     )  # fmt: skip
     return (*found, incoming)
 

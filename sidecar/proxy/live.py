@@ -203,6 +203,8 @@ class Live:
         self.silent = SilentDestinations()
         self.is_led_back = False
         """Connections of our own come back to us: the kernel's rules are for another user."""
+        self.is_inbound_seen = False
+        """One that was meant for the app has been led here."""
         self._ends_s: dict[ClientConnection, float] = {}
         """When the client's certificate ends, of those that have shown one: seconds since the Unix epoch."""
 

@@ -101,6 +101,8 @@ class DetectingConnection(Timed):
             self._begin(state.listener.protocol)
             return
         self._destination = destination
+        if state.listener.direction is Direction.INBOUND and not destination.is_loop:
+            live.is_inbound_seen = True
         if destination.is_proof:
             self._leave()
             self._raw.write(PROOF_LINE)

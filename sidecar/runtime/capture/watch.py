@@ -61,7 +61,7 @@ class CaptureWatch:
         if live is None or live.plan is self._plan:
             return
         self._plan = live.plan
-        captures = any(one.captures and one.direction is Direction.OUTBOUND for one in live.plan.listeners)
+        captures = _captures(live.plan, Direction.OUTBOUND)
         if captures and self._task is None:
             self._task = self._spawn(self._until_proved(live), "capture_watch")
         elif not captures and self._task is not None:
@@ -83,10 +83,14 @@ class CaptureWatch:
         return [asdict(one) for one in self.findings] if self._task is not None else None
 
     def sections(self) -> Iterator[Section]:
-        """What is proved and what is refuted."""
+        """What is proved and what is refuted, and whether anything has come in."""
         known = [one for one in self.findings if one.outcome in ("proved", "refuted")]
         series = [((one.what, one.family), int(one.outcome == "proved")) for one in known]
         yield Numbers(catalogue.CAPTURE_PROVED, labelled(catalogue.CAPTURE_PROVED, series))
+        live = self._live()
+        if live is not None and _captures(live.plan, Direction.INBOUND):
+            seen = [((), int(live.is_inbound_seen))]
+            yield Numbers(catalogue.CAPTURE_INBOUND_SEEN, labelled(catalogue.CAPTURE_INBOUND_SEEN, seen))
 
     async def _until_proved(self, live: Live) -> None:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -119,3 +123,7 @@ class CaptureWatch:
                 continue
             tell = logger.warning if one.outcome == "refuted" else logger.info
             tell(event("capture", what=one.what, family=one.family, outcome=one.outcome, why=one.why))
+
+
+def _captures(plan: Plan, direction: Direction) -> bool:
+    return any(one.captures and one.direction is direction for one in plan.listeners)

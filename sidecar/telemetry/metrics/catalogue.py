@@ -263,6 +263,11 @@ CAPTURE_PROVED = Metric(
     "1 if it was proved that the kernel leads outgoing connections here, and leaves the sidecar's own alone; 0 if it"
     " was refuted; absent while nothing is captured, or nobody can know", merge="min",
 )  # fmt: skip
+CAPTURE_INBOUND_SEEN = Metric(
+    "sidecar_capture_inbound_seen", "gauge", "", (),
+    "1 as soon as a connection has come that was meant for the app and led here, else 0; absent while none are to be",
+    merge="max",
+)  # fmt: skip
 DETECTED = Metric(
     "sidecar_detected_connections_total", "counter", "", ("direction", "protocol", "waited"),
     "Connections whose first octets were looked at, or that were declared to carry something, by what they carry: http,"

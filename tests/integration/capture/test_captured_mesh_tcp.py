@@ -72,6 +72,8 @@ def test_app_that_dials_a_name_reaches_the_other_app_by_mutual_tls(tmp_path: Pat
             assert (told["upstream_cluster"], told["upstream_peer_identity"]) == ("db", DB)
             told = inbound.wait_for_log_lines(1)[0]
             assert (told["protocol"], told["peer_identity"]) == ("tcp", STOREFRONT)
+            # What comes to a listener by its address was not led there.
+            assert inbound.metric("sidecar_capture_inbound_seen") == (port == 5433)
             assert outbound.metric("sidecar_detected_connections_total", waited="true") == 0
 
 

@@ -139,7 +139,10 @@ def busy() -> Told:
     keys.counts["accepted"] = 1
     proved = [(("outgoing", "IPv4"), 1)]
     telemetry.numbers.capture = lambda: iter(
-        [Numbers(catalogue.CAPTURE_PROVED, labelled(catalogue.CAPTURE_PROVED, proved))]
+        [
+            Numbers(catalogue.CAPTURE_PROVED, labelled(catalogue.CAPTURE_PROVED, proved)),
+            Numbers(catalogue.CAPTURE_INBOUND_SEEN, labelled(catalogue.CAPTURE_INBOUND_SEEN, [((), 1)])),
+        ]
     )
     telemetry.numbers.tokens = lambda: token_sections(keys)
     return telemetry
