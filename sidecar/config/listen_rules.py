@@ -38,7 +38,9 @@ def check_listened_protocols(config: Config, report: Reporter) -> None:
                 report((*at, "protocol"), message, "such as `host: db:5432`, which an upstream has among its `hosts`")
         elif not _has_upstream(config, listen.host):
             message = f"no upstream has `{listen.host}` among its `hosts`, so no connection from here goes anywhere"
-            report((*at, "host"), message, "name the host of an upstream, with its port if it has one there")
+            hint = "name the host of an upstream, with its port if it has one there"
+            # A control plane may take an upstream away that a local file has a port for: no reason to refuse that.
+            report((*at, "host"), message, hint, is_warning=True)
 
 
 def _has_upstream(config: Config, host: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from random import random as system_random
 from typing import Final
@@ -77,6 +77,7 @@ class AppHealth:
         self._checks = Checks(random, self._check)
         self._spec: HealthSpec | None = None
         self._endpoints: dict[str, Endpoint] = {}
+        self._raw: set[Endpoint] = set()
         self._well: set[Endpoint] = set()
         self._problems: dict[Endpoint, str] = {}
         self._is_stopped = False
@@ -84,13 +85,14 @@ class AppHealth:
     def __repr__(self) -> str:
         return f"<AppHealth [{self.state}] {list(self._endpoints)}>"
 
-    def update(self, ports: Mapping[str, Address], spec: HealthSpec | None) -> None:
+    def update(self, ports: Mapping[str, Address], spec: HealthSpec | None, raw: Collection[str] = ()) -> None:
         """
         Check exactly these ports; those that stay are what they were.
 
         Args:
             ports: Where the app listens, by name.
             spec: Of `inbound.health_check`; None to connect every five seconds.
+            raw: Names of ports that speak no HTTP: they are connected to all the same.
         """
         before = self._endpoints
         self._endpoints = {
@@ -102,6 +104,7 @@ class AppHealth:
         for endpoint in gone:
             self._problems.pop(endpoint, None)
         self._spec = spec
+        self._raw = {self._endpoints[name] for name in raw if name in self._endpoints}
         self._apply()
         self._judge()
 
@@ -129,7 +132,7 @@ class AppHealth:
         self._judge()
 
     async def _check(self, spec: HealthSpec, endpoint: Endpoint) -> str:
-        probe = self._probe or (self._connect if self._spec is None else self._request)
+        probe = self._probe or (self._connect if self._spec is None or endpoint in self._raw else self._request)
         try:
             problem = await probe(spec, endpoint)
         except asyncio.CancelledError:

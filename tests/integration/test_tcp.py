@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority, Leaf
+from tests.support.mesh import running_mesh
 from tests.support.origin import Origin
-from tests.support.process import SidecarProcess, running_sidecar
+from tests.support.process import SidecarProcess, free_port, running_sidecar
 from tests.support.streams import dial, echo, greets, on_loopback, read_all, says
 from tests.support.wait import eventually
 
@@ -277,3 +278,46 @@ def test_a_reload_and_a_drain_let_a_connection_live_on(tmp_path: Path, root: Aut
             sidecar.signal(signal.SIGTERM)
         client.sendall(b"c")
         assert client.recv(1) == b"c"
+
+
+@pytest.mark.long
+def test_a_mesh_carries_tcp_for_apps_that_dial_a_port_of_their_own(tmp_path: Path) -> None:
+    """
+    The mesh's files say `protocol: tcp` and `calls.db.listen`; the control plane signs, tells the endpoint, and the
+    callee's rule knows the caller. The server speaks first. Whoever is not among `callers` is refused.
+    """
+    listen, other = free_port(), free_port()
+    files = {
+        "mesh.yaml": "mesh: shop\nauthorization: {mode: enforce}\ndefaults: {inbound: {tls: strict}}\n",
+        "db.yaml": 'service: db\nports: {db: {app: "127.0.0.1:5432", protocol: tcp}}\ncallers: [front]\ncalls: {}\n',
+        "front.yaml": f'service: front\ncalls: {{db: {{listen: "127.0.0.1:{listen}"}}}}\n',
+        "other.yaml": f'service: other\ncalls: {{db: {{listen: "127.0.0.1:{other}"}}}}\n',
+    }
+    with on_loopback(greets) as app, running_mesh(tmp_path, files, "--create-ca") as mesh:
+        mesh.delay = "1s"
+        for caller, port in (("front", listen), ("other", other)):
+            member = mesh.join(caller, begins=False)
+            local = 'outbound: {listen: ["127.0.0.1:${OUTBOUND_PORT}", %s]}'
+            entry = f'{{address: "127.0.0.1:{port}", host: "db:5432", protocol: tcp}}'
+            old = 'outbound: {listen: "127.0.0.1:${OUTBOUND_PORT}"}'
+            member.config.write_text(member.config.read_text().replace(old, local % entry))
+            member.begin()
+        db = mesh.join("db", app, begins=False)
+        old = 'listen: "127.0.0.1:${INBOUND_PORT}"'
+        new = 'listen: {address: "127.0.0.1:${INBOUND_PORT}", name: db, protocol: tcp}'
+        db.config.write_text(db.config.read_text().replace(old, new))
+        db.begin()
+        mesh.wait_settled()
+        for member in mesh.members.values():
+            if member is not db:
+                member.wait_knows("db", db)
+        with dial(listen) as client:
+            assert client.recv(100) == b"220 ready\r\n"
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
+        with dial(other) as client, contextlib.suppress(ConnectionError):
+            assert client.recv(100) == b""
+        counted = 'sidecar_authorization_total{outcome="%s",rule="%s",source="%s"}'
+        page = db.metrics("/metrics").text
+        assert counted % ("allowed", "callers", "spiffe://shop/front") in page, page
+        mesh.end()

@@ -73,7 +73,8 @@ class AppWatch:
         # Only here: most sidecars ask nobody, and need not have what asking takes.
         from sidecar.compile.policies import health_spec
 
-        self._checks_of_app().update(apps, health_spec(inbound.health_check if inbound is not None else None))
+        raw = [name for name, listener in self._named() if listener.protocol == "tcp"]
+        self._checks_of_app().update(apps, health_spec(inbound.health_check if inbound is not None else None), raw)
 
     def health(self) -> Health:
         """Of the app; who has none is as well as can be."""

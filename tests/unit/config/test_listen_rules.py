@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config.load import load_text
+from sidecar.config.load import load_source
 from sidecar.config.problems import ConfigError
+from sidecar.config.source import make_source
 
 
 def complaints(text: str) -> list[str]:
+    """Problems, or warnings, as lines."""
     try:
-        load_text(text.encode(), "f", {})
+        return [str(one) for one in load_source(make_source("f", text.encode()), {}).warnings]
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
-    return []
 
 
 UPSTREAM = 'upstreams: {db: {hosts: ["db:5432", "*.dbs"], protocol: tcp, endpoints: ["10.0.0.1:5432"]}}\n'
@@ -49,8 +50,8 @@ UPSTREAM = 'upstreams: {db: {hosts: ["db:5432", "*.dbs"], protocol: tcp, endpoin
         ),
         (
             f"outbound: {{listen: {{address: 'h:1', protocol: tcp, host: 'db:5433'}}}}\n{UPSTREAM}",
-            ["f:2:58: outbound.listen.host: no upstream has `db:5433` among its `hosts`, so no connection from here"
-             " goes anywhere; name the host of an upstream, with its port if it has one there"],
+            ["f:2:58: warning: outbound.listen.host: no upstream has `db:5433` among its `hosts`, so no connection"
+             " from here goes anywhere; name the host of an upstream, with its port if it has one there"],
         ),
     ],
 )  # fmt: skip

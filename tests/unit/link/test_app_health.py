@@ -127,9 +127,11 @@ def test_without_ports_it_is_well() -> None:
     assert app.changes == [(0.0, "healthy")]
 
 
-@pytest.mark.parametrize("spec", [None, HealthSpec(path="/ready")])
-def test_real_ports_are_connected_to_or_asked(spec: HealthSpec | None) -> None:
-    """By default a connection is enough; with a spec an answer is wanted."""
+@pytest.mark.parametrize(
+    ("spec", "raw"), [(None, []), (HealthSpec(path="/ready"), []), (HealthSpec(path="/ready"), ["http", "gone"])]
+)
+def test_real_ports_are_connected_to_or_asked(spec: HealthSpec | None, raw: list[str]) -> None:
+    """By default a connection is enough, and always where no HTTP is spoken; with a spec an answer is wanted."""
 
     async def main() -> None:
         requests: list[bytes] = []
@@ -145,11 +147,11 @@ def test_real_ports_are_connected_to_or_asked(spec: HealthSpec | None) -> None:
         port = server.sockets[0].getsockname()[1]
         well = asyncio.Event()
         health = AppHealth(lambda state: well.set())
-        health.update({"http": parse_address(f"127.0.0.1:{port}")}, spec)
+        health.update({"http": parse_address(f"127.0.0.1:{port}")}, spec, raw)
         async with asyncio.timeout(30):
             await well.wait()
         assert health.state == "healthy"
-        assert requests == ([] if spec is None else [b"GET /ready HTTP/1.1\r\n"])
+        assert requests == ([] if spec is None or raw else [b"GET /ready HTTP/1.1\r\n"])
         await health.stop()
         server.close()
         await server.wait_closed()
