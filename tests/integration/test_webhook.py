@@ -229,7 +229,7 @@ def test_it_is_not_ready_before_the_api_believes_it_and_ends_in_peace(tmp_path: 
     """
     with (
         FakeKubernetes() as api,
-        running_webhook(tmp_path, *WANTED, *of_the_api(tmp_path, api), waits=False) as webhook,
+        running_webhook(tmp_path, *WANTED, *of_the_api(tmp_path, api), "--linger", "2s", waits=False) as webhook,
     ):
         eventually(lambda: "there is no MutatingWebhookConfiguration" in (webhook.why_not_ready() or ""), "why not")
         (secret,) = api.objects("Secret").values()

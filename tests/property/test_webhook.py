@@ -57,7 +57,7 @@ def is_answer(body: Any) -> bool:
 
 
 @given(st.one_of(WORKLOADS, ODD_PODS), WANTED)
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_patch_does_what_file_and_edits_do(value: Any, wanted: Any) -> None:
     """
     PyPI's jsonpatch makes of any object what our own code does, and what `sidecar inject` makes of its file; where the
@@ -83,7 +83,7 @@ def test_patch_does_what_file_and_edits_do(value: Any, wanted: Any) -> None:
 
 
 @given(OBJECTS, OPERATIONS, WANTED)
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_review_of_any_object_is_answered(value: Any, operation: str, wanted: Any) -> None:
     """There is one answer, with the review's uid; what was injected is not injected again."""
     given_ = review(value, operation)
@@ -116,7 +116,7 @@ REVIEWS = st.builds(
 
 
 @given(st.one_of(REVIEWS.map(written), st.binary(max_size=40), st.text(max_size=40).map(str.encode)))
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_octets_are_answered_or_refused(raw: bytes) -> None:
     """What is no review is refused in a line; nothing else is ever raised."""
     try:

@@ -10,6 +10,7 @@ import click
 
 from sidecar.cli.inject.options import decision_options, judge, version, wanted_of
 from sidecar.cli.mesh.authority.engine import api_options
+from sidecar.cli.wait import seconds
 from sidecar.mesh.model.words import parse_name
 from sidecar.process_log import LEVELS, bounded_stderr, configure
 
@@ -65,6 +66,8 @@ def _word(context: click.Context, parameter: click.Parameter, value: str) -> str
 @click.option("--kubernetes-version", default=None, callback=_given, help="Of the cluster; default: the API is asked.")
 @click.option("--no-api", "has_no_api", is_flag=True,
               help="Ask the API of Kubernetes for nothing: certificate and version are given.")  # fmt: skip
+@click.option("--linger", default="3s", show_default=True, callback=seconds,
+              help="Go on for so long behind SIGTERM, until Services have heard of it.")  # fmt: skip
 @click.option("--access-log/--no-access-log", "has_access_log", default=True, show_default=True,
               help="A line of JSON for each review on standard output.")  # fmt: skip
 @click.option("--log-level", envvar="SIDECAR_LOG_LEVEL", default="info", show_default=True, show_envvar=True,
@@ -127,4 +130,5 @@ def _asked(options: dict[str, Any]) -> Options:
         key=options["tls_key"],
         ca=options["tls_ca"],
         has_access_log=options["has_access_log"],
+        linger_s=options["linger"],
     )

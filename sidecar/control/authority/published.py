@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_PERIOD_S: Final = 5.0
 """A pod that waits for the ConfigMap is looked at again by its kubelet after a minute or two at most."""
+RETRY_S: Final = 1.0
+"""Between looks while there is no authority yet."""
 KEY: Final = "roots.pem"
 SELECTOR: Final = "sidecar.mesh/inject=enabled"
 _OURS: Final = {"app.kubernetes.io/managed-by": "sidecar"}
@@ -45,7 +47,7 @@ class PublishedRoots:
         """Look, now and then; never ends."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_PERIOD_S)
+            await asyncio.sleep(LOOK_PERIOD_S if self._roots() else RETRY_S)
 
     async def look(self) -> None:
         """Once: write what is missing or old. What fails is told when it begins, and when it is over."""

@@ -56,10 +56,13 @@ def pods(settings: Settings) -> Iterator[Any]:
     return (one["spec"]["template"] for one in of_kind(settings, "Deployment"))
 
 
-@pytest.mark.parametrize("version", ["1.29", "1.33", "1.37"])
-def test_every_object_follows_the_strict_schemas_of_kubernetes(settings: Settings, version: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [*((name, "1.37") for name in SETTINGS), ("usual", "1.29"), ("etcd", "1.29"), ("usual", "1.33")],
+)
+def test_every_object_follows_the_strict_schemas_of_kubernetes(name: str, version: str) -> None:
     """From the first version with native sidecars to the newest that is known."""
-    for one in documents(settings):
+    for one in documents(SETTINGS[name]):
         if one["apiVersion"] != "monitoring.coreos.com/v1":
             kubernetes_validate.validate(one, version, strict=True)
 
