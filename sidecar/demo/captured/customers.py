@@ -2,7 +2,7 @@
 The customers, from a host of their own: `python -m sidecar.demo.captured.customers URL PER_SECOND`.
 
 Asks for pages at a steady rate, and says after each on standard output, as a line of JSON, what became of it: the
-status, 0 where there was no answer, and the page or why there was none.
+status, 0 where there was no answer, and the page or why there was none. The first line, `begun`, comes before all.
 """
 
 from __future__ import annotations
@@ -28,15 +28,21 @@ def ask(url: str) -> tuple[int, object]:
         return 0, str(error)
 
 
+def say(text: str) -> None:
+    """A line for who started this."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def main(arguments: list[str]) -> None:
     """Ask until SIGTERM."""
     url, per_second = arguments[0], float(arguments[1])
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    say("begun")
     due = time.monotonic()
     while True:
         status, page = ask(url)
-        sys.stdout.write(json.dumps({"status": status, "page": page}) + "\n")
-        sys.stdout.flush()
+        say(json.dumps({"status": status, "page": page}))
         due = max(due + 1 / per_second, time.monotonic() - 1.0)
         time.sleep(max(0.0, due - time.monotonic()))
 

@@ -106,13 +106,16 @@ class Stage:
         url = f"http://storefront:{APP_PORT}/"
         arguments = ["sidecar.demo.captured.customers", url, str(self._per_second)]
         child = await self._start("customers", CUSTOMERS_HOST, arguments, is_read=True)
+        if await child.output.readline() != b"begun\n":
+            raise DemoError(f"no customers have come:\n{child.tail()}")
         self._listening = asyncio.create_task(self._listen(child))
 
     async def end(self) -> dict[str, int]:
         """End what runs, customers first, the control plane last; exit codes by name."""
         codes: dict[str, int] = {}
-        if self._listening is not None:
+        if "customers" in self.children:
             codes["customers"] = await self.children["customers"].stop()
+        if self._listening is not None:
             await asyncio.wait({self._listening})
         sidecars = [name for name in self.children if name.endswith("sidecar")]
         # At once: how long each drains is not to be added up.
@@ -132,18 +135,7 @@ class Stage:
         words = ["sidecar.demo.captured.bank", str(HTTPS_PORT), str(self._trust), str(key)]
         await self._start("bank", "bank", words)
         if self.has_redis:
-            words = [
-                "--port",
-                str(REDIS_PORT),
-                "--bind",
-                "0.0.0.0",
-                "--protected-mode",
-                "no",
-                "--save",
-                "",
-                "--dir",
-                "/",
-            ]
+            words = ["--port", str(REDIS_PORT), "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]
             await self._start("cart", "cart", words, program="redis-server")
         else:
             await self._start("cart", "cart", ["sidecar.demo.captured.store", str(REDIS_PORT)])
@@ -153,7 +145,7 @@ class Stage:
         await self._start(service.host, service.host, words)
 
     async def _sidecar(self, service: Service) -> None:
-        """Captured like this: first the sidecar, as user 1337, then the rules, as an init container's would be."""
+        """As in a pod: the rules, which an init container would write, and then the sidecar, as user 1337."""
         host, name = self.hosts[service.host], service.host
         local, token = self._home / f"{name}.yaml", self._home / f"{name}.token"
         local.write_text(local_file())
@@ -169,8 +161,8 @@ class Stage:
             "--service", service.service, "--version", service.version, "--instance", name, "--capture", "passthrough",
             "--state-dir", str(state),
         ]  # fmt: skip
-        await self._start(f"{name}-sidecar", name, words, user=SIDECAR_USER)
         host.do(partial(install, rules_of(Wanted())))
+        await self._start(f"{name}-sidecar", name, words, user=SIDECAR_USER)
 
     async def _start(
         self, name: str, host: str, words: list[str], *, user: int = APP_USER, is_read: bool = False, program: str = ""
