@@ -46,6 +46,26 @@ def test_call_tells_why_requests_failed(open_mesh: Open) -> None:
     assert "the callee answered with status 5xx" in tab.text(".reasons > li:last-child")
 
 
+def test_call_without_requests_tells_connections_and_octets(open_mesh: Open) -> None:
+    """Marked as TCP on its line; in its details what was carried, and no requests."""
+    tcp = {
+        "rate": 0.5, "octet_rate": 3072.0, "connections": 30, "failed": 1,
+        "received_bytes": 61440, "sent_bytes": 122880,
+    }  # fmt: skip
+    row = edge("app", "db", 0.0, tcp=tcp) | {"success": None, "p50_s": None, "p99_s": None, "route": ""}
+    services = [service("app", callees=["db"]), service("db", 0, kind="external", versions=())]
+    tab, _ = open_mesh(mesh(services, [instance("app", 0)], [row]))
+    tab.wait("document.querySelector('.edge.is-tcp') !== null")
+    assert tab.texts(".label text") == ["0.5/s TCP", "3.0 KiB/s"]
+    tab.click(".label")
+    tab.wait("document.getElementById('panel-title').innerText === 'app → db'")
+    told = tab.text("#panel")
+    assert "As TCP, in the last minute" in told
+    assert "0.5/s (30 ended)" in told
+    assert "60 KiB out, 120 KiB in (3.0 KiB/s)" in told
+    assert "No requests." not in told
+
+
 def test_call_tells_its_slowest_instances(open_mesh: Open) -> None:
     """The slowest first; told by a control plane that does not know them, this is said."""
     tab, page = open_mesh(shop())
