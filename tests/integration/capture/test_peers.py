@@ -11,6 +11,7 @@ import hashlib
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,21 +93,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("peers")
-    with hosts(2) as (here, there), capturing(here, directory, FILE) as sidecar, _for_all_users(directory):
-        yield World(here, there, sidecar, directory)
-
-
-@contextlib.contextmanager
-def _for_all_users(directory: Path) -> Iterator[None]:
-    """Lets apps, who are not root, get at files in it; nothing there is secret."""
-    opened = [one for one in (directory, *directory.parents) if one.name.startswith(("peers", "pytest-"))]
-    modes = [one.stat().st_mode for one in opened]
-    for one in opened:
-        one.chmod(0o755)
-    yield
-    for one, mode in zip(opened, modes, strict=True):
-        one.chmod(mode)
+    # Not one of pytest's, which are its user's alone: apps read certificates in it, and nothing there is secret.
+    with tempfile.TemporaryDirectory(prefix="sidecar-peers-") as public, hosts(2) as (here, there):
+        directory = Path(public)
+        directory.chmod(0o755)
+        with capturing(here, tmp_path_factory.mktemp("sidecar"), FILE) as sidecar:
+            yield World(here, there, sidecar, directory)
 
 
 def with_python(host: Host, *words: object) -> list[str]:
