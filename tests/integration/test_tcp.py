@@ -245,6 +245,28 @@ def test_permissive_takes_both_and_strict_takes_no_connection_in_clear(tmp_path:
             eventually(lambda: inbound.access_log()[-1]["response_code_details"] == "client_tls_failed", "the refusal")
 
 
+def test_requests_that_come_as_tcp_are_judged_as_requests(tmp_path: Path, root: Authority) -> None:
+    """A sidecar that is not ours may call anything a connection: where HTTP may come, what comes is looked at."""
+    routes = "routes: [{match: {path: /admin}, respond: {status: 403}}]"
+    with (
+        Origin("v1") as app,
+        database(tmp_path, root, app.port, protocol="auto", more=routes) as inbound,
+        storefront(tmp_path, root, inbound.inbound_port) as outbound,
+    ):
+        for path, status in (("/admin", b"403"), ("/", b"200")):
+            with dial(outbound.outbound_port) as client:
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: db\r\nConnection: close\r\n\r\n".encode())
+                assert read_all(client).startswith(b"HTTP/1.1 " + status)
+        told = lines(inbound, 2)
+        assert [(one["protocol"], one["peer_identity"], one["path"]) for one in told] == [
+            ("HTTP/1.1", STOREFRONT, "/admin"), ("HTTP/1.1", STOREFRONT, "/"),
+        ]  # fmt: skip
+        with dial(outbound.outbound_port) as client, contextlib.suppress(ConnectionError):
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            assert client.recv(100) == b""
+        assert lines(inbound, 3)[2]["response_code_details"] == "unsupported_version"
+
+
 def test_a_port_for_http_refuses_a_sidecar_that_sends_tcp(tmp_path: Path, root: Authority) -> None:
     """They agree on no protocol, so the caller's sidecar sends nothing, and tells why."""
     with (

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from sidecar.proxy.client.detecting import DetectingConnection
+from sidecar.proxy.client.detecting import DetectingConnection, carry
 from sidecar.proxy.client.http1 import ClientConnection
 from sidecar.proxy.client.opening import OpeningConnection
 from sidecar.proxy.live import ListenerState, Live
@@ -23,6 +23,6 @@ def protocol_factory(live: Live, state: ListenerState) -> Callable[[], asyncio.P
             return cast("asyncio.Protocol", DetectingConnection(live, state))
         if side is None:
             return cast("asyncio.Protocol", ClientConnection(live, state))
-        return cast("asyncio.Protocol", OpeningConnection(live, state, side))
+        return cast("asyncio.Protocol", OpeningConnection(live, state, side, carry))
 
     return make

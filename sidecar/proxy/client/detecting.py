@@ -22,6 +22,7 @@ from sidecar.net.original_destination import PROOF_LINE
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.net.tls.hello import HelloError, read_hello
 from sidecar.net.tls.sides import MESH_PROTOCOLS
+from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
 from sidecar.proxy.client.opening import OpeningConnection
 from sidecar.proxy.client.tcp import TcpConnection, head_of
@@ -32,6 +33,7 @@ from sidecar.proxy.exchange.destination import (
     side_of,
     stream_route,
 )
+from sidecar.proxy.live import ClientConnection as Waiting
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.origin import peer_of
 from sidecar.routing.actions import Route
@@ -50,7 +52,9 @@ class DetectingConnection(Timed):
         "_live",
         "_opened_ns",
         "_raw",
+        "_secured",
         "_seen",
+        "_successor",
         "bucket",
         "deadline",
         "listener_state",
@@ -62,6 +66,8 @@ class DetectingConnection(Timed):
         self._destination: Destination | None = None
         self._opened_ns = 0
         self._seen = b""
+        self._secured: Peer | None = None
+        self._successor: ClientConnection | TcpConnection | None = None
         self._has_waited = False
         self._is_declared = False
         self.listener_state = listener_state
@@ -110,6 +116,22 @@ class DetectingConnection(Timed):
         else:
             self._begin(declared_protocol(live.plan, state.listener, destination) or "auto")
 
+    def take_over(
+        self, before: Waiting, transport: asyncio.Transport, opened_ns: int, secured: Peer,
+        destination: Destination | None,
+    ) -> None:  # fmt: skip
+        """
+        In the place of another, whose client has said by TLS who it is: what it carries in there is asked all the same,
+        or requests would go past what holds for requests.
+        """
+        self._raw, self._opened_ns, self._secured, self._destination = transport, opened_ns, secured, destination
+        self._live.replace(before, self, secured.not_after_s)
+        listener = self.listener_state.listener
+        if destination is None:
+            self._begin(listener.protocol)
+        else:
+            self._begin(declared_protocol(self._live.plan, listener, destination) or "auto")
+
     def _find_destination(self) -> Destination | None:
         live, raw = self._live, self._raw
         peer_ip = peer_of(raw.get_extra_info("peername"))[0]
@@ -125,7 +147,8 @@ class DetectingConnection(Timed):
         Args:
             protocol: `http`, `tcp`, or `auto` for what the first octets say.
         """
-        live, destination, tls = self._live, self._destination, self.listener_state.tls
+        live, destination = self._live, self._destination
+        tls = self.listener_state.tls if self._secured is None else None
         self._is_declared = protocol == "tcp"
         # Who comes for a port of ours by TLS says so at once; what an operator has declared is not looked at.
         is_ours = tls is not None and (destination is None or destination.port in live.plan.protocol_of_app)
@@ -179,7 +202,7 @@ class DetectingConnection(Timed):
 
     def _on_tls(self, data: bytes) -> None:
         """A client's hello: another sidecar's is answered here, all others go on as they are."""
-        tls = self.listener_state.tls
+        tls = self.listener_state.tls if self._secured is None else None
         try:
             hello = read_hello(data)
         except HelloError:
@@ -191,7 +214,7 @@ class DetectingConnection(Timed):
         elif tls is not None and (tls.is_strict or not MESH_PROTOCOLS.isdisjoint(hello.protocols)):
             self._detected("tls")
             self._settle()
-            opening = OpeningConnection(self._live, self.listener_state, tls)
+            opening = OpeningConnection(self._live, self.listener_state, tls, carry)
             self._raw.set_protocol(cast("asyncio.Protocol", opening))
             opening.take_over(self, self._raw, self._opened_ns, self._destination)
             opening.data_received(data)
@@ -213,8 +236,7 @@ class DetectingConnection(Timed):
             data, self._seen = self._seen, b""
             self._guess(data)
             # Whoever took its place is told, too: this is still the same callback of the transport.
-            protocol = self._raw.get_protocol()
-            return bool(protocol.eof_received())  # type: ignore[attr-defined]
+            return self._successor is not None and bool(self._successor.eof_received())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -268,17 +290,17 @@ class DetectingConnection(Timed):
     def _become_http(self) -> ClientConnection:
         """A connection of HTTP/1.1 takes its place; `serve` or `refuse` follows."""
         self._settle()
-        connection = ClientConnection(self._live, self.listener_state)
+        self._successor = connection = ClientConnection(self._live, self.listener_state)
         self._raw.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, self._raw, self._opened_ns, None, self._destination)
+        connection.take_over(self, self._raw, self._opened_ns, self._secured, self._destination)
         return connection
 
     def _become_stream(self, protocol: str, data: bytes, name: str = "", *, is_unheard: bool = False) -> None:
         """One that is carried as it is takes its place."""
         self._settle()
-        connection = TcpConnection(self._live, self.listener_state, self._destination)
+        self._successor = connection = TcpConnection(self._live, self.listener_state, self._destination)
         self._raw.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, self._raw, self._opened_ns)
+        connection.take_over(self, self._raw, self._opened_ns, self._secured)
         connection.begin(protocol, name, data, is_unheard=is_unheard)
 
     def _settle(self) -> None:
@@ -287,3 +309,13 @@ class DetectingConnection(Timed):
     def _leave(self) -> None:
         self._settle()
         self._live.forget(self, self._opened_ns)
+
+
+def carry(
+    before: Waiting, live: Live, state: ListenerState, transport: asyncio.Transport, opened_ns: int, secured: Peer,
+    destination: Destination | None,
+) -> None:  # fmt: skip
+    """As `opening.Carry`."""
+    connection = DetectingConnection(live, state)
+    transport.set_protocol(cast("asyncio.Protocol", connection))
+    connection.take_over(before, transport, opened_ns, secured, destination)

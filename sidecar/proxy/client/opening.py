@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from math import inf
 from typing import Final, cast
 
@@ -26,7 +27,6 @@ from sidecar.net.tls.sides import MESH_HTTP, MESH_PROTOCOLS, MESH_TCP, OUTSIDE_H
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
-from sidecar.proxy.client.tcp import TcpConnection
 from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.live import ClientConnection as Waiting
 from sidecar.proxy.live import ListenerState, Live
@@ -40,10 +40,24 @@ _MAX_SHOWN: Final = 8
 """Protocols of a client that are told of."""
 
 
+Carry = Callable[[Waiting, Live, ListenerState, asyncio.Transport, int, Peer, Destination | None], None]
+"""
+Takes the place of a connection whose client is known, and carries on what is no HTTP: what was there before, what all
+share, the listener, the transport, when it was opened, the client, and where it was meant to go.
+"""
+
+
 class OpeningConnection(Timed):
-    """An `asyncio.Protocol` by its methods, and by them a `HandshakeOwner` (docs/compiled.md)."""
+    """
+    An `asyncio.Protocol` by its methods, and by them a `HandshakeOwner` (docs/compiled.md).
+
+    Args:
+        side: How it speaks TLS.
+        carry: Takes over from here if it is not certain that HTTP follows.
+    """
 
     __slots__ = (
+        "_carry",
         "_destination",
         "_live",
         "_opened_ns",
@@ -56,8 +70,9 @@ class OpeningConnection(Timed):
         "listener_state",
     )
 
-    def __init__(self, live: Live, listener_state: ListenerState, side: ServerSide) -> None:
+    def __init__(self, live: Live, listener_state: ListenerState, side: ServerSide, carry: Carry) -> None:
         self._live = live
+        self._carry = carry
         self._side = side
         self._raw: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._tls: TlsTransport | None = None
@@ -199,7 +214,9 @@ class OpeningConnection(Timed):
             return
         self._live.telemetry.secured(peer, is_client=True)
         if side.takes_streams and peer.protocol != MESH_HTTP:
-            self._carry(transport, peer)
+            self._settle()
+            raw = cast("asyncio.Transport", transport)
+            self._carry(self, self._live, self.listener_state, raw, self._opened_ns, peer, self._destination)
         else:
             self._succeed(transport, peer)
 
@@ -218,14 +235,6 @@ class OpeningConnection(Timed):
         connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer, self._destination)
         connection.serve()
         return connection
-
-    def _carry(self, transport: TlsTransport, peer: Peer) -> None:
-        """One that is carried as it is takes its place."""
-        self._settle()
-        connection = TcpConnection(self._live, self.listener_state, self._destination)
-        transport.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer)
-        connection.begin("tcp")
 
     def _refuse(self, reason: Reason, detail: str) -> None:
         """Close, and tell about it; it has no answer that the client would understand."""

@@ -190,7 +190,7 @@ class TcpConnection(BatchingWriter):
         assert course is not None
         connection = ClientConnection(live, self.listener_state)
         transport.set_protocol(connection)  # type: ignore[arg-type]
-        connection.take_over(self, transport, self._opened_ns, None, self._destination)
+        connection.take_over(self, transport, self._opened_ns, self.secured, self._destination)
         self._is_over = True
         self._course = None
         live.timers.forget(self)
