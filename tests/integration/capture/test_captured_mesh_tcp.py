@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.captured import APP, capturing
+from tests.support.captured import APP, app, capturing, get
 from tests.support.certificates import Authority, Leaf
 from tests.support.namespaces import hosts
 from tests.support.streams import PATIENCE_S, echo, greets, serving
@@ -97,3 +97,32 @@ def test_client_in_clear_at_a_captured_port_of_tcp_is_judged(tmp_path: Path) -> 
                 client.sendall(b"\x00hello")
                 assert client.recv(100) == b""
             assert inbound.wait_for_log_lines(1)[0]["response_code_details"] == "clear_refused"
+
+
+def test_requests_by_mutual_tls_are_taken_at_the_apps_own_port(tmp_path: Path) -> None:
+    """The caller's sidecar dials where the app listens; the kernel leads it to the app's own, which has the handshake."""
+    root = Authority("shop root")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    with hosts(2) as (here, there):
+        caller = f"""
+            service: storefront
+            identity: {identity(tmp_path / "storefront", root.workload(STOREFRONT), root)}
+            outbound: {{}}
+            capture: {{inbound: []}}
+            upstreams: {{web: {{endpoints: ["{there.v4}:8080"], tls: {{identities: "{DB}"}}}}}}
+        """
+        called = f"""
+            service: web
+            identity: {identity(tmp_path / "web", root.workload(DB), root)}
+            inbound: {{app: "127.0.0.1:8080", tls: strict}}
+            capture: {{outbound: []}}
+        """
+        with (
+            app(there, 8080, "web"),
+            capturing(there, tmp_path / "there", called) as inbound,
+            capturing(here, tmp_path / "here", caller) as outbound,
+        ):
+            assert get(here, there.v4, 8080, headers={"host": "web:8080"}) == (200, f"web / web:8080 {here.v4}")
+            assert outbound.wait_for_log_lines(1)[0]["upstream_peer_identity"] == DB
+            assert inbound.wait_for_log_lines(1)[0]["peer_identity"] == STOREFRONT
