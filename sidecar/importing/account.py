@@ -98,6 +98,13 @@ class Account:
         """Decide of a field and what is below it; what was decided of it before stays."""
         self.marks.setdefault(path, mark)
 
+    def give_up(self, path: Path, mark: Mark) -> None:
+        """Decide of a field that cannot be had; but for losses, what was decided before of what is below it is void."""
+        for other in [one for one, told in self.marks.items() if one[: len(path)] == path and not told.is_lost]:
+            if path != self.at:
+                del self.marks[other]
+        self.mark(path, mark)
+
     def assume(self, path: Path, how: str, what_to_do: str = "", *, is_lost: bool = False) -> None:
         """Tell what no field of the input says: a default, or what follows from several."""
         root = self.root
@@ -121,7 +128,13 @@ class Account:
     def entries(self) -> list[Entry]:
         """Every leaf in one of them, in the order of the file; behind them what was assumed."""
         above = {path[:end] for path in (*self.marks, *self.apart) for end in range(len(path))}
-        return [*self._walk(self.root, self.at, None, above), *self.assumed]
+        found = [*self._walk(self.root, self.at, None, above)]
+        told = {(entry.how, entry.is_lost) for entry in found}
+        for path, mark in self.marks.items():
+            # Of all that is below it something else was decided.
+            if mark.is_lost and (mark.how, True) not in told:
+                self.assume(path, mark.how, mark.what_to_do, is_lost=True)
+        return [*found, *self.assumed]
 
     def _walk(self, node: Node, path: Path, inherited: Mark | None, above: set[Path]) -> Iterator[Entry]:
         if path in self.apart:

@@ -21,6 +21,7 @@ class RouteDraft:
         matches: Any of them; none: every request. One with `host` names hosts of its front itself.
         to: Weights by instance; empty: all instances, or what `rest` says instead.
         rest: Other keys of a route.
+        is_stream: It is for connections that are no HTTP's.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RouteDraft:
     matches: list[dict[str, Plain]] = field(default_factory=list)
     to: dict[str, float] = field(default_factory=dict)
     rest: dict[str, Plain] = field(default_factory=dict)
+    is_stream: bool = False
 
 
 @dataclass(slots=True)

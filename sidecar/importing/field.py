@@ -36,10 +36,15 @@ class WrongError(Exception):
 
     def give_up(self, whole: Field | None = None) -> None:
         """Mark the place as lost, and all else of what cannot do without it (default: the resource) as dropped."""
-        self.field.dropped(self.message, self.hint, is_lost=True)
-        account = self.field.account if whole is None else whole.account
-        path = account.at if whole is None else whole.path
-        account.mark(path, Mark("dropped", f"not imported, because of `{shown(self.field.path)}`: {self.message}"))
+        if whole is not None and whole.path != self.field.path:
+            whole.account.give_up(whole.path, self._because)
+        self.field.account.give_up(self.field.path, Mark("dropped", self.message, self.hint, is_lost=True))
+        if whole is None:
+            self.field.account.mark(self.field.account.at, self._because)
+
+    @property
+    def _because(self) -> Mark:
+        return Mark("dropped", f"not imported, because of `{shown(self.field.path)}`: {self.message}")
 
 
 class Shape(Protocol):

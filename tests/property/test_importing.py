@@ -114,39 +114,48 @@ http_routes = st.fixed_dictionaries(
         ),
     },
 )
-listeners = st.fixed_dictionaries(
-    {
-        "portMapping": st.fixed_dictionaries(
-            {"port": ports, "protocol": st.sampled_from(["http", "http", "http", "http", "tcp", "grpc"])}
-        )
-    },
-    optional={
-        "timeout": some(http=some(perRequest=durations, idle=durations)),
-        "connectionPool": some(http=some(maxConnections=st.integers(0, 9), maxPendingRequests=st.integers(0, 2**31))),
-        "outlierDetection": some(
-            maxServerErrors=st.integers(0, 5), interval=durations, maxEjectionPercent=st.integers(0, 100)
-        ),
-        "healthCheck": some(
-            timeoutMillis=st.just(2000),
-            protocol=st.sampled_from(["http", "tcp"]),
-            path=st.sampled_from(["/p", "p"]),
-            port=ports,
-            healthyThreshold=st.integers(2, 10),
-        ),
-        "tls": some(mode=st.sampled_from(["STRICT", "PERMISSIVE", "DISABLED"]), certificate=junk),
-    },
-)
-node_specs = some(
-    listeners=st.lists(listeners, min_size=1, max_size=2),
-    serviceDiscovery=st.one_of(
+tcp_routes = some(match=some(port=ports), timeout=some(idle=durations))
+LISTENER = {
+    "timeout": some(http=some(perRequest=durations, idle=durations), tcp=some(idle=durations)),
+    "connectionPool": some(
+        http=some(maxConnections=st.integers(0, 9), maxPendingRequests=st.integers(0, 2**31)),
+        tcp=some(maxConnections=st.integers(0, 9)),
+    ),
+    "outlierDetection": some(
+        maxServerErrors=st.integers(0, 5), interval=durations, maxEjectionPercent=st.integers(0, 100)
+    ),
+    "healthCheck": some(
+        timeoutMillis=st.just(2000),
+        protocol=st.sampled_from(["http", "tcp"]),
+        path=st.sampled_from(["/p", "p"]),
+        port=ports,
+        healthyThreshold=st.integers(2, 10),
+    ),
+    "tls": some(mode=st.sampled_from(["STRICT", "PERMISSIVE", "DISABLED"]), certificate=junk),
+}
+
+
+def listeners_of(*protocols: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Listeners that speak one of these."""
+    mapping = st.fixed_dictionaries({"port": ports, "protocol": st.sampled_from(protocols)})
+    return st.fixed_dictionaries({"portMapping": mapping}, optional=LISTENER)
+
+
+def node_specs_of(*protocols: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Virtual nodes whose listeners speak one of these."""
+    return some(listeners=st.lists(listeners_of(*protocols), min_size=1, max_size=2), **NODE)
+
+
+NODE: dict[str, st.SearchStrategy[Any]] = {
+    "serviceDiscovery": st.one_of(
         st.fixed_dictionaries({"dns": st.fixed_dictionaries({"hostname": st.sampled_from(["n.local", "N.local."])})}),
         st.fixed_dictionaries({"awsCloudMap": st.fixed_dictionaries({"serviceName": st.just("s")})}),
     ),
-    backends=st.lists(
+    "backends": st.lists(
         st.fixed_dictionaries({"virtualService": st.fixed_dictionaries({"virtualServiceName": SERVICES})}), max_size=2
     ),
-    logging=junk,
-)
+    "logging": junk,
+}
 gateway_routes = st.fixed_dictionaries(
     {
         "match": some(
@@ -182,8 +191,12 @@ def app_meshes(draw: st.DrawFn) -> list[dict[str, Any]]:
         return {word: {"meshName": "m", f"{word}Name": name, **more, "spec": spec}}
 
     found = [resource("mesh", "m", draw(some(egressFilter=some(type=st.sampled_from(["DROP_ALL", "ALLOW_ALL"])))))]
+    # Mostly one or the other: routes of one protocol lead to nodes of it.
+    protocols = draw(st.sampled_from([("http", "http", "http", "grpc"), ("tcp",), ("http", "http", "tcp", "tcp")]))
+    kinds = ["httpRoute", "httpRoute", "http2Route", "grpcRoute"] if protocols != ("tcp",) else []
+    kinds += ["tcpRoute"] * 3 if "tcp" in protocols else []
     nodes = draw(st.lists(st.sampled_from(NODES[:4]), min_size=1, max_size=3, unique=True))
-    found += [resource("virtualNode", name, draw(node_specs)) for name in nodes]
+    found += [resource("virtualNode", name, draw(node_specs_of(*protocols))) for name in nodes]
     targets = st.lists(
         st.fixed_dictionaries(
             {"virtualNode": st.sampled_from([*nodes * 6, "gone"]), "weight": st.integers(0, 3)},
@@ -192,11 +205,13 @@ def app_meshes(draw: st.DrawFn) -> list[dict[str, Any]]:
         min_size=1,
         max_size=3,
     )
+    mappings = some(portMapping=some(port=ports, protocol=st.sampled_from(protocols)))
     for router in ("r", "s"):
-        found.append(resource("virtualRouter", router, {}))
+        found.append(resource("virtualRouter", router, draw(some(listeners=st.lists(mappings, max_size=2)))))
         for name in draw(st.lists(st.sampled_from(["x", "y", "odd name"]), min_size=1, unique=True)):
-            kind = draw(st.sampled_from(["httpRoute", "httpRoute", "http2Route", "grpcRoute"]))
-            block = draw(http_routes) | {"action": {"weightedTargets": draw(targets)}}
+            kind = draw(st.sampled_from(kinds))
+            block = draw(tcp_routes if kind == "tcpRoute" else http_routes)
+            block |= {"action": {"weightedTargets": draw(targets)}}
             if kind == "grpcRoute":
                 block["match"] = draw(some(serviceName=st.just("a.B"), metadata=headers))
             spec = {kind: block, **draw(some(priority=st.integers(0, 3)))}
@@ -207,7 +222,13 @@ def app_meshes(draw: st.DrawFn) -> list[dict[str, Any]]:
         st.sampled_from(["r", "s"]).map(lambda name: {"virtualRouter": {"virtualRouterName": name}}),
     )
     found += [resource("virtualService", host, {"provider": draw(provided)}) for host in hosts]
-    found.append(resource("virtualGateway", "gw", draw(some(listeners=st.lists(listeners, min_size=1, max_size=2)))))
+    found.append(
+        resource(
+            "virtualGateway",
+            "gw",
+            draw(some(listeners=st.lists(listeners_of("http", "http", "http", "tcp"), min_size=1, max_size=2))),
+        )
+    )
     for name in ("g1", "g2"):
         block = draw(gateway_routes)
         block["action"]["target"] = {"virtualService": {"virtualServiceName": draw(st.sampled_from(hosts))}}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sidecar.importing.appmesh.group import Group
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.nodes import Node
-from sidecar.importing.appmesh.services import Group
 from sidecar.importing.appmesh.sources.kubernetes import BackendGroup
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.draft import CallDraft

@@ -97,7 +97,10 @@ def cross(outer: Outer, inner: Sequence[RouteDraft], service: str) -> list[Cross
 def _crossed(outer: Outer, route: RouteDraft, service: str) -> Crossed | None:
     inner = dict(route.matches[0]) if route.matches else {}
     host = inner.pop("host", None)
-    if isinstance(host, list) and outer.target_port is not None:
+    if isinstance(host, list) and any(":" not in str(one) for one in host):
+        # It is asked for because others share the service, or its port: a gateway calls by this host alone.
+        pass
+    elif isinstance(host, list) and outer.target_port is not None:
         if not any(str(one).endswith(f":{outer.target_port}") for one in host):
             return None
     elif isinstance(host, list):

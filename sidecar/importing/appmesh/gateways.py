@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidecar.importing.appmesh.crossing import Crossed, Outer, cross
+from sidecar.importing.appmesh.group import Group, Virtual
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.matches import grpc_match, hostname_of, http_match
 from sidecar.importing.appmesh.nodes import drop_client_policy, is_spoken
 from sidecar.importing.appmesh.routes import UNSET_PRIORITY
-from sidecar.importing.appmesh.services import Group, Virtual
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.appmesh.values import DEFAULT_TIMEOUT_S
 from sidecar.importing.checked import PATH, checked
@@ -26,6 +26,8 @@ from sidecar.importing.names import route_name, service_name, word_of
 from sidecar.importing.spelling import duration
 
 _SPECS: Final = ("httpRoute", "http2Route", "grpcRoute")
+_PROTOCOLS: Final = ("http", "http2", "grpc")
+"""App Mesh has no TCP at a gateway."""
 _NO_ROUTE: Final[dict[str, Plain]] = {"respond": {"status": 404}}
 
 
@@ -82,7 +84,9 @@ def _ports(spec: Field) -> list[tuple[int, Field]]:
         number, protocol = mapping.need("port"), mapping.need("protocol")
         if not 1 <= number.integer() <= 65535:
             raise WrongError(number, f"expected a port from 1 to 65535, found {number.integer()}")
-        if protocol.text().lower() == "http" or is_spoken(protocol.text().lower()):
+        if protocol.text().lower() not in _PROTOCOLS:
+            raise WrongError(protocol, f"expected {', '.join(_PROTOCOLS)}, found `{protocol.text()}`")
+        if is_spoken(protocol.text().lower()):
             protocol.kept("what is served there")
         else:
             why = f"{protocol.text()}: this version's sidecars speak HTTP/1.1 there"
@@ -140,6 +144,9 @@ def _read(resource: Resource, index: Index, owners: dict[str, tuple[Virtual, Gro
     if called.name not in owners:
         raise WrongError(named, f"{called.label} ({called.where}) is not imported")
     virtual, group = owners[called.name]
+    if virtual.is_stream:
+        hint = "let what is before the gateway lead there itself"
+        raise WrongError(named, f"{called.label} ({called.where}) speaks no HTTP, and a gateway nothing else", hint)
     match: dict[str, Plain] = {}
     if match_block is not None:
         match = grpc_match(match_block, ("x",)) if kind == "grpcRoute" else http_match(match_block, ("x",))
@@ -235,7 +242,7 @@ def _inner(route: _Route) -> list[RouteDraft]:
     """The routes of the service, those of this host; one to all where it has none."""
     for front in route.group.draft.fronts:
         if route.virtual.host in front.hosts and front.routes:
-            return front.routes
+            return [one for one in front.routes if not one.is_stream]
     return [RouteDraft("", "")]
 
 

@@ -74,15 +74,22 @@ def hostname_of(match: Field) -> str | None:
     return f"(?i){'' if exact is not None else '.*'}{escaped}(:[0-9]+)?"
 
 
-def _put_port(match: Field, hosts: Sequence[str], found: dict[str, Plain]) -> None:
+def port_of(match: Field) -> int | None:
+    """The port that a match asks for, if it does."""
     port = match.get("port")
     if port is None:
-        return
+        return None
     number = port.integer()
     if not 1 <= number <= 65535:
         raise WrongError(port, f"expected a port from 1 to 65535, found {number}")
-    found["host"] = [f"{host.partition(':')[0]}:{number}" for host in hosts]
-    port.kept("match.host, with the port")
+    return number
+
+
+def _put_port(match: Field, hosts: Sequence[str], found: dict[str, Plain]) -> None:
+    number = port_of(match)
+    if number is not None:
+        found["host"] = [f"{host.partition(':')[0]}:{number}" for host in hosts]
+        match.keep("port", "match.host, with the port")
 
 
 def _put_path(match: Field, found: dict[str, Plain]) -> None:

@@ -40,6 +40,11 @@ class Port:
     number: int
     protocol: str
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it speaks something else than HTTP."""
+        return self.protocol == "tcp"
+
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -48,7 +53,7 @@ class Node:
 
     Attributes:
         resource: What it was.
-        ports: In the order of its listeners.
+        ports: In the order of its listeners, those of HTTP before others: the first is what hosts without a port mean.
         dns: The host by which it is found; empty: by registration, or not at all.
         dns_field: Where that is said.
         is_found: Whether callers can find it.
@@ -88,7 +93,7 @@ def read_node(resource: Resource) -> Node:
 
 def _read(spec: Field, node: Node) -> None:
     listeners = spec.each("listeners")
-    for listener in listeners:
+    for listener in sorted(listeners, key=_is_stream):
         _take_listener(listener, node)
     if listeners and not node.ports:
         node.lost = "no listener of it can be imported"
@@ -105,6 +110,10 @@ def _read(spec: Field, node: Node) -> None:
     node.groups = spec.each("backendGroups")
 
 
+def _is_stream(listener: Field) -> bool:
+    return listener.need("portMapping").need("protocol").text().lower() == "tcp"
+
+
 def _take_listener(listener: Field, node: Node) -> None:
     mapping = listener.need("portMapping")
     number, protocol = mapping.need("port"), mapping.need("protocol")
@@ -116,9 +125,6 @@ def _take_listener(listener: Field, node: Node) -> None:
     if number.integer() in [port.number for port in node.ports]:
         listener.dropped(f"a second listener at {number.integer()}", "remove one of the two", is_lost=True)
         return
-    if word == "tcp" and not is_spoken(word):
-        listener.dropped("this version's sidecars serve no port that is TCP only", _LATER, is_lost=True)
-        return
     spoken = word if is_spoken(word) else "http"
     if word == spoken:
         protocol.kept(f"protocol: {spoken}")
@@ -128,7 +134,7 @@ def _take_listener(listener: Field, node: Node) -> None:
     number.kept(f"the app's address, 127.0.0.1:{number.integer()}")
     node.ports.append(Port(number.integer(), spoken))
     if len(node.ports) > 1:
-        reason = "a service has one setting for all of its ports: that of the first listener"
+        reason = f"a service has one setting for all of its ports: that of the listener at {node.ports[0].number}"
         for said in [*listener_settings(listener, node.label), *_tls(listener, node.label)]:
             said.leave(reason)
         return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from sidecar.importing.appmesh.index import Index
-from sidecar.importing.appmesh.matches import grpc_match, http_match
-from sidecar.importing.appmesh.nodes import Node, is_spoken
+from sidecar.importing.appmesh.matches import grpc_match, http_match, port_of
+from sidecar.importing.appmesh.nodes import Node
 from sidecar.importing.appmesh.sources.resource import Resource
-from sidecar.importing.appmesh.values import put_retry, put_timeout
+from sidecar.importing.appmesh.values import drop_tcp_idle, put_retry, put_timeout
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 
@@ -21,11 +22,20 @@ _SPECS: Final = ("httpRoute", "http2Route", "grpcRoute", "tcpRoute")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A node to which a route leads, with its weight, and the port of it that is meant."""
+    """
+    A node to which a route leads.
+
+    Attributes:
+        node: Which.
+        weight: Its share.
+        port: Of several ports of HTTP the one that is meant, if it is not that at which it is called.
+        tcp_port: Where connections go that are no HTTP's; 0 for a route of requests.
+    """
 
     node: Node
     weight: int
     port: int | None
+    tcp_port: int = 0
 
 
 @dataclass(slots=True)
@@ -41,6 +51,8 @@ class RouteSpec:
         targets: Where it leads.
         rest: Timeout, retry.
         holder: Its block in the input.
+        is_stream: It shares connections out that are no HTTP's.
+        port: At which it takes requests or connections; None: at any.
     """
 
     name: str
@@ -50,6 +62,8 @@ class RouteSpec:
     targets: list[Target]
     rest: dict[str, Plain] = field(default_factory=dict)
     holder: Field | None = None
+    is_stream: bool = False
+    port: int | None = None
 
 
 def routes_of(router: Resource, index: Index, nodes: dict[str, Node]) -> list[RouteSpec]:
@@ -76,11 +90,13 @@ def routes_of(router: Resource, index: Index, nodes: dict[str, Node]) -> list[Ro
                 continue
             _take(router, one, name.text(), index, nodes, found)
     found.sort(key=lambda one: (one[1].priority, _breadth(one[1]), one[1].name))
-    counts: dict[int, int] = {}
+    # Requests and connections never ask for the same route.
+    counts: dict[tuple[int, bool], int] = {}
     for _, spec in found:
-        counts[spec.priority] = counts.get(spec.priority, 0) + 1
+        key = (spec.priority, spec.is_stream)
+        counts[key] = counts.get(key, 0) + 1
     for field_, spec in found:
-        _tell_order(field_, spec, counts[spec.priority] > 1)
+        _tell_order(field_, spec, counts[spec.priority, spec.is_stream] > 1)
     return [spec for _, spec in found]
 
 
@@ -103,13 +119,24 @@ def _read(resource: Resource, holder: Field, name: str, index: Index, nodes: dic
     if len(given) != 1:
         raise WrongError(holder, f"expected one of {', '.join(_SPECS)}, found {len(given)}")
     kind, block = given[0]
-    if kind == "tcpRoute" and not is_spoken("tcp"):
-        raise WrongError(block, "this version's sidecars route no TCP", "let it pass by: `unmatched: passthrough`")
-    rest: dict[str, Plain] = {}
-    timeout = put_timeout(block.get("timeout"), rest) if kind != "tcpRoute" else None
-    put_retry(block.get("retryPolicy"), timeout, rest)
     match = block.get("match")
-    targets = _targets(block.need("action"), resource, index, nodes)
+    port = port_of(match) if match is not None else None
+    origin = f"route {name} of {resource.label} ({holder.node.file}:{holder.node.line})"
+    if resource.kind == "Route":
+        origin = f"{resource.label} ({resource.where})"
+    if kind == "tcpRoute":
+        drop_tcp_idle(block.get("timeout"))
+        targets = _targets(block.need("action"), resource, index, nodes, _stream_target)
+        if not any(target.weight for target in targets):
+            hint = "give a target a weight, or remove the route"
+            raise WrongError(block.need("action"), "all weights are 0, so that no connection is taken", hint)
+        if match is not None:
+            match.keep("port", "match.host, with the port")
+        return RouteSpec(name, origin, UNSET_PRIORITY, lambda _: {}, targets, {}, holder, True, port)
+    rest: dict[str, Plain] = {}
+    timeout = put_timeout(block.get("timeout"), rest)
+    put_retry(block.get("retryPolicy"), timeout, rest)
+    targets = _targets(block.need("action"), resource, index, nodes, partial(_http_target, called=port))
     if kind == "grpcRoute":
         matched = grpc_match(match, ())
     else:
@@ -121,13 +148,13 @@ def _read(resource: Resource, holder: Field, name: str, index: Index, nodes: dic
             return dict(matched)
         return grpc_match(match, hosts) if kind == "grpcRoute" else http_match(match, hosts)
 
-    origin = f"route {name} of {resource.label} ({holder.node.file}:{holder.node.line})"
-    if resource.kind == "Route":
-        origin = f"{resource.label} ({resource.where})"
-    return RouteSpec(name, origin, UNSET_PRIORITY, with_hosts, targets, rest, holder)
+    return RouteSpec(name, origin, UNSET_PRIORITY, with_hosts, targets, rest, holder, False, port)
 
 
-def _targets(action: Field, resource: Resource, index: Index, nodes: dict[str, Node]) -> list[Target]:
+def _targets(
+    action: Field, resource: Resource, index: Index, nodes: dict[str, Node],
+    at_port: Callable[[Node, int, Field | None, Field], Target],
+) -> list[Target]:  # fmt: skip
     found: list[Target] = []
     for target in action.each("weightedTargets"):
         node_resource, named = index.named(target, "VirtualNode", resource)
@@ -143,22 +170,52 @@ def _targets(action: Field, resource: Resource, index: Index, nodes: dict[str, N
             continue
         named.kept("to")
         weight.kept("to")
-        wanted = None if port is None else port.integer()
-        if port is not None and wanted is not None:
-            if wanted not in [one.number for one in node.ports]:
-                raise WrongError(port, f"{node.label} has no listener at {wanted}", "give one of its ports")
-            if wanted == node.ports[0].number:
-                port.kept("the first of its ports")
-                wanted = None
-            elif node.dns:
-                port.kept("an instance of its own for this port")
-            else:
-                hint = "callers choose a port by its number: call it by the service's host and this port"
-                raise WrongError(port, "a route cannot choose a further port of registered instances", hint)
-        found.append(Target(node, number, wanted))
+        found.append(at_port(node, number, port, named))
     if not found:
         raise WrongError(action, "no target of it can be imported")
     return found
+
+
+def _http_target(node: Node, weight: int, port: Field | None, named: Field, called: int | None) -> Target:
+    """
+    Where requests go.
+
+    Args:
+        called: At which port the route takes them; None: at any.
+    """
+    spoken = [one.number for one in node.ports if not one.is_stream]
+    if not spoken:
+        raise WrongError(named, f"{node.label} speaks no HTTP, and this is a route of requests")
+    if port is None:
+        return Target(node, weight, None)
+    wanted = port.integer()
+    if wanted not in spoken:
+        raise WrongError(port, f"{node.label} has no listener of HTTP at {wanted}", "give one of its ports")
+    if wanted == called:
+        port.kept("the port at which it is called")
+        return Target(node, weight, None)
+    if wanted == spoken[0]:
+        port.kept("the first of its ports")
+        return Target(node, weight, None)
+    if not node.dns:
+        hint = "callers choose a port by its number: call it by the service's host and this port"
+        raise WrongError(port, "a route cannot choose a further port of registered instances", hint)
+    port.kept("an instance of its own for this port")
+    return Target(node, weight, wanted)
+
+
+def _stream_target(node: Node, weight: int, port: Field | None, named: Field) -> Target:
+    """Where connections go that are no HTTP's."""
+    spoken = [one.number for one in node.ports if one.is_stream]
+    if not spoken:
+        raise WrongError(named, f"{node.label} has no listener of TCP, and this is a route of connections")
+    if port is None:
+        return Target(node, weight, None, spoken[0])
+    wanted = port.integer()
+    if wanted not in spoken:
+        raise WrongError(port, f"{node.label} has no listener of TCP at {wanted}", "give one of its ports")
+    port.kept("where its app listens")
+    return Target(node, weight, None, wanted)
 
 
 def _breadth(spec: RouteSpec) -> tuple[int, int, int]:

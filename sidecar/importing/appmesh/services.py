@@ -8,62 +8,24 @@ service with several hosts, whose routes ask for the host. A node to which none 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.config.values.addresses import is_host
+from sidecar.importing.appmesh.fronts import front_of
+from sidecar.importing.appmesh.group import Group, Virtual
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.nodes import Node, source_of
-from sidecar.importing.appmesh.routes import RouteSpec, routes_of
+from sidecar.importing.appmesh.ports import called_ports, put_ports
+from sidecar.importing.appmesh.routes import routes_of
 from sidecar.importing.appmesh.sources.resource import Resource
-from sidecar.importing.draft import Front, InstanceDraft, Plain, RouteDraft, ServiceDraft
+from sidecar.importing.draft import InstanceDraft, Plain
 from sidecar.importing.field import WrongError
-from sidecar.importing.names import instance_name, numbered, route_name, service_name, word_of
+from sidecar.importing.names import instance_name, service_name, word_of
 from sidecar.importing.said import Said
 
-_NO_ROUTE: Final[dict[str, Plain]] = {"respond": {"status": 404}}
 _VARIABLES: Final = "replace variables such as `${NAME}` before (`envsubst`)"
 _TLS: Final = ("inbound", "tls")
 _BY_WIDTH: Final = ("off", "permissive", "strict")
-_FIRST_PORT: Final = "http"
-
-
-@dataclass(slots=True, eq=False)
-class Virtual:
-    """
-    A virtual service that leads somewhere.
-
-    Attributes:
-        resource: What it was.
-        host: By which apps call it.
-        routes: Of its router; None: it leads to one node.
-        nodes: To which it may lead.
-        router: Name of its router; empty: it leads to one node.
-    """
-
-    resource: Resource
-    host: str
-    routes: list[RouteSpec] | None
-    nodes: list[Node]
-    router: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """
-    What becomes one service.
-
-    Attributes:
-        virtuals: Virtual services, by host.
-        nodes: Virtual nodes, by name.
-        instances: Names of instances, by name of the node and port; empty: there are only all.
-    """
-
-    virtuals: list[Virtual]
-    nodes: list[Node]
-    draft: ServiceDraft = field(default_factory=lambda: ServiceDraft("", ""))
-    instances: dict[tuple[str, int | None], str] = field(default_factory=dict)
 
 
 def groups_of(index: Index, nodes: dict[str, Node]) -> list[Group]:
@@ -117,7 +79,8 @@ def _read(resource: Resource, index: Index, nodes: dict[str, Node]) -> Virtual:
         raise WrongError(named, f"{router.label} ({router.where}) has no route that can be imported")
     named.kept("routes of the service")
     targets = {target.node.resource.name: target.node for route in routes for target in route.targets}
-    return Virtual(resource, host, routes, [targets[name] for name in sorted(targets)], router.name)
+    led_to = [targets[name] for name in sorted(targets)]
+    return Virtual(resource, host, routes, led_to, router.name, called_ports(router))
 
 
 def _named(groups: list[Group]) -> list[Group]:
@@ -142,38 +105,17 @@ def _named(groups: list[Group]) -> list[Group]:
 
 def fill(group: Group) -> None:
     """Write what the draft of a service says, but for what it calls."""
-    _put_ports(group)
+    put_ports(group)
     _put_instances(group)
     _put_settings(group)
     for virtual in group.virtuals:
-        group.draft.fronts.append(_front(virtual, group))
+        group.draft.fronts.append(front_of(virtual, group))
     if not group.virtuals:
         node = group.nodes[0]
         resource = node.resource
         resource.root.account.assume(
             resource.root.path, f"no virtual service leads here: the service `{group.draft.name}` is there to call"
         )
-
-
-def _put_ports(group: Group) -> None:
-    """The ports of all nodes by their numbers; the first is that of the first node, and it is told whose is another."""
-    ports = group.draft.ports
-    numbers: dict[int, str] = {}
-    for node in group.nodes:
-        for index, port in enumerate(node.ports):
-            address = f"127.0.0.1:{port.number}"
-            if port.number not in numbers:
-                name = f"p{port.number}" if ports else _FIRST_PORT
-                numbers[port.number] = name
-                ports[name] = address if port.protocol == "http" else {"app": address, "protocol": port.protocol}
-            if index == 0 and numbers[port.number] != _FIRST_PORT:
-                root = node.resource.root
-                first = next(number for number, name in numbers.items() if name == _FIRST_PORT)
-                root.account.assume(
-                    root.path,
-                    f"the service's first port is 127.0.0.1:{first}, where this node's is {address}",
-                    f"say `inbound: {{app: {address}}}` in the own file of its sidecars",
-                )
 
 
 def _put_instances(group: Group) -> None:
@@ -256,38 +198,3 @@ def _put(values: dict[str, Plain], key: tuple[str, ...], value: Plain) -> None:
     inner = values.setdefault(key[0], {})
     assert isinstance(inner, dict)
     inner[key[1]] = value
-
-
-def _front(virtual: Virtual, group: Group) -> Front:
-    name = group.draft.name
-    taken = {route.name for front in group.draft.fronts for route in front.routes}
-    routes: list[RouteDraft] = []
-    origin = f"{virtual.resource.label} ({virtual.resource.where})"
-    if virtual.routes is None:
-        to = _weights([(virtual.nodes[0].resource.name, None, 1)], group)
-        if to or len(group.virtuals) > 1:
-            route = route_name(f"to-{word_of(virtual.host)}", name, taken)
-            routes.append(RouteDraft(route, origin, [], to))
-        return Front([virtual.host], routes, origin)
-    for spec in virtual.routes:
-        route = route_name(spec.name, name, taken)
-        taken.add(route)
-        match = spec.match([virtual.host])
-        targets = [(target.node.resource.name, target.port, target.weight) for target in spec.targets]
-        draft = RouteDraft(route, spec.origin, [match] if match else [], _weights(targets, group), dict(spec.rest))
-        if not any(weight for _, _, weight in targets):
-            # No share for anybody: Envoy has no cluster to choose, and answers so.
-            draft.to, draft.rest = {}, {"respond": {"status": 503}}
-        routes.append(draft)
-    if all(route.matches for route in routes):
-        routes.append(RouteDraft(numbered("no-route", taken), origin, [], {}, dict(_NO_ROUTE)))
-    return Front([virtual.host], routes, origin)
-
-
-def _weights(targets: Sequence[tuple[str, int | None, int]], group: Group) -> dict[str, float]:
-    """Weights by instance; none where there is only all."""
-    found: dict[str, float] = {}
-    for node, port, weight in targets if group.instances else ():
-        name = group.instances[node, port]
-        found[name] = found.get(name, 0) + weight
-    return found

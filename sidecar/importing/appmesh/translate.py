@@ -11,10 +11,11 @@ from sidecar.config.yaml.document import describe
 from sidecar.importing.account import Account, Mark
 from sidecar.importing.appmesh.calls import put_calls
 from sidecar.importing.appmesh.gateways import belongs, gateway_service
+from sidecar.importing.appmesh.group import Group
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.logs import log_of
 from sidecar.importing.appmesh.nodes import read_node
-from sidecar.importing.appmesh.services import Group, fill, groups_of
+from sidecar.importing.appmesh.services import fill, groups_of
 from sidecar.importing.appmesh.sources.find import Found, find
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.appmesh.values import DEFAULT_RETRY, DEFAULT_TIMEOUT_S

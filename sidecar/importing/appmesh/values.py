@@ -23,6 +23,10 @@ _IDLE: Final = Mark(
     "dropped", "a sidecar has one idle limit for all, 5m, as App Mesh's default is",
     "say `limits: {stream_idle_timeout: ...}` in the sidecar's own file",
 )  # fmt: skip
+_TCP_IDLE: Final = Mark(
+    "dropped", "a sidecar has one idle limit for all connections that are no HTTP's, 5m, as App Mesh's default is",
+    "say `limits: {tunnel_idle_timeout: ...}` in the sidecar's own file",
+)  # fmt: skip
 _NO_GRPC: Final = Mark(
     "dropped", "the status of gRPC comes in trailers, of which no retry can be made", "let the client retry it"
 )
@@ -75,6 +79,13 @@ def put_timeout(block: Field | None, rest: dict[str, Plain]) -> float | None:
     return length
 
 
+def drop_tcp_idle(block: Field | None) -> None:
+    """Tell what becomes of a timeout of connections, which is one without an octet."""
+    idle = block.get("idle") if block is not None else None
+    if idle is not None:
+        idle.dropped(_TCP_IDLE.how, _TCP_IDLE.what_to_do)
+
+
 def put_retry(policy: Field | None, timeout_s: float | None, rest: dict[str, Plain]) -> None:
     """Put a route's retry policy."""
     if policy is None:
@@ -123,16 +134,26 @@ def listener_settings(listener: Field, origin: str) -> list[Said]:
     return found
 
 
-def _of_protocol(block: Field | None) -> Field | None:
-    """The one member of a union by protocol."""
+def _is_stream(listener: Field) -> bool:
+    """Whether it takes connections that are no HTTP's."""
+    return listener.need("portMapping").need("protocol").text().lower() == "tcp"
+
+
+def _of_protocol(block: Field | None, *, is_stream: bool) -> Field | None:
+    """The one member of a union by protocol; those of HTTP stand for each other."""
     if block is None:
         return None
-    return next((one for name in PROTOCOLS if (one := block.get(name)) is not None), None)
+    names = ("tcp",) if is_stream else PROTOCOLS[:-1]
+    return next((one for name in names if (one := block.get(name)) is not None), None)
 
 
 def _timeout(listener: Field, origin: str) -> Said | None:
-    block = _of_protocol(listener.get("timeout"))
+    is_stream = _is_stream(listener)
+    block = _of_protocol(listener.get("timeout"), is_stream=is_stream)
     if block is None:
+        return None
+    if is_stream:
+        drop_tcp_idle(block)
         return None
     per_request, idle = block.get("perRequest"), block.get("idle")
     if idle is not None:
@@ -145,13 +166,15 @@ def _timeout(listener: Field, origin: str) -> Said | None:
 
 
 def _pool(listener: Field, origin: str) -> Said | None:
-    block = _of_protocol(listener.get("connectionPool"))
+    is_stream = _is_stream(listener)
+    block = _of_protocol(listener.get("connectionPool"), is_stream=is_stream)
     if block is None:
         return None
     said = Said(("inbound", "circuit_breaker"), block, origin, {})
     said.put("max_connections", block.get("maxConnections"), lambda found: within(found, 1, MAX_LIMIT))
-    said.put("max_pending_requests", block.get("maxPendingRequests"), lambda found: within(found, 0, MAX_LIMIT))
-    said.put("max_requests", block.get("maxRequests"), lambda found: within(found, 1, MAX_LIMIT))
+    if not is_stream:
+        said.put("max_pending_requests", block.get("maxPendingRequests"), lambda found: within(found, 0, MAX_LIMIT))
+        said.put("max_requests", block.get("maxRequests"), lambda found: within(found, 1, MAX_LIMIT))
     assert isinstance(said.value, dict)
     # What App Mesh does not limit our own defaults would.
     said.value.setdefault("max_pending_requests", MAX_LIMIT)
@@ -176,9 +199,13 @@ def _health(listener: Field, origin: str) -> Said | None:
     if block is None:
         return None
     protocol = block.need("protocol")
-    if protocol.text() in ("tcp", "grpc"):
+    if protocol.text().lower() == "tcp":
+        hint = "by DNS without sidecars: outlier_detection takes out what refuses connections"
+        block.changed("the default: each sidecar connects to its own app every 5s, and callers are told", hint)
+        return None
+    if protocol.text().lower() == "grpc":
         hint = "a sidecar asks its own app by a connection, and callers are told; `inbound.health_check` asks more"
-        block.dropped(f"callers check by HTTP; there is no check by {protocol.text()}", hint)
+        block.dropped("callers check by HTTP; there is no check by grpc", hint)
         return None
     said = Said(("health_check",), block, origin, {})
     said.put("path", block.get("path"), lambda found: checked(found, ASKED_PATH))

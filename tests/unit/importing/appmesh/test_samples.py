@@ -12,7 +12,7 @@ from sidecar.mesh.compile.service import compile_service
 from sidecar.mesh.read import read_mesh
 from tests.support.importing import SAMPLES, check_account, import_app_mesh
 
-NAMES = ["template.yaml", "controller.yaml", "described.json", "plan.json"]
+NAMES = ["template.yaml", "controller.yaml", "described.json", "plan.json", "tcp.yaml", "tcp-plan.json"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,7 +89,7 @@ def test_backends_and_groups_become_calls() -> None:
 
 
 def test_what_this_version_cannot_serve_is_told_as_lost() -> None:
-    """TCP, gRPC, a virtual service without a provider and a backend that is not there are told at their places."""
+    """gRPC, a virtual service without a provider and a backend that is not there are told at their places."""
     done = import_app_mesh((SAMPLES / "described.json").read_text())
     assert [entry.within for entry in done.lost] == [
         "spec.listeners[1].portMapping.protocol",
