@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sidecar.importing.appmesh.group import Group, Virtual
+from sidecar.importing.appmesh.group import Group, Virtual, http_hosts
 from sidecar.importing.appmesh.nodes import Node
-from sidecar.importing.appmesh.ports import http_hosts
 from sidecar.importing.appmesh.routes import RouteSpec
 from sidecar.importing.draft import Front, Plain, RouteDraft
 from sidecar.importing.names import numbered, route_name, word_of

@@ -12,10 +12,9 @@ from typing import Final
 
 from sidecar.config.values.addresses import is_host
 from sidecar.importing.appmesh.fronts import front_of
-from sidecar.importing.appmesh.group import Group, Virtual
+from sidecar.importing.appmesh.group import Group, Virtual, called_ports, put_ports
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.nodes import Node, source_of
-from sidecar.importing.appmesh.ports import called_ports, put_ports
 from sidecar.importing.appmesh.routes import routes_of
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.draft import InstanceDraft, Plain
