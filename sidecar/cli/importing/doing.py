@@ -60,7 +60,7 @@ def run(
     lost = [entry.problem for part in parts for entry in part.entries if entry.is_lost]
     if imported.mesh is None:
         problem = Problem(files[0], 1, 1, "", f"found nothing to import from {source}", "see the report")
-        _tell(parts, [problem, *lost, *imported.problems], [], [], as_json)
+        _tell(parts, [problem, *_once(lost, imported.problems)], [], [], as_json)
         sys.exit(PROBLEMS)
     written = files_of(imported.mesh, source)
     wrong, warnings = judge(written)
@@ -70,11 +70,17 @@ def run(
         _stop(f"cannot write {output}: {(error.strerror or str(error)).lower()}", PROBLEMS, as_json)
     wrong = [dataclasses.replace(one, file=f"{output}/{one.file}") for one in wrong]
     warnings = [dataclasses.replace(one, file=f"{output}/{one.file}") for one in warnings]
-    problems = [*sorted(set(lost) | set(imported.problems)), *wrong]
+    problems = [*sorted(_once(lost, imported.problems)), *wrong]
     _tell(parts, problems, warnings, [f"{output}/{name}" for name in written], as_json)
     if wrong and not as_json:
         print("what was written is not good: edit it, and run `sidecar mesh check`", file=sys.stderr)
     sys.exit(PROBLEMS if problems else 0)
+
+
+def _once(lost: Sequence[Problem], others: Sequence[Problem]) -> set[Problem]:
+    """What is lost, and other problems, but for those of the same place: they say why it is."""
+    places = {(one.file, one.line, one.column) for one in lost}
+    return {*lost, *(one for one in others if (one.file, one.line, one.column) not in places)}
 
 
 def _read(files: Sequence[str], as_json: bool) -> list[Node]:

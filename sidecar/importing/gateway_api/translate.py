@@ -16,7 +16,16 @@ from sidecar.importing.kubernetes import Object, is_object, mark_metadata, objec
 from sidecar.importing.names import service_name, word_of
 
 _ROUTES: Final = ("HTTPRoute", "GRPCRoute")
-_KNOWN: Final = (*_ROUTES, "ReferenceGrant", "Gateway", "GatewayClass", "TCPRoute", "TLSRoute", "UDPRoute")
+_OF_GATEWAYS: Final = ("Gateway", "GatewayClass", "ListenerSet")
+"""What a mesh can do without."""
+_TCP: Final = "say `ports: {NAME: {app: ADDRESS, protocol: tcp}}` of the service, and share connections out by `routes`"
+_INSTEAD: Final = {
+    "TCPRoute": _TCP,
+    "TLSRoute": f"{_TCP}: TLS of the apps' own is passed through",
+    "UDPRoute": "sidecars carry no UDP: it goes past them",
+    "BackendTLSPolicy": "say what TLS a service takes: `inbound.tls` of one with sidecars, `tls` of one outside",
+}
+_KNOWN: Final = (*_ROUTES, "ReferenceGrant", *_OF_GATEWAYS, *_INSTEAD)
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha2")
 
 
@@ -78,9 +87,10 @@ def _mesh(objects: list[Object], mesh_name: str) -> MeshDraft | None:
             except WrongError as error:
                 error.give_up()
         elif one.group == GROUP:
-            hint = "" if one.kind in _KNOWN else did_you_mean(one.kind, _KNOWN)
-            why = f"a {one.kind} of {one.version} is nothing that sidecars do"
-            one.root.dropped(why, hint, is_lost=one.kind not in ("Gateway", "GatewayClass"))
+            hint = _INSTEAD.get(one.kind, "") if one.kind in _KNOWN else did_you_mean(one.kind, _KNOWN)
+            one.root.dropped(
+                f"a {one.kind} of {one.version} is not imported", hint, is_lost=one.kind not in _OF_GATEWAYS
+            )
         else:
             one.root.dropped(f"a {one.kind} ({one.api_version}) is no route and no Service")
     _put_names(cluster)
@@ -177,9 +187,13 @@ def _take(route: Object, cluster: Cluster, rules: dict[tuple[str, str], list[Rul
         _attach(parent, route, cluster, attached)
     for parent in gateways:
         hint = "add a parentRef of kind Service for what holds between services"
-        parent.dropped("a mesh has no gateways of the Gateway API: keep it there", hint, is_lost=not attached)
+        kind = parent.get("kind")
+        why = "a mesh has no gateways of the Gateway API: keep it there"
+        if kind is not None and kind.text() != "Gateway":
+            why = f"a {kind.text()} is no Service of the cluster"
+        parent.dropped(why, hint, is_lost=not attached)
     if not attached:
-        raise WrongError(spec.get("parentRefs") or spec, "it is attached to no Service that is imported")
+        raise WrongError(parents[0] if parents else spec, "it is attached to no Service that is imported")
     for key, ports in attached.items():
         rules.setdefault(key, []).extend(rules_of(route, cluster.services[key], sorted(set(ports)), cluster))
 

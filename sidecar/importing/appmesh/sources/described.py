@@ -1,4 +1,4 @@
-"""What `aws appmesh describe-*` prints, one object or a list of them. *Cold, pure.*"""
+"""What `aws appmesh describe-*` prints and `create-*` is given, one object or a list of them. *Cold, pure.*"""
 
 from __future__ import annotations
 
@@ -33,9 +33,15 @@ _SHAPE: Final = AsWritten()
 
 
 def is_described(root: Mapping) -> bool:
-    """Whether a document is what the API answers."""
+    """Whether a document is what the API answers, or what it is given (`aws appmesh create-* --cli-input-json`)."""
     keys = root.entries.keys()
-    return bool(keys & (_KINDS.keys() | _LISTS.keys())) or "meshName" in keys
+    return bool(keys & (_KINDS.keys() | _LISTS.keys())) or _is_bare(root)
+
+
+def _is_bare(root: Mapping) -> bool:
+    """Whether it is a resource itself; which mesh it is of may be said to the command."""
+    keys = root.entries.keys()
+    return "meshName" in keys or ("spec" in keys and any(name in keys for _, name in _NAMES))
 
 
 def resources_of(root: Mapping, path: tuple[int | str, ...], accounts: list[Account]) -> Iterator[Resource]:
@@ -49,7 +55,7 @@ def resources_of(root: Mapping, path: tuple[int | str, ...], accounts: list[Acco
     around = Account("aws appmesh", root, path)
     accounts.append(around)
     answer = Field(root, path, around, _SHAPE)
-    if "meshName" in root.entries:
+    if _is_bare(root):
         word = next(word for word, key in _NAMES if key in root.entries)
         answer.put_apart()
         yield from read(_resource(word, answer, accounts))
