@@ -22,6 +22,7 @@ class RouteDraft:
         to: Weights by instance; empty: all instances, or what `rest` says instead.
         rest: Other keys of a route.
         is_stream: It is for connections that are no HTTP's.
+        has_ports: Its destinations have a port of their own, whatever it is called by.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RouteDraft:
     to: dict[str, float] = field(default_factory=dict)
     rest: dict[str, Plain] = field(default_factory=dict)
     is_stream: bool = False
+    has_ports: bool = False
 
 
 @dataclass(slots=True)

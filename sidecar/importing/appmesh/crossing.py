@@ -75,18 +75,21 @@ class _LostError(Exception):
     """Why two routes cannot be one."""
 
 
-def cross(outer: Outer, inner: Sequence[RouteDraft], service: str) -> list[Crossed]:
+def cross(outer: Outer, inner: Sequence[RouteDraft], service: str, further: Sequence[int] = ()) -> list[Crossed]:
     """
     A gateway's route with each of the routes behind it, without those that it never lets anything through to.
 
     Args:
         inner: Routes of the service, in their order.
         service: Its name.
+        further: Numbers of its ports but for the first, to which alone a caller's route leads.
     """
     found: list[Crossed] = []
     for route in inner:
         try:
             one = _crossed(outer, route, service)
+            if one is not None and one.to and outer.target_port in further and not route.has_ports:
+                raise _LostError(f"a gateway's route leads to the service's first port, not to {outer.target_port}")
         except _LostError as error:
             one = Crossed(route.name, lost=str(error))
         if one is not None:

@@ -37,6 +37,7 @@ def front_of(virtual: Virtual, group: Group) -> Front:
         match = spec.match([virtual.host])
         is_closed = is_closed and bool(match)
         draft = RouteDraft(name, spec.origin, _matches(match, asked), _shares(spec, group), dict(spec.rest))
+        draft.has_ports = all(target.port is not None for target in spec.targets)
         if not any(target.weight for target in spec.targets):
             # No share for anybody: Envoy has no cluster to choose, and answers so.
             draft.to, draft.rest = {}, {"respond": {"status": 503}}

@@ -66,11 +66,12 @@ def _made(gateway: Resource, index: Index, groups: list[Group], taken: set[str])
     calls = draft.calls
     for name in sorted({route.group.draft.name for route in routes}):
         calls[name] = CallDraft(draft.origin)
+    taken_names: set[str] = set()
     # Every request at such an address is taken for the service that has it: the routes lead on to the others.
     for (number, found), (called, call) in zip(ports, calls.items(), strict=False):
         call.values["listen"] = f"0.0.0.0:{number}"
         found.kept(f"calls.{called}.listen: 0.0.0.0:{number}")
-        call.routes = _written(draft.name, routes, number, called)
+        call.routes = _written(draft.name, routes, number, called, taken_names)
     for _, found in ports[len(calls) :]:
         hint = "make a gateway of its own of this listener"
         found.dropped("it calls fewer services than it has listeners: there is no address left", hint, is_lost=True)
@@ -216,13 +217,12 @@ def _put_rewrite(rewrite: Field | None, match: dict[str, Plain], outer: Outer, k
         exact.kept("rewrite.path")
 
 
-def _written(name: str, routes: list[_Route], number: int, called: str) -> list[RouteDraft]:
+def _written(name: str, routes: list[_Route], number: int, called: str, taken: set[str]) -> list[RouteDraft]:
     found: list[RouteDraft] = []
-    taken: set[str] = set()
     for route in routes:
         if route.outer.port not in (None, number):
             continue
-        crossed = cross(route.outer, _inner(route), route.group.draft.name)
+        crossed = cross(route.outer, _inner(route), route.group.draft.name, route.group.http[1:])
         origin = f"{route.resource.label} ({route.resource.where})"
         for one in crossed:
             if one.lost:
@@ -234,7 +234,9 @@ def _written(name: str, routes: list[_Route], number: int, called: str) -> list[
             words = [f"{called}", route.resource.short_name or route.resource.name, one.name]
             taken.add(word := route_name(".".join(words[1:]).strip("."), name, taken))
             found.append(_draft(word, origin, one))
-    found.append(RouteDraft(route_name("no-route", name, taken), "", [], {}, dict(_NO_ROUTE)))
+    last = route_name("no-route", name, taken)
+    taken.add(last)
+    found.append(RouteDraft(last, "", [], {}, dict(_NO_ROUTE)))
     return found
 
 

@@ -28,7 +28,7 @@ class Target:
     Attributes:
         node: Which.
         weight: Its share.
-        port: Of several ports of HTTP the one that is meant, if it is not that at which it is called.
+        port: Of several ports of HTTP the one that is meant, where instances of its own stand for it.
         tcp_port: Where connections go that are no HTTP's; 0 for a route of requests.
     """
 
@@ -191,11 +191,11 @@ def _http_target(node: Node, weight: int, port: Field | None, named: Field, call
     wanted = port.integer()
     if wanted not in spoken:
         raise WrongError(port, f"{node.label} has no listener of HTTP at {wanted}", "give one of its ports")
-    if wanted == called:
-        port.kept("the port at which it is called")
-        return Target(node, weight, None)
     if wanted == spoken[0]:
         port.kept("the first of its ports")
+        return Target(node, weight, None)
+    if not node.dns and wanted == called:
+        port.kept("the port at which it is called")
         return Target(node, weight, None)
     if not node.dns:
         hint = "callers choose a port by its number: call it by the service's host and this port"
