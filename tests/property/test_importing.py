@@ -30,7 +30,7 @@ junk = st.recursive(
     max_leaves=4,
 )
 durations = st.fixed_dictionaries({"value": st.integers(0, 100), "unit": st.sampled_from(["s", "s", "ms"])})
-ports = st.sampled_from([8080, 8080, 8080, 8080, 9090, 0])
+ports = st.sampled_from([8080, 8080, 8080, 9090, 9090, 0])
 
 
 @st.composite
@@ -222,16 +222,12 @@ def app_meshes(draw: st.DrawFn) -> list[dict[str, Any]]:
         st.sampled_from(["r", "s"]).map(lambda name: {"virtualRouter": {"virtualRouterName": name}}),
     )
     found += [resource("virtualService", host, {"provider": draw(provided)}) for host in hosts]
-    found.append(
-        resource(
-            "virtualGateway",
-            "gw",
-            draw(some(listeners=st.lists(listeners_of("http", "http", "http", "tcp"), min_size=1, max_size=2))),
-        )
-    )
+    gateway = some(listeners=st.lists(listeners_of("http", "http", "http", "tcp"), min_size=1, max_size=2))
+    found.append(resource("virtualGateway", "gw", draw(gateway)))
     for name in ("g1", "g2"):
         block = draw(gateway_routes)
-        block["action"]["target"] = {"virtualService": {"virtualServiceName": draw(st.sampled_from(hosts))}}
+        target = {"virtualService": {"virtualServiceName": draw(st.sampled_from(hosts))}}
+        block["action"]["target"] = target | draw(st.sampled_from([{}, {}, {"port": 8080}, {"port": 9090}]))
         found.append(resource("gatewayRoute", name, {"httpRoute": block}, virtualGatewayName="gw"))
     return found
 

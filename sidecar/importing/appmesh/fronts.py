@@ -94,7 +94,7 @@ def _put_stream(
     hosts.append(host)
     name = route_name(spec.name, group.draft.name, taken)
     taken.add(name)
-    is_only = len(group.virtuals) == len(group.draft.ports) == 1
+    is_only = len(group.virtuals) == len(group.draft.ports) == len(virtual.routes or ()) == 1
     matches = [] if is_only else _matches({}, [host])
     routes.append(RouteDraft(name, spec.origin, matches, _shares(spec, group), is_stream=True))
 
@@ -102,7 +102,7 @@ def _put_stream(
 def _can_lead(spec: RouteSpec, called: int, group: Group) -> bool:
     """Whether connections to a port come to those of the route's nodes; each instance has its own first one."""
     if not group.http and (called == group.first or called not in group.tcp):
-        return all(target.tcp_port == target.node.ports[0].number for target in spec.targets)
+        return all(target.tcp_port == group.first_of(target.node) for target in spec.targets)
     return called in group.tcp and all(target.tcp_port == called for target in spec.targets)
 
 

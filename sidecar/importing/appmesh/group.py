@@ -74,6 +74,11 @@ class Group:
         """The number of its first port."""
         return (self.http or self.tcp)[0]
 
+    def first_of(self, node: Node) -> int:
+        """Where the app of a node listens for what comes for the first port of the service."""
+        numbers = [port.number for port in node.ports]
+        return self.first if not self.http and self.first in numbers else numbers[0]
+
 
 def put_ports(group: Group) -> None:
     """Write the ports of all nodes, by their numbers; tells whose first one is not the service's."""
@@ -105,14 +110,13 @@ def _tell_other_protocol(node: Node, port: Port) -> None:
 
 def _tell_first(node: Node, group: Group) -> None:
     """An own sidecar hands what comes to the first port to that address, so it has to know a different one."""
-    own = next((port for port in node.ports if port.is_stream is not bool(group.http)), None)
-    if own is None or own.number == group.first:
+    if not node.ports or (group.http and node.ports[0].is_stream) or group.first_of(node) == group.first:
         return
-    root = node.resource.root
+    own, root = group.first_of(node), node.resource.root
     root.account.assume(
         root.path,
-        f"the service's first port is 127.0.0.1:{group.first}, where this node's is 127.0.0.1:{own.number}",
-        f"say `inbound: {{app: 127.0.0.1:{own.number}}}` in the own file of its sidecars",
+        f"the service's first port is 127.0.0.1:{group.first}, where this node's is 127.0.0.1:{own}",
+        f"say `inbound: {{app: 127.0.0.1:{own}}}` in the own file of its sidecars",
     )
 
 

@@ -204,8 +204,8 @@ def version_word(name: str) -> str:
         return "unnamed"
 
 
-def source_of(node: Node, port: int | None = None) -> dict[str, Plain]:
-    """Where the instances of a node are found."""
+def source_of(node: Node, port: int) -> dict[str, Plain]:
+    """Where the instances of a node are found, by DNS at this port."""
     if node.dns and node.ports:
-        return {"dns": f"{node.dns}:{port if port is not None else node.ports[0].number}"}
+        return {"dns": f"{node.dns}:{port}"}
     return {"registered": {"version": version_word(node.resource.short_name or node.resource.name)}}

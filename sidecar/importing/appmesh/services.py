@@ -126,7 +126,7 @@ def _put_instances(group: Group) -> None:
                 if target.port is not None and (target.node, target.port) not in wanted:
                     wanted.append((target.node, target.port))
     for node in group.nodes:
-        _tell_dns(node, bool(group.virtuals))
+        _tell_dns(node, group)
     if not group.virtuals or (len(wanted) == 1 and not wanted[0][0].dns):
         return
     for node, port in wanted:
@@ -134,14 +134,16 @@ def _put_instances(group: Group) -> None:
         base = resource.short_name or resource.name
         name = instance_name(base if port is None else f"{base}-{port}", group.draft.name, group.draft.instances)
         group.instances[resource.name, port] = name
-        group.draft.instances[name] = InstanceDraft(source_of(node, port), node.label)
+        group.draft.instances[name] = InstanceDraft(
+            source_of(node, group.first_of(node) if port is None else port), node.label
+        )
 
 
-def _tell_dns(node: Node, is_called: bool) -> None:
+def _tell_dns(node: Node, group: Group) -> None:
     if node.dns_field is None:
         return
-    if is_called and node.ports:
-        node.dns_field.kept(f"instances, by dns: {node.dns}:{node.ports[0].number}")
+    if group.virtuals and node.ports:
+        node.dns_field.kept(f"instances, by dns: {node.dns}:{group.first_of(node)}")
     else:
         node.dns_field.dropped("nobody calls it")
 

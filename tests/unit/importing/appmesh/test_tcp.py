@@ -117,6 +117,29 @@ def test_router_that_listens_at_another_port_than_its_nodes() -> None:
     assert shares(done, "db.shop.local:15432") == ["db.of-db"]
 
 
+def test_each_port_of_a_router_has_its_own_route_though_the_app_has_one_port() -> None:
+    """Two hosts that differ by their port alone mean one port of the app, so their routes must ask for them."""
+    done = imported(
+        node("old", listener(5432)), node("new", listener(5432)), router("r", 5432, 15432),
+        route("here", "r", "tcpRoute", to("old"), port=5432), route("there", "r", "tcpRoute", to("new"), port=15432),
+        service("db.shop.local", virtualRouter="r"),
+    )  # fmt: skip
+    assert shares(done, "db.shop.local:5432")[0] == "db.old"
+    assert shares(done, "db.shop.local:15432")[0] == "db.new"
+
+
+def test_nodes_whose_listeners_stand_in_another_order_are_found_at_the_right_port() -> None:
+    """The first port of a service is that of its first node; another node that has it is found there, too."""
+    done = imported(
+        node("a", listener(6379)), node("b", listener(5432), listener(6379)), router("r", 6379),
+        route("all", "r", "tcpRoute", to("a"), to("b", port=6379)), service("cache.shop.local", virtualRouter="r"),
+    )  # fmt: skip
+    text = done.files["services/cache.yaml"]
+    assert 'dns: "a.local:6379"' in text
+    assert 'dns: "b.local:6379"' in text
+    assert not any("first port is" in entry.how for entry in done.entries)
+
+
 def test_ports_of_both_kinds_are_each_routed_by_their_own_routes() -> None:
     """A port of HTTP comes first, whatever the order of listeners; connections take no route of requests."""
     done = imported(
