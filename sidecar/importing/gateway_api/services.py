@@ -144,8 +144,8 @@ def _take_port(port: Field, index: int, kept: Kept) -> None:
         raise WrongError(number, f"expected a port from 1 to 65535, found {number.integer()}")
     spoken = "" if app is None else app.text().lower()
     if spoken not in (*_HTTP, *_HTTP2):
-        hint = "keep the port out of capture (`--exclude-inbound PORT`)"
-        port.dropped(f"this version's sidecars speak no `{spoken}`", hint, is_lost=True)
+        hint = "say it of a port in the service's file: `ports: {NAME: {app: ADDRESS, protocol: tcp}}`"
+        port.dropped(f"`{spoken}` is carried as TCP, which this import does not write", hint, is_lost=True)
         return
     if protocol is not None:
         protocol.kept("TCP")

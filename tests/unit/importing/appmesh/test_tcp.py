@@ -269,3 +269,62 @@ def test_settings_of_a_tcp_listener() -> None:
     for place in ("listeners[0].timeout.tcp.idle", "routes[0].tcpRoute.timeout.idle"):
         assert "tunnel_idle_timeout" in done.entry(place).what_to_do
     assert done.lost == []
+
+
+TEMPLATE = """
+Parameters: {Domain: {Type: String, Default: shop.local}, Port: {Type: Number, Default: 2701}}
+Resources:
+  Mesh: {Type: "AWS::AppMesh::Mesh", Properties: {MeshName: shop}}
+  EchoNode:
+    Type: AWS::AppMesh::VirtualNode
+    Properties:
+      MeshName: !GetAtt Mesh.MeshName
+      VirtualNodeName: echo-vn
+      Spec:
+        Listeners:
+          - PortMapping: {Port: !Ref Port, Protocol: tcp}
+            ConnectionPool: {TCP: {MaxConnections: 7}}
+            Timeout: {TCP: {Idle: {Value: 1, Unit: s}}}
+        ServiceDiscovery: {DNS: {Hostname: !Sub "echo.${Domain}"}}
+  EchoRouter:
+    Type: AWS::AppMesh::VirtualRouter
+    Properties:
+      MeshName: shop
+      VirtualRouterName: echo-vr
+      Spec: {Listeners: [{PortMapping: {Port: !Ref Port, Protocol: tcp}}]}
+  EchoRoute:
+    Type: AWS::AppMesh::Route
+    Properties:
+      MeshName: shop
+      VirtualRouterName: echo-vr
+      RouteName: all
+      Spec:
+        TcpRoute:
+          Match: {Port: !Ref Port}
+          Action: {WeightedTargets: [{VirtualNode: echo-vn, Weight: 1, Port: !Ref Port}]}
+  EchoService:
+    Type: AWS::AppMesh::VirtualService
+    Properties:
+      MeshName: shop
+      VirtualServiceName: !Sub "tcp.${Domain}"
+      Spec: {Provider: {VirtualRouter: {VirtualRouterName: echo-vr}}}
+"""
+
+
+def test_template_of_cloudformation_says_the_same() -> None:
+    """Its own spelling of the fields (`TcpRoute`, `TCP`) is understood, and its intrinsics are worked out."""
+    done = import_app_mesh(TEMPLATE)
+    check_account(done.documents, done.entries)
+    assert (done.problems(), done.lost) == ([], [])
+    text = done.files["services/tcp.yaml"]
+    assert 'ports: {tcp: {app: "127.0.0.1:2701", protocol: tcp}}' in text
+    assert "max_connections: 7" in text
+    assert shares(done, "tcp.shop.local:2701") == ["tcp.echo-vn"]
+
+
+def test_plan_of_terraform_says_the_same() -> None:
+    """Blocks in snake case, empty where nothing is said; the router's port is the one that is called."""
+    done = import_app_mesh((SAMPLES / "tcp-plan.json").read_text())
+    assert done.lost == []
+    assert 'hosts: ["cache.tf.local:16379"]' in done.files["services/cache.yaml"]
+    assert shares(done, "cache.tf.local:16379") == ["cache.of-cache"]
