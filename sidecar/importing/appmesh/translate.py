@@ -158,7 +158,7 @@ def _tell_routers(index: Index, groups: list[Group]) -> None:
     used = {virtual.router for group in groups for virtual in group.virtuals}
     for router in index.all("VirtualRouter"):
         if router.spec is not None:
-            router.spec.keep("listeners", "a service is called by the ports of its nodes")
+            router.spec.keep("listeners", "a service is called by the ports of its nodes; by TCP, at these")
         if router.name in used:
             continue
         for one in (router, *index.routes.get(router.name, ())):
