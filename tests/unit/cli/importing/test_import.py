@@ -166,3 +166,18 @@ def test_several_files_are_one_mesh(tmp_path: Path) -> None:
         (tmp_path / f"{index}.yaml").write_text(document)
     files = sorted(tmp_path.glob("*.yaml"), key=lambda one: one.name)
     assert sidecar_command("import", "app-mesh", *files, "--output", tmp_path / "out").returncode == 0
+
+
+def test_parameter_without_a_value_is_one_problem_for_each_place(tmp_path: Path) -> None:
+    """That a place is held by a parameter's name, and that it is not imported so, is said once."""
+    head = "Parameters: {M: {Type: String}}\n"
+    code, _, err = import_text(tmp_path, head + node("A", "MeshName: !Ref M, VirtualNodeName: a, Spec: {}"))
+    assert code == 1
+    assert err.count("`M` is a parameter without a default") == 1
+
+
+def test_what_a_command_of_aws_is_given_is_read_without_a_mesh_s_name(tmp_path: Path) -> None:
+    """`aws appmesh create-virtual-node --cli-input-json` takes the mesh from its options."""
+    code, out, _ = import_text(tmp_path, '{"virtualNodeName": "api", "spec": {"backends": []}}', "--mesh", "shop")
+    assert (code, "VirtualNode api" in out) == (0, True)
+    assert "mesh: shop" in (tmp_path / "out" / "mesh.yaml").read_text()

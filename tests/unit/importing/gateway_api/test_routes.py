@@ -101,3 +101,18 @@ def test_grpc_method_is_a_path() -> None:
     done = import_gateway_api(SAMPLE)
     assert "match: [{path: /a.B/C}, {path: {starts_with: /a.B/}}]" in done.files["services/reco-v2.yaml"]
     assert any("gRPC" in entry.how for entry in done.lost)
+
+
+TCP_ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: db}
+spec: {parentRefs: [{group: "", kind: Service, name: db}], rules: [{backendRefs: [{name: db, port: 5432}]}]}
+"""
+
+
+def test_route_of_tcp_is_told_with_what_to_write_instead() -> None:
+    """It is not imported, and the report says how a mesh's files say the same."""
+    (entry,) = import_gateway_api(TCP_ROUTE).lost
+    assert entry.how == "a TCPRoute of v1 is not imported"
+    assert "protocol: tcp" in entry.what_to_do
