@@ -100,7 +100,7 @@ def test_client_in_clear_at_a_captured_port_of_tcp_is_judged(tmp_path: Path) -> 
 
 
 def test_requests_by_mutual_tls_are_taken_at_the_apps_own_port(tmp_path: Path) -> None:
-    """The caller's sidecar dials where the app listens; the kernel leads it to the app's own, which has the handshake."""
+    """The caller's sidecar dials where the app listens, and the kernel leads it to the app's own sidecar."""
     root = Authority("shop root")
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
