@@ -57,7 +57,7 @@ async def _map(claims: Claims, stage: Stage) -> None:
     while time.monotonic() < deadline:
         with suppress(HTTPError):
             edges = (await stage.control.shows())["edges"]
-        if _pairs(edges, "requests") >= BY_REQUESTS and _pairs(edges, "tcp") >= BY_TCP:
+        if _pairs(edges, "requests") == BY_REQUESTS and _pairs(edges, "tcp") == BY_TCP:
             break
         await asyncio.sleep(LOOK_S)
     failed = [one for one in edges if one["success"] not in (1, None) or (one["tcp"] or {}).get("failed")]
