@@ -155,7 +155,7 @@ def test_tls_of_the_app_goes_by_its_name(tmp_path: Path, root: Authority) -> Non
                 assert client.recv(100) == b"secret"
             told = lines(sidecar, 1)[0]
             assert (told["protocol"], told["authority"], told["upstream_cluster"]) == ("tls", "pay.example", "pay")
-            with dial(sidecar.outbound_port) as nameless, contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError), dial(sidecar.outbound_port) as nameless:
                 nameless.sendall(b"\x00\x01")
                 assert nameless.recv(1) == b""
             assert lines(sidecar, 2)[1]["response_code_details"] == "no_route"
@@ -213,7 +213,7 @@ def test_who_is_not_admitted_is_refused_by_who_he_is(tmp_path: Path, root: Autho
         database(tmp_path, root, app, more=rules) as inbound,
         storefront(tmp_path, root, inbound.inbound_port) as outbound,
     ):
-        with dial(outbound.outbound_port) as client, contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), dial(outbound.outbound_port) as client:
             assert client.recv(100) == b""
         told = lines(inbound, 1)[0]
         assert told["response_code_details"] == "authorization_denied"
@@ -239,7 +239,7 @@ def test_permissive_takes_both_and_strict_takes_no_connection_in_clear(tmp_path:
                 client.sendall(b"x")
                 assert client.recv(1) == b"x"
         with database(tmp_path, root, app, "strict") as inbound:
-            with dial(inbound.inbound_port) as client, contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError), dial(inbound.inbound_port) as client:
                 client.sendall(b"*1\r\n$4\r\nPING\r\n")
                 assert client.recv(100) == b""
             eventually(lambda: inbound.access_log()[-1]["response_code_details"] == "client_tls_failed", "the refusal")
@@ -261,7 +261,7 @@ def test_requests_that_come_as_tcp_are_judged_as_requests(tmp_path: Path, root: 
         assert [(one["protocol"], one["peer_identity"], one["path"]) for one in told] == [
             ("HTTP/1.1", STOREFRONT, "/admin"), ("HTTP/1.1", STOREFRONT, "/"),
         ]  # fmt: skip
-        with dial(outbound.outbound_port) as client, contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), dial(outbound.outbound_port) as client:
             client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             assert client.recv(100) == b""
         assert lines(inbound, 3)[2]["response_code_details"] == "unsupported_version"
@@ -274,7 +274,7 @@ def test_a_port_for_http_refuses_a_sidecar_that_sends_tcp(tmp_path: Path, root: 
         database(tmp_path, root, app.port, protocol="http") as inbound,
         storefront(tmp_path, root, inbound.inbound_port) as outbound,
     ):
-        with dial(outbound.outbound_port) as client, contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), dial(outbound.outbound_port) as client:
             assert client.recv(100) == b""
         told = lines(outbound, 1)[0]
         assert told["response_code_details"] == "upstream_tls_alpn"
@@ -337,7 +337,7 @@ def test_a_mesh_carries_tcp_for_apps_that_dial_a_port_of_their_own(tmp_path: Pat
             assert client.recv(100) == b"220 ready\r\n"
             client.sendall(b"hello")
             assert client.recv(100) == b"hello"
-        with dial(other) as client, contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), dial(other) as client:
             assert client.recv(100) == b""
         counted = 'sidecar_authorization_total{outcome="%s",rule="%s",source="%s"}'
         page = db.metrics("/metrics").text
