@@ -500,8 +500,9 @@ def test_what_is_no_http_is_told() -> None:
             await it.until(lambda: it.link.state.failures > 1, "failures")
             assert "tls" in it.link.state.why.lower()
         async with linked("http://no.such.name.invalid:1") as it:
-            await it.until(lambda: it.link.state.failures, "a failure")
-            assert it.link.state.why.startswith("the name no.such.name.invalid has no address")
+            # The name server is the machine's own, and may take longer than a connection may at first.
+            why = "the name no.such.name.invalid has no address"
+            await it.until(lambda: it.link.state.why.startswith(why), why)
         server.close()
         await server.wait_closed()
 
