@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from sidecar.capture.proof import Finding
+from sidecar.config.values.addresses import split_pattern
+from sidecar.net.address import is_ip_address
 
 _AT_ONCE: Final = 16
 _SHOWN: Final = 4
@@ -40,9 +42,8 @@ def names_of(config: Mapping[str, Any]) -> list[str]:
     found: dict[str, None] = {}
     for upstream, said in (config.get("upstreams") or {}).items():
         for host in [upstream] if said.get("hosts") is None else said["hosts"]:
-            name, colon, port = host.rpartition(":")
-            name = name if colon and port.isdigit() and not name.endswith(":") else host
-            if "*" not in name and not _is_address(name):
+            name, _ = split_pattern(host)
+            if "*" not in name and not is_ip_address(name.strip("[]")):
                 found[name] = None
     return sorted(found)
 
@@ -63,14 +64,6 @@ def find_names(names: Iterable[str], lookup: Lookup = lookup) -> tuple[Finding, 
 
     with ThreadPoolExecutor(_AT_ONCE, "capture-names") as threads:
         return tuple(threads.map(one, names))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
 
 
 def _is_loopback(address: str) -> bool:

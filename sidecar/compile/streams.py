@@ -103,9 +103,9 @@ def declared_of(taking: Sequence[ClusterSpec], clusters: Mapping[str, Cluster]) 
 
 
 def called_by(hosts: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """Hosts that are no patterns, and have a port."""
+    """Hosts that are no patterns, and have a port; IPv6 without its brackets."""
     found = (split_pattern(host_pattern(host)) for host in hosts if "*" not in host)
-    return tuple((name.decode("ascii"), port) for name, port in found if port is not None)
+    return tuple((name.decode("ascii").strip("[]"), port) for name, port in found if port is not None)
 
 
 def in_order(hosts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:

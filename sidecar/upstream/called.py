@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Final
+from ipaddress import ip_address
 
 from sidecar.net.address import is_ip_address
 from sidecar.net.names import Names
@@ -19,9 +19,6 @@ from sidecar.net.resolve import ResolveError
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 
 logger = logging.getLogger("sidecar.upstream")
-
-_MAX_AT_ONCE: Final = 16
-"""First lookups."""
 
 
 class CalledNames:
@@ -43,25 +40,26 @@ class CalledNames:
 
     async def first(self, specs: Iterable[ClusterSpec], timeout_s: float) -> dict[str, tuple[str, ...]]:
         """
-        What the names of these mean; one without an answer in that time is left out.
+        What the names of these mean that are not followed yet; one without an answer in that time is left out.
 
         Args:
             timeout_s: Seconds that this may take, all together.
         """
-        found: dict[str, tuple[str, ...]] = {}
-        gate = asyncio.Semaphore(_MAX_AT_ONCE)
+        new = [spec for spec in specs if not self._follows(spec)]
+        asked = list(dict.fromkeys(name for spec in new for name, _ in spec.called if not is_ip_address(name)))
+        answers = await asyncio.gather(*(self._first_answer(name, timeout_s) for name in asked))
+        return {name: answer for name, answer in zip(asked, answers, strict=True) if answer}
 
-        async def ask(name: str) -> None:
-            async with gate:
-                try:
-                    found[name] = await self._names.addresses(name, timeout_s)
-                except ResolveError:
-                    return  # told by who follows it
+    async def _first_answer(self, name: str, timeout_s: float) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._names.addresses(name, timeout_s)
+        except (TimeoutError, ResolveError):
+            return ()  # told by who follows it
 
-        asked = {name: None for spec in specs for name, _ in spec.called if not is_ip_address(name)}
-        if asked:
-            await asyncio.wait([asyncio.ensure_future(ask(name)) for name in asked], timeout=timeout_s)
-        return found
+    def _follows(self, spec: ClusterSpec) -> bool:
+        follower = self._followed.get(spec.name)
+        return follower is not None and follower.called == spec.called
 
     def update(self, cluster: Cluster, known: Mapping[str, tuple[str, ...]]) -> None:
         """
@@ -100,7 +98,8 @@ class _Follower:
         self.cluster = cluster
         self.called = called
         self._hosts = {name: known.get(name, ()) for name, _ in called}
-        self._hosts |= {name: (name.strip("[]"),) for name, _ in called if is_ip_address(name)}
+        # As the kernel has them: of IPv6 the shortest form.
+        self._hosts |= {name: (str(ip_address(name)),) for name, _ in called if is_ip_address(name)}
         self.watchers = {name: _Watcher(self, name) for name, _ in called if not is_ip_address(name)}
         self._show()
 

@@ -16,9 +16,9 @@ from sidecar.upstream.endpoint import Endpoint
 class Owners:
     """
     Args:
-        clusters: Whose addresses these are, the first of two that share one before the other.
-        called: Those of them that are known only by the addresses by which they are called (`Cluster.called`): their
-            endpoints are others, such as listeners of sidecars.
+        clusters: Who are known by their endpoints, the first of two that share one before the other.
+        called: Who are known by the addresses by which they are called (`Cluster.called`), for their endpoints may be
+            others, such as listeners of sidecars. One may be among both.
     """
 
     __slots__ = ("_by_address", "_called", "_called_filed", "_clusters", "_filed")

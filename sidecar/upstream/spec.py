@@ -48,7 +48,8 @@ class ClusterSpec:
         zones: `(address, zone)` of static endpoints.
         tls: How servers are spoken to by TLS, or None for in clear.
         is_stream: What its servers are sent is no HTTP of ours.
-        called: Names, or IP addresses, and ports by which it is called where connections are captured that say none.
+        called: Names, or IP addresses without brackets, and ports by which it is called where connections are captured
+            that say none.
 
     Raises:
         ValueError: A part contradicts the above.

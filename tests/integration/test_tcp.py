@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import socket
 import ssl
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.certificates import Authority, Leaf
+from tests.support.certificates import Authority, identity_of
 from tests.support.mesh import running_mesh
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, free_port, running_sidecar
@@ -29,15 +28,6 @@ def root() -> Authority:
     return Authority("shop root")
 
 
-def give(folder: Path, leaf: Leaf, root: Authority) -> str:
-    """Certificate, key and roots in a folder; returns the value of `identity`."""
-    folder.mkdir(exist_ok=True, parents=True)
-    leaf.write(folder)
-    (folder / "ca.crt").write_bytes(root.pem)
-    paths = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key", "trust": f"{folder}/ca.crt"}
-    return json.dumps({"from": {"files": paths}})
-
-
 @contextlib.contextmanager
 def database(
     tmp_path: Path, root: Authority, app: int, tls: str = "strict", protocol: str = "tcp", more: str = ""
@@ -45,7 +35,7 @@ def database(
     """The called service's sidecar."""
     text = f"""
         service: db
-        identity: {give(tmp_path / "db", root.workload(DB), root)}
+        identity: {identity_of(tmp_path / "db", root.workload(DB), root)}
         inbound:
           listen: {{address: "127.0.0.1:${{INBOUND_PORT}}", name: db, protocol: {protocol}}}
           app: "127.0.0.1:{app}"
@@ -61,7 +51,7 @@ def storefront(tmp_path: Path, root: Authority, port: int, protocol: str = "tcp"
     """The caller's sidecar: one port for its dependency."""
     text = f"""
         service: storefront
-        identity: {give(tmp_path / "storefront", root.workload(STOREFRONT), root)}
+        identity: {identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)}
         outbound:
           listen: {{address: "127.0.0.1:${{OUTBOUND_PORT}}", host: "db:5432", protocol: {protocol}}}
         upstreams:

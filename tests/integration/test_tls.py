@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import shutil
 import socket
 import ssl
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.certificates import DAY, HOUR, NOW, Authority, Leaf
+from tests.support.certificates import DAY, HOUR, NOW, Authority, Leaf, identity_of
 from tests.support.origin import Origin, large
 from tests.support.process import SidecarProcess, request, running_sidecar
 from tests.support.wait import eventually
@@ -32,21 +31,12 @@ def root() -> Authority:
     return Authority("shop root")
 
 
-def give(folder: Path, leaf: Leaf, *roots: Authority) -> str:
-    """Certificate, key and roots in a folder; returns the value of `identity`."""
-    folder.mkdir(exist_ok=True, parents=True)
-    leaf.write(folder)
-    (folder / "ca.crt").write_bytes(b"".join(one.pem for one in roots))
-    paths = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key", "trust": f"{folder}/ca.crt"}
-    return json.dumps({"from": {"files": paths}})
-
-
 @contextlib.contextmanager
 def catalog(
     tmp_path: Path, root: Authority, app: Origin, tls: str = "permissive", more: str = ""
 ) -> Iterator[SidecarProcess]:
     """The called service's sidecar."""
-    identity = give(tmp_path / "catalog", root.workload(CATALOG), root)
+    identity = identity_of(tmp_path / "catalog", root.workload(CATALOG), root)
     text = f"""
         service: catalog
         identity: {identity}
@@ -91,7 +81,7 @@ def metric(sidecar: SidecarProcess, name: str, *labels: str) -> float:
 def test_two_sidecars_speak_mutual_tls(tmp_path: Path, root: Authority) -> None:
     """Both know the other one; the app is told; large bodies come through whole in both directions."""
     with Origin("v1") as app, catalog(tmp_path, root, app) as inbound:
-        identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+        identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
         with storefront(tmp_path, identity, inbound.inbound_port) as outbound:
             seen = outbound.outbound("/echo", host="catalog").json()
             fields = {name.lower(): value for name, value in seen["headers"]}
@@ -125,7 +115,7 @@ def test_permissive_takes_both_and_strict_only_what_it_names(tmp_path: Path, roo
             assert (refused.status, refused.headers["connection"]) == (403, "close")
             assert refused.json()["error"] == "clear_refused"
             assert inbound.inbound("/live", method="POST").status == 403
-            identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+            identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
             with storefront(tmp_path, identity, inbound.inbound_port) as outbound:
                 assert outbound.outbound("/x", host="catalog").status == 200
         with (
@@ -213,7 +203,7 @@ def test_a_server_that_is_not_whom_we_want_gets_no_request_and_nothing_in_clear(
         "upstream_identity_mismatch": root.workload("spiffe://shop/payments"),
         "upstream_tls_alpn": root.workload(CATALOG),
     }
-    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
     servers = {}
     for reason, leaf in wrong.items():
         context = server_context(tmp_path / reason, leaf, root)
@@ -263,7 +253,7 @@ def test_a_server_that_speaks_no_tls_is_told_nothing(tmp_path: Path, root: Autho
                     while data := taken.recv(65536):
                         recorded.append(data)
 
-    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, args=(listening,), daemon=True).start()
         port = int(listening.getsockname()[1])
@@ -387,7 +377,7 @@ def test_clients_outside_see_the_certificate_that_they_ask_for(tmp_path: Path, r
 def test_a_session_is_taken_up_again_by_openssl(tmp_path: Path, root: Authority) -> None:
     """The ticket of one connection makes the next one cheaper, and its identity is the same."""
     with Origin("v1") as app, catalog(tmp_path, root, app) as inbound:
-        give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+        identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
         folder = tmp_path / "storefront"
         common = [
             "-connect",
@@ -410,7 +400,7 @@ def test_a_session_is_taken_up_again_by_openssl(tmp_path: Path, root: Authority)
 def test_certificates_are_exchanged_under_load_and_nothing_is_lost(tmp_path: Path, root: Authority) -> None:
     """New ones for both sides, again and again; half a file, and a key of another, change nothing and are told."""
     with Origin("v1") as app, catalog(tmp_path, root, app) as inbound:
-        identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+        identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
         with storefront(tmp_path, identity, inbound.inbound_port, more=", max_age: 1s") as outbound:
             statuses: list[int] = []
             is_over = threading.Event()

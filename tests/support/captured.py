@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from tests.support.commands import sidecar_command
 from tests.support.namespaces import Host
 from tests.support.process import Response, SidecarProcess
+from tests.support.streams import Serve, serving
 
 APP = 1000
 TIMEOUT_S = 15.0
@@ -59,6 +60,7 @@ class CapturingSidecar(SidecarProcess):
 @contextlib.contextmanager
 def capturing(host: Host, directory: Path, text: str) -> Iterator[CapturingSidecar]:
     """One that is ready, with this YAML, and whose host is captured; ended on leaving."""
+    directory.mkdir(exist_ok=True)
     sidecar = CapturingSidecar(host, directory)
     sidecar.rewrite(text)
     sidecar.start()
@@ -119,6 +121,12 @@ def app(host: Host, port: int, name: str, address: str = "") -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def server(host: Host, port: int, serve: Serve) -> contextlib.AbstractContextManager[int]:
+    """One at this port of the host, in both families."""
+    listener = host.do(lambda: socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True))
+    return serving(listener, serve)
 
 
 def get(

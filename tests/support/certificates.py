@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -207,3 +208,12 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def identity_of(folder: Path, leaf: Leaf, *roots: Authority) -> str:
+    """Certificate, key and roots in a folder; the value of a file's `identity`."""
+    folder.mkdir(exist_ok=True, parents=True)
+    leaf.write(folder)
+    (folder / "ca.crt").write_bytes(b"".join(one.pem for one in roots))
+    paths = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key", "trust": f"{folder}/ca.crt"}
+    return json.dumps({"from": {"files": paths}})

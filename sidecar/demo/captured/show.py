@@ -15,8 +15,7 @@ from sidecar.demo.captured.stage import Stage, running
 from sidecar.demo.http11 import HTTPError
 from sidecar.demo.mesh.text import now, source_lines
 from sidecar.demo.namespaces import NamespaceError
-from sidecar.demo.processes import DemoError
-from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Interruptible
+from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, perform, until_one_ends
 from sidecar.runtime.loop import run_in_loop
 
 LINE_EVERY_S = 1.0
@@ -35,24 +34,22 @@ def show(seconds: float | None, per_second: float) -> int:
 
 
 async def _run(seconds: float | None, per_second: float) -> int:
-    signals = Interruptible()
     stage: Stage | None = None
-    try:
-        async with running(per_second) as stage:
-            _say("\n".join(introduction(stage)))
-            if seconds is None:
-                return await _watch(stage)
-            return EXIT_OK if await verify(stage, seconds, _say) else EXIT_FAILED
-    except NamespaceError as error:
-        click.echo(f"the demonstration of captured traffic cannot run here: {error}", err=True)
-        return EXIT_NOT_HERE
-    except (DemoError, HTTPError, OSError) as error:
-        click.echo(f"the demonstration failed: {error}", err=True)
-        return EXIT_FAILED
-    except asyncio.CancelledError:
-        if not signals.is_interrupted:
-            raise
-        return EXIT_INTERRUPTED if seconds is not None else _on_interrupt(stage)
+
+    async def play() -> int:
+        nonlocal stage
+        try:
+            async with running(per_second) as stage:
+                _say("\n".join(introduction(stage)))
+                if seconds is None:
+                    await stage.send()
+                    await until_one_ends((_tell(stage),), stage.children.values())
+                return EXIT_OK if await verify(stage, seconds, _say) else EXIT_FAILED
+        except NamespaceError as error:
+            click.echo(f"the demonstration of captured traffic cannot run here: {error}", err=True)
+            return EXIT_NOT_HERE
+
+    return await perform(play, lambda: _on_interrupt(stage) if seconds is None else EXIT_INTERRUPTED)
 
 
 def introduction(stage: Stage) -> list[str]:
@@ -75,24 +72,6 @@ def introduction(stage: Stage) -> list[str]:
         f"  proof:    {enter} sidecar capture check",
         f"  metrics:  {enter} curl -s http://127.0.0.1:15020/metrics",
     ]
-
-
-async def _watch(stage: Stage) -> int:
-    """Show what happens until a process ends that should not."""
-    await stage.send()
-    telling = asyncio.create_task(_tell(stage))
-    ends = {asyncio.create_task(child.wait()): child for child in stage.children.values()}
-    try:
-        await asyncio.wait((telling, *ends), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (telling, *ends):
-            task.cancel()
-        await asyncio.wait((telling, *ends))
-    for child in ends.values():
-        if child.exit_code is not None:
-            raise DemoError(f"{child.name} has ended with code {child.exit_code}:\n{child.tail()}")
-    telling.result()
-    raise AssertionError("only a child that ended, or a fault, ends the show")
 
 
 async def _tell(stage: Stage) -> None:

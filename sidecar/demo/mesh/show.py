@@ -12,8 +12,8 @@ from sidecar.demo.http11 import HTTPError
 from sidecar.demo.mesh.claims import verify
 from sidecar.demo.mesh.stage import Stage, running
 from sidecar.demo.mesh.text import introduction, progress, rollout_lines, source_lines
-from sidecar.demo.processes import DemoError, cancelled
-from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Interruptible
+from sidecar.demo.processes import cancelled
+from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, perform, until_one_ends
 from sidecar.runtime.loop import run_in_loop
 
 LINE_EVERY_S = 1.0
@@ -32,21 +32,19 @@ def show(seconds: float | None, per_second: float) -> int:
 
 
 async def _run(seconds: float | None, per_second: float) -> int:
-    signals = Interruptible()
     stage: Stage | None = None
-    try:
+
+    async def play() -> int:
+        nonlocal stage
         async with running(per_second) as stage:
             _say("\n".join(introduction(stage)))
             if seconds is None:
-                return await _watch(stage)
+                # The control plane may end: whoever looks kills it to see what happens.
+                children = [child for name, child in stage.children.items() if name != "control"]
+                await until_one_ends((stage.send(), _tell(stage)), children)
             return EXIT_OK if await _unattended(stage, seconds) else EXIT_FAILED
-    except (DemoError, HTTPError, OSError) as error:
-        click.echo(f"the demonstration failed: {error}", err=True)
-        return EXIT_FAILED
-    except asyncio.CancelledError:
-        if not signals.is_interrupted:
-            raise
-        return EXIT_INTERRUPTED if seconds is not None else _on_interrupt(stage)
+
+    return await perform(play, lambda: _on_interrupt(stage) if seconds is None else EXIT_INTERRUPTED)
 
 
 async def _unattended(stage: Stage, seconds: float) -> bool:
@@ -55,25 +53,6 @@ async def _unattended(stage: Stage, seconds: float) -> bool:
         return await verify(stage, seconds, _say)
     finally:
         await cancelled(telling)
-
-
-async def _watch(stage: Stage) -> int:
-    """Show what happens until a process ends that should not; the control plane may."""
-    tasks = [asyncio.create_task(work) for work in (stage.send(), _tell(stage))]
-    children = [child for name, child in stage.children.items() if name != "control"]
-    ends = [asyncio.create_task(child.wait()) for child in children]
-    try:
-        done, _ = await asyncio.wait((*tasks, *ends), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (*tasks, *ends):
-            task.cancel()
-        await asyncio.wait((*tasks, *ends))
-    for child in children:
-        if child.exit_code is not None:
-            raise DemoError(f"{child.name} has ended with code {child.exit_code}:\n{child.tail()}")
-    for task in done:
-        task.result()
-    raise AssertionError("only a child that ended, or a fault, ends the show")
 
 
 async def _tell(stage: Stage) -> None:

@@ -9,8 +9,8 @@ import sys
 import click
 
 from sidecar.demo.http11 import HTTPError
-from sidecar.demo.processes import Child, DemoError, cancelled
-from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Interruptible
+from sidecar.demo.processes import cancelled
+from sidecar.demo.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, perform, tell_ended, until_one_ends
 from sidecar.demo.single.claims import verify
 from sidecar.demo.single.display.text import introduction, progress, reload_lines, trace_lines
 from sidecar.demo.single.observer import PERIOD_S, Observer
@@ -30,33 +30,23 @@ def show(seconds: float | None, per_second: float) -> int:
         seconds: Of unattended traffic before the claims are checked; None runs until a signal.
         per_second: Requests.
     """
-    return run_in_loop(lambda: Demonstration(seconds, per_second).run())
+    return run_in_loop(lambda: _run(seconds, per_second))
 
 
-class Demonstration:
-    """One run; a signal cancels it once, so that nothing interrupts the clean-up."""
+async def _run(seconds: float | None, per_second: float) -> int:
+    stage: Stage | None = None
 
-    def __init__(self, seconds: float | None, per_second: float) -> None:
-        self._seconds = seconds
-        self._per_second = per_second
+    async def play() -> int:
+        nonlocal stage
+        async with running(per_second) as stage:
+            _say("\n".join(introduction(stage)))
+            if seconds is None:
+                observer = Observer(stage)
+                works = (stage.traffic.run(), observer.run(), _display(stage, observer))
+                await until_one_ends(works, (stage.sidecar, *stage.apps))
+            return EXIT_OK if await _unattended(stage, seconds) else EXIT_FAILED
 
-    async def run(self) -> int:
-        """The whole run; returns the exit code."""
-        signals = Interruptible()
-        stage: Stage | None = None
-        try:
-            async with running(self._per_second) as stage:
-                _say("\n".join(introduction(stage)))
-                if self._seconds is None:
-                    return await _watch(stage)
-                return EXIT_OK if await _unattended(stage, self._seconds) else EXIT_FAILED
-        except (DemoError, HTTPError, OSError) as error:
-            click.echo(f"the demonstration failed: {error}", err=True)
-            return EXIT_FAILED
-        except asyncio.CancelledError:
-            if not signals.is_interrupted:
-                raise
-            return _on_interrupt(stage) if self._seconds is None else EXIT_INTERRUPTED
+    return await perform(play, lambda: _on_interrupt(stage) if seconds is None else EXIT_INTERRUPTED)
 
 
 async def _unattended(stage: Stage, seconds: float) -> bool:
@@ -73,38 +63,10 @@ async def _unattended(stage: Stage, seconds: float) -> bool:
     try:
         return await verify(stage, seconds, _say)
     except HTTPError:
-        _tell_ended(stage.sidecar)
+        tell_ended(stage.sidecar)
         raise
     finally:
         await cancelled(telling)
-
-
-async def _watch(stage: Stage) -> int:
-    """Show what happens until a child ends, which none should; a signal cancels it."""
-    observer = Observer(stage)
-    tasks = [asyncio.create_task(work) for work in (stage.traffic.run(), observer.run(), _display(stage, observer))]
-    ends = [asyncio.create_task(_end_of(child)) for child in (stage.sidecar, *stage.apps)]
-    try:
-        done, _ = await asyncio.wait((*tasks, *ends), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (*tasks, *ends):
-            task.cancel()
-        await asyncio.wait((*tasks, *ends))
-    for task in done:
-        child = task.result()
-        if child is not None:
-            _tell_ended(child)
-    raise AssertionError("only a child that ended, or a fault, ends the show")
-
-
-def _tell_ended(child: Child) -> None:
-    if child.exit_code is not None:
-        raise DemoError(f"{child.name} has ended with code {child.exit_code}:\n{child.tail()}") from None
-
-
-async def _end_of(child: Child) -> Child:
-    await child.wait()
-    return child
 
 
 async def _display(stage: Stage, observer: Observer) -> None:

@@ -8,8 +8,6 @@ from sidecar.mesh.hosts import has_port, port_names, port_number
 from sidecar.mesh.model.service import Values
 from sidecar.mesh.rules.scope import Scope
 
-_OF_REQUESTS = ("path", "methods", "headers", "cookies", "query")
-"""What a route may ask of requests, and of a connection nobody can."""
 _OF_SIDECARS = ("app", "ports", "calls", "inbound", "authorization", "identities")
 """What only a service with sidecars of its own can say."""
 
@@ -102,19 +100,12 @@ def _check_protocol(scope: Scope) -> None:
     if service.protocol is not None and not service.is_outside:
         hint = 'say it of a port: `ports: {db: {app: "127.0.0.1:5432", protocol: tcp}}`'
         scope(("protocol",), "`protocol` has no effect without `dns` or `endpoints`", hint, at_key=True)
-    first, *further = port_names(service)
-    if not all(service.speaks_tcp(port) for port in (first, *further)):
+    first = port_names(service)[0]
+    if not service.speaks_tcp(first):
         return
     if port_number(service, first) < 0 and not all(map(has_port, service.hosts or [scope.name])):
         hint = "give every one of `hosts` a port"
         scope(("hosts",) if service.hosts else (), "connections are known by their port, which these have not", hint)
-    for index, route in enumerate(service.routes):
-        for number, match in enumerate(route.match):
-            asked = [key for key in _OF_REQUESTS if getattr(match, key)]
-            if asked:
-                at = ("routes", index, "match", number, asked[0])
-                message = f"`{asked[0]}` cannot be asked of a connection: `{scope.name}` speaks no HTTP"
-                scope(at, message, "remove it: its routes can only share connections out", at_key=True)
 
 
 def _check_instances(scope: Scope) -> None:

@@ -9,12 +9,14 @@ from sidecar.config.model.root import RoutingTest
 from sidecar.config.model.routes import Route
 from sidecar.config.problems import did_you_mean
 from sidecar.config.route_rules import At, check_route
-from sidecar.mesh.hosts import authority_of, find_host, hosts_of
+from sidecar.mesh.hosts import authority_of, find_host, hosts_of, port_names
 from sidecar.mesh.mesh import callees
 from sidecar.mesh.model.service import Service
 from sidecar.mesh.model.words import PORT_MARK
 from sidecar.mesh.rules.scope import Others, Scope
 
+_OF_REQUESTS = ("path", "methods", "headers", "cookies", "query")
+"""What a route may ask of requests, and of a connection nobody can."""
 _UNKNOWN = "there are no instances `{}`"
 
 
@@ -37,6 +39,7 @@ def _check_producer(scope: Scope) -> None:
         at = ("routes", index)
         check_route(route, at, known, scope, needs_action=False, earlier=service.routes[:index], unknown=_UNKNOWN)
         _check_hosts(route, at, scope.name, service, scope)
+        _check_questions(route, at, scope.name, service, scope)
         _check_name(route, at, service.routes[:index], scope)
 
 
@@ -64,6 +67,7 @@ def _check_callers(scope: Scope, others: Others) -> None:
             before = call.routes[:index]
             check_route(route, at, known, scope, needs_action=False, earlier=before, unknown=_UNKNOWN)
             _check_hosts(route, at, name, callee, scope)
+            _check_questions(route, at, name, callee, scope)
             tests = [test.name for test in callee.tests]
             for position, test in enumerate(route.overrides):
                 if test not in tests:
@@ -108,6 +112,18 @@ def _check_hosts(route: Route, at: At, name: str, service: Service, scope: Scope
             if find_host(host, hosts) is None:
                 hint = did_you_mean(host, hosts) or "leave `host` out: the route holds for all of them"
                 scope((*at, "match", number, "host", position), f"`{host}` is no host of `{name}`", hint)
+
+
+def _check_questions(route: Route, at: At, name: str, service: Service, scope: Scope) -> None:
+    """Of a service that speaks no HTTP at any port a route can ask nothing but the host."""
+    if not all(service.speaks_tcp(port) for port in port_names(service)):
+        return
+    for number, match in enumerate(route.match):
+        asked = [key for key in _OF_REQUESTS if getattr(match, key)]
+        if asked:
+            message = f"`{asked[0]}` cannot be asked of a connection: `{name}` speaks no HTTP"
+            hint = "remove it: its routes can only share connections out"
+            scope((*at, "match", number, asked[0]), message, hint, at_key=True)
 
 
 def _check_tests(scope: Scope, others: Others) -> None:

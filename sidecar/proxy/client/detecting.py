@@ -284,7 +284,7 @@ class DetectingConnection(Timed):
 
     def _detected(self, protocol: str) -> None:
         listener = self.listener_state.listener
-        if self._destination is not None or listener.protocol != "http":
+        if self._secured is None and (self._destination is not None or listener.protocol != "http"):
             self._live.telemetry.detected(listener.direction, protocol, has_waited=self._has_waited)
 
     def _become_http(self) -> ClientConnection:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.support.captured import APP, app, capturing, get
-from tests.support.certificates import Authority, Leaf
+from tests.support.certificates import Authority, identity_of
 from tests.support.namespaces import hosts
 from tests.support.streams import PATIENCE_S, echo, greets, serving
 
 DB, STOREFRONT = "spiffe://shop/db", "spiffe://shop/storefront"
-
-
-def identity(folder: Path, leaf: Leaf, root: Authority) -> str:
-    """Certificate, key and roots in a folder; the value of `identity`."""
-    folder.mkdir()
-    leaf.write(folder)
-    (folder / "ca.crt").write_bytes(root.pem)
-    paths = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key", "trust": f"{folder}/ca.crt"}
-    return json.dumps({"from": {"files": paths}})
 
 
 @pytest.mark.parametrize(("port", "mode"), [(15000, "strict"), (5433, "permissive")])
@@ -33,12 +23,10 @@ def test_app_that_dials_a_name_reaches_the_other_app_by_mutual_tls(tmp_path: Pat
     dialled at its listener, or at the app's own port, which is captured there.
     """
     root = Authority("shop root")
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
     with hosts(2) as (here, there):
         caller = f"""
             service: storefront
-            identity: {identity(tmp_path / "storefront", root.workload(STOREFRONT), root)}
+            identity: {identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)}
             capture: {{inbound: [], unmatched: deny}}
             upstreams:
               db:
@@ -49,7 +37,7 @@ def test_app_that_dials_a_name_reaches_the_other_app_by_mutual_tls(tmp_path: Pat
         """
         called = f"""
             service: db
-            identity: {identity(tmp_path / "db", root.workload(DB), root)}
+            identity: {identity_of(tmp_path / "db", root.workload(DB), root)}
             inbound:
               listen: {{address: "0.0.0.0:15000", name: db, protocol: tcp}}
               app: "127.0.0.1:5433"
@@ -83,7 +71,7 @@ def test_client_in_clear_at_a_captured_port_of_tcp_is_judged(tmp_path: Path) -> 
     with hosts(2) as (here, there):
         called = f"""
             service: db
-            identity: {identity(tmp_path / "db", root.workload(DB), root)}
+            identity: {identity_of(tmp_path / "db", root.workload(DB), root)}
             inbound:
               listen: {{address: "0.0.0.0:15000", name: db, protocol: tcp}}
               app: "127.0.0.1:5433"
@@ -102,19 +90,17 @@ def test_client_in_clear_at_a_captured_port_of_tcp_is_judged(tmp_path: Path) -> 
 def test_requests_by_mutual_tls_are_taken_at_the_apps_own_port(tmp_path: Path) -> None:
     """The caller's sidecar dials where the app listens, and the kernel leads it to the app's own sidecar."""
     root = Authority("shop root")
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
     with hosts(2) as (here, there):
         caller = f"""
             service: storefront
-            identity: {identity(tmp_path / "storefront", root.workload(STOREFRONT), root)}
+            identity: {identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)}
             outbound: {{}}
             capture: {{inbound: []}}
             upstreams: {{web: {{endpoints: ["{there.v4}:8080"], tls: {{identities: "{DB}"}}}}}}
         """
         called = f"""
             service: web
-            identity: {identity(tmp_path / "web", root.workload(DB), root)}
+            identity: {identity_of(tmp_path / "web", root.workload(DB), root)}
             inbound: {{app: "127.0.0.1:8080", tls: strict}}
             capture: {{outbound: []}}
         """

@@ -7,19 +7,18 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sidecar.proxy.client.detecting import WAIT_S
-from tests.support.captured import APP, CapturingSidecar, app, capturing, get
+from tests.support.captured import APP, CapturingSidecar, app, capturing, get, server
 from tests.support.certificates import Authority
 from tests.support.namespaces import Host, hosts
 from tests.support.peers import require
+from tests.support.streams import PATIENCE_S, echo, greets, read_all
 from tests.support.wait import eventually
 
-PATIENCE_S = 20.0
 WAITED_S = WAIT_S + 0.2
 """Longer than a client may say nothing before its server is asked."""
 FILE = """
@@ -29,48 +28,10 @@ capture: {ports: {7000: auto}}
 """
 
 
-@contextlib.contextmanager
-def server(host: Host, port: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
-    """One that gives each connection to `serve`, in a thread of its own, and closes it behind that."""
-    listener = host.do(lambda: socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True))
-
-    def one(accepted: socket.socket) -> None:
-        with accepted, contextlib.suppress(OSError):
-            accepted.settimeout(PATIENCE_S)
-            serve(accepted)
-
-    def every() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=every, daemon=True).start()
-    try:
-        yield
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def echo(accepted: socket.socket) -> None:
-    while data := accepted.recv(65536):
-        accepted.sendall(data)
-
-
-def greets(accepted: socket.socket) -> None:
-    accepted.sendall(b"220 ready\r\n")
-    echo(accepted)
-
-
 def dials(host: Host, to: str, port: int) -> socket.socket:
     made = host.do(lambda: socket.create_connection((to, port), PATIENCE_S), APP)
     made.settimeout(PATIENCE_S)
     return made
-
-
-def read_all(connected: socket.socket) -> bytes:
-    """To its end."""
-    return b"".join(iter(lambda: connected.recv(65536), b""))
 
 
 def detected(sidecar: CapturingSidecar, **labels: str) -> float:

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.integration.capture.test_captured_tcp import greets, server
-from tests.support.captured import APP, CapturingSidecar, app, capturing, get, install
+from tests.support.captured import APP, CapturingSidecar, app, capturing, get, install, server
 from tests.support.certificates import Authority
 from tests.support.commands import sidecar_command
 from tests.support.namespaces import Host, hosts
 from tests.support.peers import nginx, require
 from tests.support.postgres import Postgres
+from tests.support.streams import greets
 from tests.support.wait import eventually
 
 T = TypeVar("T")

@@ -18,6 +18,12 @@ def test_names_are_those_of_upstreams_without_ports_patterns_and_addresses() -> 
     assert names_of({"upstreams": None}) == names_of({}) == []
 
 
+def test_what_no_resolver_would_be_asked_for_is_refuted() -> None:
+    """A label of more than 63 characters is no name of DNS."""
+    (found,) = find_names([f"{'a' * 64}.x"])
+    assert (found.what, found.outcome) == ("name", "refuted")
+
+
 def test_a_name_must_mean_something_that_is_not_loopback() -> None:
     """One of several addresses is enough."""
     known = {"a": ["10.0.0.1", "fe80::1%eth0"], "b": ["127.0.0.1", "::1"], "c": ["127.0.0.2", "10.0.0.2"]}

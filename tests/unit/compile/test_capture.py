@@ -166,7 +166,11 @@ outbound:
     - {name: all, to: named}
 capture: {ports: {7: tcp}}
 upstreams:
-  db: {hosts: ["db:5432", "10.0.0.7:5432"], protocol: tcp, discover: db, tls: {identities: "spiffe://shop/db"}}
+  db:
+    hosts: ["db:5432", "10.0.0.7:5432", "[fd00::7]:5432", "*.db:5432", "db.local"]
+    protocol: tcp
+    discover: db
+    tls: {identities: "spiffe://shop/db"}
   new: {hosts: [], protocol: tcp, endpoints: ["10.0.0.8:5432"]}
   named: {endpoints: ["10.0.0.1:80"]}
 identity: {from: {files: {certificate: a, key: b, trust: c}}}
@@ -178,7 +182,7 @@ def test_an_upstream_that_speaks_tcp_is_known_by_what_its_hosts_mean() -> None:
     plan = compiled(STREAMS).plan
     side = plan.side_of["outbound"]
     db = plan.clusters["db"]
-    assert db.spec.called == (("db", 5432), ("10.0.0.7", 5432))
+    assert db.spec.called == (("db", 5432), ("10.0.0.7", 5432), ("fd00::7", 5432))
     db.called = (("10.0.0.6", 5432),)
     listener = next(one for one in plan.listeners if one.captures and one.direction is Direction.OUTBOUND)
     for host, port, told in (("10.0.0.6", 5432, "tcp"), ("10.0.0.8", 5432, "tcp"), ("10.0.0.1", 80, None)):
@@ -193,7 +197,7 @@ def test_routes_that_ask_for_a_host_alone_hold_for_connections() -> None:
     """As far as all that they lead to speaks something else than HTTP; others are for requests."""
     streams = compiled(STREAMS).plan.side_of["outbound"].streams
     assert streams is not None
-    assert [route.name for route in streams.names.routes] == ["shared", "db", "named"]
+    assert [route.name for route in streams.names.routes] == ["shared", "db", "db", "named"]
     assert {name: route.name for name, route in streams.route_to.items()} == {
         "db": "shared", "new": "new", "named": "named",
     }  # fmt: skip

@@ -65,6 +65,8 @@ KINDS = "`registered`, `kubernetes`, `etcd`, `file`, `dns` and `endpoints`"
             "a.yaml:1:10: service: connections are known by their port, which these have not; give every one of `hosts` a port"]),
         ("=== a.yaml\nservice: a\nports: {x: {app: h:1, protocol: tcp}}\nroutes: [{match: {path: /x}}]\n", [
             "a.yaml:3:19: routes[0].match.path: `path` cannot be asked of a connection: `a` speaks no HTTP; remove it: its routes can only share connections out"]),
+        (f"=== a.yaml\nservice: a\nports: {{x: {{app: h:1, protocol: tcp}}}}\n{B}calls: {{a: {{routes: [{{match: {{methods: GET}}}}]}}}}\n", [
+            "b.yaml:3:31: calls.a.routes[0].match.methods: `methods` cannot be asked of a connection: `a` speaks no HTTP; remove it: its routes can only share connections out"]),
         # --- instances
         (f"{A}instances: {{v: {{}}}}\n", [f"a.yaml:3:16: instances.v: nothing can discover these instances: found none of {KINDS}; such as `registered: {{version: v1}}` or `kubernetes: {{service: NAME, port: http}}`"]),
         (f"{A}instances: {{v: {{dns: 'h:1', file: /x}}}}\n", [f"a.yaml:3:16: instances.v: expected one of {KINDS}, found `file` and `dns`"]),

@@ -43,14 +43,14 @@ def test_what_a_name_means_is_known_when_the_plan_is_and_followed() -> None:
     async def main() -> None:
         lookup = Lookup(db="10.0.0.1 10.0.0.2")
         registry = Registry(Resolver(lookup), random=lambda: 0.0)
-        cluster = (await put(registry, spec("db", ("db", 5432), ("10.0.0.9", 5433))))["db"]
-        assert cluster.called == (("10.0.0.1", 5432), ("10.0.0.2", 5432), ("10.0.0.9", 5433))
+        cluster = (await put(registry, spec("db", ("db", 5432), ("fd00:0::9", 5433))))["db"]
+        assert cluster.called == (("10.0.0.1", 5432), ("10.0.0.2", 5432), ("fd00::9", 5433))
         lookup.known["db"] = "10.0.0.3"
         await asyncio.sleep(REFRESH_PERIOD_S + 1)
-        assert cluster.called == (("10.0.0.3", 5432), ("10.0.0.9", 5433))
+        assert cluster.called == (("10.0.0.3", 5432), ("fd00::9", 5433))
         assert set(lookup.asked) == {"db"}
         before = cluster.called
-        await put(registry, spec("db", ("db", 5432), ("10.0.0.9", 5433)))
+        await put(registry, spec("db", ("db", 5432), ("fd00:0::9", 5433)))
         assert cluster.called is before
         assert (await put(registry, spec("db")))["db"] is cluster
         assert cluster.called == ()
