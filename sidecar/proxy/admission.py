@@ -35,10 +35,9 @@ def refusal(
         peer_ip: Who connected, whoever that says its client is.
         destination: Where its connection was meant to go that was led here.
     """
-    if destination is not None or exchange.protocol:
-        stray = _stray(side, exchange, destination)
-        if stray is not None:
-            return stray
+    if destination is not None and destination.is_loop:
+        exchange.detail = f"what is sent to {destination} comes back to this sidecar"
+        return errors.LOOP
     if live.timers.lag_s > live.plan.limits.max_loop_lag_s:
         # What was accepted finishes; what is new would only wait longer (and its client may have given up).
         exchange.retry_after_s = 1.0
@@ -60,12 +59,17 @@ def refusal(
     return None
 
 
-def _stray(side: Side, exchange: Exchange, destination: Destination | None) -> Reason | None:
-    """Of what was led here, or is no HTTP/1.1: what would go in a circle, and what nobody here could judge."""
-    if destination is not None and destination.is_loop:
-        exchange.detail = f"what is sent to {destination} comes back to this sidecar"
-        return errors.LOOP
+def stream_refusal(
+    live: Live,
+    side: Side,
+    state: ListenerState,
+    exchange: Exchange,
+    head: RequestHead,
+    peer_ip: str,
+    destination: Destination | None,
+) -> Reason | None:
+    """As `refusal`, of a connection that is no HTTP/1.1's: nor may it go past what is there for requests."""
     if exchange.protocol == "http2" and side.direction is Direction.INBOUND and side.table.routes:
         exchange.detail = "`inbound.routes` are for requests of HTTP/1.1, and HTTP/2 would go by unasked"
         return errors.UNSUPPORTED_VERSION
-    return None
+    return refusal(live, side, state, exchange, head, peer_ip, destination)
