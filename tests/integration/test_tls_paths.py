@@ -16,13 +16,12 @@ from tests.integration.test_tls import (
     STOREFRONT,
     TlsServer,
     catalog,
-    give,
     lines,
     metric,
     server_context,
     storefront,
 )
-from tests.support.certificates import DAY, HOUR, NOW, Authority
+from tests.support.certificates import DAY, HOUR, NOW, Authority, identity_of
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
@@ -82,7 +81,7 @@ def test_health_is_asked_by_tls_and_of_whom_we_want(tmp_path: Path, root: Author
             context.set_alpn_protocols(["sidecar-http/1.1"])
         servers[reason] = TlsServer(context)
     checked = f"tls: {{identities: '{CATALOG}'}}, health_check: {{path: /live, interval: 300ms, timeout: TIMEOUT}}"
-    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
     with Origin("v1") as app, catalog(tmp_path, root, app, "strict") as inbound:
         ports = {reason.replace("_", "-"): server.port for reason, server in servers.items()}
         upstreams = "".join(
@@ -135,7 +134,7 @@ def test_what_no_server_has_read_is_sent_to_another_and_never_in_clear(tmp_path:
         context.set_alpn_protocols(["sidecar-http/1.1"])
         servers[name] = TlsServer(context)
     tls = f"tls: {{identities: '{CATALOG}'}}, load_balancing: round_robin"
-    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
     with Origin("v1") as app, catalog(tmp_path, root, app, "strict") as inbound:
         upstreams = "".join(
             f"\n              {name}: {{endpoints: ['127.0.0.1:{server.port}', '127.0.0.1:{inbound.inbound_port}'],"
@@ -174,7 +173,7 @@ def test_refusal_of_a_connection_that_nobody_waits_for_is_told(tmp_path: Path, r
     """The client left during the handshake, behind which TLS 1.3 has it: the connection is in the pool by then."""
     context = server_context(tmp_path / "catalog", root.workload(CATALOG), Authority("other root"))
     context.set_alpn_protocols(["sidecar-http/1.1"])
-    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         storefront(tmp_path, identity, server.getsockname()[1], more=", connect_timeout: 30s") as sidecar,
@@ -198,7 +197,7 @@ def test_refusal_of_a_connection_that_nobody_waits_for_is_told(tmp_path: Path, r
 def test_copies_go_by_tls_and_never_in_clear(tmp_path: Path, root: Authority) -> None:
     """To who proves to be the mirror; where nobody does, there is no copy and the request does not notice."""
     stranger = TlsServer(server_context(tmp_path / "stranger", Authority("other root").workload(CATALOG)))
-    identity = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+    identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
     with Origin("v1") as app, Origin("shadow") as shadow, catalog(tmp_path, root, shadow, "strict") as inbound:
         tls = f"tls: {{identities: '{CATALOG}'}}"
         text = f"""
@@ -229,8 +228,8 @@ def test_copies_go_by_tls_and_never_in_clear(tmp_path: Path, root: Authority) ->
 
 def test_a_reload_that_is_refused_changes_nobodys_identity(tmp_path: Path, root: Authority) -> None:
     """What it would have had was read and was good; a port that it wanted was not to be had."""
-    here = give(tmp_path / "catalog", root.workload(CATALOG), root)
-    other = give(tmp_path / "other", root.workload("spiffe://shop/other"), root)
+    here = identity_of(tmp_path / "catalog", root.workload(CATALOG), root)
+    other = identity_of(tmp_path / "other", root.workload("spiffe://shop/other"), root)
     root.leaf(["a.example"]).write(tmp_path)
     with Origin("v1") as app, socket.create_server(("127.0.0.1", 0)) as taken:
         text = f"""
@@ -314,7 +313,7 @@ class Asking:
 def test_a_rotation_and_a_successor_reach_all_and_lose_nothing(tmp_path: Path, root: Authority, workers: int) -> None:
     """Each worker is somebody; a successor without files takes over nothing, one with them under load."""
     folder = tmp_path / "catalog"
-    identity = give(folder, root.workload(CATALOG), root)
+    identity = identity_of(folder, root.workload(CATALOG), root)
     with Origin("v1") as app, contextlib.ExitStack() as stack:
         text = f"""
             service: catalog
@@ -327,7 +326,7 @@ def test_a_rotation_and_a_successor_reach_all_and_lose_nothing(tmp_path: Path, r
         first.start()
         stack.callback(first.kill)
         first.wait_ready()
-        outside = give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+        outside = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
         outbound = stack.enter_context(storefront(tmp_path, outside, first.inbound_port, more=", max_age: 1s"))
         asking = Asking(outbound)
 
@@ -371,7 +370,7 @@ LIMITED = "}\n        limits: {header_timeout: 8s"
 def test_a_permissive_port_reads_the_hello_before_it_answers(tmp_path: Path, root: Authority) -> None:
     """However it is parted; what is not a sidecar's is refused by an alert and named, what never ends has a limit."""
     with Origin("v1") as app, catalog(tmp_path, root, app, more=LIMITED) as inbound:
-        give(tmp_path / "storefront", root.workload(STOREFRONT), root)
+        identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
 
         def context(*protocols: str) -> ssl.SSLContext:
             made = ssl.create_default_context(cadata=root.pem.decode())
@@ -422,7 +421,7 @@ def test_a_permissive_port_reads_the_hello_before_it_answers(tmp_path: Path, roo
 def test_a_child_begins_when_its_sidecar_is_somebody(tmp_path: Path, root: Authority) -> None:
     """What it asks of others at its start would fail before. The app itself is asked in clear, and so is readiness."""
     folder = tmp_path / "catalog"
-    identity = give(folder, root.workload(CATALOG), root)
+    identity = identity_of(folder, root.workload(CATALOG), root)
     key = (folder / "tls.key").read_bytes()
     (folder / "tls.key").unlink()
     begun = tmp_path / "begun"

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_tls import CATALOG, give, metric
-from tests.support.certificates import Authority
+from tests.integration.test_tls import CATALOG, metric
+from tests.support.certificates import Authority, identity_of
 from tests.support.origin import Origin, large
 from tests.support.peers import Nginx, nginx, require
 from tests.support.process import SidecarProcess, request, running_sidecar
@@ -118,7 +118,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One for all tests."""
     folder = tmp_path_factory.mktemp("programs")
     root = Authority("shop root")
-    identity = give(folder / "own", root.workload(CATALOG), root)
+    identity = identity_of(folder / "own", root.workload(CATALOG), root)
     root.leaf(["shop.example"]).write(folder, "shop.crt", "shop.key")
     root.leaf(["us.example"], common_name="us").write(folder, "us.crt", "us.key")
     (folder / "ca.crt").write_bytes(root.pem)

@@ -15,9 +15,9 @@ import pytest
 
 from sidecar.errors import CLIENT_REFUSED_CERTIFICATE, REASONS, UPSTREAM_REFUSED_CERTIFICATE, Phase, Reason
 from sidecar.net.tls.handshakes import MAX_UNDER_WAY
-from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, give, server_context
+from tests.integration.test_tls import CATALOG, STOREFRONT, TlsServer, server_context
 from tests.integration.test_tls_paths import Mute
-from tests.support.certificates import DAY, HOUR, NOW, Authority, Leaf
+from tests.support.certificates import DAY, HOUR, NOW, Authority, Leaf, identity_of
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
@@ -116,7 +116,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         for server in (*servers.values(), bank):
             stack.callback(server.close)
         text = (
-            f"service: storefront\nidentity: {give(folder / 'own', root.workload(STOREFRONT), root)}\n"
+            f"service: storefront\nidentity: {identity_of(folder / 'own', root.workload(STOREFRONT), root)}\n"
             f"{inbound.replace('APP', str(app.port))}\nlimits: {{header_timeout: 5s}}\n"
             f'outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}\nupstreams:{upstreams}\n'
         )

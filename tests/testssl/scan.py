@@ -25,8 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_tls import CATALOG, STOREFRONT, give
-from tests.support.certificates import DAY, NOW, Authority
+from tests.integration.test_tls import CATALOG, STOREFRONT
+from tests.support.certificates import DAY, NOW, Authority, identity_of
 from tests.support.control import running_control
 from tests.support.origin import Origin
 from tests.support.peers import require
@@ -78,7 +78,7 @@ def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Li
 
         def sidecar(mode: str, more: str = "") -> int:
             text = (
-                f"service: catalog\nidentity: {give(folder / mode, root.workload(CATALOG), root)}\n"
+                f"service: catalog\nidentity: {identity_of(folder / mode, root.workload(CATALOG), root)}\n"
                 f"inbound:\n  app: 127.0.0.1:{app.port}\n  tls: {mode}\n"
                 f'  listen:\n    - "127.0.0.1:${{INBOUND_PORT}}"\n{more}'
             )
