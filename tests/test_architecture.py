@@ -28,6 +28,7 @@ RANKS = (
     ("proxy", "admin"),
     ("compile",),
     ("link",),
+    ("insight",),
     ("loader",),
     ("runtime",),
     ("workers",),

@@ -9,12 +9,12 @@ import sys
 
 import click
 
-from sidecar.compile.dry_run import dry_run
 from sidecar.compile.telemetry import telemetry_settings
 from sidecar.config.load import load_source
 from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
+from sidecar.insight.dry_run import dry_run
 from sidecar.loader.serialize import write_frames
 from sidecar.telemetry.settings import resolve
 

@@ -162,7 +162,7 @@ class Written:
             upstreams.update(self.shapes.load(frame))
         routes: dict[str, list[Any]] = {"inbound": [], "outbound": []}
         for frame in self.pieces(Kind.ROUTES):
-            side, _, some = self.shapes.load(frame)
+            side, _, some, _ = self.shapes.load(frame)
             routes[side] += some
         for name, side_routes in routes.items():
             if getattr(config, name) is not None and side_routes:

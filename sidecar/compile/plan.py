@@ -187,11 +187,11 @@ class Compiler:
         builder: TableBuilder[Route] = TableBuilder()
         explicit: list[Route] = []
         for frame in written.pieces(Kind.ROUTES):
-            label, first, some = written.shapes.load(frame)
+            label, first, some, lines = written.shapes.load(frame)
             yield
             for index, route in enumerate(some if label == direction.label else (), first):
                 try:
-                    explicit.append(routes.explicit(route, index))
+                    explicit.append(routes.explicit(route, index, lines[index - first]))
                     builder.add(explicit[-1])
                 except CompileError as error:
                     problems.append(error)

@@ -114,9 +114,9 @@ class RouteCompiler:
         whose = "" if app == APP else f"<{app}>"  # no route is called so
         self._common = limiters.limiter(direction, whose, common_limit) if common_limit is not None else None
 
-    def explicit(self, route: model.Route, index: int) -> Route:
+    def explicit(self, route: model.Route, index: int, line: int = 0) -> Route:
         """
-        A route of the file.
+        A route of the file, where it stands in this line.
 
         Raises:
             CompileError: With the route's location.
@@ -132,7 +132,7 @@ class RouteCompiler:
             scope = action.targets[0].scope
         else:
             scope = self._scope(self._direction, name, "", "")
-        compiled = Route(name, matches, action, scope, response_edits)
+        compiled = Route(name, matches, action, scope, response_edits, line)
         if isinstance(action, Forward) and action.split is not None and action.split.missing():
             self._awaiting.append(compiled)
         return compiled

@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sidecar.compile.dry_run import dry_run
 from sidecar.compile.frames import Header, Kind, make_frame, problem_frames
 from sidecar.config.load import load_followed, load_source
 from sidecar.config.problems import ConfigError
 from sidecar.config.source import Source, SourceError, read_source
 from sidecar.config.yaml.secret_files import SecretFiles
+from sidecar.insight.dry_run import dry_run
 from sidecar.loader.low_priority import lower_priority
 from sidecar.loader.serialize import write_frames
 from sidecar.loader.wire import prefixed

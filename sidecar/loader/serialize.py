@@ -79,7 +79,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     ]
     frames += (make_frame(Kind.UPSTREAMS, piece) for piece in _pieces(list(config.upstreams.items()), _as_it_is))
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
-        form = partial(_routes_of, name)
+        form = partial(_routes_of, loaded, name)
         frames += (make_frame(Kind.ROUTES, piece) for piece in _pieces(side.routes if side is not None else [], form))
     authorization = config.inbound.authorization if config.inbound is not None else None
     if authorization is not None:
@@ -212,8 +212,10 @@ def _as_it_is(first: int, items: Sequence[Any]) -> object:
     return items
 
 
-def _routes_of(side: str, first: int, routes: Sequence[Any]) -> object:
-    return side, first, routes
+def _routes_of(loaded: Loaded, side: str, first: int, routes: Sequence[Any]) -> object:
+    """With the line of each, which whoever explains a decision names."""
+    lines = [locate(loaded.root, (side, "routes", index)).mark.line for index in range(first, first + len(routes))]
+    return side, first, routes, lines
 
 
 def _rules_of(loaded: Loaded, first: int, rules: Sequence[Any]) -> object:

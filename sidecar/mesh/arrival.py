@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 
 from sidecar.compile.routes import app_of
-from sidecar.compile.routing_tests import request_head
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.errors import AUTHORIZATION_DENIED, ProtocolError, Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.http1.forward import request_bytes
 from sidecar.http1.head import parse_request_head
+from sidecar.insight.question import head_of, question_of
 from sidecar.mesh.compile.origins import EndpointsOrigin
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.mesh import Mark, Mesh, Placed
@@ -122,7 +122,7 @@ def arrival(
     # The client's address is the caller's, which only the running mesh knows.
     ip = request.request.source_ip or "127.0.0.1"
     try:
-        head = _sent(caller, request_head(request), action, target)
+        head = _sent(caller, head_of(question_of(request.request)), action, target)
         verdict = _verdict(mesh, name, compiled, plan, side, _Sent(head, ip, request.request.jwt))
         if verdict is not None and verdict.outcome == "denied":
             status = AUTHORIZATION_DENIED.status

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecar.compile.routing_tests import taken_route
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
+from sidecar.insight.routing_tests import walked_by
 from sidecar.mesh.access.admission import caller_text
 from sidecar.mesh.arrival import Arrival, arrival, match_texts
 from sidecar.mesh.compile.origins import EndpointsOrigin
@@ -114,7 +114,7 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
     compiled = compile_service(mesh, caller, version)
     _, plan = tried(compiled)
     try:
-        found = taken_route(request, plan.sides[Direction.OUTBOUND])
+        found = walked_by(request, plan.sides[Direction.OUTBOUND]).found
     except ProtocolError as error:
         message = f"the request is not valid: {error.detail or error.reason.text}"
         raise ConfigError([Problem("<request>", 1, 1, "", message)]) from None

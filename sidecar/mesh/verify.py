@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from sidecar.compile.dry_run import dry_plan
-from sidecar.compile.routing_tests import Failure, failures
+from sidecar.compile.dry_plan import dry_plan
 from sidecar.config.load import Loaded, load_source
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import make_source
+from sidecar.insight.routing_tests import Failure, failures
 from sidecar.loader.serialize import write_frames
 from sidecar.mesh.compile.routes import unnamed
 from sidecar.mesh.compile.service import Compiled, compile_service, compile_stranger

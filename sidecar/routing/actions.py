@@ -124,6 +124,7 @@ class Route:
         action: What happens.
         scope: Telemetry of this route while no upstream is chosen.
         response_edits: For redirects and responses of our own; a forwarded one has its target's.
+        line: Of the file, for people; 0 for a route that stands nowhere.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Route:
     action: Action
     scope: ScopeLike
     response_edits: HeaderEdits | None = None
+    line: int = 0
 
     def is_match(self, head: RequestHead) -> bool:
         """Whether the head matches this route, asked question by question; `Table.find` asks fewer."""

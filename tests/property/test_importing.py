@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.compile.dry_run import dry_plan
+from sidecar.compile.dry_plan import dry_plan
 from sidecar.config.load import load_source
 from sidecar.config.source import make_source
 from sidecar.exchange import Direction

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.compile.routing_tests import taken_route
 from sidecar.config.load import load_source
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
@@ -21,6 +20,7 @@ from sidecar.control.revision.judged import Rejected
 from sidecar.control.revision.trees import render, tree_of, tree_of_values
 from sidecar.errors import Reason
 from sidecar.exchange import Direction
+from sidecar.insight.routing_tests import walked_by
 from sidecar.mesh.compile.service import Compiled, compile_service
 from sidecar.mesh.compile.tree import Items, Table, Text, Value, canonical
 from sidecar.mesh.compile.write import Written, write
@@ -323,7 +323,7 @@ def compiled_reach(mesh: Mesh, request: Request) -> Reached:
     )
     compiled = compile_service(mesh, "caller")
     _, plan = tried(compiled)
-    found = taken_route(test, plan.sides[Direction.OUTBOUND])
+    found = walked_by(test, plan.sides[Direction.OUTBOUND]).found
     if isinstance(found, Reason):
         return str(found.status)
     if found.name == "passthrough":

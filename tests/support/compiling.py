@@ -10,12 +10,12 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecar.compile.dry_run import dry_run
 from sidecar.compile.plan import Compiler, Draft, make_draft
 from sidecar.compile.telemetry import telemetry_settings
 from sidecar.compile.time_slices import at_once
 from sidecar.config.load import Loaded, load_source
 from sidecar.config.source import make_source
+from sidecar.insight.dry_run import dry_run
 from sidecar.loader.serialize import write_frames
 from sidecar.proxy.plan import Plan
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings

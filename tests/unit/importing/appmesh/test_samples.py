@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.compile.dry_run import dry_plan
+from sidecar.compile.dry_plan import dry_plan
 from sidecar.config.load import load_source
 from sidecar.config.source import make_source
 from sidecar.loader.serialize import write_frames

@@ -1,14 +1,12 @@
 """
 The promises that a file makes about itself, `tests:`, kept by the code that routes live traffic. *Cold, pure.*
 
-A test's request is written as HTTP, parsed by the data path's parser, judged by the plan's rules and looked up by its
-`find_route`, so that what passes here is what happens there.
+A test's request is taken through the plan as `walk` takes any, so that what passes here is what happens there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
 
 from sidecar import errors
 from sidecar.compile.routes import APP, app_of
@@ -18,16 +16,11 @@ from sidecar.config.load import Loaded
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError
 from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Decision, Direction, Exchange
-from sidecar.http1.head import parse_request_head
-from sidecar.message import RequestHead
-from sidecar.peer import Peer
-from sidecar.proxy.exchange.steps import find_route, judge
-from sidecar.proxy.plan import Plan, Side
+from sidecar.exchange import Decision, Direction
+from sidecar.insight.question import head_of, question_of
+from sidecar.insight.walk import Visitor, Walk, walk
+from sidecar.proxy.plan import Listener, Plan, Side
 from sidecar.routing.actions import Forward, Route
-from sidecar.security.tokens.rules import supposed
-
-_MAX_HEADERS = 1000
 
 
 def run_tests(loaded: Loaded, plan: Plan) -> None:
@@ -74,63 +67,34 @@ def failures(loaded: Loaded, plan: Plan) -> list[Failure]:
 
 def _failure(index: int, test: RoutingTest, side: Side, plan: Plan, trust_domain: str) -> Failure | None:
     try:
-        decision = judged(test, side, plan, trust_domain)
-        taken = taken_route(test, side)
+        walked = walked_by(test, side, _listener_of(plan, side), trust_domain)
     except ProtocolError as error:
         return Failure(index, test.name, f"the request is not valid: {error.detail or error.reason.text}", "")
-    if decision is not None and not decision.is_allowed:
-        taken = errors.AUTHORIZATION_DENIED
+    taken, decision = walked.found, walked.decision
     why = _misjudged(test, decision) or _difference(test, taken, decision)
     return None if why is None else Failure(index, test.name, why, "" if isinstance(taken, Reason) else taken.name)
 
 
-def judged(test: RoutingTest, side: Side, plan: Plan, trust_domain: str) -> Decision | None:
+def walked_by(test: RoutingTest, side: Side, listener: Listener | None = None, trust_domain: str = "") -> Walk:
     """
-    What the rules of authorization say of a request; None where there are none.
+    What becomes of a test's request.
+
+    Args:
+        listener: By which it comes; None where that makes no difference.
+        trust_domain: Of the service that it says it is `from`.
 
     Raises:
         ProtocolError: The data path would answer 400.
     """
-    if side.authorization is None:
-        return None
-    head = request_head(test)
-    listener = next((one for one in plan.listeners if plan.side_of.get(one.side) is side), None)
     requester = test.request.requester
-    exchange = Exchange(side.direction, 0, head, (test.request.source_ip or "127.0.0.1", 0))
-    if requester is not None:
-        exchange.client = Peer("1.3", "", identity=spiffe_id(requester, trust_domain))
-    if test.request.jwt is not None:
-        exchange.token = supposed(side.authorization.token_rules, test.request.jwt)
-    return judge(side.authorization, side, listener, exchange, head)
+    question = question_of(test.request, spiffe_id(requester, trust_domain) if requester is not None else "")
+    return walk(side, listener, head_of(question), Visitor(question.source_ip, question.requester, question.claims))
 
 
-def taken_route(test: RoutingTest, side: Side) -> Route | Reason:
-    """
-    The route that a request takes, or why it takes none.
-
-    Raises:
-        ProtocolError: The data path would answer 400.
-    """
-    return find_route(side, request_head(test), test.request.source_ip or "127.0.0.1")
-
-
-def request_head(test: RoutingTest) -> RequestHead:
-    """
-    The test's request as the data path sees one.
-
-    Raises:
-        ProtocolError: The data path would answer 400.
-    """
-    request = test.request
-    url = urlsplit(request.url)
-    target = quote(url.path or "/", safe="/%:@!$&'()*+,;=~-._[]") + (f"?{url.query}" if url.query else "")
-    lines = [f"{request.method} {target} HTTP/1.1"]
-    if not any(name.lower() == "host" for name in request.headers):
-        lines.append(f"Host: {url.netloc}")
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    if request.cookies:
-        lines.append("Cookie: " + "; ".join(f"{name}={value}" for name, value in request.cookies.items()))
-    return parse_request_head("\r\n".join(lines).encode(), _MAX_HEADERS)
+def _listener_of(plan: Plan, side: Side) -> Listener | None:
+    """By which a test's request comes: one for any host, for its own host is what it is about."""
+    found = [one for one in plan.listeners if plan.side_of.get(one.side) is side]
+    return next((one for one in found if one.host is None), None)
 
 
 class _SideOf:

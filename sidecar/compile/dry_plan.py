@@ -1,5 +1,5 @@
 """
-A configuration compiled and tried, but not run: what a file must stand before it is called good. *Cold.*
+A configuration compiled, but not run: a plan that can decide on requests and forward none. *Cold.*
 
 It is the compiler of a real load on the very frames that a load gets, with clusters that nobody connects to: a file
 that passes is refused by a data path only for what the machine lacks, such as an address that is taken.
@@ -17,21 +17,6 @@ from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
 from sidecar.proxy.plan import Plan
 from sidecar.upstream.cluster import Cluster
-
-
-def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
-    """
-    Compile a configuration and run its `tests`.
-
-    Raises:
-        ConfigError: With every value that cannot be compiled, or every test that fails, at its place.
-    """
-    plan = dry_plan(loaded, frames)
-    if loaded.config.tests:
-        # Only here: most files have none, and the request's parser and all that decides on a request come with it.
-        from sidecar.compile.routing_tests import run_tests
-
-        run_tests(loaded, plan)
 
 
 def dry_plan(loaded: Loaded, frames: Sequence[bytes]) -> Plan:
