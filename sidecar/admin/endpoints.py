@@ -98,6 +98,16 @@ class Process(Protocol):
         """Clusters with their endpoints and counters."""
         ...
 
+    async def explain(self, params: Params) -> Mapping[str, object]:
+        """
+        Where a request goes, why, and with which settings; the parameters are those of `insight.explain.asked`.
+
+        Raises:
+            ValueError: What is asked makes no sense; the text says why.
+            LookupError: There is no such request; likewise.
+        """
+        ...
+
     async def certs_dump(self) -> Mapping[str, object]:
         """Certificates that are held, when they end, who signed them, and what is wrong; never anything of a key."""
         ...
@@ -272,6 +282,16 @@ async def _upstreams(process: Process, _: Request) -> Reply:
     return as_json(HTTPStatus.OK, await process.upstreams_dump())
 
 
+async def _explain(process: Process, request: Request) -> Reply:
+    params = [(name, value) for name, value in request.params if name != WORKER]
+    try:
+        return as_json(HTTPStatus.OK, await process.explain(params))
+    except ValueError as error:
+        return text(HTTPStatus.BAD_REQUEST, str(error))
+    except LookupError as error:
+        return text(HTTPStatus.NOT_FOUND, str(error.args[0]))
+
+
 async def _certs(process: Process, _: Request) -> Reply:
     return as_json(HTTPStatus.OK, await process.certs_dump())
 
@@ -333,6 +353,7 @@ _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
     "/config": {"GET": _config},
     "/routes": {"GET": _routes},
     "/upstreams": {"GET": _upstreams},
+    "/explain": {"GET": _explain},
     "/certs": {"GET": _certs},
     "/tap": {"GET": _tap},
     "/logging": {"GET": _get_logging, "POST": _set_logging},

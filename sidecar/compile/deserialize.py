@@ -12,7 +12,7 @@ The frames come from a process of our own; all the same nothing that they say ca
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Generator, Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -21,6 +21,10 @@ from sidecar.compile.frames import FrameError, Kind, kind_of
 
 if TYPE_CHECKING:
     from sidecar.config.model import root as model
+
+
+Lines = Mapping[tuple[int | str, ...], int | str]
+"""Where in the file each setting is written (`config.yaml.places.Lines`)."""
 
 
 class Section:
@@ -173,6 +177,42 @@ class Written:
         config.upstreams = upstreams
         config.tests = [test for frame in self.pieces(Kind.TESTS) for test in self.shapes.load(frame)]
         return cast("model.Config", config)
+
+    def part(
+        self, side: str, index: int, upstreams: Container[str]
+    ) -> Generator[None, None, tuple[model.Config, model.Route | None, Lines]]:
+        """
+        Of a large configuration what concerns one route, in steps.
+
+        Args:
+            side: `inbound` or `outbound`.
+            index: Of the route; one that is not there finds none.
+            upstreams: Names of those that are wanted.
+
+        Returns:
+            Everything but routes, rules, tests and other upstreams; the route; and the lines of these.
+        """
+        config: Any = self.shapes.load(self._frames[2])
+        config.upstreams = {}
+        route: Any = None
+        for frame in self.pieces(Kind.UPSTREAMS):
+            config.upstreams |= {name: one for name, one in self.shapes.load(frame) if name in upstreams}
+            yield
+        for frame in self.pieces(Kind.ROUTES):
+            label, first, some, _ = self.shapes.load(frame)
+            if label == side and first <= index < first + len(some):
+                route = some[index - first]
+            yield
+        lines: dict[tuple[int | str, ...], int | str] = {}
+        for frame in self.pieces(Kind.LINES):
+            yield
+            lines.update(
+                (at, line)
+                for at, line in self.shapes.load(frame).items()
+                if (at[0] != "upstreams" or len(at) < 2 or at[1] in upstreams)
+                and (len(at) < 3 or at[1] != "routes" or (at[2] == index and at[0] == side))
+            )
+        return config, route, lines
 
     def lines(self) -> dict[tuple[int | str, ...], int | str]:
         """Where in the file each setting is written (`config.yaml.places.Lines`)."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from sidecar.compile.deserialize import Section, Written, given, plain
+from sidecar.compile.deserialize import Lines, Section, Written, given, plain
+from sidecar.compile.matches import shown
 from sidecar.compile.routes import app_of
+from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
 from sidecar.net.tls.settings import ServerTls, UpstreamTls
 from sidecar.proxy.plan import Plan, Side
-from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive
+from sidecar.redact import NO_SECRETS, Secrets
 from sidecar.routing.actions import Forward, Redirect, Route
 from sidecar.routing.match import Match
 from sidecar.upstream.cluster import Cluster
@@ -45,37 +47,60 @@ class Effective:
     """
     The configuration in force, explained; it is decoded anew at each question, which few ask.
 
-    Args:
+    Attributes:
         file: Name of the file.
         written: What it says, and where.
         secrets: What no page may show.
     """
 
-    __slots__ = ("_file", "_secrets", "_written")
+    __slots__ = ("file", "secrets", "written")
 
     def __init__(self, file: str, written: Written, secrets: Secrets = NO_SECRETS) -> None:
-        self._file = file
-        self._written = written
-        self._secrets = secrets
+        self.file = file
+        self.written = written
+        self.secrets = secrets
 
     def everything(self) -> dict[str, object]:
         """Every setting of the file with its default, ready for JSON."""
-        everything: dict[str, object] = self._secrets.shown(plain(self._written.config()))
+        everything: dict[str, object] = self.secrets.shown(plain(self.written.config()))
         return everything
 
     def local(self) -> dict[str, str]:
         """Where those settings are written that another file gives than the one that has the rest, by path."""
-        lines = self._written.lines()
+        lines = self.written.lines()
         found = {".".join(map(str, at)): line for at, line in lines.items() if isinstance(line, str)}
         return {path: line for path, line in found.items() if not any(other.startswith(f"{path}.") for other in found)}
 
     def routes(self, plan: Plan) -> dict[str, object]:
         """Routes of both directions in the order in which they are tried, and the settings of all connections."""
-        return _Explained(self._file, self._written, self._secrets).routes(plan)
+        return _Explained(self, self.written.config(), self.written.lines()).routes(plan)
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
         """Clusters, their endpoints and what happened there."""
-        return _Explained(self._file, self._written, self._secrets).upstreams(plan)
+        return _Explained(self, self.written.config(), self.written.lines()).upstreams(plan)
+
+    def position(self, route: Route) -> str:
+        """`file:line` of a route; empty for one that stands nowhere."""
+        return f"{self.file}:{route.line}" if route.line else ""
+
+    def settings_of(self, side: str, route: Route, index: int) -> Steps[Settings]:
+        """
+        Settings in force for what takes a route, and for the upstreams that it leads to: those as `upstreams.NAME.KEY`.
+
+        Args:
+            side: `inbound` or `outbound`.
+            index: Of the route among those of its side that stand in the file; else any.
+        """
+        targets = {one.name: one.upstream for one in route.action.targets} if isinstance(route.action, Forward) else {}
+        config, section, lines = yield from self.written.part(side, index if route.line else -1, targets)
+        explained = _Explained(self, config, lines)
+        found = explained.of_route(route, side, index, section)
+        for name, cluster in targets.items():
+            settings = explained.of_upstream(cluster)
+            found |= {f"upstreams.{name}.{key}": value for key, value in settings.items()}
+            yield
+        limits = explained.common()
+        return found | {name: one for name, one in limits.items() if not name.startswith("drain.")}
 
 
 class _Explained:
@@ -83,16 +108,20 @@ class _Explained:
 
     __slots__ = ("_config", "_file", "_lines", "_secrets", "_shapes")
 
-    def __init__(self, file: str, written: Written, secrets: Secrets) -> None:
-        self._file = file
-        self._secrets = secrets
-        self._config = written.config()
-        self._lines = written.lines()
-        self._shapes = written.shapes
+    def __init__(self, effective: Effective, config: model.Config, lines: Lines) -> None:
+        self._file = effective.file
+        self._secrets = effective.secrets
+        self._config = config
+        self._lines = lines
+        self._shapes = effective.written.shapes
 
     def routes(self, plan: Plan) -> dict[str, object]:
         """As `Effective.routes`."""
         sides: dict[str, object] = {side.direction.label: self._side(side, plan) for side in plan.sides}
+        return sides | {"settings": self.common() | self._identity()}
+
+    def common(self) -> Settings:
+        """What holds for all requests."""
         common: Settings = {}
         for name in ("limits", "drain"):
             section = getattr(self._config, name)
@@ -102,8 +131,7 @@ class _Explained:
                 common[name] = common["limits.idle_timeout"]
         line = self._lines.get(("via",))
         common["via"] = {"value": self._config.via, "from": self._origin(line)}
-        common |= self._identity()
-        return sides | {"settings": common}
+        return common
 
     def upstreams(self, plan: Plan) -> dict[str, object]:
         """As `Effective.upstreams`."""
@@ -159,17 +187,7 @@ class _Explained:
                 for position, target in enumerate(action.targets)
             ]
             entry["timeout_s"] = action.timeout_s
-            at: Location = (side, "routes", index) if config is not None else ()
-            section = config if config is not None else self._shapes.default("sidecar.config.model.routes.Route")
-            settings = self._settings(section, at, _OF_ROUTES)
-            if config is None or config.retry is None:
-                del settings["retry"]
-                settings |= _safe_retries()
-            if config is None or config.upgrades is None:
-                inbound = self._config.inbound if side == Direction.INBOUND.label else None
-                whose = inbound if inbound is not None else self._shapes.default("sidecar.config.model.root.Inbound")
-                settings |= self._settings(whose, ("inbound",) if inbound is not None else (), ("upgrades",))
-            entry["settings"] = settings
+            entry["settings"] = self.of_route(route, side, index, config)
         elif isinstance(action, Redirect):
             entry["redirect"] = action.status
         else:
@@ -178,10 +196,27 @@ class _Explained:
             entry["from"] = self._origin(self._lines.get((side, "routes", index), 1))
         return entry
 
+    def of_route(self, route: Route, side: str, index: int, config: model.Route | None) -> Settings:
+        """Settings of a route that forwards, which stands there or nowhere; of another there are none."""
+        if not isinstance(route.action, Forward):
+            return {}
+        at: Location = (side, "routes", index) if config is not None else ()
+        section = config if config is not None else self._shapes.default("sidecar.config.model.routes.Route")
+        settings = self._settings(section, at, _OF_ROUTES)
+        if config is None or config.retry is None:
+            del settings["retry"]
+            settings |= _safe_retries()
+        if config is None or config.upgrades is None:
+            inbound = self._config.inbound if side == Direction.INBOUND.label else None
+            whose = inbound if inbound is not None else self._shapes.default("sidecar.config.model.root.Inbound")
+            settings |= self._settings(whose, ("inbound",) if inbound is not None else (), ("upgrades",))
+        return settings
+
     # --- upstreams ---------------------------------------------------------------------------------------------
 
-    def _cluster(self, cluster: Cluster) -> dict[str, object]:
-        spec, stats = cluster.spec, cluster.stats
+    def of_upstream(self, cluster: Cluster) -> Settings:
+        """Settings of an upstream."""
+        spec = cluster.spec
         config = self._config.upstreams.get(cluster.name)
         if config is not None:
             settings = self._settings(config, ("upstreams", cluster.name), _OF_UPSTREAMS)
@@ -192,6 +227,11 @@ class _Explained:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
         if settings["idle_timeout"]["value"] is None:
             settings["idle_timeout"]["value"] = cluster.idle_timeout_s
+        return settings
+
+    def _cluster(self, cluster: Cluster) -> dict[str, object]:
+        spec, stats = cluster.spec, cluster.stats
+        settings = self.of_upstream(cluster)
         return {
             "load_balancing": spec.policy,
             "dns": self._secrets.hide(f"{spec.dns[0]}:{spec.dns[1]}") if spec.dns else None,
@@ -221,12 +261,7 @@ class _Explained:
         }
 
     def _match(self, match: Match) -> dict[str, str]:
-        shown: dict[str, str] = {}
-        for condition in match.parts():
-            name = condition.part.partition(" ")[2]
-            is_value = name and not condition.text.endswith(("present true", "present false"))
-            shown[condition.part] = HIDDEN if is_value and is_sensitive(name) else self._secrets.hide(condition.text)
-        return shown
+        return {condition.part: shown(condition, self._secrets) for condition in match.parts()}
 
     # --- identity and TLS: paths and names; nothing here has read a key -----------------------------------------
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
-from sidecar.routing.match import Match, make_match
+from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive
+from sidecar.routing.match import Condition, Match, make_match
 from sidecar.routing.matchers import (
     PathKind,
     PathMatcher,
@@ -43,6 +44,13 @@ def match(settings: matches.Match) -> Match:
         cookies=values(settings.cookies),
         query=values(settings.query),
     )
+
+
+def shown(condition: Condition, secrets: Secrets = NO_SECRETS) -> str:
+    """What a condition expects, for people: without what its name says is a secret, and without known secrets."""
+    name = condition.part.partition(" ")[2]
+    is_value = name and not condition.text.endswith(("present true", "present false"))
+    return HIDDEN if is_value and is_sensitive(name) else secrets.hide(condition.text)
 
 
 def values(tests: Mapping[str, matches.ValueMatch]) -> dict[str, ValueMatcher]:

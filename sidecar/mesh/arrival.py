@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
+from sidecar.compile.matches import shown
 from sidecar.compile.routes import app_of
 from sidecar.config.model.root import RoutingTest
 from sidecar.config.problems import ConfigError, Problem
@@ -28,9 +29,7 @@ from sidecar.peer import Peer
 from sidecar.proxy.exchange.policies import BothLimits, RateLimiter
 from sidecar.proxy.exchange.steps import find_route, judge, request_to_send
 from sidecar.proxy.plan import Plan, Side
-from sidecar.redact import HIDDEN, is_sensitive
 from sidecar.routing.actions import Forward, Route, Target
-from sidecar.routing.match import Match
 from sidecar.security.tokens.rules import supposed
 from sidecar.upstream.limits.breaker import BreakerSpec
 
@@ -168,15 +167,7 @@ def _verdict(mesh: Mesh, caller: str, compiled: Compiled, plan: Plan, side: Side
 
 def match_texts(route: Route) -> tuple[str, ...]:
     """What a route asks of requests; values of secrets are not shown."""
-    return tuple(_match_text(one) for one in route.matches)
-
-
-def _match_text(match: Match) -> str:
-    shown = []
-    for condition in match.parts():
-        name = condition.part.partition(" ")[2]
-        shown.append(f"{condition.part} {HIDDEN if name and is_sensitive(name) else condition.text}")
-    return ", ".join(shown)
+    return tuple(", ".join(f"{part.part} {shown(part)}" for part in match.parts()) for match in route.matches)
 
 
 def _sent(plan: Plan, head: RequestHead, action: Forward, target: Target) -> RequestHead:

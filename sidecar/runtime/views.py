@@ -177,6 +177,13 @@ class Views:
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
         return {} if live is None or effective is None else effective.upstreams(live.plan)
 
+    async def explain(self, params: Params) -> Mapping[str, object]:
+        """Why a request goes where it goes."""
+        # What nobody asks is not loaded.
+        from sidecar.runtime.insight.explaining import explained
+
+        return await explained(self._sidecar.reloader, params)
+
     async def certs_dump(self) -> Mapping[str, object]:
         """What is held of certificates, and what is wrong with what came last."""
         identity, keys = self._sidecar.identity, self._sidecar.token_keys

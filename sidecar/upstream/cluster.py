@@ -130,6 +130,25 @@ class Cluster(ClusterState):
                 return one
         return left[-1]
 
+    def candidates(self) -> tuple[Endpoint, ...]:
+        """Those among which a request is shared out now, each with its `share`; for people."""
+        return tuple(self._usable)
+
+    def drawn(self, head: RequestHead, peer_ip: str, draws: int, random: Random) -> dict[Endpoint, int]:
+        """
+        Whom so many choices would name, and how often: by the policy in force, with chance of its own, and without
+        taking anybody's turn. Cold, for people.
+        """
+        choose = bind(self.spec.policy, self._usable, self.spec.hash_key, random)
+        if self._choose_warily is not None and self._choose_usable is self._choose_warily:
+            choose = failing.FailureAware(self._usable, random, self.spec.policy == "peak_ewma").choose
+        found: dict[Endpoint, int] = {}
+        for _ in range(draws):
+            endpoint = choose(head, peer_ip)
+            if endpoint is not None:
+                found[endpoint] = found.get(endpoint, 0) + 1
+        return found
+
     def report(self, endpoint: Endpoint, status: int, failure: Reason | None, latency_s: float, now: float) -> None:
         """
         Say what became of an attempt; call it through `observer`.

@@ -246,6 +246,23 @@ class GroupViews:
         """Counts of all workers together, and the health of endpoints as each worker sees it."""
         return merge_upstreams([(member.index, page) for member, page in await self._pages("/upstreams")])
 
+    async def explain(self, params: Params) -> Mapping[str, object]:
+        """By the first worker that can; a request that was served is known to one of them."""
+        target = f"/explain?{urlencode(params)}"
+        why = "no worker is live"
+        for member in self._supervisor.group.live:
+            try:
+                answer = await self._ask(member, "GET", target)
+            except (MemberGoneError, TimeoutError):
+                continue
+            if answer.status == HTTPStatus.OK:
+                account: Mapping[str, object] = json.loads(answer.body)
+                return account
+            why = answer.body.decode().strip()
+            if answer.status != HTTPStatus.NOT_FOUND:
+                raise ValueError(why)
+        raise LookupError(why)
+
     async def certs_dump(self) -> Mapping[str, object]:
         """Of one worker: each follows the same files."""
         return await self._page("/certs")

@@ -1,0 +1,181 @@
+"""
+The account of one decision, ready for JSON; docs/explain.md has its keys. *Cold; in steps, for a live loop makes it.*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sidecar.compile.effective import Effective
+from sidecar.compile.time_slices import Steps
+from sidecar.errors import AUTHORIZATION_DENIED, ProtocolError, Reason
+from sidecar.insight.explain.endpoints import endpoints_of
+from sidecar.insight.explain.routes import TAKEN, look_at_routes, text_of
+from sidecar.insight.explain.sent import difference
+from sidecar.insight.walk import Walk, key_of, listener_of, shares_of
+from sidecar.proxy.exchange.steps import local_answer
+from sidecar.proxy.plan import Plan
+from sidecar.redact import HIDDEN, Secrets, is_sensitive
+from sidecar.routing.actions import Forward, Redirect, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """
+    Before what a decision is accounted for.
+
+    Attributes:
+        plan: That decided.
+        effective: Its settings.
+        secrets: What is not shown.
+    """
+
+    plan: Plan
+    effective: Effective
+    secrets: Secrets
+
+
+def account_of(
+    walked: Walk, scene: Scene, *, is_whole: bool = False, happened: Mapping[str, object] | None = None
+) -> Steps[dict[str, Any]]:
+    """
+    All that was decided for a request, and why.
+
+    Args:
+        walked: Its way through the plan.
+        scene: The plan.
+        is_whole: Each route is told by itself, however many there are.
+        happened: What really became of it, if it was served.
+    """
+    secrets, effective = scene.secrets, scene.effective
+    label = walked.side.direction.label
+    is_denied = walked.found is AUTHORIZATION_DENIED
+    looks = [] if is_denied else (yield from look_at_routes(walked, effective.file, secrets, is_whole=is_whole))
+    found = walked.found
+    account: dict[str, Any] = {
+        "request": _request(walked, secrets),
+        "outcome": _outcome(walked, scene),
+        "authorization": _authorization(walked),
+        "routes": [asdict(look) for look in looks],
+        "split": None,
+        "endpoint": None,
+        "sent": None,
+        "settings": {},
+        "happened": happened,
+    }
+    if not isinstance(found, Route):
+        return account
+    if all(look.result != TAKEN for look in looks):
+        account["routes"].append(_fallback(found, len(walked.side.table.routes)))
+    yield
+    if isinstance(found.action, Forward):
+        yield from _forwarded(account, walked, found.action, scene)
+    index = walked.side.table.routes.index(found) if found.line else 0
+    account["settings"] = yield from effective.settings_of(label, found, index)
+    return account
+
+
+def _forwarded(account: dict[str, Any], walked: Walk, action: Forward, scene: Scene) -> Steps[None]:
+    secrets, ip = scene.secrets, walked.client_ip
+    shares = shares_of(action, walked.head, ip)
+    key = key_of(action, walked.head, ip)
+    sticky = action.split.sticky if action.split is not None else ""
+    account["split"] = {
+        "sticky": sticky,
+        "key": None if key is None else _value(sticky.partition(" ")[2], key, secrets),
+        "sides": [
+            {
+                "upstream": one.target.name,
+                "weight": one.weight,
+                "share": round(one.share, 6),
+                "is_taken": one.is_taken,
+                "note": "left out: it has never had an endpoint" if one.is_missing else "",
+            }
+            for one in shares
+        ],
+    }
+    yield
+    taken = next((one for one in shares if one.is_taken), None)
+    if taken is None:  # by chance: told for the likeliest
+        taken = max(shares, key=lambda one: one.share)
+    cluster = taken.target.upstream
+    is_passed = walked.found is walked.side.passthrough_route
+    account["endpoint"] = (
+        {
+            "upstream": cluster.name,
+            "source": "",
+            "balancer": "none: where the request itself says",
+            "would_take": secrets.hide(text_of(walked.head.host) + f":{walked.head.port or 80}"),
+            "panic": False,
+            "endpoints": [],
+        }
+        if is_passed
+        else endpoints_of(cluster, walked.head, ip, secrets)
+    )
+    yield
+    listener = walked.listener or listener_of(scene.plan, walked.side)
+    if listener is not None:
+        lines = difference(walked, action, taken.target, listener, secrets)
+        account["sent"] = {"upstream": taken.target.name, "lines": [list(line) for line in lines]}
+
+
+def _request(walked: Walk, secrets: Secrets) -> dict[str, object]:
+    head = walked.head
+    query = None if head.query is None else secrets.hide(f"?{text_of(head.query)}")[1:]
+    return {
+        "direction": walked.side.direction.label,
+        "method": text_of(head.method),
+        "host": secrets.hide(text_of(head.host)),
+        "port": head.port,
+        "path": secrets.hide(text_of(head.path)),
+        "query": query,
+        "source_ip": walked.client_ip,
+        "identity": walked.exchange.client.identity if walked.exchange.client is not None else "",
+    }
+
+
+def _outcome(walked: Walk, scene: Scene) -> dict[str, object]:
+    found = walked.found
+    if isinstance(found, Reason):
+        why = walked.exchange.detail if found is AUTHORIZATION_DENIED else found.text
+        return {
+            "kind": "refused",
+            "route": None,
+            "position": None,
+            "status": found.status,
+            "flag": found.flag,
+            "why": scene.secrets.hide(why),
+        }
+    position = scene.effective.position(found) or None
+    outcome: dict[str, object] = {"route": found.name, "position": position, "status": None, "flag": "", "why": ""}
+    if isinstance(found.action, Forward):
+        return {"kind": "forward", **outcome}
+    kind = "redirect" if isinstance(found.action, Redirect) else "respond"
+    outcome["status"] = found.action.status
+    try:
+        status, fields, _ = local_answer(found, walked.head)
+        to = next((text_of(field.value) for field in fields if field.name == b"location"), "")
+        outcome |= {"status": status, "why": scene.secrets.hide(to)}
+    except ProtocolError as error:
+        kind = "refused"
+        outcome |= {"status": error.reason.status, "flag": error.reason.flag, "why": error.detail or error.reason.text}
+    return {"kind": kind, **outcome}
+
+
+def _authorization(walked: Walk) -> dict[str, str] | None:
+    decision = walked.decision
+    if decision is None:
+        return None
+    why = walked.exchange.detail if decision.outcome != "allowed" else ""
+    return {"outcome": decision.outcome, "rule": decision.rule, "position": decision.position, "why": why}
+
+
+def _fallback(route: Route, index: int) -> dict[str, object]:
+    """What takes what no route takes."""
+    return {"index": index, "count": 1, "name": route.name, "position": "", "result": TAKEN, "matches": []}
+
+
+def _value(name: str, value: bytes, secrets: Secrets) -> str:
+    return HIDDEN if name and is_sensitive(name) else secrets.hide(text_of(value))
