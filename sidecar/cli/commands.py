@@ -15,7 +15,7 @@ _COMMANDS = {
     "exec": ("sidecar.cli.exec", "exec_", "Run the sidecar, and the app as its child."),
     "wait": ("sidecar.cli.wait", "wait", "Block until a sidecar is ready."),
     "check": ("sidecar.cli.check", "check", "Check a configuration file and print every problem."),
-    "explain": ("sidecar.cli.explain", "explain", "Say where a request goes, why, and with which settings."),
+    "explain": ("sidecar.cli.insight.explain", "explain", "Say where a request goes, why, and with which settings."),
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
     "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),

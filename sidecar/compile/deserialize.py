@@ -198,19 +198,24 @@ class Written:
         for frame in self.pieces(Kind.UPSTREAMS):
             config.upstreams |= {name: one for name, one in self.shapes.load(frame) if name in upstreams}
             yield
-        for frame in self.pieces(Kind.ROUTES):
-            label, first, some, _ = self.shapes.load(frame)
+        lines: dict[tuple[int | str, ...], int | str] = {}
+        pieces = self.pieces(Kind.ROUTES)
+        low, high = 0, len(pieces)  # in the order of sides and routes, so that a few of them are decoded
+        while low < high:
+            at = (low + high) // 2
+            label, first, some, said = self.shapes.load(pieces[at])
             if label == side and first <= index < first + len(some):
                 route = some[index - first]
+                lines.update(((side, "routes", index, *rest), line) for rest, line in said[index - first].items())
+                break
+            low, high = (low, at) if (label, first) > (side, index) else (at + 1, high)
             yield
-        lines: dict[tuple[int | str, ...], int | str] = {}
         for frame in self.pieces(Kind.LINES):
             yield
             lines.update(
                 (at, line)
                 for at, line in self.shapes.load(frame).items()
-                if (at[0] != "upstreams" or len(at) < 2 or at[1] in upstreams)
-                and (len(at) < 3 or at[1] != "routes" or (at[2] == index and at[0] == side))
+                if at[0] != "upstreams" or len(at) < 2 or at[1] in upstreams
             )
         return config, route, lines
 
@@ -219,4 +224,8 @@ class Written:
         found: dict[tuple[int | str, ...], int | str] = {}
         for frame in self.pieces(Kind.LINES):
             found.update(self.shapes.load(frame))
+        for frame in self.pieces(Kind.ROUTES):
+            side, first, _, said = self.shapes.load(frame)
+            for index, lines in enumerate(said, first):
+                found.update(((side, "routes", index, *rest), line) for rest, line in lines.items())
         return found

@@ -55,7 +55,7 @@ def shown(condition: Condition, secrets: Secrets = NO_SECRETS) -> str:
 
 def values(tests: Mapping[str, matches.ValueMatch]) -> dict[str, ValueMatcher]:
     """Tests of header fields, cookies or parameters, by their names."""
-    return {name: _value(test) for name, test in tests.items()}
+    return {name: value(test) for name, test in tests.items()}
 
 
 def _path(test: matches.PathMatch) -> PathMatcher:
@@ -64,7 +64,8 @@ def _path(test: matches.PathMatch) -> PathMatcher:
     return path_matcher(kind, operand, ignore_case=test.ignore_case, invert=test.invert)
 
 
-def _value(test: matches.ValueMatch) -> ValueMatcher:
+def value(test: matches.ValueMatch) -> ValueMatcher:
+    """One test of a value."""
     kind, operand = _given(test, _VALUE_KINDS)
     return value_matcher(kind, operand, ignore_case=test.ignore_case, invert=test.invert)
 

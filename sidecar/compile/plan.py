@@ -191,7 +191,8 @@ class Compiler:
             yield
             for index, route in enumerate(some if label == direction.label else (), first):
                 try:
-                    explicit.append(routes.explicit(route, index, lines[index - first]))
+                    line = lines[index - first].get((), 0)
+                    explicit.append(routes.explicit(route, index, line if isinstance(line, int) else 0))
                     builder.add(explicit[-1])
                 except CompileError as error:
                     problems.append(error)

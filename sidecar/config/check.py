@@ -17,6 +17,7 @@ from sidecar.config.inbound_rules import APP, all_have_apps, app_names, check_in
 from sidecar.config.listen_rules import check_listened_protocols
 from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, Upstream, UpstreamPolicy
 from sidecar.config.model.routes import Route
+from sidecar.config.model.routing_tests import Case, Expectation
 from sidecar.config.problems import Problem, did_you_mean
 from sidecar.config.route_rules import At, Reporter, check_key_source, check_rate_limit, check_route
 from sidecar.config.tls_rules import check_tls
@@ -240,7 +241,8 @@ def _check_tests(config: Config, report: Report) -> None:
     routes = {route.name for _, side in _routes(config) for route in side if route.name is not None}
     check_tests(config.tests, report)
     for index, test in enumerate(config.tests):
-        _check_expectation(test, ("tests", index), routes, config, report)
+        for case in test.cases():
+            _check_expectation(case, ("tests", index), routes, config, report)
 
 
 def check_tests(tests: Sequence[RoutingTest], report: Reporter) -> None:
@@ -251,27 +253,32 @@ def check_tests(tests: Sequence[RoutingTest], report: Reporter) -> None:
         first = names.setdefault(test.name, index)
         if first != index:
             report((*at, "name"), f"the name `{test.name}` is already that of tests[{first}]")
-        expect = test.expect
-        if all(getattr(expect, key) is None for key in ("route", "to", "status", "authorization", "rule")):
-            message = "expected `route`, `to`, `status`, `authorization` or `rule`, found none"
-            report((*at, "expect"), message, at_key=True)
+        for case in test.cases():
+            if all(getattr(case.expect, key) is None for key in Expectation.model_fields):
+                place = (*at, *case.at) if case.at else (*at, "expect")
+                words = [f"`{key}`" for key in Expectation.model_fields]
+                report(place, f"expected {', '.join(words[:-1])} or {words[-1]}, found none", at_key=True)
 
 
-def _check_expectation(
-    test: RoutingTest, at: tuple[str, int], routes: set[str], config: Config, report: Report
-) -> None:
-    expect = test.expect
+def _check_expectation(case: Case, at: At, routes: set[str], config: Config, report: Report) -> None:
+    """Every name that is expected must be one of the file's; `at` leads to what says it."""
+    expect = case.expect
+    at_request, at_expect = ((*at, *case.at), (*at, *case.at)) if case.at else ((*at, "request"), (*at, "expect"))
     implied = {APP, RESERVED_UPSTREAM, *app_names(config.inbound)}
     if expect.to is not None and expect.to not in config.upstreams and expect.to not in implied:
         hint = did_you_mean(expect.to, config.upstreams)
-        report((*at, "expect", "to"), f"there is no upstream `{expect.to}`", hint)
+        report((*at_expect, "to"), f"there is no upstream `{expect.to}`", hint)
+    for upstream in expect.split or ():
+        if upstream not in config.upstreams and upstream not in implied:
+            hint = did_you_mean(upstream, config.upstreams)
+            report((*at_expect, "split", upstream), f"there is no upstream `{upstream}`", hint, at_key=True)
     known = {*routes, *config.upstreams, *implied}
     if expect.route is not None and expect.route not in known:
         hint = did_you_mean(expect.route, sorted(routes))
-        report((*at, "expect", "route"), f"there is no route `{expect.route}`", hint)
-    if test.request.requester is not None:
-        check_requester(test.request.requester, (*at, "request", "from"), report, trust_domain_of(config))
+        report((*at_expect, "route"), f"there is no route `{expect.route}`", hint)
+    if case.request.requester is not None:
+        check_requester(case.request.requester, (*at_request, "from"), report, trust_domain_of(config))
     authorization = config.inbound.authorization if config.inbound is not None else None
     rules = [rule.name for rule in authorization.rules] if authorization is not None else []
     if expect.rule is not None and expect.rule not in (*rules, DEFAULT):
-        report((*at, "expect", "rule"), f"there is no rule `{expect.rule}`", did_you_mean(expect.rule, rules))
+        report((*at_expect, "rule"), f"there is no rule `{expect.rule}`", did_you_mean(expect.rule, rules))

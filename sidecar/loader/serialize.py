@@ -8,7 +8,7 @@ for who reads it.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from io import BytesIO
@@ -24,7 +24,7 @@ from sidecar.config.model.authorization import Authorization
 from sidecar.config.model.root import Config, Inbound, InboundListen, Outbound
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.values.base import Model
-from sidecar.config.yaml.places import lines_of, locate
+from sidecar.config.yaml.places import Lines, lines_of, locate
 from sidecar.routing.match import host_pattern
 
 ITEMS_A_FRAME: Final = 32
@@ -55,6 +55,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
         ConfigError: A listener is for what is not one host.
     """
     config = loaded.config
+    lines = _Lines(lines_of(loaded.root))
     if not loaded.is_whole:
         # A local file alone opens no way for requests: only who looks after the process is let in.
         config = config.model_copy(update={"inbound": None, "outbound": None, "capture": None})
@@ -79,15 +80,15 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     ]
     frames += (make_frame(Kind.UPSTREAMS, piece) for piece in _pieces(list(config.upstreams.items()), _as_it_is))
     for name, side in (("inbound", config.inbound), ("outbound", config.outbound)):
-        form = partial(_routes_of, loaded, name)
+        form = partial(_routes_of, name, lines.of_routes)
         frames += (make_frame(Kind.ROUTES, piece) for piece in _pieces(side.routes if side is not None else [], form))
     authorization = config.inbound.authorization if config.inbound is not None else None
     if authorization is not None:
         form = partial(_rules_of, loaded)
         frames += (make_frame(Kind.RULES, piece) for piece in _pieces(authorization.rules, form))
     frames += (make_frame(Kind.TESTS, piece) for piece in _pieces(config.tests, _as_it_is))
-    lines = iter(lines_of(loaded.root).items())
-    while some := dict(islice(lines, LINES_A_FRAME)):
+    left = iter(lines.others.items())
+    while some := dict(islice(left, LINES_A_FRAME)):
         frames.append(make_frame(Kind.LINES, _pickled(some)))
     return [*frames, make_frame(Kind.END)]
 
@@ -212,10 +213,28 @@ def _as_it_is(first: int, items: Sequence[Any]) -> object:
     return items
 
 
-def _routes_of(loaded: Loaded, side: str, first: int, routes: Sequence[Any]) -> object:
-    """With the line of each, which whoever explains a decision names."""
-    lines = [locate(loaded.root, (side, "routes", index)).mark.line for index in range(first, first + len(routes))]
-    return side, first, routes, lines
+class _Lines:
+    """Lines of a file: those of routes, which go with their routes, by side and index; and all others."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.of_routes: dict[tuple[str, int], dict[tuple[int | str, ...], int | str]] = {}
+        self.others: dict[tuple[int | str, ...], int | str] = {}
+        for at, line in lines.items():
+            match at:
+                case (str() as side, "routes", int() as index, *rest) if side in ("inbound", "outbound"):
+                    self.of_routes.setdefault((side, index), {})[tuple(rest)] = line
+                case _:
+                    self.others[at] = line
+
+
+def _routes_of(
+    side: str,
+    lines: Mapping[tuple[str, int], Mapping[tuple[int | str, ...], int | str]],
+    first: int,
+    routes: Sequence[Any],
+) -> object:
+    """With the lines of each, by the keys that lead there from the route, which has the empty ones."""
+    return side, first, routes, [lines.get((side, index), {}) for index in range(first, first + len(routes))]
 
 
 def _rules_of(loaded: Loaded, first: int, rules: Sequence[Any]) -> object:

@@ -114,7 +114,7 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
     compiled = compile_service(mesh, caller, version)
     _, plan = tried(compiled)
     try:
-        found = walked_by(request, plan.sides[Direction.OUTBOUND]).found
+        found = walked_by(request.request, plan.sides[Direction.OUTBOUND]).found
     except ProtocolError as error:
         message = f"the request is not valid: {error.detail or error.reason.text}"
         raise ConfigError([Problem("<request>", 1, 1, "", message)]) from None

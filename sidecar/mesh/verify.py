@@ -111,7 +111,7 @@ def _of_caller(mesh: Mesh, placed: Placed, compiled: Compiled) -> set[Problem]:
 
 def _failed(compiled: Compiled, loaded: Loaded, failure: Failure) -> Problem:
     message = f"the test `{compiled.promises[failure.index][1]}` fails: {failure.why}"
-    return compiled.translate(loaded.problem_at(("tests", failure.index), message, _WRONG_TEST))
+    return compiled.translate(loaded.problem_at(("tests", failure.index, *failure.at), message, _WRONG_TEST))
 
 
 def _own_route(placed: Placed, route: str) -> tuple[str, str, str, int] | None:
@@ -130,7 +130,7 @@ def _broken(
     """A caller's route breaks a test of the service that it calls."""
     there = mesh.placed[owner]
     index = [one.name for one in there.service.tests].index(test)
-    mark, place, where = placed.mark(*at), placed.place(*at), there.mark("tests", index)
+    mark, place, where = placed.mark(*at), placed.place(*at), there.mark("tests", index, *failure.at)
     message = f"breaks the test `{test}` of `{owner}` ({where}): {failure.why}"
     hint = f'if that is meant, say `overrides: ["{test}"]` in the route'
     return Problem(mark.file, mark.line, mark.column, place.path, message, hint)

@@ -56,7 +56,19 @@ class Match:
 
     def matches(self, head: RequestHead) -> bool:
         """Whether all of it holds for this head."""
-        return all(part.test(head) for part in self.parts())
+        return self.missed(head) is None
+
+    def missed(self, head: RequestHead) -> str | None:
+        """Part of the first question, in the order of `parts`, to which this head says no; None: it matches."""
+        hosts, path = self.hosts, self.path
+        if hosts and not any(host_matches(host, head) for host in hosts):
+            return "host"
+        if path is not None and not path.test(head.path):
+            return "path"
+        for condition in self.conditions:
+            if not condition.test(head):
+                return condition.part
+        return None
 
     def parts(self) -> tuple[Condition, ...]:
         """Every question of this match in the order host, path, methods, headers, cookies, query."""

@@ -323,7 +323,7 @@ def compiled_reach(mesh: Mesh, request: Request) -> Reached:
     )
     compiled = compile_service(mesh, "caller")
     _, plan = tried(compiled)
-    found = walked_by(test, plan.sides[Direction.OUTBOUND]).found
+    found = walked_by(test.request, plan.sides[Direction.OUTBOUND]).found
     if isinstance(found, Reason):
         return str(found.status)
     if found.name == "passthrough":

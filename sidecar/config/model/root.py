@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
-from sidecar.config.model.authorization import Authorization, parse_requester
+from sidecar.config.model.authorization import Authorization
 from sidecar.config.model.capture import Capture
 from sidecar.config.model.control import Control
 from sidecar.config.model.listen import (
@@ -44,6 +44,7 @@ from sidecar.config.model.routes import (
     Route,
     Sticky,
 )
+from sidecar.config.model.routing_tests import Expectation, RoutingTest, TestRequest
 from sidecar.config.model.telemetry import AccessLog, LogWhen, Metrics, Telemetry, Traces
 from sidecar.config.model.tls import (
     CertificatePair,
@@ -57,29 +58,21 @@ from sidecar.config.model.tls import (
     ListenerTls,
     UpstreamTls,
 )
-from sidecar.config.model.tokens import Claims
 from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
     AuthorityPattern,
     DnsAddress,
     EndpointAddress,
     HostPattern,
-    HttpUrl,
-    IpAddress,
     IpNetwork,
     TcpListenAddresses,
 )
-from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, listing, setting, table
+from sidecar.config.values.base import Model, OneOrMany, Short, listing, setting, table
 from sidecar.config.values.units import Duration, Percent, PositiveDuration, Weight, choice, integer, size
 from sidecar.config.values.unsupported import Unsupported, UnsupportedWords
 from sidecar.config.values.words import (
-    CookieName,
     FilePath,
     FreeName,
-    HeaderName,
-    HeaderValue,
-    Method,
-    RouteName,
     UpgradeName,
     UpstreamName,
 )
@@ -377,55 +370,6 @@ class Admin(Model):
         "Hosts by which listeners on loopback may be called, those of metrics included, besides `localhost`,"
         " `*.localhost` and addresses.",
     )
-
-
-_Requester = Annotated[str, Reads(parse_requester, {"type": "string"})] | None
-
-
-class TestRequest(Model):
-    """The request of a test."""
-
-    __test__: ClassVar[bool] = False
-
-    url: HttpUrl = setting(..., "Absolute URL; only host, path and query count.")
-    method: Method = setting("GET", "The method.")
-    headers: Annotated[dict[HeaderName, HeaderValue], FoldedKeys()] = table("Header fields.")
-    cookies: dict[CookieName, HeaderValue] = table("Cookies.")
-    source_ip: IpAddress | None = setting(None, "IP address of the client, for `sticky`, `hash` and `from` of rules.")
-    jwt: Claims | None = setting(
-        None, "What the request's token claims, as if it were signed by its issuer's key and just made, for rules."
-    )
-    # A word of Python's own, which no class body can spell.
-    __annotations__["from"] = "_Requester"
-    vars()["from"] = setting(None, "Who asks, by TLS: a SPIFFE ID, or the name of a service; default: nobody known.")
-
-    @property
-    def requester(self) -> str | None:
-        """What stands under `from`."""
-        found: str | None = getattr(self, "from")
-        return found
-
-
-class Expectation(Model):
-    """What a test expects; at least one of these."""
-
-    route: FreeName | None = setting(None, "Name of the route that is taken; of an implicit route the upstream's.")
-    to: UpstreamName | None = setting(None, "Upstream that the request may go to.")
-    status: Annotated[int, integer(200, 599)] | None = setting(
-        None, "Status of a redirection or response by the proxy; 404 where nothing matches, 403 where it is refused."
-    )
-    authorization: Annotated[Literal["allowed", "denied"], choice("allowed", "denied")] | None = setting(
-        None, "What `inbound.authorization` says of it; what is in audit counts as if it were enforced."
-    )
-    rule: RouteName | None = setting(None, "Name of the rule that says so; `default` where none matches.")
-
-
-class RoutingTest(Model):
-    """A request and where it must go."""
-
-    name: FreeName = setting(..., "What is promised.")
-    request: TestRequest = setting(..., "The request.")
-    expect: Expectation = setting(..., "Where it goes.")
 
 
 _TLS_ELSEWHERE = "who we are is `identity`; `tls` is a key of `inbound`, of a listener and of an upstream"

@@ -174,7 +174,15 @@ def _authorization(walked: Walk) -> dict[str, str] | None:
 
 def _fallback(route: Route, index: int) -> dict[str, object]:
     """What takes what no route takes."""
-    return {"index": index, "count": 1, "name": route.name, "position": "", "result": TAKEN, "matches": []}
+    return {
+        "index": index,
+        "count": 1,
+        "name": route.name,
+        "position": "",
+        "result": TAKEN,
+        "matches": [],
+        "missed_at": None,
+    }
 
 
 def _value(name: str, value: bytes, secrets: Secrets) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sidecar.compile.matches import shown
 from sidecar.compile.time_slices import Steps
@@ -11,13 +12,15 @@ from sidecar.message import RequestHead
 from sidecar.redact import HIDDEN, Secrets, is_sensitive
 from sidecar.routing.actions import Route
 from sidecar.routing.cookies import cookie
-from sidecar.routing.match import Match
 from sidecar.routing.query import param
 
 TAKEN, MISSED, LATER = "taken", "missed", "matches, comes later"
 
 MANY = 50
-"""Above so many routes, those in a row that fail the same question are told as one."""
+"""Above so many routes, those that are missed in a row are told as one."""
+
+FEW = 4
+"""Fewer in a row than that are told one by one all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Miss:
 @dataclass(frozen=True, slots=True)
 class Look:
     """
-    What became of a route, or of several in a row that are told as one.
+    What became of a route, or of several in a row that were missed and are told as one.
 
     Attributes:
         index: Of the first, in the order in which they are asked.
@@ -47,7 +50,8 @@ class Look:
         name: Of the one, or of the first and the last.
         position: `file:line` of the first; empty for a route that stands nowhere.
         result: `TAKEN`, `MISSED` or `LATER`.
-        matches: Of a route that was missed, a `Miss` for each of its matches; of several, of the first.
+        matches: Of a route that was missed, a `Miss` for each of its matches.
+        missed_at: Of several, how many were missed first at which question.
     """
 
     index: int
@@ -56,6 +60,7 @@ class Look:
     position: str
     result: str
     matches: tuple[Miss, ...] = ()
+    missed_at: Mapping[str, int] | None = None
 
 
 def look_at_routes(walked: Walk, file: str, secrets: Secrets, *, is_whole: bool) -> Steps[list[Look]]:
@@ -68,49 +73,79 @@ def look_at_routes(walked: Walk, file: str, secrets: Secrets, *, is_whole: bool)
         is_whole: Each is told by itself, however many there are.
     """
     found: list[Look] = []
-    routes = walked.side.table.routes
-    is_folded = not is_whole and len(routes) > MANY
+    routes, head = walked.side.table.routes, walked.head
+    run = _Run() if not is_whole and len(routes) > MANY else None
     for index, route in enumerate(routes):
-        misses = _misses(route, walked.head, secrets)
-        if misses is None:
-            result = TAKEN if route is walked.found else LATER
-        else:
-            result = MISSED
-        position = f"{file}:{route.line}" if route.line else ""
-        look = Look(index, 1, route.name, position, result, tuple(misses or ()))
-        last = found[-1] if found else None
-        if is_folded and last is not None and _is_alike(last, look):
-            name = f"{last.name.partition(' … ')[0]} … {route.name}"
-            found[-1] = Look(last.index, last.count + 1, name, last.position, MISSED, last.matches)
-        else:
-            found.append(look)
+        missed = _missed(route, head)
         yield
+        if missed and run is not None:
+            run.add(index, missed[0])
+            continue
+        if run is not None:
+            found += run.told(routes, file, head, secrets)
+        found.append(_look(index, route, missed, file, walked))
+        if missed:
+            found[-1] = _with_misses(found[-1], route, head, secrets)
+    if run is not None:
+        found += run.told(routes, file, head, secrets)
     return found
 
 
-def _is_alike(one: Look, other: Look) -> bool:
-    """Whether both were missed for the same question, once each."""
-    if one.result != MISSED or other.result != MISSED or len(one.matches) != len(other.matches) != 1:
-        return False
-    return one.matches[0].part == other.matches[0].part
+class _Run:
+    """Routes in a row that were missed."""
+
+    def __init__(self) -> None:
+        self._first = self._last = -1
+        self._parts: dict[str, int] = {}
+
+    def add(self, index: int, part: str) -> None:
+        """One more."""
+        self._first = index if self._first < 0 else self._first
+        self._last = index
+        self._parts[part] = self._parts.get(part, 0) + 1
+
+    def told(self, routes: Sequence[Route], file: str, head: RequestHead, secrets: Secrets) -> list[Look]:
+        """The run, which begins anew: as it is, where it is short."""
+        first, count, parts = self._first, self._last - self._first + 1, self._parts
+        self._first, self._last, self._parts = -1, -1, {}
+        if first < 0:
+            return []
+        if count < FEW:
+            told = routes[first : first + count]
+            looks = [Look(at, 1, one.name, _position(one, file), MISSED) for at, one in enumerate(told, first)]
+            return [_with_misses(look, one, head, secrets) for look, one in zip(looks, told, strict=True)]
+        name = f"{routes[first].name} … {routes[first + count - 1].name}"
+        return [Look(first, count, name, _position(routes[first], file), MISSED, (), parts)]
 
 
-def _misses(route: Route, head: RequestHead, secrets: Secrets) -> list[Miss] | None:
-    """Of each match the first question that is not met; None: one of them matches."""
-    found: list[Miss] = []
+def _look(index: int, route: Route, missed: list[str] | None, file: str, walked: Walk) -> Look:
+    result = MISSED if missed else TAKEN if route is walked.found else LATER
+    return Look(index, 1, route.name, _position(route, file), result)
+
+
+def _with_misses(look: Look, route: Route, head: RequestHead, secrets: Secrets) -> Look:
+    misses: list[Miss] = []
     for match in route.matches:
-        miss = _miss(match, head, secrets)
-        if miss is None:
+        part = match.missed(head)
+        misses += [
+            Miss(part, shown(one, secrets), seen(part, head, secrets)) for one in match.parts() if one.part == part
+        ]
+    return replace(look, matches=tuple(misses))
+
+
+def _missed(route: Route, head: RequestHead) -> list[str] | None:
+    """Of each match the part of the first question that is not met; None: one of them matches."""
+    found: list[str] = []
+    for match in route.matches:
+        missed = match.missed(head)
+        if missed is None:
             return None
-        found.append(miss)
+        found.append(missed)
     return found or None
 
 
-def _miss(match: Match, head: RequestHead, secrets: Secrets) -> Miss | None:
-    for condition in match.parts():
-        if not condition.test(head):
-            return Miss(condition.part, shown(condition, secrets), seen(condition.part, head, secrets))
-    return None
+def _position(route: Route, file: str) -> str:
+    return f"{file}:{route.line}" if route.line else ""
 
 
 def seen(part: str, head: RequestHead, secrets: Secrets) -> str | None:

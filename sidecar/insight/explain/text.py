@@ -76,6 +76,10 @@ def _routes(routes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for number, one in zip(numbers, routes, strict=True):
         start = f"{number:>{wide}}  {one['name']:<{named}}  {one['position']:<{placed}}  "
         misses = one["matches"]
+        if one["missed_at"]:
+            parts = ", ".join(f"{count:,} at {part}" for part, count in one["missed_at"].items())
+            yield f"{start}missed: {parts} (--all)"
+            continue
         if not misses:
             yield f"{start}{one['result']}"
             continue

@@ -23,6 +23,11 @@ SINCE: Mapping[tuple[str, ...], int] = {
     ("upstreams", "*", "protocol"): 3,
     ("outbound", "listen", "*", "protocol"): 3,
     ("inbound", "listen", "*", "protocol", "=tcp"): 3,
+    ("tests", "*", "given"): 4,
+    ("tests", "*", "expect", "split"): 4,
+    ("tests", "*", "expect", "sent"): 4,
+    ("tests", "*", "expect", "timeout"): 4,
+    ("tests", "*", "expect", "retry"): 4,
 }
 """Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
 `*` is any key, or any item, and `=word` a value. Whoever raises `LANGUAGE` says here what is new."""

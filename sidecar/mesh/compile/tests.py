@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sidecar.config.model.root import RoutingTest
 from sidecar.mesh.compile.authorization import one_spelled
 from sidecar.mesh.compile.origins import upstream_name
-from sidecar.mesh.compile.tree import Items, Table, Text, copied
+from sidecar.mesh.compile.tree import Items, Table, Text, Value, copied
 from sidecar.mesh.hosts import authority_of, find_host, hosts_of, port_names
 from sidecar.mesh.mesh import Mesh, Placed
 from sidecar.mesh.model.words import PORT_MARK
@@ -65,12 +65,15 @@ def _own(placed: Placed, callees: Sequence[str], mesh: Mesh, used: dict[str, tup
         assert isinstance(table, Table)
         table.note = f"from {table.mark}"
         request = table.entries["request"][1]
-        if isinstance(request, Table):
-            one_spelled(mesh, request)
-        service, _, instance = (test.expect.to or "").partition(".")
-        if service in callees and instance in mesh.placed[service].service.instances:
-            first = port_names(mesh.placed[service].service)[0]
-            used[upstream_name(service, instance, first, first)] = (service, instance, first)
+        for asked in (request, *_rows(table)):
+            if isinstance(asked, Table):
+                one_spelled(mesh, asked)
+        for case in test.cases():
+            for upstream in (case.expect.to or "", *(case.expect.split or ())):
+                service, _, instance = upstream.partition(".")
+                if service in callees and instance in mesh.placed[service].service.instances:
+                    first = port_names(mesh.placed[service].service)[0]
+                    used[upstream_name(service, instance, first, first)] = (service, instance, first)
         made.append(table)
     return made
 
@@ -82,20 +85,58 @@ def _produced(placed: Placed, index: int, test: RoutingTest, used: dict[str, tup
     table.note = f"from {table.mark}"
     name_key, name = table.entries["name"]
     table.put("name", Text(f"{placed.name}: {test.name}"[:_MAX_NAME_CHARS], name.mark), name_key)
-    service = placed.service
-    first = port_names(service)[0]
-    port = find_host(authority_of(test), hosts_of(placed.name, service)) or first
-    _, expect = table.entries["expect"]
-    assert isinstance(expect, Table)
-    if test.expect.to is not None:
-        key, to = expect.entries["to"]
-        instance = "" if test.expect.to == placed.name else test.expect.to
-        upstream = upstream_name(placed.name, instance, port, first)
-        used[upstream] = (placed.name, instance, port)
-        expect.put("to", Text(upstream, to.mark), key)
-    if test.expect.route is not None:
-        key, route = expect.entries["route"]
-        suffix = "" if port == first else f".{PORT_MARK}{port}"
-        name_there = placed.name if test.expect.route == placed.name else f"{placed.name}.{test.expect.route}"
-        expect.put("route", Text(name_there + suffix, route.mark), key)
+    first = port_names(placed.service)[0]
+    port = find_host(authority_of(test), hosts_of(placed.name, placed.service)) or first
+    words = _Words(placed.name, port, first, used)
+    if "expect" in table.entries:
+        words.translate(table.entries["expect"][1])
+    for row in _rows(table):
+        words.translate(row)
     return table
+
+
+def _rows(test: Table) -> Sequence[Value]:
+    """Those of a test's table."""
+    given = test.entries["given"][1] if "given" in test.entries else None
+    return given.items if isinstance(given, Items) else ()
+
+
+class _Words:
+    """
+    A producer's names of routes and instances as a caller's file has them.
+
+    Args:
+        service: Whose they are.
+        port: Which of its ports the test's request is for; `first` is its first.
+        used: Takes the upstreams that are named.
+    """
+
+    def __init__(self, service: str, port: str, first: str, used: dict[str, tuple[str, str, str]]) -> None:
+        self._service = service
+        self._port = port
+        self._first = first
+        self._used = used
+
+    def translate(self, expect: Value) -> None:
+        """Change what is expected, in place."""
+        assert isinstance(expect, Table)
+        key, to = expect.entries.get("to", (None, None))
+        if isinstance(to, Text):
+            expect.put("to", Text(self._upstream(to.text), to.mark), key)
+        key, route = expect.entries.get("route", (None, None))
+        if isinstance(route, Text):
+            suffix = "" if self._port == self._first else f".{PORT_MARK}{self._port}"
+            name = self._service if route.text == self._service else f"{self._service}.{route.text}"
+            expect.put("route", Text(name + suffix, route.mark), key)
+        key, split = expect.entries.get("split", (None, None))
+        if isinstance(split, Table):
+            shares = Table(split.mark)
+            for name, (at, share) in split.entries.items():
+                shares.put(self._upstream(name), share, at)
+            expect.put("split", shares, key)
+
+    def _upstream(self, target: str) -> str:
+        instance = "" if target == self._service else target
+        upstream = upstream_name(self._service, instance, self._port, self._first)
+        self._used[upstream] = (self._service, instance, self._port)
+        return upstream

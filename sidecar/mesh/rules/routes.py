@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from sidecar.config.check import check_tests
-from sidecar.config.model.root import RoutingTest
 from sidecar.config.model.routes import Route
+from sidecar.config.model.routing_tests import Case, Expectation, RoutingTest
 from sidecar.config.problems import did_you_mean
 from sidecar.config.route_rules import At, check_route
 from sidecar.mesh.hosts import authority_of, find_host, hosts_of, port_names
@@ -134,28 +134,42 @@ def _check_tests(scope: Scope, others: Others) -> None:
         at = ("tests", index, "request", "url")
         if owner is None and not others.unread:
             hint = did_you_mean(authority_of(test), others.hosts)
-            is_denied = test.expect.status is not None and test.expect.route is None and test.expect.to is None
-            if not is_denied and test.expect.to != "passthrough" and test.expect.route != "passthrough":
+            if any(_needs_host(case.expect) for case in test.cases()):
                 scope(at, f"no service is called by the host `{authority_of(test)}`", hint)
         elif owner == scope.name and not is_about_inbound(test, service):
-            _check_expectation(test, index, scope)
+            for case in test.cases():
+                _check_expectation(case, index, scope)
+
+
+def _needs_host(expect: Expectation) -> bool:
+    """Whether a request must be for a service, to meet this."""
+    is_denied = expect.status is not None and expect.route is None and expect.to is None
+    return not is_denied and expect.to != "passthrough" and expect.route != "passthrough"
 
 
 def is_about_inbound(test: RoutingTest, service: Service) -> bool:
     """Whether a test for a service's own host is about what its own sidecars do, not about what callers' do."""
-    if test.expect.authorization is not None or test.expect.rule is not None or test.request.requester is not None:
-        return bool(service.listens)
     inbound = {route.name for route in service.inbound.routes} if service.inbound is not None else set()
     apps = {"app", *(f"app.{port}" for port in service.listens)}
-    return bool(service.listens) and (test.expect.to in apps or test.expect.route in (apps | inbound) - {None})
+    return bool(service.listens) and any(_means_inbound(case, apps, inbound) for case in test.cases())
 
 
-def _check_expectation(test: RoutingTest, index: int, scope: Scope) -> None:
+def _means_inbound(case: Case, apps: set[str], inbound: set[str | None]) -> bool:
+    expect = case.expect
+    if expect.authorization is not None or expect.rule is not None or case.request.requester is not None:
+        return True
+    return expect.to in apps or expect.route in (apps | inbound) - {None}
+
+
+def _check_expectation(case: Case, index: int, scope: Scope) -> None:
     """What a producer's test expects is by the producer's own names."""
-    service, expect, at = scope.service, test.expect, ("tests", index, "expect")
+    service, expect, at = scope.service, case.expect, ("tests", index, *(case.at or ("expect",)))
     targets = [scope.name, *service.instances]
     if expect.to is not None and expect.to not in targets:
         scope((*at, "to"), _UNKNOWN.format(expect.to), did_you_mean(expect.to, targets))
+    for target in expect.split or ():
+        if target not in targets:
+            scope((*at, "split", target), _UNKNOWN.format(target), did_you_mean(target, targets), at_key=True)
     routes = [*named(service), scope.name]
     if expect.route is not None and expect.route not in routes:
         scope((*at, "route"), f"there is no route `{expect.route}`", did_you_mean(expect.route, routes))

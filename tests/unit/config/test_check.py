@@ -270,7 +270,7 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
         ("service: s\noutbound: {}\ntests: [{name: t, request: {url: 'http://x/'}, expect: {route: x}}]",
          "f:3:64: tests[0].expect.route: there is no route `x`"),
         ("service: s\noutbound: {}\ntests: [{name: t, request: {url: 'http://x/'}, expect: {}}]",
-         "f:3:48: tests[0].expect: expected `route`, `to`, `status`, `authorization` or `rule`, found none"),
+         "f:3:48: tests[0].expect: expected `route`, `to`, `status`, `authorization`, `rule`, `split`, `sent`, `timeout` or `retry`, found none"),
         ("service: s\noutbound: {}\ntests: [{name: t, expect: {status: 404}}]",
          "f:3:9: tests[0]: the key `request` is missing"),
     ],

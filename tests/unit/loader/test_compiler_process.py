@@ -103,7 +103,7 @@ def test_a_bad_file_comes_as_its_problems(path: Path, env: dict[str, str]) -> No
     assert len(read_header(header).digest_hex) == 64
     problems = [str(problem) for frame in rest for problem in read_problems(frame)]
     assert problems[0].startswith(f"{path}:2:12: outbound.lisen: unknown key")
-    assert len(problems) == 4
+    assert len(problems) == 3
 
 
 def test_tests_that_fail_are_problems_at_their_place(path: Path, env: dict[str, str]) -> None:

@@ -132,7 +132,7 @@ KINDS = "`registered`, `kubernetes`, `etcd`, `file`, `dns` and `endpoints`"
         (f"{A}tests: [{{name: t, request: {{url: 'http://x/'}}, expect: {{to: a}}}}]\n", ["a.yaml:3:34: tests[0].request.url: no service is called by the host `x`"]),
         (f"{A}tests: [{{name: t, request: {{url: 'http://a/'}}, expect: {{to: x}}}}]\n", ["a.yaml:3:61: tests[0].expect.to: there are no instances `x`"]),
         (f"{A}tests: [{{name: t, request: {{url: 'http://a/'}}, expect: {{route: x}}}}]\n", ["a.yaml:3:64: tests[0].expect.route: there is no route `x`"]),
-        (f"{A}tests: [{{name: t, request: {{url: 'http://a/'}}, expect: {{}}}}]\n", ["a.yaml:3:48: tests[0].expect: expected `route`, `to`, `status`, `authorization` or `rule`, found none"]),
+        (f"{A}tests: [{{name: t, request: {{url: 'http://a/'}}, expect: {{}}}}]\n", ["a.yaml:3:48: tests[0].expect: expected `route`, `to`, `status`, `authorization`, `rule`, `split`, `sent`, `timeout` or `retry`, found none"]),
     ],
 )  # fmt: skip
 def test_every_problem_is_told_at_its_place(text: str, expected: list[str]) -> None:

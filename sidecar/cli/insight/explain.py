@@ -165,7 +165,7 @@ def _ask(address: str, asked: Asked) -> dict[str, Any]:
 
 def _explain_by(file: str, asked: Asked, as_json: bool) -> dict[str, Any]:
     # Here, for the models are most of what a start costs, and who asks a running sidecar needs none of them.
-    from sidecar.cli.reading import read_plan
+    from sidecar.cli.insight.reading import read_plan
 
     loaded, scene = read_plan(file, as_json)
     from sidecar.compile.time_slices import at_once
