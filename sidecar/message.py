@@ -38,6 +38,7 @@ class Kind:
     UNDERSCORE: Final = 131072  # a name with `_`, which some read as `-`; not beside another kind
     KEEP_ALIVE: Final = 262144
     CLIENT_CERT: Final = 524288  # what a proxy that ends TLS says of the client's certificate
+    EXPLAIN: Final = 1048576  # the wish to be told how it was decided
 
 
 class Field:

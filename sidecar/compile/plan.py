@@ -26,6 +26,7 @@ from sidecar.exchange import Direction
 from sidecar.net.detect import SERVER_FIRST_PORTS
 from sidecar.net.tls.settings import ListenerTls
 from sidecar.proxy.plan import Captured, Limits, Listener, Plan, Side, Streams, make_listener
+from sidecar.proxy.told import Askers
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.split import key_reader
@@ -138,6 +139,7 @@ class Compiler:
             requires_capture=config.capture is not None and config.capture.required,
             protocol_of_port=_protocols(config.capture) if config.capture is not None else {},
             protocol_of_app=_protocols_of_app(draft.header, config),
+            askers=Askers(config.explain.sources) if config.explain is not None else None,
         )
 
     def _with_those_before(self, side_of: dict[str, Side]) -> dict[str, Side]:

@@ -34,6 +34,7 @@ _LOCAL: Final[MappingLike[str, frozenset[str]]] = {
     "limits": _ALL,
     "drain": _ALL,
     "admin": _ALL,
+    "explain": _ALL,
     "inbound": frozenset({"listen", "app", "health_check"}),
     "outbound": frozenset({"listen"}),
     "capture": _ALL,

@@ -67,6 +67,7 @@ _KINDS: Final[dict[bytes, int]] = {
     b"user-agent": Kind.USER_AGENT,
     b"date": Kind.DATE,
     b"max-forwards": Kind.MAX_FORWARDS,
+    b"x-sidecar-explain": Kind.EXPLAIN,
 }
 
 _FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING

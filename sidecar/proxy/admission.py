@@ -4,14 +4,19 @@ Whether a request, or a connection that is no HTTP's, may pass at all, whatever 
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
-from sidecar.message import RequestHead
+from sidecar.message import Kind, RequestHead
 from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.exchange.steps import judge
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Side
+from sidecar.proxy.told import hear
+
+_EXPLAIN: Final = Kind.EXPLAIN
 
 
 def refusal(
@@ -35,6 +40,8 @@ def refusal(
         peer_ip: Who connected, whoever that says its client is.
         destination: Where its connection was meant to go that was led here.
     """
+    if head.kinds & _EXPLAIN:
+        hear(live.plan.askers, exchange, head)
     if destination is not None and destination.is_loop:
         exchange.detail = f"what is sent to {destination} comes back to this sidecar"
         return errors.LOOP

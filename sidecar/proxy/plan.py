@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sidecar.exchange import Direction, ScopeLike
 from sidecar.net.tls.settings import IdentitySource, ListenerTls
+from sidecar.proxy.told import Askers
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import split_pattern
@@ -198,6 +199,7 @@ class Plan:
         protocol_of_port: What captured connections carry, where that is not asked of their first octets: `http` or
             `tcp`; of those to the app by `protocol_of_app` first.
         protocol_of_app: The same by ports of the app, as its listeners say.
+        askers: Who may ask to be told decisions in responses, or None: nobody.
     """
 
     generation: int
@@ -216,6 +218,7 @@ class Plan:
     requires_capture: bool = False
     protocol_of_port: Mapping[int, str] = field(default_factory=dict)
     protocol_of_app: Mapping[int, str] = field(default_factory=dict)
+    askers: Askers | None = None
 
     @property
     def drops_underscored(self) -> bool:

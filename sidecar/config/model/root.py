@@ -359,6 +359,14 @@ class Drain(Model):
     )
 
 
+class Explain(Model):
+    """Who is told in responses how their requests were decided."""
+
+    sources: Annotated[list[IpNetwork], OneOrMany()] = setting(
+        ..., "Networks or addresses of clients, or `unix`, whose requests may have the field `x-sidecar-explain`."
+    )
+
+
 class Admin(Model):
     """The administrative interface."""
 
@@ -402,6 +410,9 @@ class Config(Model):
     limits: Limits = setting(Limits(), "What a peer may make grow.")
     drain: Drain = setting(Drain(), "The end of the process.")
     admin: Admin = setting(Admin(), "The administrative interface.")
+    explain: Explain | None = setting(
+        None, "Who is told in responses how their requests were decided; without it nobody is."
+    )
     telemetry: Telemetry = setting(Telemetry(), "What is told about every request.")
     tests: list[RoutingTest] = listing("Requests and where they must go; run at every load.")
     control: Annotated[Control, Short("addresses", "a URL, or a mapping `{addresses, token_file, trust}`")] | None = (

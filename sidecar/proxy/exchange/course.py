@@ -39,10 +39,12 @@ from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, 
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Listener, Plan, Side
+from sidecar.proxy.told import Telling, told
 from sidecar.routing.actions import Forward, HeaderEdits, Route
 from sidecar.upstream.retry import NO_POLICY
 
 _UPGRADE: Final = Kind.UPGRADE
+_EXPLAIN: Final = Kind.EXPLAIN
 
 
 class Course(Requester, TunnelOwner):
@@ -316,7 +318,9 @@ class Course(Requester, TunnelOwner):
             if abort_status is not None and not delay_s:
                 self._inject(abort_status)
                 return
-        self._response_edits = target.response_edits
+        self._response_edits = edits = target.response_edits
+        if head.kinds & _EXPLAIN:
+            self._response_edits = Telling(edits, exchange, side.table.routes)
         self._upgrade = offered(head, action.upgrades) if head.kinds & _UPGRADE else b""
         try:
             request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
@@ -385,12 +389,8 @@ class Course(Requester, TunnelOwner):
         else:
             fields, body = explain(reason, exchange)
             # A fault's status is its route's.
-            self._reply(
-                exchange.status or reason.status,
-                fields,
-                body,
-                is_last=reason.status in (400, 408) or reason is errors.CLEAR_REFUSED,
-            )
+            is_last = reason.status in (400, 408) or reason is errors.CLEAR_REFUSED
+            self._reply(exchange.status or reason.status, fields, body, is_last=is_last)
             self._end(reason, detail)
             self._client.on_exchange_over()
 
@@ -405,6 +405,8 @@ class Course(Requester, TunnelOwner):
         if head is not None and head.method == b"CONNECT":
             # What follows is meant for the other end of the tunnel, and may look like a request (RFC 9110, 9.3.6).
             is_last = True
+        if head is not None and head.kinds & _EXPLAIN:
+            fields = [*fields, told(exchange, self._live.plan.sides[exchange.direction].table.routes)]
         self._writer.send_reply(head, status, fields, body, is_last=is_last)
 
     # --- the upstream's side ---------------------------------------------------------------------------------
@@ -511,10 +513,7 @@ class Course(Requester, TunnelOwner):
     def on_tunnel_lost(self, detail: str) -> None:
         """The server is gone."""
         self._end(errors.RESPONSE_CUT if detail else None, detail)
-        if detail:
-            self._client.reset()
-        else:
-            self._client.close()
+        self._client.reset() if detail else self._client.close()
 
     # --- the end ---------------------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ def test_logging_level_is_shown_and_set() -> None:
 
 def test_unknown_endpoints_are_404_and_list_the_known_ones() -> None:
     """An operator who guesses wrong learns the right name."""
-    reply = ask(Endpoints.everything(FakeProcess()), "GET", "/explain")
+    reply = ask(Endpoints.everything(FakeProcess()), "GET", "/explained")
     assert reply.status == 404
     assert b"/server_info" in reply.body
     assert b"/routes" in ask(Endpoints.everything(FakeProcess()), "GET", "/").body
