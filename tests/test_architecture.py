@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent / "sidecar"
 RANKS = (
     ("errors", "clock", "build", "redact", "terminal", "files"),
     ("process_log",),
-    ("message", "peer", "spiffe"),
+    ("message", "path_template", "peer", "spiffe"),
     ("exchange",),
     ("http1", "net", "config"),
     ("routing", "upstream", "filters", "telemetry"),

@@ -93,6 +93,10 @@ def _tables() -> dict[str, tuple[Callable[[int], Match], Callable[[int], Request
             lambda n: make_match(hosts=["shop"], path=path_matcher("prefix", f"/v1/items-{n}")),
             lambda n: _head(b"shop", b"/v1/items-%d/12" % n),
         ),
+        "template": (
+            lambda n: make_match(hosts=["shop"], path=path_matcher("template", f"/v1/items-{n}/{{item}}")),
+            lambda n: _head(b"shop", b"/v1/items-%d/12" % n),
+        ),
         "starts_with, no host": (
             lambda n: make_match(path=path_matcher("starts_with", f"/v1/{n:05}")),
             lambda n: _head(b"shop", b"/v1/%05d/12" % n),

@@ -150,7 +150,7 @@ def between(earlier: Snapshot, later: Snapshot) -> Interval:
             flow.add(labels.get("code", ""), count)
     for metric, direction in DURATIONS.items():
         for labels, count in _increases(earlier, later, metric + "_bucket"):
-            route, bound = labels.get("http_route", ""), float(labels["le"])
+            route, bound = labels.get("route", labels.get("http_route", "")), float(labels["le"])
             _observe(totals.setdefault(direction, Flow()), bound, count)
             _observe(routes.setdefault((direction, route), Flow()), bound, count)
             if "upstream" in labels:

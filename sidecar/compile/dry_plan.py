@@ -38,6 +38,6 @@ def dry_plan(loaded: Loaded, frames: Sequence[bytes]) -> Plan:
         raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
 
 
-def _scope(direction: Direction, route: str, upstream: str, server_address: str) -> Any:
+def _scope(direction: Direction, route: str, upstream: str, server_address: str, http_route: str = "") -> Any:
     """No telemetry: nothing is ever recorded here."""
     return None

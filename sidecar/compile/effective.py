@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.compile.deserialize import Lines, Section, Written, given, plain
 from sidecar.compile.matches import shown
-from sidecar.compile.routes import app_of
+from sidecar.compile.routes import app_of, template_of
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
 from sidecar.net.tls.settings import ServerTls, UpstreamTls
@@ -179,6 +179,9 @@ class _Explained:
     def _route(self, route: Route, side: str, index: int, config: model.Route | None) -> dict[str, object]:
         action = route.action
         entry: dict[str, object] = {"name": route.name, "match": [self._match(match) for match in route.matches]}
+        template = template_of(route.matches)
+        if template:
+            entry["http_route"] = self._secrets.hide(template)
         if isinstance(action, Forward):
             missing = action.split.missing() if action.split is not None else ()
             entry["to"] = [

@@ -7,8 +7,8 @@ route and of its destination become one, and telemetry's scopes are bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.compile import policies
 from sidecar.compile.matches import key_of, match
@@ -46,8 +46,14 @@ Name of the implicit upstream behind `inbound.app`, and of the route of what mat
 listener with an app of its own are called `app.NAME` (`app_of`).
 """
 
-ScopeFactory = Callable[[Direction, str, str, str], "Scope"]
-"""`Telemetry.scope`: direction, route, upstream, server address."""
+
+class ScopeFactory(Protocol):
+    """Binds telemetry; `Telemetry.scope` does."""
+
+    def __call__(
+        self, direction: Direction, route: str, upstream: str, server_address: str, http_route: str = ""
+    ) -> Scope:
+        """The scope of these names; without a template `http_route` is empty."""
 
 
 def app_of(port: str) -> str:
@@ -125,13 +131,14 @@ class RouteCompiler:
         try:
             matches = tuple(match(one) for one in route.match)
             response_edits = _edits(route.response_headers)
-            action = self._action(name, route, matches, response_edits)
+            http_route = template_of(matches)
+            action = self._action(name, route, matches, response_edits, http_route)
         except ValueError as error:
             raise CompileError((self._direction.label, "routes", index), str(error)) from None
         if isinstance(action, Forward) and len(action.targets) == 1:
             scope = action.targets[0].scope
         else:
-            scope = self._scope(self._direction, name, "", "")
+            scope = self._scope(self._direction, name, "", "", http_route)
         compiled = Route(name, matches, action, scope, response_edits, line)
         if isinstance(action, Forward) and action.split is not None and action.split.missing():
             self._awaiting.append(compiled)
@@ -159,7 +166,12 @@ class RouteCompiler:
         return Route(name, (), Forward((target,)), target.scope)
 
     def _action(
-        self, name: str, route: model.Route, matches: tuple[Match, ...], response_edits: HeaderEdits | None
+        self,
+        name: str,
+        route: model.Route,
+        matches: tuple[Match, ...],
+        response_edits: HeaderEdits | None,
+        http_route: str,
     ) -> Action:
         redirect, respond = route.redirect, route.respond
         if redirect is not None:
@@ -174,7 +186,7 @@ class RouteCompiler:
             )
         if respond is not None:
             return make_respond(respond.status, respond.headers, respond.body)
-        targets = self._targets(name, route, response_edits)
+        targets = self._targets(name, route, response_edits, http_route)
         names, weights = [target.name for target in targets], [target.weight for target in targets]
         awaited = [self._clusters[one] if one in self._discovering else None for one in names]
         sticky = key_of(route.sticky) if route.sticky is not None else None
@@ -191,10 +203,13 @@ class RouteCompiler:
             upgrades=self._upgrades if route.upgrades is None else _names(route.upgrades),
         )
 
-    def _targets(self, name: str, route: model.Route, response_edits: HeaderEdits | None) -> tuple[Target, ...]:
+    def _targets(
+        self, name: str, route: model.Route, response_edits: HeaderEdits | None, http_route: str
+    ) -> tuple[Target, ...]:
         request_edits = _edits(route.request_headers)
         if route.to is None:
-            return (self._target(name, self._clusters[self._app], self._app, 1.0, request_edits, response_edits),)
+            app = self._clusters[self._app]
+            return (self._target(name, app, self._app, 1.0, request_edits, response_edits, http_route),)
         return tuple(
             self._target(
                 name,
@@ -204,6 +219,7 @@ class RouteCompiler:
                 merge_edits(request_edits, _edits(destination.request_headers)),
                 # Responses pass the destination first and the route last, so the route has the last word.
                 merge_edits(_edits(destination.response_headers), response_edits),
+                http_route,
             )
             for destination in route.to
         )
@@ -223,11 +239,23 @@ class RouteCompiler:
         weight: float,
         request_edits: HeaderEdits | None,
         response_edits: HeaderEdits | None,
+        http_route: str = "",
     ) -> Target:
         if not self._has_via:
             request_edits, response_edits = without_via(request_edits), without_via(response_edits)
-        scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name))
+        scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name), http_route)
         return Target(name, cluster, weight, request_edits, response_edits, scope)
+
+
+def template_of(matches: Sequence[Match]) -> str:
+    """
+    What `http.route` says of all requests of a route: the template of all its matches.
+
+    Empty where a match has none or another one: which of several a request took is nowhere kept, and what telemetry
+    binds in advance it binds for a route.
+    """
+    templates = {match.path.http_route if match.path is not None else "" for match in matches}
+    return templates.pop() if len(templates) == 1 else ""
 
 
 def _names(words: Sequence[str]) -> frozenset[bytes]:

@@ -28,6 +28,8 @@ _OF_FORWARDING = (
     "upgrades",
 )
 _WITHOUT_BODY = (204, 205, 304)
+_OF_RULES = tuple(kind for kind in PathMatch.kinds if kind != "template")
+"""Tests of paths that rules of who may pass may use."""
 At = tuple[int | str, ...]
 
 
@@ -68,6 +70,7 @@ def check_route(
         report(at, "expected one of `to`, `redirect` and `respond`, found none", hint)
     for index, match in enumerate(route.match):
         check_match(match, (*at, "match", index), report)
+    _check_templates(route, at, report)
     _check_destinations(route, at, upstreams, report, unknown)
     _check_policies(route, at, upstreams, report, unknown)
     if route.rewrite is not None:
@@ -152,7 +155,14 @@ def check_match(match: Match, at: At, report: Reporter) -> None:
     path: PathMatch | list[PathMatch] | None = match.path
     if isinstance(path, list):
         for index, one in enumerate(path):
-            _check_test(one, (*at, "path", index), report)
+            if one.template is None:
+                _check_test(one, (*at, "path", index), report, _OF_RULES)
+            else:
+                hint = (
+                    "a segment to us, `a%2Fb`, is two to some servers; use `prefix`, which takes in all that is below"
+                )
+                message = "`template` is for routes, and not for rules of who may pass"
+                report((*at, "path", index, "template"), message, hint, at_key=True)
     elif path is not None:
         _check_test(path, (*at, "path"), report)
     for name in ("headers", "cookies", "query"):
@@ -161,12 +171,30 @@ def check_match(match: Match, at: At, report: Reporter) -> None:
             _check_test(test, (*at, name, key), report)
 
 
-def _check_test(test: ValueMatch | PathMatch, at: At, report: Reporter) -> None:
+def _check_test(test: ValueMatch | PathMatch, at: At, report: Reporter, kinds: tuple[str, ...] | None = None) -> None:
     given = [name for name in test.kinds if getattr(test, name) is not None]
     if len(given) != 1:
-        report(at, f"expected one of {_or(test.kinds)}, found {_and(given)}")
+        report(at, f"expected one of {_or(kinds or test.kinds)}, found {_and(given)}")
     elif test.ignore_case and given[0] in ("range", "present"):
         report((*at, "ignore_case"), f"`ignore_case` has no effect beside `{given[0]}`", "remove it", at_key=True)
+
+
+def _check_templates(route: Route, at: At, report: Reporter) -> None:
+    """What a template says that `http.route` will not, and what looks as if it were a name."""
+    tests = [match.path for match in route.match]
+    for index, test in enumerate(tests):
+        if test is not None and test.template is not None:
+            for segment in test.template.split("/"):
+                if segment.startswith(":") or segment in ("*", "**"):
+                    wanted = "{rest...}" if segment == "**" else f"{{{segment.strip(':*') or 'name'}}}"
+                    message = f"`{segment}` in a template stands for itself"
+                    report(
+                        (*at, "match", index, "path", "template"), message, f"did you mean `{wanted}`?", is_warning=True
+                    )
+    templates = {test.template if test is not None and not test.invert else None for test in tests}
+    if len(templates) > 1 and templates != {None}:
+        message = "`http.route` is the route's name, because not all of its matches have the same template"
+        report((*at, "match"), message, "make a route of each template", at_key=True, is_warning=True)
 
 
 def _check_rewrite(rewrite: Rewrite, at: At, route: Route, report: Reporter) -> None:

@@ -18,9 +18,10 @@ import re2
 
 from sidecar.http1.grammar import TARGET
 from sidecar.http1.target import normalise
+from sidecar.routing.template import Template, lowered, make_template
 
 ValueKind = Literal["exact", "prefix", "suffix", "contains", "regex", "range", "present"]
-PathKind = Literal["exact", "prefix", "starts_with", "suffix", "contains", "regex"]
+PathKind = Literal["exact", "prefix", "template", "starts_with", "suffix", "contains", "regex"]
 
 _INT64: Final = 2**63
 _MAX_REGEX_MEMORY: Final = 8 << 20
@@ -54,10 +55,12 @@ class PathMatcher:
     Attributes:
         kind: Which question.
         text: The question as a person reads it.
-        value: The pattern in the normal form of paths; of `prefix`, without its trailing slash, so that `/` is empty.
+        value: The pattern in the normal form of paths; of `prefix`, without its trailing slash, so that `/` is empty;
+            of `template` as written.
         is_plain: Neither inverted nor ignoring case: the table may find it by lookup.
         test: Answers it. CONNECT has no path, so that no question, inverted or not, says yes to it.
         alternatives: Of kind `any`, the questions of which one is enough; else empty.
+        template: Of kind `template`, what it is; else None.
     """
 
     kind: str
@@ -67,6 +70,7 @@ class PathMatcher:
     is_inverted: bool
     test: Callable[[bytes], bool] = field(compare=False, repr=False)
     alternatives: tuple[PathMatcher, ...] = ()
+    template: Template | None = None
 
     @property
     def replaceable(self) -> int | None:
@@ -74,6 +78,11 @@ class PathMatcher:
         if self.is_inverted or self.kind not in ("exact", "prefix", "starts_with"):
             return None
         return len(self.value)
+
+    @property
+    def http_route(self) -> str:
+        """The template that every matching path has, as `http.route` shows it; empty if this question names none."""
+        return "" if self.template is None or self.is_inverted else self.template.text
 
 
 def value_matcher(
@@ -109,8 +118,9 @@ def path_matcher(kind: str, operand: str, *, ignore_case: bool = False, invert: 
 
     `exact`, `prefix` and `starts_with` are brought into the normal form in which paths are matched, so that
     `/caf%c3%a9`, `/caf%C3%A9` and the same in plain UTF-8 are one pattern. `prefix` matches whole segments: `/v1` and
-    `/v1/` both match `/v1`, `/v1/` and `/v1/x`, and neither matches `/v1x`. `suffix`, `contains` and `regex` look at
-    the normal form and are taken as written.
+    `/v1/` both match `/v1`, `/v1/` and `/v1/x`, and neither matches `/v1x`. `template` matches segment by segment
+    (`path_template`), its literals in the normal form. `suffix`, `contains` and `regex` look at the normal form and are
+    taken as written.
 
     Raises:
         ValueError: The kind is unknown, the operand is no path, or the regular expression is invalid.
@@ -118,7 +128,10 @@ def path_matcher(kind: str, operand: str, *, ignore_case: bool = False, invert: 
     if kind not in get_args(PathKind):
         raise ValueError(f"expected one of {', '.join(get_args(PathKind))}, found {kind!r}")
     value = _path_operand(kind, operand)
-    if kind == "prefix":
+    template = make_template(operand, path_octets) if kind == "template" else None
+    if template is not None:
+        question = _template_test(template, ignore_case)
+    elif kind == "prefix":
         question = _segments_test(value, ignore_case)
     else:
         question = _octets_test("prefix" if kind == "starts_with" else kind, value, operand, ignore_case)
@@ -127,7 +140,7 @@ def path_matcher(kind: str, operand: str, *, ignore_case: bool = False, invert: 
         return path != b"" and question(path) is not invert
 
     is_plain = not (ignore_case or invert)
-    return PathMatcher(kind, _text(kind, operand, ignore_case, invert), value, is_plain, invert, test)
+    return PathMatcher(kind, _text(kind, operand, ignore_case, invert), value, is_plain, invert, test, (), template)
 
 
 def any_path(matchers: Sequence[PathMatcher]) -> PathMatcher:
@@ -226,6 +239,13 @@ def _segments_test(wanted: bytes, ignore_case: bool) -> Callable[[bytes], bool]:
     return lambda path: path == wanted or path.startswith(below)
 
 
+def _template_test(template: Template, ignore_case: bool) -> Callable[[bytes], bool]:
+    if ignore_case:
+        question = lowered(template).matches
+        return lambda path: question(path.lower())
+    return template.matches
+
+
 def _range(operand: object) -> Callable[[bytes], bool]:
     if not (
         isinstance(operand, tuple) and len(operand) == 2 and all(type(bound) is int for bound in operand)
@@ -249,7 +269,7 @@ def _range(operand: object) -> Callable[[bytes], bool]:
 
 
 def _path_operand(kind: str, operand: str) -> bytes:
-    if kind == "regex":
+    if kind in ("regex", "template"):
         return operand.encode()
     if kind in ("suffix", "contains"):
         return path_octets(operand)

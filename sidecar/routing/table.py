@@ -2,11 +2,11 @@
 The index of a plan's routes: the first match in file order, at a cost that does not grow with their number. *Hot path.*
 
 Every match of every route becomes an entry under its host: an exact name, a wildcard's suffix, or none. Under a host,
-an entry is filed by exact path, by prefix of whole segments, by `starts_with` text, or with the rest, which is asked in
-order. A request looks up its host, the suffixes of its host, its path and the prefixes of its path; each of these
-lists is in file order and is read only up to the best entry found so far. So what stays linear are entries that
-share a host and a path and differ by header, cookie, query or method, and those whose path is a regular expression,
-inverted, or matched in any case.
+an entry is filed by exact path, by prefix of whole segments, by `starts_with` text, by template in a tree of segments,
+or with the rest, which is asked in order. A request looks up its host, the suffixes of its host, its path, the prefixes
+of its path and the templates that it fits; each of these lists is in file order and is read only up to the best entry
+found so far. So what stays linear are entries that share a host and a path and differ by header, cookie, query or
+method, and those whose path is a regular expression, inverted, or matched in any case.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from sidecar.message import RequestHead
 from sidecar.routing.match import DEFAULT_PORT, Condition, Match, path_condition, split_pattern
 from sidecar.routing.matchers import PathMatcher
+from sidecar.routing.template import Forks
 
 _EVERYTHING: Final = Match()
 
@@ -225,7 +226,10 @@ class _Entry(Generic[R]):
 class _Bucket(Generic[R]):
     """The entries of one host. Invariant: every list is in file order, for entries are filed in that order."""
 
-    __slots__ = ("_exact", "_max_prefix", "_max_segments", "_prefixes", "_rest", "_start_lengths", "_starts", "lowest")
+    __slots__ = (
+        "_exact", "_forks", "_has_others", "_max_prefix", "_max_segments", "_prefixes", "_rest", "_start_lengths",
+        "_starts", "lowest",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._exact: dict[bytes, list[_Entry[R]]] = {}
@@ -234,6 +238,9 @@ class _Bucket(Generic[R]):
         self._max_prefix = 0
         self._starts: dict[bytes, list[_Entry[R]]] = {}
         self._start_lengths: list[int] = []
+        self._forks: Forks[_Entry[R]] | None = None
+        self._has_others = False
+        """Whether there are starts or templates, which are rarer than the rest."""
         self._rest: list[_Entry[R]] = []
         self.lowest: float = float("inf")
 
@@ -242,7 +249,12 @@ class _Bucket(Generic[R]):
         self.lowest = min(self.lowest, order)
         path = match.path
         for one in (path,) if path is None or not path.alternatives else path.alternatives:
-            if one is None or not one.is_plain or one.kind not in ("exact", "prefix", "starts_with"):
+            if one is not None and one.is_plain and one.template is not None:
+                if self._forks is None:
+                    self._forks = Forks()
+                    self._has_others = True
+                self._forks.file(one.template, _Entry(order, route, match.conditions))
+            elif one is None or not one.is_plain or one.kind not in ("exact", "prefix", "starts_with"):
                 open_path = () if one is None else (path_condition(one),)
                 self._rest.append(_Entry(order, route, (*open_path, *match.conditions)))
             else:
@@ -257,6 +269,7 @@ class _Bucket(Generic[R]):
             self._max_prefix = max(self._max_prefix, len(value))
             return self._prefixes.setdefault(value, [])
         self._start_lengths = sorted({*self._start_lengths, len(value)})
+        self._has_others = True
         return self._starts.setdefault(value, [])
 
     def dismantle(self) -> Iterator[None]:
@@ -265,6 +278,8 @@ class _Bucket(Generic[R]):
         for shelves in (self._exact, self._prefixes, self._starts):
             while shelves:
                 yield from _emptied(shelves.popitem()[1])
+        if self._forks is not None:
+            yield from self._forks.dismantle()
         yield from _emptied(self._rest)
 
     def first(self, head: RequestHead, limit: int) -> _Entry[R] | None:
@@ -282,14 +297,29 @@ class _Bucket(Generic[R]):
                 found = _scan(entries, head, limit)
                 if found is not None:
                     best, limit = found, found.order
+        if self._has_others:
+            found = self._first_of_others(head, limit)
+            if found is not None:
+                best, limit = found, found.order
+        if self._rest and self._rest[0].order < limit:
+            best = _scan(self._rest, head, limit) or best
+        return best
+
+    def _first_of_others(self, head: RequestHead, limit: int) -> _Entry[R] | None:
+        """As `first`, of starts and templates."""
+        best: _Entry[R] | None = None
+        path = head.path
         for length in self._start_lengths:
             entries = self._starts.get(path[:length])
             if entries is not None:
                 found = _scan(entries, head, limit)
                 if found is not None:
                     best, limit = found, found.order
-        if self._rest and self._rest[0].order < limit:
-            best = _scan(self._rest, head, limit) or best
+        if self._forks is not None:
+            for entries in self._forks.lists_of(path, limit):
+                found = _scan(entries, head, limit)
+                if found is not None:
+                    best, limit = found, found.order
         return best
 
     def _prefixes_of(self, path: bytes) -> list[list[_Entry[R]]]:

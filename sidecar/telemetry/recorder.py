@@ -185,7 +185,9 @@ class Telemetry:
         result = "success" if is_ok else "failure"
         self._configuration.durations.child(result).observe(round(took_s * 1e9))
 
-    def scope(self, direction: Direction, route: str, upstream: str, server_address: str) -> Scope:
+    def scope(
+        self, direction: Direction, route: str, upstream: str, server_address: str, http_route: str = ""
+    ) -> Scope:
         """
         The scope for what a plan binds, made if need be; survives reloads, so that counters never go back.
 
@@ -193,8 +195,9 @@ class Telemetry:
             route: The route's name; empty for requests that reached none.
             upstream: The upstream's name; empty where there is none (redirect, respond).
             server_address: The upstream's address or name as configured, never what a request says.
+            http_route: The template of the route's paths; empty: what has none is shown by the route's name.
         """
-        return self._scopes.get(direction, route, upstream, server_address)
+        return self._scopes.get(direction, route, upstream, server_address, http_route)
 
     # --- connections -----------------------------------------------------------------------------------------
 

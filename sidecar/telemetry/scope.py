@@ -77,24 +77,27 @@ class Outcome:
 
     def __init__(self, scope: Scope, method: bytes | None, minor: int, status: int, reason: Reason | None) -> None:
         direction, route, upstream = scope.direction, scope.route, scope.upstream
+        http_route = scope.http_route
         metrics = scope.metrics
         flag = reason.flag if reason is not None else "-"
         code = code_label(status)
         self.requests = scope.own(metrics.requests, direction.label, route, upstream, code, flag)
         durations = metrics.server_duration if direction is Direction.INBOUND else metrics.client_duration
         error = spans.error_type(direction, status, reason)
-        self.duration = scope.own(durations, method_label(method), code, route, scope.server_address, error, upstream)
+        self.duration = scope.own(
+            durations, method_label(method), code, http_route, scope.server_address, error, upstream, route
+        )
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
         fixed = json_line.fixed_values(
             direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
-            route=route, upstream=upstream,
+            route=route, upstream=upstream, http_route=http_route,
         )  # fmt: skip
         compat, template, when = scope.forms.compat, scope.forms.template, scope.forms.when
         self.compat = compat.bind(scope, method, code, status, reason) if compat is not None else None
         self.line = json_line.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
         self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
-        self.span = SpanTemplate(request_span(direction, method, minor, route, upstream, status, reason))
+        self.span = SpanTemplate(request_span(direction, method, minor, route, upstream, status, reason, http_route))
 
 
 class StreamOutcome:
@@ -118,12 +121,13 @@ class StreamOutcome:
 
 class Scope:
     """
-    Telemetry of one (direction, route, upstream), shared by all plans that have it.
+    Telemetry of one (direction, route, upstream) and template, shared by all plans that have it.
 
     Attributes:
         route: Name of the route; empty if none was reached.
         upstream: Name of the upstream; empty if none was chosen.
         server_address: The upstream's address or name as configured.
+        http_route: The template of the route's paths, where it has one; else its name.
         outcomes: What was bound so far, by `(method, minor, status, reason)`.
         request_bytes, response_bytes: Set when the first outcome is bound.
         secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
@@ -143,6 +147,7 @@ class Scope:
         "clear",
         "direction",
         "forms",
+        "http_route",
         "metrics",
         "outcomes",
         "overhead",
@@ -167,6 +172,7 @@ class Scope:
         route: str,
         upstream: str,
         server_address: str,
+        http_route: str,
         returned: Callable[[Scope], None],
     ) -> None:
         self.metrics = metrics
@@ -176,6 +182,7 @@ class Scope:
         self.route = route
         self.upstream = upstream
         self.server_address = server_address
+        self.http_route = http_route or route
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
         self.secured: dict[str, Counter] = {}
@@ -218,7 +225,9 @@ class Scope:
         if found is None:
             if len(self._tries) >= _MAX_OUTCOMES:
                 self._tries.clear()
-            fixed = request_span(Direction.OUTBOUND, method, minor, self.route, self.upstream, status, reason)
+            fixed = request_span(
+                Direction.OUTBOUND, method, minor, self.route, self.upstream, status, reason, self.http_route
+            )
             found = self._tries[key] = SpanTemplate(fixed)
         return found
 
@@ -241,9 +250,9 @@ class Scope:
         self._owned.clear()
 
     @property
-    def key(self) -> tuple[Direction, str, str, str]:
-        """What it is found by: direction, route, upstream, server address."""
-        return self.direction, self.route, self.upstream, self.server_address
+    def key(self) -> tuple[Direction, str, str, str, str]:
+        """What it is found by: direction, route, upstream, server address, and what `http.route` says."""
+        return self.direction, self.route, self.upstream, self.server_address, self.http_route
 
     def __repr__(self) -> str:
         return f"<Scope {self.direction.label} route={self.route!r} upstream={self.upstream!r}>"

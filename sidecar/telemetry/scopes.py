@@ -21,8 +21,8 @@ from sidecar.telemetry.scope import Forms, Scope
 GRACE_NS = 600 * 1_000_000_000
 """Ten minutes: forty scrapes of a slow Prometheus."""
 
-ScopeKey = tuple[Direction, str, str, str]
-"""Direction, route, upstream, server address."""
+ScopeKey = tuple[Direction, str, str, str, str]
+"""Direction, route, upstream, server address, and what `http.route` says."""
 
 
 class Scopes:
@@ -57,9 +57,9 @@ class Scopes:
     def __iter__(self) -> Iterator[Scope]:
         return iter(list(self._scopes.values()))
 
-    def get(self, direction: Direction, route: str, upstream: str, server_address: str) -> Scope:
+    def get(self, direction: Direction, route: str, upstream: str, server_address: str, http_route: str = "") -> Scope:
         """The scope of these names, made if need be, for the plan that is being compiled."""
-        key = (direction, route, upstream, server_address)
+        key = (direction, route, upstream, server_address, http_route or route)
         found = self._scopes.get(key)
         if found is None:
             found = self._scopes[key] = Scope(self._metrics, self._forms, *key, returned=self._on_returned)

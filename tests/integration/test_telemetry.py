@@ -50,6 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
               listen: "127.0.0.1:${{OUTBOUND_PORT}}"
               routes:
                 - {{name: hurried, match: {{host: web, path: {{prefix: /hurried}}}}, to: web, timeout: 300ms}}
+                - {{name: of-user, match: {{host: web, path: {{template: "/users/{{id}}/items"}}}}, to: web}}
                 - {{name: teapot, match: {{path: /teapot}}, respond: {{status: 418, body: "short"}}}}
             upstreams:
               web: {{endpoints: ["{web.authority}"]}}
@@ -136,10 +137,14 @@ class Case:
     data: bytes | None = None
     direction: str = "outbound"
     attempts: int = 1
+    template: str | None = None
 
 
 CASES = {
     "success": Case(200, "-", "via_upstream", act=_answered),
+    "template": Case(
+        200, "-", "via_upstream", act=_answered, path="/users/7/items", route="of-user", template="/users/{id}/items"
+    ),
     "inbound": Case(200, "-", "via_upstream", "x", route="app", upstream="app", act=_answered, direction="inbound"),
     "direct": Case(418, "-", "direct_response", path="/teapot", route="teapot", upstream=None, attempts=0),
     "no-route": Case(404, "NR", "no_route", host="stranger", route=None, upstream=None, attempts=0),
@@ -162,11 +167,12 @@ CASES = {
 def _counts(sidecar: SidecarProcess, case: Case) -> tuple[float, float]:
     """The two counters that must move for this case."""
     labels = {"direction": case.direction, "code": str(case.status), "flag": case.flag}
-    requests = sidecar.metric("sidecar_requests_total", **labels)
+    requests = sidecar.metric("sidecar_requests_total", route=case.route or "", **labels)
     name = "http_server" if case.direction == "inbound" else "http_client"
     return requests, sidecar.metric(
-        f"{name}_request_duration_seconds_count", http_response_status_code=str(case.status)
-    )
+        f"{name}_request_duration_seconds_count", http_response_status_code=str(case.status),
+        http_route=case.template or case.route or "", route=case.route or "",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -186,6 +192,7 @@ def test_every_end_leaves_one_line_one_span_and_one_count(world: World, name: st
     assert (line["response_code"], line["response_flags"]) == (case.status, case.flag)
     assert line["response_code_details"] == case.details
     assert (line["route_name"], line["upstream_cluster"]) == (case.route, case.upstream)
+    assert line.get("http_route") == case.template
     assert (line["direction"], line["attempts"]) == (case.direction, case.attempts)
     assert line["downstream_remote_address"].startswith("127.0.0.1:")
 
@@ -209,6 +216,9 @@ def _check_span(span: Span, case: Case, line: dict[str, Any]) -> None:
     assert have["http.response.status_code"] == case.status
     assert have.get("sidecar.response_flag", "-") == case.flag
     assert have.get("sidecar.upstream") == case.upstream
+    assert (have.get("sidecar.route"), have.get("http.route")) == (case.route, case.template or case.route)
+    if case.template is not None:
+        assert span.name == f"GET {case.template}"
     is_error = case.flag != "-" or (case.status >= 400 and case.direction == "outbound")
     assert (span.status.code == Status.STATUS_CODE_ERROR) == is_error
     if case.flag != "-":

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.http1.grammar import field_of
 from sidecar.message import RequestHead
+from sidecar.path_template import TemplateError, parse_template
 from sidecar.routing.actions import Respond, Route
 from sidecar.routing.match import Match, make_match
 from sidecar.routing.matchers import any_path, path_matcher, value_matcher
@@ -27,10 +28,25 @@ paths = st.lists(st.sampled_from(SEGMENTS), max_size=3).map(lambda parts: "/" + 
 
 
 @st.composite
+def _templates(draw: st.DrawFn) -> str:
+    """Literals and names, now and then with the rest at the end."""
+    parts = draw(st.lists(st.sampled_from([*SEGMENTS, "{}", "{}"]), min_size=1, max_size=4))
+    if draw(st.integers(0, 3)) == 0:
+        parts.append("{...}")
+    return "".join(f"/{part.replace('{', '{' + f'n{number}')}" for number, part in enumerate(parts))
+
+
+templates = _templates()
+
+
+@st.composite
 def path_questions(draw: st.DrawFn) -> dict[str, object]:
-    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "starts_with", "suffix", "contains", "regex"]))
+    kinds = ["exact", "prefix", "prefix", "template", "template", "starts_with", "suffix", "contains", "regex"]
+    kind = draw(st.sampled_from(kinds))
     operand = draw(paths)
-    if kind == "regex":
+    if kind == "template":
+        operand = draw(templates)
+    elif kind == "regex":
         operand += draw(st.sampled_from(["", ".*", "[0-9]"]))
     elif kind == "starts_with":
         operand += draw(st.sampled_from(["", "v"]))
@@ -87,6 +103,8 @@ def naive_text(question: dict[str, object], value: str) -> bool:
         return re.fullmatch(operand, value, re.IGNORECASE if question["ignore_case"] else 0) is not None
     if question["ignore_case"]:
         operand, value = operand.upper(), value.upper()
+    if kind == "template":
+        return naive_template(operand, value)
     if kind == "prefix" and operand.startswith("/"):
         wanted = operand[1:].split("/")
         if wanted[-1] == "":
@@ -94,6 +112,22 @@ def naive_text(question: dict[str, object], value: str) -> bool:
         return value.startswith("/") and value[1:].split("/")[: len(wanted)] == wanted
     tests = {"exact": str.__eq__, "contains": str.__contains__, "suffix": str.endswith}
     return tests.get(str(kind), str.startswith)(value, operand)
+
+
+def naive_template(template: str, path: str) -> bool:
+    """A template read by splitting both at their slashes."""
+    if not path.startswith("/"):
+        return False
+    wanted, segments = template[1:].split("/"), path[1:].split("/")
+    if wanted[-1].endswith("...}"):
+        wanted = wanted[:-1]
+        if len(segments) <= len(wanted) or segments[len(wanted)] == "":
+            return False
+        segments = segments[: len(wanted)]
+    return len(wanted) == len(segments) and all(
+        segment != "" if part.startswith("{") else segment == part
+        for part, segment in zip(wanted, segments, strict=True)
+    )
 
 
 def naive_question(question: dict[str, object] | None, value: str | None) -> bool:
@@ -158,6 +192,27 @@ def head_of(request: dict[str, str]) -> RequestHead:
             head.fields.append(field_of((name + request[part]).encode()))
             head.kinds |= head.fields[-1].kind
     return head
+
+
+@settings(max_examples=examples(1000), deadline=None)
+@given(template=templates, path=paths)
+def test_a_template_matches_what_a_plain_reading_of_it_matches(template: str, path: str) -> None:
+    """Asked alone: both split at their slashes and compared one by one."""
+    assert path_matcher("template", template).test(path.encode()) is naive_template(template, path)
+
+
+@settings(max_examples=examples(1000), deadline=None)
+@given(text=st.one_of(st.text(), st.text("/{}.ab:*=", max_size=20)))
+def test_any_text_is_a_template_or_refused_in_words(text: str) -> None:
+    """What is one finds its own names filled in."""
+    try:
+        segments = parse_template(text)
+    except TemplateError:
+        return
+    literals = all(one.literal is None or re.fullmatch("[ab:*=.]*", one.literal) for one in segments)
+    if literals:
+        path = "".join(f"/{one.literal if one.literal is not None else 'x'}" for one in segments)
+        assert path_matcher("template", text).test(path.encode())
 
 
 @settings(max_examples=examples(600), deadline=None)

@@ -10,7 +10,17 @@ from pydantic_core import CoreSchema, core_schema
 from sidecar.config.values.addresses import AuthorityPattern
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, expected, listing, setting, table
 from sidecar.config.values.units import Boolean, value_of
-from sidecar.config.values.words import CookieName, HeaderName, Method, ParameterName, Part, Path, Regex, Text
+from sidecar.config.values.words import (
+    CookieName,
+    HeaderName,
+    Method,
+    ParameterName,
+    Part,
+    Path,
+    PathTemplate,
+    Regex,
+    Text,
+)
 
 _INT64 = 2**63
 
@@ -50,10 +60,13 @@ class ValueMatch(Model):
 class PathMatch(Model):
     """What the path of the request, in its normal form and without the query, must be: exactly one kind of test."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("exact", "prefix", "starts_with", "suffix", "contains", "regex")
+    kinds: ClassVar[tuple[str, ...]] = ("exact", "prefix", "template", "starts_with", "suffix", "contains", "regex")
 
     exact: Path | None = setting(None, "The whole path; what a plain string means.")
     prefix: Path | None = setting(None, "Whole segments: `/v1` matches `/v1` and `/v1/x`, not `/v10`.")
+    template: PathTemplate | None = setting(
+        None, "Segment by segment: `/orders/{id}`; `{rest...}` at the end is all that is left. Also `http.route`."
+    )
     starts_with: Path | None = setting(None, "Characters: `/v1` matches `/v10`, too.")
     suffix: Part | None = setting(None, "How the path ends.")
     contains: Part | None = setting(None, "What the path holds.")

@@ -9,6 +9,7 @@ import re2
 
 from sidecar.config.values.base import Reads, expected, refused
 from sidecar.config.yaml.scalars import Spelled
+from sidecar.path_template import TemplateError, parse_template
 
 # RFC 9110, section 5.6.2: token = 1*tchar.
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -202,6 +203,22 @@ def path(*, may_have_query: bool = False) -> Reads:
     return Reads(parse, {"type": "string", "pattern": "^/"})
 
 
+def path_template() -> Reads:
+    """A template of paths, segment by segment (`path_template`)."""
+    read_path = path().parse
+
+    def parse(written: object) -> str:
+        # Of what is no path at all, a path's problem is told.
+        text = str(read_path(written))
+        try:
+            parse_template(text)
+        except TemplateError as error:
+            raise refused(str(error.args[0]), error.hint) from None
+        return text
+
+    return Reads(parse, {"type": "string", "pattern": "^/"})
+
+
 def parse_url_scheme(written: object) -> str:
     """Read `http` or `https`."""
     if written not in ("http", "https"):
@@ -228,5 +245,6 @@ ParameterName = Annotated[str, Reads(parse_parameter_name, {"type": "string"})]
 Regex = Annotated[str, Reads(parse_regex, {"type": "string", "minLength": 1})]
 FilePath = Annotated[str, Reads(parse_file_path, {"type": "string", "minLength": 1})]
 Path = Annotated[str, path()]
+PathTemplate = Annotated[str, path_template()]
 PathAndQuery = Annotated[str, path(may_have_query=True)]
 UrlScheme = Annotated[str, Reads(parse_url_scheme, {"enum": ["http", "https"]})]

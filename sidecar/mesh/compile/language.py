@@ -13,6 +13,13 @@ from typing import Final
 from sidecar.mesh.compile.tree import Items, Table, Text, Value
 
 FIRST: Final = 1
+
+
+def _of_routes(*keys: str) -> dict[tuple[str, ...], int]:
+    """What language 4 says of routes, of both directions."""
+    return {(side, "routes", "*", *keys): 4 for side in ("inbound", "outbound")}
+
+
 SINCE: Mapping[tuple[str, ...], int] = {
     ("inbound", "tls"): 2,
     ("inbound", "authorization"): 2,
@@ -28,9 +35,13 @@ SINCE: Mapping[tuple[str, ...], int] = {
     ("tests", "*", "expect", "sent"): 4,
     ("tests", "*", "expect", "timeout"): 4,
     ("tests", "*", "expect", "retry"): 4,
+    ("telemetry", "access_log", "format", "~{http_route}"): 4,
+    **_of_routes("match", "path", "template"),
+    **_of_routes("match", "*", "path", "template"),
 }
 """Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
-`*` is any key, or any item, and `=word` a value. Whoever raises `LANGUAGE` says here what is new."""
+`*` is any key, or any item, `=word` a value, and `~part` a value that holds it. Whoever raises `LANGUAGE` says here
+what is new."""
 
 
 def needed(root: Value) -> int:
@@ -43,7 +54,7 @@ def _stands(value: Value, path: tuple[str, ...]) -> bool:
         return True
     inner: Iterable[Value] = ()
     if isinstance(value, Text):
-        return path == (f"={value.text}",)
+        return path == (f"={value.text}",) or (len(path) == 1 and path[0][:1] == "~" and path[0][1:] in value.text)
     if isinstance(value, Table):
         inner = (below for key, (_, below) in value.entries.items() if path[0] in ("*", key))
     elif isinstance(value, Items) and path[0] == "*":

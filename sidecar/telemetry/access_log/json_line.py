@@ -50,7 +50,7 @@ def milliseconds(ns: int) -> bytes:
 
 FIXED: Final = (
     "direction", "method", "protocol", "response_code", "response_flags", "response_code_details", "route_name",
-    "upstream_cluster",
+    "upstream_cluster", "http_route",
 )  # fmt: skip
 """What is the same for all requests of an outcome."""
 
@@ -66,12 +66,14 @@ def fixed_values(
     route: str,
     upstream: str,
     protocol: str = "",
+    http_route: str = "",
 ) -> dict[str, bytes]:
     """
     The JSON values of `FIXED` for one outcome.
 
     Args:
         protocol: What was carried that is no HTTP; then there is neither a method nor a status.
+        http_route: The template of the route's paths; empty: the route's name takes its place.
     """
     spoken = b'"HTTP/1.%d"' % minor if method is not None else b"null"
     values = (
@@ -83,6 +85,7 @@ def fixed_values(
         quote_text(details),
         quote_text(route),
         quote_text(upstream),
+        quote_text(http_route or route),
     )
     return dict(zip(FIXED, values, strict=True))
 
@@ -99,10 +102,12 @@ class JsonLine:
 
     def __init__(self, fixed: Mapping[str, bytes]) -> None:
         self._before_path = b'Z","direction":%b,"method":%b,"path":' % (fixed["direction"], fixed["method"])
+        # Only where it says more than the name: the lines of all other routes are as short as they were.
+        template = b',"http_route":' + fixed["http_route"] if fixed["http_route"] != fixed["route_name"] else b""
         self._before_host = (
-            b',"protocol":%b,"response_code":%b,"response_flags":%b,"response_code_details":%b,"route_name":%b,'
+            b',"protocol":%b,"response_code":%b,"response_flags":%b,"response_code_details":%b,"route_name":%b%b,'
             b'"upstream_cluster":%b,"upstream_host":'
-        ) % tuple(fixed[name] for name in FIXED[2:])
+        ) % (*(fixed[name] for name in FIXED[2:7]), template, fixed["upstream_cluster"])
 
     def line(
         self,

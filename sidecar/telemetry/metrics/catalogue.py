@@ -65,8 +65,9 @@ _DURATION_LABELS = (
     "http_route",
     "server_address",
     "error_type",
-    # Beyond the conventions: two upstreams of a split route may share a server's address.
+    # Beyond the conventions: two upstreams of a split route may share a server's address, and two routes a template.
     "upstream",
+    "route",
 )
 
 SERVER_DURATION = Metric(

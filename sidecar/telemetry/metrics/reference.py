@@ -39,7 +39,8 @@ def _lines() -> Iterator[str]:
         "| `http_request_method` | GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH, or `_OTHER` |",
         "| `http_response_status_code`, `code` | 100 to 599, or `_OTHER`; a client that left before an answer counts"
         " as 499 |",
-        "| `http_route`, `route` | name of the route, never a path; empty when none was reached |",
+        "| `http_route` | template of the route's paths, such as `/orders/{id}`, if it has one; else as `route` |",
+        "| `route` | name of the route, never a path; empty when none was reached |",
         "| `upstream` | name of the upstream; empty when none was chosen |",
         "| `server_address` | address or name of the upstream as configured, never what a request says |",
         "| `error_type` | name of the reason (see the table of reasons); else the status code of a response that is an"

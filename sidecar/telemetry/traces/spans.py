@@ -166,7 +166,7 @@ def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:
 
 def request_span(
     direction: Direction, method: bytes | None, minor: int, route: str, upstream: str, status: int,
-    reason: Reason | None,
+    reason: Reason | None, http_route: str = "",
 ) -> bytes:  # fmt: skip
     """
     What all spans of one outcome of requests have in common.
@@ -176,13 +176,15 @@ def request_span(
         route: Empty if none was reached.
         upstream: Empty if none was chosen.
         status: Of the response, or what the reason stands for; 0 for an attempt that got none.
+        http_route: The template of the route's paths; empty: the route's name takes its place.
     """
+    http_route = http_route or route
     is_client = direction is Direction.OUTBOUND
     known = method in KNOWN_METHODS
     # "If the HTTP method is not known, {method} MUST be HTTP" in the name, and the attribute `_OTHER`.
     name = method.decode("ascii") if known and method is not None else "HTTP"
     parts = [
-        delimited(b"\x2a", (f"{name} {route}" if route else name).encode("utf-8", "replace")),
+        delimited(b"\x2a", (f"{name} {http_route}" if route else name).encode("utf-8", "replace")),
         bytes((0x30, _KIND_CLIENT if is_client else _KIND_SERVER)),
         string_attribute("http.request.method", name if known else "_OTHER"),
     ]
@@ -195,7 +197,7 @@ def request_span(
     if status:
         parts.append(int_attribute("http.response.status_code", status))
     if route:
-        parts.append(string_attribute("http.route", route))
+        parts.append(string_attribute("http.route", http_route))
         parts.append(string_attribute("sidecar.route", route))
     return b"".join(parts) + _end_of(direction, upstream, status, reason)
 

@@ -121,6 +121,14 @@ class TestBetween:
         assert found.upstreams["outbound", "two", "a"].quantile(0.5) is None
         assert found.routes["outbound", "two"].quantile(0.5) == 0.5
 
+    def test_latency_is_that_of_the_route_and_not_of_its_template(self) -> None:
+        """By the label `route` of the histogram, where there is one; two routes may share a template."""
+        later = durations("client", "/orders/{id}", {"1.0": 4, "2.0": 4, "+Inf": 4}, ',route="one"')
+        later += durations("client", "/orders/{id}", {"1.0": 0, "2.0": 4, "+Inf": 4}, ',route="two"')
+        found = interval("", later)
+        assert found.routes["outbound", "one"].quantile(0.5) == 0.5
+        assert found.routes["outbound", "two"].quantile(0.5) == 1.5
+
     def test_latency_by_upstream_is_read_where_it_is_told(self) -> None:
         """By the label `upstream` of the histogram."""
         later = durations("client", "two", {"1.0": 4, "2.0": 4, "+Inf": 4}, ',upstream="a"')

@@ -128,6 +128,9 @@ def test_a_word_is_the_source_that_it_looks_like() -> None:
         ("{name: a, allow: {path: [/a, {exact: /a, prefix: /b}]}}",
          "f:3:30: inbound.authorization.rules[0].allow.path[1]: expected one of `exact`, `prefix`, `starts_with`,"
          " `suffix`, `contains` and `regex`, found `exact` and `prefix`"),
+        ("{name: a, deny: {path: {template: '/a/{b}'}}}",
+         "f:3:25: inbound.authorization.rules[0].deny.path.template: `template` is for routes, and not for rules of who"
+         " may pass; a segment to us, `a%2Fb`, is two to some servers; use `prefix`, which takes in all that is below"),
         ("{name: a, allow: {path: []}}",
          "f:3:25: inbound.authorization.rules[0].allow.path: expected at least one value, found a list; remove"
          " the key if nothing is meant"),

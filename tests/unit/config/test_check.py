@@ -154,6 +154,22 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
          'as `shop`, `shop:9090`, `*.example.com` or `*`, found "a:0"; ports go from 1 to 65535'),
         (route("to: a, match: {host: []}"), f"f:3:44: {R}.match.host: expected at least one value, found a list; "
          "remove the key if nothing is meant"),
+        (route("to: a, match: {path: {template: 'a/{b}'}}"), f"f:3:55: {R}.match.path.template: expected a path that "
+         'begins with `/`, found "a/{b}"; did you mean `/a/{b}`?'),
+        (route("to: a, match: {path: {template: '/a/{b'}}"), f"f:3:55: {R}.match.path.template: a `{{` that is not closed "
+         "in `{b`; write `{name}`; the character itself is `%7B`"),
+        (route("to: a, match: {path: {template: '/{a}/{a}'}}"), f"f:3:55: {R}.match.path.template: the name `a` comes "
+         "twice in the template; rename one of them"),
+        (route("to: a, match: {path: {template: '/{a...}/b'}}"), f"f:3:55: {R}.match.path.template: `{{a...}}` stands for "
+         "all that is left of a path, and so only at the end; for one segment write `{a}`"),
+        (route("to: a, match: {path: {template: '/{}'}}"), f"f:3:55: {R}.match.path.template: the name between `{{` and "
+         "`}` is empty in `{}`; give it one, such as `{id}`"),
+        (route("to: a, match: {path: {template: '/{a}?b'}}"), f"f:3:55: {R}.match.path.template: a path does not hold "
+         "`?`; match the query by `query`; the character itself is `%3F`"),
+        (route("to: a, match: {path: {template: [/a]}}"), f"f:3:55: {R}.match.path.template: expected a path that begins "
+         "with `/`, found a list"),
+        (route("to: a, rewrite: {prefix: /b}, match: {path: {template: '/{a}'}}"), f"f:3:40: {R}.rewrite.prefix: there is "
+         "no matched prefix to replace; give every match of the route `path: {prefix: ...}`"),
         (route("to: a, match: {path: {starts_wiht: /a}}"), f"f:3:45: {R}.match.path.starts_wiht: unknown key "
          "`starts_wiht`; did you mean `starts_with`?"),
         # --- edits
@@ -425,3 +441,25 @@ def test_a_match_on_a_field_that_is_dropped_is_a_warning() -> None:
         "f:5:26: warning: outbound.routes[0].match.headers.x_user: requests come here without `x_user`: "
         "`limits.headers_with_underscores` is `drop`; spell it with `-`, or let such fields pass"
     ]
+
+
+@pytest.mark.parametrize(
+    ("match", "expected"),
+    [
+        ("{path: {template: '/a/{b}'}}", []),
+        ("[{path: {template: '/a/{b}'}, methods: [GET]}, {path: {template: '/a/{b}'}, headers: {x: y}}]", []),
+        ("[{path: {template: '/a/{b}', invert: true}}, {path: /a}]", []),
+        ("[{path: {template: '/a/{b}'}}, {path: {template: '/a/{c}'}}]", ["match: `http.route` is the route's name"]),
+        ("[{path: {template: '/a/{b}'}}, {path: /a}]", ["match: `http.route` is the route's name"]),
+        ("[{path: {template: '/a/{b}'}}, {methods: [GET]}]", ["match: `http.route` is the route's name"]),
+        ("{path: {template: '/a/:b'}}", ["template: `:b` in a template stands for itself; did you mean `{b}`?"]),
+        ("{path: {template: '/a/**'}}", ["template: `**` in a template stands for itself; did you mean `{rest...}`?"]),
+        ("{path: {template: '/a/*/b'}}", ["template: `*` in a template stands for itself; did you mean `{name}`?"]),
+        ("{path: {template: '/a/x:b'}}", []),
+    ],
+)
+def test_templates_of_which_nothing_comes_are_warnings(match: str, expected: list[str]) -> None:
+    """Names in another notation, and templates that `http.route` cannot be for all of a route."""
+    found = warnings(f"    - {{match: {match}, to: a}}\n")
+    assert len(found) == len(expected)
+    assert all(part in line for part, line in zip(expected, found, strict=True))

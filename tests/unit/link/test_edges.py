@@ -55,6 +55,18 @@ def test_what_was_counted_is_told_once() -> None:
     assert sum(again["outbound", "b", "r"].latency) == 1
 
 
+def test_a_route_with_a_template_is_one_way_under_its_name() -> None:
+    """Its durations are told with its requests, and two routes of one template are two ways."""
+    told = Told()
+    for route in ("canary", "rest"):
+        scope = told.scope(OUT, route, "b", "b.example", "/orders/{id}")
+        told.record(over(request(), scope=scope, direction=OUT, status=200, duration_ns=12_000_000))
+    edges = read(EdgeReader(told.numbers.sections))
+    assert {way: (edge.requests, sum(edge.latency)) for way, edge in edges.items()} == {
+        ("outbound", "b", "canary"): (1, 1), ("outbound", "b", "rest"): (1, 1),
+    }  # fmt: skip
+
+
 def test_what_was_carried_is_a_way_without_a_route() -> None:
     """Octets while they go by, connections when they are over, and of these those that ended with a flag; each once."""
     told = Told()

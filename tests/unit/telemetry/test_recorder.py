@@ -175,7 +175,7 @@ class TestRecord:
         assert samples[series] == 1
         labels = (
             f'error_type="{reason.name}",http_request_method="GET",http_response_status_code="{code}",http_route="",'
-            'server_address="",upstream=""'
+            'route="",server_address="",upstream=""'
         )
         assert samples[f"http_{side}_request_duration_seconds_count{{{labels}}}"] == 1
         assert samples[f"http_{side}_request_duration_seconds_sum{{{labels}}}"] == 0.012345678

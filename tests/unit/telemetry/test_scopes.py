@@ -183,6 +183,21 @@ def test_the_old_scope_of_a_route_that_was_made_anew_leaves_the_new_one_its_seri
     assert telemetry.samples()[series] == 3
 
 
+def test_a_route_whose_template_changes_goes_on_counting(time: Time) -> None:
+    """Under its name; only what is told by the template begins anew."""
+    telemetry = Told()
+    scopes = [telemetry.scope(OUT, "r", "u", "h", template) for template in ("/a/{b}", "/a/{c}")]
+    for scope in scopes:
+        record(telemetry, scope)
+    assert scopes[0] is not scopes[1]
+    samples = telemetry.samples()
+    assert [value for name, value in samples.items() if name.startswith("sidecar_requests_total")] == [2]
+    durations = {
+        name: value for name, value in samples.items() if name.startswith("http_client_request_duration_seconds_count")
+    }
+    assert sorted(durations.values()) == [1, 1]
+
+
 def test_what_reached_no_route_is_never_forgotten(time: Time) -> None:
     """Every plan has it."""
     telemetry = Told()

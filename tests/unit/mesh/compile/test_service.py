@@ -547,3 +547,26 @@ def test_only_files_that_speak_of_tcp_need_sidecars_that_know_it(service: str, l
     other = "=== other.yaml\nservice: other\napp: 127.0.0.1:81\ncalls: {}\n"
     text = f"{FRONT}{DB}{other}"
     assert compiled(text, service).language == language
+
+
+@pytest.mark.parametrize(
+    ("routes", "language"),
+    [
+        ("[{name: r, match: {path: {prefix: /a}, headers: {template: x}}}]", 1),
+        ("[{name: r, match: {path: {template: '/a/{b}'}}}]", 4),
+        ("[{name: r, match: [{path: /a}, {path: {template: '/a/{b}'}}]}]", 4),
+    ],
+)
+def test_only_files_that_say_what_is_new_of_routes_need_sidecars_that_know_it(routes: str, language: int) -> None:
+    """A service's routes stand in its callers' files; who does not call it may be older, and so may it itself."""
+    text = f"{FRONT}calls: {{back: {{}}}}\n{BACK}routes: {routes}\n=== other.yaml\nservice: other\napp: 127.0.0.1:81\ncalls: {{}}\n"
+    assert {name: compiled(text, name).language for name in ("front", "back", "other")} == {
+        "front": language, "back": 1, "other": 1,
+    }  # fmt: skip
+
+
+def test_a_log_that_names_a_template_needs_sidecars_that_know_it() -> None:
+    """The word stands within the text of the log's lines."""
+    root = "=== mesh.yaml\nmesh: shop\ntelemetry: {access_log: {format: '{method} {%s}'}}\n"
+    found = {name: compiled(f"{root % name}{FRONT}").language for name in ("route_name", "http_route")}
+    assert found == {"route_name": 1, "http_route": 4}

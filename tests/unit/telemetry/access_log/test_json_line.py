@@ -60,6 +60,16 @@ class TestLine:
             "attempts": 1,
         }
 
+    def test_a_route_with_a_template_shows_it_beside_its_name(self) -> None:
+        """And no other route has the key."""
+        telemetry = Told()
+        scope = telemetry.scope(OUT, "of-user", "users", "users:80", '/users/{id}/100%b"')
+        telemetry.record(over(request(), scope=scope, direction=OUT))
+        (line,) = telemetry.lines()
+        at = KEYS.index("route_name") + 1
+        assert list(line) == [*KEYS[:at], "http_route", *KEYS[at:]]
+        assert (line["route_name"], line["http_route"]) == ("of-user", '/users/{id}/100%b"')
+
     def test_what_is_not_known_is_null(self) -> None:
         """A request that no route matched, from a client that names no agent."""
         telemetry = Told()
@@ -187,6 +197,7 @@ def test_the_page_lists_every_key_in_order() -> None:
     """docs/telemetry.md is what a user parses lines by."""
     page = (Path(__file__).resolve().parents[4] / "docs" / "telemetry.md").read_text()
     table = page.partition("## Access log")[2].partition("Absent values")[0]
+    at = KEYS.index("route_name") + 1
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [
-        *KEYS, "authorization", "rule", "rule_at", "detail", "retry_skipped", "raw_line",
+        *KEYS[:at], "http_route", *KEYS[at:], "authorization", "rule", "rule_at", "detail", "retry_skipped", "raw_line",
     ]  # fmt: skip

@@ -46,6 +46,7 @@ class TestTemplate:
         assert {name for name in NAMES if name not in as_json} == {
             "span_id", "authorization", "rule", "rule_at", "detail", "raw_line", "retry_skipped", "x_forwarded_for",
             "tls_version", "peer_identity", "upstream_tls_version", "upstream_peer_identity", "jwt", "jwt_issuer",
+            "http_route",
         }  # fmt: skip
         names = sorted(set(as_json) - {"request_id", "trace_id", "start_time", "duration"})
         exchange = over(request(b"User-Agent: curl"), endpoint="10.0.0.1:80")
@@ -58,6 +59,13 @@ class TestTemplate:
         shown = [value if name != "upstream_service_time" else str(float(value)) for name, value in
                  zip(names, text.split("|"), strict=True)]  # fmt: skip
         assert shown == expected
+
+    @pytest.mark.parametrize(("template", "shown"), [("/a/{b}", "/a/{b} r"), ("", "r r")])
+    def test_the_template_of_a_route_can_be_named(self, template: str, shown: str) -> None:
+        """Of a route without one it is the name, as in spans."""
+        telemetry = told("{http_route} {route_name}")
+        telemetry.record(over(request(), scope=telemetry.scope(Direction.INBOUND, "r", "u", "h", template)))
+        assert telemetry.raw_lines() == [f"{shown}\n".encode()]
 
     def test_the_line_that_envoys_users_know(self) -> None:
         """Its order can be written down."""

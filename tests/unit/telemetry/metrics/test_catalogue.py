@@ -290,7 +290,7 @@ class TestNumbers:
     )
     def test_bounds_are_inclusive(self, value_ns: int, bucket: int) -> None:
         """`le` means less or equal."""
-        histogram: Histogram = HistogramFamily(catalogue.SERVER_DURATION).child(*"abcdef")
+        histogram: Histogram = HistogramFamily(catalogue.SERVER_DURATION).child(*"abcdefg")
         histogram.observe(value_ns)
         assert histogram.counts.index(1) == bucket
         assert histogram.sum == value_ns

@@ -106,6 +106,21 @@ class TestWholeSpans:
         assert expected.trace_state == "a=1"
         assert canonical(span) == canonical(expected)
 
+    def test_a_route_with_a_template_is_called_by_it(self) -> None:
+        """Name and `http.route` of the span and of the durations; the route's own name stays beside it."""
+        telemetry = Told()
+        scope = telemetry.scope(IN, "items", "app", "127.0.0.1:8080", "/v1/{id}")
+        span = recorded(telemetry, over(request(), scope=scope, endpoint="127.0.0.1:8080"))
+        found = {pair.key: pair.value.string_value for pair in span.attributes}
+        assert (span.name, found["http.route"], found["sidecar.route"]) == ("GET /v1/{id}", "/v1/{id}", "items")
+        assert scope.try_template(b"GET", 1, 503, None) is not telemetry.scope(IN, "items", "app", "127.0.0.1:8080")
+        series = [name for name in telemetry.samples() if name.startswith("http_server_request_duration_seconds_count")]
+        assert len(series) == 1
+        assert 'http_route="/v1/{id}"' in series[0]
+        assert 'route="items"' in series[0].replace("http_route", "")
+        counted = [name for name in telemetry.samples() if name.startswith("sidecar_requests_total")]
+        assert ['route="items"' in name for name in counted] == [True]
+
     def test_server_span_names_the_client_and_the_proxy_that_is_trusted(self) -> None:
         """`client.address` is whom the proxy names, `network.peer` the proxy."""
         telemetry = Told()
