@@ -125,7 +125,7 @@ class Walk:
 
     def forward(self) -> None:
         """The head that the upstream receives."""
-        request_to_send(self.head, self.action, self.target, self._listener, FORWARDED, ADDED, b"")
+        request_to_send(self.head, self.target, self._listener, FORWARDED, ADDED, b"")
 
     def acquire(self) -> None:
         """Out of the pool, asked for what it may hold, and back."""

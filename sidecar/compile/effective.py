@@ -18,7 +18,7 @@ from sidecar.exchange import Direction
 from sidecar.net.tls.settings import ServerTls, UpstreamTls
 from sidecar.proxy.plan import Plan, Side
 from sidecar.redact import NO_SECRETS, Secrets
-from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.actions import Forward, Redirect, Route, Target
 from sidecar.routing.match import Match
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.retry import NO_POLICY
@@ -91,7 +91,8 @@ class Effective:
             side: `inbound` or `outbound`.
             index: Of the route among those of its side that stand in the file; else any.
         """
-        targets = {one.name: one.upstream for one in route.action.targets} if isinstance(route.action, Forward) else {}
+        sides = route.action.targets if isinstance(route.action, Forward) else ()
+        targets = {one.name: one.upstream for one in sides if one.redirect is None}
         config, section, lines = yield from self.written.part(side, index if route.line else -1, targets)
         explained = _Explained(self, config, lines)
         found = explained.of_route(route, side, index, section)
@@ -185,7 +186,7 @@ class _Explained:
         if isinstance(action, Forward):
             missing = action.split.missing() if action.split is not None else ()
             entry["to"] = [
-                {"upstream": target.name, "weight": target.weight}
+                self._target(target, position, config)
                 | ({"left_out": "it has never had an endpoint"} if position in missing else {})
                 for position, target in enumerate(action.targets)
             ]
@@ -197,6 +198,16 @@ class _Explained:
             entry["respond"] = action.status
         if config is not None:
             entry["from"] = self._origin(self._lines.get((side, "routes", index), 1))
+        return entry
+
+    def _target(self, target: Target, position: int, config: model.Route | None) -> dict[str, object]:
+        """A side of a route, with what is changed of requests that go there: what it says itself, or else the route."""
+        if target.redirect is not None:
+            return {"redirect": target.redirect.status, "weight": target.weight}
+        entry: dict[str, object] = {"upstream": target.name, "weight": target.weight}
+        if config is not None and target.rewrite is not None:
+            own = config.to[position].rewrite if config.to is not None else None
+            entry["rewrite"] = self._secrets.shown(plain(own if own is not None else config.rewrite, has_nones=False))
         return entry
 
     def of_route(self, route: Route, side: str, index: int, config: model.Route | None) -> Settings:

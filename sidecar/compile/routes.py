@@ -16,9 +16,11 @@ from sidecar.compile.policies import RateLimiters
 from sidecar.exchange import Direction
 from sidecar.proxy.exchange.policies import BothLimits, RateLimiter
 from sidecar.routing.actions import (
+    REDIRECT,
     Action,
     Forward,
     HeaderEdits,
+    Redirect,
     Rewrite,
     Route,
     Target,
@@ -175,18 +177,10 @@ class RouteCompiler:
     ) -> Action:
         redirect, respond = route.redirect, route.respond
         if redirect is not None:
-            return make_redirect(
-                matches,
-                status=redirect.status,
-                scheme=redirect.scheme,
-                host=redirect.host,
-                port=redirect.port,
-                path=redirect.path,
-                prefix=redirect.prefix,
-            )
+            return _redirect(redirect, matches)
         if respond is not None:
             return make_respond(respond.status, respond.headers, respond.body)
-        targets = self._targets(name, route, response_edits, http_route)
+        targets = self._targets(name, route, matches, response_edits, http_route)
         names, weights = [target.name for target in targets], [target.weight for target in targets]
         awaited = [self._clusters[one] if one in self._discovering else None for one in names]
         sticky = key_of(route.sticky) if route.sticky is not None else None
@@ -194,7 +188,6 @@ class RouteCompiler:
         return Forward(
             targets,
             split,
-            _rewrite(route.rewrite, matches),
             route.timeout,
             retry=policies.retry_policy(route.retry) if route.retry is not None else None,
             fault=policies.fault(route.fault) if route.fault is not None else None,
@@ -204,25 +197,39 @@ class RouteCompiler:
         )
 
     def _targets(
-        self, name: str, route: model.Route, response_edits: HeaderEdits | None, http_route: str
+        self,
+        name: str,
+        route: model.Route,
+        matches: tuple[Match, ...],
+        response_edits: HeaderEdits | None,
+        http_route: str,
     ) -> tuple[Target, ...]:
-        request_edits = _edits(route.request_headers)
+        request_edits, rewrite = _edits(route.request_headers), _rewrite(route.rewrite, matches)
         if route.to is None:
             app = self._clusters[self._app]
-            return (self._target(name, app, self._app, 1.0, request_edits, response_edits, http_route),)
-        return tuple(
-            self._target(
-                name,
-                self._clusters[destination.upstream],
-                destination.upstream,
-                destination.weight,
-                merge_edits(request_edits, _edits(destination.request_headers)),
-                # Responses pass the destination first and the route last, so the route has the last word.
-                merge_edits(_edits(destination.response_headers), response_edits),
-                http_route,
+            return (self._target(name, app, self._app, 1.0, request_edits, response_edits, http_route, rewrite),)
+        targets: list[Target] = []
+        for destination in route.to:
+            # Responses pass the destination first and the route last, so the route has the last word.
+            own_response_edits = merge_edits(_edits(destination.response_headers), response_edits)
+            upstream = destination.upstream
+            if upstream is None:
+                assert destination.redirect is not None
+                redirect = _redirect(destination.redirect, matches)
+                scope = self._scope(self._direction, name, "", "", http_route)
+                targets.append(
+                    Target(REDIRECT, None, destination.weight, None, own_response_edits, scope, redirect=redirect)
+                )
+                continue
+            own_request_edits = merge_edits(request_edits, _edits(destination.request_headers))
+            own_rewrite = rewrite if destination.rewrite is None else _rewrite(destination.rewrite, matches)
+            cluster, weight = self._clusters[upstream], destination.weight
+            targets.append(
+                self._target(
+                    name, cluster, upstream, weight, own_request_edits, own_response_edits, http_route, own_rewrite
+                )
             )
-            for destination in route.to
-        )
+        return tuple(targets)
 
     def _limit(self, name: str, settings: model.RateLimit | None) -> RateLimiter | BothLimits | None:
         """A route's own limit and that of its direction."""
@@ -240,11 +247,24 @@ class RouteCompiler:
         request_edits: HeaderEdits | None,
         response_edits: HeaderEdits | None,
         http_route: str = "",
+        rewrite: Rewrite | None = None,
     ) -> Target:
         if not self._has_via:
             request_edits, response_edits = without_via(request_edits), without_via(response_edits)
         scope = self._scope(self._direction, route, name, self._server_addresses.get(name, name), http_route)
-        return Target(name, cluster, weight, request_edits, response_edits, scope)
+        return Target(name, cluster, weight, request_edits, response_edits, scope, rewrite)
+
+
+def _redirect(redirect: model.Redirect, matches: tuple[Match, ...]) -> Redirect:
+    return make_redirect(
+        matches,
+        status=redirect.status,
+        scheme=redirect.scheme,
+        host=redirect.host,
+        port=redirect.port,
+        path=redirect.path,
+        prefix=redirect.prefix,
+    )
 
 
 def template_of(matches: Sequence[Match]) -> str:

@@ -9,7 +9,7 @@ import re2
 
 from sidecar.config.model.matches import KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.model.resilience import RateLimit, Retry
-from sidecar.config.model.routes import HeaderEdits, Redirect, Respond, Rewrite, Route
+from sidecar.config.model.routes import Destination, HeaderEdits, Redirect, Respond, Rewrite, Route
 from sidecar.config.problems import did_you_mean
 from sidecar.config.values.addresses import split_pattern
 from sidecar.config.values.words import regex_options
@@ -71,7 +71,7 @@ def check_route(
     for index, match in enumerate(route.match):
         check_match(match, (*at, "match", index), report)
     _check_templates(route, at, report)
-    _check_destinations(route, at, upstreams, report, unknown)
+    _check_destinations(route, at, upstreams, report, unknown, earlier)
     _check_policies(route, at, upstreams, report, unknown)
     if route.rewrite is not None:
         _check_rewrite(route.rewrite, (*at, "rewrite"), route, report)
@@ -96,17 +96,26 @@ def check_key_source(source: KeySource, at: At, report: Reporter) -> None:
         report((*at, "source_ip"), "expected `true`, found false", "name what is to be used instead")
 
 
-def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:
+def _check_destinations(
+    route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str, earlier: Sequence[Route]
+) -> None:
     destinations = route.to or []
-    seen: set[str] = set()
     for index, destination in enumerate(destinations):
         name = destination.upstream
         here = (*at, "to", index)
-        if name not in upstreams:
-            report((*here, "upstream"), unknown.format(name), did_you_mean(name, upstreams))
-        if name in seen:
-            report((*here, "upstream"), f"the upstream `{name}` comes twice", "add up its weights")
-        seen.add(name)
+        if (name is None) == (destination.redirect is None):
+            found = "none" if name is None else "both"
+            report(here, f"expected one of `upstream` and `redirect`, found {found}")
+        if name is not None:
+            if name not in upstreams:
+                report((*here, "upstream"), unknown.format(name), did_you_mean(name, upstreams))
+            if any(one.upstream == name and one.rewrite == destination.rewrite for one in destinations[:index]):
+                hint = "add up its weights, or give each a `rewrite` of its own"
+                report((*here, "upstream"), f"the upstream `{name}` comes twice", hint)
+        if destination.rewrite is not None:
+            _check_rewrite(destination.rewrite, (*here, "rewrite"), route, report)
+        if destination.redirect is not None:
+            _check_side(destination, here, route, earlier, report)
         _check_edits(destination.request_headers, (*here, "request_headers"), report)
         _check_edits(destination.response_headers, (*here, "response_headers"), report)
     if destinations and not any(destination.weight for destination in destinations):
@@ -115,6 +124,17 @@ def _check_destinations(route: Route, at: At, upstreams: Set[str], report: Repor
         check_key_source(route.sticky, (*at, "sticky"), report)
         if len(destinations) < 2 and route.action in ("to", None):
             report((*at, "sticky"), "`sticky` needs at least two upstreams in `to`", "remove it", at_key=True)
+
+
+def _check_side(destination: Destination, at: At, route: Route, earlier: Sequence[Route], report: Reporter) -> None:
+    """A side that redirects; `earlier` is for what it shares with a route that does."""
+    assert destination.redirect is not None
+    _check_redirect(destination.redirect, (*at, "redirect"), route, earlier, report)
+    if route.to is not None and len(route.to) == 1 and destination.upstream is None:
+        report((*at, "redirect"), "a redirect is all that the route does", "write `redirect` of the route", at_key=True)
+    for name in ("rewrite", "request_headers"):
+        if getattr(destination, name) is not None:
+            report((*at, name), f"`{name}` has no effect beside `redirect`", "remove it", at_key=True)
 
 
 def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:

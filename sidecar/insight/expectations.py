@@ -62,8 +62,8 @@ def _differences(
         shares = shares_of(action, walked.head, walked.client_ip)
         taken = [one for one in shares if one.is_taken] or [one for one in shares if one.weight > 0]
         for share in taken:
-            if expect.to in (None, share.target.name):
-                yield from _missent(expect.sent, walked, action, share.target, listener)
+            if share.target.redirect is None and expect.to in (None, share.target.name):
+                yield from _missent(expect.sent, walked, share.target, listener)
 
 
 def _forwarded(expect: Expectation) -> str:
@@ -107,7 +107,8 @@ def _misrouted(case: Case, walked: Walk) -> str | None:
     if isinstance(action, Forward):
         names = [target.name for target in action.targets if target.weight > 0]
         met_to = expect.to is None or expect.to in names
-        met_status = expect.status is None
+        sides = [target.redirect.status for target in action.targets if target.redirect is not None and target.weight]
+        met_status = expect.status is None or (expect.status in sides and expect.to is None)
         happens = f"the route `{found.name}` to {' or '.join(f'`{name}`' for name in names)}"
     else:
         met_to = expect.to is None
@@ -170,21 +171,21 @@ def _seconds(seconds: float) -> str:
 # --- what is sent ------------------------------------------------------------------------------------------------
 
 
-def sent_head(walked: Walk, action: Forward, target: Target, listener: Listener) -> RequestHead:
+def sent_head(walked: Walk, target: Target, listener: Listener) -> RequestHead:
     """
     The request as the target's server reads it, but for what telemetry adds.
 
     Raises:
         ProtocolError: It cannot be sent so.
     """
-    sent = sent_to(walked, action, target, listener)
+    sent = sent_to(walked, target, listener)
     written = request_bytes(sent.head, sent.fields, sent.path, sent.host, sent.added)
     return parse_request_head(written.removesuffix(b"\r\n\r\n"), MAX_HEADERS)
 
 
-def _missent(wanted: Sent, walked: Walk, action: Forward, target: Target, listener: Listener) -> Iterator[str]:
+def _missent(wanted: Sent, walked: Walk, target: Target, listener: Listener) -> Iterator[str]:
     try:
-        head = sent_head(walked, action, target, listener)
+        head = sent_head(walked, target, listener)
     except ProtocolError as error:
         yield f"expected a request that can be sent to `{target.name}`, found {error.detail or error.reason.text}"
         return

@@ -151,7 +151,7 @@ def key_of(action: Forward, head: RequestHead, client_ip: str) -> bytes | None:
     return key_reader(kind, name)(head, client_ip) or None
 
 
-def sent_to(walked: Walk, action: Forward, target: Target, listener: Listener) -> UpstreamRequest:
+def sent_to(walked: Walk, target: Target, listener: Listener) -> UpstreamRequest:
     """
     The request as a target's server would receive it, but for what telemetry adds.
 
@@ -161,4 +161,4 @@ def sent_to(walked: Walk, action: Forward, target: Target, listener: Listener) -
     exchange = walked.exchange
     direct = exchange.direct_peer or exchange.peer
     forwarded = forwarded_lines(direct, walked.side.direction, exchange.client, "")
-    return request_to_send(walked.head, action, target, listener, forwarded, b"", b"")
+    return request_to_send(walked.head, target, listener, forwarded, b"", b"")

@@ -95,14 +95,14 @@ class _Sent:
 
 
 def arrival(
-    mesh: Mesh, name: str, caller: Plan, request: RoutingTest, action: Forward, target: Target, at: EndpointsOrigin
+    mesh: Mesh, name: str, caller: Plan, request: RoutingTest, target: Target, at: EndpointsOrigin
 ) -> Arrival | None:
     """
     What becomes of a request at one of the upstreams that the caller's sidecar may send it to.
 
     Args:
         name: Of the service that calls.
-        caller: The plan of its sidecars, and `action` with `target` what its route does.
+        caller: The plan of its sidecars, of whose route `target` is a side.
         request: As the caller's app sends it.
         at: Where the upstream's endpoints come from.
 
@@ -121,7 +121,7 @@ def arrival(
     # The client's address is the caller's, which only the running mesh knows.
     ip = request.request.source_ip or "127.0.0.1"
     try:
-        head = _sent(caller, head_of(question_of(request.request)), action, target)
+        head = _sent(caller, head_of(question_of(request.request)), target)
         verdict = _verdict(mesh, name, compiled, plan, side, _Sent(head, ip, request.request.jwt))
         if verdict is not None and verdict.outcome == "denied":
             status = AUTHORIZATION_DENIED.status
@@ -170,10 +170,10 @@ def match_texts(route: Route) -> tuple[str, ...]:
     return tuple(", ".join(f"{part.part} {shown(part)}" for part in match.parts()) for match in route.matches)
 
 
-def _sent(plan: Plan, head: RequestHead, action: Forward, target: Target) -> RequestHead:
+def _sent(plan: Plan, head: RequestHead, target: Target) -> RequestHead:
     """The request as it reaches the callee's sidecar."""
     listener = next(one for one in plan.listeners if one.direction is Direction.OUTBOUND and one.host is None)
-    sent = request_to_send(head, action, target, listener, b"", b"", b"")
+    sent = request_to_send(head, target, listener, b"", b"", b"")
     written = request_bytes(sent.head, sent.fields, sent.path, sent.host, sent.added)
     return parse_request_head(written.removesuffix(b"\r\n\r\n"), _MAX_HEADERS)
 
@@ -191,6 +191,8 @@ def _limits(action: Forward) -> Iterator[str]:
             by = f", by {' '.join(one.limit.key)}" if one.limit.key is not None else ""
             yield f"rate_limit: {one.limit.requests} in {one.limit.per_s:g}s, burst {one.limit.burst}{by}"
     for target in action.targets:
+        if target.redirect is not None:
+            continue
         breaker = target.upstream.spec.breaker
         said = [
             f"{each.name} {getattr(breaker, each.name)}"

@@ -135,7 +135,7 @@ def explain(mesh: Mesh, caller: str, request: RoutingTest, version: str = "") ->
     services = dict.fromkeys(name for one in destinations if (name := one.upstream.partition(".")[0]) in mesh.placed)
     admissions = tuple(_admission(mesh, caller, name) for name in services)
     arrivals = [
-        arrival(mesh, caller, plan, request, action, target, compiled.discovers[target.name])
+        arrival(mesh, caller, plan, request, target, compiled.discovers[target.name])
         for target in action.targets
         if target.weight > 0 and target.name in compiled.discovers
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sidecar.exchange import ScopeLike
 from sidecar.http1 import upgrade
@@ -19,6 +19,7 @@ from sidecar.routing.rewrite import Redirect, Rewrite, make_redirect, make_rewri
 from sidecar.routing.split import Split, make_split
 
 __all__ = [
+    "REDIRECT",
     "Forward",
     "HeaderEdits",
     "Redirect",
@@ -37,19 +38,25 @@ __all__ = [
     "without_via",
 ]
 
+REDIRECT: Final = "<redirect>"
+"""Name of a target that redirects; no upstream can be called so."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """
-    One of the upstreams that a route forwards to.
+    One of the sides of a route that forwards: an upstream, or a redirect that answers in the place of one.
 
     Attributes:
-        name: Of the upstream, as in the file.
-        upstream: The `Cluster`. Typed by its reader: `upstream` is a room of the same rank, unknown here.
+        name: Of the upstream, as in the file; of a redirect `REDIRECT`.
+        upstream: The `Cluster`; of a redirect None. Typed by its reader: `upstream` is a room of the same rank, unknown
+            here.
         weight: Relative to the route's other targets.
         request_edits: The route's and then this target's, merged; or None.
         response_edits: Likewise.
         scope: Telemetry of this route and upstream.
+        rewrite: Host and path to send, or None to send what came: the target's own, or else the route's.
+        redirect: Answers requests of this side; None: they go to the upstream.
     """
 
     name: str
@@ -58,6 +65,8 @@ class Target:
     request_edits: HeaderEdits | None
     response_edits: HeaderEdits | None
     scope: ScopeLike
+    rewrite: Rewrite | None = None
+    redirect: Redirect | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +77,6 @@ class Forward:
     Attributes:
         targets: At least one, in file order.
         split: Chooses among them; None when there is one.
-        rewrite: Host and path to send, or None to send what came.
         timeout_s: Seconds for the whole exchange, or None for no limit.
         retry: The `upstream.retry.RetryPolicy`, or None for the safe retry that every route has. This and the next
             three are typed by their reader, as `Target.upstream` is.
@@ -80,7 +88,6 @@ class Forward:
 
     targets: tuple[Target, ...]
     split: Split | None = None
-    rewrite: Rewrite | None = None
     timeout_s: float | None = None
     retry: Any = None
     fault: Any = None

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.origin import Origin
 from tests.support.process import Response, SidecarProcess, running_sidecar
+from tests.support.wait import eventually
 
 ROUTES = """
 service: storefront
@@ -28,6 +29,7 @@ outbound:
     - {name: hosts, match: {host: [one-of, two-of]}, to: other}
     - {name: exact, match: {host: m, path: /exact}, to: other}
     - {name: prefix, match: {host: m, path: {prefix: /prefix}}, to: other}
+    - {name: template, match: {host: m, path: {template: "/orders/{id}/items/{rest...}"}}, to: other}
     - {name: starts, match: {host: m, path: {starts_with: /starts}}, to: other}
     - {name: suffix, match: {host: m, path: {suffix: .css}}, to: other}
     - {name: contains, match: {host: m, path: {contains: /mid/}}, to: other}
@@ -62,6 +64,14 @@ outbound:
     - {name: rw-path, match: {host: rw, path: /path}, to: web, rewrite: {path: /echo, host: else.example}}
     - {name: rw-regex, match: {host: rw, path: {starts_with: /u/}}, to: web,
        rewrite: {regex: {pattern: "^/u/([^/]+)/(.*)$", substitution: "/\\\\2/of/\\\\1"}}}
+    - name: sides
+      match: {host: sides, path: {prefix: /v1}}
+      to:
+        - upstream: web
+        - {upstream: other, rewrite: {prefix: /echo}}
+        - {redirect: {host: elsewhere.example, prefix: /v3, status: 307}, response_headers: {set: {x-side: gone}}}
+      rewrite: {host: of-the-route, path: /whole}
+      sticky: {header: x-user}
     - {name: moved, match: {host: moved, path: {prefix: /from}}, redirect: {prefix: /to, status: 308}}
     - {name: https, match: {host: moved}, redirect: {scheme: https, host: secure.example}}
     - {name: local, match: {host: local}, respond: {status: 200, body: "{}", headers: {content-type: application/json}},
@@ -115,6 +125,7 @@ MATCHES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
     "exact": (("m", "/exact?q"), ("m", "/exact/")),
     "exact, in normal form": (("m", "/x/../%65xact"), ("m", "/Exact")),
     "prefix": (("m", "/prefix/x"), ("m", "/prefixed")),
+    "template": (("m", "/orders/7/items/a/b"), ("m", "/orders/7/items/")),
     "starts_with": (("m", "/starts-with"), ("m", "/start")),
     "suffix": (("m", "/a/b.css"), ("m", "/a.css/b")),
     "contains": (("m", "/a/mid/b"), ("m", "/a/middle/b")),
@@ -173,6 +184,28 @@ def test_sticky_users_stay_on_their_side(world: World) -> None:
     assert set(sides.values()) == {"web", "other"}
     without = {world.ask("stuck").text for _ in range(60)}
     assert without == {"web", "other"}
+
+
+def test_every_side_rewrites_as_it_says_and_one_redirects(world: World) -> None:
+    """A side's own rewriting is in the place of the route's; whose key falls to the redirect goes elsewhere."""
+    seen: dict[str, set[tuple[str, ...]]] = {"web": set(), "other": set(), "": set()}
+    for user in range(40):
+        response = world.ask("sides", "/v1?q=1", {"x-user": f"user-{user}"})
+        if response.status == 307:
+            seen[""].add((response.headers["location"], response.headers["x-side"]))
+        elif response.text == "web":
+            seen["web"].add(world.web.requests[-1])
+        else:
+            seen["other"].add((*world.other.requests[-1], *echoed(response)["headers"]["host"]))
+    assert seen == {
+        "web": {("GET", "/whole?q=1")},
+        "other": {("GET", "/echo?q=1", "sides")},
+        "": {("http://elsewhere.example/v3?q=1", "gone")},
+    }
+    line = eventually(lambda: [one for one in world.sidecar.access_log() if one["response_code"] == 307], "its line")[0]
+    assert (line["route_name"], line["upstream_cluster"]) == ("sides", None)
+    assert line["response_code_details"] == "direct_response"
+    assert world.sidecar.metric("sidecar_requests_total", route="sides", upstream="", code="307") > 0
 
 
 # --- what is changed -----------------------------------------------------------------------------------------------

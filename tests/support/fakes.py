@@ -666,9 +666,8 @@ class World:
         self.shadow = Cluster(ClusterSpec("shadow", (("10.9.9.9:80", 1.0),), breaker=shadow_breaker))
         scope = self.telemetry.scope(direction, "to-web", "web", "web")
         forward = Forward(
-            (Target("web", self.cluster, 1.0, request_edits, response_edits, scope),),
+            (Target("web", self.cluster, 1.0, request_edits, response_edits, scope, rewrite),),
             None,
-            rewrite,
             timeout_s,
             retry=retry,
             fault=fault,

@@ -39,54 +39,6 @@ class HeaderEdits(Model):
     remove: Annotated[list[EditedHeaderName], OneOrMany(may_be_empty=True)] = listing("Names of fields to take away.")
 
 
-class Destination(Model):
-    """One upstream of a route and its share."""
-
-    upstream: UpstreamName = setting(..., "Name of an upstream of this file.")
-    weight: Weight = setting(1.0, "Share relative to the other destinations of the route.")
-    request_headers: HeaderEdits | None = setting(None, "Edits of requests that go here, after the route's own.")
-    response_headers: HeaderEdits | None = setting(
-        None, "Edits of responses from here, before the route's own, which have the last word."
-    )
-
-
-class _Destinations:
-    """Reads a name, a mapping of names to weights, or a list of destinations as the list."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._listed, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        inner = handler(schema)
-        weight = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "%$"}]}
-        items = {"anyOf": [{"type": "string"}, inner["items"]]}
-        return {
-            "anyOf": [
-                {"type": "string", "description": "Name of an upstream."},
-                {"type": "object", "additionalProperties": weight, "minProperties": 1, "description": "Name: weight."},
-                {**inner, "items": items, "minItems": 1},
-            ]
-        }
-
-    def _listed(self, value: object) -> object:
-        what = "an upstream's name, a mapping `{name: weight}`, or a list of `{upstream, weight}`"
-        if isinstance(value, str):
-            return [{"upstream": value}]
-        if isinstance(value, dict):
-            if isinstance(value_of(value.get("upstream")), str):
-                raise expected(what, "put the mapping with `upstream` into a list: `- upstream: ...`")
-            value = [{"upstream": name, "weight": weight} for name, weight in value.items()]
-        if not isinstance(value, list):
-            raise expected(what)
-        if not value:
-            raise expected("at least one upstream")
-        return [{"upstream": item} if isinstance(item, str) else item for item in value]
-
-
-class Sticky(KeySource):
-    """What keeps a user on one side of a weighted split; where the key is absent the split is random."""
-
-
 class RegexRewrite(Model):
     """A replacement in the path."""
 
@@ -115,6 +67,60 @@ class Redirect(Model):
     path: PathAndQuery | None = setting(None, "The path to go to; a query in it replaces the request's.")
     prefix: Path | None = setting(None, "What replaces the prefix that the route matched.")
     status: _RedirectStatus = setting(301, "301, 302, 303, 307 or 308.")
+
+
+class Destination(Model):
+    """One side of a route, an upstream or a redirect, and its share."""
+
+    upstream: UpstreamName | None = setting(None, "Name of an upstream of this file.")
+    redirect: Redirect | None = setting(None, "In the place of `upstream`: requests of this side are answered so.")
+    weight: Weight = setting(1.0, "Share relative to the other destinations of the route.")
+    request_headers: HeaderEdits | None = setting(None, "Edits of requests that go here, after the route's own.")
+    response_headers: HeaderEdits | None = setting(
+        None, "Edits of responses from here, before the route's own, which have the last word."
+    )
+    rewrite: Rewrite | None = setting(
+        None, "What is changed of requests that go here, in the place of the route's own."
+    )
+
+
+class _Destinations:
+    """Reads a name, a mapping of names to weights, or a list of destinations as the list."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._listed, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        inner = handler(schema)
+        weight = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "%$"}]}
+        items = {"anyOf": [{"type": "string"}, inner["items"]]}
+        return {
+            "anyOf": [
+                {"type": "string", "description": "Name of an upstream."},
+                {"type": "object", "additionalProperties": weight, "minProperties": 1, "description": "Name: weight."},
+                {**inner, "items": items, "minItems": 1},
+            ]
+        }
+
+    def _listed(self, value: object) -> object:
+        what = "an upstream's name, a mapping `{name: weight}`, or a list of `{upstream, weight}`"
+        if isinstance(value, str):
+            return [{"upstream": value}]
+        if isinstance(value, dict):
+            if isinstance(value_of(value.get("upstream")), str):
+                raise expected(what, "put the mapping with `upstream` into a list: `- upstream: ...`")
+            if isinstance(value.get("redirect"), dict):
+                raise expected(what, "put the mapping with `redirect` into a list: `- redirect: ...`")
+            value = [{"upstream": name, "weight": weight} for name, weight in value.items()]
+        if not isinstance(value, list):
+            raise expected(what)
+        if not value:
+            raise expected("at least one upstream")
+        return [{"upstream": item} if isinstance(item, str) else item for item in value]
+
+
+class Sticky(KeySource):
+    """What keeps a user on one side of a weighted split; where the key is absent the split is random."""
 
 
 class Respond(Model):

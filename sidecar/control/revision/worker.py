@@ -33,6 +33,7 @@ from sidecar.mesh.read import read_mesh
 from sidecar.mesh.told import IDENTITY, Told
 from sidecar.mesh.verify import verify
 from sidecar.redact import HIDDEN, is_sensitive
+from sidecar.routing.actions import REDIRECT
 
 MAX_REMEMBERED: Final = 4
 """Compiled files of one service: of the last revisions, for problems that their sidecars report."""
@@ -298,7 +299,7 @@ def _split(to: Any) -> list[tuple[str, float]]:
 
 def _part(one: Any) -> list[tuple[str, float]]:
     if isinstance(one, dict):
-        return [(str(one.get("upstream", "")), float(one.get("weight", 1)))]
+        return [(str(one.get("upstream", REDIRECT)), float(one.get("weight", 1)))]
     return [(str(one), 1.0)]
 
 

@@ -177,10 +177,11 @@ def _called(side: Tree) -> Iterator[str]:
         to = route.get("to", [])
         if isinstance(to, str):
             yield to
-        else:  # names as keys, or a list of names and of mappings with `upstream`
-            yield from (one if isinstance(one, str) else one["upstream"] for one in to)
-        mirror = route.get("mirror")
-        if mirror is not None:
+        else:  # names as keys, or a list of names and of mappings with `upstream` or `redirect`
+            named = (one for one in to if isinstance(one, str) or "upstream" in one)
+            yield from (one if isinstance(one, str) else one["upstream"] for one in named)
+        mirrors = route.get("mirror", [])
+        for mirror in mirrors if isinstance(mirrors, list) else [mirrors]:
             yield mirror if isinstance(mirror, str) else mirror["to"]
 
 

@@ -14,11 +14,11 @@ from sidecar.errors import AUTHORIZATION_DENIED, ProtocolError, Reason
 from sidecar.insight.explain.endpoints import endpoints_of
 from sidecar.insight.explain.routes import TAKEN, look_at_routes, text_of
 from sidecar.insight.explain.sent import difference
-from sidecar.insight.walk import Walk, key_of, listener_of, shares_of
+from sidecar.insight.walk import Share, Walk, key_of, listener_of, shares_of
 from sidecar.proxy.exchange.steps import local_answer
 from sidecar.proxy.plan import Plan
 from sidecar.redact import HIDDEN, Secrets, is_sensitive
-from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.actions import Forward, HeaderEdits, Redirect, Respond, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,19 @@ def _forwarded(account: dict[str, Any], walked: Walk, action: Forward, scene: Sc
                 "weight": one.weight,
                 "share": round(one.share, 6),
                 "is_taken": one.is_taken,
-                "note": "left out: it has never had an endpoint" if one.is_missing else "",
+                "note": _note(one),
             }
             for one in shares
         ],
     }
     yield
     taken = next((one for one in shares if one.is_taken), None)
-    if taken is None:  # by chance: told for the likeliest
-        taken = max(shares, key=lambda one: one.share)
+    if taken is None:  # by chance: told for the likeliest upstream
+        to_upstreams = [one for one in shares if one.target.redirect is None]
+        taken = max(to_upstreams or shares, key=lambda one: one.share)
+    if taken.target.redirect is not None:
+        account["outcome"] |= _answer(taken.target.redirect, taken.target.response_edits, walked, secrets)
+        return
     cluster = taken.target.upstream
     is_passed = walked.found is walked.side.passthrough_route
     account["endpoint"] = (
@@ -117,8 +121,14 @@ def _forwarded(account: dict[str, Any], walked: Walk, action: Forward, scene: Sc
     yield
     listener = walked.listener or listener_of(scene.plan, walked.side)
     if listener is not None:
-        lines = difference(walked, action, taken.target, listener, secrets)
+        lines = difference(walked, taken.target, listener, secrets)
         account["sent"] = {"upstream": taken.target.name, "lines": [list(line) for line in lines]}
+
+
+def _note(side: Share) -> str:
+    if side.target.redirect is not None:
+        return f"the sidecar redirects with {side.target.redirect.status}"
+    return "left out: it has never had an endpoint" if side.is_missing else ""
 
 
 def _request(walked: Walk, secrets: Secrets) -> dict[str, object]:
@@ -152,16 +162,20 @@ def _outcome(walked: Walk, scene: Scene) -> dict[str, object]:
     outcome: dict[str, object] = {"route": found.name, "position": position, "status": None, "flag": "", "why": ""}
     if isinstance(found.action, Forward):
         return {"kind": "forward", **outcome}
-    kind = "redirect" if isinstance(found.action, Redirect) else "respond"
-    outcome["status"] = found.action.status
+    return outcome | _answer(found.action, found.response_edits, walked, scene.secrets)
+
+
+def _answer(action: Redirect | Respond, edits: HeaderEdits | None, walked: Walk, secrets: Secrets) -> dict[str, object]:
+    """What a route, or a side of one, answers itself."""
     try:
-        status, fields, _ = local_answer(found, walked.head)
-        to = next((text_of(field.value) for field in fields if field.name == b"location"), "")
-        outcome |= {"status": status, "why": scene.secrets.hide(to)}
+        status, fields, _ = local_answer(action, edits, walked.head)
     except ProtocolError as error:
-        kind = "refused"
-        outcome |= {"status": error.reason.status, "flag": error.reason.flag, "why": error.detail or error.reason.text}
-    return {"kind": kind, **outcome}
+        reason = error.reason
+        return {"kind": "refused", "status": reason.status, "flag": reason.flag, "why": error.detail or reason.text}
+    to = next((text_of(field.value) for field in fields if field.name == b"location"), "")
+    return {
+        "kind": "redirect" if isinstance(action, Redirect) else "respond", "status": status, "why": secrets.hide(to)
+    }  # fmt: skip
 
 
 def _authorization(walked: Walk) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ from sidecar.insight.walk import Walk, sent_to
 from sidecar.message import Kind, RequestHead
 from sidecar.proxy.plan import Listener
 from sidecar.redact import HIDDEN, Secrets, is_sensitive
-from sidecar.routing.actions import Forward, Target
+from sidecar.routing.actions import Target
 
 _OF_TELEMETRY: Final = Kind.TRACE | Kind.REQUEST_ID
 
@@ -20,7 +20,7 @@ Line = tuple[str, str]
 """` `, `-` or `+`, and a line of a head."""
 
 
-def difference(walked: Walk, action: Forward, target: Target, listener: Listener, secrets: Secrets) -> list[Line]:
+def difference(walked: Walk, target: Target, listener: Listener, secrets: Secrets) -> list[Line]:
     """
     Lines of the request's head, those that are left out or added marked as such.
 
@@ -29,7 +29,7 @@ def difference(walked: Walk, action: Forward, target: Target, listener: Listener
     head = walked.head
     before = [_request_line(head, head.path), *(text_of(field.wire) for field in head.fields)]
     try:
-        sent = sent_to(walked, action, target, listener)
+        sent = sent_to(walked, target, listener)
     except ProtocolError as error:
         return [("-", _shown(line, secrets)) for line in before] + [("+", f"({error.detail or error.reason.text})")]
     kept = b"".join(field.wire + b"\r\n" for field in head.fields if field.kind & _OF_TELEMETRY)

@@ -38,6 +38,8 @@ SINCE: Mapping[tuple[str, ...], int] = {
     ("telemetry", "access_log", "format", "~{http_route}"): 4,
     **_of_routes("match", "path", "template"),
     **_of_routes("match", "*", "path", "template"),
+    **_of_routes("to", "*", "rewrite"),
+    **_of_routes("to", "*", "redirect"),
 }
 """Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
 `*` is any key, or any item, `=word` a value, and `~part` a value that holds it. Whoever raises `LANGUAGE` says here

@@ -173,16 +173,18 @@ class CallRoutes:
         for key, key_mark, value in first_said(self._sources, OF_ROUTES):
             if key not in table.entries:
                 table.put(key, value, key_mark)
-        host = self._sent_host(_targets(table.entries["to"][1]))
+        to = table.entries["to"][1]
+        host = self._sent_host(_targets(to))
         if host is not None:
-            mark, value = host
-            rewrite = table.entries.get("rewrite")
-            if rewrite is None:
-                table.put("rewrite", Table(mark))
-                rewrite = table.entries["rewrite"]
-            assert isinstance(rewrite[1], Table)
-            if "host" not in rewrite[1].entries:
-                rewrite[1].put("host", value, mark)
+            if "rewrite" not in table.entries:
+                table.put("rewrite", Table(host[0]))
+            _put_host(table, host)
+        for side in to.items if isinstance(to, Items) else ():
+            # What a side says of its own takes the place of the route's, the host included.
+            if isinstance(side, Table) and "rewrite" in side.entries:
+                host = self._sent_host(_targets(Items(side.mark, [side])))
+                if host is not None:
+                    _put_host(side, host)
 
     def _sent_host(self, upstreams: Sequence[str]) -> tuple[Mark, Text] | None:
         """
@@ -234,6 +236,15 @@ def unnamed(index: int, callee: str = "") -> str:
     return f"{callee}.route-{index + 1}" if callee else f"route-{index + 1}"
 
 
+def _put_host(table: Table, host: tuple[Mark, Text]) -> None:
+    """What is sent as `Host`, into a `rewrite` that says nothing of it."""
+    mark, value = host
+    rewrite = table.entries["rewrite"][1]
+    assert isinstance(rewrite, Table)
+    if "host" not in rewrite.entries:
+        rewrite.put("host", value, mark)
+
+
 def _ordered(table: Table) -> Table:
     table.entries = {key: table.entries[key] for key in _ORDER if key in table.entries}
     return table
@@ -256,7 +267,8 @@ def _targets(to: Value) -> list[str]:
     if isinstance(to, Table):
         return list(to.entries)
     assert isinstance(to, Items)
-    names = (item.entries["upstream"][1] if isinstance(item, Table) else item for item in to.items)
+    sides = [item for item in to.items if not isinstance(item, Table) or "upstream" in item.entries]
+    names = (side.entries["upstream"][1] if isinstance(side, Table) else side for side in sides)
     return [name.text for name in names if isinstance(name, Text)]
 
 
@@ -274,10 +286,12 @@ def _renamed_to(to: Value, naming: Naming) -> Value:
 
 
 def _renamed_at(key: str, value: Value, naming: Naming) -> Value:
-    """A name, or a mapping that has it at this key."""
+    """A name, or a mapping that may have it at this key."""
     if isinstance(value, Text):
         return _renamed(value, naming)
     assert isinstance(value, Table)
+    if key not in value.entries:
+        return value
     mark, name = value.entries[key]
     assert isinstance(name, Text)
     value.put(key, _renamed(name, naming), mark)

@@ -80,6 +80,8 @@ def _check_called(route: Route, at: At, known: Set[str], scope: Scope, others: O
     found: set[str] = set()
     called = scope.service.calls or {}
     for index, destination in enumerate(route.to or []):
+        if destination.upstream is None:
+            continue
         service = destination.upstream.partition(".")[0]
         if destination.upstream not in known and service in others.services and service not in called:
             found.add(destination.upstream)

@@ -22,7 +22,7 @@ from typing import Final
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.exchange import Exchange
+from sidecar.exchange import Exchange, ScopeLike
 from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
@@ -40,7 +40,7 @@ from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Listener, Plan, Side
 from sidecar.proxy.told import Telling, told
-from sidecar.routing.actions import Forward, HeaderEdits, Route
+from sidecar.routing.actions import Forward, HeaderEdits, Redirect, Respond, Route
 from sidecar.upstream.retry import NO_POLICY
 
 _UPGRADE: Final = Kind.UPGRADE
@@ -70,30 +70,11 @@ class Course(Requester, TunnelOwner):
     """
 
     __slots__ = (
-        "_client",
-        "_copy",
-        "_destination",
-        "_forwarded",
-        "_forwarder",
-        "_has_client_left",
-        "_has_response",
-        "_identified",
-        "_is_client_blocked",
-        "_is_delivering",
-        "_is_request_complete",
-        "_listener_state",
-        "_live",
-        "_peer",
-        "_response_edits",
-        "_timeout_s",
-        "_upgrade",
-        "_writer",
-        "exchange",
-        "expires_at",
-        "has_client_ended",
-        "is_upstream_blocked",
-        "tunnel",
-    )
+        "_client", "_copy", "_destination", "_forwarded", "_forwarder", "_has_client_left", "_has_response",
+        "_identified", "_is_client_blocked", "_is_delivering", "_is_request_complete", "_listener_state", "_live",
+        "_peer", "_response_edits", "_timeout_s", "_upgrade", "_writer", "exchange", "expires_at", "has_client_ended",
+        "is_upstream_blocked", "tunnel",
+    )  # fmt: skip
 
     def __init__(
         self, live: Live, listener_state: ListenerState, client: ClientStream, writer: ResponseWriter,
@@ -161,7 +142,9 @@ class Course(Requester, TunnelOwner):
                 live, listener, plan, side, exchange, head, found, found.action, added, payload, is_complete, trailers
             )
         else:
-            self._answer(found)
+            action = found.action
+            assert not isinstance(action, Forward)
+            self._answer(action, found.response_edits, found.scope)
 
     def begin_stream(self, head: RequestHead, protocol: str) -> None:
         """Open the record of a connection that is no HTTP's (`Exchange.protocol`), and carry it to where it goes."""
@@ -311,19 +294,21 @@ class Course(Requester, TunnelOwner):
                 return
         target = action.choose(head, exchange.peer[0])
         exchange.scope = target.scope
-        delay_s: float = 0.0
-        abort_status: int | None = None
+        if target.redirect is not None:
+            self._answer(target.redirect, target.response_edits, target.scope)
+            return
+        fault: tuple[float, int | None] | None = None
         if action.fault is not None:
-            delay_s, abort_status = action.fault.decide(random, head)
-            if abort_status is not None and not delay_s:
-                self._inject(abort_status)
+            fault = action.fault.decide(random, head)
+            if fault[1] is not None and not fault[0]:
+                self._inject(fault[1])
                 return
         self._response_edits = edits = target.response_edits
         if head.kinds & _EXPLAIN:
             self._response_edits = Telling(edits, exchange, side.table.routes)
         self._upgrade = offered(head, action.upgrades) if head.kinds & _UPGRADE else b""
         try:
-            request = request_to_send(head, action, target, listener, self._forwarded, added, self._upgrade)
+            request = request_to_send(head, target, listener, self._forwarded, added, self._upgrade)
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return
@@ -345,10 +330,13 @@ class Course(Requester, TunnelOwner):
         self._forwarder = forwarder = Forwarder(
             self, exchange, request, chooser, plan.limits, live.dialer, policy, self.expires_at, is_tunnel
         )
-        if abort_status is not None:
-            forwarder.start(delay_s, partial(self._inject, abort_status))
+        if fault is None:
+            reason = forwarder.start()
+        elif fault[1] is None:
+            reason = forwarder.start(fault[0])
+        else:
+            forwarder.start(fault[0], partial(self._inject, fault[1]))
             return
-        reason = forwarder.start(delay_s)
         if reason is not None:
             self._forwarder = None
             self.fail(reason, "")
@@ -364,14 +352,14 @@ class Course(Requester, TunnelOwner):
             exchange.status = status
             self.fail(errors.FAULT_INJECTED, "")
 
-    def _answer(self, route: Route) -> None:
-        """Answer as the route says, without an upstream."""
+    def _answer(self, action: Redirect | Respond, edits: HeaderEdits | None, scope: ScopeLike) -> None:
+        """Answer as the route says, or the side of it that was chosen, without an upstream."""
         exchange = self.exchange
         assert exchange is not None
         assert exchange.head is not None
-        exchange.scope = route.scope
+        exchange.scope = scope
         try:
-            status, fields, body = local_answer(route, exchange.head)
+            status, fields, body = local_answer(action, edits, exchange.head)
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return

@@ -20,7 +20,7 @@ from sidecar.message import Field, Kind, RequestHead
 from sidecar.net.tls.settings import MeshTls
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Listener, Side
-from sidecar.routing.actions import Forward, Redirect, Respond, Route, Target
+from sidecar.routing.actions import HeaderEdits, Redirect, Respond, Route, Target
 from sidecar.routing.client_address import ClientAddress
 from sidecar.routing.match import DEFAULT_PORT
 from sidecar.security.authorization.authorization import Authorization
@@ -143,7 +143,6 @@ def _hops(head: RequestHead) -> int:
 
 def request_to_send(
     head: RequestHead,
-    action: Forward,
     target: Target,
     listener: Listener,
     forwarded: bytes,
@@ -181,9 +180,9 @@ def request_to_send(
     elif not head.kinds & _HOST:
         host = target.name.encode()  # HTTP/1.0 need not name one, HTTP/1.1 must
     path = head.path
-    if action.rewrite is not None:
+    if target.rewrite is not None:
         try:
-            new_host, path = action.rewrite.apply(head)
+            new_host, path = target.rewrite.apply(head)
         except ValueError as error:
             raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
         host = new_host if new_host is not None else host
@@ -206,14 +205,18 @@ def _forwarded(fields: list[Field], forwarded: bytes) -> tuple[list[Field], byte
     return fields, b"".join(kept)
 
 
-def local_answer(route: Route, head: RequestHead) -> tuple[int, list[Field], bytes]:
+def local_answer(
+    action: Redirect | Respond, edits: HeaderEdits | None, head: RequestHead
+) -> tuple[int, list[Field], bytes]:
     """
-    Status, fields and body with which a route without an upstream answers.
+    Status, fields and body with which a route, or a side of one, answers without an upstream.
+
+    Args:
+        edits: Of the response.
 
     Raises:
         ProtocolError: `METHOD_NOT_ALLOWED` or `REWRITE_INVALID`.
     """
-    action = route.action
     if head.method == b"CONNECT":
         # A 2xx would tell the client that its tunnel stands (RFC 9110, 9.3.6).
         raise ProtocolError(errors.METHOD_NOT_ALLOWED, "CONNECT at a route without an upstream")
@@ -223,10 +226,9 @@ def local_answer(route: Route, head: RequestHead) -> tuple[int, list[Field], byt
         except ValueError as error:
             raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
     else:
-        assert isinstance(action, Respond)
         fields, body = list(action.fields), action.body
     if all(field.name != b"date" for field in fields):
         fields.append(DATE.now())
-    if route.response_edits is not None:
-        fields = route.response_edits.apply(fields)
+    if edits is not None:
+        fields = edits.apply(fields)
     return action.status, fields, body

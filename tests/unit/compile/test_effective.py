@@ -73,6 +73,33 @@ def test_values_of_a_route_name_their_line() -> None:
     assert setting(settings, "fault") == (None, "default")
 
 
+def test_sides_show_what_is_rewritten_and_where_they_redirect() -> None:
+    """Their own rewriting or else the route's; and a template is shown as `http_route`."""
+    text = """
+service: s
+outbound:
+  routes:
+    - match: {path: {template: "/a/{b}"}}
+      to: [{upstream: a, weight: 3}, {upstream: b, rewrite: {path: /x}}, {redirect: {host: y, status: 302}}]
+      rewrite: {host: inner, regex: {pattern: "^/a/", substitution: /}}
+    - {to: a}
+upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}
+"""
+    first, last = pages(text)[0]["outbound"]["routes"][:2]
+    assert first["http_route"] == "/a/{b}"
+    assert first["to"] == [
+        {
+            "upstream": "a",
+            "weight": 3.0,
+            "rewrite": {"host": "inner", "regex": {"pattern": "^/a/", "substitution": "/"}},
+        },
+        {"upstream": "b", "weight": 1.0, "rewrite": {"path": "/x"}},
+        {"redirect": 302, "weight": 1.0},
+    ]
+    assert "http_route" not in last
+    assert last["to"] == [{"upstream": "a", "weight": 1.0}]
+
+
 def test_a_route_that_says_nothing_shows_what_happens_all_the_same() -> None:
     """No timeout, and the one safe retry; so do implicit routes and the way to the app."""
     routes = pages()[0]

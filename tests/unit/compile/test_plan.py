@@ -16,7 +16,7 @@ from sidecar.http1.head import parse_request_head
 from sidecar.message import RequestHead
 from sidecar.proxy.exchange.steps import find_route
 from sidecar.proxy.plan import Plan, Side
-from sidecar.routing.actions import Forward, Respond, Route
+from sidecar.routing.actions import REDIRECT, Forward, Respond, Route
 from sidecar.telemetry.recorder import TelemetrySettings
 from sidecar.upstream.cluster import Cluster
 from tests.support.compiling import compiled, compiler, draft_of
@@ -153,8 +153,83 @@ def test_edits_of_route_and_destination_are_merged_once() -> None:
     assert two.response_edits is not None
     assert [field.wire for field in two.response_edits.apply([])] == [b"x-by: route"]
     assert (action.timeout_s, one.weight, two.weight) == (2.0, 95.0, 5.0)
-    assert action.rewrite is not None
-    assert action.rewrite.apply(head("GET", "svc", "/v2"))[0] == b"inner"
+    for target in action.targets:
+        assert target.rewrite is not None
+        assert target.rewrite.apply(head("GET", "svc", "/v2"))[0] == b"inner"
+
+
+SIDES = """
+service: s
+outbound:
+  routes:
+    - name: sides
+      match: {host: x, path: {prefix: /v1}}
+      to:
+        - {upstream: a, weight: 2}
+        - {upstream: b, rewrite: {prefix: /v2}}
+        - {upstream: a, rewrite: {host: inner}}
+        - {redirect: {host: y, prefix: /v3, status: 307}, response_headers: {set: {x-side: gone}}}
+      rewrite: {path: /whole, host: outer}
+      response_headers: {set: {x-route: sides}}
+upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}
+"""
+
+
+def test_what_a_destination_rewrites_takes_the_place_of_the_route_s() -> None:
+    """Whole: what it does not say is not the route's either, but the request's."""
+    asked = head("GET", "x", "/v1/things")
+    action = route(compiled(SIDES).plan, asked).action
+    assert isinstance(action, Forward)
+    rewrites = [target.rewrite for target in action.targets]
+    assert [one.apply(asked) if one is not None else None for one in rewrites] == [
+        (b"outer", b"/whole"), (None, b"/v2/things"), (b"inner", b"/v1/things"), None,
+    ]  # fmt: skip
+
+
+def test_a_side_that_redirects_is_chosen_by_its_weight_and_has_no_upstream() -> None:
+    """Its scope is the route's without one, its edits are those of responses."""
+    plan = compiled(SIDES).plan
+    asked = head("GET", "x", "/v1/things")
+    found = route(plan, asked)
+    action = found.action
+    assert isinstance(action, Forward)
+    side = action.targets[3]
+    assert (side.name, side.upstream, side.weight, side.scope) == (REDIRECT, None, 1.0, found.scope)
+    assert side.redirect is not None
+    assert (side.redirect.status, side.redirect.location(asked)) == (307, b"http://y/v3/things")
+    assert side.response_edits is not None
+    assert [field.wire for field in side.response_edits.apply([])] == [b"x-side: gone", b"x-route: sides"]
+    assert {action.choose(asked, "").name for _ in range(200)} == {"a", "b", REDIRECT}
+
+
+def test_a_redirect_keeps_its_keys_whatever_it_leads_to() -> None:
+    """Keys that stick to a side stick to it when the place changes that it leads to."""
+    text = (
+        "service: s\nupstreams: {a: {endpoints: ['h:1']}}\n"
+        "outbound: {routes: [{sticky: {cookie: c}, to: [a, {redirect: %s}]}]}\n"
+    )
+    sides = []
+    for redirect in ("{host: x}", "{path: /y, status: 308}"):
+        action = route(compiled(text % redirect).plan, head("GET", "x", "/")).action
+        assert isinstance(action, Forward)
+        assert action.split is not None
+        sides.append([action.split.side(b"%d" % number) for number in range(200)])
+    assert sides[0] == sides[1]
+    assert 60 < sum(sides[0]) < 140
+
+
+@pytest.mark.parametrize(
+    ("expect", "is_met"),
+    [("{status: 307}", True), ("{to: b}", True), ("{status: 301}", False), ("{to: b, status: 307}", False)],
+)
+def test_a_test_may_expect_the_redirect_of_a_side(expect: str, is_met: bool) -> None:
+    """As it may expect any of the upstreams that may be chosen."""
+    text = f"{SIDES}tests: [{{name: t, request: {{url: 'http://x/v1'}}, expect: {expect}}}]\n"
+    if is_met:
+        compiled(text)
+        return
+    with pytest.raises(ConfigError, match="expected "):
+        compiled(text)
 
 
 def test_settings_of_upstreams_reach_their_clusters() -> None:

@@ -93,7 +93,28 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
         (route("to: {a: 0, b: 0}"), f"f:3:27: {R}.to: weights sum to 0; give at least one upstream a positive weight"),
         (route("to: {a: -1}"), f"f:3:31: {R}.to.a: expected a weight: a number that is not negative, or a percentage, "
          "found -1"),
-        (route("to: [a, a]"), f"f:3:31: {R}.to[1]: the upstream `a` comes twice; add up its weights"),
+        (route("to: [a, a]"), f"f:3:31: {R}.to[1]: the upstream `a` comes twice; add up its weights, "
+         "or give each a `rewrite` of its own"),
+        (route("to: [{weight: 1}]"), f"f:3:28: {R}.to[0]: expected one of `upstream` and `redirect`, found none"),
+        (route("to: [a, {upstream: b, redirect: {path: /x}}]"), f"f:3:31: {R}.to[1]: expected one of `upstream` and "
+         "`redirect`, found both"),
+        (route("to: [{redirect: {path: /x}}]"), f"f:3:29: {R}.to[0].redirect: a redirect is all that the route does; write "
+         "`redirect` of the route"),
+        (route("to: [a, {redirect: {path: /x}, rewrite: {path: /y}}]"), f"f:3:54: {R}.to[1].rewrite: `rewrite` has no "
+         "effect beside `redirect`; remove it"),
+        (route("to: [a, {redirect: {path: /x}, request_headers: {remove: x}}]"), f"f:3:54: {R}.to[1].request_headers: "
+         "`request_headers` has no effect beside `redirect`; remove it"),
+        (route("to: [a, {redirect: {}}]"), f"f:3:42: {R}.to[1].redirect: expected `scheme`, `host`, `port`, `path` or "
+         "`prefix`, found none; it would lead to itself; only 303, which is followed by GET, may stand alone"),
+        (route("to: [a, {redirect: {prefix: /x}}]"), f"f:3:43: {R}.to[1].redirect.prefix: there is no matched prefix to "
+         "replace; give every match of the route `path: {prefix: ...}`"),
+        (route("to: [a, {upstream: b, rewrite: {}}]"), f"f:3:45: {R}.to[1].rewrite: expected `host`, `path`, `prefix` or "
+         "`regex`, found none"),
+        (route("to: [a, {upstream: b, rewrite: {prefix: /x}}]"), f"f:3:55: {R}.to[1].rewrite.prefix: there is no matched "
+         "prefix to replace; give every match of the route `path: {prefix: ...}`"),
+        (route("to: {redirect: {path: /x}}"), f"f:3:27: {R}.to: expected an upstream's name, a mapping "
+         "`{name: weight}`, or a list of `{upstream, weight}`, found a mapping; put the mapping with `redirect` into a "
+         "list: `- redirect: ...`"),
         (route("to: []"), f"f:3:27: {R}.to: expected at least one upstream, found a list"),
         (route("to: {upstream: a, weight: 1}"), f"f:3:27: {R}.to: expected an upstream's name, a mapping "
          "`{name: weight}`, or a list of `{upstream, weight}`, found a mapping; put the mapping with `upstream` into a "

@@ -283,3 +283,26 @@ def test_balancers_take_no_turn_for_an_account() -> None:
 
     assert cluster.choose(head, "127.0.0.1") is not first
     assert cluster.choose(head, "127.0.0.1") is first
+
+
+def test_a_side_that_redirects_is_told_as_such() -> None:
+    """For a key that sticks to it, it is the outcome; by chance, what is told is for an upstream."""
+    text = """\
+        service: s
+        outbound:
+          routes:
+            - name: moving
+              match: {host: shop}
+              to: [{upstream: a, weight: 1}, {redirect: {host: new.example, status: 307}, weight: 99}]
+              sticky: {cookie: uid}
+        upstreams:
+          a: {endpoints: ["10.0.0.1:80"]}
+        """
+
+    sticks = account(text, Question("GET", "http://shop/x", cookies=(("uid", "u2"),)))
+    by_chance = account(text, Question("GET", "http://shop/x"))
+
+    assert (sticks["outcome"]["kind"], sticks["outcome"]["status"]) == ("redirect", 307)
+    assert sticks["outcome"]["why"] == "http://new.example/x"
+    assert (by_chance["outcome"]["kind"], by_chance["endpoint"]["upstream"]) == ("forward", "a")
+    assert [one["note"] for one in by_chance["split"]["sides"]] == ["", "the sidecar redirects with 307"]

@@ -297,6 +297,20 @@ class TestOutside:
         assert found["back.r"]["rewrite"] == {"path": "/b", "host": "back.example.com:8443"}
         assert found["back.s"]["rewrite"] == {"host": "x"}
 
+    def test_a_side_s_own_rewrite_is_kept_and_has_the_host_too(self) -> None:
+        """What a side says takes the place of the route's, so that it needs what the route's would have."""
+        text = self.TEXT + (
+            "routes: [{name: r, match: {path: /a}, to: [{upstream: back, rewrite: {path: /b}}, "
+            "{redirect: {host: x}, weight: 2}], mirror: back}]\n"
+        )
+        found = routes(text)["back.r"]
+        assert found["to"] == [
+            {"upstream": "back", "rewrite": {"path": "/b", "host": "back.example.com:8443"}},
+            {"redirect": {"host": "x"}, "weight": 2},
+        ]
+        assert found["rewrite"] == {"host": "back.example.com:8443"}
+        assert compiled(text).language == 4
+
     def test_it_has_no_file(self) -> None:
         """No sidecar stands beside it."""
         with pytest.raises(ConfigError, match=r"back\.yaml:1:10: `back` is outside of the mesh"):
@@ -555,6 +569,9 @@ def test_only_files_that_speak_of_tcp_need_sidecars_that_know_it(service: str, l
         ("[{name: r, match: {path: {prefix: /a}, headers: {template: x}}}]", 1),
         ("[{name: r, match: {path: {template: '/a/{b}'}}}]", 4),
         ("[{name: r, match: [{path: /a}, {path: {template: '/a/{b}'}}]}]", 4),
+        ("[{name: r, to: [{upstream: back, request_headers: {remove: x}}], rewrite: {path: /x}}]", 1),
+        ("[{name: r, to: [{upstream: back, rewrite: {path: /x}}]}]", 4),
+        ("[{name: r, to: [back, {redirect: {host: x}}]}]", 4),
     ],
 )
 def test_only_files_that_say_what_is_new_of_routes_need_sidecars_that_know_it(routes: str, language: int) -> None:
