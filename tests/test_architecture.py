@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
     ("errors", "clock", "build", "redact", "terminal", "files"),
-    ("process_log",),
+    ("process_log", "page"),
     ("message", "path_template", "peer", "spiffe"),
     ("exchange",),
     ("http1", "net", "config"),

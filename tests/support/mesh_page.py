@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from sidecar.control.page.files import page_file
+from sidecar.page.files import Page, page_file
 from tests.support.mesh_fixture import Json, history, routes
 
 
@@ -53,7 +53,7 @@ def serving(mesh: Json) -> Iterator[MeshPage]:
             if url.path.startswith("/v1/"):
                 self._api(url.path, {name: values[0] for name, values in parse_qs(url.query).items()})
                 return
-            found = page_file(url.path, self.headers.get("if-none-match", ""))
+            found = page_file(Page.MESH, url.path, self.headers.get("if-none-match", ""))
             status, headers, body = found or (404, {"content-type": "text/plain"}, b"not found")
             self._answer(status, dict(headers), body)
 

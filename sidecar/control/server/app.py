@@ -15,7 +15,6 @@ from sidecar.control.authority.service import AuthorityService
 from sidecar.control.calls.edges import HISTORY_MINUTES
 from sidecar.control.fleet import FleetError
 from sidecar.control.metrics import Metrics
-from sidecar.control.page.files import page_file
 from sidecar.control.plane import Plane
 from sidecar.control.revision.compiler import CompilerError
 from sidecar.control.server.access import Access, peer_of, problem
@@ -27,6 +26,7 @@ from sidecar.control.server.join import JoinDesk, RevokeDesk, TokenDesk
 from sidecar.control.server.watch import Watching
 from sidecar.link.fields import MessageError, decode
 from sidecar.link.report import MAX_REPORT_BYTES, Report, read_report
+from sidecar.page.files import Page, page_file
 
 IN_A_THREAD_BYTES: Final = 64 * 1024
 """A report of this size is read in a thread: it would hold up all others for milliseconds."""
@@ -108,7 +108,7 @@ class Desk:
 
     async def page(self, request: web.Request) -> web.Response:
         """`GET /` and what the page is made of."""
-        found = page_file(request.path, request.headers.get("if-none-match", ""))
+        found = page_file(Page.MESH, request.path, request.headers.get("if-none-match", ""))
         if found is None:
             return problem(404, "there is nothing here")
         status, headers, body = found

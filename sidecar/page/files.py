@@ -1,12 +1,13 @@
-"""The page's files by the path that a browser asks for. Pure but for reading the files, once."""
+"""The files of a page by the path that a browser asks for, each read when it is first asked for. *Cold.*"""
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 
 from sidecar import errors
@@ -26,18 +27,41 @@ POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "content-security-policy": POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "cache-control": "no-cache",
+    }
+)
+"""Of every answer of a page."""
+
+PREFIX = "/page/"
+"""Where what a page is made of has its addresses."""
+
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
 }
-PREFIX = "/page/"
+_FOLDER = Path(__file__).parent
+_SHARED = "parts"
+_REASONS = "reasons.json"
 
 PageFile = tuple[int, Mapping[str, str], bytes]
 
 
-def page_file(path: str, if_none_match: str = "") -> PageFile | None:
+class Page(enum.Enum):
+    """A page; its value is the folder of what is its own."""
+
+    MESH = "mesh"
+
+
+def page_file(page: Page, path: str, if_none_match: str = "") -> PageFile | None:
     """
     What a GET of this path is answered with.
 
@@ -46,25 +70,18 @@ def page_file(path: str, if_none_match: str = "") -> PageFile | None:
     run together.
 
     Args:
+        page: Whose files are given.
         path: The request's path as it came, without a query; nothing in it is decoded, none leads out of the folder.
         if_none_match: The field of that name, or "".
 
     Returns:
         Status (200, or 304 without a body), header fields, body; None if the path is not the page's.
     """
-    found = _files().get(path)
-    if found is None:
+    place = _places(page).get(path)
+    if place is None:
         return None
-    content_type, tag, body = found
-    headers = {
-        "content-security-policy": POLICY,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        "cross-origin-opener-policy": "same-origin",
-        "cross-origin-resource-policy": "same-origin",
-        "cache-control": "no-cache",
-        "etag": tag,
-    }
+    content_type, tag, body = _content(place)
+    headers = {**HEADERS, "etag": tag}
     # RFC 9110, 13.1.2: a list of tags, compared weakly, or `*`.
     tags = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
     if tags & {tag, "*"}:
@@ -82,18 +99,18 @@ def reasons() -> dict[str, list[dict[str, str]]]:
 
 
 @functools.cache
-def _files() -> Mapping[str, tuple[str, str, bytes]]:
-    """By path: content type, entity tag, content."""
-    found = {}
-    for entry in resources.files(__package__).iterdir():
-        suffix = "." + entry.name.rpartition(".")[2]
-        if suffix in _TYPES and entry.is_file():
-            path = "/" if entry.name == "index.html" else PREFIX + entry.name
-            found[path] = (_TYPES[suffix], entry.read_bytes())
-    found[PREFIX + "reasons.json"] = (_TYPES[".json"], json.dumps(reasons(), sort_keys=True).encode())
-    return MappingProxyType(
-        {
-            path: (content_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"', body)
-            for path, (content_type, body) in found.items()
-        }
-    )
+def _places(page: Page) -> Mapping[str, Path]:
+    """By path, which file: the names of a folder, and nothing that a request says, decide what can be read."""
+    found = {PREFIX + _REASONS: _FOLDER / _REASONS}
+    for folder in (_SHARED, page.value):
+        for entry in (_FOLDER / folder).iterdir():
+            if entry.suffix in _TYPES and entry.is_file():
+                found["/" if entry.name == "index.html" else PREFIX + entry.name] = entry
+    return MappingProxyType(found)
+
+
+@functools.cache
+def _content(place: Path) -> tuple[str, str, bytes]:
+    """Content type, entity tag, content. Kept: an installed file does not change under a process that runs."""
+    body = json.dumps(reasons(), sort_keys=True).encode() if place.name == _REASONS else place.read_bytes()
+    return _TYPES[place.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"', body

@@ -4,7 +4,8 @@ import { h } from "./dom.js";
 import { count, flow, latency, many, octetRate, octets, percent, rate, short, span } from "./format.js";
 import { lockWord, sign } from "./marks.js";
 import { WARN_SUCCESS } from "./model.js";
-import { bar, button, facts, link, problems, section, table } from "./parts.js";
+import { button, facts, link, problems, section, splits, table } from "./parts.js";
+import { reason } from "./reasons.js";
 import { rolloutCard } from "./rollouts.js";
 
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
@@ -367,7 +368,6 @@ function routeList(routes) {
     { class: "routes" },
     list.map((route, i) => {
       const to = Array.isArray(route.to) ? route.to : [];
-      const all = to.reduce((sum, one) => sum + (one.weight || 0), 0);
       return h(
         "li",
         { key: `${route.name} ${i}` },
@@ -378,23 +378,7 @@ function routeList(routes) {
           route.origin ? h("code", { class: "place" }, String(route.origin)) : null,
         ),
         h("p", { class: "match" }, String(route.match || "every request")),
-        h(
-          "ul",
-          { class: "splits" },
-          to.map((one, n) =>
-            h(
-              "li",
-              { key: `${one.upstream} ${n}` },
-              h("span", { class: "id" }, String(one.upstream)),
-              bar(all ? one.weight / all : 1, `${percent(all ? one.weight / all : 1)} as written`),
-              bar(
-                one.share,
-                one.share === null || one.share === undefined ? "no requests" : `${percent(one.share)} as it falls`,
-                "falls",
-              ),
-            ),
-          ),
-        ),
+        splits(to),
       );
     }),
   );
@@ -402,20 +386,6 @@ function routeList(routes) {
 
 function percentiles({ p50_s, p99_s }) {
   return h("span", {}, latency(p99_s), h("span", { class: "under" }, `p50 ${latency(p50_s)}`));
-}
-
-function reason(flag, times, reasons) {
-  const said = (reasons && reasons[flag]) || [];
-  const means = said.length
-    ? said
-        .slice(0, 3)
-        .map((one) => h("li", { key: one.text }, one.text, h("span", { class: "hint" }, ` – see ${one.hint}`)))
-    : h(
-        "li",
-        {},
-        /^[1-5]xx$|^[1-5]\d\d$/.test(flag) ? `the callee answered with status ${flag}` : "not known to this release",
-      );
-  return h("li", { key: flag }, h("span", { class: "times" }, count(times)), h("code", {}, flag), h("ul", {}, means));
 }
 
 function slowest(routes) {

@@ -1,7 +1,8 @@
 // Small pieces that several panels are made of.
 
 import { h } from "./dom.js";
-import { place } from "./format.js";
+import { percent, place } from "./format.js";
+import { sign } from "./marks.js";
 
 export function section(key, title, ...children) {
   return h("section", { key, class: "part" }, h("h3", {}, title), children);
@@ -102,5 +103,38 @@ export function bar(share, text, words = "") {
       h("rect", { class: "split-part", width: width.toFixed(1), height: 6, rx: 3 }),
     ),
     h("span", { class: "split-text" }, text),
+  );
+}
+
+/** What a request is divided among: each part as it is written, and as it falls. @param to [{upstream, weight, share}] */
+export function splits(to) {
+  const all = to.reduce((sum, one) => sum + (one.weight || 0), 0);
+  return h(
+    "ul",
+    { class: "splits" },
+    to.map((one, n) =>
+      h(
+        "li",
+        { key: `${one.upstream} ${n}` },
+        h("span", { class: "id" }, String(one.upstream)),
+        bar(all ? one.weight / all : 1, `${percent(all ? one.weight / all : 1)} as written`),
+        bar(
+          one.share,
+          one.share === null || one.share === undefined ? "no requests" : `${percent(one.share)} as it falls`,
+          "falls",
+        ),
+      ),
+    ),
+  );
+}
+
+/** A line across the page that says what is wrong with all of it. */
+export function banner(key, severity, text, act = null) {
+  return h(
+    "div",
+    { key, class: `banner is-${severity}`, "data-banner": key },
+    sign(severity, ""),
+    h("p", {}, text),
+    act,
   );
 }

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { clock, many, short } from "./format.js";
 import { sign } from "./marks.js";
-import { button } from "./parts.js";
+import { banner, button } from "./parts.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
 
@@ -107,16 +107,6 @@ export function banners(page) {
         )
       : null,
   ];
-}
-
-function banner(key, severity, text, act = null) {
-  return h(
-    "div",
-    { key, class: `banner is-${severity}`, "data-banner": key },
-    sign(severity, ""),
-    h("p", {}, text),
-    act,
-  );
 }
 
 export function tools(page, view, found) {
