@@ -8,6 +8,7 @@ never drains a sidecar.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 from sidecar.admin import live
-from sidecar.admin.negotiate import accepts_gzip, format_of
+from sidecar.admin.negotiate import accepts_gzip, format_of, wants_page
+from sidecar.admin.page import PREFIX as PAGE
+from sidecar.admin.page import read_page
 from sidecar.telemetry.metrics.exposition import Format
 
 JSON_TYPE = b"application/json"
@@ -27,6 +30,9 @@ WORKER = "worker"
 
 APP_PORT = "/app-health/"
 """What precedes the number of a port of the app."""
+
+FOR_OUR_PAGE = frozenset({"/preview"})
+"""What changes nothing, though it is asked by POST: the page of this listener may ask it, and no other page."""
 
 Params = Sequence[tuple[str, str]]
 
@@ -151,6 +157,8 @@ class Request:
         params: All parameters in order.
         accept: Value of `Accept`, or empty.
         accept_encoding: Value of `Accept-Encoding`, or empty.
+        if_none_match: Value of `If-None-Match`, or empty.
+        is_from_own_page: Whether that page is of this listener.
     """
 
     method: str
@@ -160,6 +168,8 @@ class Request:
     params: Sequence[tuple[str, str]] = ()
     accept: str = ""
     accept_encoding: str = ""
+    if_none_match: str = ""
+    is_from_own_page: bool = False
 
 
 class Stream(Protocol):
@@ -186,8 +196,8 @@ class Reply:
     Attributes:
         status: Of HTTP.
         body: Whole; for HEAD only its length is sent.
-        content_type: Of the body.
-        headers: Further fields.
+        content_type: Of the body; empty where `headers` say it.
+        headers: Further fields; of those that every answer has, instead of them.
         stream: What comes instead of `body`, if there is one.
     """
 
@@ -204,7 +214,16 @@ def authority_of(target: str) -> str:
     return before_query.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
 
-def request_of(method: str, target: str, is_from_page: bool, accept: str = "", accept_encoding: str = "") -> Request:
+def request_of(
+    method: str,
+    target: str,
+    is_from_page: bool,
+    accept: str = "",
+    accept_encoding: str = "",
+    *,
+    if_none_match: str = "",
+    is_from_own_page: bool = False,
+) -> Request:
     """A `Request` from the target of an HTTP request line, in origin or absolute form."""
     path, _, query = target.partition("?")
     if "://" in path:
@@ -213,7 +232,9 @@ def request_of(method: str, target: str, is_from_page: bool, accept: str = "", a
     params = parse_qsl(query, keep_blank_values=True)
     for name, value in params:
         values.setdefault(name, value)
-    return Request(method, path, values, is_from_page, tuple(params), accept, accept_encoding)
+    return Request(
+        method, path, values, is_from_page, tuple(params), accept, accept_encoding, if_none_match, is_from_own_page
+    )
 
 
 def text(status: int, line: str) -> Reply:
@@ -366,11 +387,12 @@ _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
 class Endpoints:
     """The endpoints of one listener, bound to the process that they speak for."""
 
-    __slots__ = ("_process", "_table")
+    __slots__ = ("_has_page", "_process", "_table")
 
-    def __init__(self, process: Process, table: Mapping[str, Mapping[str, Handler]]) -> None:
+    def __init__(self, process: Process, table: Mapping[str, Mapping[str, Handler]], *, has_page: bool = False) -> None:
         self._process = process
         self._table = table
+        self._has_page = has_page
 
     @classmethod
     def read_only(cls, process: Process) -> Endpoints:
@@ -379,20 +401,26 @@ class Endpoints:
 
     @classmethod
     def everything(cls, process: Process) -> Endpoints:
-        """All endpoints, for the loopback listener."""
-        return cls(process, _EVERYTHING)
+        """All endpoints, and the page for browsers, for the loopback listener."""
+        return cls(process, _EVERYTHING, has_page=True)
 
     async def answer(self, request: Request) -> Reply:
         """Answer one request; every refusal says what would have been accepted."""
         if request.path == "/" and request.method in ("GET", "HEAD"):
-            return self._index()
+            if not self._has_page:
+                return self._index()
+            index = self._index(((b"vary", b"accept"),))
+            return await _page(request, index) if wants_page(request.accept) else index
+        if self._has_page and request.path.startswith(PAGE):
+            return await _page(request, text(HTTPStatus.NOT_FOUND, "the page has no such file"))
         methods = self._table.get(APP_PORT if request.path.startswith(APP_PORT) else request.path)
         if methods is None:
             return text(HTTPStatus.NOT_FOUND, f"no such endpoint; there are: {' '.join(self._table)}")
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             return _method_not_allowed(methods)
-        if request.method == "POST" and request.is_from_page:
+        is_ours = request.is_from_own_page and request.path in FOR_OUR_PAGE
+        if request.method == "POST" and request.is_from_page and not is_ours:
             # A web page can make the browser of somebody at this machine POST to the loopback address; curl,
             # orchestrators and health checks send neither Origin nor Sec-Fetch-Site.
             return text(HTTPStatus.FORBIDDEN, "requests from web pages may not change anything here")
@@ -406,13 +434,25 @@ class Endpoints:
         reply = handler(self._process, request)
         return reply if isinstance(reply, Reply) else await reply
 
-    def _index(self) -> Reply:
+    def _index(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
         lines = [
             f"{method:4} {path}{'PORT' if path == APP_PORT else ''}"
             for path, methods in self._table.items()
             for method in methods
         ]
-        return Reply(HTTPStatus.OK, "\n".join(lines).encode() + b"\n")
+        return Reply(HTTPStatus.OK, "\n".join(lines).encode() + b"\n", headers=headers)
+
+
+async def _page(request: Request, otherwise: Reply) -> Reply:
+    if request.method not in ("GET", "HEAD"):
+        return _method_not_allowed({"GET": _live})
+    found = await asyncio.to_thread(read_page, request.path, request.if_none_match)
+    if found is None:
+        return otherwise
+    status, headers, body = found
+    if request.path == "/":
+        headers.append((b"vary", b"accept"))
+    return Reply(status, body, b"", headers)
 
 
 def _method_not_allowed(methods: Mapping[str, Handler]) -> Reply:

@@ -1,4 +1,4 @@
-"""In which form a scraper wants the metrics: `Accept` and `Accept-Encoding` (RFC 9110, 12.5). *Cold, pure.*"""
+"""In which form somebody wants an answer: `Accept` and `Accept-Encoding` (RFC 9110, 12.5). *Cold, pure.*"""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def format_of(accept: str) -> Format:
     # The most specific range counts (RFC 9110, 12.5.1).
     text = next((weights[name] for name in _TEXT if name in weights), 0.0)
     return Format.OPENMETRICS if openmetrics > text else Format.TEXT
+
+
+def wants_page(accept: str) -> bool:
+    """
+    Whether a person's browser asks: HTML is named, and nothing is said to be better than it.
+
+    Ranges do not name it: curl, probes and scripts accept anything (`*/*`), and want what they have always got.
+    """
+    weights = _weights(accept)
+    html = weights.get("text/html", 0.0)
+    return html > 0 and html >= max(weights.get("text/plain", 0.0), weights.get("application/json", 0.0))
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -18,6 +18,7 @@ import h11
 
 from sidecar.admin.endpoints import Endpoints, Reply, Request, Stream, authority_of, request_of, text
 from sidecar.admin.hosts import AllowedHosts
+from sidecar.admin.page import is_from_own_page, is_from_page
 
 logger = logging.getLogger(__name__)
 
@@ -234,13 +235,14 @@ class AdminProtocol(asyncio.Protocol):
         fields: dict[bytes, str] = {}
         for name, value in request.headers:
             fields[name] = f"{fields[name]},{value.decode('latin-1')}" if name in fields else value.decode("latin-1")
-        # A browser says who made it ask, in one of two ways (RFC 6454, 7.3; Fetch Metadata, 2.4).
-        is_from_page = b"origin" in fields or fields.get(b"sec-fetch-site", "none").lower() != "none"
         accept, encoding = fields.get(b"accept", ""), fields.get(b"accept-encoding", "")
         target = request.target.decode("latin-1")
         authorities = (fields.get(b"host", ""), authority_of(target))
         try:
-            asked = request_of(method, target, is_from_page, accept, encoding)
+            asked = request_of(
+                method, target, is_from_page(fields), accept, encoding,
+                if_none_match=fields.get(b"if-none-match", ""), is_from_own_page=is_from_own_page(fields),
+            )  # fmt: skip
             reply = await self._server.answer(asked, authorities, self._local_host())
         except Exception:
             logger.exception("admin_request_failed method=%s target=%r", method, request.target)
@@ -283,7 +285,11 @@ class AdminProtocol(asyncio.Protocol):
         self._leave()
 
     def _send(self, reply: Reply, *, is_head: bool) -> None:
-        headers = [*_fields(reply), (b"content-length", b"%d" % len(reply.body))]
+        headers = _fields(reply)
+        if (
+            reply.status != HTTPStatus.NOT_MODIFIED
+        ):  # Of which it would be the length of what is not sent (RFC 9110, 8.6).
+            headers.append((b"content-length", b"%d" % len(reply.body)))
         if self._is_draining:
             headers.append((b"connection", b"close"))
         self._write(self._http.send(_response(reply.status, headers)))
@@ -331,10 +337,11 @@ def _response(status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:
 
 
 def _fields(reply: Reply) -> list[tuple[bytes, bytes]]:
-    return [
+    fields = [
         (b"content-type", reply.content_type),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
         (b"date", formatdate(usegmt=True).encode()),
-        *reply.headers,
     ]
+    given = {name for name, _ in reply.headers}
+    return [*((name, value) for name, value in fields if value and name not in given), *reply.headers]

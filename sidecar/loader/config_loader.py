@@ -22,7 +22,7 @@ from sidecar import process_log
 from sidecar.compile.frames import FrameError, Header, read_header, read_problems
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.loader.file_watch import Contents, FileWatch
-from sidecar.loader.load_outcome import LoadOutcome, shown_live
+from sidecar.loader.load_outcome import LoadOutcome, shown_live, shown_time
 from sidecar.loader.plan_source import PlanSource, PlanSourceError
 from sidecar.process_log import event
 from sidecar.redact import NO_SECRETS, Secrets
@@ -133,6 +133,7 @@ class ConfigLoader:
             "file": self.path,
             **shown_live(self.last_good),
             "last_load_ok": self.last.is_ok if self.last is not None else None,
+            "last_load_at": shown_time(self.last.finished_s) if self.last is not None else None,
             "loading_for_s": round(now_s - loading, 1) if loading is not None else None,
             "retry_in_s": round(max(0.0, retry - now_s), 1) if retry is not None else None,
             "retries": self._retries,

@@ -59,6 +59,7 @@ class Page(enum.Enum):
     """A page; its value is the folder of what is its own."""
 
     MESH = "mesh"
+    SIDECAR = "sidecar"
 
 
 def page_file(page: Page, path: str, if_none_match: str = "") -> PageFile | None:

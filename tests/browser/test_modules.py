@@ -202,7 +202,7 @@ def test_numbers_are_written_for_people(tab: Tab, call: str, said: str) -> None:
 )
 def test_call_hurts_when_it_fails_or_is_slow_against_itself(tab: Tab, call: Any, severity: str) -> None:
     """The rules of `docs/mesh-page.md`, at their edges."""
-    assert js(tab, "model", "m.judge(call).severity", call=call) == severity
+    assert js(tab, "judge", "m.judge(call).severity", call=call) == severity
 
 
 def test_hour_adds_up_what_is_chosen(tab: Tab) -> None:

@@ -2,8 +2,8 @@
 
 import { h } from "./dom.js";
 import { count, flow, latency, many, octetRate, octets, percent, rate, short, span } from "./format.js";
+import { WARN_SUCCESS } from "./judge.js";
 import { lockWord, sign } from "./marks.js";
-import { WARN_SUCCESS } from "./model.js";
 import { button, facts, link, problems, section, splits, table } from "./parts.js";
 import { reason } from "./reasons.js";
 import { rolloutCard } from "./rollouts.js";

@@ -4,24 +4,16 @@
 // is not looked at.
 
 import { edgeKey } from "./layout.js";
-import { latency, many, percent } from "./format.js";
+import { many } from "./format.js";
+import { judge, worse } from "./judge.js";
 
-// A call hurts when enough of it fails: less than this succeeds, and not by one failure alone.
-export const BAD_SUCCESS = 0.95;
-export const WARN_SUCCESS = 0.99;
-const BAD_FAILURES = 3;
-// A call is slow when its p99 is twice what it mostly was in the last hour, and the difference can be felt.
-const SLOW_FACTOR = 2;
-const SLOW_BY_S = 0.05;
-const SLOW_MINUTES = 10;
+const SLOW_MINUTES = 10; // Of the last hour, from which on it can be said what a p99 mostly is.
 
 const GROUP = "\u0000"; // No service's name has it.
-export const RANK = { bad: 3, warn: 2, ok: 1, idle: 0 };
 
 const list = (value) => (Array.isArray(value) ? value : []);
 const number = (value) => (Number.isFinite(value) ? value : 0);
 const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-export const worse = (a, b) => (RANK[a] >= RANK[b] ? a : b);
 
 /**
  * @param mesh the answer of `/v1/mesh`
@@ -204,20 +196,6 @@ function withRefusals(call, rows) {
 
 const rulesOf = (rows, audit) =>
   [...new Set(rows.filter((row) => Boolean(row.audit) === audit).map((row) => String(row.rule)))].sort(byName).join(", ");
-
-/** Whether a call hurts, and why. */
-export function judge({ success, failed, p99, usual }) {
-  const why = [];
-  let severity = "ok";
-  if (success < BAD_SUCCESS && failed >= BAD_FAILURES) severity = "bad";
-  else if (success < WARN_SUCCESS) severity = "warn";
-  if (severity !== "ok") why.push(`${percent(1 - success)} fails`);
-  if (p99 !== null && usual !== undefined && p99 > SLOW_FACTOR * usual && p99 - usual > SLOW_BY_S) {
-    severity = worse("warn", severity);
-    why.push(`p99 ${latency(p99)}, mostly ${latency(usual)}`);
-  }
-  return { severity, why };
-}
 
 /** The median p99 of each call's minutes of the last hour, where there are enough to say. */
 function usualP99(history) {

@@ -38,28 +38,51 @@ export function isToken(text) {
  * @throws Unreachable all else: no answer, an answer that is no JSON, another status; the message says which
  */
 export async function ask(path) {
-  const headers = { accept: "application/json" };
+  const { status, said } = await answer(path);
+  if (status === 401 || status === 403) throw new Unauthorized(String(status));
+  if (status < 200 || status > 299) throw new Unreachable(`it answers ${status}`);
+  if (said === undefined) throw new Unreachable("its answer is no JSON");
+  if (typeof said !== "object" || said === null) throw new Unreachable("its answer is no object");
+  return said;
+}
+
+/**
+ * What is answered, whatever the status.
+ * @param options method, body; `type` of the body; `limitMs`, within which there must be an answer; `accept`
+ * @returns {status, text, said}: said is undefined where the text is no JSON
+ * @throws Unreachable no answer
+ */
+export async function answer(path, options = {}) {
+  const { method = "GET", body, type, limitMs = TIMEOUT_MS, accept = "application/json" } = options;
+  const headers = { accept };
+  if (type) headers["content-type"] = type;
   if (token()) headers.authorization = `Bearer ${token()}`;
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), TIMEOUT_MS);
+  const timer = setTimeout(() => limit.abort(), limitMs);
   try {
-    const answer = await fetch(path, {
+    const given = await fetch(path, {
+      method,
+      body,
       headers,
       signal: limit.signal,
       cache: "no-store",
       credentials: "omit",
       redirect: "error",
     });
-    if (answer.status === 401 || answer.status === 403) throw new Unauthorized(String(answer.status));
-    if (!answer.ok) throw new Unreachable(`it answers ${answer.status}`);
-    const said = await answer.json();
-    if (typeof said !== "object" || said === null) throw new Unreachable("its answer is no object");
-    return said;
+    const text = await given.text();
+    return { status: given.status, text, said: parsed(text) };
   } catch (error) {
-    if (error instanceof Unauthorized || error instanceof Unreachable) throw error;
-    if (error.name === "AbortError") throw new Unreachable(`no answer within ${TIMEOUT_MS / 1000} s`);
-    throw new Unreachable(error instanceof SyntaxError ? "its answer is no JSON" : "no connection");
+    if (error.name === "AbortError") throw new Unreachable(`no answer within ${limitMs / 1000} s`);
+    throw new Unreachable("no connection");
   } finally {
     clearTimeout(timer);
+  }
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }

@@ -9,7 +9,7 @@ const SVG_TAGS = new Set(["svg", "g", "path", "rect", "circle", "text", "tspan",
 // Attributes that are properties of the element: what a person typed or opened changes these, not the attributes.
 const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "open"]);
 const ATTRIBUTE =
-  /^(aria-[a-z]+|data-[a-z-]+|class|id|role|tabindex|type|name|for|title|scope|colspan|autocomplete|placeholder|spellcheck|viewBox|preserveAspectRatio|width|height|x|y|x1|y1|x2|y2|cx|cy|r|rx|d|transform|dx|dy|focusable)$/;
+  /^(aria-[a-z]+|data-[a-z-]+|class|id|role|tabindex|type|name|for|title|scope|colspan|autocomplete|placeholder|spellcheck|rows|accept|viewBox|preserveAspectRatio|width|height|x|y|x1|y1|x2|y2|cx|cy|r|rx|d|transform|dx|dy|focusable)$/;
 
 /**
  * What an element should be.

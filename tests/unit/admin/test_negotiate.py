@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.admin.negotiate import accepts_gzip, format_of
+from sidecar.admin.negotiate import accepts_gzip, format_of, wants_page
 from sidecar.telemetry.metrics.exposition import Format
 
 OPENMETRICS = "application/openmetrics-text"
@@ -50,3 +50,26 @@ def test_openmetrics_is_sent_only_when_it_is_preferred(accept: str, form: Format
 def test_gzip_is_sent_only_when_it_is_accepted(accept_encoding: str, is_accepted: bool) -> None:
     """12.5.3: a weight of zero means not acceptable."""
     assert accepts_gzip(accept_encoding) is is_accepted
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_page"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", True),
+        ("text/html", True),
+        ("TEXT/HTML;q=0.2", True),
+        ("text/html, text/plain", True),
+        ("text/html;q=0.5, text/plain", False),
+        ("text/html;q=0.5, application/json;q=0.9", False),
+        ("text/html;q=0", False),
+        ("text/html;q=nonsense", False),
+        ("*/*", False),
+        ("text/*", False),
+        ("", False),
+        ("application/json", False),
+        ("text/htmlx", False),
+    ],
+)
+def test_page_is_for_who_names_html(accept: str, is_page: bool) -> None:
+    """Browsers name it; curl, probes and scripts accept anything, and get what they have always got."""
+    assert wants_page(accept) is is_page

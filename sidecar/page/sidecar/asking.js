@@ -1,0 +1,56 @@
+// When each question is asked again: as often as it is worth, and never so often that the sidecar is kept busy by it.
+
+import { Unreachable } from "./client.js";
+
+// A question that takes the sidecar long is asked seldom: each takes it a fiftieth of the time at most.
+const SHARE = 50;
+const LOOKS = 3; // Of which the quickest counts: what the browser's own work adds is not the sidecar's.
+const LOST_MS = 5000;
+
+/** A question that is asked again and again while the page is seen. */
+export class Question {
+  /**
+   * @param everyMs from one answer to the next question, at least
+   * @param put asks, and resolves to the answer
+   * @param take takes the answer in
+   * @param lost is told an error of the kind `Unreachable`, if it wants to know
+   */
+  constructor(everyMs, put, take, lost = () => {}) {
+    this.everyMs = everyMs;
+    this.put = put;
+    this.take = take;
+    this.lost = lost;
+    this.timer = null;
+    this.isAsked = false;
+    this.tookMs = [];
+    this.failures = 0;
+  }
+
+  /** Ask now, unless an answer is awaited already. */
+  async ask() {
+    clearTimeout(this.timer);
+    if (this.isAsked || document.hidden) return;
+    this.isAsked = true;
+    const began = performance.now();
+    try {
+      const said = await this.put();
+      this.tookMs = [...this.tookMs, performance.now() - began].slice(-LOOKS);
+      this.failures = 0;
+      this.take(said);
+    } catch (error) {
+      this.failures += 1;
+      if (!(error instanceof Unreachable)) throw error;
+      this.lost(error);
+    } finally {
+      this.isAsked = false;
+      this.timer = setTimeout(() => this.ask(), this.waitMs());
+    }
+  }
+
+  /** Until it is asked again, in milliseconds. */
+  waitMs() {
+    if (this.failures > 1) return Math.max(this.everyMs, LOST_MS);
+    const took = this.tookMs.length < LOOKS ? 0 : Math.min(...this.tookMs);
+    return Math.max(this.everyMs, took * SHARE);
+  }
+}

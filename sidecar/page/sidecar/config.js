@@ -1,0 +1,66 @@
+// The state of the configuration: what is in force, since when, and what became of the last change.
+
+import { h } from "./dom.js";
+import { many } from "./format.js";
+import { sign } from "./marks.js";
+import { facts, problems } from "./parts.js";
+import { timeOf } from "./routes.js";
+
+const list = (value) => (Array.isArray(value) ? value : []);
+
+/** What is told of problems, whether they came as text or in parts. */
+export const problemsOf = (said) => list(said).map((one) => (typeof one === "string" ? { message: one } : one || {}));
+
+/** @param page info: the answer of `/server_info`; config: of `/config`, or null */
+export function configSheet(page) {
+  const { info, config } = page;
+  if (!info) return [];
+  const said = info.config || {};
+  const last = config?.last_load;
+  const refused = said.last_load_ok === false;
+  return [
+    h("h2", { key: "title", id: "config-title", tabindex: "-1" }, "Configuration"),
+    facts([
+      ["state", refused ? sign("bad", "the last change is refused") : said.hash ? sign("ok", "in force") : sign("idle", "none yet")],
+      ["file", said.file || config?.file ? h("code", {}, String(said.file || config.file)) : null],
+      ["hash", said.hash ? h("code", {}, String(said.hash)) : null],
+      ["in force since", said.loaded_at ? timeOf(said.loaded_at) : null],
+      ["loads", Number.isFinite(said.generation) ? `${many(said.generation, "good load")} since the start` : null],
+      ["now", Number.isFinite(said.loading_for_s) ? `loading for ${said.loading_for_s} s` : null],
+      ["tries again", Number.isFinite(said.retry_in_s) ? `in ${said.retry_in_s} s` : null],
+      ["last load", last ? lastWord(last) : null],
+    ]),
+    last && last.ok === false ? refusal(last) : null,
+    last && list(last.warnings).length
+      ? h(
+          "div",
+          { key: "warnings", class: "part" },
+          h("h3", {}, "Warnings"),
+          warningList(last.warnings),
+        )
+      : null,
+  ];
+}
+
+/** Warnings, as problems are told, in the colour of what is to be looked at. */
+export function warningList(said) {
+  return h("div", { key: "list", class: "warnings" }, problems(problemsOf(said)));
+}
+
+function lastWord(last) {
+  const how = last.ok ? "good" : "refused";
+  const by = last.trigger ? `, by ${last.trigger}` : "";
+  const took = Number.isFinite(last.took_ms) ? `, took ${Math.round(last.took_ms)} ms` : "";
+  return `${last.at ? timeOf(last.at) : ""} ${how}${by}${took}`;
+}
+
+function refusal(last) {
+  const told = problemsOf(last.problems);
+  return h(
+    "div",
+    { key: "refusal", class: "part" },
+    h("h3", {}, "The last refusal"),
+    last.error ? h("p", { class: "why" }, String(last.error)) : null,
+    told.length ? problems(told) : null,
+  );
+}

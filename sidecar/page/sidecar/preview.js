@@ -1,0 +1,213 @@
+// What a new file would change for the requests that came lately: the file is dropped or chosen, and never kept.
+
+import { problemsOf, warningList } from "./config.js";
+import { h } from "./dom.js";
+import { count, many, octets, percent } from "./format.js";
+import { sign } from "./marks.js";
+import { button, link, problems, section, table } from "./parts.js";
+import { shortPlace } from "./routes.js";
+import { valueOf } from "./explanation.js";
+import { whyOf } from "./explain.js";
+
+const list = (value) => (Array.isArray(value) ? value : []);
+
+/** Nobody writes one of this size, and somebody drops a film by mistake. */
+export const MAX_BYTES = 16 * 1024 * 1024;
+const SHOWN = 50;
+
+/** Why a file is not even sent, or "". */
+export function whyNot(file) {
+  if (file.size > MAX_BYTES) return `${file.name} has ${octets(file.size)}; a configuration has ${octets(MAX_BYTES)} at most`;
+  return file.size ? "" : `${file.name} is empty`;
+}
+
+/** What came of a preview: {said}, or {why} and what there is of a report. */
+export function readPreview({ status, said, text }) {
+  const isReport = said && typeof said === "object";
+  if (status === 200 && isReport) return { said };
+  if (status === 404 && !isReport) return { why: "This release of the sidecar makes no previews." };
+  if (status === 413) return { why: "The file is larger than the sidecar takes." };
+  if (isReport && list(said.problems).length) return { said };
+  return { why: whyOf(said, text, status) };
+}
+
+/** @param page preview: {name, pending, why, said}, or null */
+export function previewSheet(page) {
+  const { preview, on } = page;
+  return [
+    h("h2", { key: "title", id: "preview-title", tabindex: "-1" }, "Preview a change"),
+    h(
+      "div",
+      { key: "drop", class: "dropzone" },
+      h("p", {}, "Drop a configuration anywhere on this page: which of the recent requests would go elsewhere? It changes nothing."),
+      h(
+        "p",
+        { class: "acts" },
+        h("label", { class: "button", for: "preview-file" }, "Choose a file"),
+        h("input", {
+          id: "preview-file",
+          class: "unseen",
+          type: "file",
+          accept: ".yaml,.yml,.json,text/*",
+          on: {
+            change: (event) => {
+              on.file(event.target.files[0]);
+              event.target.value = ""; // The same file again, when it was edited, is a change too.
+            },
+          },
+        }),
+        preview ? button("Clear", on.clearPreview, { class: "button quiet" }) : null,
+      ),
+    ),
+    preview ? h("div", { key: "report", class: "answer" }, ...report(preview, on)) : null,
+  ];
+}
+
+function report({ name, pending, why, said }, on) {
+  return [
+    h("h3", { key: "name", id: "report-title", tabindex: "-1" }, name),
+    pending ? h("p", { key: "pending", class: "empty" }, "Asking …") : null,
+    why ? h("p", { key: "why", class: "wrong" }, sign("warn", ""), ` ${why}`) : null,
+    said ? told(said, on) : null,
+  ];
+}
+
+/** @param said the answer of `/preview` */
+function told(said, on) {
+  const wrong = problemsOf(said.problems);
+  if (wrong.length)
+    return [h("p", { key: "verdict", class: "outcome is-bad" }, sign("bad", "it would be refused"), `: ${many(wrong.length, "problem")}`), problems(wrong)];
+  const warnings = list(said.warnings);
+  return [
+    verdict(said),
+    groups(list(said.groups), on),
+    unknowns(list(said.unknowns)),
+    splitChanges(list(said.splits)),
+    settingChanges(list(said.settings)),
+    warnings.length ? section("warnings", "Warnings", warningList(warnings)) : null,
+  ];
+}
+
+function verdict({ requests, moved, moved_share: share, unknown, refused }) {
+  const severity = refused ? "bad" : moved || unknown ? "warn" : requests ? "ok" : "idle";
+  const text = !requests
+    ? "no recent request to try it with"
+    : moved
+      ? `${count(moved)} of ${many(requests, "recent request")} go elsewhere (${percent(share ?? moved / requests)})`
+      : `all of ${many(requests, "recent request")} go where they went`;
+  return h(
+    "div",
+    { key: "verdict", class: `outcome is-${severity}` },
+    h("p", { class: "wrap" }, sign(severity, ""), ` ${text}`),
+    refused ? h("p", {}, `${many(refused, "request")} would be refused or find no route.`) : null,
+    unknown ? h("p", {}, `Of ${many(unknown, "request")} it cannot be said: the new routes look at what is not kept.`) : null,
+  );
+}
+
+const endText = (end) => `${end?.route || "no route"}${list(end?.to).length ? ` → ${list(end.to).join(", ")}` : ""}`;
+
+function groups(some, on) {
+  if (!some.length) return null;
+  return section(
+    "groups",
+    "What moves",
+    h(
+      "ul",
+      { class: "moves" },
+      some.slice(0, SHOWN).map((group, i) =>
+        h(
+          "li",
+          { key: i },
+          h("p", {}, h("span", { class: "times" }, count(group.count)), " from ", h("span", { class: "id" }, endText(group.from))),
+          h(
+            "p",
+            {},
+            "to ",
+            h("span", { class: "id" }, endText(group.to)),
+            group.position ? h("code", { class: "place", title: String(group.position) }, ` ${shortPlace(group.position)}`) : null,
+          ),
+          example(group.example, on),
+        ),
+      ),
+    ),
+    some.length > SHOWN ? h("p", { class: "hint" }, `and ${some.length - SHOWN} more groups`) : null,
+  );
+}
+
+function example(one, on) {
+  if (!one || typeof one !== "object" || !(one.path || one.host)) return null;
+  const text = `${one.method || "GET"} ${one.host || ""}${one.path || ""}`;
+  return h(
+    "p",
+    { class: "hint" },
+    "such as ",
+    one.request_id ? link(text, () => on.explainRequest(one), `Explain ${text} as it is now`) : h("code", {}, text),
+  );
+}
+
+function unknowns(some) {
+  if (!some.length) return null;
+  return section(
+    "unknowns",
+    "What cannot be said",
+    h(
+      "ul",
+      { class: "moves" },
+      some.slice(0, SHOWN).map((one, i) =>
+        h("li", { key: i }, h("span", { class: "times" }, count(one.count)), " need ", h("code", {}, String(one.needs ?? ""))),
+      ),
+    ),
+    h("p", { class: "hint" }, "Name it below telemetry.recent_requests, and it is kept of the requests to come."),
+  );
+}
+
+function splitChanges(some) {
+  if (!some.length) return null;
+  return section(
+    "splits",
+    "Splits",
+    table(
+      "Splits",
+      ["route", "before", "after", "#sticky that move"],
+      some.slice(0, SHOWN).map((one, i) => ({
+        key: i,
+        cells: [
+          String(one.route ?? ""),
+          shares(one.before),
+          shares(one.after),
+          Number.isFinite(one.sticky_of) && one.sticky_of > 0 ? `${count(one.sticky_moved)} of ${count(one.sticky_of)}` : "–",
+        ],
+      })),
+    ),
+  );
+}
+
+function shares(said) {
+  const parts = Object.entries(said || {});
+  return parts.length ? h("span", {}, parts.map(([name, share]) => h("span", { key: name, class: "under" }, `${name} ${percent(share)}`))) : "–";
+}
+
+function settingChanges(some) {
+  if (!some.length) return null;
+  return section(
+    "settings",
+    "Settings",
+    table(
+      "Settings",
+      ["route, setting", "before", "after"],
+      some.slice(0, SHOWN).map((one, i) => ({
+        key: i,
+        cells: [
+          h(
+            "span",
+            {},
+            h("span", { class: "id" }, [one.route, one.setting].filter(Boolean).join(", ")),
+            one.position ? h("code", { class: "place" }, ` ${shortPlace(one.position)}`) : null,
+          ),
+          valueOf(one.before),
+          valueOf(one.after),
+        ],
+      })),
+    ),
+  );
+}
