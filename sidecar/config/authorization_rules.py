@@ -10,7 +10,8 @@ from sidecar.config.model.authorization import Authorization, Rule, RuleMatch, S
 from sidecar.config.model.matches import PathMatch
 from sidecar.config.model.root import Config
 from sidecar.config.model.tokens import JwtKeys
-from sidecar.config.route_rules import At, Reporter, check_match
+from sidecar.config.problems import At, Reporter
+from sidecar.config.route_rules import check_match
 
 CALLERS: Final = "callers"
 """The rule that says who may call at all, which `mesh compile` makes; what the default refuses, it refuses."""
@@ -40,7 +41,7 @@ def check_authorization(authorization: Authorization, at: At, report: Reporter, 
     if "unidentified" in authorization.model_fields_set and not is_callers_there:
         message = f"`unidentified` has no effect without a rule called `{CALLERS}`"
         hint = "who has no identity is judged by the rules as everybody else is"
-        report((*at, "unidentified"), message, hint, at_key=True, is_warning=True)
+        report((*at, "unidentified"), message, hint, at_key=True, rule="setting-without-effect")
 
 
 def check_rules(rules: Sequence[Rule], at: At, report: Reporter, trust_domain: str | None) -> None:
@@ -61,7 +62,7 @@ def check_rules(rules: Sequence[Rule], at: At, report: Reporter, trust_domain: s
     for hidden, hiding in hidden_rules(rules, trust_domain):
         message = f"no request comes to this rule: `{rules[hiding].name}` matches all of it before"
         hint = "put it before that rule, or remove it"
-        report((*at, hidden), message, hint, is_warning=True)
+        report((*at, hidden), message, hint, rule="rule-never-matches")
 
 
 def check_requester(name: str, at: At, report: Reporter, trust_domain: str | None) -> None:
@@ -109,7 +110,7 @@ def _check_keys(keys: JwtKeys, at: At, report: Reporter) -> None:
             report((*at, "trust"), "`trust` has no effect here", hint, at_key=True)
         if keys.url is not None:
             hint = "use `https://`: whoever is between can put a key of their own there, and sign any token"
-            report((*at, "url"), "keys that come in clear prove nothing", hint, is_warning=True)
+            report((*at, "url"), "keys that come in clear prove nothing", hint, rule="keys-in-clear")
 
 
 def _report_nameless(service: str, at: At, report: Reporter) -> None:

@@ -18,10 +18,13 @@ from sidecar.config.listen_rules import check_listened_protocols
 from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, Upstream, UpstreamPolicy
 from sidecar.config.model.routes import Route
 from sidecar.config.model.routing_tests import Case, Expectation
-from sidecar.config.problems import Problem, did_you_mean
-from sidecar.config.route_rules import At, Reporter, check_key_source, check_rate_limit, check_route
+from sidecar.config.problems import At, Problem, Reporter, did_you_mean
+from sidecar.config.route_rules import check_key_source, check_rate_limit, check_route
 from sidecar.config.tls_rules import check_tls
 from sidecar.config.values.addresses import split_address
+from sidecar.config.warnings.addresses import warn_of_addresses
+from sidecar.config.warnings.limits import warn_of_limits, warn_of_policy
+from sidecar.config.warnings.upstreams import warn_of_upstreams
 from sidecar.config.yaml.document import Node
 from sidecar.config.yaml.places import Location, locate, place_of_key
 
@@ -50,7 +53,7 @@ class Report:
         self._around_blamed = {keys[:length] for keys in self._blamed for length in range(len(keys) + 1)}
 
     def __call__(
-        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, rule: str = ""
     ) -> None:
         """Report at a value, or at its key; silent where a part of the value, or what holds it, is wrong by itself."""
         place = (place_of_key if at_key else locate)(self._root, location)
@@ -58,9 +61,9 @@ class Report:
         if keys in self._around_blamed or any(keys[:length] in self._blamed for length in range(len(keys))):
             return
         mark = place.mark
-        severity, found = ("warning", self.warnings) if is_warning else ("error", self.problems)
+        severity, found = ("warning", self.warnings) if rule else ("error", self.problems)
         said, advice = concealed(place, message, hint)
-        found.append(Problem(mark.file, mark.line, mark.column, place.path, said, advice, severity))
+        found.append(Problem(mark.file, mark.line, mark.column, place.path, said, advice, severity, rule))
 
 
 def check(config: Config, report: Report, *, is_whole: bool = True, is_to_run: bool = False) -> None:
@@ -93,6 +96,10 @@ def check(config: Config, report: Report, *, is_whole: bool = True, is_to_run: b
                     message = f"the name `{route.name}` is already that of {side}.routes[{first}]"
                     report((*at, "name"), message, "names tell routes apart in metrics, logs and tests")
     _check_tests(config, report)
+    warn_of_limits(config, report)
+    warn_of_addresses(config, report)
+    if is_whole:
+        warn_of_upstreams(config, report)
 
 
 def _check_underscores(route: Route, at: tuple[str, str, int], report: Report) -> None:
@@ -102,7 +109,7 @@ def _check_underscores(route: Route, at: tuple[str, str, int], report: Report) -
             if "_" in name:
                 message = f"requests come here without `{name}`: `limits.headers_with_underscores` is `drop`"
                 hint = "spell it with `-`, or let such fields pass"
-                report((*at, "match", index, "headers", name), message, hint, at_key=True, is_warning=True)
+                report((*at, "match", index, "headers", name), message, hint, at_key=True, rule="header-dropped")
 
 
 def _routes(config: Config) -> list[tuple[str, list]]:  # type: ignore[type-arg]
@@ -220,6 +227,7 @@ def check_policy(upstream: UpstreamPolicy, at: At, report: Reporter) -> None:
         report(here, "shorter than `base_ejection_time`", "no ejection is shorter than the first", at_key=True)
     if health is not None and health.jitter >= 100:
         report((*at, "health_check", "jitter"), "expected less than 100%", "checks would follow without a pause")
+    warn_of_policy(upstream, at, report)
 
 
 def _check_hosts(config: Config, report: Report) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.config.model.root import Config
-from sidecar.config.route_rules import Reporter
+from sidecar.config.problems import Reporter
 from sidecar.config.values.addresses import split_pattern
 
 
@@ -40,7 +40,7 @@ def check_listened_protocols(config: Config, report: Reporter) -> None:
             message = f"no upstream has `{listen.host}` among its `hosts`, so no connection from here goes anywhere"
             hint = "name the host of an upstream, with its port if it has one there"
             # A control plane may take an upstream away that a local file has a port for: no reason to refuse that.
-            report((*at, "host"), message, hint, is_warning=True)
+            report((*at, "host"), message, hint, rule="listener-leads-nowhere")
 
 
 def _has_upstream(config: Config, host: str) -> bool:

@@ -18,9 +18,10 @@ from sidecar.config.model.root import Config
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import Source, decode, make_source
 from sidecar.config.validate import CONFIG, shape
+from sidecar.config.warnings.ignored import Ignored, ignored_in, not_ignored
 from sidecar.config.yaml.document import Mapping as MappingNode
 from sidecar.config.yaml.document import Node, describe, parse
-from sidecar.config.yaml.places import Location, locate
+from sidecar.config.yaml.places import Location, locate, place_of_key
 from sidecar.config.yaml.secret_files import SecretFiles
 from sidecar.redact import Secrets
 
@@ -46,6 +47,7 @@ class Loaded:
         files: Secrets that it read.
         is_whole: It is no local file, which says only what concerns the machine.
         own: What of it is the machine's, if a control plane says the rest; else None.
+        ignored: Warnings that its comments want not to be told, by file.
     """
 
     config: Config
@@ -56,12 +58,23 @@ class Loaded:
     files: SecretFiles = field(default_factory=SecretFiles)
     is_whole: bool = True
     own: Config | None = None
+    ignored: Mapping[str, Ignored] = field(default_factory=dict)
 
     def problem_at(self, location: Location, message: str, hint: str = "") -> Problem:
         """A problem at the line and column of a location of the models."""
         place = locate(self.root, location)
         said = concealed(place, message, hint)
         problem = Problem(place.mark.file, place.mark.line, place.mark.column, place.path, *said)
+        return problem.without(self.secrets)
+
+    def warning_at(
+        self, location: Location, message: str, hint: str = "", *, rule: str, at_key: bool = False
+    ) -> Problem:
+        """As `problem_at`, a warning of this rule; at the key if that is meant."""
+        place = (place_of_key if at_key else locate)(self.root, location)
+        said = concealed(place, message, hint)
+        mark = place.mark
+        problem = Problem(mark.file, mark.line, mark.column, place.path, *said, severity="warning", rule=rule)
         return problem.without(self.secrets)
 
 
@@ -138,10 +151,13 @@ class _Reader:
         self._files = files if files is not None else SecretFiles()
         self._secrets = Secrets.of(env)
         self._problems: list[Problem] = []
+        self._ignored: dict[str, Ignored] = {}
 
     def read(self, source: Source) -> Node | None:
         """The tree of a file; None if it is empty."""
-        root, problems = parse(decode(source.raw, source.path), source.path, self._env, self._files)
+        text = decode(source.raw, source.path)
+        self._ignored[source.path] = ignored_in(text)
+        root, problems = parse(text, source.path, self._env, self._files)
         self._secrets.learn(self._files.values)
         self._problems += problems
         return root
@@ -166,7 +182,8 @@ class _Reader:
             add_default(root, ("identity", "from"), "control")
         self._problems += (one for one in problems if one.severity != "warning")
         loaded = self.judge(source, root, is_whole=is_whole)
-        left_out = [one.without(self._secrets) for one in problems if one.severity == "warning"]
+        left_out = [one for one in problems if one.severity == "warning"]
+        left_out = [one.without(self._secrets) for one in not_ignored(left_out, self._ignored)]
         own = shape(merge(None, local, options)[0], CONFIG).config if is_whole else loaded.config
         delayed = _with_delay(loaded.config, root, is_pod=_IN_POD in self._env)
         return replace(loaded, config=delayed, own=own, warnings=tuple(sorted((*left_out, *loaded.warnings))))
@@ -180,11 +197,11 @@ class _Reader:
             report = Report(root, shaped.blamed)
             check(shaped.config, report, is_whole=is_whole, is_to_run=self._is_to_run)
             problems += report.problems
-            warnings = sorted(report.warnings)
+            warnings = sorted(not_ignored(report.warnings, self._ignored))
         if problems or shaped.config is None:
             raise ConfigError([problem.without(self._secrets) for problem in problems])
         told = tuple(warning.without(self._secrets) for warning in warnings)
-        return Loaded(shaped.config, source, root, self._secrets, told, self._files, is_whole)
+        return Loaded(shaped.config, source, root, self._secrets, told, self._files, is_whole, ignored=self._ignored)
 
 
 def _with_delay(config: Config, root: MappingNode, *, is_pod: bool) -> Config:

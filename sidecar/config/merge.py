@@ -153,7 +153,9 @@ def _left_out(section: str, key: Scalar, local: Node, pushed: Node) -> Iterable[
             f" {listener.file}:{listener.line}:{listener.column}"
         )
         hint = f"if it is wanted on this machine, add `{{address: ..., {known_by}: {_flow(known)}}}` here"
-        yield Problem(key.file, key.line, key.column, f"{section}.listen", message, hint, "warning")
+        yield Problem(
+            key.file, key.line, key.column, f"{section}.listen", message, hint, "warning", "listener-left-out"
+        )
 
 
 def _listeners(listen: Node, known_by: str) -> dict[str, Node]:

@@ -7,9 +7,12 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from sidecar.redact import Secrets
+
+At = tuple[int | str, ...]
+"""Where the models have a value: keys and indices from the root."""
 
 _MAX_SHOWN_CHARS: Final = 500
 _MAX_COMPARED: Final = 2000
@@ -29,6 +32,7 @@ class Problem:
         message: What was expected and what was found; lower case, no full stop.
         hint: What to do about it; may be empty.
         severity: `error`, for which the file is refused, or `warning`, for which it is not.
+        rule: Of a warning, which of the rules of `config.warnings.rules` it is; empty for problems.
     """
 
     file: str
@@ -38,6 +42,7 @@ class Problem:
     message: str
     hint: str = ""
     severity: str = "error"
+    rule: str = ""
 
     def __post_init__(self) -> None:
         # What was found comes from the file: it must break neither a line of the log nor a terminal.
@@ -52,6 +57,18 @@ class Problem:
         where = f"{self.file}:{self.line}:{self.column}: " + ("warning: " if self.severity == "warning" else "")
         what = f"{self.path}: {self.message}" if self.path else self.message
         return f"{where}{what}; {self.hint}" if self.hint else where + what
+
+
+class Reporter(Protocol):
+    """
+    Takes a problem: where, what, and what to do.
+
+    With a `rule`, one of `config.warnings.rules`, it is a warning, for which the file is not refused.
+    """
+
+    def __call__(
+        self, location: Sequence[int | str], message: str, hint: str = "", *, at_key: bool = False, rule: str = ""
+    ) -> None: ...
 
 
 def _shown(text: str) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from typing import Protocol
 
 import re2
 
 from sidecar.config.model.matches import KeySource, Match, PathMatch, ValueMatch
 from sidecar.config.model.resilience import RateLimit, Retry
 from sidecar.config.model.routes import Destination, HeaderEdits, Redirect, Respond, Rewrite, Route
-from sidecar.config.problems import did_you_mean
+from sidecar.config.problems import At, Reporter, did_you_mean
 from sidecar.config.values.addresses import split_pattern
 from sidecar.config.values.words import regex_options
-from sidecar.config.yaml.places import Location
+from sidecar.config.warnings.routes import warn_of_match, warn_of_retry, warn_of_route
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _OF_FORWARDING = (
@@ -30,15 +29,6 @@ _OF_FORWARDING = (
 _WITHOUT_BODY = (204, 205, 304)
 _OF_RULES = tuple(kind for kind in PathMatch.kinds if kind != "template")
 """Tests of paths that rules of who may pass may use."""
-At = tuple[int | str, ...]
-
-
-class Reporter(Protocol):
-    """Takes a problem: where, what, and what to do."""
-
-    def __call__(
-        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
-    ) -> None: ...
 
 
 def check_route(
@@ -77,6 +67,7 @@ def check_route(
         _check_rewrite(route.rewrite, (*at, "rewrite"), route, report)
     for name in ("request_headers", "response_headers"):
         _check_edits(getattr(route, name), (*at, name), report)
+    warn_of_route(route, at, report)
     if route.redirect is not None:
         _check_redirect(route.redirect, (*at, "redirect"), route, earlier, report)
     if route.respond is not None:
@@ -162,6 +153,7 @@ def check_retry(retry: Retry, at: At, timeout: float | None, report: Reporter) -
     for index, condition in enumerate(retry.on):
         if condition in retry.on[:index]:
             report((*at, "on", index), f"`{condition}` comes twice", "remove one")
+    warn_of_retry(retry, at, timeout, report)
 
 
 def check_rate_limit(limit: RateLimit, at: At, report: Reporter) -> None:
@@ -189,6 +181,7 @@ def check_match(match: Match, at: At, report: Reporter) -> None:
         tests: dict[str, ValueMatch] = getattr(match, name)
         for key, test in tests.items():
             _check_test(test, (*at, name, key), report)
+    warn_of_match(match, at, report)
 
 
 def _check_test(test: ValueMatch | PathMatch, at: At, report: Reporter, kinds: tuple[str, ...] | None = None) -> None:
@@ -264,7 +257,7 @@ def _check_redirect(redirect: Redirect, at: At, route: Route, earlier: Sequence[
         elif _takes_its_own_get(route, earlier):
             message = "leads to itself: the GET that follows is answered by this route again"
             hint = "give it `methods: [POST]`, or put a route that takes the GET before it"
-            report(at, message, hint, is_warning=True)
+            report(at, message, hint, rule="redirect-to-itself")
     if redirect.path is not None and redirect.prefix is not None:
         report(at, "expected one of `path` and `prefix`, found both")
     if redirect.prefix is not None:

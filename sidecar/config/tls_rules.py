@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar.config.model.root import Config, Upstream
 from sidecar.config.model.tls import SYSTEM, CertificatePair, IdentitySource, InboundTls, ListenerTls, UpstreamTls
-from sidecar.config.route_rules import At, Reporter
+from sidecar.config.problems import At, Reporter
 from sidecar.config.values.addresses import split_address
 from sidecar.config.values.identities import is_on_this_machine
 from sidecar.spiffe import parse_spiffe_id
@@ -54,7 +54,7 @@ def _check_identity(config: Config, report: Reporter) -> None:
         if source.workload_api is not None and not is_on_this_machine(source.workload_api):
             message = "the agent is not on this machine: our key comes over the network in clear"
             hint = "use the socket of the agent on this machine, such as `unix:///run/spire/agent.sock`"
-            report((*at, "from", "workload_api"), message, hint, at_key=True, is_warning=True)
+            report((*at, "from", "workload_api"), message, hint, at_key=True, rule="workload-api-remote")
         for key in ("keep", "lifetime"):
             if key in identity.model_fields_set:
                 hint = "remove it: who gives us the certificate says how long it lasts and where it is"
@@ -73,10 +73,17 @@ def _check_inbound(tls: InboundTls, config: Config, report: Reporter, *, is_to_r
     at = ("inbound", "tls")
     if tls.mode != "off" and config.identity is None:
         what = "nobody can come in by TLS" if tls.mode == "permissive" else "nobody can come in"
-        report((*at, "mode"), f"`{tls.mode}` without an `identity`: {what}", _NEEDS_IDENTITY, is_warning=not is_to_run)
+        report(
+            (*at, "mode"),
+            f"`{tls.mode}` without an `identity`: {what}",
+            _NEEDS_IDENTITY,
+            rule="" if is_to_run else "tls-without-identity",
+        )
     elif tls.mode != "off" and all(spec.tls is not None for spec in config.inbound.listen):
         message = "every listener has a `tls` of its own, so this holds for none"
-        report(at, message, "add a listener for other sidecars, or remove it", at_key=True, is_warning=True)
+        report(
+            at, message, "add a listener for other sidecars, or remove it", at_key=True, rule="setting-without-effect"
+        )
     if tls.clear is not None and tls.mode != "strict":
         message = f"`clear` has no effect beside `mode: {tls.mode}`, which takes everything in clear"
         report((*at, "clear"), message, "remove it, or say `mode: strict`", at_key=True)
@@ -123,7 +130,7 @@ def _check_upstream(
     if tls.verify == "off":
         hint = "give `trust` the roots that the server's certificate chains to"
         message = "whoever answers is believed: all that is sent here can be read and changed on its way"
-        report((*at, "verify"), message, hint, at_key=True, is_warning=True)
+        report((*at, "verify"), message, hint, at_key=True, rule="tls-not-verified")
         if "trust" in tls.model_fields_set:
             report((*at, "trust"), "`trust` has no effect beside `verify: off`", "remove one of them", at_key=True)
         return
@@ -136,7 +143,9 @@ def _check_upstream(
             report(at, f"`{endpoint.address}` has no host that a certificate could be for", hint, at_key=True)
         elif tls.trust == SYSTEM and _is_ip(host):
             message = f"the certificate of `{endpoint.address}` must be for this address, as hardly any is"
-            report(at, message, "give `tls` the `server_name` that it is for", at_key=True, is_warning=True)
+            report(
+                at, message, "give `tls` the `server_name` that it is for", at_key=True, rule="tls-server-name-missing"
+            )
         else:
             continue
         break
@@ -158,7 +167,9 @@ def _check_identities(
             report((*at, "identities", index), f"`{one}` is not of our trust domain, `{ours}`", hint)
     if config.identity is None:
         message = "`identities` without an `identity`: there is nothing to show to the server, and nobody to believe"
-        report((*at, "identities"), message, _NEEDS_IDENTITY, at_key=True, is_warning=not is_to_run)
+        report(
+            (*at, "identities"), message, _NEEDS_IDENTITY, at_key=True, rule="" if is_to_run else "tls-without-identity"
+        )
 
 
 def _is_ip(host: str) -> bool:

@@ -261,7 +261,7 @@ get --header 'host: recommendations' http://127.0.0.1:15001/v1 | grep -q '"name"
 get http://127.0.0.1:15020/metrics | grep -q '^sidecar_requests_total{.*recommendations-beta' || fail "the request is not in the metrics"
 say "requests to the app and from the app are served and counted"
 
-sed 's/to: {recommendations: 95, recommendations-beta: 5}/respond: {status: 418}/' config/examples/minimal.yaml > "$work/next.yaml"
+sed 's/to: {recommendations: 95, recommendations-beta: 5}, sticky: {cookie: uid}/respond: {status: 418}/' config/examples/minimal.yaml > "$work/next.yaml"
 publish 2 "$work/next.yaml"
 swapped="$(now)"
 until [ "$(get --output /dev/null --write-out '%{http_code}' --header 'host: recommendations' http://127.0.0.1:15001/v1)" = 418 ]; do

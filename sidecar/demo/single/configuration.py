@@ -62,7 +62,7 @@ outbound:                            # requests from the storefront, which has H
       to: recommendations-beta
     - name: {CANARY_ROUTE}
       match: {{host: recommendations}}
-      to: {{{split}}}
+      to: {{{split}}}    # sidecar: ignore split-without-sticky
 
 upstreams:
   recommendations: {{endpoints: ["127.0.0.1:{at.recommendations}"]}}

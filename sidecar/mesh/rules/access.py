@@ -9,7 +9,7 @@ from typing import Final
 from sidecar.config.authorization_rules import CALLERS, check_rules, hidden_rules
 from sidecar.config.check import Report
 from sidecar.config.model.authorization import Rule, RuleMatch, Source
-from sidecar.config.route_rules import At, Reporter
+from sidecar.config.problems import At, Reporter
 from sidecar.config.yaml.places import Location, place_of_key
 from sidecar.mesh.access.admission import callers_of, tls_mode
 from sidecar.mesh.access.identities import is_identity
@@ -110,12 +110,12 @@ class _Moved:
         self._indices = indices
 
     def __call__(
-        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, rule: str = ""
     ) -> None:
         # `0`, `allow`, which of its matches, and where in it.
         if len(location) > 2:
             here = ("callers", self._indices[int(location[2])], *location[3:])
-            self._scope(here, message, hint, at_key=at_key, is_warning=is_warning)
+            self._scope(here, message, hint, at_key=at_key, rule=rule)
 
 
 def _check_rules(rules: list[Rule], at: At, report: Reporter, others: Others, platform: Platform) -> None:
@@ -174,11 +174,11 @@ def _check_hidden(rules: Sequence[Rule], scope: Scope, platform: Platform) -> No
     for hidden, hiding in hidden_rules(everything, mesh.mesh):
         message = f"no request comes to this rule: `{everything[hiding].name}` matches all of it before"
         if everything[hidden].name == CALLERS and scope.service.callers is not None:
-            scope(("callers",), message, "remove one of the two", at_key=True, is_warning=True)
+            scope(("callers",), message, "remove one of the two", at_key=True, rule="rule-never-matches")
         elif hiding < len(around.first) <= hidden < len(around.first) + len(rules):
             where = platform.where("authorization", "first", hiding, "name")
             at = ("authorization", "rules", hidden - len(around.first))
-            scope(at, f"{message} ({where})", "remove it, or ask the platform's team", is_warning=True)
+            scope(at, f"{message} ({where})", "remove it, or ask the platform's team", rule="rule-never-matches")
 
 
 def _rule_of(callers: Sequence[Caller]) -> Rule:
@@ -236,7 +236,7 @@ def _check_tls(scope: Scope, others: Others, scopes: dict[str, Scope], platform:
         if isinstance(one, str) and one in scopes and _is_off(others, one, platform) and one != scope.name:
             where = _off_place(scopes[one], platform)
             message = f"`{one}` has no identity to be admitted by: its `inbound.tls` is `off` ({where})"
-            scope(("callers", index), message, "say `permissive` there", is_warning=True)
+            scope(("callers", index), message, "say `permissive` there", rule="caller-without-identity")
     if not scope.service.listens or not _is_off(others, scope.name, platform):
         return
     where = _off_place(scope, platform)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sidecar.config.check import check_endpoints, check_policy
-from sidecar.config.route_rules import At, Reporter, check_retry
+from sidecar.config.problems import At, Reporter
+from sidecar.config.route_rules import check_retry
 from sidecar.mesh.hosts import has_port, port_names, port_number
 from sidecar.mesh.model.service import Values
 from sidecar.mesh.rules.scope import Scope
@@ -67,7 +68,7 @@ def _check_tls(scope: Scope) -> None:
             if dns is not None and dns.endswith(_HTTPS):
                 message = "calls go to the port of HTTPS in clear: there is no `tls`"
                 hint = "say `tls: {}` if callers are to speak TLS; an app that does so itself needs none"
-                scope(at, message, hint, is_warning=True)
+                scope(at, message, hint, rule="https-port-in-clear")
 
 
 def _check_ports(scope: Scope) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sidecar.config.problems import did_you_mean
-from sidecar.config.route_rules import At, Reporter
+from sidecar.config.problems import At, Reporter, did_you_mean
 from sidecar.mesh.access.admission import admits
 from sidecar.mesh.hosts import has_port, hosts_by_port, hosts_of, in_order
 from sidecar.mesh.mesh import callees, can_be_called
@@ -96,10 +95,16 @@ def _warn_of_both(caller: Scope, callee: Scope, name: str) -> None:
     said = ("callers",) if callee.service.callers is not None else ()
     why = "" if said else ": the mesh's `access` is `closed`"
     message = f"`{name}` does not admit `{caller.name}` ({callee.where(*said)}){why}"
-    caller(("calls", name), message, "remove the call, or ask to be named in `callers`", at_key=True, is_warning=True)
+    caller(
+        ("calls", name),
+        message,
+        "remove the call, or ask to be named in `callers`",
+        at_key=True,
+        rule="call-not-admitted",
+    )
     here = caller.where("calls", name)
     message = f"`{caller.name}` calls `{name}` ({here}) and is not admitted"
-    callee(said, message, "add it to `callers`, if it may", at_key=True, is_warning=True)
+    callee(said, message, "add it to `callers`, if it may", at_key=True, rule="call-not-admitted")
 
 
 def _check_callers(scope: Scope, others: Others) -> None:
@@ -120,7 +125,7 @@ def check_named(name: str, at: At, report: Reporter, others: Others, words: Sequ
             report(at, f"there is no service `{name}`", did_you_mean(name, [*others.services, *words]))
     elif others.services[name].is_outside:
         hint = "remove it: from there comes nobody who has an identity"
-        report(at, f"`{name}` is outside of the mesh and calls nobody", hint, is_warning=True)
+        report(at, f"`{name}` is outside of the mesh and calls nobody", hint, rule="caller-outside")
 
 
 def _check_implicit(scope: Scope, others: Others) -> None:
@@ -128,4 +133,4 @@ def _check_implicit(scope: Scope, others: Others) -> None:
     if len(called) > MAX_IMPLICIT_CALLS:
         shown = ", ".join(f"{name}: {{}}" for name in called[:_SHOWN_CALLS])
         message = f"without `calls` its sidecars are told of all {len(called)} services that admit it"
-        scope((), message, f"name those that it calls: `calls: {{{shown}, ...}}`", is_warning=True)
+        scope((), message, f"name those that it calls: `calls: {{{shown}, ...}}`", rule="calls-not-named")

@@ -7,8 +7,8 @@ from collections.abc import Sequence, Set
 from sidecar.config.check import check_tests
 from sidecar.config.model.routes import Route
 from sidecar.config.model.routing_tests import Case, Expectation, RoutingTest
-from sidecar.config.problems import did_you_mean
-from sidecar.config.route_rules import At, check_route
+from sidecar.config.problems import At, did_you_mean
+from sidecar.config.route_rules import check_route
 from sidecar.mesh.hosts import authority_of, find_host, hosts_of, port_names
 from sidecar.mesh.mesh import callees
 from sidecar.mesh.model.service import Service

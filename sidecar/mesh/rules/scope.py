@@ -35,13 +35,13 @@ class Scope:
         return self.placed.service
 
     def __call__(
-        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, is_warning: bool = False
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False, rule: str = ""
     ) -> None:
         """Report at a location of the service; at its name if that is empty."""
         here = (*self.placed.at, *location)
         if not location:
             here, at_key = (self.placed.at, True) if self.placed.at else (("service",), False)
-        self.report(here, message, hint, at_key=at_key, is_warning=is_warning)
+        self.report(here, message, hint, at_key=at_key, rule=rule)
 
     def where(self, *location: int | str, at_key: bool = True) -> str:
         """`file:line` of a location, to be named by a problem that is elsewhere."""

@@ -100,7 +100,7 @@ def test_json_is_one_object_on_standard_output(tmp_path: pathlib.Path, text: str
     if code == 1:
         first = answer["problems"][0]
         assert (first["line"], first["column"], first["path"]) == (2, 23, "outbound.unmatched")
-        assert set(first) == {"file", "line", "column", "path", "message", "hint", "severity"}
+        assert set(first) == {"file", "line", "column", "path", "message", "hint", "severity", "rule"}
 
 
 @pytest.mark.parametrize("as_json", [False, True])
