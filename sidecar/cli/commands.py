@@ -14,7 +14,7 @@ _COMMANDS = {
     "run": ("sidecar.cli.run", "run", "Run the sidecar with one configuration file."),
     "exec": ("sidecar.cli.exec", "exec_", "Run the sidecar, and the app as its child."),
     "wait": ("sidecar.cli.wait", "wait", "Block until a sidecar is ready."),
-    "check": ("sidecar.cli.check", "check", "Check a configuration file and print every problem."),
+    "check": ("sidecar.cli.check.command", "check", "Check configuration files and print every problem."),
     "explain": ("sidecar.cli.insight.explain", "explain", "Say where a request goes, why, and with which settings."),
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),

@@ -17,6 +17,8 @@ from sidecar.routing.match import Condition, Match, split_pattern
 from sidecar.routing.matchers import PathMatcher
 
 MOST: Final = 64
+MOST_MET: Final = 24
+"""The same of those that may take a part, of which more is asked."""
 _EVERY_HOST: Final = b"*"
 _FILED: Final = ("exact", "prefix", "starts_with")
 """Paths that are found by their value."""
@@ -157,12 +159,12 @@ class Filed:
         is_any_path = bool(asked.conditions) if path is None else not (path.is_plain and path.kind in _FILED)
         for place, is_wider in self._around(host):
             if is_wider or is_any_path:
-                yield from place.all[:MOST]
+                yield from place.all[:MOST_MET]
             for shelf in place.shelves_around(asked.path):
-                yield from shelf.all[:MOST]
+                yield from shelf.all[:MOST_MET]
         if is_wide:
             for shelf in self._everywhere.shelves_around(asked.path):
-                yield from shelf.all[:MOST]
+                yield from shelf.all[:MOST_MET]
 
     def _around(self, host: bytes) -> Iterator[tuple[_Place, bool]]:
         """Places of a host and of the patterns that it is below, and whether it is below; not of those below it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sidecar.message import Field, Kind, RequestHead
@@ -21,6 +22,8 @@ _OF_TEXT: Final = re.compile(
 )
 _OF_RANGE: Final = re.compile(r"(?P<not>not )?range \[(?P<start>-?\d+), (?P<end>-?\d+)\)")
 _OF_PRESENCE: Final = re.compile(r"(?P<not>not )?present (?P<value>true|false)")
+_REMEMBERED: Final = 4096
+"""Questions: each is compared with many, and few are between one comparison of it and the next."""
 _ANYTHING: Final = (b".*", b"^.*$", b"^.*", b".*$")
 _ANY_PATH: Final = (b"/.*", b"^/.*$", b"^/.*", b"/.*$")
 
@@ -54,14 +57,22 @@ class Question:
 
 def question_of_path(path: PathMatcher) -> Question:
     """What is asked of the path."""
-    is_any_case = path.text.endswith(" (any case)")
-    value = path.value.lower() if is_any_case and path.kind != "regex" else path.value
-    return Question(path.kind, value, path.text, is_any_case, path.is_inverted)
+    return _question_of_path(path.kind, path.value, path.text, path.is_inverted)
+
+
+@lru_cache(_REMEMBERED)
+def _question_of_path(kind: str, value: bytes, text: str, is_inverted: bool) -> Question:
+    is_any_case = text.endswith(" (any case)")
+    return Question(kind, value.lower() if is_any_case and kind != "regex" else value, text, is_any_case, is_inverted)
 
 
 def question_of(condition: Condition) -> Question:
     """What is asked of a header, cookie or parameter, read from the text that the condition has for people."""
-    text = condition.text
+    return _question_in(condition.text)
+
+
+@lru_cache(_REMEMBERED)
+def _question_in(text: str) -> Question:
     found = _OF_TEXT.fullmatch(text)
     if found is not None:
         value, is_any_case = found["value"], found["any"] is not None
@@ -82,6 +93,8 @@ def question_of(condition: Condition) -> Question:
 
 def host_includes(wide: bytes, narrow: bytes) -> bool:
     """Whether every host of one pattern of `routing.match.host_pattern` is one of another's; `*` is every host."""
+    if wide == narrow:
+        return True
     (wide, wide_port), (narrow, narrow_port) = split_pattern(wide), split_pattern(narrow)
     if wide_port is not None and wide_port != narrow_port:
         return False

@@ -186,7 +186,10 @@ def _can_meet(one: Asked, other: Asked) -> bool:
 
 def _asks_less(earlier: Asked, later: Asked, host: bytes) -> bool:
     """Whether the later asks for something more precisely of which the earlier asks, too."""
-    if any(one != _EVERY_HOST and host_includes(one, host) and not host_includes(host, one) for one in earlier.hosts):
+    if any(
+        one not in (_EVERY_HOST, host) and host_includes(one, host) and not host_includes(host, one)
+        for one in earlier.hosts
+    ):
         return True
     one, other = earlier.path, later.path
     is_asked = one is not None and other is not None and not _is_any_path(one)

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 from click.testing import CliRunner
 
-from sidecar.cli.check import check
+from sidecar.cli.check.command import check
 from sidecar.cli.schema import schema
 from sidecar.config.schema import json_schema
 

@@ -14,7 +14,7 @@ import sys
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.cli.check import check as check_file
+from sidecar.cli.check.command import check as check_file
 from sidecar.cli.commands import cli
 from sidecar.cli.mesh.wanted.telling import SIGNS
 from sidecar.mesh import diff as comparing
