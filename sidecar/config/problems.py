@@ -32,7 +32,7 @@ class Problem:
         message: What was expected and what was found; lower case, no full stop.
         hint: What to do about it; may be empty.
         severity: `error`, for which the file is refused, or `warning`, for which it is not.
-        rule: Of a warning, which of the rules of `config.warnings.rules` it is; empty for problems.
+        rule: Of a warning, which of the rules of `config.warnings.rules` it is; of most problems empty.
     """
 
     file: str
@@ -52,6 +52,10 @@ class Problem:
     def without(self, secrets: Secrets) -> Problem:
         """The same problem, told without these secrets."""
         return replace(self, message=secrets.hide(self.message), hint=secrets.hide(self.hint))
+
+    def named(self) -> str:
+        """As it is told, with the name of its rule, by which it is looked up and ignored."""
+        return f"{self} [{self.rule}]" if self.rule else str(self)
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " + ("warning: " if self.severity == "warning" else "")

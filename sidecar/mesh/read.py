@@ -12,6 +12,7 @@ from sidecar.config.check import Report
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import decode
 from sidecar.config.validate import Form, Shaped, shape
+from sidecar.config.warnings.ignored import ignored_in, not_ignored
 from sidecar.config.yaml.document import Mapping as MappingNode
 from sidecar.config.yaml.document import Node, parse_without_variables
 from sidecar.config.yaml.places import locate, place_of_key
@@ -142,11 +143,17 @@ class _Reading:
         self._problems += (problem for report in self._reports for problem in report.problems)
         if self._problems or document is None:
             raise ConfigError(sorted(set(self._problems)))
-        warnings = sorted(warning for report in self._reports for warning in report.warnings)
+        warnings = self._warnings()
         placed = {name: self._scopes[name].placed for name in sorted(self._scopes)}
         services = {name: one.service for name, one in placed.items()}
         hash_ = _hash(document, placed)
         return Mesh(root, document, self._documents, placed, services, hash_, self._has_identity, tuple(warnings))
+
+    def _warnings(self) -> list[Problem]:
+        """Those of all files that no comment in them wants not to be told."""
+        found = [warning for report in self._reports for warning in report.warnings]
+        of_files = {warning.file for warning in found} & self._documents.keys()
+        return sorted(not_ignored(found, {name: ignored_in(self._documents[name].raw.decode()) for name in of_files}))
 
     def _check_meshes(self) -> None:
         if not self._meshes and "mesh" not in self._unread:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sidecar.cli.check.resolved import unresolved
-from sidecar.compile.dry_run import dry_plan
+from sidecar.compile.dry_plan import dry_plan
 from sidecar.compile.telemetry import telemetry_settings
 from sidecar.config.load import Loaded, load_source
 from sidecar.config.model.root import Config
@@ -67,7 +67,7 @@ def judge(source: Source, env: Mapping[str, str], *, asks_names: bool = False) -
     problems: list[Problem] = []
     if loaded.config.tests:
         # Only here: most files have none, and the request's parser and all that decides on a request come with it.
-        from sidecar.compile.routing_tests import run_tests
+        from sidecar.insight.routing_tests import run_tests
 
         try:
             run_tests(loaded, plan)

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sidecar.cli.check.judged import INVALID, TEST_FAILS, Judged
-from sidecar.config.problems import Problem
+from sidecar.cli.check.judged import INVALID, Judged
 
 
 def tell(all_judged: Sequence[Judged], *, is_one: bool) -> None:
@@ -22,7 +21,7 @@ def tell(all_judged: Sequence[Judged], *, is_one: bool) -> None:
     told: set[str] = set()
     for judged in all_judged:
         for problem in sorted((*judged.problems, *judged.warnings)):
-            print(line_of(problem), file=sys.stderr)
+            print(problem.named(), file=sys.stderr)
         for line in judged.complaints:
             if line not in told:  # it is of the environment, not of each file
                 print(f"warning: {line}", file=sys.stderr)
@@ -35,17 +34,11 @@ def tell(all_judged: Sequence[Judged], *, is_one: bool) -> None:
             counts = {**judged.counts, **({"warnings": len(judged.warnings)} if judged.warnings else {})}
             what = ", ".join(_counted(number, noun.removesuffix("s")) for noun, number in counts.items())
             print(f"ok: {what}" if is_one else f"ok: {judged.path}: {what}")
-    if not is_one:
+    if len(all_judged) > 1:
         bad = sum(bool(judged.problems) for judged in all_judged)
         unread = sum(bool(judged.error) for judged in all_judged)
         parts = [f"{bad} with problems"] * bool(bad) + [f"{unread} that cannot be read"] * bool(unread)
         print(f"checked {_counted(len(all_judged), 'file')}: " + (", ".join(parts) or "all good"))
-
-
-def line_of(problem: Problem) -> str:
-    """A problem as people read it, with the name of the rule by which it can be looked up and ignored."""
-    is_named = problem.rule and problem.rule != TEST_FAILS
-    return f"{problem} [{problem.rule}]" if is_named else str(problem)
 
 
 def tell_as_json(all_judged: Sequence[Judged], *, is_one: bool) -> None:

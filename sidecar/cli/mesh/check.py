@@ -45,5 +45,5 @@ def check(directory: str, as_json: bool) -> None:
         )
         return
     for warning in warnings:
-        print(warning, file=sys.stderr)
+        print(warning.named(), file=sys.stderr)
     print(f"ok: {mesh.name}: " + ", ".join(counted(number, noun.removesuffix("s")) for noun, number in counts.items()))

@@ -30,7 +30,7 @@ from sidecar.insight.warnings.questions import (
     value_includes,
 )
 from sidecar.routing.actions import Route
-from sidecar.routing.match import Condition, Match
+from sidecar.routing.match import Condition, Match, split_pattern
 from sidecar.routing.matchers import PathMatcher
 from sidecar.routing.table import Table
 
@@ -186,10 +186,9 @@ def _can_meet(one: Asked, other: Asked) -> bool:
 
 def _asks_less(earlier: Asked, later: Asked, host: bytes) -> bool:
     """Whether the later asks for something more precisely of which the earlier asks, too."""
-    if any(
-        one not in (_EVERY_HOST, host) and host_includes(one, host) and not host_includes(host, one)
-        for one in earlier.hosts
-    ):
+    bare = split_pattern(host)[0]
+    names = (split_pattern(one)[0] for one in earlier.hosts)
+    if any(name not in (_EVERY_HOST, bare) and host_includes(name, bare) for name in names):
         return True
     one, other = earlier.path, later.path
     is_asked = one is not None and other is not None and not _is_any_path(one)
