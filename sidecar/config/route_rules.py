@@ -201,13 +201,12 @@ def _check_templates(route: Route, at: At, report: Reporter) -> None:
                 if segment.startswith(":") or segment in ("*", "**"):
                     wanted = "{rest...}" if segment == "**" else f"{{{segment.strip(':*') or 'name'}}}"
                     message = f"`{segment}` in a template stands for itself"
-                    report(
-                        (*at, "match", index, "path", "template"), message, f"did you mean `{wanted}`?", is_warning=True
-                    )
+                    here = (*at, "match", index, "path", "template")
+                    report(here, message, f"did you mean `{wanted}`?", rule="template-without-names")
     templates = {test.template if test is not None and not test.invert else None for test in tests}
     if len(templates) > 1 and templates != {None}:
         message = "`http.route` is the route's name, because not all of its matches have the same template"
-        report((*at, "match"), message, "make a route of each template", at_key=True, is_warning=True)
+        report((*at, "match"), message, "make a route of each template", at_key=True, rule="templates-differ")
 
 
 def _check_rewrite(rewrite: Rewrite, at: At, route: Route, report: Reporter) -> None:

@@ -8,12 +8,13 @@ import os
 import sys
 from typing import NoReturn
 
+from sidecar.cli.check.files import source_of
 from sidecar.compile.deserialize import Written
 from sidecar.compile.dry_plan import dry_plan
 from sidecar.compile.effective import Effective
 from sidecar.config.load import Loaded, load_source
 from sidecar.config.problems import ConfigError
-from sidecar.config.source import MAX_FILE_BYTES, Source, SourceError, make_source, read_source
+from sidecar.config.source import SourceError
 from sidecar.insight.explain.account import Scene
 from sidecar.loader.serialize import write_frames
 from sidecar.redact import Secrets
@@ -39,16 +40,6 @@ def read_plan(file: str, as_json: bool) -> tuple[Loaded, Scene]:
     secrets = Secrets.of(os.environ)
     secrets.learn(loaded.files.values)
     return loaded, Scene(plan, Effective(loaded.source.path, Written(frames), secrets), secrets)
-
-
-def source_of(file: str) -> Source:
-    """
-    A file's text.
-
-    Raises:
-        SourceError: It cannot be read.
-    """
-    return make_source("<stdin>", sys.stdin.buffer.read(MAX_FILE_BYTES + 1)) if file == "-" else read_source(file)
 
 
 def refuse_unreadable(message: str, as_json: bool) -> NoReturn:

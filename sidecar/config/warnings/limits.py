@@ -90,7 +90,9 @@ def _warn_of_timeouts(route: Route, at: At, config: Config, report: Reporter) ->
         message = f"an answer that has not begun after {seconds(idle)} is not waited for: `limits.{key}` ends it first"
         hint = f"raise `limits.{key}` as well, or shorten this one"
         report((*at, "timeout"), message, hint, at_key=True, rule=_RULE)
-    upstreams = {one.upstream: config.upstreams.get(one.upstream) for one in route.to or ()}
+    upstreams = {
+        one: config.upstreams.get(one) for one in (side.upstream for side in route.to or ()) if one is not None
+    }
     for name, upstream in upstreams.items():
         if upstream is not None:
             _warn_of_attempts(route, at, name, upstream, report)

@@ -7,7 +7,7 @@ from typing import Final
 
 from sidecar.config.model.matches import Match, ValueMatch
 from sidecar.config.model.resilience import Retry
-from sidecar.config.model.routes import Destination, Route
+from sidecar.config.model.routes import Destination, Rewrite, Route
 from sidecar.config.problems import At, Reporter
 
 _OF_A_BETA: Final = frozenset({"alpha", "beta", "canary", "experiment", "experimental", "next", "preview", "rc"})
@@ -21,28 +21,38 @@ def warn_of_route(route: Route, at: At, report: Reporter) -> None:
     """Warn of what a route says of its destinations and of what it sends."""
     if route.to is not None and len(route.to) > 1:
         _warn_of_split(route, route.to, at, report)
-    if route.rewrite is not None and route.rewrite.regex is not None:
-        found = _DOLLAR.search(route.rewrite.regex.substitution)
+    _warn_of_rewrite(route.rewrite, (*at, "rewrite"), report)
+    for index, destination in enumerate(route.to or ()):
+        _warn_of_rewrite(destination.rewrite, (*at, "to", index, "rewrite"), report)
+
+
+def _warn_of_rewrite(rewrite: Rewrite | None, at: At, report: Reporter) -> None:
+    if rewrite is not None and rewrite.regex is not None:
+        found = _DOLLAR.search(rewrite.regex.substitution)
         if found is not None:
             message = f"`{found[0]}` is no group here, but sent as it is"
-            here = (*at, "rewrite", "regex", "substitution")
+            here = (*at, "regex", "substitution")
             report(here, message, f"a group is written `\\{found[1]}`", rule="dollar-in-substitution")
 
 
 def _warn_of_split(route: Route, destinations: list[Destination], at: At, report: Reporter) -> None:
     weighted = [one for one in destinations if one.weight]
     if len(weighted) == 1:
-        idle = " and ".join(f"`{one.upstream}`" for one in destinations if not one.weight)
-        message = f"all of the weight is on `{weighted[0].upstream}`: no request goes to {idle}"
+        idle = " and ".join(_side(one) for one in destinations if not one.weight)
+        message = f"all of the weight is on {_side(weighted[0])}: no request goes to {idle}"
         report((*at, "to"), message, "give each a share, or remove the ones that have none", rule="weights-one-sided")
         return
     total = sum(one.weight for one in weighted)
     for one in weighted:
-        if route.sticky is None and one.weight * 2 <= total and is_beta(one.upstream):
+        if route.sticky is None and one.weight * 2 <= total and one.upstream is not None and is_beta(one.upstream):
             message = f"without `sticky` a user comes to `{one.upstream}` by chance with each request"
             hint = "such as `sticky: {cookie: uid}`, so that who is on a side stays there"
             report((*at, "to"), message, hint, rule="split-without-sticky")
             return
+
+
+def _side(destination: Destination) -> str:
+    return f"`{destination.upstream}`" if destination.upstream is not None else "the redirect"
 
 
 def is_beta(upstream: str) -> bool:

@@ -25,6 +25,8 @@ RULES: Final[Mapping[str, str]] = {
     "listener-leads-nowhere": "No upstream has the host that a listener is for.",
     "listener-left-out": "The local list of listeners replaces a pushed one that has more.",
     "setting-without-effect": "Another setting makes that this one has no effect.",
+    "template-without-names": "A segment of a template looks like a name and stands for itself.",
+    "templates-differ": "The matches of a route have several templates, so that none is its `http.route`.",
     "rule-never-matches": "No request comes to this rule of authorization: earlier ones match all of it.",
     "keys-in-clear": "The keys that tokens are verified by come in clear.",
     "tls-not-verified": "Whoever answers is believed.",
