@@ -337,11 +337,26 @@ class _Explained:
             value = getattr(section, name)
             is_set = bool(at) and name in given(section)
             here = self._lines.get((*at, name), line) if is_set else None
+            if name == "mirror" and value is not None:
+                yield from self._each(name, value, (*at, name) if is_set else (), here)
+                continue
             if not isinstance(value, Section) or value.is_one_value_:
                 yield name, self._secrets.under(name, plain(value, has_nones=False)), self._origin(here)
                 continue
             for key, inner, origin in self._flat(value, (*at, name) if is_set else (), value.fields_, here):
                 yield f"{name}.{key}", inner, origin
+
+    def _each(
+        self, name: str, sections: list[Section], at: Location, line: int | str | None
+    ) -> Iterator[tuple[str, object, str]]:
+        """As `_flat`, of a list of sections: `name[1].key`, or `name.key` of one that is alone."""
+        for index, section in enumerate(sections):
+            shown = name if len(sections) == 1 else f"{name}[{index}]"
+            # One that is alone may be written without a list.
+            place = next((one for one in ((*at, index), at) if one in self._lines), at) if at else ()
+            here = self._lines.get(place, line) if at else None
+            for key, inner, origin in self._flat(section, place, section.fields_, here):
+                yield f"{shown}.{key}", inner, origin
 
     def _origin(self, line: int | str | None) -> str:
         """As pages show it; a line that is text says its file itself."""

@@ -191,7 +191,7 @@ class RouteCompiler:
             route.timeout,
             retry=policies.retry_policy(route.retry) if route.retry is not None else None,
             fault=policies.fault(route.fault) if route.fault is not None else None,
-            mirror=policies.mirror(route.mirror, self._clusters) if route.mirror is not None else None,
+            mirrors=tuple(policies.mirror(one, self._clusters) for one in route.mirror or ()),
             rate_limit=self._limit(name, route.rate_limit),
             upgrades=self._upgrades if route.upgrades is None else _names(route.upgrades),
         )

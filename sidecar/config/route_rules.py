@@ -131,9 +131,13 @@ def _check_side(destination: Destination, at: At, route: Route, earlier: Sequenc
 def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter, unknown: str) -> None:
     if route.retry is not None:
         check_retry(route.retry, (*at, "retry"), route.timeout, report)
-    if route.mirror is not None and route.mirror.to not in upstreams:
-        hint = did_you_mean(route.mirror.to, upstreams)
-        report((*at, "mirror", "to"), unknown.format(route.mirror.to), hint)
+    mirrors = [mirror.to for mirror in route.mirror or ()]
+    for index, name in enumerate(mirrors):
+        here = (*at, "mirror", index, "to")
+        if name not in upstreams:
+            report(here, unknown.format(name), did_you_mean(name, upstreams))
+        if name in mirrors[:index]:
+            report(here, f"the mirror `{name}` comes twice", "remove one, or add up the shares")
     if route.fault is not None:
         if route.fault.delay is None and route.fault.abort is None:
             report((*at, "fault"), "expected `delay` or `abort`, found none", at_key=True)

@@ -81,7 +81,7 @@ class Forward:
         retry: The `upstream.retry.RetryPolicy`, or None for the safe retry that every route has. This and the next
             three are typed by their reader, as `Target.upstream` is.
         fault: The `proxy.exchange.policies.Fault`, or None.
-        mirror: The `proxy.exchange.policies.Mirror`, or None.
+        mirrors: Each a `proxy.exchange.policies.Mirror`; none for most.
         rate_limit: A `RateLimiter` or `BothLimits` of `proxy.exchange.policies`, or None.
         upgrades: Protocols that a request may switch to, lower case, without versions.
     """
@@ -91,7 +91,7 @@ class Forward:
     timeout_s: float | None = None
     retry: Any = None
     fault: Any = None
-    mirror: Any = None
+    mirrors: tuple[Any, ...] = ()
     rate_limit: Any = None
     upgrades: frozenset[bytes] = upgrade.DEFAULT
 

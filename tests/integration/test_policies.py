@@ -318,6 +318,38 @@ class TestMirror:
             assert all("x-sidecar-mirror" not in seen.headers for seen in server.seen)
             assert len(sidecar.wait_for_log_lines(2)) == 2
 
+    def test_several_mirrors_get_a_copy_each(self, tmp_path: Path) -> None:
+        """By their own shares and limits; each is counted by its own upstream, and the log has one line a request."""
+        with (
+            Recorder() as server,
+            Recorder(lambda request: (500, {})) as one,
+            Recorder() as other,
+            outbound(
+                tmp_path,
+                ", mirror: [{to: one, max_body: 10B}, other, {to: none, percent: 0}]",
+                f'{at(server)}, one: {{hosts: [], endpoints: ["127.0.0.1:{one.port}"]}}, '
+                f'other: {{hosts: [], endpoints: ["127.0.0.1:{other.port}"]}}, none: {{hosts: [], endpoints: []}}',
+            ) as sidecar,
+        ):
+            assert sidecar.outbound("/a?b=c", host="shop", method="POST", body=b"x" * 10).status == 200
+            assert sidecar.outbound("/long", host="shop", method="POST", body=b"x" * 11).status == 200
+            eventually(lambda: len(other.seen) == 2 and one.seen, "the copies")
+            assert [(copy.path, copy.body) for copy in one.seen] == [("/a?b=c", b"x" * 10)]
+            assert sorted((copy.path, copy.body) for copy in other.seen) == [
+                ("/a?b=c", b"x" * 10), ("/long", b"x" * 11),
+            ]  # fmt: skip
+            assert all(copy.headers["x-sidecar-mirror"] == "true" for copy in (*one.seen, *other.seen))
+            assert [seen.path for seen in server.seen] == ["/a?b=c", "/long"]
+            assert len(sidecar.wait_for_log_lines(2)) == 2
+            counted = {
+                name: (
+                    sidecar.metric("sidecar_upstream_requests_total", upstream=name),
+                    sidecar.metric("sidecar_upstream_mirror_skipped_total", upstream=name),
+                )
+                for name in ("one", "other", "none")
+            }
+            assert counted == {"one": (1, 1), "other": (2, 0), "none": (0, 0)}
+
 
 class TestFault:
     """`fault` of routes."""

@@ -598,6 +598,11 @@ LIMITS = Limits(
 )  # fmt: skip
 
 
+def mirrors_of(made: Mirror | tuple[Mirror, ...]) -> tuple[Mirror, ...]:
+    """One or several."""
+    return (made,) if isinstance(made, Mirror) else made
+
+
 class World:
     """
     One plan, one loop, and everybody in it.
@@ -609,7 +614,7 @@ class World:
         drops_underscored: As the plan's sides.
         action: Another action than forwarding to `web`.
         retry, fault, rate_limit: Of the route.
-        mirror: Makes the route's mirror of the upstream `shadow`, which has one endpoint, 10.9.9.9:80.
+        mirror: Makes the route's mirror, or its mirrors, of the upstream `shadow`, which has one endpoint, 10.9.9.9:80.
         breaker, retry_budget, outlier: Of the upstream `web`.
         shadow_breaker: Of `shadow`.
         policy: By which `web` is balanced.
@@ -636,7 +641,7 @@ class World:
         retry: RetryPolicy | None = None,
         fault: Fault | None = None,
         rate_limit: RateLimiter | None = None,
-        mirror: Callable[[Cluster], Mirror] | None = None,
+        mirror: Callable[[Cluster], Mirror | tuple[Mirror, ...]] | None = None,
         breaker: BreakerSpec | None = None,
         retry_budget: RetryBudgetSpec | None = DEFAULT_BUDGET,
         outlier: OutlierSpec | None = None,
@@ -663,7 +668,10 @@ class World:
             outlier=outlier,
         )
         self.cluster = Cluster(spec, lambda: 0.0)
+        self.mirrors: tuple[Mirror, ...] = ()
         self.shadow = Cluster(ClusterSpec("shadow", (("10.9.9.9:80", 1.0),), breaker=shadow_breaker))
+        if mirror is not None:
+            self.mirrors = mirrors_of(mirror(self.shadow))
         scope = self.telemetry.scope(direction, "to-web", "web", "web")
         forward = Forward(
             (Target("web", self.cluster, 1.0, request_edits, response_edits, scope, rewrite),),
@@ -671,7 +679,7 @@ class World:
             timeout_s,
             retry=retry,
             fault=fault,
-            mirror=None if mirror is None else mirror(self.shadow),
+            mirrors=self.mirrors,
             rate_limit=rate_limit,
             upgrades=upgrades,
         )
@@ -797,7 +805,8 @@ class World:
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
-        return self.cluster, self.passthrough.cluster, self.shadow
+        mirrored = [mirror.upstream for mirror in self.mirrors if mirror.upstream is not self.shadow]
+        return (self.cluster, self.passthrough.cluster, self.shadow, *mirrored)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

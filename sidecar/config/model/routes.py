@@ -147,7 +147,9 @@ class Route(Model):
     response_headers: HeaderEdits | None = setting(None, "Edits of the response's header fields.")
     timeout: PositiveDuration | None = setting(None, "For the whole exchange, all attempts; without it there is none.")
     retry: Annotated[Retry | None, Unsupported("route.retry")] = setting(None, "What is tried again, and how often.")
-    mirror: Annotated[MirrorSpec | None, Unsupported("route.mirror")] = setting(None, "A copy for another upstream.")
+    mirror: Annotated[Annotated[list[MirrorSpec], OneOrMany()] | None, Unsupported("route.mirror")] = setting(
+        None, "A copy for another upstream, or a list of those who get one."
+    )
     fault: Annotated[Fault | None, Unsupported("route.fault")] = setting(None, "Failures on purpose.")
     rate_limit: Annotated[RateLimit | None, Unsupported("route.rate_limit")] = setting(
         None, "How often requests may take this route."

@@ -38,12 +38,15 @@ SINCE: Mapping[tuple[str, ...], int] = {
     ("telemetry", "access_log", "format", "~{http_route}"): 4,
     **_of_routes("match", "path", "template"),
     **_of_routes("match", "*", "path", "template"),
+    **_of_routes("mirror", "[]"),
     **_of_routes("to", "*", "rewrite"),
     **_of_routes("to", "*", "redirect"),
 }
-"""Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known;
-`*` is any key, or any item, `=word` a value, and `~part` a value that holds it. Whoever raises `LANGUAGE` says here
-what is new."""
+"""
+Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known: `*`
+is any key, or any item, `[]` any item only, `=word` a value, and `~part` a value that holds it. Whoever raises
+`LANGUAGE` says here what is new.
+"""
 
 
 def needed(root: Value) -> int:
@@ -59,6 +62,6 @@ def _stands(value: Value, path: tuple[str, ...]) -> bool:
         return path == (f"={value.text}",) or (len(path) == 1 and path[0][:1] == "~" and path[0][1:] in value.text)
     if isinstance(value, Table):
         inner = (below for key, (_, below) in value.entries.items() if path[0] in ("*", key))
-    elif isinstance(value, Items) and path[0] == "*":
+    elif isinstance(value, Items) and path[0] in ("*", "[]"):
         inner = value.items
     return any(_stands(one, path[1:]) for one in inner)

@@ -124,7 +124,9 @@ class CallRoutes:
             table.say("to", naming(self._callee.name), mark)
         for key, (key_mark, value) in written.entries.items():
             if key == "mirror":
-                value = _renamed_at("to", value, naming)
+                mirrors = value.items if isinstance(value, Items) else [value]
+                renamed = [_renamed_at("to", one, naming) for one in mirrors]
+                value = Items(value.mark, renamed) if isinstance(value, Items) else renamed[0]
             if key not in table.entries and key != "overrides":
                 table.put(key, value, key_mark)
         if route.action in ("to", None):

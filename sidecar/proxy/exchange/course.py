@@ -33,7 +33,7 @@ from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.destination import Destination, chooser_for, side_of, stream_route
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
-from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copy
+from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copies, copies_of
 from sidecar.proxy.exchange.replies import explain
 from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
@@ -70,7 +70,7 @@ class Course(Requester, TunnelOwner):
     """
 
     __slots__ = (
-        "_client", "_copy", "_destination", "_forwarded", "_forwarder", "_has_client_left", "_has_response",
+        "_client", "_copies", "_destination", "_forwarded", "_forwarder", "_has_client_left", "_has_response",
         "_identified", "_is_client_blocked", "_is_delivering", "_is_request_complete", "_listener_state", "_live",
         "_peer", "_response_edits", "_timeout_s", "_upgrade", "_writer", "exchange", "expires_at", "has_client_ended",
         "is_upstream_blocked", "tunnel",
@@ -94,7 +94,7 @@ class Course(Requester, TunnelOwner):
         self.has_client_ended = False
         self.is_upstream_blocked = False
         self._forwarder: Forwarder | None = None
-        self._copy: Copy | None = None
+        self._copies: Copies | None = None
         self._has_client_left = False
         self._has_response = False
         self._is_delivering = False
@@ -191,8 +191,8 @@ class Course(Requester, TunnelOwner):
         assert forwarder is not None
         exchange.bytes_received += len(payload)
         self._is_request_complete = is_complete
-        if self._copy is not None:
-            self._copy.add(payload, is_complete, trailers)
+        if self._copies is not None:
+            self._copies.add(payload, is_complete, trailers)
         if not is_complete:
             self._suspend(forwarder)
         elif self._timeout_s is not None and self.tunnel is None:
@@ -204,8 +204,8 @@ class Course(Requester, TunnelOwner):
 
     def can_splice_request(self) -> bool:
         """Whether the rest of a large body may go by: nobody keeps it, for a retry or a mirror."""
-        forwarder, copy = self._forwarder, self._copy
-        return forwarder is not None and (copy is None or copy.is_over) and forwarder.can_splice_request()
+        forwarder, copies = self._forwarder, self._copies
+        return forwarder is not None and (copies is None or copies.is_over) and forwarder.can_splice_request()
 
     def splice_request(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
         """As `on_body`, not to the end, and what the source's socket has: `ServerStream.splice_from`."""
@@ -340,10 +340,12 @@ class Course(Requester, TunnelOwner):
         if reason is not None:
             self._forwarder = None
             self.fail(reason, "")
-        elif action.mirror is not None and not is_tunnel and not self._upgrade and action.mirror.wants(random):
+        elif action.mirrors and not is_tunnel and not self._upgrade:
             timeout_s = action.timeout_s or MIRROR_TIMEOUT_S
-            self._copy = Copy(action.mirror, exchange, request, plan.limits, live.dialer, timeout_s)
-            self._copy.add(payload, is_complete, trailers)
+            copies = copies_of(action.mirrors, random, exchange, request, plan.limits, live.dialer, timeout_s)
+            if copies is not None:
+                self._copies = copies
+                copies.add(payload, is_complete, trailers)
 
     def _inject(self, status: int) -> None:
         """Answer with a fault."""
@@ -518,9 +520,9 @@ class Course(Requester, TunnelOwner):
         """The exchange is over: free what it holds and record it, once."""
         exchange, forwarder = self.exchange, self._forwarder
         assert exchange is not None
-        if self._copy is not None:
-            self._copy.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")
-            self._copy = None
+        if self._copies is not None:
+            self._copies.drop("client_left" if reason is errors.CLIENT_LEFT else "answered_early")
+            self._copies = None
         self.exchange = self.tunnel = None
         self.is_upstream_blocked = False
         if forwarder is not None:

@@ -100,6 +100,28 @@ upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}
     assert last["to"] == [{"upstream": "a", "weight": 1.0}]
 
 
+def test_several_mirrors_are_shown_one_by_one() -> None:
+    """With the line of each; one alone is shown as if there could be no other, however it is written."""
+    text = """
+service: s
+outbound:
+  routes:
+    - to: a
+      mirror:
+        - b
+        - to: a
+          percent: 5%
+    - {to: a, mirror: [b]}
+upstreams: {a: {endpoints: ["h:1"]}, b: {endpoints: ["h:2"]}}
+"""
+    first, second = (one["settings"] for one in pages(text)[0]["outbound"]["routes"][:2])
+    assert setting(first, "mirror[0].to") == ("b", "f.yaml:7")
+    assert setting(first, "mirror[0].percent") == (100.0, "default")
+    assert setting(first, "mirror[1].to") == ("a", "f.yaml:8")
+    assert setting(first, "mirror[1].percent") == (5.0, "f.yaml:9")
+    assert setting(second, "mirror.to") == ("b", "f.yaml:10")
+
+
 def test_a_route_that_says_nothing_shows_what_happens_all_the_same() -> None:
     """No timeout, and the one safe retry; so do implicit routes and the way to the app."""
     routes = pages()[0]

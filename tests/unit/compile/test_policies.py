@@ -51,7 +51,7 @@ def head(*fields: str) -> RequestHead:
 def test_a_route_that_says_nothing_has_no_policy() -> None:
     """The data path then does what is safe."""
     action = forward("timeout: 1s")
-    assert (action.retry, action.fault, action.mirror, action.rate_limit) == (None, None, None, None)
+    assert (action.retry, action.fault, action.mirrors, action.rate_limit) == (None, None, (), None)
 
 
 def test_retries_reach_the_data_path() -> None:
@@ -84,9 +84,15 @@ def test_faults_reach_the_data_path() -> None:
 
 def test_mirrors_reach_the_data_path() -> None:
     """With the cluster itself."""
-    mirror = forward("mirror: {to: b, percent: 10%, max_body: 2KiB}").mirror
+    (mirror,) = forward("mirror: {to: b, percent: 10%, max_body: 2KiB}").mirrors
     assert isinstance(mirror, Mirror)
     assert (mirror.upstream.name, mirror.percent, mirror.max_body_bytes) == ("b", 10.0, 2048)
+
+
+def test_several_mirrors_reach_the_data_path_in_their_order() -> None:
+    """Each with its own share; a name alone is one that takes everything."""
+    mirrors = forward("mirror: [a, {to: b, percent: 5%}]").mirrors
+    assert [(mirror.upstream.name, mirror.percent) for mirror in mirrors] == [("a", 100.0), ("b", 5.0)]
 
 
 class TestRateLimits:

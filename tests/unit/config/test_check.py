@@ -201,6 +201,13 @@ KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`
         (route(r'to: a, response_headers: {add: {x: ["a", "b\r\nc"]}}'), f"f:3:64: {R}.response_headers.add.x[1]: "
          "a header value holds a line break or another control character; remove it"),
         # --- protection of routes
+        (route("to: a, mirror: c"), f"f:3:38: {R}.mirror: there is no upstream `c`"),
+        (route("to: a, mirror: [b, {to: c}]"), f"f:3:47: {R}.mirror[1].to: there is no upstream `c`"),
+        (route("to: a, mirror: [b, {to: b, percent: 5%}]"), f"f:3:47: {R}.mirror[1].to: the mirror `b` comes twice; remove "
+         "one, or add up the shares"),
+        (route("to: a, mirror: []"), f"f:3:38: {R}.mirror: expected at least one value, found a list; remove the key if "
+         "nothing is meant"),
+        (route("to: a, mirror: [{percent: 5%}]"), f"f:3:39: {R}.mirror[0]: the key `to` is missing"),
         (route("to: a, retry: {on: [gateway_eror]}"), f"f:3:43: {R}.retry.on[0]: expected {CONDITIONS}, "
          'found "gateway_eror"; did you mean `gateway_error`?'),
         (route("to: a, retry: {on: 200}"), f"f:3:42: {R}.retry.on: expected {CONDITIONS}, found 200"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from sidecar.proxy.exchange.policies import Fault, Mirror
+from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.retry import CONDITIONS, RetryPolicy
 from tests.support.fakes import Client, Server, World
@@ -346,4 +348,90 @@ class TestHarmless:
         world.advance(16)
         assert not copy.is_open
         world.advance(5)
+        world.assert_at_rest()
+
+
+THIRD = "10.9.9.8:80"
+
+
+def two(shadow: Cluster, first: int = 64 * 1024, second: int = 64 * 1024) -> tuple[Mirror, Mirror]:
+    """Mirrors of two upstreams with limits of the body, both of which take everything."""
+    third = Cluster(ClusterSpec("third", ((THIRD, 1.0),)))
+    return Mirror(shadow, max_body_bytes=first), Mirror(third, max_body_bytes=second)
+
+
+class TestSeveral:
+    """A route with several mirrors."""
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_each_gets_the_whole_request(self, make_world: Make, is_chunked: bool) -> None:
+        """The same octets, and what one does with them is nothing to the other."""
+        world = make_world(mirror=two)
+        client = world.client()
+        request = post(b"abc" * 100, is_chunked=is_chunked)
+        _ = client >> request[:100]
+        assert world.dialed == [WEB]
+        _ = client >> request[100:]
+        web, shadow = world.accept(WEB), world.accept(SHADOW)
+        sent = shadow.take()
+        assert sent.replace(b"x-sidecar-mirror: true\r\n", b"") == web.take()
+        shadow.reset()
+        third = world.accept(THIRD)
+        assert third.take() == sent
+        _ = third >> OK
+        _ = web >> OK
+        assert status_of(client) == 200
+        assert len(world.recorded) == 1
+        world.assert_at_rest()
+
+    def test_each_draws_for_itself_and_one_that_takes_none_is_left_out(self, make_world: Make) -> None:
+        """By its own share."""
+
+        def made(shadow: Cluster) -> tuple[Mirror, Mirror]:
+            first, second = two(shadow)
+            return replace(first, percent=0.0), second
+
+        world = make_world(mirror=made)
+        client = world.client()
+        client.get()
+        assert sorted(world.dialed) == sorted([WEB, THIRD])
+        _ = world.accept(WEB) >> OK
+        _ = world.accept(THIRD) >> OK
+        world.assert_at_rest()
+
+    @pytest.mark.parametrize("step", [10_000, 7])
+    def test_each_has_its_own_limit_of_the_body_and_its_own_count(self, make_world: Make, step: int) -> None:
+        """The one whose limit the body exceeds is left out, and the other still gets all of it."""
+        world = make_world(mirror=partial(two, first=50, second=100))
+        client = world.client()
+        request = post(b"x" * 100)
+        for at in range(0, len(request), step):
+            _ = client >> request[at : at + step]
+        web, third = world.accept(WEB), world.accept(THIRD)
+        assert third.take().endswith(b"\r\n\r\n" + b"x" * 100)
+        assert SHADOW not in world.dialed
+        assert [mirror.upstream.stats.mirror_skipped_body_too_large for mirror in world.mirrors] == [1, 0]
+        _ = web >> OK
+        _ = third >> OK
+        world.assert_at_rest()
+
+    def test_a_body_that_none_of_them_takes_is_not_kept(self, make_world: Make) -> None:
+        """Nor is the request slowed for it; each counts it."""
+        world = make_world(mirror=partial(two, first=10, second=20))
+        client = world.client()
+        _ = client >> post(b"x" * 21)
+        assert world.dialed == [WEB]
+        _ = world.accept(WEB) >> OK
+        assert [mirror.upstream.stats.mirror_skipped_body_too_large for mirror in world.mirrors] == [1, 1]
+        world.assert_at_rest()
+
+    def test_a_request_that_is_never_complete_is_counted_by_each(self, make_world: Make) -> None:
+        """The client leaves in its body."""
+        world = make_world(mirror=two)
+        client = world.client()
+        _ = client >> post(b"x" * 100)[:-1]
+        world.accept(WEB)
+        client.leave()
+        assert not world.dials.under_way
+        assert [mirror.upstream.stats.mirror_skipped_client_left for mirror in world.mirrors] == [1, 1]
         world.assert_at_rest()

@@ -81,11 +81,9 @@ def test_words_of_retries_are_those_of_the_data_path() -> None:
 def test_mirror_may_be_a_name() -> None:
     """All requests, bodies up to 64 KiB."""
     for written in ("b", "{to: b}"):
-        mirror = route(f"mirror: {written}").mirror
-        assert mirror is not None
+        (mirror,) = route(f"mirror: {written}").mirror or ()
         assert (mirror.to, mirror.percent, mirror.max_body) == ("b", 100.0, 65536)
-    mirror = route("mirror: {to: b, percent: 10%, max_body: 1MiB}").mirror
-    assert mirror is not None
+    (mirror,) = route("mirror: [{to: b, percent: 10%, max_body: 1MiB}]").mirror or ()
     assert (mirror.percent, mirror.max_body) == (10.0, 1048576)
 
 

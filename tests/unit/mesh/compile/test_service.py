@@ -572,6 +572,8 @@ def test_only_files_that_speak_of_tcp_need_sidecars_that_know_it(service: str, l
         ("[{name: r, to: [{upstream: back, request_headers: {remove: x}}], rewrite: {path: /x}}]", 1),
         ("[{name: r, to: [{upstream: back, rewrite: {path: /x}}]}]", 4),
         ("[{name: r, to: [back, {redirect: {host: x}}]}]", 4),
+        ("[{name: r, match: {path: /m}, mirror: {to: back, percent: 5%}}]", 1),
+        ("[{name: r, match: {path: /m}, mirror: [{to: back, percent: 5%}]}]", 4),
     ],
 )
 def test_only_files_that_say_what_is_new_of_routes_need_sidecars_that_know_it(routes: str, language: int) -> None:
