@@ -395,6 +395,14 @@ mesh_filters = st.lists(
                 ),
             }
         ),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("RequestRedirect"),
+                "requestRedirect": some(
+                    hostname=st.just("h.example"), path=some(replacePrefixMatch=st.just("/n")), scheme=st.just("https")
+                ),
+            }
+        ),
         st.fixed_dictionaries({"type": st.sampled_from(["CORS", "ExtensionRef"])}, optional={"cors": junk}),
     ),
     max_size=2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sidecar.config.values.addresses import parse_authority
@@ -21,7 +21,8 @@ _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_ATTEMPTS: Final = 10
-_EDITS: Final = {"RequestHeaderModifier": "request_headers", "ResponseHeaderModifier": "response_headers"}
+EDITS: Final = {"RequestHeaderModifier": "request_headers", "ResponseHeaderModifier": "response_headers"}
+"""Filters that change headers, and what does it here."""
 Target = Callable[[Field], str | None]
 """The instance that a reference means; None, and told, if there is none."""
 
@@ -49,12 +50,12 @@ def put_filters(rule: Field, rest: dict[str, Plain], target: Target, *, has_pref
             if word in seen and word != "RequestMirror":
                 raise WrongError(one, f"found a second {word}", "the specification has one of each")
             seen.add(word)
-            if word in _EDITS:
-                rest[_EDITS[word]] = edits(one)
+            if word in EDITS:
+                rest[EDITS[word]] = edits(one)
             elif word == "RequestRedirect":
-                rest["redirect"] = _redirect(one.need("requestRedirect"), has_prefixes)
+                rest["redirect"] = redirect(one.need("requestRedirect"), has_prefixes)
             elif word == "URLRewrite":
-                rest["rewrite"] = _rewrite(one.need("urlRewrite"), has_prefixes)
+                rest["rewrite"] = rewrite(one.need("urlRewrite"), has_prefixes)
             elif word == "RequestMirror":
                 _put_mirror(one.need("requestMirror"), rest, target)
             else:
@@ -70,7 +71,7 @@ def edits(one: Field) -> dict[str, Plain]:
     """What a filter changes of headers."""
     kind = one.need("type")
     word = kind.text()
-    where = _EDITS[word]
+    where = EDITS[word]
     block = one.need(word[0].lower() + word[1:])
     found: dict[str, Plain] = {}
     for action in ("set", "add"):
@@ -91,6 +92,26 @@ def edits(one: Field) -> dict[str, Plain]:
     return found
 
 
+def merged(first: Plain, second: Plain | None) -> Plain:
+    """What two filters change of headers, one after the other; where both set a field, the second has the last word."""
+    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+        return first
+    found: dict[str, Plain] = {}
+    kept: dict[str, Plain] = {}
+    for key in ("set", "add"):
+        values: dict[str, Plain] = {}
+        for one in (first.get(key), second.get(key)):
+            values |= one if isinstance(one, Mapping) else {}
+        if values:
+            found[key] = values
+        kept = values if key == "set" else kept
+    lists = [one.get("remove") for one in (first, second)]
+    removed = dict.fromkeys(str(name) for one in lists if isinstance(one, list) for name in one if name not in kept)
+    if removed:
+        found["remove"] = [*removed]
+    return found
+
+
 def _put_path(block: Field, found: dict[str, Plain], has_prefixes: bool) -> None:
     path = block.get("path")
     if path is None:
@@ -108,7 +129,8 @@ def _put_path(block: Field, found: dict[str, Plain], has_prefixes: bool) -> None
         prefix.kept("prefix")
 
 
-def _rewrite(block: Field, has_prefixes: bool) -> dict[str, Plain]:
+def rewrite(block: Field, has_prefixes: bool) -> dict[str, Plain]:
+    """What a URLRewrite changes."""
     found: dict[str, Plain] = {}
     host = block.get("hostname")
     if host is not None:
@@ -120,7 +142,8 @@ def _rewrite(block: Field, has_prefixes: bool) -> dict[str, Plain]:
     return found
 
 
-def _redirect(block: Field, has_prefixes: bool) -> dict[str, Plain]:
+def redirect(block: Field, has_prefixes: bool) -> dict[str, Plain]:
+    """Where a RequestRedirect leads."""
     found: dict[str, Plain] = {}
     scheme, host, port = block.get("scheme"), block.get("hostname"), block.get("port")
     if scheme is not None:
@@ -154,8 +177,6 @@ def _redirect(block: Field, has_prefixes: bool) -> dict[str, Plain]:
 
 
 def _put_mirror(block: Field, rest: dict[str, Plain], target: Target) -> None:
-    if "mirror" in rest:
-        raise WrongError(block, "a route has one mirror, and this is a second", "choose one")
     percent, fraction = block.get("percent"), block.get("fraction")
     share = 100.0
     if percent is not None:
@@ -175,7 +196,11 @@ def _put_mirror(block: Field, rest: dict[str, Plain], target: Target) -> None:
     mirror: dict[str, Plain] = {"to": name}
     if share != 100:
         mirror["percent"] = f"{number(round(share, 6))}%"
-    rest["mirror"] = mirror
+    before = rest.get("mirror", [])
+    mirrors = [*(before if isinstance(before, list) else [before]), mirror]
+    if any(isinstance(one, dict) and one["to"] == name for one in mirrors[:-1]):
+        raise WrongError(block, f"`{name}` gets a copy already, and this is a second", "add up the shares")
+    rest["mirror"] = mirror if len(mirrors) == 1 else mirrors
 
 
 def put_times(rule: Field, rest: dict[str, Plain]) -> None:

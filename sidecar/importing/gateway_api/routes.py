@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sidecar.importing.draft import Plain, RouteDraft
 from sidecar.importing.field import Field, WrongError
-from sidecar.importing.gateway_api.filters import edits, put_filters, put_persistence, put_times
+from sidecar.importing.gateway_api.filters import merged, put_filters, put_persistence, put_times
 from sidecar.importing.gateway_api.matches import ranked_matches
 from sidecar.importing.gateway_api.precedence import Ranked, in_order
 from sidecar.importing.gateway_api.services import Kept
+from sidecar.importing.gateway_api.sides import sides_of
 from sidecar.importing.kubernetes import Object
 from sidecar.importing.names import route_name
 
 GROUP: Final = "gateway.networking.k8s.io"
-_EDITS: Final = {"RequestHeaderModifier": "request_headers", "ResponseHeaderModifier": "response_headers"}
 _NOWHERE: Final[dict[str, Plain]] = {"respond": {"status": 500}}
 """What the specification answers where a rule has no backend that it may use."""
 
@@ -85,60 +86,51 @@ def _rule(route: Object, rule: Field, index: int, parent: Kept, ports: list[int]
 
     is_prefixed = all(one.path_kind == "prefix" for one in matches)
     put_filters(rule, rest, instance, has_prefixes=is_prefixed)
-    if "prefix" in _inner(rest, "rewrite") or "prefix" in _inner(rest, "redirect"):
-        for one in matches:
-            one.match.setdefault("path", {"prefix": "/"})
     word = f"{route.name}.{index + 1}" if name is None else f"{route.name}.{name.text()}"
     if "redirect" in rest:
         rule.drop("backendRefs", "a redirection goes nowhere else")
-        for key in ("timeouts", "retry", "sessionPersistence"):
-            rule.drop(key, "it has no effect beside a redirection")
-        kept = {key: value for key, value in rest.items() if key in ("redirect", "response_headers")}
-        return Rule(word, origin, {}, kept, matches, ports)
-    to, edited = _targets(rule, instance)
-    if not any(to.values()):
+        return _redirection(rule, word, origin, rest, matches, ports)
+    sides = sides_of(rule, instance, rest.get("rewrite"), has_prefixes=is_prefixed)
+    if len(sides) == 1 and "redirect" in sides[0] and sides[0]["weight"]:
+        alone = {**rest, "redirect": sides[0]["redirect"]}
+        if "response_headers" in sides[0]:
+            alone["response_headers"] = merged(sides[0]["response_headers"], rest.get("response_headers"))
+        return _redirection(rule, word, origin, alone, matches, ports)
+    if not any(side["weight"] for side in sides):
         for key in ("timeouts", "retry", "sessionPersistence"):
             rule.drop(key, "it has no effect where a rule has no backend")
         return Rule(word, origin, {}, dict(_NOWHERE), matches, ports)
     put_times(rule, rest)
-    put_persistence(rule, rest, len(to))
-    if edited:
-        rest["to"] = [{"upstream": one, "weight": weight, **edited.get(one, {})} for one, weight in to.items()]
-        to = {}
+    put_persistence(rule, rest, len(sides))
+    _give_prefixes(matches, [rest, *sides])
+    to: dict[str, float] = {}
+    if all(side.keys() == {"upstream", "weight"} for side in sides):
+        to = {str(side["upstream"]): side["weight"] for side in sides}  # type: ignore[misc]
+    else:
+        rest["to"] = [*sides]
     return Rule(word, origin, to, rest, matches, ports)
 
 
-def _inner(rest: dict[str, Plain], key: str) -> dict[str, Any]:
-    found = rest.get(key)
-    return dict(found) if isinstance(found, dict) else {}
+def _redirection(
+    rule: Field, word: str, origin: str, rest: dict[str, Plain], matches: list[Ranked], ports: list[int]
+) -> Rule:
+    for key in ("timeouts", "retry", "sessionPersistence"):
+        rule.drop(key, "it has no effect beside a redirection")
+    kept = {key: value for key, value in rest.items() if key in ("redirect", "response_headers")}
+    _give_prefixes(matches, [kept])
+    return Rule(word, origin, {}, kept, matches, ports)
 
 
-def _targets(rule: Field, instance: Any) -> tuple[dict[str, float], dict[str, dict[str, Plain]]]:
-    """Weights by instance, and what is edited of requests that go to one."""
-    to: dict[str, float] = {}
-    edited: dict[str, dict[str, Plain]] = {}
-    for reference in rule.each("backendRefs"):
-        try:
-            name = instance(reference)
-            if name is None:
-                continue
-            weight = reference.get("weight")
-            number = 1 if weight is None else weight.integer()
-            if not 0 <= number <= 1_000_000:
-                raise WrongError(weight or reference, f"expected a weight from 0 to 1000000, found {number}")
-            to[name] = to.get(name, 0) + number
-            if weight is not None:
-                weight.kept("to")
-            for one in reference.each("filters"):
-                kind = one.need("type")
-                if kind.text() in _EDITS and _EDITS[kind.text()] not in edited.get(name, {}):
-                    edited.setdefault(name, {})[_EDITS[kind.text()]] = edits(one)
-                else:
-                    hint = "make a rule of its own of this backend, with the filter in the rule"
-                    one.dropped(f"the language has no {kind.text()} of one target", hint, is_lost=True)
-        except WrongError as error:
-            error.give_up(reference)
-    return to, edited
+def _give_prefixes(matches: list[Ranked], changes: list[dict[str, Plain]]) -> None:
+    """Where a prefix is replaced, a match without a path has one."""
+    if any(map(_changes_prefix, changes)):
+        for one in matches:
+            one.match.setdefault("path", {"prefix": "/"})
+
+
+def _changes_prefix(rest: Mapping[str, Plain]) -> bool:
+    changes = (rest.get("rewrite"), rest.get("redirect"))
+    return any(isinstance(change, dict) and "prefix" in change for change in changes)
 
 
 def _instance(reference: Field, route: Object, parent: Kept, cluster: Cluster, origin: str) -> str | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
+
 from sidecar.mesh.compile.service import compile_service
 from sidecar.mesh.read import read_mesh
 from tests.support.importing import SAMPLES, check_account, import_gateway_api
@@ -53,6 +57,92 @@ def test_filters_of_one_backend_are_edits_of_one_destination() -> None:
     """A header that only the canary gets stands beside its weight."""
     reco = import_gateway_api(SAMPLE).files["services/reco.yaml"]
     assert '- {upstream: reco-v2, weight: 1, request_headers: {set: {x-canary: "1"}}}' in reco
+
+
+OTHERS = "".join(
+    f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: n}}\nspec: {{ports: [{{port: 80}}]}}\n---\n"
+    for name in ("t", "u")
+)
+
+
+def imported(rules: str) -> dict[str, Any]:
+    """The routes of `s` as YAML reads them, by name; all of them pass as a mesh, and every field is accounted for."""
+    done = import_gateway_api(SERVICE + OTHERS + route(f"rules: {rules}"))
+    check_account(done.documents, done.entries)
+    assert done.problems() == []
+    assert not done.lost
+    read_mesh({name: text.encode() for name, text in done.files.items()})
+    return {one["name"]: one for one in yaml.safe_load(done.files["services/s.yaml"])["routes"]}
+
+
+def test_a_backend_that_is_rewritten_for_itself_is_a_destination_that_is() -> None:
+    """It has what the rule rewrites, too, for a destination's own rewriting takes the place of the route's."""
+    found = imported(
+        "[{filters: [{type: URLRewrite, urlRewrite: {hostname: h.example, path: {type: ReplaceFullPath,"
+        " replaceFullPath: /w}}}], backendRefs: [{name: s, port: 80, weight: 9}, {name: t, port: 80, filters: [{type:"
+        " URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /n}}}]}, {name: u, port: 80,"
+        " filters: [{type: URLRewrite, urlRewrite: {hostname: u.example}}]}]}]"
+    )["r.1"]
+    assert found["rewrite"] == {"host": "h.example", "path": "/w"}
+    assert found["match"] == {"path": {"prefix": "/"}}
+    assert [(side["weight"], side.get("rewrite")) for side in found["to"]] == [
+        (9, None), (1, {"host": "h.example", "prefix": "/n"}), (1, {"host": "u.example", "path": "/w"}),
+    ]  # fmt: skip
+
+
+def test_a_backend_may_come_twice_if_it_is_rewritten_otherwise() -> None:
+    """Else its weights are added up."""
+    rewritten = "filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /v2}}}]"
+    found = imported(
+        "[{backendRefs: [{name: s, port: 80, weight: 8}, {name: s, port: 80, weight: 1, FILTERS}, {name: s, port: 80},"
+        " {name: s, port: 80, weight: 2, FILTERS}]}]".replace("FILTERS", rewritten)
+    )["r.1"]
+    assert [(side["weight"], side.get("rewrite")) for side in found["to"]] == [(9, None), (3, {"path": "/v2"})]
+
+
+def test_a_backend_that_redirects_is_a_side_that_does() -> None:
+    """With its share; one alone is the route's redirect, with the headers of both filters."""
+    redirected = (
+        "filters: [{type: RequestRedirect, requestRedirect: {hostname: h.example, statusCode: 307}},"
+        " {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-a, value: b}]}}]"
+    )
+    both = "[{backendRefs: [{name: s, port: 80, weight: 3}, {name: t, port: 80, FILTERS}]}]"
+    found = imported(both.replace("FILTERS", redirected))["r.1"]
+    assert found["to"][1] == {
+        "redirect": {"host": "h.example", "status": 307}, "weight": 1, "response_headers": {"set": {"x-a": "b"}},
+    }  # fmt: skip
+    alone = imported(
+        "[{filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [x-c]}}],"
+        " backendRefs: [{name: t, port: 80, FILTERS}]}]".replace("FILTERS", redirected)
+    )["r.1"]
+    assert alone["redirect"] == {"host": "h.example", "status": 307}
+    assert alone["response_headers"] == {"set": {"x-a": "b"}, "remove": ["x-c"]}
+    assert "to" not in alone
+
+
+def test_several_mirrors_of_a_rule_are_several_of_a_route() -> None:
+    """Each with its share; a second one of the same backend is told as lost."""
+    found = imported(
+        "[{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: t, port: 80}, percent: 10}},"
+        " {type: RequestMirror, requestMirror: {backendRef: {name: u, port: 80}}}],"
+        " backendRefs: [{name: s, port: 80}]}]"
+    )["r.1"]
+    assert [mirror.get("percent") for mirror in found["mirror"]] == ["10%", None]
+    assert len({mirror["to"] for mirror in found["mirror"]}) == 2
+    twice = import_gateway_api(
+        SERVICE + route("rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: s, port: 80}}},"
+        " {type: RequestMirror, requestMirror: {backendRef: {name: s, port: 80}, percent: 5}}],"
+        " backendRefs: [{name: s, port: 80}]}]")
+    )  # fmt: skip
+    assert ["gets a copy already" in entry.how for entry in twice.lost] == [True]
+
+
+def test_header_modifiers_of_a_backend_that_comes_again_are_told_as_lost() -> None:
+    """They would be made for all of its share."""
+    modified = "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: b}]}}]"
+    rules = "rules: [{backendRefs: [{name: s, port: 80}, {name: s, port: 80, FILTERS}]}]".replace("FILTERS", modified)
+    done = import_gateway_api(SERVICE + route(rules))
+    assert any("other header modifiers" in entry.how for entry in done.lost)
 
 
 def test_reference_to_another_namespace_needs_a_grant() -> None:
