@@ -185,7 +185,11 @@ def test_whole_side_that_was_not_there_comes_with_what_it_needs() -> None:
     """An inbound whose routes name an upstream, beside an outbound that stays as it is."""
     old = {"service": "shop", "outbound": {"routes": []}, "upstreams": {"a": A}}
     inbound = {"app": "127.0.0.1:1", "routes": [{"to": {"c": 1, "d": 2}, "mirror": "e"}, {"to": [{"upstream": "f"}]}]}
-    needed = {name: {"endpoints": [], "hosts": []} for name in "cdef"}
+    inbound["routes"] += [  # type: ignore[attr-defined]
+        {"to": [{"redirect": {"host": "x"}}, "g", {"upstream": "h", "rewrite": {"path": "/"}}]},
+        {"to": "c", "mirror": [{"to": "i", "percent": 1}, "j"]},
+    ]
+    needed = {name: {"endpoints": [], "hosts": []} for name in "cdefghij"}
     new = {"service": "shop", "inbound": inbound, "outbound": {"routes": []}, "upstreams": {"a": A, **needed}}
     assert cut(old, new).widened[0] == new
     assert cut(new, old).routed == {**old, "inbound": inbound, "upstreams": {"a": A, **needed}}

@@ -141,6 +141,8 @@ def test_every_form_of_to_names_instances(to: str, expected: object) -> None:
     text = f"{FRONT}{BACK}{instances}\nroutes: [{{name: r, to: {to}, mirror: {{to: v2}}}}]\n"
     assert routes(text)["back.r"]["to"] == expected
     assert routes(text)["back.r"]["mirror"] == {"to": "back.v2"}
+    several = text.replace("mirror: {to: v2}", "mirror: [{to: v2, percent: 5%}, back]")
+    assert routes(several)["back.r"]["mirror"] == [{"to": "back.v2", "percent": "5%"}, "back"]
 
 
 def test_a_caller_may_lead_to_another_service_that_it_calls() -> None:
