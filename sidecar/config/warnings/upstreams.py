@@ -42,5 +42,4 @@ def named_by_routes(config: Config) -> Iterator[str]:
 
 def _named_by(route: Route) -> Iterator[str]:
     yield from (one.upstream for one in route.to or () if one.upstream is not None)
-    if route.mirror is not None:
-        yield route.mirror.to
+    yield from (one.to for one in route.mirror or ())
