@@ -14,8 +14,8 @@ into the document), `client.js` (questions), `format.js`, `marks.js`, `parts.js`
 `hands.js` (wheel, drag and fingers).
 
 `sidecar/` is one sidecar: `app.js` (asks, keeps, shows) and `asking.js` (how often), `rates.js` (what counters say),
-`frame.js`, `routes.js`, `upstreams.js`, `requests.js`, `config.js` (what is drawn); `explain.js` with `curl.js` (the
-form) and `explanation.js` (its answer); `preview.js`.
+`frame.js`, `routes.js`, `upstreams.js`, `requests.js`, `config.js` (what is drawn); `explain.js` (the form) and
+`explanation.js` (its answer); `preview.js`.
 
 A file's name is its address, `/page/NAME`: no page has two of one name.
 """

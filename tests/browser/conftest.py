@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.support.chromium import Chromium, Tab, chromium
 from tests.support.mesh_fixture import Json
 from tests.support.mesh_page import MeshPage, serving
+from tests.support.sidecar_page import SidecarPage, serving_sidecar
 
+OpenSidecar = Callable[[SidecarPage], Tab]
 Open = Callable[[Json], tuple[Tab, MeshPage]]
 
 
@@ -33,29 +35,32 @@ def look_again(tab: Tab) -> None:
     tab.run("document.dispatchEvent(new Event('visibilitychange'))")
 
 
+@contextmanager
+def watched(tab: Tab, url: str) -> Iterator[None]:
+    """
+    A tab in which nothing glides, until leaving. In the end nothing may have been complained of but what the browser
+    itself says of an answer that the test made an error, and nobody but `url` may have been asked for anything.
+    """
+    tab.reset()
+    tab.prefer(prefers_reduced_motion="reduce")
+    yield
+    tab.run("0")  # What was said before is noted by then.
+    assert [one for one in tab.problems if not one.startswith("Failed to load resource")] == []
+    tab.send("Page.navigate", url="about:blank")  # It asks no more.
+    assert [asked for asked in tab.requests if not asked.startswith((url, "data:", "about:"))] == []
+
+
 @pytest.fixture
 def serve(shared: Tab) -> Iterator[Callable[[Json], tuple[Tab, MeshPage]]]:
-    """
-    Serve a mesh, and give a tab that has not gone there yet, in which nothing glides. In the end nothing may have been
-    complained of but what the browser itself says of an answer that the test made an error, and nobody else may have
-    been asked for anything.
-    """
+    """Serve a mesh, and give a tab that has not gone there yet, which is `watched`."""
     with ExitStack() as stack:
-        pages: list[MeshPage] = []
 
         def make(mesh: Json) -> tuple[Tab, MeshPage]:
-            assert not pages, "one page a test"
-            pages.append(stack.enter_context(serving(mesh)))
-            shared.reset()
-            shared.prefer(prefers_reduced_motion="reduce")
-            return shared, pages[0]
+            page = stack.enter_context(serving(mesh))
+            stack.enter_context(watched(shared, page.url))
+            return shared, page
 
         yield make
-        for page in pages:
-            shared.run("0")  # What was said before is noted by then.
-            assert [one for one in shared.problems if not one.startswith("Failed to load resource")] == []
-            shared.send("Page.navigate", url="about:blank")  # It asks no more.
-            assert [url for url in shared.requests if not url.startswith((page.url, "data:", "about:"))] == []
 
 
 @pytest.fixture
@@ -69,3 +74,18 @@ def open_mesh(serve: Open) -> Open:
         return tab, page
 
     return make
+
+
+@pytest.fixture
+def open_sidecar(shared: Tab) -> Iterator[OpenSidecar]:
+    """Serve a sidecar's page, and give a tab that shows it, which is `watched`."""
+    with ExitStack() as stack:
+
+        def make(page: SidecarPage) -> Tab:
+            stack.enter_context(serving_sidecar(page))
+            stack.enter_context(watched(shared, page.url))
+            shared.open(page.url)
+            shared.wait("document.querySelector('#explain h2') !== null", "the page")
+            return shared
+
+        yield make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Open, look_again
+from tests.support.legible import ids_that_come_twice, nameless, poor_contrasts
 from tests.support.mesh_fixture import edge, mesh, service, shop
 
 TOKEN = "s3cret.token-1"
@@ -113,21 +114,6 @@ def test_token_that_is_taken_back_leaves_what_was_known(serve: Open) -> None:
     tab.wait("document.querySelector('[data-banner=token]') === null")
 
 
-LUMINANCE = """(() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const light = (name) => {
-    canvas.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name);
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => {
-      const c = part / 255;
-      return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  return (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
-})()"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_schemes_can_be_read(open_mesh: Open, scheme: str) -> None:
     """Every colour of text has a contrast of 4.5 against every ground that it stands on (WCAG 2.2, 1.4.3)."""
@@ -135,19 +121,7 @@ def test_both_schemes_can_be_read(open_mesh: Open, scheme: str) -> None:
     tab.prefer(prefers_color_scheme=scheme)
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(part) for part in ground.removeprefix("rgb(").rstrip(")").split(",")) > 600) == (scheme == "light")
-    pairs = [(ink, on) for ink in ("--ink", "--soft", "--accent") for on in ("--ground", "--sheet")]
-    pairs += [("--bad", on) for on in ("--ground", "--sheet", "--bad-ground")] + [
-        ("--warn", on) for on in ("--ground", "--sheet", "--warn-ground", "--bad-ground")
-    ]
-    pairs += [
-        ("--ok", "--sheet"),
-        ("--ink", "--bad-ground"),
-        ("--soft", "--bad-ground"),
-        ("--soft", "--sunk"),
-        ("--accent", "--accent-ground"),
-    ]
-    poor = {pair: ratio for pair in pairs if (ratio := tab.run(f"{LUMINANCE}('{pair[0]}', '{pair[1]}')")) < 4.5}
-    assert poor == {}
+    assert poor_contrasts(tab) == {}
 
 
 def test_nothing_glides_for_who_wants_no_motion(open_mesh: Open) -> None:
@@ -164,17 +138,8 @@ def test_every_control_has_a_name(open_mesh: Open) -> None:
     """Buttons, fields and services have a name for a screen reader; no id comes twice; regions are told apart."""
     tab, _ = open_mesh(shop())
     for state in ("map", "table"):
-        nameless = tab.run(
-            "[...document.querySelectorAll('button, [role=button], input, [role=slider], aside, section[id]')]"
-            ".filter((one) => !one.ariaLabel && !one.textContent.trim() && !one.labels?.length)"
-            ".filter((one) => !one.getAttribute('aria-labelledby'))"
-            ".map((one) => one.outerHTML)"
-        )
-        assert nameless == [], state
-        twice = tab.run(
-            "[...document.querySelectorAll('[id]')].map((one) => one.id).filter((id, i, all) => all.indexOf(id) !== i)"
-        )
-        assert twice == []
+        assert nameless(tab) == [], state
+        assert ids_that_come_twice(tab) == []
         tab.run("document.activeElement.blur()")
         tab.press("t")
     assert tab.run("document.querySelectorAll('main, aside, header, [role=search]').length") >= 4

@@ -8,7 +8,7 @@ import { Question } from "./asking.js";
 import { Unreachable, answer, ask } from "./client.js";
 import { configSheet } from "./config.js";
 import { patch, setText } from "./dom.js";
-import { EMPTY, explainSheet, questionOf, questionOfRequest, readExplained, written } from "./explain.js";
+import { EMPTY, explainSheet, questionOf, questionOfRequest, readExplained, titleOfForm } from "./explain.js";
 import { many } from "./format.js";
 import { appSheet, banners, note, titleOf, tools, top, troublesOf } from "./frame.js";
 import { previewSheet, readPreview, whyNot } from "./preview.js";
@@ -61,7 +61,7 @@ const on = {
   showConfig: () => showAnswer("config-title"),
   pause: () => set({ isPaused: !state.isPaused }),
   onlyFailed: () => set({ onlyFailed: !state.onlyFailed }),
-  form: (name, value) => set({ form: name === "url" ? written(state.form, value) : { ...state.form, [name]: value, error: "" } }),
+  form: (name, value) => set({ form: { ...state.form, [name]: value, error: "" } }),
   explain: () => {
     let question;
     try {
@@ -72,7 +72,7 @@ const on = {
       return;
     }
     set({ chosen: "" });
-    explain(question, `${state.form.method || "GET"} ${state.form.url}`);
+    explain(question, titleOfForm(state.form));
   },
   explainRequest: (one) => {
     set({ chosen: String(one.request_id) });

@@ -1,6 +1,5 @@
 // The form that asks what the sidecar would do with a request, and the question that comes of it.
 
-import { isCurl, readCurl, withScheme } from "./curl.js";
 import { h } from "./dom.js";
 import { sign } from "./marks.js";
 import { button } from "./parts.js";
@@ -9,18 +8,9 @@ import { explanation } from "./explanation.js";
 /** What stands in the form at first. */
 export const EMPTY = { method: "GET", url: "", headers: "", source: "", direction: "outbound", error: "" };
 
-/**
- * The form after somebody wrote into the field of the URL: of a curl command all of it is filled in.
- */
-export function written(form, text) {
-  if (!isCurl(text)) return { ...form, url: text, error: "" };
-  try {
-    const { method, url, headers } = readCurl(text);
-    return { ...form, method, url, headers: headers.map(([name, value]) => `${name}: ${value}`).join("\n"), error: "" };
-  } catch (error) {
-    return { ...form, url: text, error: error.message };
-  }
-}
+const SCHEME = /^[a-z][a-z0-9+.-]*:[/]{2}/i;
+/** Whether somebody wrote a curl command; the sidecar reads it as `sidecar explain` does. */
+const CURL = /^\s*(?:\$\s+)?(curl\s[^]*)$/;
 
 /**
  * The address that answers the form.
@@ -28,10 +18,12 @@ export function written(form, text) {
  */
 export function questionOf({ method, url, headers, source, direction }) {
   const asked = new URLSearchParams();
-  if (isCurl(url)) readCurl(url); // Says what is wrong with it.
-  if (!url.trim()) throw new Error("URL: expected one, such as http://recommendations/v1");
-  asked.append("url", withScheme(url.trim()));
-  if (method.trim() && method.trim() !== "GET") asked.append("method", method.trim());
+  const [, curl] = CURL.exec(url) || [];
+  const text = url.trim();
+  if (curl) asked.append("curl", curl.trim());
+  else if (text) asked.append("url", SCHEME.test(text) ? text : `http://${text}`);
+  else throw new Error("URL: expected one, such as http://recommendations/v1");
+  if (!curl && method.trim()) asked.append("method", method.trim());
   headers.split(/\r?\n/).forEach((line, i) => {
     if (!line.trim()) return;
     if (!/^[^:\s]+\s*:/.test(line.trim())) throw new Error(`Headers, line ${i + 1}: expected NAME: VALUE, found ${line.trim()}`);
@@ -40,6 +32,12 @@ export function questionOf({ method, url, headers, source, direction }) {
   if (source.trim()) asked.append("source_ip", source.trim());
   asked.append("direction", direction);
   return `explain?${asked}`;
+}
+
+/** What the form asks about, in a line. */
+export function titleOfForm({ method, url }) {
+  const [, curl] = CURL.exec(url) || [];
+  return curl ? curl.trim().split("\n")[0] : `${method.trim() || "GET"} ${url.trim()}`;
 }
 
 /** The question that a request which is kept answers. */
@@ -71,6 +69,13 @@ const plain = (text) => String(text || "").trim().slice(0, 2000);
 /** @param page form: as `EMPTY`; explained: {title, pending, why, said}, or null */
 export function explainSheet(page) {
   const { form, explained, on } = page;
+  const typing = (name) => ({ input: (event) => on.form(name, event.target.value) });
+  // A command has lines, where somebody pastes it; a person who types a URL wants an answer of Enter.
+  const keydown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    on.explain();
+  };
   const field = (name, label, more, tag = "input") =>
     h(
       "p",
@@ -82,7 +87,7 @@ export function explainSheet(page) {
         autocomplete: "off",
         spellcheck: "false",
         "aria-describedby": form.error ? "explain-error" : null,
-        on: { input: (event) => on.form(name, event.target.value) },
+        on: typing(name),
         ...more,
       }),
     );
@@ -105,7 +110,7 @@ export function explainSheet(page) {
         "div",
         { class: "line" },
         field("method", "Method", { type: "text" }),
-        field("url", "URL, or a curl command", { type: "text", placeholder: "http://recommendations/v1" }),
+        field("url", "URL, or a curl command", { rows: "1", placeholder: "http://recommendations/v1", on: { ...typing("url"), keydown } }, "textarea"),
       ),
       field("headers", "Headers, one a line", { rows: "2", placeholder: "cookie: BETA_USER=true" }, "textarea"),
       h(

@@ -19,6 +19,16 @@ export function valueOf(value) {
   return String(value);
 }
 
+const DURATION = /(?:timeout|interval|time|delay|max_age|slow_start|duration|lag|window)$/;
+
+/** A setting with its unit: durations are seconds. */
+function settingOf(name, value) {
+  if (typeof value === "number" && DURATION.test(name)) return `${value} s`;
+  if (isObject(value) && !Array.isArray(value))
+    return Object.entries(value).map(([key, one]) => `${key}: ${settingOf(key, one)}`).join(", ");
+  return valueOf(value);
+}
+
 /** @param said the answer of `/explain` */
 export function explanation(said) {
   return [
@@ -45,6 +55,7 @@ function outcome({ outcome: it, split: divided }) {
   if (!isObject(it)) return null;
   const [severity, word] = OUTCOMES[it.kind] || ["warn", String(it.kind)];
   const taken = list(divided?.sides).find((side) => side.is_taken);
+  const one = taken || (list(divided?.sides).length === 1 ? divided.sides[0] : null);
   return h(
     "div",
     { key: "outcome", class: `outcome is-${severity}` },
@@ -52,18 +63,20 @@ function outcome({ outcome: it, split: divided }) {
       "p",
       {},
       sign(severity, word),
-      it.route ? [" by ", h("span", { class: "id" }, String(it.route))] : null,
-      taken ? [" to ", h("span", { class: "id" }, String(taken.upstream))] : null,
       it.status ? ` with ${it.status}` : null,
       it.flag && it.flag !== "-" ? h("code", {}, ` ${it.flag}`) : null,
+      it.kind === "redirect" && it.why ? [" to ", h("code", {}, String(it.why))] : null,
+      it.route ? [" by route ", h("span", { class: "id" }, String(it.route))] : null,
+      one ? [" to ", h("span", { class: "id" }, String(one.upstream))] : null,
+      it.kind === "forward" && divided && !one ? `, to one of ${list(divided.sides).length} by chance` : null,
       it.position ? place(it.position) : null,
     ),
-    it.why ? h("p", { class: "why" }, String(it.why)) : null,
+    it.why && it.kind !== "redirect" ? h("p", { class: "why" }, String(it.why)) : null,
   );
 }
 
 function place(position) {
-  return h("code", { class: "place", title: String(position) }, shortPlace(position));
+  return [" ", h("code", { class: "place", title: String(position) }, shortPlace(position))];
 }
 
 function request(it) {
@@ -75,21 +88,27 @@ function request(it) {
     facts([
       ["request", h("code", {}, `${it.method || ""} ${host || ""}${it.path || ""}${it.query ? `?${it.query}` : ""}`)],
       ["direction", it.direction === "inbound" ? "to the app" : it.direction === "outbound" ? "from the app" : it.direction],
-      ["from", [it.source_ip, it.from].filter(Boolean).join(", ")],
+      ["from", [it.source_ip, it.identity].filter(Boolean).join(", ")],
     ]),
   );
 }
 
+const DECISIONS = {
+  allowed: ["ok", "allowed"],
+  denied: ["bad", "denied"],
+  audit_denied: ["warn", "passes, and would be denied without audit"],
+};
+
 function authorization(it) {
   if (!isObject(it)) return null;
-  const severity = it.outcome === "allowed" ? "ok" : it.outcome === "refused" || it.outcome === "denied" ? "bad" : "warn";
+  const [severity, word] = DECISIONS[it.outcome] || ["warn", String(it.outcome ?? "")];
   return section(
     "authorization",
     "Authorization",
     h(
       "p",
       {},
-      sign(severity, String(it.outcome ?? "")),
+      sign(severity, word),
       it.rule ? [" by rule ", h("span", { class: "id" }, String(it.rule))] : null,
       it.position ? place(it.position) : null,
     ),
@@ -97,7 +116,7 @@ function authorization(it) {
   );
 }
 
-const RESULTS = { taken: "ok", missed: "idle", "not asked": "idle" };
+const RESULTS = { taken: "ok" };
 
 function routes(some) {
   if (!some.length) return null;
@@ -114,7 +133,7 @@ function routes(some) {
           h(
             "p",
             { class: "route-name" },
-            sign(RESULTS[route.result] || "warn", ""),
+            sign(RESULTS[route.result] || "idle", ""),
             h("span", { class: "id" }, String(route.name || "(without a name)")),
             h("span", { class: "hint" }, `${route.count > 1 ? `${many(route.count, "route")}, ` : ""}${route.result ?? ""}`),
             route.position ? place(route.position) : null,
@@ -143,7 +162,9 @@ function split(it) {
   return section(
     "split",
     "Split",
-    it.sticky ? h("p", { class: "why" }, `sticky by ${it.sticky}${it.key ? `: ${it.key}` : ", which the request has not"}`) : null,
+    it.sticky
+      ? h("p", { class: "why" }, `sticky by ${it.sticky}${it.key === null ? ", which the request has not: by chance" : `: ${it.key}`}`)
+      : null,
     h(
       "ul",
       { class: "splits" },
@@ -161,26 +182,29 @@ function split(it) {
 
 function endpoints(it) {
   if (!isObject(it)) return null;
+  const some = list(it.endpoints);
   return section(
     "endpoint",
-    "Endpoint",
+    it.upstream ? `Endpoint of ${it.upstream}` : "Endpoint",
     h(
       "p",
       {},
-      it.would_take ? ["now ", h("span", { class: "id" }, String(it.would_take))] : "none",
-      it.balancer ? h("span", { class: "hint" }, ` by ${String(it.balancer).replaceAll("_", " ")}`) : null,
+      it.would_take ? ["now ", h("span", { class: "id" }, String(it.would_take))] : some.length ? "by chance" : "none is known",
+      it.balancer ? h("span", { class: "hint" }, `, balancer ${it.balancer}`) : null,
+      it.source ? h("span", { class: "under" }, `from ${it.source}`) : null,
+      it.panic ? h("span", { class: "under warn" }, "so few are well that all are tried (panic)") : null,
     ),
-    list(it.endpoints).length
+    some.length
       ? h(
           "ul",
           { class: "endpoints" },
-          list(it.endpoints).map((one) =>
+          some.map((one) =>
             h(
               "li",
               { key: one.address },
               h("span", { class: "id" }, String(one.address)),
               " ",
-              sign(one.state === "in" ? "ok" : "bad", one.state === "in" ? "in use" : String(one.state ?? "")),
+              sign(one.state === "in" ? "ok" : "bad", one.state === "in" ? chanceOf(one) : String(one.state ?? "")),
               one.why ? h("span", { class: "hint" }, ` ${one.why}`) : null,
             ),
           ),
@@ -189,6 +213,8 @@ function endpoints(it) {
   );
 }
 
+const chanceOf = ({ chance }) => (Number.isFinite(chance) && chance < 1 ? `gets ${percent(chance)}` : "in use");
+
 const LINES = { "+": ["is-added", "added: "], "-": ["is-gone", "removed: "] };
 
 function sent(it) {
@@ -196,7 +222,7 @@ function sent(it) {
   if (!lines.length) return null;
   return section(
     "sent",
-    "What is sent",
+    it.upstream ? `What is sent to ${it.upstream}` : "What is sent",
     h(
       "ul",
       { class: "sent" },
@@ -214,20 +240,39 @@ function sent(it) {
   );
 }
 
+/** What somebody has written, and, folded, what is so by default. */
 function settings(it) {
   const rows = isObject(it) ? Object.entries(it) : [];
   if (!rows.length) return null;
+  const written = rows.filter(([, said]) => isObject(said) && said.from && said.from !== "default");
+  const others = rows.filter((row) => !written.includes(row));
   return section(
     "settings",
-    "Settings",
-    table(
-      "Settings",
-      ["setting", "value", "from"],
-      rows.map(([name, said]) => ({
-        key: name,
-        cells: [name, valueOf(isObject(said) && "value" in said ? said.value : said), isObject(said) && said.from ? shortPlace(said.from) : ""],
-      })),
-    ),
+    "Settings in force",
+    written.length ? settingTable("Settings that are written", written) : null,
+    others.length
+      ? h(
+          "details",
+          { key: "default" },
+          h("summary", {}, written.length ? `and ${others.length} more by default` : `all ${others.length} by default`),
+          settingTable("Settings by default", others),
+        )
+      : null,
+  );
+}
+
+function settingTable(caption, rows) {
+  return table(
+    caption,
+    ["setting", "value", "from"],
+    rows.map(([name, said]) => ({
+      key: name,
+      cells: [
+        name,
+        settingOf(name, isObject(said) && "value" in said ? said.value : said),
+        h("span", { title: isObject(said) ? said.from : null }, isObject(said) && said.from ? shortPlace(said.from) : ""),
+      ],
+    })),
   );
 }
 

@@ -76,7 +76,7 @@ function report({ name, pending, why, said }, on) {
 function told(said, on) {
   const wrong = problemsOf(said.problems);
   if (wrong.length)
-    return [h("p", { key: "verdict", class: "outcome is-bad" }, sign("bad", "it would be refused"), `: ${many(wrong.length, "problem")}`), problems(wrong)];
+    return [h("p", { key: "verdict", class: "outcome is-bad" }, sign("bad", `it would be refused: ${many(wrong.length, "problem")}`)), problems(wrong)];
   const warnings = list(said.warnings);
   return [
     verdict(said),
