@@ -180,11 +180,20 @@ def test_requests_can_be_held_and_sifted(open_sidecar: OpenSidecar) -> None:
     assert "0 routes, 0 upstreams, 1 request" in tab.text(".found")
 
 
-def test_sidecar_that_keeps_no_requests_says_so(open_sidecar: OpenSidecar) -> None:
-    """404 is no fault: it is told plainly, and not asked for again and again."""
-    page = SidecarPage(requests=None)
+@pytest.mark.parametrize(
+    ("requests", "said"),
+    [
+        (None, "this release of the sidecar keeps no recent requests"),
+        ({"keep": 0, "kept": 0, "not_kept": 0, "requests": []}, "the configuration keeps none"),
+    ],
+)
+def test_sidecar_that_keeps_no_requests_says_so(
+    open_sidecar: OpenSidecar, requests: dict[str, object] | None, said: str
+) -> None:
+    """It is no fault: it is told plainly, and not asked for again and again."""
+    page = SidecarPage(requests=requests)
     tab = open_sidecar(page)
-    wait_text(tab, "#requests", "Not kept")
+    wait_text(tab, "#requests", f"Not kept: {said}")
     tab.wait("new Promise((done) => setTimeout(() => done(true), 2500))")
     assert len([path for path in page.paths() if path.startswith("/requests")]) == 1
     assert page.paths().count("/server_info") > 1

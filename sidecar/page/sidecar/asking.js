@@ -2,7 +2,8 @@
 
 import { Unreachable } from "./client.js";
 
-// A question that takes the sidecar long is asked seldom: each takes it a fiftieth of the time at most.
+// A question that takes the sidecar long is asked seldom: each takes it a fiftieth of the time at most, if nothing else is
+// said.
 const SHARE = 50;
 const LOOKS = 3; // Of which the quickest counts: what the browser's own work adds is not the sidecar's.
 const LOST_MS = 5000;
@@ -13,13 +14,15 @@ export class Question {
    * @param everyMs from one answer to the next question, at least
    * @param put asks, and resolves to the answer
    * @param take takes the answer in
+   * @param share of how many times what it took there is to be a pause
    * @param lost is told an error of the kind `Unreachable`, if it wants to know
    */
-  constructor(everyMs, put, take, lost = () => {}) {
+  constructor(everyMs, put, take, { lost = () => {}, share = SHARE } = {}) {
     this.everyMs = everyMs;
     this.put = put;
     this.take = take;
     this.lost = lost;
+    this.share = share;
     this.timer = null;
     this.isAsked = false;
     this.tookMs = [];
@@ -49,8 +52,9 @@ export class Question {
 
   /** Until it is asked again, in milliseconds. */
   waitMs() {
+    // What was gone for a moment is asked again as usual: a sidecar that restarts is back soon.
     if (this.failures > 1) return Math.max(this.everyMs, LOST_MS);
     const took = this.tookMs.length < LOOKS ? 0 : Math.min(...this.tookMs);
-    return Math.max(this.everyMs, took * SHARE);
+    return Math.max(this.everyMs, took * this.share);
   }
 }

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from sidecar.admin.endpoints import Endpoints, Reply, Request, request_of
+from sidecar.admin.endpoints import Endpoints, Reply, Request, as_json, as_large_json, request_of
 from sidecar.telemetry.metrics.exposition import Format
 from tests.unit.admin.process import FakeProcess
 
@@ -85,6 +85,30 @@ def test_server_info_has_the_state_as_app_mesh_health_checks_grep_it() -> None:
     """The line holds `"state": "LIVE"`."""
     reply = ask(Endpoints.everything(FakeProcess()), "GET", "/server_info")
     assert any('"state": "LIVE"' in line for line in reply.body.decode().splitlines())
+
+
+def test_large_json_is_the_same_and_lets_others_have_their_turn() -> None:
+    """A thousand routes take long to write: the loop goes on meanwhile, and what comes out is as ever."""
+    value = {"routes": [{"name": f"r{n}", "match": [{"host": "ä"}], "share": 0.5, "none": None} for n in range(2000)]}
+
+    async def write() -> tuple[Reply, int]:
+        turns, is_over = 0, False
+
+        async def count() -> None:
+            nonlocal turns
+            while not is_over:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(count())
+        reply = await as_large_json(200, value)
+        is_over = True
+        await other
+        return reply, turns
+
+    reply, turns = asyncio.run(write())
+    assert reply == as_json(200, value)
+    assert turns > 5
 
 
 def test_a_refused_reload_is_400_with_its_problems() -> None:
