@@ -122,7 +122,7 @@ def test_endpoint_that_fails_its_checks_is_told(day: Day) -> None:
     """Where nobody listens: unhealthy, beside the one that is well."""
     day.wait_text("#upstreams", f"127.0.0.1:{day.ports['gone']} unhealthy")
     day.wait_text("#upstreams", f"127.0.0.1:{day.ports['v1']} healthy")
-    day.wait_text("#upstreams", "1 of 2 endpoints get nothing")
+    day.wait_text("#upstreams", "1 of 2 endpoints gets nothing")
 
 
 def test_page_follows_the_configuration(day: Day) -> None:

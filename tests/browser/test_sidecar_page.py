@@ -110,7 +110,7 @@ def test_upstreams_tell_who_gets_nothing_and_why(open_sidecar: OpenSidecar) -> N
     tab = open_sidecar(SidecarPage())
     tab.wait("document.querySelector('#upstreams tbody tr') !== null")
     told = {row[0].split()[0]: row for row in rows(tab, "upstreams")}
-    assert "1 of 3 endpoints get nothing" in told["recommendations"][0]
+    assert "1 of 3 endpoints gets nothing" in told["recommendations"][0]
     assert "12 health checks failed of 4800" in told["recommendations"][0]
     assert "10.0.0.12:8080 unhealthy" in told["recommendations"][1]
     assert "10.0.2.12:8443 ejected zone b · TLS" in told["payments"][1]
@@ -335,7 +335,7 @@ def test_dropped_file_is_previewed(open_sidecar: OpenSidecar) -> None:
         "new.yaml", "2 requests would be refused or find no route", "Of 3 requests it cannot be said",
         "10 from canary → recommendations to beta-users → recommendations-beta sidecar.yaml:6", "to no route",
         "such as POST payments/v0/old", "3 need header x-tenant", "recommendations 90 %", "4 of 80",
-        "canary, timeout sidecar.yaml:33", "no route leads there",
+        "canary, timeout sidecar.yaml:33 2 s 1 s", "no route leads there",
     ):  # fmt: skip
         assert said in text
     assert tab.run("document.getElementById('drop').hidden")

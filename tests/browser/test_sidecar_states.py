@@ -82,13 +82,21 @@ def test_every_state_of_a_sidecar_is_told(open_sidecar: OpenSidecar, state: str,
 
 
 def test_sidecar_of_a_mesh_tells_its_control_plane(open_sidecar: OpenSidecar) -> None:
-    """Connected to which, or why not; several workers are counted, and it is said who tells of upstreams."""
+    """Connected to which, or why not; workers are counted, and what they see differently is told as that."""
     control = {"addresses": ["https://control:15010"], "connected": False, "why": "connection refused"}
     workers = [{"worker": n, "pid": 10 + n} for n in range(2)]
-    tab = open_sidecar(SidecarPage(info=fixture.info(control=control, workers=workers)))
+    page = SidecarPage(info=fixture.info(control=control, workers=workers))
+    well = {"health": "healthy", "ejected": False, "probation": False, "share": 1.0}
+    page.upstreams["payments"]["endpoints"] = [
+        {"address": "10.0.2.11:8443", "active": 3, "by_worker": {"0": well, "1": well | {"ejected": True}}},
+        {"address": "10.0.2.12:8443", "active": 0, "by_worker": dict.fromkeys("01", well | {"ejected": True})},
+    ]
+    tab = open_sidecar(page)
     wait_text(tab, "#app", "not connected https://control:15010 connection refused")
     wait_text(tab, "#app", "2 workers")
-    wait_text(tab, "#upstreams .hint", "one of them sees it")
+    wait_text(tab, "#upstreams", "10.0.2.11:8443 ejected, say 1 of 2 workers 3 active")
+    wait_text(tab, "#upstreams", "10.0.2.12:8443 ejected")
+    wait_text(tab, "#upstreams", "1 of 2 endpoints gets nothing")
 
 
 def test_answers_that_lack_everything_are_shown(open_sidecar: OpenSidecar) -> None:

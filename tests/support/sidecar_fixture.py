@@ -237,9 +237,10 @@ def explain(params: list[tuple[str, str]]) -> tuple[int, Any]:
     asked = dict(params)
     if not asked.get("request_id"):
         return 200, account()
-    if asked["request_id"] != "req-0001":
+    served = [one for one in requests()["requests"][:2] if one["request_id"] == asked["request_id"]]
+    if not served:
         return 404, f"no request `{asked['request_id']}` is known here\n"
-    happened = {"time": "2026-03-01T11:59:58.100Z", "status": 503, "flag": "UF", "attempts": 2, "duration_ms": 104.0}
+    happened = {name: served[0][name] for name in ("time", "status", "flag", "endpoint", "attempts", "duration_ms")}
     return 200, account(happened=happened)
 
 

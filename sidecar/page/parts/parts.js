@@ -74,7 +74,7 @@ export function problems(list) {
       h(
         "li",
         { key: `${place(problem)} ${i}` },
-        h("code", { class: "place" }, place(problem)),
+        place(problem) ? h("code", { class: "place" }, place(problem)) : null,
         problem.path ? h("code", { class: "path" }, problem.path) : null,
         h("p", {}, String(problem.message || "")),
         problem.hint ? h("p", { class: "hint" }, String(problem.hint)) : null,

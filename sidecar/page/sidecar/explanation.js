@@ -22,7 +22,7 @@ export function valueOf(value) {
 const DURATION = /(?:timeout|interval|time|delay|max_age|slow_start|duration|lag|window)$/;
 
 /** A setting with its unit: durations are seconds. */
-function settingOf(name, value) {
+export function settingOf(name, value) {
   if (typeof value === "number" && DURATION.test(name)) return `${value} s`;
   if (isObject(value) && !Array.isArray(value))
     return Object.entries(value).map(([key, one]) => `${key}: ${settingOf(key, one)}`).join(", ");

@@ -6,7 +6,7 @@ import { count, many, octets, percent } from "./format.js";
 import { sign } from "./marks.js";
 import { button, link, problems, section, table } from "./parts.js";
 import { shortPlace } from "./routes.js";
-import { valueOf } from "./explanation.js";
+import { settingOf } from "./explanation.js";
 import { whyOf } from "./explain.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
@@ -204,8 +204,8 @@ function settingChanges(some) {
             h("span", { class: "id" }, [one.route, one.setting].filter(Boolean).join(", ")),
             one.position ? h("code", { class: "place" }, ` ${shortPlace(one.position)}`) : null,
           ),
-          valueOf(one.before),
-          valueOf(one.after),
+          settingOf(String(one.setting ?? ""), one.before),
+          settingOf(String(one.setting ?? ""), one.after),
         ],
       })),
     ),

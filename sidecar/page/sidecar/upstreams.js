@@ -41,7 +41,7 @@ export function upstreamRows(upstreams, flows) {
       why.push(said.panic ? "no endpoint is well: all are tried (panic)" : "no endpoint is well");
     } else if (out) {
       severity = worse("warn", severity);
-      why.push(`${out} of ${endpoints.length} endpoints get nothing`);
+      why.push(`${out} of ${endpoints.length} endpoints ${out === 1 ? "gets" : "get"} nothing`);
     }
     if (said?.panic && out < endpoints.length) {
       severity = worse("warn", severity);
@@ -56,8 +56,21 @@ function emptyWord(said) {
   return said?.discover ? "none was told yet" : "it has no endpoint";
 }
 
-/** How an endpoint is, and whether requests are kept from it. */
+/**
+ * How an endpoint is, and whether requests are kept from it; each of several workers may see it otherwise, and then the
+ * worst is told, and by how many of them.
+ */
 function stateOf(one) {
+  const seen = Object.values(one.by_worker || {});
+  if (!seen.length) return stateOfOne(one);
+  const states = seen.map(stateOfOne).sort((a, b) => RANKS[a.severity] - RANKS[b.severity]);
+  const [worst] = states;
+  const same = states.filter((state) => state.word === worst.word).length;
+  if (same === states.length) return worst;
+  return { severity: "warn", word: `${worst.word}, say ${same} of ${states.length} workers`, isOut: false };
+}
+
+function stateOfOne(one) {
   if (one.ejected) return { severity: "bad", word: "ejected", isOut: true };
   if (one.health === "unhealthy") return { severity: "bad", word: "unhealthy", isOut: true };
   if (one.probation) return { severity: "warn", word: "on probation", isOut: false };
@@ -65,18 +78,17 @@ function stateOf(one) {
   return { severity: "ok", word: "in use", isOut: false };
 }
 
+const RANKS = { bad: 0, warn: 1, ok: 2 };
+
 export function isLikeUpstream(row, text) {
   return [row.name, ...row.endpoints.map((one) => String(one.said.address))].some((one) => one.toLowerCase().includes(text));
 }
 
 /** @param rows of `upstreamRows`, those that are found; @param shown how many of them are drawn */
 export function upstreamsSheet(page, rows, shown) {
-  const { upstreams, info, flows, on } = page;
+  const { upstreams, flows, on } = page;
   return [
     h("h2", { key: "title", id: "upstreams-title" }, "Upstreams"),
-    Array.isArray(info?.workers) && info.workers.length > 1
-      ? h("p", { key: "worker", class: "hint" }, "Each worker looks after its connections and health checks; this is how one of them sees it.")
-      : null,
     !upstreams ? h("p", { key: "none", class: "empty" }, "Asking for the upstreams …") : null,
     upstreams && !rows.length ? h("p", { key: "no", class: "empty" }, page.search ? "No upstream is like that." : "There are no upstreams.") : null,
     rows.length
@@ -123,8 +135,6 @@ function cellsOf({ name, said, endpoints, flow, severity, why }, flows) {
     ],
   };
 }
-
-const RANKS = { bad: 0, warn: 1, ok: 2 };
 
 /** Those that are not well first, where not all can be shown. */
 function sorted(endpoints) {
