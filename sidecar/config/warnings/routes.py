@@ -94,5 +94,7 @@ def warn_of_retry(retry: Retry, at: At, timeout: float | None, report: Reporter)
 
 
 def seconds(duration: float) -> str:
-    """A duration as the file writes it: `250ms`, `1.5s`."""
+    """A duration as the file writes it: `250ms`, `1.5s`, `5m`."""
+    if duration >= 60 and not duration % 60:
+        return f"{duration / 60:g}m"
     return f"{duration * 1000:g}ms" if duration < 1 else f"{duration:g}s"
