@@ -59,7 +59,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
     if not loaded.is_whole:
         # A local file alone opens no way for requests: only who looks after the process is let in.
         config = config.model_copy(update={"inbound": None, "outbound": None, "capture": None})
-    warnings = tuple(str(one) for one in loaded.warnings[:MAX_WARNINGS])
+    warnings = tuple(one.named() for one in loaded.warnings[:MAX_WARNINGS])
     frames = [
         Header(
             True,

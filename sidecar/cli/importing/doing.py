@@ -133,7 +133,7 @@ def _tell(
         words = ", ".join(f"{counts[word]} {word}" for word in ("kept", "changed", "dropped"))
         click.echo(f"{words}; {counts['assumed']} defaults written out; {counts['lost']} not imported")
     for one in (*warnings, *problems):
-        click.echo(str(one), err=True)
+        click.echo(one.named(), err=True)
 
 
 def _stop(message: str, code: int, as_json: bool) -> NoReturn:

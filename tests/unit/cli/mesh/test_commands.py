@@ -82,7 +82,7 @@ class TestCheck:
         page = json.loads(result.stdout)
         assert (result.exit_code, page["ok"], len(page["problems"])) == (1, False, 7)
         assert page["problems"][0] == {
-            "file": f"{tmp_path}/mesh.yaml", "line": 2, "column": 1, "path": "acess", "severity": "error",
+            "file": f"{tmp_path}/mesh.yaml", "line": 2, "column": 1, "path": "acess", "severity": "error", "rule": "",
             "message": "unknown key `acess`", "hint": "did you mean `access`?",
         }  # fmt: skip
 
