@@ -79,7 +79,7 @@ instances:
   beta: {registered: {version: beta}}
 routes:
   - name: canary
-    to: {stable: 80, beta: 20}
+    to: {stable: 80, beta: 20}         # sidecar: ignore split-without-sticky
 calls: {}                            # nobody: without the key it would be told of every service that admits it
 """
 

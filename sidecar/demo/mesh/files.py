@@ -44,6 +44,7 @@ routes:                              # they hold for every caller
     match: {{cookies: {{BETA_USER: "true"}}}}
     to: beta
   - name: canary
+    # sidecar: ignore split-without-sticky
     to: {{{split}}}{stamp}
 calls:
   catalog: {{}}
