@@ -41,6 +41,14 @@ class EndpointLike(Protocol):
     """`host:port` or `unix:path`, as logs and spans show it."""
 
 
+class KeptLike(Protocol):
+    """What is kept of a side's requests; `proxy` owns the class."""
+
+    def take(self, exchange: Exchange) -> None:
+        """The exchange is over: keep of it what is kept."""
+        ...
+
+
 class Try:
     """
     One attempt that did not become the answer: another followed it.
@@ -153,6 +161,8 @@ class Exchange:
         parent_id: 16 hexadecimal digits: the span named by the request, or empty.
         sampled: Whether the span is exported.
         tracestate: Value to go on with the span, or empty.
+        is_captured: Its connection was led here and meant for somebody else.
+        kept: Keeps the head when it is over; None: nobody does.
     """
 
     __slots__ = (
@@ -169,6 +179,8 @@ class Exchange:
         "endpoint",
         "first_byte_ns",
         "head",
+        "is_captured",
+        "kept",
         "parent_id",
         "peer",
         "protocol",
@@ -199,7 +211,10 @@ class Exchange:
         peer: tuple[str, int],
         scope: ScopeLike | None = None,
         client: Peer | None = None,
+        kept: KeptLike | None = None,
     ) -> None:
+        self.kept = kept
+        self.is_captured = False
         self.direction = direction
         self.start_ns = start_ns
         self.sent_ns = 0

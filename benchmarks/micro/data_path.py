@@ -26,6 +26,7 @@ from sidecar.peer import Peer
 from sidecar.proxy.client.accept import protocol_factory
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
+from sidecar.proxy.recent import Recent
 from sidecar.proxy.server.http1 import ServerConnection
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
@@ -187,6 +188,8 @@ class DataPath:
     Args:
         has_log: With a line of the access log for every request.
         has_spans: With a span for every request.
+        keep: So many heads of requests are kept (`telemetry.recent_requests`).
+        reads: What of them besides, as the file has it: `, headers: [accept]`.
         rules: As many rules of who may ask for what, of which the last lets the client in, before the same routes of
             requests to the app; the client is then known by a certificate, though its octets come in clear. None:
             requests from the app, whom nobody asks who it is.
@@ -197,8 +200,14 @@ class DataPath:
         socket: Whose readiness is asked for, which is a real system call here too.
     """
 
-    def __init__(self, *, has_log: bool = True, has_spans: bool = True, rules: int | None = None) -> None:
-        self.telemetry, self.plan = _compiled((_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else ""), rules)
+    def __init__(
+        self, *, has_log: bool = True, has_spans: bool = True, rules: int | None = None, keep: int = 0, reads: str = ""
+    ) -> None:
+        told = (_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else "")
+        told += f"  recent_requests: {{keep: {keep}{reads}}}\n"
+        self.recent = Recent()
+        self.recent.configure(keep, 1 << 30)
+        self.telemetry, self.plan = _compiled(told, rules, self.recent)
         self.loop = Loop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
         self.timers = Timers(self.loop)  # type: ignore[arg-type]
@@ -242,11 +251,11 @@ class DataPath:
         self._other_end.close()
 
 
-def _compiled(settings: str, rules: int | None) -> tuple[Telemetry, Plan]:
+def _compiled(settings: str, rules: int | None, recent: Recent) -> tuple[Telemetry, Plan]:
     services = "\n".join(_SERVICE % (number, number) for number in range(1, 19))
     text = _CONFIG % (_OUTBOUND if rules is None else _INBOUND + authorization(rules), services, settings)
     telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
-    result = compiled(text, Compiler(telemetry.scope))
+    result = compiled(text, Compiler(telemetry.scope, recent))
     telemetry.reconfigure(result.telemetry)  # as a load does
     drop_what_is_told(telemetry)
     direction = Direction.OUTBOUND if rules is None else Direction.INBOUND

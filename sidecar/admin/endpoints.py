@@ -20,6 +20,7 @@ from sidecar.admin import live
 from sidecar.admin.negotiate import accepts_gzip, format_of, wants_page
 from sidecar.admin.page import PREFIX as PAGE
 from sidecar.admin.page import read_page
+from sidecar.admin.recent import RequestsWish, requests_wish
 from sidecar.telemetry.metrics.exposition import Format
 
 JSON_TYPE = b"application/json"
@@ -98,6 +99,10 @@ class Process(Protocol):
 
     async def routes_dump(self) -> Mapping[str, object]:
         """Routes of both directions in matching order."""
+        ...
+
+    async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
+        """The last requests, newest first."""
         ...
 
     async def upstreams_dump(self) -> Mapping[str, object]:
@@ -318,6 +323,14 @@ async def _routes(process: Process, _: Request) -> Reply:
     return await as_large_json(HTTPStatus.OK, await process.routes_dump())
 
 
+async def _requests(process: Process, request: Request) -> Reply:
+    try:
+        wish = requests_wish([pair for pair in request.params if pair[0] != WORKER])
+    except ValueError as error:
+        return text(HTTPStatus.BAD_REQUEST, str(error))
+    return as_json(HTTPStatus.OK, await process.requests_dump(wish))
+
+
 async def _upstreams(process: Process, _: Request) -> Reply:
     return as_json(HTTPStatus.OK, await process.upstreams_dump())
 
@@ -392,6 +405,7 @@ _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
     "/server_info": {"GET": _server_info},
     "/config": {"GET": _config},
     "/routes": {"GET": _routes},
+    "/requests": {"GET": _requests},
     "/upstreams": {"GET": _upstreams},
     "/explain": {"GET": _explain},
     "/certs": {"GET": _certs},

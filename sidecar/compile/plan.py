@@ -17,6 +17,7 @@ from sidecar.compile.frames import Header, Kind, WantedListener, read_header
 from sidecar.compile.listener_spec import ListenerSpec, Role
 from sidecar.compile.matches import key_of
 from sidecar.compile.policies import RateLimiters, breaker_spec, budget_spec, health_spec, outlier_spec
+from sidecar.compile.recent.kept import kept_of
 from sidecar.compile.routes import APP, CompileError, RouteCompiler, ScopeFactory, app_of
 from sidecar.compile.security.authorization import compile_authorization
 from sidecar.compile.security.tls import listener_tls, upstream_tls
@@ -26,6 +27,7 @@ from sidecar.exchange import Direction
 from sidecar.net.detect import SERVER_FIRST_PORTS
 from sidecar.net.tls.settings import ListenerTls
 from sidecar.proxy.plan import Captured, Limits, Listener, Plan, Side, Streams, make_listener
+from sidecar.proxy.recent import Kept, Recent
 from sidecar.proxy.told import Askers
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
@@ -69,10 +71,12 @@ class Compiler:
 
     Args:
         scope: Binds telemetry (`Telemetry.scope`).
+        recent: Where heads of requests are kept; None: nowhere.
     """
 
-    def __init__(self, scope: ScopeFactory) -> None:
+    def __init__(self, scope: ScopeFactory, recent: Recent | None = None) -> None:
         self._scope = scope
+        self._recent = recent
         self._passthrough: Passthrough | None = None
         self._captured: dict[str, CapturedApp] = {}
         self._limiters = RateLimiters()
@@ -109,12 +113,13 @@ class Compiler:
         awaiting: list[Route] = []
         for direction in Direction:
             routes = self._routes(direction, common, draft, clusters, addresses, awaiting)
-            sides.append((yield from self._side(direction, draft, routes, clusters, rules, problems)))
+            label = common if direction is Direction.INBOUND and common != APP else direction.label
+            sides.append((yield from self._side(direction, label, draft, routes, clusters, rules, problems)))
         own: dict[str, Side] = {common: sides[Direction.INBOUND]} if common != APP else {}
         for app in apps:
             if app not in own and not problems:
                 routes = self._routes(Direction.INBOUND, app, draft, clusters, addresses, awaiting)
-                own[app] = yield from self._side(Direction.INBOUND, draft, routes, clusters, rules, problems)
+                own[app] = yield from self._side(Direction.INBOUND, app, draft, routes, clusters, rules, problems)
         if problems:
             raise RefusedError(problems)
         inbound, outbound = sides
@@ -178,6 +183,7 @@ class Compiler:
     def _side(
         self,
         direction: Direction,
+        label: str,
         draft: Draft,
         routes: RouteCompiler,
         clusters: Mapping[str, Cluster],
@@ -189,9 +195,9 @@ class Compiler:
         builder: TableBuilder[Route] = TableBuilder()
         explicit: list[Route] = []
         for frame in written.pieces(Kind.ROUTES):
-            label, first, some, lines = written.shapes.load(frame)
+            whose, first, some, lines = written.shapes.load(frame)
             yield
-            for index, route in enumerate(some if label == direction.label else (), first):
+            for index, route in enumerate(some if whose == direction.label else (), first):
                 try:
                     line = lines[index - first].get((), 0)
                     explicit.append(routes.explicit(route, index, line if isinstance(line, int) else 0))
@@ -219,9 +225,16 @@ class Compiler:
             streams = yield from streams_of(draft.clusters, draft.hosts, routes, explicit)
         unrouted = self._scope(direction, "", "", "")
         is_inbound = direction is Direction.INBOUND
+        rules = rules if is_inbound else None
+        table = builder.table()
+        kept: Kept | None = None
+        if self._recent is not None and config.telemetry.recent_requests.keep:
+            settings = config.telemetry.recent_requests
+            every = (*table.routes, fallback, passthrough_route)
+            kept = yield from kept_of(label, direction.label, every, rules, settings, self._recent)
         return Side(
             direction,
-            builder.table(),
+            table,
             fallback,
             passthrough,
             passthrough_route,
@@ -229,9 +242,10 @@ class Compiler:
             client_address=_client_address(config.inbound) if is_inbound else None,
             drops_underscored=config.limits.headers_with_underscores == "drop",
             owns_client_cert=direction is Direction.INBOUND and _ends_tls(draft),
-            authorization=rules if is_inbound else None,
+            authorization=rules,
             captured=captured,
             streams=streams,
+            kept=kept,
         )
 
     def _captured_of(

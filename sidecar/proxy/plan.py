@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sidecar.exchange import Direction, ScopeLike
 from sidecar.net.tls.settings import IdentitySource, ListenerTls
+from sidecar.proxy.recent import Kept
 from sidecar.proxy.told import Askers
 from sidecar.routing.actions import Route
 from sidecar.routing.client_address import ClientAddress
@@ -157,6 +158,7 @@ class Side:
         captured: What becomes of connections that are led here; None where none are.
         streams: Where connections go that are no HTTP's; None where all are.
         is_gone: Nothing is left of it: its listener was removed by a reload, and serves who is still connected.
+        kept: Keeps the heads of its requests; None: nobody does.
     """
 
     direction: Direction
@@ -172,6 +174,7 @@ class Side:
     authorization: Authorization | None = None
     captured: Captured | None = None
     streams: Streams | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,13 @@ class Condition:
         part: What is asked about: `host`, `path`, `methods`, `header x-canary`, `cookie uid`, `query debug`.
         text: What is expected, as a person reads it.
         test: Whether the head meets it.
+        matcher: What is asked of the value of a header, cookie or parameter; None of all else.
     """
 
     part: str
     text: str
     test: Callable[[RequestHead], bool] = field(compare=False, repr=False)
+    matcher: ValueMatcher | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def _header_condition(name: str, matcher: ValueMatcher) -> Condition:
     if not key or key.translate(None, TOKEN):
         raise ValueError(f"expected the name of a header, found {name!r}")
     test = matcher.test
-    return Condition(f"header {key.decode()}", matcher.text, lambda head: test(head.joined(key)))
+    return Condition(f"header {key.decode()}", matcher.text, lambda head: test(head.joined(key)), matcher)
 
 
 def _cookie_condition(name: str, matcher: ValueMatcher) -> Condition:
@@ -186,9 +188,9 @@ def _cookie_condition(name: str, matcher: ValueMatcher) -> Condition:
     if not key or key != key.strip() or b"=" in key or b";" in key:
         raise ValueError(f"expected the name of a cookie, found {name!r}")
     test = matcher.test
-    return Condition(f"cookie {name}", matcher.text, lambda head: test(cookie(head, key)))
+    return Condition(f"cookie {name}", matcher.text, lambda head: test(cookie(head, key)), matcher)
 
 
 def _query_condition(name: str, matcher: ValueMatcher) -> Condition:
     key, test = name.encode(), matcher.test
-    return Condition(f"query {name}", matcher.text, lambda head: test(param(head, key)))
+    return Condition(f"query {name}", matcher.text, lambda head: test(param(head, key)), matcher)

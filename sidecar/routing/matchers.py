@@ -40,11 +40,18 @@ class ValueMatcher:
         kind: Which question.
         text: The question as a person reads it: `not prefix "beta-" (any case)`.
         test: Answers it; None is an absent value.
+        operand: Of `exact` in this very case, the value that is asked for, whether inverted or not; else None.
     """
 
     kind: str
     text: str
     test: Callable[[bytes | None], bool] = field(compare=False, repr=False)
+    operand: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_of_equality(self) -> bool:
+        """Whether it asks for nothing but whether the value is there, and whether it is this one."""
+        return self.kind == "present" or self.operand is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,8 @@ def value_matcher(
     if not isinstance(operand, str):
         raise ValueError(f"{kind}: expected text, found {operand!r}")
     question = _octets_test(kind, operand.encode(), operand, ignore_case)
-    return ValueMatcher(kind, _text(kind, operand, ignore_case, invert), _value_test(question, invert))
+    value = operand.encode() if kind == "exact" and not ignore_case else None
+    return ValueMatcher(kind, _text(kind, operand, ignore_case, invert), _value_test(question, invert), value)
 
 
 def path_matcher(kind: str, operand: str, *, ignore_case: bool = False, invert: bool = False) -> PathMatcher:

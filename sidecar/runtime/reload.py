@@ -32,6 +32,7 @@ from sidecar.net.timers import Timers
 from sidecar.process_log import event
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
+from sidecar.proxy.recent import Recent
 from sidecar.proxy.split_sides import SplitSides
 from sidecar.redact import Secrets
 from sidecar.runtime.certificates.keeper import Certificates
@@ -73,6 +74,7 @@ class Reloader(ConfigLoader):
         listeners: What is open.
         config: The configuration in force without its routes, upstreams and tests; None until the first file was good.
         effective: All of it, explained.
+        recent: Heads of the last requests.
         compiler: Makes the plans.
         certificates: What the configuration in force needs of them.
         tokens: What it needs to verify tokens.
@@ -98,7 +100,8 @@ class Reloader(ConfigLoader):
         self._telemetry = telemetry
         self._registry = registry
         self._timers = timers
-        self.compiler = Compiler(telemetry.scope)
+        self.recent = Recent()
+        self.compiler = Compiler(telemetry.scope, self.recent)
         self.certificates = Certificates()
         self.tokens = TokenKeeper()
         self._split_sides = SplitSides()
@@ -155,7 +158,8 @@ class Reloader(ConfigLoader):
         if self.live.plan is not plan:
             self._old_plans.add(self.live.plan)
         self.live.plan = plan
-        self.config = draft.written.settings
+        self.config = config = draft.written.settings
+        self.recent.configure(config.telemetry.recent_requests.keep, config.telemetry.recent_requests.max_size)
         self.effective = Effective(draft.header.pushed or self.path, draft.written, self.secrets)
         self.generation += 1
         self._telemetry.config_applied(plan.config_hash, is_reload=self.generation > 1)

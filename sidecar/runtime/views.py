@@ -13,7 +13,9 @@ from sidecar import __version__, build, process_log
 from sidecar.admin.app_ports import AppPorts
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
+from sidecar.admin.recent import RequestsWish, shown_requests
 from sidecar.compile.deserialize import plain
+from sidecar.compile.time_slices import in_slices
 from sidecar.exchange import Direction
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.runtime.capture.watch import CaptureWatch
@@ -171,6 +173,11 @@ class Views:
         """Routes of both directions in the order in which they are tried, with every setting and its origin."""
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
         return {} if live is None or effective is None else effective.routes(live.plan)
+
+    async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
+        """The last requests, newest first."""
+        reloader = self._sidecar.reloader
+        return await in_slices(shown_requests(reloader.recent, wish, reloader.secrets))
 
     async def upstreams_dump(self) -> Mapping[str, object]:
         """Clusters, their endpoints and what happened there."""

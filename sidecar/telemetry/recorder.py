@@ -348,6 +348,8 @@ class Telemetry:
             self._count_secured(exchange, scope)
         if self._write is not None or exchange.sampled:
             self._tell(exchange, scope, outcome, clock.wall_ns(start_ns), duration_ns)
+        if exchange.kept is not None:
+            exchange.kept.take(exchange)
         if self.observers:
             self._show(exchange)
 

@@ -21,6 +21,7 @@ from sidecar import __version__, build, process_log
 from sidecar.admin import live
 from sidecar.admin.app_ports import AppPorts
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
+from sidecar.admin.recent import RequestsWish, merge_requests
 from sidecar.compile.listener_spec import Role
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
 from sidecar.runtime.listeners import Listeners
@@ -241,6 +242,12 @@ class GroupViews:
     async def routes_dump(self) -> Mapping[str, object]:
         """The same in all workers."""
         return await self._page("/routes")
+
+    async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
+        """Those of all workers, by time."""
+        asked = {"limit": str(wish.limit), **({"request_id": wish.request_id} if wish.request_id else {})}
+        pages = await self._pages(f"/requests?{urlencode(asked)}")
+        return merge_requests([page for _, page in pages], wish.limit)
 
     async def upstreams_dump(self) -> Mapping[str, object]:
         """Counts of all workers together, and the health of endpoints as each worker sees it."""

@@ -24,6 +24,7 @@ from sidecar.config.model.listen import (
     default_listen,
 )
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
+from sidecar.config.model.preview import RecentRequests
 from sidecar.config.model.resilience import (
     CircuitBreaker,
     Fault,
@@ -116,6 +117,7 @@ __all__ = [
     "OutlierDetection",
     "PathMatch",
     "RateLimit",
+    "RecentRequests",
     "Redirect",
     "RegexRewrite",
     "Respond",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from sidecar.config.model.preview import RecentRequests, RecentSetting
 from sidecar.config.problems import did_you_mean
 from sidecar.config.values.addresses import HttpUrl, TcpListenAddresses
 from sidecar.config.values.base import Model, OneOrMany, Reads, expected, refused, setting
@@ -159,3 +160,6 @@ class Telemetry(Model):
     metrics: Metrics = setting(Metrics(), "Metrics and health.")
     traces: Traces = setting(Traces(), "Spans.")
     access_log: AccessLog = setting(AccessLog(), "A line for every request.")
+    recent_requests: RecentSetting = setting(
+        RecentRequests(), "Which heads of requests are kept, for `sidecar preview`; `off`: none."
+    )

@@ -91,8 +91,7 @@ class Course(Requester, TunnelOwner):
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.expires_at = inf
-        self.has_client_ended = False
-        self.is_upstream_blocked = False
+        self.has_client_ended = self.is_upstream_blocked = False
         self._forwarder: Forwarder | None = None
         self._copies: Copies | None = None
         self._has_client_left = False
@@ -116,7 +115,7 @@ class Course(Requester, TunnelOwner):
         destination = self._destination
         side = plan.side_of[listener.side] if destination is None else side_of(plan, listener, destination)
         exchange = self.exchange = Exchange(
-            listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified
+            listener.direction, clock.monotonic_ns(), head, self._peer, side.unrouted, self._identified, side.kept
         )
         self._has_response = self._is_client_blocked = False
         self._is_request_complete = is_complete
@@ -129,6 +128,7 @@ class Course(Requester, TunnelOwner):
         if listener.host is not None:
             head.host, head.port = listener.host, listener.port
         if destination is not None:
+            exchange.is_captured = True
             head.port = destination.port  # whatever port the request names
         refused = refusal(live, side, self._listener_state, exchange, head, self._peer[0], destination)
         if refused is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request
 from sidecar.admin.live import Observer, Tap, tap_of
+from sidecar.admin.recent import RequestsWish
 from sidecar.telemetry.metrics.exposition import Format
 
 
@@ -65,6 +66,9 @@ class FakeProcess:
 
     async def routes_dump(self) -> Mapping[str, object]:
         return {"inbound": []}
+
+    async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
+        return {"asked": [wish.limit, wish.request_id]}
 
     async def upstreams_dump(self) -> Mapping[str, object]:
         return {}
