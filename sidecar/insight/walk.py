@@ -15,7 +15,7 @@ from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.exchange import Decision, Exchange
 from sidecar.message import RequestHead
-from sidecar.peer import Peer
+from sidecar.peer import Peer, Token
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.exchange.steps import find_route, judge, name_client, request_to_send
 from sidecar.proxy.origin import forwarded_lines
@@ -34,11 +34,13 @@ class Visitor:
         ip: Address of whoever connects.
         identity: SPIFFE ID that it proves, or empty.
         claims: Of a token, taken as verified; None: it has none.
+        words: What a token that was verified before came to (`peer.Token.words`), or None.
     """
 
     ip: str
     identity: str = ""
     claims: Mapping[str, object] | None = None
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ def listener_of(plan: Plan, side: Side) -> Listener | None:
     return next((one for one in found if one.host is None), found[0] if found else None)
 
 
-def walk(side: Side, listener: Listener | None, head: RequestHead, visitor: Visitor) -> Walk:
+def walk(
+    side: Side, listener: Listener | None, head: RequestHead, visitor: Visitor, *, is_captured: bool = False
+) -> Walk:
     """
     Decide on a request.
 
@@ -103,6 +107,7 @@ def walk(side: Side, listener: Listener | None, head: RequestHead, visitor: Visi
         listener: By which it comes; one that is for one host gives the request that host.
         head: Of the request; it is changed as the data path changes it.
         visitor: Who sends it.
+        is_captured: Its connection was led here.
     """
     exchange = Exchange(side.direction, 0, head, (visitor.ip, 0))
     if visitor.identity:
@@ -116,10 +121,12 @@ def walk(side: Side, listener: Listener | None, head: RequestHead, visitor: Visi
     if rules is not None:
         if visitor.claims is not None:
             exchange.token = supposed(rules.token_rules, visitor.claims)
+        elif visitor.words is not None:
+            exchange.token = Token("accepted", "", visitor.words)
         decision = judge(rules, side, listener, exchange, head)
         if not decision.is_allowed:
             return Walk(side, listener, head, exchange, decision, errors.AUTHORIZATION_DENIED)
-    found = find_route(side, head, exchange.peer[0])
+    found = find_route(side, head, exchange.peer[0], is_captured=is_captured)
     return Walk(side, listener, head, exchange, decision, found)
 
 

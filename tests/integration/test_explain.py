@@ -176,3 +176,22 @@ def test_by_socket_and_by_account_a_request_goes_the_same_way(tmp_path: Path) ->
             question = Question("GET", f"http://{host}{path}", tuple(headers.items()), tuple(cookies.items()))
             said = account(text.replace("${OUTBOUND_PORT}", "15001"), question)
             assert said["outcome"]["route"] == (answer.text if answer.status == 200 else None)
+
+
+def test_a_request_that_was_served_is_explained_by_its_id(sidecar: SidecarProcess, origin: Origin) -> None:
+    """With what happened, by the plan in force; the key that it stuck by is known, a secret is not."""
+    headers = {"x-request-id": "served-1", "cookie": "uid=u7; sid=topsecret", "authorization": "Bearer topsecret"}
+    sidecar.outbound("/v1/x", host="shop", headers=headers)
+    words = ["explain", "--admin", f"127.0.0.1:{sidecar.admin_port}", "--request-id"]
+
+    told = sidecar_command(*words, "served-1")
+    unknown = sidecar_command(*words, "served-2")
+
+    assert told.returncode == 0, told.stderr
+    assert "what happened\n" in told.stdout
+    assert "status: 200" in told.stdout
+    assert "route canary" in told.stdout
+    assert "by cookie uid: `u7`" in told.stdout
+    assert "topsecret" not in told.stdout
+    assert unknown.returncode == 1
+    assert "none has the id `served-2`" in unknown.stderr

@@ -4,7 +4,7 @@ The account of one decision, ready for JSON; docs/explain.md has its keys. *Cold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,12 @@ class Scene:
 
 
 def account_of(
-    walked: Walk, scene: Scene, *, is_whole: bool = False, happened: Mapping[str, object] | None = None
+    walked: Walk,
+    scene: Scene,
+    *,
+    is_whole: bool = False,
+    happened: Mapping[str, object] | None = None,
+    missing: Sequence[str] = (),
 ) -> Steps[dict[str, Any]]:
     """
     All that was decided for a request, and why.
@@ -48,6 +53,7 @@ def account_of(
         scene: The plan.
         is_whole: Each route is told by itself, however many there are.
         happened: What really became of it, if it was served.
+        missing: Of such a one what was not kept of it, in words.
     """
     secrets, effective = scene.secrets, scene.effective
     label = walked.side.direction.label
@@ -64,6 +70,7 @@ def account_of(
         "sent": None,
         "settings": {},
         "happened": happened,
+        "missing": list(missing),
     }
     if not isinstance(found, Route):
         return account

@@ -20,6 +20,8 @@ def lines_of(account: Mapping[str, Any], *, is_whole: bool = False) -> Iterator[
     yield _request(account["request"])
     if account["happened"] is not None:
         yield from _section("what happened", _happened(account["happened"]))
+    if account["missing"]:
+        yield from _section("not all of it was kept; what asks for these may be told wrongly", account["missing"])
     if account["authorization"] is not None:
         yield from _section("authorization", [_authorization(account["authorization"])])
     if account["routes"]:

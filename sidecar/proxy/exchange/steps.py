@@ -67,7 +67,7 @@ def judge(
     """
     if head.kinds & _DISOWNED:
         _drop(side, head)
-    if authorization.tokens is not None:
+    if authorization.tokens is not None and exchange.token is None:  # whoever asks what would be may suppose one
         exchange.token = authorization.tokens.of(head)
     client, ip, token = exchange.client, exchange.peer[0], exchange.token
     decision = authorization.decide(client, ip, head, is_permissive(listener), token)
