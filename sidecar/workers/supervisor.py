@@ -97,7 +97,7 @@ class Supervisor(Process):
         self.group = Group(path, env, count, self.sockets)
         self.group.objection = self._why_not_taken
         self.endpoint_sink: EndpointSink = self.group.endpoints
-        self._views = GroupViews(self, env)
+        self.views = GroupViews(self, env)
         self.listeners = Listeners(loop, self._handler_for)
         self.listeners.wants = lambda spec: spec.role in OWN
         if takes_over:
@@ -169,7 +169,7 @@ class Supervisor(Process):
 
     def why_not_ready(self) -> str | None:
         """What `/ready` says against traffic, or None."""
-        return self._views.not_ready()
+        return self.views.not_ready()
 
     async def on_live(self) -> None:
         """All workers have the first whole file."""
@@ -270,7 +270,7 @@ class Supervisor(Process):
 
     def _handler_for(self, spec: ListenerSpec) -> ConnectionHandler:
         is_public = spec.role is Role.METRICS
-        endpoints = Endpoints.read_only(self._views) if is_public else Endpoints.everything(self._views)
+        endpoints = Endpoints.read_only(self.views) if is_public else Endpoints.everything(self.views)
         return AdminConnectionHandler(endpoints, spec)
 
     # --- what following a control plane needs: `mesh.follower.Host` --------------------------------------------

@@ -30,6 +30,7 @@ from sidecar.loader.load_outcome import LoadOutcome, shown_time
 from sidecar.loader.plan_source import MeshRequest, Pushed
 from sidecar.net.tls.settings import ControlIdentity
 from sidecar.process_log import event
+from sidecar.runtime.insight.answering import Told, answered
 from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.mesh.candidate import PUSHED, Candidate, read_hand_over, refused_by, write_hand_over
 from sidecar.runtime.mesh.kept_identity import KeptIdentity
@@ -57,6 +58,11 @@ class Host(Protocol):
 
     app_watch: AppWatch
     endpoint_sink: EndpointSink
+
+    @property
+    def views(self) -> Told:
+        """What the process says of itself."""
+        ...
 
     async def load(self, trigger: str) -> LoadOutcome:
         """Put the configuration in force as `Follower.request` says it, if it is good."""
@@ -387,8 +393,8 @@ class Follower:
         self._host.endpoint_sink.tell(upstream, found)
 
     async def answer(self, ask: Ask) -> Mapping[str, object] | None:
-        """This release answers no questions."""
-        return None
+        """What the admin listener would say; None for a kind of question that this release does not know."""
+        return await answered(self._host.views, ask.kind, ask.body)
 
     def on_state(self, state: LinkState) -> None:
         """For the metrics; the log has what the link says."""

@@ -55,6 +55,7 @@ class Host:
 
     follower: Follower = field(init=False)
     app_watch: Any = field(default_factory=AppWatch)
+    views: Any = None
     is_local_good: bool = True
     loaded: list[tuple[str, str]] = field(default_factory=list)
     told: dict[str, EndpointSet] = field(default_factory=dict)
