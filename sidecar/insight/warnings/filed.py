@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sidecar.insight.warnings.questions import Question, question_of
+from sidecar.insight.warnings.questions import Question, patterns_above, question_of
 from sidecar.routing.match import Condition, Match, split_pattern
 from sidecar.routing.matchers import PathMatcher
 
@@ -35,6 +35,8 @@ class Asked:
         hosts: Patterns; `*` alone for every host.
         path: The question about the path, or None.
         methods: Those that it takes; empty for all.
+        patterns: The same, to look one up.
+        names: The same without their ports.
         conditions: The questions about headers, cookies and parameters, with what each asks, by part.
         match: As it was compiled.
     """
@@ -42,6 +44,8 @@ class Asked:
     order: int
     index: int
     hosts: tuple[bytes, ...]
+    patterns: frozenset[bytes]
+    names: frozenset[bytes]
     path: PathMatcher | None
     methods: tuple[str, ...]
     conditions: Mapping[str, tuple[Condition, Question]]
@@ -57,7 +61,9 @@ def asked_by(order: int, index: int, match: Match) -> Asked:
             methods = tuple(condition.text.split(" or "))
         else:
             conditions[condition.part] = (condition, question_of(condition))
-    return Asked(order, index, match.hosts or (_EVERY_HOST,), match.path, methods, conditions, match)
+    hosts = match.hosts or (_EVERY_HOST,)
+    names = frozenset(split_pattern(host)[0] for host in hosts)
+    return Asked(order, index, hosts, frozenset(hosts), names, match.path, methods, conditions, match)
 
 
 class _Shelf:
@@ -142,7 +148,7 @@ class Filed:
     def add(self, asked: Asked) -> None:
         """File a match."""
         self._everywhere.add(asked)
-        for host in dict.fromkeys(split_pattern(host)[0] for host in asked.hosts):
+        for host in asked.names:
             self._places.setdefault(host, _Place()).add(asked)
 
     def that_may_include(self, asked: Asked, host: bytes) -> Iterator[Asked]:
@@ -172,13 +178,10 @@ class Filed:
         found = self._places.get(host)
         if found is not None:
             yield found, False
-        name = host.removeprefix(b"*.")
-        dot = name.find(b".")
-        while dot >= 0:
-            above = self._places.get(b"*" + name[dot:])
+        for pattern in patterns_above(host):
+            above = self._places.get(pattern)
             if above is not None:
                 yield above, True
-            dot = name.find(b".", dot + 1)
         every = self._places.get(_EVERY_HOST)
         if every is not None and host != _EVERY_HOST:
             yield every, False

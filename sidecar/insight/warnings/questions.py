@@ -104,6 +104,17 @@ def host_includes(wide: bytes, narrow: bytes) -> bool:
     return wide[:1] == b"*" and narrow.removeprefix(b"*").endswith(wide[1:]) and narrow not in (b"*", wide[1:])
 
 
+def patterns_above(host: bytes) -> list[bytes]:
+    """The wildcards that a host or a pattern without a port is below, the longest first; not `*`."""
+    name = host.removeprefix(b"*.")
+    found = []
+    dot = name.find(b".")
+    while dot >= 0:
+        found.append(b"*" + name[dot:])
+        dot = name.find(b".", dot + 1)
+    return found
+
+
 def path_includes(wide: PathMatcher | None, narrow: PathMatcher | None) -> bool:
     """Whether every path that answers `narrow` answers `wide`; None asks nothing, and alone has CONNECT, too."""
     if wide is None or narrow is None:

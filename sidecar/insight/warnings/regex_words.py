@@ -30,6 +30,8 @@ _COUNT: Final = re.compile(r"\{(\d{1,4})(?:,\d*)?\}")
 _GROUP: Final = re.compile(r"\?(?:P?<\w+>|[a-zA-Z-]*:|[a-zA-Z-]+(?=\)))")
 _TRIED: Final = "ax1A-_/.0 "
 _DEEPEST: Final = 32
+_LONGEST: Final = 1000
+"""Characters of a part that is repeated."""
 
 
 def word_of(pattern: str) -> str | None:
@@ -63,6 +65,8 @@ class _Reader:
         while (octet := self._peek()) not in ("", "|", ")"):
             word = self._atom(octet, depth)
             words.append(word * self._times())
+            if len(words[-1]) > _LONGEST:
+                raise ValueError
         return "".join(words)
 
     def _atom(self, octet: str, depth: int) -> str:

@@ -23,8 +23,8 @@ from sidecar.insight.warnings.filed import Asked, Filed, asked_by
 from sidecar.insight.warnings.questions import (
     Question,
     do_cross,
-    host_includes,
     path_includes,
+    patterns_above,
     question_of,
     question_of_path,
     value_includes,
@@ -166,7 +166,16 @@ def _includes(wide: Asked, narrow: Asked, host: bytes, method: str | None) -> bo
         other = narrow.conditions.get(part)
         if other is None or not value_includes(condition, other[0]):
             return False
-    return path_includes(wide.path, narrow.path) and any(host_includes(one, host) for one in wide.hosts)
+    return path_includes(wide.path, narrow.path) and _has_host(wide, host)
+
+
+def _has_host(asked: Asked, host: bytes) -> bool:
+    """Whether one of the patterns has every host of this one: the same, one above it, or all, for its port or any."""
+    name, port = split_pattern(host)
+    for pattern in (name, *patterns_above(name), _EVERY_HOST):
+        if pattern in asked.patterns or (port is not None and b"%b:%d" % (pattern, port) in asked.patterns):
+            return True
+    return False
 
 
 def _can_meet(one: Asked, other: Asked) -> bool:
@@ -186,9 +195,7 @@ def _can_meet(one: Asked, other: Asked) -> bool:
 
 def _asks_less(earlier: Asked, later: Asked, host: bytes) -> bool:
     """Whether the later asks for something more precisely of which the earlier asks, too."""
-    bare = split_pattern(host)[0]
-    names = (split_pattern(one)[0] for one in earlier.hosts)
-    if any(name not in (_EVERY_HOST, bare) and host_includes(name, bare) for name in names):
+    if any(pattern in earlier.names for pattern in patterns_above(split_pattern(host)[0])):
         return True
     one, other = earlier.path, later.path
     is_asked = one is not None and other is not None and not _is_any_path(one)
