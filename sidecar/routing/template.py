@@ -76,8 +76,10 @@ def _literal(segment: Segment, octets: Callable[[str], bytes]) -> bytes | None:
 
 def lowered(template: Template) -> Template:
     """The template whose literals are in lower case, for paths that are, too."""
-    segments = tuple(one if one is None else one.lower() for one in template.segments)
-    return Template(template.text, segments, template.has_rest)
+    segments: list[bytes | None] = []
+    for literal in template.segments:
+        segments.append(literal.lower() if literal is not None else None)
+    return Template(template.text, tuple(segments), template.has_rest)
 
 
 class Ordered(Protocol):
