@@ -19,6 +19,7 @@ _COMMANDS = {
     "schema": ("sidecar.cli.schema", "schema", "Print the JSON Schema of the configuration file."),
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
     "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
+    "routes": ("sidecar.cli.insight.routes", "routes", "Show how often each route of a running sidecar was hit."),
     "inject": ("sidecar.cli.inject.command", "inject", "Put a sidecar into the manifests of apps, or take it out."),
     "capture": ("sidecar.cli.capture.commands", "capture", "Lead an app's connections to its sidecar."),
     "control": ("sidecar.cli.mesh.control", "control", "Run the control plane of a mesh."),

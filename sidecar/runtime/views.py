@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar import __version__, build, process_log
 from sidecar.admin.app_ports import AppPorts
+from sidecar.admin.coverage import coverage_of
 from sidecar.admin.endpoints import Params, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
 from sidecar.admin.recent import RequestsWish, shown_requests
@@ -172,7 +173,9 @@ class Views:
     async def routes_dump(self) -> Mapping[str, object]:
         """Routes of both directions in the order in which they are tried, with every setting and its origin."""
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
-        return {} if live is None or effective is None else effective.routes(live.plan)
+        if live is None or effective is None:
+            return {}
+        return coverage_of(self._sidecar.telemetry.numbers.scopes).annotate(effective.routes(live.plan))
 
     async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
         """The last requests, newest first."""

@@ -330,6 +330,8 @@ class Telemetry:
         start_ns, end_ns = exchange.start_ns, exchange.end_ns
         duration_ns = end_ns - start_ns
         outcome.requests.value += 1
+        scope.hits += 1
+        scope.last_ns = end_ns
         scope.request_bytes.value += exchange.bytes_received
         scope.response_bytes.value += exchange.bytes_sent
         duration = outcome.duration
@@ -357,6 +359,8 @@ class Telemetry:
         """The same of a connection that is no HTTP's."""
         scope = self._tcp.end(exchange)
         outcome = scope.stream(exchange.protocol, exchange.reason)
+        scope.hits += 1
+        scope.last_ns = exchange.end_ns
         start_ns = clock.wall_ns(exchange.start_ns)
         duration_ns = exchange.end_ns - exchange.start_ns
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
+from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.telemetry.access_log import json_line
@@ -133,6 +134,8 @@ class Scope:
         secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
         clear: Requests in clear, since there was one by TLS.
         streams: What was bound so far of connections that are no HTTP's, by `(protocol, reason)`.
+        hits: Requests, or connections that are no HTTP's, which ended here since `since_ns`.
+        last_ns: When the last of them ended; 0 for never. So read as `clock.monotonic_ns`.
 
     Args:
         metrics: Where it counts.
@@ -148,6 +151,8 @@ class Scope:
         "direction",
         "forms",
         "http_route",
+        "hits",
+        "last_ns",
         "metrics",
         "outcomes",
         "overhead",
@@ -156,6 +161,7 @@ class Scope:
         "route",
         "secured",
         "server_address",
+        "since_ns",
         "streams",
         "upstream",
     )
@@ -183,6 +189,8 @@ class Scope:
         self.upstream = upstream
         self.server_address = server_address
         self.http_route = http_route or route
+        self.hits = self.last_ns = 0
+        self.since_ns = clock.monotonic_ns()
         self.overhead = metrics.overhead.child(direction.label)
         self.outcomes: dict[OutcomeKey, Outcome] = {}
         self.secured: dict[str, Counter] = {}

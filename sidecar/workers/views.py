@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 from sidecar import __version__, build, process_log
 from sidecar.admin import live
 from sidecar.admin.app_ports import AppPorts
+from sidecar.admin.coverage import merge_coverage
 from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
 from sidecar.admin.recent import RequestsWish, merge_requests
 from sidecar.compile.listener_spec import Role
@@ -240,8 +241,8 @@ class GroupViews:
         }
 
     async def routes_dump(self) -> Mapping[str, object]:
-        """The same in all workers."""
-        return await self._page("/routes")
+        """The same in all workers but for how often they were hit, which adds up."""
+        return merge_coverage([page for _, page in await self._pages("/routes") if page])
 
     async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
         """Those of all workers, by time."""

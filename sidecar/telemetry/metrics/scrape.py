@@ -58,6 +58,7 @@ class Scrape:
     All that a scrape shows.
 
     Attributes:
+        scopes: Where requests are counted, for whoever asks which routes are hit.
         compat: Other meshes' metrics, or None.
         control: What is known of the control plane; None if none is followed.
         certificates: Gives the series of certificates; None where no configuration has asked for TLS.
@@ -84,7 +85,7 @@ class Scrape:
         tcp: TcpConnections,
     ) -> None:
         self._metrics = metrics
-        self._scopes = scopes
+        self.scopes = scopes
         self._upstreams = upstreams
         self._configuration = configuration
         self._downstreams = downstreams
@@ -114,7 +115,7 @@ class Scrape:
 
     def sections(self) -> Iterator[Section]:
         """Every metric once."""
-        for _ in self._scopes.expire():
+        for _ in self.scopes.expire():
             yield None
         metrics = self._metrics
         yield histograms_of(metrics.server_duration)

@@ -12,7 +12,17 @@ from sidecar.telemetry.metrics.exposition import Format
 from tests.unit.admin.process import FakeProcess
 
 READ_ONLY = ["/metrics", "/stats/prometheus", "/ready", "/healthz/ready", "/live"]
-ADMIN_READS = [*READ_ONLY, "/server_info", "/config", "/routes", "/upstreams", "/certs", "/tap", "/logging"]
+ADMIN_READS = [
+    *READ_ONLY,
+    "/server_info",
+    "/config",
+    "/routes",
+    "/requests",
+    "/upstreams",
+    "/certs",
+    "/tap",
+    "/logging",
+]
 MUTATIONS = ["/reload", "/drain", "/quitquitquit"]
 
 
