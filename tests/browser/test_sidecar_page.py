@@ -140,7 +140,7 @@ def test_recent_request_opens_its_decision(open_sidecar: OpenSidecar) -> None:
     assert "2000 of at most 2000 are kept; 312 were too many to keep" in tab.text("#requests")
     tab.click("#requests tr.is-bad .link")
     wait_text(tab, "#explain .outcome", "forwarded by route canary to recommendations")
-    assert "explain?request_id=req-0001" in page.paths()[-1]
+    assert "/explain?request_id=req-0001&direction=outbound" in page.paths()
     assert tab.run("document.activeElement.id") == "answer-title"
     wait_text(tab, "#explain .answer", "What happened to it")
     assert tab.run("document.querySelector('#requests tr.is-chosen') !== null")
@@ -178,6 +178,16 @@ def test_requests_can_be_held_and_sifted(open_sidecar: OpenSidecar) -> None:
     tab.type("nowhere")
     assert [row[1] for row in rows(tab, "requests")] == ["from the app ← GET nowhere/x"]
     assert "0 routes, 0 upstreams, 1 request" in tab.text(".found")
+
+
+def test_of_many_requests_the_newest_are_drawn(open_sidecar: OpenSidecar) -> None:
+    """Twenty, and all that were asked for when somebody wants them: what is below them is not far."""
+    kept = [fixture.request(number) for number in range(150)]
+    tab = open_sidecar(SidecarPage(requests={"keep": 2000, "kept": 1900, "not_kept": 0, "requests": kept}))
+    wait_text(tab, "#requests .more", "20 of 150 are shown.")
+    assert len(rows(tab, "requests")) == 20
+    tab.click("#requests .more button")
+    tab.wait("document.querySelectorAll('#requests tbody tr').length === 150")
 
 
 @pytest.mark.parametrize(

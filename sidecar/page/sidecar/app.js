@@ -21,7 +21,8 @@ const OFTEN_MS = 2000;
 const ROUTES_MS = 5000;
 const SELDOM_MS = 60000; // What is not there now, and may be with the next configuration, which is heard of at once.
 const STEP = 100; // Rows that are drawn before somebody asks for more.
-const NEWEST = 100; // Requests that are asked for.
+const LAST = 20; // The same of requests, below which there is more.
+const NEWEST = 200; // Requests that are asked for.
 const PREVIEW_MS = 60000;
 
 const at = (id) => document.getElementById(id);
@@ -39,6 +40,7 @@ const state = {
   found: "",
   shownRoutes: STEP,
   shownUpstreams: STEP,
+  shownRequests: LAST,
   isPaused: false,
   onlyFailed: false,
   form: EMPTY,
@@ -55,9 +57,10 @@ let previewing = 0;
 let wasLost = false;
 
 const on = {
-  search: (text) => set({ search: text, shownRoutes: STEP, shownUpstreams: STEP }),
+  search: (text) => set({ search: text, shownRoutes: STEP, shownUpstreams: STEP, shownRequests: LAST }),
   moreRoutes: () => set({ shownRoutes: state.shownRoutes + STEP }),
   moreUpstreams: () => set({ shownUpstreams: state.shownUpstreams + STEP }),
+  moreRequests: () => set({ shownRequests: NEWEST }),
   showConfig: () => showAnswer("config-title"),
   pause: () => set({ isPaused: !state.isPaused }),
   onlyFailed: () => set({ onlyFailed: !state.onlyFailed }),
@@ -76,7 +79,7 @@ const on = {
   },
   explainRequest: (one) => {
     set({ chosen: String(one.request_id) });
-    explain(questionOfRequest(one.request_id), `${one.method || ""} ${one.host || ""}${one.path || ""}`.trim());
+    explain(questionOfRequest(one), `${one.method || ""} ${one.host || ""}${one.path || ""}`.trim());
   },
   closeAnswer: () => {
     explaining += 1;
@@ -122,7 +125,7 @@ function render() {
   patch(at("app"), appSheet(page));
   patch(at("routes"), info ? routesSheet(page, foundRoutes, state.shownRoutes) : []);
   patch(at("upstreams"), info ? upstreamsSheet(page, foundUpstreams, state.shownUpstreams) : []);
-  patch(at("requests"), info ? requestsSheet(page, requests) : []);
+  patch(at("requests"), info ? requestsSheet(page, requests, state.shownRequests) : []);
   patch(at("config"), configSheet(page));
   patch(at("explain"), explainSheet(page));
   patch(at("preview"), previewSheet(page));

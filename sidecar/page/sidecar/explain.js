@@ -40,8 +40,12 @@ export function titleOfForm({ method, url }) {
   return curl ? curl.trim().split("\n")[0] : `${method.trim() || "GET"} ${url.trim()}`;
 }
 
-/** The question that a request which is kept answers. */
-export const questionOfRequest = (id) => `explain?${new URLSearchParams({ request_id: id })}`;
+/** The question about a request that is kept; what came in and went out again has one id in both directions. */
+export function questionOfRequest({ request_id: id, direction }) {
+  const asked = new URLSearchParams({ request_id: id });
+  if (direction) asked.append("direction", direction);
+  return `explain?${asked}`;
+}
 
 /**
  * What came of a question, for a person.

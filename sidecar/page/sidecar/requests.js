@@ -23,7 +23,7 @@ export function requestRows(requests, text, onlyFailed) {
 export const hasFailed = ({ status, flag }) => status >= 400 || status === 0 || Boolean(flag && flag !== "-");
 
 /** @param page requests: the answer of `/requests`, or {none: why} where nothing is kept, or null before it came */
-export function requestsSheet(page, rows) {
+export function requestsSheet(page, rows, shown) {
   const { requests, on } = page;
   const title = h("h2", { key: "title", id: "requests-title" }, "Recent requests");
   if (!requests) return [title, h("p", { key: "asking", class: "empty" }, "Asking for the requests …")];
@@ -46,9 +46,17 @@ export function requestsSheet(page, rows) {
       ? table(
           "Recent requests",
           ["time", "request", "#status", "route", "sent to", "#took"],
-          rows.map((one, i) => cellsOf(one, i, page)),
+          rows.slice(0, shown).map((one, i) => cellsOf(one, i, page)),
         )
       : h("p", { key: "no", class: "empty" }, page.search || page.onlyFailed ? "No request is like that." : "No request came yet."),
+    rows.length > shown
+      ? h(
+          "p",
+          { key: "more", class: "more" },
+          `${shown} of ${rows.length} are shown. `,
+          button(`Show all ${rows.length}`, on.moreRequests),
+        )
+      : null,
   ];
 }
 
