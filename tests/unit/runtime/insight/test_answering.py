@@ -64,5 +64,5 @@ def test_a_kind_that_is_not_known_has_no_answer() -> None:
 @pytest.mark.parametrize("request_", [{"url": 1}, {"method": "GET"}, {"url": "http://a/", "headers": {"x": 1}}, []])
 def test_a_question_of_another_form_is_refused(request_: object) -> None:
     """With what was expected where."""
-    with pytest.raises(MessageError, match="expected|missing"):
+    with pytest.raises(MessageError, match=r"expected|missing"):
         ask("explain", {"request": request_})
