@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from sidecar.page.files import reasons
 from tests.browser.conftest import OpenSidecar, look_again
 from tests.support import sidecar_fixture as fixture
 from tests.support.chromium import Tab
@@ -84,7 +86,8 @@ def test_routes_stand_in_their_order_with_rates_and_hits(open_sidecar: OpenSidec
     assert canary[0].startswith("canary sidecar.yaml:7 host recommendations")
     assert payments[1] == "payments"
     assert 85 < float(payments[3].split()[0]) < 95
-    assert "failed: UF" in payments[0]
+    meaning = reasons()["UF"][0]["text"]
+    assert re.search(rf"failed: UF \d+, {re.escape(meaning)}", payments[0])
     assert canary[3] == "100 %"
     assert canary[4].endswith("ms")
     assert (canary[6].split()[:3], beta[6].split()[0]) == (["804k", "80", "%"], "32.2k")

@@ -83,7 +83,11 @@ def test_every_state_of_a_sidecar_is_told(open_sidecar: OpenSidecar, state: str,
 
 def test_sidecar_of_a_mesh_tells_its_control_plane(open_sidecar: OpenSidecar) -> None:
     """Connected to which, or why not; workers are counted, and what they see differently is told as that."""
-    control = {"addresses": ["https://control:15010"], "connected": False, "why": "connection refused"}
+    control = {
+        "addresses": ["https://control:15010"], "connected": False, "why": "connection refused",
+        "config": {"source": "last_good", "hash": "ab", "revision": 11},
+        "refused": {"hash": "cd", "revision": 12, "crashed": False, "problems": ["rec.yaml:3:1: weights sum to 0"]},
+    }  # fmt: skip
     workers = [{"worker": n, "pid": 10 + n} for n in range(2)]
     page = SidecarPage(info=fixture.info(control=control, workers=workers))
     well = {"health": "healthy", "ejected": False, "probation": False, "share": 1.0}
@@ -94,6 +98,9 @@ def test_sidecar_of_a_mesh_tells_its_control_plane(open_sidecar: OpenSidecar) ->
     tab = open_sidecar(page)
     wait_text(tab, "#app", "not connected https://control:15010 connection refused")
     wait_text(tab, "#app", "2 workers")
+    wait_text(tab, "[data-banner=pushed]", "Revision 12 of the control plane is refused.")
+    wait_text(tab, "#config", "the last good one that was kept, revision 11")
+    wait_text(tab, "#config .problems", "rec.yaml:3:1: weights sum to 0")
     wait_text(tab, "#upstreams", "10.0.2.11:8443 ejected, say 1 of 2 workers 3 active")
     wait_text(tab, "#upstreams", "10.0.2.12:8443 ejected")
     wait_text(tab, "#upstreams", "1 of 2 endpoints gets nothing")
@@ -152,6 +159,7 @@ def test_page_asks_no_more_than_it_needs(open_sidecar: OpenSidecar) -> None:
     tab.wait("new Promise((done) => setTimeout(() => done(true), 4500))")
     asked = page.paths()
     assert asked.count("/config") == 1
+    assert [one.path for one in page.asked].count("/page/reasons.json") == 1
     assert asked.count("/routes") == 1
     assert 2 <= asked.count("/server_info") <= 4
     assert 2 <= asked.count("/metrics") <= 4

@@ -33,6 +33,7 @@ const state = {
   routes: null,
   upstreams: null,
   requests: null, // Of /requests, or {none: why}.
+  reasons: null, // What flags mean.
   flows: null, // Of two scrapes or more.
   error: null, // {why, since (seconds since 1970)}: the sidecar does not answer.
   answered: null,
@@ -109,7 +110,7 @@ function render() {
   const requests = requestRows(state.requests, text, state.onlyFailed);
   const foundRoutes = text ? rows.filter((row) => isLike(row, text)) : rows;
   const foundUpstreams = text ? upstreams.filter((row) => isLikeUpstream(row, text)) : upstreams;
-  const refused = info?.config?.last_load_ok === false ? ["bad"] : [];
+  const refused = info?.config?.last_load_ok === false || info?.control?.refused ? ["bad"] : [];
   const page = {
     ...state,
     on,
@@ -304,3 +305,7 @@ document.addEventListener("visibilitychange", () => {
 
 render();
 askAll();
+ask("page/reasons.json").then(
+  (reasons) => set({ reasons }),
+  () => {}, // Flags are told without their words then.
+);

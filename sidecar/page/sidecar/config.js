@@ -25,12 +25,14 @@ export function configSheet(page) {
       ["file", said.file || config?.file ? h("code", {}, String(said.file || config.file)) : null],
       ["hash", said.hash ? h("code", {}, String(said.hash)) : null],
       ["in force since", said.loaded_at ? timeOf(said.loaded_at) : null],
+      ["from", info.control?.config?.source ? fromWord(info.control.config) : null],
       ["loads", Number.isFinite(said.generation) ? `${many(said.generation, "good load")} since the start` : null],
       ["now", Number.isFinite(said.loading_for_s) ? `loading for ${said.loading_for_s} s` : null],
       ["tries again", Number.isFinite(said.retry_in_s) ? `in ${said.retry_in_s} s` : null],
       ["last load", last ? lastWord(last) : null],
     ]),
-    last && last.ok === false ? refusal(last) : null,
+    last && last.ok === false && !info.control?.refused ? refusal(last) : null,
+    info.control?.refused ? refusedRevision(info.control.refused) : null,
     last && list(last.warnings).length
       ? h(
           "div",
@@ -52,6 +54,22 @@ function lastWord(last) {
   const by = last.trigger ? `, by ${last.trigger}` : "";
   const took = Number.isFinite(last.took_ms) ? `, took ${Math.round(last.took_ms)} ms` : "";
   return `${last.at ? timeOf(last.at) : ""} ${how}${by}${took}`;
+}
+
+const SOURCES = { pushed: "the control plane", last_good: "the last good one that was kept", bootstrap: "the bootstrap file" };
+
+function fromWord({ source, revision }) {
+  return `${SOURCES[source] || source}${Number.isFinite(revision) && revision ? `, revision ${revision}` : ""}`;
+}
+
+function refusedRevision({ revision, crashed, problems: told }) {
+  return h(
+    "div",
+    { key: "revision", class: "part" },
+    h("h3", {}, `Revision ${revision} is refused`),
+    crashed ? h("p", { class: "why" }, "The process ended at it.") : null,
+    list(told).length ? problems(problemsOf(told)) : null,
+  );
 }
 
 function refusal(last) {

@@ -72,6 +72,7 @@ export const titleOf = (info) => (info ? `${nameOf(info)} – sidecar` : "sideca
 export function banners(page) {
   const { info, error, config } = page;
   const refused = info?.config?.last_load_ok === false;
+  const pushed = info?.control?.refused;
   const problems = list(config?.last_load?.problems).length;
   return [
     error && info
@@ -81,7 +82,15 @@ export function banners(page) {
           `The sidecar has not answered since ${clock(error.since)} (${error.why}). What you see is what was known then. This page asks again by itself.`,
         )
       : null,
-    refused
+    pushed
+      ? banner(
+          "pushed",
+          "bad",
+          `Revision ${pushed.revision} of the control plane is refused. What was in force before stays so.`,
+          button("Show", page.on.showConfig),
+        )
+      : null,
+    refused && !pushed
       ? banner(
           "refused",
           "bad",

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { count, latency } from "./format.js";
 import { button, link, table } from "./parts.js";
 import { sign } from "./marks.js";
+import { meaning } from "./reasons.js";
 import { timeOf } from "./routes.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
@@ -60,7 +61,7 @@ export function requestsSheet(page, rows, shown) {
   ];
 }
 
-function cellsOf(one, i, { on, chosen }) {
+function cellsOf(one, i, { on, chosen, reasons }) {
   const id = String(one.request_id || "");
   const what = `${one.method || ""} ${one.host || ""}${one.path || ""}`;
   const failed = hasFailed(one);
@@ -80,7 +81,7 @@ function cellsOf(one, i, { on, chosen }) {
         "span",
         { class: "whole" },
         failed ? sign(one.status >= 500 || one.status === 0 ? "bad" : "warn", String(one.status || "–")) : String(one.status ?? "–"),
-        one.flag && one.flag !== "-" ? h("code", {}, ` ${one.flag}`) : null,
+        one.flag && one.flag !== "-" ? h("code", { title: meaning(one.flag, reasons) || null }, ` ${one.flag}`) : null,
       ),
       String(one.route || "(no route)"),
       h(

@@ -6,6 +6,7 @@ import { judge } from "./judge.js";
 import { sign } from "./marks.js";
 import { button, splits, table } from "./parts.js";
 import { partKey, quantile, routeKey, success } from "./rates.js";
+import { meaning } from "./reasons.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
 const TITLES = { outbound: "From the app (outbound)", inbound: "To the app (inbound)" };
@@ -79,7 +80,7 @@ export function isLike(row, text) {
 
 /** @param rows of `rowsOf`, those that are found; @param shown how many of them are drawn */
 export function routesSheet(page, rows, shown) {
-  const { flows, routes, on } = page;
+  const { routes, on } = page;
   const told = rows.slice(0, shown);
   const counted = told.some((row) => row.hits !== undefined);
   const since = Object.values(routes || {}).find((side) => side?.counted_since)?.counted_since || routes?.counted_since;
@@ -95,7 +96,7 @@ export function routesSheet(page, rows, shown) {
     routes && !rows.length ? h("p", { key: "no", class: "empty" }, page.search ? "No route is like that." : "There are no routes.") : null,
     Object.keys(TITLES).map((direction) => {
       const some = told.filter((row) => row.direction === direction);
-      return some.length ? table(TITLES[direction], heads(counted), some.map((row) => cellsOf(row, flows, counted)), true) : null;
+      return some.length ? table(TITLES[direction], heads(counted), some.map((row) => cellsOf(row, page, counted)), true) : null;
     }),
     rows.length > shown
       ? h(
@@ -113,8 +114,9 @@ function heads(counted) {
   return ["route", "goes to", "#requests", "#success", "#p50", "#p99", ...more];
 }
 
-function cellsOf(row, flows, counted) {
+function cellsOf(row, page, counted) {
   const { flow } = row;
+  const { flows } = page;
   const made = {
     key: `${row.direction} ${row.index ?? "-"} ${row.name}`,
     class: `is-${row.severity}`,
@@ -130,7 +132,7 @@ function cellsOf(row, flows, counted) {
           row.from ? h("code", { class: "place", title: row.from }, shortPlace(row.from)) : null,
         ),
         h("span", { class: "under" }, row.match || "every request"),
-        flow?.failed ? h("span", { class: "under warn" }, `failed: ${flagsOf(flow)}`) : null,
+        failures(flow, page.reasons),
       ),
       row.to.length > 1
         ? splits(row.to)
@@ -145,11 +147,15 @@ function cellsOf(row, flows, counted) {
   return made;
 }
 
-export function flagsOf(flow) {
+/** Why requests failed, the most frequent first, in the words of the one table. */
+export function failures(flow, reasons) {
+  if (!flow?.failed) return null;
   return [...flow.flags]
     .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
-    .map(([flag, times]) => `${flag} ${count(times)}`)
-    .join(", ");
+    .map(([flag, times]) => {
+      const means = meaning(flag, reasons);
+      return h("span", { key: flag, class: "under warn" }, `failed: ${flag} ${count(times)}${means ? `, ${means}` : ""}`);
+    });
 }
 
 function hitsOf({ hits, last, share }) {

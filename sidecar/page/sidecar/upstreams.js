@@ -6,7 +6,7 @@ import { judge, worse } from "./judge.js";
 import { sign } from "./marks.js";
 import { button, table } from "./parts.js";
 import { quantile, success } from "./rates.js";
-import { flagsOf } from "./routes.js";
+import { failures } from "./routes.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
 const SHOWN_ENDPOINTS = 20;
@@ -86,7 +86,7 @@ export function isLikeUpstream(row, text) {
 
 /** @param rows of `upstreamRows`, those that are found; @param shown how many of them are drawn */
 export function upstreamsSheet(page, rows, shown) {
-  const { upstreams, flows, on } = page;
+  const { upstreams, on } = page;
   return [
     h("h2", { key: "title", id: "upstreams-title" }, "Upstreams"),
     !upstreams ? h("p", { key: "none", class: "empty" }, "Asking for the upstreams …") : null,
@@ -95,7 +95,7 @@ export function upstreamsSheet(page, rows, shown) {
       ? table(
           "Upstreams",
           ["upstream", "endpoints", "#requests", "#success", "#p50", "#p99", "#active"],
-          rows.slice(0, shown).map((row) => cellsOf(row, flows)),
+          rows.slice(0, shown).map((row) => cellsOf(row, page)),
         )
       : null,
     rows.length > shown
@@ -104,7 +104,8 @@ export function upstreamsSheet(page, rows, shown) {
   ];
 }
 
-function cellsOf({ name, said, endpoints, flow, severity, why }, flows) {
+function cellsOf({ name, said, endpoints, flow, severity, why }, page) {
+  const { flows } = page;
   const from = [said.load_balancing, said.dns ? `by DNS: ${said.dns}` : "", said.discover ? "told by the control plane" : ""];
   return {
     key: name,
@@ -116,7 +117,7 @@ function cellsOf({ name, said, endpoints, flow, severity, why }, flows) {
         h("span", { class: "route-name" }, severity === "ok" || severity === "idle" ? null : sign(severity, ""), h("span", { class: "id" }, name)),
         h("span", { class: "under" }, from.filter(Boolean).join(" · ")),
         why.length ? h("span", { class: "under warn" }, why.join("; ")) : null,
-        flow?.failed ? h("span", { class: "under warn" }, `failed: ${flagsOf(flow)}`) : null,
+        failures(flow, page.reasons),
         causes(said.stats || {}).map((text) => h("span", { key: text, class: "under" }, text)),
       ),
       h(
