@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from sidecar.http1.grammar import GrammarError, authority
 from sidecar.insight.warnings.questions import head_with, host_includes, path_includes, value_includes
 from sidecar.insight.warnings.regex_words import word_of
 from sidecar.insight.warnings.shadows import shadows_of
@@ -15,17 +17,12 @@ from sidecar.routing.match import host_matches, host_pattern, make_match
 from sidecar.routing.matchers import compile_regex, path_matcher, value_matcher
 from sidecar.routing.table import Table, TableBuilder
 from tests.property.test_routing_table import (
-    LABELS,
     NoTelemetry,
     compiled,
     head_of,
-    hosts,
-    path_questions,
-    paths,
     patterns,
     request_specs,
     route_specs,
-    value_questions,
 )
 from tests.support.thoroughness import examples
 
@@ -91,53 +88,106 @@ def test_a_copy_of_a_route_is_dead(routes: list[list[dict[str, object]]], spare:
     assert len(copied) - 1 in dead
 
 
-question_pairs = st.tuples(value_questions(), value_questions())
+VALUES = [None, b"", b"1", b"12", b"121", b"A", b"a", b"aA", b"xa", b"Ax1", b"7", b"-1"]
+PATHS = ["/", "/v", "/v1", "/v1/", "/v1/x", "/v10", "/V1", "/V1/x", "//", "//v1", "/x/v1", "/x", "/xv1/", "*", ""]
+HOSTS = ["a", "b", "com", "a.com", "b.com", "a.b.com", "b.a.com", "com.com", "a.a.a.com", "acom", "x.a", ""]
+
+operands = st.sampled_from(["1", "12", "2", "A", "a", "aA", "x"])
+rarely = st.sampled_from([False, False, False, True])
 
 
-@settings(max_examples=examples(1500), deadline=None)
-@given(pair=question_pairs, values=st.lists(st.sampled_from([None, "", "1", "12", "121", "A", "a", "Aa", "x1"])))
+@st.composite
+def questions_of_values(draw: st.DrawFn) -> dict[str, object]:
+    kind = draw(st.sampled_from(["exact", "prefix", "suffix", "contains", "regex", "range", "present"]))
+    operand: object = draw(operands)
+    if kind == "regex":
+        operand = f"{operand}{draw(st.sampled_from(['', '.*', '[0-9]*']))}"
+    if kind == "range":
+        operand = (draw(st.sampled_from([0, 7])), draw(st.sampled_from([8, 13])))
+    if kind == "present":
+        operand = draw(st.booleans())
+    return {"kind": kind, "operand": operand, "ignore_case": draw(rarely), "invert": draw(rarely)}
+
+
+@st.composite
+def questions_of_paths(draw: st.DrawFn) -> dict[str, object]:
+    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "starts_with", "suffix", "contains", "regex"]))
+    operand = draw(st.sampled_from([path for path in PATHS if path.startswith("/")]))
+    if kind == "regex":
+        operand = draw(st.sampled_from([f"{operand}.*", operand, ".*", "/.*", "^/.*$"]))
+    return {"kind": kind, "operand": operand, "ignore_case": draw(rarely), "invert": draw(rarely)}
+
+
+@settings(max_examples=examples(2000), deadline=None)
+@given(
+    pair=st.tuples(questions_of_values(), questions_of_values()), part=st.sampled_from(["headers", "cookies", "query"])
+)
 def test_a_value_of_what_is_included_is_one_of_what_includes(
-    pair: tuple[dict[str, object], dict[str, object]], values: list[str | None]
+    pair: tuple[dict[str, object], dict[str, object]], part: str
 ) -> None:
     """For every kind of question, in any case, inverted or not; also for a value that is not there."""
-    wide, narrow = (make_match(headers={"x": value_matcher(**one)}).conditions[0] for one in pair)  # type: ignore[arg-type]
+    wide, narrow = (make_match(**{part: {"x": value_matcher(**one)}}).conditions[0] for one in pair)  # type: ignore[arg-type]
     if value_includes(wide, narrow):
-        for value in values:
-            head = head_with("header x", None if value is None else value.encode())
+        for value in VALUES:
+            head = head_with(wide.part, value)
             assert wide.test(head) or not narrow.test(head)
 
 
-@settings(max_examples=examples(1500), deadline=None)
-@given(pair=st.tuples(path_questions(), path_questions()), asked=st.lists(st.one_of(paths, st.just("*")), max_size=8))
-def test_a_path_of_what_is_included_is_one_of_what_includes(
-    pair: tuple[dict[str, object], dict[str, object]], asked: list[str]
-) -> None:
+@settings(max_examples=examples(2000), deadline=None)
+@given(pair=st.tuples(questions_of_paths(), questions_of_paths()))
+def test_a_path_of_what_is_included_is_one_of_what_includes(pair: tuple[dict[str, object], dict[str, object]]) -> None:
     """Likewise of paths, and their segments."""
     wide, narrow = (path_matcher(**one) for one in pair)  # type: ignore[arg-type]
-    own = [str(one["operand"]) + more for one in pair for more in ("", "/", "x", "/v1")]
     if path_includes(wide, narrow):
-        for path in (*asked, *own):
+        for path in PATHS:
             assert wide.test(path.encode()) or not narrow.test(path.encode())
 
 
-@settings(max_examples=examples(1000), deadline=None)
-@given(wide=patterns, narrow=patterns, asked=st.lists(hosts, min_size=1), port=st.sampled_from([None, 80, 9090]))
+@settings(max_examples=examples(1500), deadline=None)
+@given(wide=st.lists(patterns, max_size=2), narrow=st.lists(patterns, max_size=2), is_reversed=st.booleans())
 def test_a_host_of_what_is_included_is_one_of_what_includes(
-    wide: str, narrow: str, asked: list[str], port: int | None
+    wide: list[str], narrow: list[str], is_reversed: bool
 ) -> None:
-    """With ports, and wildcards below wildcards."""
-    one, other = host_pattern(wide), host_pattern(narrow)
-    assert host_includes(one, one)
-    if not host_includes(one, other):
-        return
-    bare = narrow.partition(":")[0].removeprefix("*.")
-    for host in (*asked, bare, *(f"{label}.{bare}" for label in LABELS)):
+    """With ports, and wildcards below wildcards: of two patterns, and of two routes that ask for nothing else."""
+    for one, other in itertools.product(wide, narrow):
+        first, second = host_pattern(one), host_pattern(other)
+        if host_includes(first, second):
+            assert all(host_matches(first, head) for head in heads() if host_matches(second, head))
+    table = table_of([[{**NOTHING, "hosts": wide}], [{**NOTHING, "hosts": narrow}]])
+    is_dead = any(shadow.is_whole for shadow in shadows_of(table, 2))
+    found = {table.find(head, "192.0.2.1") for head in heads()}
+    assert not (is_dead and table.routes[1] in found)
+
+
+NOTHING: dict[str, object] = {"hosts": [], "paths": [], "methods": [], "header": None, "cookie": None, "query": None}
+
+
+def heads() -> Iterator[RequestHead]:
+    for host, port in itertools.product(HOSTS, (None, 80, 9090)):
         head = RequestHead(b"GET", b"/", None, 1)
-        try:
-            head.host, head.port = authority(host.encode())[0], port
-        except GrammarError:
-            continue
-        assert host_matches(one, head) or not host_matches(other, head)
+        head.host, head.port = host.encode(), port
+        yield head
+
+
+@settings(max_examples=examples(1500), deadline=None)
+@given(
+    pair=st.tuples(questions_of_values(), questions_of_values()),
+    methods=st.tuples(*[st.lists(st.sampled_from(["GET", "PUT", "HEAD"]), max_size=2, unique=True)] * 3),
+)
+def test_methods_are_included_with_the_rest(
+    pair: tuple[dict[str, object], dict[str, object]], methods: tuple[list[str], ...]
+) -> None:
+    """Three routes by method, of which earlier ones may take all of the last together."""
+    first, second = ({**NOTHING, "header": one} for one in pair)
+    specs = [{**first, "methods": methods[0]}, {**NOTHING, "methods": methods[1]}, {**second, "methods": methods[2]}]
+    table = table_of([[spec] for spec in specs])
+    dead = {shadow.order for shadow in shadows_of(table, 3) if shadow.is_whole}
+    event(f"dead: {sorted(dead)}")
+    for value, method in itertools.product(VALUES, (b"GET", b"PUT", b"HEAD", b"POST")):
+        head = head_with("header x-test", value)
+        head.method = method
+        found = table.find(head, "192.0.2.1")
+        assert found is None or int(found.name) not in dead
 
 
 @settings(max_examples=examples(600), deadline=None)
