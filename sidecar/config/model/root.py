@@ -382,13 +382,18 @@ class Admin(Model):
     )
 
 
+_OF_A_MESH = "this is a file of a mesh: `sidecar mesh check` judges its directory"
 _TLS_ELSEWHERE = "who we are is `identity`; `tls` is a key of `inbound`, of a listener and of an upstream"
 
 
 class Config(Model):
     """The whole file."""
 
-    hints: ClassVar[Mapping[str, str]] = {"tls": _TLS_ELSEWHERE}
+    hints: ClassVar[Mapping[str, str]] = {
+        "tls": _TLS_ELSEWHERE,
+        "mesh": _OF_A_MESH,
+        "services": _OF_A_MESH,
+    }
 
     service: Annotated[Service, Short("name", "a name, or a mapping `{name, version, namespace}`")] = setting(
         ..., "Who this app is, in telemetry."

@@ -96,6 +96,15 @@ class TestFiles:
             "checked 2 files: all good",
         ]
 
+    def test_a_file_of_a_mesh_is_known_as_one(self, here: Path) -> None:
+        """Who names the wrong command is told the right one, and not that a service is missing."""
+        Path("mesh.yaml").write_text("mesh: shop\nservices: {}\n")
+        result = run("mesh.yaml")
+        first, *_, last = result.stderr.splitlines()
+        hint = "this is a file of a mesh: `sidecar mesh check` judges its directory"
+        assert first == f"mesh.yaml:1:1: mesh: unknown key `mesh`; {hint}"
+        assert last == "2 problems in mesh.yaml"
+
     def test_an_empty_directory_is_a_mistake(self, here: Path) -> None:
         """Not a success of having checked nothing."""
         Path("empty").mkdir()
