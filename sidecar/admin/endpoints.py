@@ -37,6 +37,8 @@ FOR_OUR_PAGE = frozenset({"/preview"})
 
 Params = Sequence[tuple[str, str]]
 
+_MAX_NAME_CHARS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
@@ -50,6 +52,10 @@ class ReloadReport:
 
     is_ok: bool
     detail: Mapping[str, object]
+
+
+class PreviewError(Exception):
+    """A preview cannot be made, for a reason that is not in the file; the message is one line."""
 
 
 class Process(Protocol):
@@ -123,8 +129,17 @@ class Process(Protocol):
         """Certificates that are held, when they end, who signed them, and what is wrong; never anything of a key."""
         ...
 
-    async def reload(self) -> ReloadReport:
-        """Read the file again now and say what came of it."""
+    async def preview(self, name: str, text: bytes) -> Mapping[str, object]:
+        """
+        What a file with this text would do with the last requests.
+
+        Raises:
+            PreviewError: That cannot be found out.
+        """
+        ...
+
+    async def reload(self, *, is_forced: bool = False) -> ReloadReport:
+        """Read the file again now and say what came of it; forced: whatever `reload.guard` says."""
         ...
 
     def drain(self) -> None:
@@ -164,6 +179,7 @@ class Request:
         accept_encoding: Value of `Accept-Encoding`, or empty.
         if_none_match: Value of `If-None-Match`, or empty.
         is_from_own_page: Whether that page is of this listener.
+        body: Of a request to an endpoint that takes one (`takes_body`); else empty.
     """
 
     method: str
@@ -175,6 +191,7 @@ class Request:
     accept_encoding: str = ""
     if_none_match: str = ""
     is_from_own_page: bool = False
+    body: bytes = b""
 
 
 class Stream(Protocol):
@@ -363,8 +380,18 @@ async def _tap(process: Process, request: Request) -> Reply:
     return Reply(HTTPStatus.OK, b"", live.CONTENT_TYPE, stream=tap)
 
 
-async def _reload(process: Process, _: Request) -> Reply:
-    report = await process.reload()
+async def _preview(process: Process, request: Request) -> Reply:
+    if not request.body:
+        return text(HTTPStatus.BAD_REQUEST, "expected the text of a file in the body: curl --data-binary @NEW_FILE")
+    name = request.query.get("name") or "preview.yaml"
+    try:
+        return as_json(HTTPStatus.OK, await process.preview(name[:_MAX_NAME_CHARS], request.body))
+    except PreviewError as error:
+        return text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+async def _reload(process: Process, request: Request) -> Reply:
+    report = await process.reload(is_forced="force" in request.query)
     return as_json(HTTPStatus.OK if report.is_ok else HTTPStatus.BAD_REQUEST, report.detail)
 
 
@@ -411,10 +438,16 @@ _EVERYTHING: Mapping[str, Mapping[str, Handler]] = {
     "/certs": {"GET": _certs},
     "/tap": {"GET": _tap},
     "/logging": {"GET": _get_logging, "POST": _set_logging},
+    "/preview": {"POST": _preview},
     "/reload": {"POST": _reload},
     "/drain": {"POST": _drain},
     "/quitquitquit": {"POST": _quit},
 }
+
+
+def takes_body(method: str, target: str) -> bool:
+    """Whether the body of a request means something, and so may be as large as a file."""
+    return method == "POST" and target.partition("?")[0] == "/preview"
 
 
 class Endpoints:
@@ -436,6 +469,10 @@ class Endpoints:
     def everything(cls, process: Process) -> Endpoints:
         """All endpoints, and the page for browsers, for the loopback listener."""
         return cls(process, _EVERYTHING, has_page=True)
+
+    def has(self, path: str) -> bool:
+        """Whether there is such an endpoint."""
+        return path in self._table
 
     async def answer(self, request: Request) -> Reply:
         """Answer one request; every refusal says what would have been accepted."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
 
 import h11
 
-from sidecar.admin.endpoints import Endpoints, Reply, Request, Stream, authority_of, request_of, text
+from sidecar.admin.endpoints import Endpoints, Reply, Request, Stream, authority_of, request_of, takes_body, text
 from sidecar.admin.hosts import AllowedHosts
 from sidecar.admin.page import is_from_own_page, is_from_page
 
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
 """Bodies mean nothing here; a small one is read and dropped so that the connection can go on."""
+
+MAX_TEXT_BYTES = 10 * 1024 * 1024
+"""Of a body that is the text of a file: as large as a file may be (`config.source.MAX_FILE_BYTES`)."""
 
 MAX_CONNECTIONS = 256
 """Of one listener: a scraper, a few probes and an operator need ten."""
@@ -91,6 +95,11 @@ class AdminServer:
             connection.abort()
 
     @property
+    def takes_bodies(self) -> bool:
+        """Whether there is an endpoint here whose body means something."""
+        return self._endpoints.has("/preview")
+
+    @property
     def connection_count(self) -> int:
         """Connections that are open."""
         return len(self._connections)
@@ -110,6 +119,7 @@ class AdminProtocol(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._request: h11.Request | None = None
         self._body_bytes = 0
+        self._body: list[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_idle = False
@@ -213,6 +223,8 @@ class AdminProtocol(asyncio.Protocol):
     def _on_event(self, event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]) -> None:
         if isinstance(event, h11.Request):
             self._request, self._body_bytes = event, 0
+            is_text = takes_body(event.method.decode("ascii"), event.target.decode("latin-1"))
+            self._body = [] if is_text and self._server.takes_bodies else None
             # h11 counts only heads that are still incomplete when the read ends.
             if len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers) > MAX_HEAD_BYTES:
                 self._refuse(431)
@@ -220,8 +232,10 @@ class AdminProtocol(asyncio.Protocol):
                 self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         elif isinstance(event, h11.Data):
             self._body_bytes += len(event.data)
-            if self._body_bytes > MAX_BODY_BYTES:
+            if self._body_bytes > (MAX_BODY_BYTES if self._body is None else MAX_TEXT_BYTES):
                 self._refuse(413)
+            elif self._body is not None:
+                self._body.append(bytes(event.data))
         elif isinstance(event, h11.EndOfMessage):
             assert self._request is not None
             self._disarm()
@@ -243,6 +257,8 @@ class AdminProtocol(asyncio.Protocol):
                 method, target, is_from_page(fields), accept, encoding,
                 if_none_match=fields.get(b"if-none-match", ""), is_from_own_page=is_from_own_page(fields),
             )  # fmt: skip
+            if self._body is not None:
+                asked, self._body = replace(asked, body=b"".join(self._body)), None
             reply = await self._server.answer(asked, authorities, self._local_host())
         except Exception:
             logger.exception("admin_request_failed method=%s target=%r", method, request.target)

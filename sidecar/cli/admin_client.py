@@ -90,6 +90,32 @@ class Admin:
                 return self.get(path)
             raise self._unreachable(error) from error
 
+    def post(self, path: str, body: bytes, timeout_s: float = TIMEOUT_S) -> bytes:
+        """
+        The body of a 200 to a POST, which is sent once.
+
+        Args:
+            timeout_s: How long its answer is waited for.
+
+        Raises:
+            AskError: There was no answer, or another.
+        """
+        self.close()
+        try:
+            self._connection = self._make()
+            self._connection.connect()
+            self._connection.sock.settimeout(timeout_s)
+            self._connection.request("POST", path, body)
+            answer = self._connection.getresponse()
+            said = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            self.close()
+        if answer.status != 200:
+            raise self._refusal(path, answer.status, said)
+        return said
+
     def stream(self, path: str) -> http.client.HTTPResponse:
         """
         The response to a request whose body has no known end, to be closed; no time limit holds for it.

@@ -20,6 +20,7 @@ _COMMANDS = {
     "top": ("sidecar.cli.top", "top", "Show rates, success and latency of a running sidecar."),
     "tap": ("sidecar.cli.tap", "tap", "Show requests of a running sidecar as they happen."),
     "routes": ("sidecar.cli.insight.routes", "routes", "Show how often each route of a running sidecar was hit."),
+    "preview": ("sidecar.cli.insight.preview", "preview", "Show what another file would do with the last requests."),
     "inject": ("sidecar.cli.inject.command", "inject", "Put a sidecar into the manifests of apps, or take it out."),
     "capture": ("sidecar.cli.capture.commands", "capture", "Lead an app's connections to its sidecar."),
     "control": ("sidecar.cli.mesh.control", "control", "Run the control plane of a mesh."),

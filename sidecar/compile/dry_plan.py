@@ -31,11 +31,21 @@ def dry_plan(loaded: Loaded, frames: Sequence[bytes]) -> Plan:
         ConfigError: With every value that cannot be compiled.
     """
     try:
-        draft = at_once(make_draft(frames))
-        clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
-        return at_once(Compiler(_scope).compile(draft, clusters, 1))
+        return plan_of(frames)
     except RefusedError as refusal:
         raise ConfigError([loaded.problem_at(error.location, str(error)) for error in refusal.errors]) from None
+
+
+def plan_of(frames: Sequence[bytes]) -> Plan:
+    """
+    The same of frames alone, which were found good.
+
+    Raises:
+        RefusedError: They were not.
+    """
+    draft = at_once(make_draft(frames))
+    clusters = {spec.name: Cluster(spec) for spec in draft.clusters}
+    return at_once(Compiler(_scope).compile(draft, clusters, 1))
 
 
 def _scope(direction: Direction, route: str, upstream: str, server_address: str, http_route: str = "") -> Any:

@@ -30,7 +30,10 @@ MAX_WARNINGS: Final = 50
 
 
 class Kind(IntEnum):
-    """What a frame is: its first byte. The rest is JSON for HEADER and PROBLEMS, else for `deserialize` to read."""
+    """
+    What a frame is: its first byte. The rest is JSON for HEADER, PROBLEMS and REPORT (of no configuration), else
+    for `deserialize` to read.
+    """
 
     HEADER = 1
     PROBLEMS = 2
@@ -42,6 +45,7 @@ class Kind(IntEnum):
     LINES = 8
     END = 9
     RULES = 10
+    REPORT = 11
 
 
 class FrameError(Exception):
@@ -133,6 +137,8 @@ class Header:
         discovers: Names of what upstreams discover.
         control: The control plane that is to be followed, and who this is (`ControlSettings`); None for none.
         identity: Where our own certificate comes from, for who needs it before there is a plan; None for nowhere.
+        guard: What a reload may do to recent requests: the share in percent of them that may go elsewhere, and how many
+            there must be; None: anything.
         version: Of the compiler, which must be the reader's: a new version may be installed while an old one runs.
     """
 
@@ -151,6 +157,7 @@ class Header:
     control: ControlSettings | None = None
     local_files: tuple[tuple[str, str], ...] = ()
     identity: IdentitySource | None = None
+    guard: tuple[float, int] | None = None
 
     @property
     def config_hash(self) -> str:
@@ -217,7 +224,8 @@ def read_header(frame: bytes) -> Header:
         if control is not None:
             control = ControlSettings(**{**control, "addresses": tuple(control["addresses"])})
         identity = _identity(said["identity"]) if said["identity"] is not None else None
-        return Header(**{**said, **tuples, "control": control, "identity": identity})
+        guard = (said["guard"][0], said["guard"][1]) if said["guard"] is not None else None
+        return Header(**{**said, **tuples, "control": control, "identity": identity, "guard": guard})
     except (LookupError, TypeError, ValueError):
         raise FrameError("expected a header, found other keys") from None
 

@@ -5,7 +5,8 @@ All that a configuration costs happens here: YAML, the models, the rules, a tria
 tests. The data path's process starts it (`compiler_process`), and neither imports what this needs, nor waits for it,
 nor keeps its memory; if it dies, hangs, or eats all memory, one load was refused. For each line of JSON on standard
 input, `{"path": ..., "niceness": ..., "mesh": ...}`, it writes frames to standard output, each with its length before
-it. `mesh` is for a sidecar that follows a control plane (`plan_source.MeshRequest`), else null.
+it. `mesh` is for a sidecar that follows a control plane (`plan_source.MeshRequest`), else null. With `preview`, blocks
+follow that line, in the same form, and the answer is a report (`preview_file`).
 """
 
 from __future__ import annotations
@@ -17,21 +18,24 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
-from sidecar.compile.frames import Header, Kind, make_frame, problem_frames
+from sidecar.compile.frames import Header, Kind, make_frame, problem_frames, read_header, read_problems
 from sidecar.config.load import load_followed, load_source
 from sidecar.config.problems import ConfigError
-from sidecar.config.source import Source, SourceError, read_source
+from sidecar.config.source import Source, SourceError, make_source, read_source
 from sidecar.config.yaml.secret_files import SecretFiles
 from sidecar.insight.dry_run import dry_run
+from sidecar.loader.load_outcome import shown_problem
 from sidecar.loader.low_priority import lower_priority
 from sidecar.loader.serialize import write_frames
 from sidecar.loader.wire import prefixed
 from sidecar.redact import Secrets
 
 
-def compile_file(path: str, env: Mapping[str, str], mesh: Mapping[str, Any] | None = None) -> list[bytes]:
+def compile_file(
+    path: str, env: Mapping[str, str], mesh: Mapping[str, Any] | None = None, text: Source | None = None
+) -> list[bytes]:
     """
     What came of reading a file, as frames: its configuration, its problems, or why there is neither.
 
@@ -39,6 +43,7 @@ def compile_file(path: str, env: Mapping[str, str], mesh: Mapping[str, Any] | No
         path: Of the file; with `mesh`, of the local one.
         env: Variables for `${NAME}`.
         mesh: What else there is, if a control plane is followed: `plan_source.MeshRequest` as JSON has it.
+        text: What stands for the file, which then is not read.
     """
     digest_hex, pushed = "", ""
     secrets = Secrets.of(env)
@@ -49,7 +54,7 @@ def compile_file(path: str, env: Mapping[str, str], mesh: Mapping[str, Any] | No
     local: list[tuple[str, str]] = []
     try:
         if mesh is None:
-            source = read_source(path)
+            source = text or read_source(path)
             digest_hex = source.digest_hex
             loaded = load_source(source, env, files, is_to_run=True)
         else:
@@ -105,6 +110,54 @@ def _pushed(said: Mapping[str, str] | None) -> Source | None:
     return Source(said["name"], said["text"].encode("utf-8", "surrogatepass"), said["hash"])
 
 
+def preview_file(request: Mapping[str, Any], blocks: Sequence[bytes], env: Mapping[str, str]) -> list[bytes]:
+    """
+    What another file would do with requests, as one frame.
+
+    Args:
+        request: As `compile_file`'s arguments; and `preview`, which says of `blocks`, in this order, how many are
+            frames of the configuration in force (`live`), and of the other one (`new`), or else one is its text under a
+            `name`; and how many there are of each process' requests (`rings`).
+    """
+    # Only here: loads do without.
+    from sidecar.insight.preview.preview import preview, refused
+
+    asked = request["preview"]
+    rest = iter(blocks)
+    live = [next(rest) for _ in range(asked["live"])]
+    new = [next(rest) for _ in range(asked["new"])]
+    mesh = request.get("mesh")
+    if not new:
+        source = make_source(asked["name"], next(rest))
+        if mesh is not None:
+            said = {"name": source.path, "text": source.raw.decode("utf-8", "replace"), "hash": source.digest_hex}
+            mesh = {**mesh, "pushed": said}
+        new = compile_file(request["path"], env, mesh, source)
+    rings = [[next(rest) for _ in range(count)] for count in asked["rings"]]
+    was, header = read_header(live[0]), read_header(new[0])
+    secrets = Secrets.of(env)
+    secrets.learn((*was.secrets, *header.secrets))
+    try:
+        if header.is_ok:
+            report = preview(live, new, rings, asked["name"], secrets)
+        else:
+            problems = [shown_problem(one) for frame in new[1:-1] for one in read_problems(frame)]
+            report = refused(problems, secrets.hide(header.error))
+    except Exception as failure:
+        sys.stderr.write(secrets.hide(traceback.format_exc()))
+        report = refused([], secrets.hide(f"the sidecar failed over this preview; please report it: {failure!r:.500}"))
+    return [make_frame(Kind.REPORT, json.dumps(report).encode()), make_frame(Kind.END)]
+
+
+def read_block(stream: BinaryIO) -> bytes:
+    """What `wire.prefixed` made; raises EOFError if there is no more."""
+    head = stream.read(4)
+    block = stream.read(int.from_bytes(head, "little"))
+    if len(head) < 4 or len(block) < int.from_bytes(head, "little"):
+        raise EOFError
+    return block
+
+
 def main() -> None:
     """Do what standard input asks for; never returns."""
     # The variables of the file are ours, for whoever started this process gave it its own.
@@ -117,12 +170,17 @@ def main() -> None:
     frames_to = os.fdopen(os.dup(1), "wb")
     # What a library may print is no frame.
     os.dup2(2, 1)
-    with suppress(BrokenPipeError):
+    with suppress(BrokenPipeError, EOFError):
         for line in sys.stdin.buffer:
             request = json.loads(line)
             if request["niceness"] is not None:
                 lower_priority(request["niceness"])
-            for frame in compile_file(request["path"], env, request.get("mesh")):
+            if "preview" in request:
+                count = sum((request["preview"]["live"], request["preview"]["new"] or 1, *request["preview"]["rings"]))
+                frames = preview_file(request, [read_block(sys.stdin.buffer) for _ in range(count)], env)
+            else:
+                frames = compile_file(request["path"], env, request.get("mesh"))
+            for frame in frames:
                 frames_to.write(prefixed(frame))
             frames_to.flush()
             gc.collect()

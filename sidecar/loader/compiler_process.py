@@ -12,14 +12,15 @@ import json
 import os
 import select
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
-from sidecar.compile.frames import Kind, kind_of
+from sidecar.compile.frames import FrameError, Kind, kind_of
 from sidecar.loader.low_priority import background_niceness
-from sidecar.loader.plan_source import MeshRequest, PlanSourceError
+from sidecar.loader.plan_source import MeshRequest, PlanSourceError, PreviewQuestion
 from sidecar.loader.spawn import Child, spawn_compiler
-from sidecar.loader.wire import read_frame
+from sidecar.loader.wire import prefixed, read_frame
 
 LIMIT_S = 60.0
 """What reading and judging a file may take; 10,000 routes take 1.5 s of an idle core."""
@@ -101,6 +102,43 @@ class CompilerProcess:
                 compiler.close()
                 self._killed = compiler
 
+    async def report(self, question: PreviewQuestion) -> dict[str, Any]:
+        """As `PlanSource.report`, by a compiler of its own, which stands back for traffic."""
+        loop = asyncio.get_running_loop()
+        niceness = background_niceness()
+        mesh = self.mesh("preview")
+        asked = {
+            "name": question.name, "live": len(question.live), "new": len(question.new),
+            "rings": [len(ring) for ring in question.rings],
+        }  # fmt: skip
+        request = {
+            "path": self._path, "niceness": niceness, "mesh": mesh.shown() if mesh is not None else None,
+            "preview": asked,
+        }  # fmt: skip
+        blocks = [*question.live, *(question.new or [question.text])]
+        blocks += (block for ring in question.rings for block in ring)
+        try:
+            child = await loop.run_in_executor(None, self._spawn, self._env, niceness)
+        except OSError as error:
+            raise self._failure(f"cannot start a compiler: {(error.strerror or str(error)).lower()}") from None
+        compiler = _Compiler(child, loop)
+        compiler.open()
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await compiler.ask(request, blocks)
+                frame = await read_frame(compiler.reader)
+        except TimeoutError:
+            raise self._failure(f"the preview has not finished within {self._limit_s:g} s") from None
+        except asyncio.IncompleteReadError:
+            how = await compiler.end()
+            raise self._failure(f"the compiler ended before the preview was done: {how}") from None
+        finally:
+            compiler.close()
+        if kind_of(frame) is not Kind.REPORT:
+            raise FrameError(f"expected a report, found {frame[:20]!r}")
+        report: dict[str, Any] = json.loads(frame[1:])
+        return report
+
     async def _compiler(self, loop: asyncio.AbstractEventLoop, niceness: int | None) -> _Compiler:
         """One that waits for a request: the last load's, the one that was there before us, or a new one."""
         compiler, self._idle = self._idle, None
@@ -152,16 +190,17 @@ class _Compiler:
         self._loop.add_reader(self._child.stdout, self._on_readable)
         self._is_reading = True
 
-    async def ask(self, request: Mapping[str, object]) -> None:
-        """Write a request; to one that died before it makes no difference."""
+    async def ask(self, request: Mapping[str, object], blocks: Sequence[bytes] = ()) -> None:
+        """Write a request, and what belongs to it; to one that died before it makes no difference."""
         octets = json.dumps(request).encode() + b"\n"
-        if len(octets) <= select.PIPE_BUF:
+        if len(octets) <= select.PIPE_BUF and not blocks:
             with suppress(BrokenPipeError):
                 os.write(self._child.stdin, octets)
         else:
             # A pushed file is in it, and a pipe takes 64 KiB at a time. By a descriptor of its own: this one may be
             # closed, and its number be another's, before all is written.
-            await self._loop.run_in_executor(None, _write_all, os.dup(self._child.stdin), octets)
+            own = os.dup(self._child.stdin)
+            await self._loop.run_in_executor(None, _write_all, own, octets, blocks)
 
     def rest(self, seconds: float) -> None:
         """Keep it so long, in case of another request; the loop may end meanwhile, of which nothing is kept."""
@@ -247,9 +286,9 @@ class _Compiler:
             os.kill(self._child.pid, signal.SIGKILL)
 
 
-def _write_all(descriptor: int, octets: bytes) -> None:
+def _write_all(descriptor: int, octets: bytes, blocks: Sequence[bytes] = ()) -> None:
     """Write to a pipe until nobody reads any more, and close it; blocks."""
-    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb", buffering=0) as pipe:
-        rest = memoryview(octets)
-        while rest:
-            rest = rest[pipe.write(rest) :]
+    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb", buffering=_READ_BYTES) as pipe:
+        pipe.write(octets)
+        for block in blocks:
+            pipe.write(prefixed(block))

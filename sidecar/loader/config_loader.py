@@ -15,15 +15,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any, Final
 
 from sidecar import process_log
 from sidecar.compile.frames import FrameError, Header, read_header, read_problems
 from sidecar.config.problems import ConfigError, Problem
 from sidecar.loader.file_watch import Contents, FileWatch
 from sidecar.loader.load_outcome import LoadOutcome, shown_live, shown_time
-from sidecar.loader.plan_source import PlanSource, PlanSourceError
+from sidecar.loader.plan_source import PlanSource, PlanSourceError, PreviewQuestion
 from sidecar.process_log import event
 from sidecar.redact import NO_SECRETS, Secrets
 
@@ -39,6 +40,9 @@ FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 """Between loads that fail for what is not in the file."""
 
+FORCE: Final = "force"
+"""The trigger of a load that `reload.guard` does not stop."""
+
 SLOW_S = 5.0
 """A load, or a look at the file, that takes longer is told of while it goes on."""
 
@@ -52,6 +56,19 @@ class ClosedError(NotNowError):
 
     def __init__(self) -> None:
         super().__init__("the sidecar is draining and loads nothing any more; nothing was changed")
+
+
+class GuardError(NotNowError):
+    """
+    `reload.guard` does not let it be put in force.
+
+    Attributes:
+        report: What it would do to recent requests.
+    """
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class NotHereError(ConfigError):
@@ -75,6 +92,7 @@ class ConfigLoader:
         generation: Of the configuration in force; 0 for none. Whoever installs one counts it up.
         on_installed: Told the header and the frames of what has just come into force.
         on_outcome: Told what came of each load.
+        is_guarded: Whether `reload.guard` of the configuration in force is asked; a worker's is by its supervisor.
     """
 
     def __init__(self, path: str, source: PlanSource, secrets: Secrets = NO_SECRETS) -> None:
@@ -85,6 +103,8 @@ class ConfigLoader:
         self.generation = 0
         self.on_installed: Callable[[Header, Sequence[bytes]], None] = lambda header, frames: None
         self.on_outcome: Callable[[LoadOutcome], None] = lambda outcome: None
+        self.is_guarded = True
+        self._in_force: tuple[Header, Sequence[bytes]] | None = None
         self._source = source
         self._watch = FileWatch(path)
         self._one_at_a_time = asyncio.Lock()
@@ -103,6 +123,10 @@ class ConfigLoader:
             ConfigError: It cannot be had on this machine; `NotHereError`: not now.
             NotNowError: It cannot be had now.
         """
+        raise NotImplementedError
+
+    async def _rings(self) -> Sequence[Sequence[bytes]]:
+        """Recent requests of each process, as `insight.preview.wire.pack` makes them."""
         raise NotImplementedError
 
     def _count(self, outcome: LoadOutcome) -> None:
@@ -124,6 +148,44 @@ class ConfigLoader:
         """
         async with self._one_at_a_time:
             return await self._load(trigger)
+
+    async def preview(self, name: str, text: bytes) -> dict[str, Any]:
+        """
+        What another file would do with the requests that were seen last; nothing is changed.
+
+        Args:
+            name: Of the file, for positions and problems.
+            text: What it says.
+
+        Raises:
+            PlanSourceError: That cannot be found out.
+        """
+        if self._in_force is None:
+            raise PlanSourceError(f"{self.path}: no configuration is in force yet, with which to compare")
+        rings = await self._rings()
+        try:
+            return await self._source.report(PreviewQuestion(self._in_force[1], rings, name, text))
+        except FrameError as failure:
+            raise PlanSourceError(f"{self.path}: what the compiler says makes no sense: {failure}") from None
+
+    async def _ask_guard(self, trigger: str, header: Header, frames: Sequence[bytes]) -> None:
+        """Raise `GuardError` for what sends too many of the recent requests elsewhere; nobody asks who forces it."""
+        guard = self._in_force[0].guard if self._in_force is not None else None
+        if guard is None or self._in_force is None or not self.is_guarded or trigger in ("start", FORCE):
+            return
+        max_moved, min_requests = guard
+        name = header.pushed or self.path
+        rings = await self._rings()
+        report = await self._source.report(PreviewQuestion(self._in_force[1], rings, name, new=frames))
+        if report["problems"]:
+            raise PlanSourceError(str(report["problems"][0]["text"]))
+        if report["requests"] >= min_requests and report["moved_share"] * 100 > max_moved:
+            raise GuardError(
+                f"{name}: {report['moved_share']:.1%} of the last {report['requests']} requests would go elsewhere, and"
+                f" `reload.guard` allows {max_moved:g}%; `sidecar preview` says which, and POST /reload?force puts it"
+                " in force all the same; nothing was changed",
+                report,
+            )
 
     def shown(self) -> dict[str, object]:
         """As `/server_info` shows it: what is in force, and what is under way."""
@@ -155,6 +217,7 @@ class ConfigLoader:
         problems: tuple[Problem, ...] = ()
         warnings: tuple[str, ...] = ()
         is_transient = False
+        preview: Mapping[str, Any] | None = None
         try:
             frames = await self._frames(trigger)
             header = read_header(frames[0])
@@ -162,7 +225,9 @@ class ConfigLoader:
             self._take_note(header, settled)
             error, is_transient = header.error, header.is_transient
             if header.is_ok:
+                await self._ask_guard(trigger, header, frames)
                 await self._install(trigger, header, frames)
+                self._in_force = header, frames
                 self.on_installed(header, frames)
                 warnings = header.warnings
             elif not error:
@@ -172,7 +237,8 @@ class ConfigLoader:
             is_transient = isinstance(refusal, NotHereError)
         except (PlanSourceError, NotNowError) as refusal:
             error = str(refusal)
-            is_transient = not isinstance(refusal, ClosedError)
+            is_transient = not isinstance(refusal, ClosedError | GuardError)
+            preview = refusal.report if isinstance(refusal, GuardError) else None
         except FrameError as failure:
             error = f"{self.path}: what the compiler says makes no sense: {failure}; nothing was changed"
         except _UnsettledError:
@@ -185,8 +251,9 @@ class ConfigLoader:
         problems, error = tuple(one.without(self.secrets) for one in problems), self.secrets.hide(error)
         is_transient = is_transient and not is_ok and trigger != "start"
         self.last = LoadOutcome(
-            trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error, warnings, is_transient
-        )
+            trigger, time.time(), took_s, is_ok, config_hash, self.generation, problems, error, warnings, is_transient,
+            preview,
+        )  # fmt: skip
         self._report(self.last)
         self._plan_retry(is_transient=is_transient)
         self.on_outcome(self.last)

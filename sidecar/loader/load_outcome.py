@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +25,7 @@ class LoadOutcome:
         error: Why it is not live, if not for something in the file; empty otherwise.
         warnings: Of a file that is live: what is hardly meant, a line each.
         is_transient: Why it is not live may pass by itself; it is tried again.
+        preview: What it would do to recent requests, if that is why it is not live.
     """
 
     trigger: str
@@ -36,6 +38,7 @@ class LoadOutcome:
     error: str = ""
     warnings: tuple[str, ...] = ()
     is_transient: bool = False
+    preview: Mapping[str, object] | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -52,8 +55,9 @@ class LoadOutcome:
             "hash": self.config_hash,
             "generation": self.generation,
             "error": self.error or None,
-            "problems": [_shown(problem) for problem in self.problems],
+            "problems": [shown_problem(problem) for problem in self.problems],
             "warnings": list(self.warnings),
+            **({"preview": self.preview} if self.preview is not None else {}),
         }
 
 
@@ -69,7 +73,8 @@ def shown_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _shown(problem: Problem) -> dict[str, object]:
+def shown_problem(problem: Problem) -> dict[str, object]:
+    """A problem for programs."""
     return {
         "text": str(problem),
         "file": problem.file,

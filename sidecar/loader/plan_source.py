@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class PlanSourceError(Exception):
@@ -55,8 +55,38 @@ class MeshRequest:
         return {"options": dict(self.options), "is_optional": self.is_optional, "pushed": pushed}
 
 
+@dataclass(frozen=True, slots=True)
+class PreviewQuestion:
+    """
+    What another configuration would do with the requests that were seen last.
+
+    Attributes:
+        live: Frames of the configuration in force.
+        rings: Of each process' requests, as `insight.preview.wire.pack` makes them.
+        name: Of the other file, as its problems and positions show it.
+        text: What it says, in octets; of no use with `new`.
+        new: Its frames, if it was found good already; else none.
+    """
+
+    live: Sequence[bytes]
+    rings: Sequence[Sequence[bytes]]
+    name: str
+    text: bytes = b""
+    new: Sequence[bytes] = ()
+
+
 class PlanSource(Protocol):
     """Whoever has the configuration that is to be in force."""
+
+    async def report(self, question: PreviewQuestion) -> dict[str, Any]:
+        """
+        What `insight.preview` says; `docs/preview.md` has the keys.
+
+        Raises:
+            PlanSourceError: It says nothing.
+            FrameError: What came is no frame.
+        """
+        ...
 
     def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
         """

@@ -74,6 +74,7 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
             discovers=tuple(sorted(_discovered(config))),
             control=_control(loaded.own),
             identity=identity_source(config.identity),
+            guard=_guard(config),
         ).to_frame(),
         _shapes_frame(tuple(_below(Model))),
         make_frame(Kind.SETTINGS, _pickled(config)),
@@ -96,6 +97,11 @@ def write_frames(loaded: Loaded, local_files: Sequence[tuple[str, str]] = ()) ->
 def _discovered(config: Config) -> set[str]:
     found = (one.discover.name for one in config.upstreams.values() if one.discover is not None)
     return {name for name in found if name is not None}
+
+
+def _guard(config: Config) -> tuple[float, int] | None:
+    guard = config.reload.guard
+    return (guard.max_moved, guard.min_requests) if guard is not None else None
 
 
 def _control(own: Config | None) -> ControlSettings | None:

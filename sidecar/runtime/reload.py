@@ -24,6 +24,7 @@ from sidecar.compile.plan import Compiler, Draft, make_draft
 from sidecar.compile.telemetry import telemetry_settings
 from sidecar.compile.time_slices import in_slices
 from sidecar.config.problems import Problem
+from sidecar.insight.preview.wire import pack
 from sidecar.loader.config_loader import ClosedError, ConfigLoader, NotHereError
 from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.loader.plan_source import PlanSource
@@ -171,6 +172,9 @@ class Reloader(ConfigLoader):
         if wanted > found.connections:
             shown = {"limit": found.limit, "max_connections": wanted, "possible_connections": found.connections}
             logger.warning(event("descriptors_short", **shown))
+
+    async def _rings(self) -> Sequence[Sequence[bytes]]:
+        return [pack(self.recent)]
 
     def _count(self, outcome: LoadOutcome) -> None:
         self._telemetry.config_loaded(outcome.took_s, is_ok=outcome.is_ok)

@@ -7,18 +7,20 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar import __version__, build, process_log
 from sidecar.admin.app_ports import AppPorts
 from sidecar.admin.coverage import coverage_of
-from sidecar.admin.endpoints import Params, ReloadReport, Request
+from sidecar.admin.endpoints import Params, PreviewError, ReloadReport, Request
 from sidecar.admin.live import Tap, tap_of
 from sidecar.admin.recent import RequestsWish, shown_requests
 from sidecar.compile.deserialize import plain
 from sidecar.compile.time_slices import in_slices
 from sidecar.exchange import Direction
+from sidecar.loader.config_loader import FORCE
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
+from sidecar.loader.plan_source import PlanSourceError
 from sidecar.runtime.capture.watch import CaptureWatch
 from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.runtime.reload import Reloader
@@ -213,9 +215,16 @@ class Views:
 
     # --- switches ----------------------------------------------------------------------------------------------
 
-    async def reload(self) -> ReloadReport:
+    async def preview(self, name: str, text: bytes) -> Mapping[str, Any]:
+        """What another file would do."""
+        try:
+            return await self._sidecar.reloader.preview(name, text)
+        except PlanSourceError as error:
+            raise PreviewError(str(error)) from None
+
+    async def reload(self, *, is_forced: bool = False) -> ReloadReport:
         """Load the file now. Goes on when whoever asked is gone, so that no reload is ever left half done."""
-        task = asyncio.get_running_loop().create_task(self._sidecar.reloader.load("admin"))
+        task = asyncio.get_running_loop().create_task(self._sidecar.reloader.load(FORCE if is_forced else "admin"))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
         outcome = await asyncio.shield(task)

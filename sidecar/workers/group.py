@@ -166,6 +166,19 @@ class Group:
 
         await asyncio.gather(*(one(member) for member in self.live))
 
+    async def recent(self) -> list[list[bytes]]:
+        """Recent requests of each worker that answers in time."""
+
+        async def one(member: Member) -> list[bytes]:
+            try:
+                async with asyncio.timeout(REPORT_LIMIT_S):
+                    return await member.recent()
+            except (MemberGoneError, TimeoutError):
+                logger.warning(event("worker_did_not_report", worker=member.index, what="recent requests"))
+                return []
+
+        return [ring for ring in await asyncio.gather(*(one(member) for member in self.live)) if ring]
+
     # --- loading -----------------------------------------------------------------------------------------------
 
     async def load(

@@ -277,6 +277,19 @@ class Member:
         self._channel.send("report", self._asked)
         await reported
 
+    async def recent(self) -> list[bytes]:
+        """
+        Have the heads of its last requests, as `insight.preview.wire.pack` makes them.
+
+        Raises:
+            MemberGoneError: It is gone.
+        """
+        self._asked += 1
+        told = self._wait(f"recent {self._asked}")
+        self._channel.send("recent", self._asked)
+        blocks: list[bytes] = await told
+        return blocks
+
     async def ask(self, method: str, target: str, accept: str = "") -> Answer:
         """
         Have it answer an admin request.
@@ -349,6 +362,9 @@ class Member:
 
     def _on_reported(self, number: int) -> None:
         self._answered(f"reported {number}", None)
+
+    def _on_recent(self, number: int, blocks: list[bytes]) -> None:
+        self._answered(f"recent {number}", blocks)
 
     def _on_answer(
         self, number: int, status: int, content_type: bytes, headers: list[list[bytes]], body: bytes, is_stream: bool

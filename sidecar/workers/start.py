@@ -15,11 +15,11 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sidecar.compile.frames import FrameError, Header, Kind, make_frame, read_header
 from sidecar.loader.compiler_process import CompilerProcess
-from sidecar.loader.plan_source import MeshRequest, PlanSource, PlanSourceError
+from sidecar.loader.plan_source import MeshRequest, PlanSource, PlanSourceError, PreviewQuestion
 from sidecar.process_log import event
 from sidecar.runtime.app_process import AppProcess
 from sidecar.runtime.inherited import obey_signals
@@ -60,6 +60,10 @@ class Settled:
         self._source = source
         self._settled = settled
         self._first = list(first)
+
+    async def report(self, question: PreviewQuestion) -> dict[str, Any]:
+        """As `PlanSource.report`."""
+        return await self._source.report(question)
 
     async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
         """As `PlanSource.frames`."""

@@ -21,10 +21,12 @@ from sidecar import __version__, build, process_log
 from sidecar.admin import live
 from sidecar.admin.app_ports import AppPorts
 from sidecar.admin.coverage import merge_coverage
-from sidecar.admin.endpoints import Params, ReloadReport, Reply, Request, text
+from sidecar.admin.endpoints import Params, PreviewError, ReloadReport, Reply, Request, text
 from sidecar.admin.recent import RequestsWish, merge_requests
 from sidecar.compile.listener_spec import Role
+from sidecar.loader.config_loader import FORCE
 from sidecar.loader.load_outcome import LoadOutcome, shown_live
+from sidecar.loader.plan_source import PlanSourceError
 from sidecar.runtime.listeners import Listeners
 from sidecar.runtime.mesh.app_watch import AppWatch
 from sidecar.telemetry.metrics import exposition, self_metrics
@@ -277,9 +279,16 @@ class GroupViews:
 
     # --- switches ----------------------------------------------------------------------------------------------
 
-    async def reload(self) -> ReloadReport:
+    async def preview(self, name: str, text: bytes) -> Mapping[str, Any]:
+        """What another file would do with the requests of all workers."""
+        try:
+            return await self._supervisor.reloader.preview(name, text)
+        except PlanSourceError as error:
+            raise PreviewError(str(error)) from None
+
+    async def reload(self, *, is_forced: bool = False) -> ReloadReport:
         """Load the file now. Goes on when whoever asked is gone, so that no reload is ever left half done."""
-        task = asyncio.get_running_loop().create_task(self._supervisor.load("admin"))
+        task = asyncio.get_running_loop().create_task(self._supervisor.load(FORCE if is_forced else "admin"))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
         outcome = await asyncio.shield(task)

@@ -9,6 +9,7 @@ A worker: the sidecar of `runtime.server`, told by a supervisor what a single pr
     identity, identity_failed            holds what the control plane has signed, or knows why it has not
     ping                                 says pong, from its event loop; before it certificate, if that is another one
                                          and a control plane is to be told of it
+    recent                               says what heads of requests it has kept
     report                               says what its numbers are now (piece*, reported); so it does every second
     ask                                  answers an admin request (answer, and pieces of a stream)
     taken                                stops accepting at once, drains and ends: a successor serves
@@ -35,9 +36,10 @@ from typing import Any, NoReturn
 from sidecar.admin.endpoints import Endpoints, Stream, request_of
 from sidecar.compile.frames import Header, Kind, kind_of
 from sidecar.compile.listener_spec import ListenerSpec, Role
+from sidecar.insight.preview.wire import pack
 from sidecar.loader import config_loader
 from sidecar.loader.load_outcome import LoadOutcome
-from sidecar.loader.plan_source import PlanSourceError
+from sidecar.loader.plan_source import PlanSourceError, PreviewQuestion
 from sidecar.process_log import bounded_stderr, configure, event, set_level
 from sidecar.redact import Secrets
 from sidecar.runtime.inherited import obey_signals
@@ -140,6 +142,7 @@ class Worker(Sidecar):
         self._is_following = False
         self._told_certificate: tuple[object, ...] = ()
         self.reloader.on_installed = self._note_header
+        self.reloader.is_guarded = False
         listeners = self.reloader.listeners
         listeners.meet = self._borrow
         listeners.wants = self._is_mine
@@ -167,6 +170,10 @@ class Worker(Sidecar):
             yield frame
             if kind_of(frame) is Kind.END:
                 return
+
+    async def report(self, question: PreviewQuestion) -> dict[str, Any]:
+        """Nobody asks a worker: its supervisor has what all have seen."""
+        raise PlanSourceError("a worker previews nothing")
 
     # --- what `Sidecar` asks -----------------------------------------------------------------------------------
 
@@ -303,6 +310,10 @@ class Worker(Sidecar):
 
     def _on_report(self, number: int) -> None:
         self.spawn(self._report(number), "report")
+
+    def _on_recent(self, number: int) -> None:
+        """Some hundred KB by default, which `marshal` copies in less than a millisecond."""
+        self._channel.send("recent", number, pack(self.reloader.recent))
 
     def _on_drain(self) -> None:
         self.drain()

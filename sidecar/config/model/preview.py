@@ -1,11 +1,11 @@
-"""What is kept of recent requests. *Cold, pure.*"""
+"""What is kept of recent requests, and what a reload may do to them. *Cold, pure.*"""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Final
 
 from sidecar.config.values.base import Model, OneOrMany, Reads, Short, expected, setting
-from sidecar.config.values.units import size, value_of
+from sidecar.config.values.units import Percent, integer, size, value_of
 from sidecar.config.values.words import CookieName, HeaderName, ParameterName
 from sidecar.config.yaml.scalars import Spelled
 
@@ -49,3 +49,18 @@ RecentSetting = Annotated[
         {"anyOf": [{"const": OFF}, {"type": "integer", "minimum": 0, "maximum": MAX_KEPT}]},
     ),
 ]
+
+
+class Guard(Model):
+    """What a reload may do to recent requests before it is refused."""
+
+    max_moved: Percent = setting(..., "Share of the recent requests that may go elsewhere.")
+    min_requests: Annotated[int, integer(1, MAX_KEPT)] = setting(
+        100, "With fewer recent requests than that nothing is refused."
+    )
+
+
+class Reload(Model):
+    """When a changed file is put in force."""
+
+    guard: Guard | None = setting(None, "Refuses a file that sends too many of the recent requests elsewhere.")

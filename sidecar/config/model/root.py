@@ -24,7 +24,7 @@ from sidecar.config.model.listen import (
     default_listen,
 )
 from sidecar.config.model.matches import Key, KeySource, Match, PathMatch, ValueMatch
-from sidecar.config.model.preview import RecentRequests
+from sidecar.config.model.preview import Guard, RecentRequests, Reload
 from sidecar.config.model.resilience import (
     CircuitBreaker,
     Fault,
@@ -95,6 +95,7 @@ __all__ = [
     "Expectation",
     "Fault",
     "Forwarded",
+    "Guard",
     "Hash",
     "HeaderEdits",
     "HealthCheck",
@@ -120,6 +121,7 @@ __all__ = [
     "RecentRequests",
     "Redirect",
     "RegexRewrite",
+    "Reload",
     "Respond",
     "Retry",
     "RetryBudget",
@@ -421,6 +423,7 @@ class Config(Model):
         None, "Who is told in responses how their requests were decided; without it nobody is."
     )
     telemetry: Telemetry = setting(Telemetry(), "What is told about every request.")
+    reload: Reload = setting(Reload(), "When a changed file is put in force.")
     tests: list[RoutingTest] = listing("Requests and where they must go; run at every load.")
     control: Annotated[Control, Short("addresses", "a URL, or a mapping `{addresses, token_file, trust}`")] | None = (
         setting(None, "The control plane that says what is run; this file then says only what concerns the machine.")

@@ -76,7 +76,11 @@ class FakeProcess:
     async def certs_dump(self) -> Mapping[str, object]:
         return {"identity": None}
 
-    async def reload(self) -> ReloadReport:
+    async def preview(self, name: str, text: bytes) -> Mapping[str, object]:
+        self.calls.append(f"preview {name}")
+        return {"octets": len(text)}
+
+    async def reload(self, *, is_forced: bool = False) -> ReloadReport:
         self.calls.append("rel")
         return ReloadReport(self.reload_is_ok, {} if self.reload_is_ok else {"problems": ["file:1:1: broken"]})
 

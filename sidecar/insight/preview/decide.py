@@ -1,0 +1,200 @@
+"""
+What a plan does with a kept request: its rules, its routes and its splits are asked as live traffic asks them. *Cold.*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, combinations
+from typing import Final
+
+from sidecar import errors
+from sidecar.errors import Reason
+from sidecar.exchange import Exchange
+from sidecar.insight.preview.probe import Probe, Settled
+from sidecar.insight.preview.restore import Restored, State
+from sidecar.peer import Peer, Token
+from sidecar.proxy.exchange.steps import find_route, is_permissive, judge
+from sidecar.proxy.plan import Listener, Plan, Side
+from sidecar.proxy.recent import Entry
+from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.split import Split, key_reader
+from sidecar.security.authorization.readings import copied
+
+_MAX_UNKNOWN_TOKENS: Final = 3
+_TOKEN: Final = "the claims of its token"
+_LISTENER: Final = "the listener by which it came"
+
+Shares = tuple[tuple[str, float], ...]
+"""Upstreams and the share of the requests that each gets; they add up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What becomes of a request.
+
+    Attributes:
+        route: Name of its route; empty for none.
+        index: Of that route among those of its side, from 0; -1 for none, and for what takes all that no route does.
+        to: Where it is sent on; empty where it is not.
+        status: With which it is answered here, or 0.
+        location: Where it is redirected to.
+        flag: Of what refuses it (`errors.Reason.flag`), or empty.
+        rule: Where the rule is written that refuses it, or empty.
+        key: What of it the split sticks to: `cookie uid`, or empty.
+        needs: As `Settled.needs`, of the split only: which of `to` it is depends on it.
+    """
+
+    route: str
+    index: int
+    to: Shares = ()
+    status: int = 0
+    location: str = ""
+    flag: str = ""
+    rule: str = ""
+    key: str = ""
+    needs: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What makes two of them different for whoever sent the request."""
+        return (tuple(sorted(self.to)), self.status, self.location, self.flag if not self.to else "")
+
+
+class Asked:
+    """
+    A plan to be asked.
+
+    Args:
+        plan: Of which nothing is changed.
+    """
+
+    __slots__ = ("_indices", "_listeners", "_probe", "_sides", "plan")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._probe = Probe()
+        self._sides: dict[str, Side] = {}
+        self._indices: dict[Route, int] = {}
+        self._listeners: dict[str, list[Listener | None]] = {}
+
+    def about(self, entry: Entry, restored: Restored) -> Settled[Outcome]:
+        """What becomes of this request."""
+        side = self._side(entry.kept.side, entry.kept.direction)
+        settled: Settled[Outcome] | None = None
+        for token, listener, label in self._ways(entry, side):
+            found = self._probe.settle(restored, partial(self._decide, entry, restored, side, listener, token))
+            if found.needs:
+                return found
+            if settled is None:
+                settled = found
+            elif settled.result != found.result:
+                return Settled(found.result, label, "not recorded")
+        assert settled is not None
+        return settled
+
+    def _ways(self, entry: Entry, side: Side) -> Iterator[tuple[Token | None, Listener | None, str]]:
+        """What may have come with it that was not recorded: tokens, and the mode of its listener."""
+        rules = side.authorization
+        if rules is None:
+            yield None, None, ""
+            return
+        for number, listener in enumerate(self._listeners_of(entry.kept.side)):
+            label = _LISTENER if number else _TOKEN
+            for words in _tokens(entry, {rule.word for rule in rules.token_rules}):
+                yield (Token("accepted", words=words) if words else None), listener, label
+
+    def _decide(
+        self, entry: Entry, restored: Restored, side: Side, listener: Listener | None, token: Token | None
+    ) -> Outcome:
+        head = copied(restored.head)
+        if side.authorization is not None:
+            client = Peer("", "", identity=restored.identity) if restored.identity else None
+            exchange = Exchange(side.direction, 0, head, (restored.peer_ip, 0), client=client)
+            exchange.token = token
+            decision = judge(side.authorization, side, listener, exchange, head)
+            if not decision.is_allowed:
+                return _refused(errors.AUTHORIZATION_DENIED, decision.position)
+        found = find_route(side, head, restored.peer_ip, is_captured=entry.is_captured)
+        if isinstance(found, Reason):
+            return _refused(found)
+        index = self._indices.get(found, -1)
+        action = found.action
+        if isinstance(action, Forward):
+            names = [target.name for target in action.targets]
+            if action.split is None:
+                return Outcome(found.name, index, ((names[0], 1.0),))
+            return _split(found.name, index, names, action.split, restored)
+        if isinstance(action, Redirect):
+            try:
+                location = action.location(head).decode("latin-1")
+            except ValueError:
+                return _refused(errors.REWRITE_INVALID)
+            return Outcome(found.name, index, status=action.status, location=location)
+        return Outcome(found.name, index, status=action.status)
+
+    def _side(self, label: str, direction: str) -> Side:
+        side = self._sides.get(label)
+        if side is None:
+            own = self.plan.side_of.get(label) or self.plan.sides[direction == "outbound"]
+            side = self._sides[label] = self._probe.side(own)
+            self._indices.update((route, index) for index, route in enumerate(side.table.routes))
+        return side
+
+    def _listeners_of(self, label: str) -> list[Listener | None]:
+        """One of the side's listeners for each way in which they treat who has no identity."""
+        found = self._listeners.get(label)
+        if found is None:
+            by_mode = {is_permissive(one): one for one in self.plan.listeners if one.side == label}
+            found = self._listeners[label] = [*by_mode.values()] or [None]
+        return found
+
+
+def shares_of(names: list[str], weights: tuple[float, ...]) -> Shares:
+    """The share of each upstream with a weight."""
+    total = sum(weights)
+    shares: dict[str, float] = {}
+    for name, weight in zip(names, weights, strict=True):
+        if weight > 0:
+            shares[name] = shares.get(name, 0.0) + weight / total
+    return tuple(shares.items())
+
+
+def _split(route: str, index: int, names: list[str], split: Split, restored: Restored) -> Outcome:
+    """Where a split sends a request: to the side that its key sticks to, or to each with its share."""
+    shares = shares_of(names, split.weights)
+    if not split.sticky:
+        return Outcome(route, index, shares)
+    part, _, name = split.sticky.partition(" ")
+    if part != "source_ip" and restored.state((part, name)) is not State.KNOWN:
+        return Outcome(route, index, shares, key=split.sticky, needs=split.sticky)
+    key = key_reader(part, name)(restored.head, restored.peer_ip)
+    if not key:
+        return Outcome(route, index, shares)
+    return Outcome(route, index, ((names[split.side(key)], 1.0),), key=split.sticky)
+
+
+def _refused(reason: Reason, position: str = "") -> Outcome:
+    return Outcome("", -1, status=reason.status, flag=reason.flag, rule=position)
+
+
+def _tokens(entry: Entry, asked: set[str]) -> Iterator[tuple[str, ...]]:
+    """What rules may have found in the request's token, of all that they ask of tokens."""
+    if not asked or (entry.tokens is True and entry.kept.tokens):
+        yield ()
+        return
+    looked_at = set(entry.kept.tokens) if entry.tokens is not None else set()
+    found = asked & looked_at & set(entry.tokens if isinstance(entry.tokens, tuple) else ())
+    unknown = sorted(asked - looked_at)[: _MAX_UNKNOWN_TOKENS + 1]
+    for more in chain.from_iterable(combinations(unknown, size) for size in range(len(unknown) + 1)):
+        yield tuple(sorted(found | set(more)))
+
+
+def distance(before: Shares, after: Shares) -> float:
+    """What share of requests, at least, goes elsewhere when shares change: half the sum of the differences."""
+    one: Mapping[str, float] = dict(before)
+    other: Mapping[str, float] = dict(after)
+    return sum(abs(one.get(name, 0.0) - other.get(name, 0.0)) for name in {**one, **other}) / 2
