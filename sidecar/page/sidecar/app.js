@@ -210,12 +210,14 @@ function meet(info) {
   const { hash, generation, last_load_ok: isOk, last_load_at: when, loaded_at: since, retries } = info.config || {};
   const load = JSON.stringify([info.pid, hash, generation, isOk, when, since, retries]);
   if (load === loaded) return;
+  const isFirst = !loaded;
   loaded = load;
   ask("config").then(
     (config) => set({ config }),
     () => (loaded = ""), // It is asked for again with the next look.
   );
-  for (const name of ["routes", "upstreams", "requests"]) questions[name].ask();
+  // At first they are asked for with it.
+  if (!isFirst) for (const name of ["routes", "upstreams", "requests"]) questions[name].ask();
 }
 
 function askAll() {
