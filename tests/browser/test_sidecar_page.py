@@ -145,7 +145,12 @@ def test_recent_request_opens_its_decision(open_sidecar: OpenSidecar) -> None:
     wait_text(tab, "#explain .outcome", "forwarded by route canary to recommendations")
     assert "/explain?request_id=req-0001&direction=outbound" in page.paths()
     assert tab.run("document.activeElement.id") == "answer-title"
-    wait_text(tab, "#explain .answer", "What happened to it")
+    text = " ".join(tab.text("#explain .answer").split())
+    for said in (
+        "It took payments then; it would take canary now.", "answered 503 UF", "sent to payments, 10.0.2.12:8443",
+        "attempts 2", "took 104 ms", "Not all of it was kept header x-tenant was not kept",
+    ):  # fmt: skip
+        assert said in text
     assert tab.run("document.querySelector('#requests tr.is-chosen') !== null")
     tab.press("Escape")
     tab.wait("document.querySelector('#explain .answer') === null")

@@ -228,7 +228,7 @@ def account(**changes: Any) -> Json:
         "settings": {
             "timeout": {"value": 2.0, "from": f"{FILE}:7"}, "retry.attempts": {"value": 1, "from": "default"},
         },
-        "happened": None,
+        "happened": None, "missing": [],
     } | changes  # fmt: skip
 
 
@@ -240,8 +240,9 @@ def explain(params: list[tuple[str, str]]) -> tuple[int, Any]:
     served = [one for one in requests()["requests"][:2] if one["request_id"] == asked["request_id"]]
     if not served:
         return 404, f"no request `{asked['request_id']}` is known here\n"
-    happened = {name: served[0][name] for name in ("time", "status", "flag", "endpoint", "attempts", "duration_ms")}
-    return 200, account(happened=happened)
+    if served[0]["route"] == "canary":
+        return 200, account(happened=served[0])
+    return 200, account(happened=served[0], missing=["header x-tenant was not kept"])
 
 
 def report(**changes: Any) -> Json:

@@ -2,7 +2,7 @@
 // is not there, its part is left out.
 
 import { h } from "./dom.js";
-import { many, percent } from "./format.js";
+import { latency, many, percent } from "./format.js";
 import { sign } from "./marks.js";
 import { bar, facts, section, table } from "./parts.js";
 import { shortPlace, timeOf } from "./routes.js";
@@ -33,14 +33,15 @@ export function settingOf(name, value) {
 export function explanation(said) {
   return [
     outcome(said),
+    missing(said.missing),
     request(said.request),
+    happened(said.happened, said.outcome),
     authorization(said.authorization),
     routes(list(said.routes)),
     split(said.split),
     endpoints(said.endpoint),
     sent(said.sent),
     settings(said.settings),
-    happened(said.happened),
   ];
 }
 
@@ -276,11 +277,35 @@ function settingTable(caption, rows) {
   );
 }
 
-function happened(it) {
+/** Of a request that was kept, what was not. */
+function missing(some) {
+  if (!list(some).length) return null;
+  return section(
+    "missing",
+    "Not all of it was kept",
+    h("ul", {}, list(some).map((text) => h("li", { key: text }, String(text)))),
+    h("p", { class: "hint" }, "What asks for these may be told wrongly. Name it below telemetry.recent_requests to have it kept."),
+  );
+}
+
+/** What really became of a request, and whether the decision would be another one by now. */
+function happened(it, decided) {
   if (!isObject(it)) return null;
+  const status = [it.status, it.flag && it.flag !== "-" ? it.flag : ""].filter((one) => one !== "" && one !== null);
+  const other = isObject(decided) && (it.route || null) !== (decided.route || null);
   return section(
     "happened",
     "What happened to it",
-    facts(Object.entries(it).map(([name, value]) => [name.replaceAll("_", " "), name === "time" ? timeOf(value) : valueOf(value)])),
+    other
+      ? h("p", { key: "other", class: "warn" }, `It took ${it.route || "no route"} then; it would take ${decided.route || "none"} now.`)
+      : null,
+    facts([
+      ["when", it.time ? timeOf(it.time) : null],
+      ["answered", status.join(" ")],
+      ["sent to", [it.upstream, it.endpoint].filter(Boolean).join(", ")],
+      ["attempts", it.attempts],
+      ["took", Number.isFinite(it.duration_ms) ? latency(it.duration_ms / 1000) : null],
+      ["request id", it.request_id ? h("code", {}, String(it.request_id)) : null],
+    ]),
   );
 }

@@ -51,6 +51,7 @@ function rowOf(route, direction, index, flows) {
     to: to.map(({ upstream, weight, left_out: left }, i) => ({ upstream, weight, left, share: all ? fallen[i] / all : null })),
     does: doesOf(route),
     hits: route.hits,
+    since: route.counted_since,
     last: route.last_hit,
     share: route.share,
     flow,
@@ -158,11 +159,11 @@ export function failures(flow, reasons) {
     });
 }
 
-function hitsOf({ hits, last, share }) {
+function hitsOf({ hits, last, share, since }) {
   if (hits === undefined || hits === null) return "–";
   return h(
     "span",
-    {},
+    { title: since ? `since ${timeOf(since)}` : null }, // A route that a reload has changed counts anew.
     count(hits),
     hits && Number.isFinite(share) ? h("span", { class: "under" }, percent(share)) : null,
     h("span", { class: "under whole" }, last ? `last ${timeOf(last)}` : hits ? "" : "never"),
