@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sidecar.compile.deserialize import Written
-from sidecar.compile.dry_run import plan_of
+from sidecar.compile.dry_plan import plan_of
 from sidecar.compile.frames import Header, read_header
 from sidecar.insight.preview.report import tally_of
 from sidecar.insight.preview.settings import changed_settings, position
