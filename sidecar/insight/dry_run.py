@@ -9,11 +9,15 @@ from collections.abc import Sequence
 
 from sidecar.compile.dry_plan import dry_plan
 from sidecar.config.load import Loaded
+from sidecar.proxy.plan import Plan
 
 
-def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
+def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> Plan:
     """
     Compile a configuration and run its `tests`.
+
+    Returns:
+        The plan, which can decide on requests and forward none.
 
     Raises:
         ConfigError: With every value that cannot be compiled, or every test that fails, at its place.
@@ -24,3 +28,4 @@ def dry_run(loaded: Loaded, frames: Sequence[bytes]) -> None:
         from sidecar.insight.routing_tests import run_tests
 
         run_tests(loaded, plan)
+    return plan

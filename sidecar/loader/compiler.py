@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from sidecar.compile.frames import Header, Kind, make_frame, problem_frames, read_header, read_problems
 from sidecar.config.load import load_followed, load_source
-from sidecar.config.problems import ConfigError
+from sidecar.config.problems import ConfigError, Problem
 from sidecar.config.source import Source, SourceError, make_source, read_source
 from sidecar.config.yaml.secret_files import SecretFiles
 from sidecar.insight.dry_run import dry_run
@@ -34,7 +34,11 @@ from sidecar.redact import Secrets
 
 
 def compile_file(
-    path: str, env: Mapping[str, str], mesh: Mapping[str, Any] | None = None, text: Source | None = None
+    path: str,
+    env: Mapping[str, str],
+    mesh: Mapping[str, Any] | None = None,
+    text: Source | None = None,
+    found: list[Problem] | None = None,
 ) -> list[bytes]:
     """
     What came of reading a file, as frames: its configuration, its problems, or why there is neither.
@@ -44,6 +48,7 @@ def compile_file(
         env: Variables for `${NAME}`.
         mesh: What else there is, if a control plane is followed: `plan_source.MeshRequest` as JSON has it.
         text: What stands for the file, which then is not read.
+        found: Takes what the compiled plan is warned of; None: nobody asks.
     """
     digest_hex, pushed = "", ""
     secrets = Secrets.of(env)
@@ -64,7 +69,11 @@ def compile_file(
             digest_hex, pushed = (said.digest_hex, said.path) if said is not None else ("", "")
             loaded = load_followed(said, own, mesh["options"], env, files, is_to_run=True)
         frames = write_frames(loaded, local)
-        dry_run(loaded, frames)
+        plan = dry_run(loaded, frames)
+        if found is not None:
+            from sidecar.insight.warnings.of_plan import warnings_of
+
+            found += warnings_of(loaded, plan)
         return frames
     except SourceError as refusal:
         error = str(refusal)
@@ -127,19 +136,20 @@ def preview_file(request: Mapping[str, Any], blocks: Sequence[bytes], env: Mappi
     live = [next(rest) for _ in range(asked["live"])]
     new = [next(rest) for _ in range(asked["new"])]
     mesh = request.get("mesh")
+    found: list[Problem] = []
     if not new:
         source = make_source(asked["name"], next(rest))
         if mesh is not None:
             said = {"name": source.path, "text": source.raw.decode("utf-8", "replace"), "hash": source.digest_hex}
             mesh = {**mesh, "pushed": said}
-        new = compile_file(request["path"], env, mesh, source)
+        new = compile_file(request["path"], env, mesh, source, found)
     rings = [[next(rest) for _ in range(count)] for count in asked["rings"]]
     was, header = read_header(live[0]), read_header(new[0])
     secrets = Secrets.of(env)
     secrets.learn((*was.secrets, *header.secrets))
     try:
         if header.is_ok:
-            report = preview(live, new, rings, asked["name"], secrets)
+            report = preview(live, new, rings, asked["name"], secrets, found)
         else:
             problems = [shown_problem(one) for frame in new[1:-1] for one in read_problems(frame)]
             report = refused(problems, secrets.hide(header.error))

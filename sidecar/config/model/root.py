@@ -59,7 +59,6 @@ from sidecar.config.model.tls import (
     ListenerTls,
     UpstreamTls,
 )
-from sidecar.config.model.workers import Workers
 from sidecar.config.values.addresses import (
     AuthorityPattern,
     DnsAddress,
@@ -77,6 +76,7 @@ from sidecar.config.values.words import (
     UpgradeName,
     UpstreamName,
 )
+from sidecar.config.values.workers import Workers
 
 __all__ = [
     "AccessLog",

@@ -15,11 +15,12 @@ from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.insight.preview.probe import Probe, Settled
 from sidecar.insight.preview.restore import Restored, State
+from sidecar.message import RequestHead
 from sidecar.peer import Peer, Token
 from sidecar.proxy.exchange.steps import find_route, is_permissive, judge
 from sidecar.proxy.plan import Listener, Plan, Side
 from sidecar.proxy.recent import Entry
-from sidecar.routing.actions import Forward, Redirect, Route
+from sidecar.routing.actions import Forward, Redirect, Route, Target
 from sidecar.routing.split import Split, key_reader
 from sidecar.security.authorization.readings import copied
 
@@ -124,7 +125,10 @@ class Asked:
         index = self._indices.get(found, -1)
         action = found.action
         if isinstance(action, Forward):
-            names = [target.name for target in action.targets]
+            try:
+                names = [_place_of(target, head) for target in action.targets]
+            except ValueError:
+                return _refused(errors.REWRITE_INVALID)
             if action.split is None:
                 return Outcome(found.name, index, ((names[0], 1.0),))
             return _split(found.name, index, names, action.split, restored)
@@ -151,6 +155,13 @@ class Asked:
             by_mode = {is_permissive(one): one for one in self.plan.listeners if one.side == label}
             found = self._listeners[label] = [*by_mode.values()] or [None]
         return found
+
+
+def _place_of(target: Target, head: RequestHead) -> str:
+    """The upstream of a side; of one that redirects, where to. Raises ValueError for what is no location."""
+    if target.redirect is None:
+        return target.name
+    return f"redirect {target.redirect.status} {target.redirect.location(head).decode('latin-1')}"
 
 
 def shares_of(names: list[str], weights: tuple[float, ...]) -> Shares:

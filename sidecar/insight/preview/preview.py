@@ -6,23 +6,27 @@ It is done in a process of its own (`loader.compiler`), which stands back for th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from sidecar.compile.deserialize import Written
 from sidecar.compile.dry_plan import plan_of
-from sidecar.compile.frames import Header, read_header
+from sidecar.compile.frames import read_header
+from sidecar.config.problems import Problem
 from sidecar.insight.preview.report import tally_of
 from sidecar.insight.preview.settings import changed_settings, position
+from sidecar.insight.preview.warned import new_warnings
 from sidecar.insight.preview.wire import unpack
 from sidecar.redact import Secrets
 
-_PLACE: Final = re.compile(r"^\S*?:\d+:\d+: ")
-
 
 def preview(
-    live: Sequence[bytes], new: Sequence[bytes], rings: Sequence[Sequence[bytes]], file: str, secrets: Secrets
+    live: Sequence[bytes],
+    new: Sequence[bytes],
+    rings: Sequence[Sequence[bytes]],
+    file: str,
+    secrets: Secrets,
+    found: Sequence[Problem] = (),
 ) -> dict[str, Any]:
     """
     The report of a file that is good.
@@ -33,6 +37,7 @@ def preview(
         rings: Of each process' recent requests, as `wire.pack` makes them.
         file: Name of the new file.
         secrets: What may not be shown.
+        found: What the new plan is warned of, where that was asked.
     """
     entries = [entry for ring in rings for entry in unpack(ring)]
     before, after = plan_of(live), plan_of(new)
@@ -48,7 +53,9 @@ def preview(
     return {
         **shown,
         "settings": changed_settings(was, is_now, file, secrets),
-        "warnings": _new_warnings(read_header(live[0]), read_header(new[0])),
+        "warnings": [
+            secrets.hide(one) for one in new_warnings(read_header(live[0]), read_header(new[0]), before, after, found)
+        ],
         "problems": [],
     }
 
@@ -60,9 +67,3 @@ def refused(problems: Sequence[dict[str, Any]], error: str = "") -> dict[str, An
         "groups_left_out": 0, "unknowns": [], "splits": [], "settings": [], "warnings": [],
         "problems": [*problems, *([{"text": error, "message": error}] if error else [])],
     }  # fmt: skip
-
-
-def _new_warnings(live: Header, new: Header) -> list[str]:
-    """Those of the new file that the one in force does not have, wherever in it."""
-    known = {_PLACE.sub("", warning) for warning in live.warnings}
-    return [warning for warning in new.warnings if _PLACE.sub("", warning) not in known]

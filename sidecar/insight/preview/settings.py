@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from sidecar.compile.deserialize import Written, plain
@@ -11,6 +11,8 @@ from sidecar.redact import Secrets
 MAX_CHANGES: Final = 200
 _TOLD_ELSEWHERE: Final = frozenset({"name", "match", "to"})
 """What a request goes to is told by requests, and shares by splits."""
+
+_OF_SHARES: Final = frozenset({"upstream", "weight"})
 
 Route = tuple[str, str]
 Lines = Mapping[tuple[int | str, ...], int | str]
@@ -33,6 +35,7 @@ def changed_settings(live: Written, new: Written, file: str, secrets: Secrets) -
             continue
         for name in dict.fromkeys((*was, *after)):
             one, other = was.get(name), after.get(name)
+            at = name.split(".") if not name.startswith("to.") else ["to"]
             if one != other and len(found) < MAX_CHANGES:
                 found.append(
                     {
@@ -41,7 +44,7 @@ def changed_settings(live: Written, new: Written, file: str, secrets: Secrets) -
                         "setting": name,
                         "before": secrets.under(name, one),
                         "after": secrets.under(name, other),
-                        "position": position(lines, file, (key[0], "routes", index, *name.split("."))),
+                        "position": position(lines, file, (key[0], "routes", index, *at)),
                     }
                 )
     return found
@@ -63,7 +66,15 @@ def _routes(written: Written) -> Iterator[tuple[Route, int, dict[str, Any]]]:
         for index, route in enumerate(side.routes if side is not None else ()):
             name = route.name if route.name is not None else f"routes[{index}]"
             settings = {key: value for key, value in plain(route).items() if key not in _TOLD_ELSEWHERE}
-            yield (direction, name), index, dict(_flat("", settings))
+            yield (direction, name), index, dict(_flat("", settings)) | dict(_of_destinations(route.to or ()))
+
+
+def _of_destinations(to: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """What is done with requests on the sides of a split, by the side's name."""
+    for one in to:
+        side = one.upstream if one.upstream is not None else "redirect"
+        settings = {key: value for key, value in plain(one, has_nones=False).items() if key not in _OF_SHARES}
+        yield from _flat(f"to.{side}.", settings)
 
 
 def _flat(prefix: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

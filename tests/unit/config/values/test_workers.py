@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sidecar.config.model.workers import MAX_WORKERS, parse_workers, usable_cpus
+from sidecar.config.values.workers import MAX_WORKERS, parse_workers, usable_cpus
 from sidecar.config.yaml.scalars import Spelled, resolve_plain
 
 
