@@ -9,7 +9,7 @@ from typing import Final
 from sidecar.config.load import Loaded
 from sidecar.config.problems import Problem
 from sidecar.config.warnings.ignored import not_ignored
-from sidecar.config.warnings.upstreams import named_by_routes
+from sidecar.config.warnings.upstreams import is_told, named_by_routes
 from sidecar.config.yaml.document import Mapping, Node, Scalar, Sequence
 from sidecar.config.yaml.places import Location, locate
 from sidecar.exchange import Direction
@@ -94,7 +94,7 @@ class _Told:
         config = self._loaded.config
         if self._side.streams is not None or config.capture is not None:
             return
-        named = set(named_by_routes(config))
+        named = {*named_by_routes(config), *(name for name, one in config.upstreams.items() if is_told(one))}
         implicit: dict[str, list[Route]] = {}
         for route in self._side.table.routes[self._explicit :]:
             implicit.setdefault(route.name, []).append(route)

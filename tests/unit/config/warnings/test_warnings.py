@@ -231,6 +231,12 @@ class TestUpstreams:
         assert set(named_by_routes(loaded.config)) <= {"a", "b"}
 
 
+def test_what_a_control_plane_tells_may_be_unused() -> None:
+    """The file was made of a mesh's, and has a service whether or not its routes leave it any calls."""
+    text = "service: s\noutbound: {}\nupstreams: {a: {discover: a, hosts: []}, b: {discover: {file: /f}, hosts: []}}\n"
+    assert [one.path for one in load(text).warnings] == ["upstreams.b"]
+
+
 class TestSubstitutions:
     """`dollar-in-substitution`."""
 
