@@ -219,7 +219,7 @@ def test_draining_closes_idle_connections_and_says_close_on_the_others() -> None
     entered = asyncio.Event()
     reload = process.reload
 
-    async def slow_reload() -> object:
+    async def slow_reload(*, is_forced: bool = False) -> object:
         entered.set()
         await gate.wait()
         return await reload()

@@ -14,12 +14,14 @@ class FakeAdmin:
     Attributes:
         pages: By path, the bodies to answer in turn, the last for ever; anything else is a 404.
         targets: What was asked for, in order.
+        posted: Targets and bodies of POST, in order.
         connections: How many there were.
     """
 
     def __init__(self, **pages: list[bytes]) -> None:
         self.pages = {f"/{name}": list(bodies) for name, bodies in pages.items()}
         self.targets: list[str] = []
+        self.posted: list[tuple[str, bytes]] = []
         self.connections = 0
         fake = self
 
@@ -47,6 +49,10 @@ class FakeAdmin:
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                fake.posted.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+                self.do_GET()
 
             def log_message(self, *_: Any) -> None:
                 """Quiet."""

@@ -7,15 +7,16 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sidecar.compile.frames import Header, Kind, make_frame
 from sidecar.config.problems import Problem
 from sidecar.loader import config_loader
-from sidecar.loader.config_loader import ConfigLoader, NotHereError
+from sidecar.loader.config_loader import FORCE, ConfigLoader, NotHereError
 from sidecar.loader.load_outcome import LoadOutcome
-from sidecar.loader.plan_source import PlanSourceError
+from sidecar.loader.plan_source import PlanSourceError, PreviewQuestion
 
 END = make_frame(Kind.END)
 
@@ -28,6 +29,8 @@ class Compiler:
         triggers: Of each load.
         failures: Raised, one a load.
         header: What the header says beside the digest.
+        questions: Of previews.
+        said: What they are told.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +39,8 @@ class Compiler:
         self.failures: list[Exception] = []
         self.header: dict[str, object] = {"is_ok": True}
         self.content: bytes | None = None
+        self.questions: list[PreviewQuestion] = []
+        self.said: dict[str, Any] = {}
 
     async def frames(self, trigger: str) -> AsyncGenerator[bytes, None]:
         self.triggers.append(trigger)
@@ -44,6 +49,10 @@ class Compiler:
         content = self.path.read_bytes() if self.content is None else self.content
         yield Header(**self.header, digest_hex=hashlib.sha256(content).hexdigest()).to_frame()  # type: ignore[arg-type]
         yield END
+
+    async def report(self, question: PreviewQuestion) -> dict[str, Any]:
+        self.questions.append(question)
+        return {"requests": 200, "problems": [], **self.said}
 
 
 class Loader(ConfigLoader):
@@ -59,6 +68,9 @@ class Loader(ConfigLoader):
         if self.refusals:
             raise self.refusals.pop(0)
         self.generation += 1
+
+    async def _rings(self) -> Sequence[Sequence[bytes]]:
+        return [[b"ring"]]
 
     def _count(self, outcome: LoadOutcome) -> None:
         self.counted.append(outcome.is_ok)
@@ -228,3 +240,80 @@ def test_a_look_that_hangs_is_told_and_so_is_its_end(
         await until(lambda: "config_watch_recovered" in caplog.text)
 
     following(path, then)
+
+
+GUARD = (20.0, 100)
+TOO_MUCH = {"moved_share": 0.25, "moved": 50}
+
+
+def test_a_guard_refuses_a_file_that_moves_too_much(path: Path) -> None:
+    """With the report, and not tried again by itself: as a file with problems is refused."""
+
+    async def scenario() -> None:
+        loader = Loader(path)
+        loader.compiler.header["guard"] = GUARD
+        assert (await loader.load("start")).is_ok
+        loader.compiler.said = TOO_MUCH
+        outcome = await loader.load("file")
+        assert (outcome.is_ok, outcome.is_transient, loader.generation) == (False, False, 1)
+        assert "25.0% of the last 200 requests would go elsewhere, and `reload.guard` allows 20%" in outcome.error
+        assert outcome.shown()["preview"] == {"requests": 200, "problems": [], **TOO_MUCH}
+        assert loader.shown()["retry_in_s"] is None
+        assert [len(question.new) for question in loader.compiler.questions] == [2]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("trigger", "said"),
+    [
+        (FORCE, TOO_MUCH),
+        ("start", TOO_MUCH),
+        ("file", {"moved_share": 0.2, "moved": 40}),
+        ("signal", {**TOO_MUCH, "requests": 99}),
+    ],
+    ids=["forced", "at the start", "as much as is allowed", "too few requests"],
+)
+def test_a_guard_lets_through(path: Path, trigger: str, said: dict[str, Any]) -> None:
+    """Who forces it, and what is within its bounds."""
+
+    async def scenario() -> None:
+        loader = Loader(path)
+        loader.compiler.header["guard"] = GUARD
+        await loader.load("start")
+        loader.compiler.said = said
+        assert (await loader.load(trigger)).is_ok
+
+    asyncio.run(scenario())
+
+
+def test_the_guard_in_force_is_asked_and_not_that_of_the_new_file(path: Path) -> None:
+    """A file cannot let itself through, nor stop itself."""
+
+    async def scenario() -> None:
+        loader = Loader(path)
+        await loader.load("start")
+        loader.compiler.header["guard"] = GUARD
+        loader.compiler.said = TOO_MUCH
+        assert (await loader.load("file")).is_ok
+        loader.compiler.header["guard"] = None
+        assert not (await loader.load("file")).is_ok
+
+    asyncio.run(scenario())
+
+
+def test_a_preview_is_of_what_is_in_force(path: Path) -> None:
+    """Before there is anything, it says so."""
+
+    async def scenario() -> None:
+        loader = Loader(path)
+        with pytest.raises(PlanSourceError, match="no configuration is in force yet"):
+            await loader.preview("new.yaml", b"service: x")
+        await loader.load("start")
+        await loader.preview("new.yaml", b"service: x")
+        (question,) = loader.compiler.questions
+        assert (question.name, question.text, question.rings, len(question.live)) == (
+            "new.yaml", b"service: x", [[b"ring"]], 2
+        )  # fmt: skip
+
+    asyncio.run(scenario())
