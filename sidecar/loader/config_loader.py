@@ -43,6 +43,9 @@ LAST_RETRY_S = 60.0
 FORCE: Final = "force"
 """The trigger of a load that `reload.guard` does not stop."""
 
+MAX_SHOWN: Final = 10
+"""Of each list of a report that says why a file was refused; a preview of the file has all."""
+
 SLOW_S = 5.0
 """A load, or a look at the file, that takes longer is told of while it goes on."""
 
@@ -184,7 +187,7 @@ class ConfigLoader:
                 f"{name}: {report['moved_share']:.1%} of the last {report['requests']} requests would go elsewhere, and"
                 f" `reload.guard` allows {max_moved:g}%; `sidecar preview` says which, and POST /reload?force puts it"
                 " in force all the same; nothing was changed",
-                report,
+                {name: one[:MAX_SHOWN] if isinstance(one, list) else one for name, one in report.items()},
             )
 
     def shown(self) -> dict[str, object]:
