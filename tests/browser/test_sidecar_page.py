@@ -268,7 +268,8 @@ def test_explanation_reads_from_outcome_to_settings(open_sidecar: OpenSidecar) -
     for said in (
         "GET recommendations/v1/items", "beta-users missed sidecar.yaml:6",
         'cookie BETA_USER exact "true", found nothing',
-        "canary taken", "40 routes, missed", "host payments, found recommendations", "sticky by cookie uid: u1", "95 %",
+        "canary taken", "40 routes, missed",
+        "at host 39, path 1", "host zoo, found recommendations", "sticky by cookie uid: u1", "95 %",
         "10.0.0.11:8080 gets 51 %", "10.0.0.12:8080 out its health checks fail", "- removed: x-debug: 1",
         "+ added: x-forwarded-proto: http", "timeout 2 s sidecar.yaml:7", "and 1 more by default",
     ):  # fmt: skip
@@ -333,6 +334,11 @@ def test_configuration_tells_its_last_refusal_with_places(open_sidecar: OpenSide
         assert said in tab.text("#config .problems")
     tab.click("[data-banner=refused] button")
     assert tab.run("document.activeElement.id") == "config-title"
+    page.config["last_load"] |= {"problems": [], "error": "it would move 12 of 2000", "preview": fixture.report()}
+    page.info["config"]["last_load_at"] = "2026-03-01T11:59:00.000Z"
+    look_again(tab)
+    wait_text(tab, "#config", "it would move 12 of 2000")
+    wait_text(tab, "#config", "What moves 10 from canary")
     page.info, page.config = fixture.info(), fixture.config(warnings=["sidecar.yaml:3:1: a warning"])
     look_again(tab)
     tab.wait("document.querySelector('[data-banner=refused]') === null")
@@ -346,13 +352,16 @@ def test_dropped_file_is_previewed(open_sidecar: OpenSidecar) -> None:
     drop(tab, "new.yaml", "service: storefront\n")
     wait_text(tab, "#preview .outcome", "12 of 2000 recent requests go elsewhere (0.6 %)")
     [asked] = [one for one in page.asked if one.path == "/preview"]
+    assert asked.target == "/preview?name=new.yaml"
     assert (asked.method, asked.body) == ("POST", b"service: storefront\n")
     assert (asked.headers["sec-fetch-site"], asked.headers["origin"]) == ("same-origin", page.url[:-1])
     text = " ".join(tab.text("#preview").split())
     for said in (
-        "new.yaml", "2 requests would be refused or find no route", "Of 3 requests it cannot be said",
-        "10 from canary → recommendations to beta-users → recommendations-beta sidecar.yaml:6", "to no route",
-        "such as POST payments/v0/old", "3 need header x-tenant", "recommendations 90 %", "4 of 80",
+        "new.yaml", "2 requests would be refused, 2 of them for want of a route",
+        "Of 3 requests it cannot be said",
+        "10 from canary → recommendations to beta-users → recommendations-beta sidecar.yaml:6", "to no route → 404 NR",
+        "such as POST payments/v0/old", "3 need header x-tenant its value was not recorded",
+        "recommendations 90 %", "4 of 80",
         "canary, timeout sidecar.yaml:33 2 s 1 s", "no route leads there",
     ):  # fmt: skip
         assert said in text
@@ -370,7 +379,7 @@ def test_chosen_file_is_previewed_like_a_dropped_one(open_sidecar: OpenSidecar, 
     found = tab.send("DOM.querySelector", nodeId=node, selector="#preview-file")
     tab.send("DOM.setFileInputFiles", files=[str(tmp_path / "bad.yaml")], nodeId=found["nodeId"])
     wait_text(tab, "#preview .outcome", "it would be refused: 1 problem")
-    assert tab.text("#preview .problems .place") == "preview:1:1"
+    assert tab.text("#preview .problems .place") == "bad.yaml:1:1"
     tab.click("#preview .acts button")
     tab.wait("document.querySelector('#preview .answer') === null")
 
@@ -379,7 +388,7 @@ def test_chosen_file_is_previewed_like_a_dropped_one(open_sidecar: OpenSidecar, 
     ("name", "text", "said"),
     [
         ("empty.yaml", "", "empty.yaml is empty"),
-        ("film.mp4", "x" * (16 * 1024 * 1024 + 1), "film.mp4 has 16 MiB; a configuration has 16 MiB at most"),
+        ("film.mp4", "x" * (10 * 1024 * 1024 + 1), "film.mp4 has 10 MiB; a configuration has 10 MiB at most"),
     ],
     ids=["empty", "film"],
 )

@@ -202,7 +202,9 @@ def account(**changes: Any) -> Json:
              "matches": [{"part": "cookie BETA_USER", "expected": 'exact "true"', "found": None}]},
             {"index": 1, "count": 1, "name": "canary", "position": f"{FILE}:7", "result": "taken", "matches": []},
             {"index": 2, "count": 40, "name": "payments … zebra", "position": f"{FILE}:9", "result": "missed",
-             "matches": [{"part": "host", "expected": "payments", "found": "recommendations"}]},
+             "matches": [], "missed_at": {"host": 39, "path": 1}},
+            {"index": 42, "count": 1, "name": "zoo", "position": f"{FILE}:60", "result": "missed",
+             "matches": [{"part": "host", "expected": "zoo", "found": "recommendations"}]},
         ],
         "split": {
             "sticky": "cookie uid", "key": "u1",
@@ -249,14 +251,20 @@ def report(**changes: Any) -> Json:
     """Of `/preview`."""
     return {
         "requests": 2000, "moved": 12, "moved_share": 0.006, "unknown": 3, "refused": 2,
+        "not_found": 2, "groups_left_out": 0,
         "groups": [
-            {"count": 10, "from": {"route": "canary", "to": ["recommendations"]},
-             "to": {"route": "beta-users", "to": ["recommendations-beta"]}, "position": f"{NEXT}:6",
+            {"count": 10, "direction": "outbound",
+             "from": {"route": "canary", "to": ["recommendations"], "status": None, "flag": ""},
+             "to": {"route": "beta-users", "to": ["recommendations-beta"], "status": None, "flag": ""},
+             "position": f"{NEXT}:6",
              "example": {"method": "GET", "host": "recommendations", "path": "/v1/items", "request_id": "req-0001"}},
-            {"count": 2, "from": {"route": "payments", "to": ["payments"]}, "to": {"route": None, "to": []},
+            {"count": 2, "direction": "outbound",
+             "from": {"route": "payments", "to": ["payments"], "status": None, "flag": ""},
+             "to": {"route": None, "to": [], "status": 404, "flag": "NR"},
              "position": "", "example": {"method": "POST", "host": "payments", "path": "/v0/old", "request_id": ""}},
         ],
-        "unknowns": [{"count": 3, "needs": "header x-tenant", "example": {}}],
+        "unknowns": [{"count": 3, "needs": "header x-tenant", "why": "its value was not recorded",
+                      "example": {}}],
         "splits": [{"route": "canary", "before": {"recommendations": 0.95, "recommendations-beta": 0.05},
                     "after": {"recommendations": 0.9, "recommendations-beta": 0.1}, "sticky_moved": 4,
                     "sticky_of": 80}],
@@ -269,4 +277,18 @@ def preview(body: bytes) -> tuple[int, Any]:
     """What is answered to a file: problems if it has `broken` in it."""
     if b"broken" not in body:
         return 200, report()
-    return 400, {"problems": [{"file": "preview", "line": 1, "column": 1, "path": "", "message": "expected a mapping"}]}
+    problem = {"file": "bad.yaml", "line": 1, "column": 1, "path": "", "message": "expected a mapping", "hint": ""}
+    return 200, report(
+        requests=0,
+        moved=0,
+        moved_share=0.0,
+        unknown=0,
+        refused=0,
+        not_found=0,
+        groups=[],
+        unknowns=[],
+        splits=[],
+        settings=[],
+        warnings=[],
+        problems=[problem],
+    )

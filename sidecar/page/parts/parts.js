@@ -83,6 +83,16 @@ export function problems(list) {
   );
 }
 
+/** What is told of problems, whether they came as text or in parts, as `problems` takes it. */
+export function problemsOf(said) {
+  return (Array.isArray(said) ? said : []).map((one) => (typeof one === "string" ? { message: one } : one || {}));
+}
+
+/** Warnings, as problems are told, in the colour of what is to be looked at. */
+export function warnings(said) {
+  return h("div", { key: "warnings", class: "warnings" }, problems(problemsOf(said)));
+}
+
 /** A share of 1 as a bar with its number beside it. */
 export function bar(share, text, words = "") {
   const width = Math.max(0, Math.min(1, Number.isFinite(share) ? share : 0)) * 100;

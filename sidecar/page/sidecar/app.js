@@ -11,7 +11,7 @@ import { patch, setText } from "./dom.js";
 import { EMPTY, explainSheet, questionOf, questionOfRequest, readExplained, titleOfForm } from "./explain.js";
 import { many } from "./format.js";
 import { appSheet, banners, note, titleOf, tools, top, troublesOf } from "./frame.js";
-import { previewSheet, readPreview, whyNot } from "./preview.js";
+import { previewSheet, questionOfFile, readPreview, whyNot } from "./preview.js";
 import { Scrapes, readScrape } from "./rates.js";
 import { requestRows, requestsSheet } from "./requests.js";
 import { isLike, routesSheet, rowsOf } from "./routes.js";
@@ -252,7 +252,7 @@ async function preview(file) {
   if (why) return;
   let told;
   try {
-    told = readPreview(await answer("preview", { method: "POST", body: file, type: "application/yaml", limitMs: PREVIEW_MS }));
+    told = readPreview(await answer(questionOfFile(name), { method: "POST", body: file, type: "application/yaml", limitMs: PREVIEW_MS }));
   } catch (error) {
     told = { why: error.message };
   }

@@ -3,13 +3,11 @@
 import { h } from "./dom.js";
 import { many } from "./format.js";
 import { sign } from "./marks.js";
-import { facts, problems } from "./parts.js";
+import { facts, problems, problemsOf, warnings } from "./parts.js";
+import { report } from "./preview.js";
 import { timeOf } from "./routes.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
-
-/** What is told of problems, whether they came as text or in parts. */
-export const problemsOf = (said) => list(said).map((one) => (typeof one === "string" ? { message: one } : one || {}));
 
 /** @param page info: the answer of `/server_info`; config: of `/config`, or null */
 export function configSheet(page) {
@@ -31,22 +29,17 @@ export function configSheet(page) {
       ["tries again", Number.isFinite(said.retry_in_s) ? `in ${said.retry_in_s} s` : null],
       ["last load", last ? lastWord(last) : null],
     ]),
-    last && last.ok === false && !info.control?.refused ? refusal(last) : null,
+    last && last.ok === false && !info.control?.refused ? refusal(last, page.on) : null,
     info.control?.refused ? refusedRevision(info.control.refused) : null,
     last && list(last.warnings).length
       ? h(
           "div",
           { key: "warnings", class: "part" },
           h("h3", {}, "Warnings"),
-          warningList(last.warnings),
+          warnings(last.warnings),
         )
       : null,
   ];
-}
-
-/** Warnings, as problems are told, in the colour of what is to be looked at. */
-export function warningList(said) {
-  return h("div", { key: "list", class: "warnings" }, problems(problemsOf(said)));
 }
 
 function lastWord(last) {
@@ -72,7 +65,8 @@ function refusedRevision({ revision, crashed, problems: told }) {
   );
 }
 
-function refusal(last) {
+/** Why the last change is not in force; of one that the guard has stopped, what it would have moved. */
+function refusal(last, on) {
   const told = problemsOf(last.problems);
   return h(
     "div",
@@ -80,5 +74,6 @@ function refusal(last) {
     h("h3", {}, "The last refusal"),
     last.error ? h("p", { class: "why" }, String(last.error)) : null,
     told.length ? problems(told) : null,
+    last.preview ? report(last.preview, on) : null,
   );
 }

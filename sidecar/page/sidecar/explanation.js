@@ -2,7 +2,7 @@
 // is not there, its part is left out.
 
 import { h } from "./dom.js";
-import { latency, many, percent } from "./format.js";
+import { count, latency, many, percent } from "./format.js";
 import { sign } from "./marks.js";
 import { bar, facts, section, table } from "./parts.js";
 import { shortPlace, timeOf } from "./routes.js";
@@ -140,10 +140,17 @@ function routes(some) {
             route.position ? place(route.position) : null,
           ),
           list(route.matches).length ? h("ul", {}, list(route.matches).map(miss)) : null,
+          isObject(route.missed_at) ? h("p", { class: "hint" }, `at ${missedAt(route.missed_at)}`) : null,
         ),
       ),
     ),
   );
+}
+
+/** Of several routes, at which questions they were missed, and how many at each. */
+function missedAt(said) {
+  const parts = Object.entries(said);
+  return parts.map(([part, times]) => (parts.length === 1 ? part : `${part} ${count(times)}`)).join(", ");
 }
 
 function miss(one, i) {

@@ -1,18 +1,20 @@
 // What a new file would change for the requests that came lately: the file is dropped or chosen, and never kept.
 
-import { problemsOf, warningList } from "./config.js";
 import { h } from "./dom.js";
 import { count, many, octets, percent } from "./format.js";
 import { sign } from "./marks.js";
-import { button, link, problems, section, table } from "./parts.js";
+import { button, link, problems, problemsOf, section, table, warnings } from "./parts.js";
 import { shortPlace } from "./routes.js";
 import { settingOf } from "./explanation.js";
 import { whyOf } from "./explain.js";
 
+/** Where a file is previewed; its name is what positions show. */
+export const questionOfFile = (name) => `preview?${new URLSearchParams({ name })}`;
+
 const list = (value) => (Array.isArray(value) ? value : []);
 
-/** Nobody writes one of this size, and somebody drops a film by mistake. */
-export const MAX_BYTES = 16 * 1024 * 1024;
+/** What the sidecar takes at most: nobody writes one of this size, and somebody drops a film by mistake. */
+export const MAX_BYTES = 10 * 1024 * 1024;
 const SHOWN = 50;
 
 /** Why a file is not even sent, or "". */
@@ -59,36 +61,35 @@ export function previewSheet(page) {
         preview ? button("Clear", on.clearPreview, { class: "button quiet" }) : null,
       ),
     ),
-    preview ? h("div", { key: "report", class: "answer" }, ...report(preview, on)) : null,
+    preview ? h("div", { key: "report", class: "answer" }, ...answer(preview, on)) : null,
   ];
 }
 
-function report({ name, pending, why, said }, on) {
+function answer({ name, pending, why, said }, on) {
   return [
     h("h3", { key: "name", id: "report-title", tabindex: "-1" }, name),
     pending ? h("p", { key: "pending", class: "empty" }, "Asking …") : null,
     why ? h("p", { key: "why", class: "wrong" }, sign("warn", ""), ` ${why}`) : null,
-    said ? told(said, on) : null,
+    said ? report(said, on) : null,
   ];
 }
 
-/** @param said the answer of `/preview` */
-function told(said, on) {
+/** @param said the answer of `/preview`, or what a guard has found */
+export function report(said, on) {
   const wrong = problemsOf(said.problems);
   if (wrong.length)
     return [h("p", { key: "verdict", class: "outcome is-bad" }, sign("bad", `it would be refused: ${many(wrong.length, "problem")}`)), problems(wrong)];
-  const warnings = list(said.warnings);
   return [
     verdict(said),
-    groups(list(said.groups), on),
+    groups(list(said.groups), said.groups_left_out || 0, on),
     unknowns(list(said.unknowns)),
     splitChanges(list(said.splits)),
     settingChanges(list(said.settings)),
-    warnings.length ? section("warnings", "Warnings", warningList(warnings)) : null,
+    list(said.warnings).length ? section("warnings", "Warnings", warnings(said.warnings)) : null,
   ];
 }
 
-function verdict({ requests, moved, moved_share: share, unknown, refused }) {
+function verdict({ requests, moved, moved_share: share, unknown, refused, not_found: lost }) {
   const severity = refused ? "bad" : moved || unknown ? "warn" : requests ? "ok" : "idle";
   const text = !requests
     ? "no recent request to try it with"
@@ -99,14 +100,18 @@ function verdict({ requests, moved, moved_share: share, unknown, refused }) {
     "div",
     { key: "verdict", class: `outcome is-${severity}` },
     h("p", { class: "wrap" }, sign(severity, ""), ` ${text}`),
-    refused ? h("p", {}, `${many(refused, "request")} would be refused or find no route.`) : null,
-    unknown ? h("p", {}, `Of ${many(unknown, "request")} it cannot be said: the new routes look at what is not kept.`) : null,
+    refused ? h("p", {}, `${many(refused, "request")} would be refused${lost ? `, ${count(lost)} of them for want of a route` : ""}.`) : null,
+    unknown ? h("p", {}, `Of ${many(unknown, "request")} it cannot be said: routes look at what is not kept.`) : null,
   );
 }
 
-const endText = (end) => `${end?.route || "no route"}${list(end?.to).length ? ` → ${list(end.to).join(", ")}` : ""}`;
+/** Where a request goes or went: its route, and the upstreams, or the answer. */
+function endText(end) {
+  const to = list(end?.to).length ? list(end.to).join(", ") : [end?.status, end?.flag].filter(Boolean).join(" ");
+  return `${end?.route || "no route"}${to ? ` → ${to}` : ""}`;
+}
 
-function groups(some, on) {
+function groups(some, leftOut, on) {
   if (!some.length) return null;
   return section(
     "groups",
@@ -118,7 +123,14 @@ function groups(some, on) {
         h(
           "li",
           { key: i },
-          h("p", {}, h("span", { class: "times" }, count(group.count)), " from ", h("span", { class: "id" }, endText(group.from))),
+          h(
+            "p",
+            {},
+            h("span", { class: "times" }, count(group.count)),
+            group.direction === "inbound" ? " to the app" : null,
+            " from ",
+            h("span", { class: "id" }, endText(group.from)),
+          ),
           h(
             "p",
             {},
@@ -126,22 +138,22 @@ function groups(some, on) {
             h("span", { class: "id" }, endText(group.to)),
             group.position ? h("code", { class: "place", title: String(group.position) }, ` ${shortPlace(group.position)}`) : null,
           ),
-          example(group.example, on),
+          example(group.example, group.direction, on),
         ),
       ),
     ),
-    some.length > SHOWN ? h("p", { class: "hint" }, `and ${some.length - SHOWN} more groups`) : null,
+    some.length + leftOut > SHOWN ? h("p", { class: "hint" }, `and ${some.length + leftOut - SHOWN} more groups`) : null,
   );
 }
 
-function example(one, on) {
+function example(one, direction, on) {
   if (!one || typeof one !== "object" || !(one.path || one.host)) return null;
   const text = `${one.method || "GET"} ${one.host || ""}${one.path || ""}`;
   return h(
     "p",
     { class: "hint" },
     "such as ",
-    one.request_id ? link(text, () => on.explainRequest(one), `Explain ${text} as it is now`) : h("code", {}, text),
+    one.request_id ? link(text, () => on.explainRequest({ ...one, direction }), `Explain ${text} as it is now`) : h("code", {}, text),
   );
 }
 
@@ -154,7 +166,14 @@ function unknowns(some) {
       "ul",
       { class: "moves" },
       some.slice(0, SHOWN).map((one, i) =>
-        h("li", { key: i }, h("span", { class: "times" }, count(one.count)), " need ", h("code", {}, String(one.needs ?? ""))),
+        h(
+          "li",
+          { key: i },
+          h("span", { class: "times" }, count(one.count)),
+          one.count === 1 ? " needs " : " need ",
+          h("code", {}, String(one.needs ?? "")),
+          one.why ? h("span", { class: "under" }, String(one.why)) : null,
+        ),
       ),
     ),
     h("p", { class: "hint" }, "Name it below telemetry.recent_requests, and it is kept of the requests to come."),
