@@ -350,7 +350,7 @@ def test_dropped_file_is_previewed(open_sidecar: OpenSidecar) -> None:
     page = SidecarPage()
     tab = open_sidecar(page)
     drop(tab, "new.yaml", "service: storefront\n")
-    wait_text(tab, "#preview .outcome", "12 of 2000 recent requests go elsewhere (0.6 %)")
+    wait_text(tab, "#preview .outcome", "112 of 2000 recent requests go elsewhere (5.6 %)")
     [asked] = [one for one in page.asked if one.path == "/preview"]
     assert asked.target == "/preview?name=new.yaml"
     assert (asked.method, asked.body) == ("POST", b"service: storefront\n")
@@ -360,6 +360,7 @@ def test_dropped_file_is_previewed(open_sidecar: OpenSidecar) -> None:
         "new.yaml", "2 requests would be refused, 2 of them for want of a route",
         "Of 3 requests it cannot be said",
         "10 from canary → recommendations to beta-users → recommendations-beta sidecar.yaml:6", "to no route → 404 NR",
+        "100 by other shares of canary → recommendations, recommendations-beta sidecar.yaml:7",
         "such as POST payments/v0/old", "3 need header x-tenant its value was not recorded",
         "recommendations 90 %", "4 of 80",
         "canary, timeout sidecar.yaml:33 2 s 1 s", "no route leads there",

@@ -250,7 +250,7 @@ def explain(params: list[tuple[str, str]]) -> tuple[int, Any]:
 def report(**changes: Any) -> Json:
     """Of `/preview`."""
     return {
-        "requests": 2000, "moved": 12, "moved_share": 0.006, "unknown": 3, "refused": 2,
+        "requests": 2000, "moved": 112, "moved_share": 0.056, "unknown": 3, "refused": 2,
         "not_found": 2, "groups_left_out": 0,
         "groups": [
             {"count": 10, "direction": "outbound",
@@ -258,6 +258,10 @@ def report(**changes: Any) -> Json:
              "to": {"route": "beta-users", "to": ["recommendations-beta"], "status": None, "flag": ""},
              "position": f"{NEXT}:6",
              "example": {"method": "GET", "host": "recommendations", "path": "/v1/items", "request_id": "req-0001"}},
+            {"count": 100, "direction": "outbound",
+             "from": {"route": "canary", "to": ["recommendations", "recommendations-beta"], "status": None, "flag": ""},
+             "to": {"route": "canary", "to": ["recommendations", "recommendations-beta"], "status": None, "flag": ""},
+             "position": f"{NEXT}:7", "example": {}},
             {"count": 2, "direction": "outbound",
              "from": {"route": "payments", "to": ["payments"], "status": None, "flag": ""},
              "to": {"route": None, "to": [], "status": 404, "flag": "NR"},

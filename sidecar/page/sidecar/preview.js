@@ -123,27 +123,26 @@ function groups(some, leftOut, on) {
         h(
           "li",
           { key: i },
-          h(
-            "p",
-            {},
-            h("span", { class: "times" }, count(group.count)),
-            group.direction === "inbound" ? " to the app" : null,
-            " from ",
-            h("span", { class: "id" }, endText(group.from)),
-          ),
-          h(
-            "p",
-            {},
-            "to ",
-            h("span", { class: "id" }, endText(group.to)),
-            group.position ? h("code", { class: "place", title: String(group.position) }, ` ${shortPlace(group.position)}`) : null,
-          ),
+          ...moveOf(group),
           example(group.example, group.direction, on),
         ),
       ),
     ),
     some.length + leftOut > SHOWN ? h("p", { class: "hint" }, `and ${some.length + leftOut - SHOWN} more groups`) : null,
   );
+}
+
+function moveOf(group) {
+  const [from, to] = [endText(group.from), endText(group.to)];
+  const times = h("span", { class: "times" }, count(group.count));
+  const side = group.direction === "inbound" ? " to the app" : null;
+  const place = group.position ? h("code", { class: "place", title: String(group.position) }, ` ${shortPlace(group.position)}`) : null;
+  // Of a split whose shares change, a share goes elsewhere, and the ends are as they were.
+  if (from === to) return [h("p", {}, times, side, " by other shares of ", h("span", { class: "id" }, from), place)];
+  return [
+    h("p", {}, times, side, " from ", h("span", { class: "id" }, from)),
+    h("p", {}, "to ", h("span", { class: "id" }, to), place),
+  ];
 }
 
 function example(one, direction, on) {
