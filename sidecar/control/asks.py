@@ -13,6 +13,9 @@ from sidecar.control.push.hub import Hub
 from sidecar.link.messages import Ask
 
 TIMEOUT_S: Final = 10.0
+PATIENCE_S: Final[Mapping[str, float]] = {"preview": 30.0}
+"""For kinds of questions over which a sidecar takes longer: two files are compiled."""
+
 MAX_OPEN: Final = 256
 
 
@@ -33,7 +36,7 @@ class Asks:
         self._hub = hub
         self._open: dict[str, tuple[str, asyncio.Future[Mapping[str, Any]]]] = {}
 
-    async def ask(self, instance: str, kind: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> Any:
+    async def ask(self, instance: str, kind: str, body: Mapping[str, Any], timeout_s: float | None = None) -> Any:
         """
         What a sidecar answers.
 
@@ -48,6 +51,8 @@ class Asks:
         id_ = secrets.token_urlsafe(12)
         if len(self._open) >= MAX_OPEN or not stream.say(Ask(id_, kind, body)):
             raise AskError("too many questions wait for an answer; try again")
+        if timeout_s is None:
+            timeout_s = PATIENCE_S.get(kind, TIMEOUT_S)
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._open[id_] = instance, answer
         try:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from sidecar.control.asks import TIMEOUT_S as ASK_S
-from sidecar.control.asks import AskError, Asks, NotHereError
+from sidecar.control.asks import PATIENCE_S, TIMEOUT_S, AskError, Asks, NotHereError
 from sidecar.control.calls.counted import Tally
 from sidecar.control.calls.edges import SLOT_S, Edges
 from sidecar.control.replicas.hours import Hours, Rows, read_rows
@@ -124,7 +123,7 @@ class Whole:
         said = {**body, "instance": instance, "kind": kind}
         # Who has it as far as is known; it may have come to another one since.
         for name in (*has_it, *(name for name in summaries if name not in has_it)):
-            wait_s = ASK_S + WAIT_S if name in has_it else WAIT_S
+            wait_s = PATIENCE_S.get(kind, TIMEOUT_S) + WAIT_S if name in has_it else WAIT_S
             try:
                 answer = decode(await self._peers.ask(name, "ask", wait_s, said)).all()
             except PeerError as error:

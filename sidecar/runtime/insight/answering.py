@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from sidecar.config.source import MAX_FILE_BYTES
 from sidecar.link.fields import Fields
 
 _MAX_VALUE_CHARS = 64 * 1024
+_PUSHED = "pushed"
+"""Name of a file that has none here."""
 _PLAIN = ("method", "source_ip", "from")
 
 
@@ -18,15 +21,19 @@ class Told(Protocol):
         """As `GET /explain`."""
         ...
 
+    async def preview(self, name: str, text: bytes) -> Mapping[str, Any]:
+        """As `POST /preview`."""
+        ...
+
 
 async def answered(views: Told, kind: str, body: Mapping[str, Any]) -> Mapping[str, object] | None:
     """
     The answer; None for a kind of question that this release does not know.
 
     Args:
-        kind: `explain`.
-        body: Of the question: `request`, with `url` and perhaps `method`, `headers`, `cookies`, `source_ip` and `from`;
-            or `request_id`; and perhaps `direction`.
+        kind: `explain` or `preview`.
+        body: Of the question. To explain: `request`, with `url` and perhaps `method`, `headers`, `cookies`, `source_ip`
+            and `from`; or `request_id`; and perhaps `direction`. To preview: `file`, which this sidecar would get.
 
     Raises:
         ValueError, LookupError: There is none; the text says why.
@@ -34,6 +41,9 @@ async def answered(views: Told, kind: str, body: Mapping[str, Any]) -> Mapping[s
     """
     if kind == "explain":
         return await views.explain(_params(Fields(body)))
+    if kind == "preview":
+        text = Fields(body).text("file", limit=MAX_FILE_BYTES)
+        return await views.preview(_PUSHED, text.encode("utf-8", "surrogatepass"))
     return None
 
 
