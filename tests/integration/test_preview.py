@@ -1,4 +1,4 @@
-"""`sidecar preview`, `sidecar routes`, `GET /requests` and `reload.guard`, against a running sidecar, as users do it."""
+"""`sidecar preview`, `routes`, `GET /requests` and `reload.guard`, against a running sidecar, as users do it."""
 
 from __future__ import annotations
 

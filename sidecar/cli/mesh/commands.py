@@ -12,7 +12,7 @@ _COMMANDS = {
     "names": ("sidecar.cli.mesh.names", "names", "List what each service must be able to resolve."),
     "explain": ("sidecar.cli.mesh.explain", "explain", "Say where a request would go, and whether it is admitted."),
     "diff": (
-        "sidecar.cli.mesh.diff",
+        "sidecar.cli.mesh.wanted.diff",
         "diff",
         "Say which files and routes differ, of two directories or in the running mesh.",
     ),

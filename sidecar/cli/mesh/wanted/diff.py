@@ -15,7 +15,7 @@ from sidecar.cli.mesh.reading import CANNOT_READ, counted, identity_option, mesh
 from sidecar.cli.mesh.wanted.telling import ask, stop, texts_of, write_changes, write_warnings
 
 if TYPE_CHECKING:
-    from sidecar.cli.mesh import previewing
+    from sidecar.cli.mesh.wanted import previewing
 
 
 @click.command("diff")
@@ -75,7 +75,7 @@ def _running(directory: str, control: tuple[str, str, str], as_json: bool, *, pr
     found: list[previewing.Previewed] = []
     if preview:
         # Here, for to ask a control plane takes no model of a file, and they are most of what a start costs.
-        from sidecar.cli.mesh import previewing
+        from sidecar.cli.mesh.wanted import previewing
 
         mesh = mesh_of_files(directory, {name: text.encode() for name, text in texts.items()}, as_json)
         try:
@@ -91,7 +91,7 @@ def _running(directory: str, control: tuple[str, str, str], as_json: bool, *, pr
     pinned = f", pinned to the files of revision {said['pinned']}" if said["pinned"] is not None else ""
     click.echo(f"{counted(len(said['changes']), 'file')} would change from revision {said['revision']}{pinned}")
     if preview:
-        from sidecar.cli.mesh.previewing import told
+        from sidecar.cli.mesh.wanted.previewing import told
 
         for line in told(found):
             click.echo(line)
