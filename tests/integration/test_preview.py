@@ -90,8 +90,13 @@ def test_a_preview_asks_what_all_have_seen_and_shows_no_secret(tmp_path: Path, w
         assert (hits["partner"], hits["canary"]) == (1, 40)
         text = asked(sidecar, "routes", "--unused").stdout
         assert "canary" not in text
-        for exit_ in (page.text, shown.stdout, json.dumps(report), routes.stdout, text, sidecar.stderr()):
+        told = asked(sidecar, "explain", "--request-id", partner["request_id"])
+        assert "route partner" in told.stdout, told
+        for exit_ in (page.text, shown.stdout, json.dumps(report), routes.stdout, text, told.stdout, sidecar.stderr()):
             assert SHOWN not in exit_.lower()
+        for path in ("/routes", "/config", "/upstreams", "/server_info", "/certs"):
+            # What a variable holds whose name speaks of no secret is shown as any other setting is.
+            assert SHOWN not in sidecar.admin(path).text.replace(VARIABLES["PLAIN"], "").lower()
 
 
 def test_a_guard_refuses_a_changed_file_until_it_is_forced(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ The account of one decision, ready for JSON; docs/explain.md has its keys. *Cold
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ from sidecar.compile.effective import Effective
 from sidecar.compile.time_slices import Steps
 from sidecar.errors import AUTHORIZATION_DENIED, ProtocolError, Reason
 from sidecar.insight.explain.endpoints import endpoints_of
-from sidecar.insight.explain.routes import TAKEN, look_at_routes, text_of
+from sidecar.insight.explain.routes import TAKEN, look_at_routes
 from sidecar.insight.explain.sent import difference
+from sidecar.insight.explain.veil import Veil, text_of
 from sidecar.insight.walk import Share, Walk, key_of, listener_of, shares_of
 from sidecar.proxy.exchange.steps import local_answer
 from sidecar.proxy.plan import Plan
-from sidecar.redact import HIDDEN, Secrets, is_sensitive
+from sidecar.redact import HIDDEN, Secrets
 from sidecar.routing.actions import Forward, HeaderEdits, Redirect, Respond, Route
 
 
@@ -30,11 +31,18 @@ class Scene:
         plan: That decided.
         effective: Its settings.
         secrets: What is not shown.
+        hidden: What else is not, as `Veil.parts`.
     """
 
     plan: Plan
     effective: Effective
     secrets: Secrets
+    hidden: Set[str] = frozenset()
+
+    @property
+    def veil(self) -> Veil:
+        """All that is not shown."""
+        return Veil(self.secrets, self.hidden)
 
 
 def account_of(
@@ -55,13 +63,13 @@ def account_of(
         happened: What really became of it, if it was served.
         missing: Of such a one what was not kept of it, in words.
     """
-    secrets, effective = scene.secrets, scene.effective
+    effective = scene.effective
     label = walked.side.direction.label
     is_denied = walked.found is AUTHORIZATION_DENIED
-    looks = [] if is_denied else (yield from look_at_routes(walked, effective.file, secrets, is_whole=is_whole))
+    looks = [] if is_denied else (yield from look_at_routes(walked, effective.file, scene.veil, is_whole=is_whole))
     found = walked.found
     account: dict[str, Any] = {
-        "request": _request(walked, secrets),
+        "request": _request(walked, scene.veil),
         "outcome": _outcome(walked, scene),
         "authorization": _authorization(walked),
         "routes": [asdict(look) for look in looks],
@@ -91,7 +99,7 @@ def _forwarded(account: dict[str, Any], walked: Walk, action: Forward, scene: Sc
     sticky = action.split.sticky if action.split is not None else ""
     account["split"] = {
         "sticky": sticky,
-        "key": None if key is None else _value(sticky.partition(" ")[2], key, secrets),
+        "key": None if key is None else HIDDEN if scene.veil.covers(sticky) else secrets.hide(text_of(key)),
         "sides": [
             {
                 "upstream": one.target.name,
@@ -128,7 +136,7 @@ def _forwarded(account: dict[str, Any], walked: Walk, action: Forward, scene: Sc
     yield
     listener = walked.listener or listener_of(scene.plan, walked.side)
     if listener is not None:
-        lines = difference(walked, taken.target, listener, secrets)
+        lines = difference(walked, taken.target, listener, scene.veil)
         account["sent"] = {"upstream": taken.target.name, "lines": [list(line) for line in lines]}
 
 
@@ -138,15 +146,15 @@ def _note(side: Share) -> str:
     return "left out: it has never had an endpoint" if side.is_missing else ""
 
 
-def _request(walked: Walk, secrets: Secrets) -> dict[str, object]:
+def _request(walked: Walk, veil: Veil) -> dict[str, object]:
     head = walked.head
-    query = None if head.query is None else secrets.hide(f"?{text_of(head.query)}")[1:]
+    query = None if head.query is None else veil.query(text_of(head.query))
     return {
         "direction": walked.side.direction.label,
         "method": text_of(head.method),
-        "host": secrets.hide(text_of(head.host)),
+        "host": veil.secrets.hide(text_of(head.host)),
         "port": head.port,
-        "path": secrets.hide(text_of(head.path)),
+        "path": veil.secrets.hide(text_of(head.path)),
         "query": query,
         "source_ip": walked.client_ip,
         "identity": walked.exchange.client.identity if walked.exchange.client is not None else "",
@@ -204,7 +212,3 @@ def _fallback(route: Route, index: int) -> dict[str, object]:
         "matches": [],
         "missed_at": None,
     }
-
-
-def _value(name: str, value: bytes, secrets: Secrets) -> str:
-    return HIDDEN if name and is_sensitive(name) else secrets.hide(text_of(value))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from sidecar.compile.matches import shown
 from sidecar.compile.time_slices import Steps
+from sidecar.insight.explain.veil import Veil, text_of
 from sidecar.insight.walk import Walk
 from sidecar.message import RequestHead
-from sidecar.redact import HIDDEN, Secrets, is_sensitive
+from sidecar.redact import HIDDEN
 from sidecar.routing.actions import Route
 from sidecar.routing.cookies import cookie
 from sidecar.routing.query import param
@@ -63,13 +64,13 @@ class Look:
     missed_at: Mapping[str, int] | None = None
 
 
-def look_at_routes(walked: Walk, file: str, secrets: Secrets, *, is_whole: bool) -> Steps[list[Look]]:
+def look_at_routes(walked: Walk, file: str, veil: Veil, *, is_whole: bool) -> Steps[list[Look]]:
     """
     All routes of a request's side in order.
 
     Args:
         file: In which they stand.
-        secrets: What is not shown.
+        veil: What is not shown.
         is_whole: Each is told by itself, however many there are.
     """
     found: list[Look] = []
@@ -82,12 +83,12 @@ def look_at_routes(walked: Walk, file: str, secrets: Secrets, *, is_whole: bool)
             run.add(index, missed[0])
             continue
         if run is not None:
-            found += run.told(routes, file, head, secrets)
+            found += run.told(routes, file, head, veil)
         found.append(_look(index, route, missed, file, walked))
         if missed:
-            found[-1] = _with_misses(found[-1], route, head, secrets)
+            found[-1] = _with_misses(found[-1], route, head, veil)
     if run is not None:
-        found += run.told(routes, file, head, secrets)
+        found += run.told(routes, file, head, veil)
     return found
 
 
@@ -104,7 +105,7 @@ class _Run:
         self._last = index
         self._parts[part] = self._parts.get(part, 0) + 1
 
-    def told(self, routes: Sequence[Route], file: str, head: RequestHead, secrets: Secrets) -> list[Look]:
+    def told(self, routes: Sequence[Route], file: str, head: RequestHead, veil: Veil) -> list[Look]:
         """The run, which begins anew: as it is, where it is short."""
         first, count, parts = self._first, self._last - self._first + 1, self._parts
         self._first, self._last, self._parts = -1, -1, {}
@@ -113,7 +114,7 @@ class _Run:
         if count < FEW:
             told = routes[first : first + count]
             looks = [Look(at, 1, one.name, _position(one, file), MISSED) for at, one in enumerate(told, first)]
-            return [_with_misses(look, one, head, secrets) for look, one in zip(looks, told, strict=True)]
+            return [_with_misses(look, one, head, veil) for look, one in zip(looks, told, strict=True)]
         name = f"{routes[first].name} … {routes[first + count - 1].name}"
         return [Look(first, count, name, _position(routes[first], file), MISSED, (), parts)]
 
@@ -123,12 +124,12 @@ def _look(index: int, route: Route, missed: list[str] | None, file: str, walked:
     return Look(index, 1, route.name, _position(route, file), result)
 
 
-def _with_misses(look: Look, route: Route, head: RequestHead, secrets: Secrets) -> Look:
+def _with_misses(look: Look, route: Route, head: RequestHead, veil: Veil) -> Look:
     misses: list[Miss] = []
     for match in route.matches:
         part = match.missed(head)
         misses += [
-            Miss(part, shown(one, secrets), seen(part, head, secrets)) for one in match.parts() if one.part == part
+            Miss(part, shown(one, veil.secrets), seen(part, head, veil)) for one in match.parts() if one.part == part
         ]
     return replace(look, matches=tuple(misses))
 
@@ -148,7 +149,7 @@ def _position(route: Route, file: str) -> str:
     return f"{file}:{route.line}" if route.line else ""
 
 
-def seen(part: str, head: RequestHead, secrets: Secrets) -> str | None:
+def seen(part: str, head: RequestHead, veil: Veil) -> str | None:
     """
     What a request has where a question looks, for people; None for nothing.
 
@@ -171,9 +172,4 @@ def seen(part: str, head: RequestHead, secrets: Secrets) -> str | None:
         value = param(head, name.encode())
     if value is None:
         return None
-    return HIDDEN if name and is_sensitive(name) else secrets.hide(text_of(value))
-
-
-def text_of(octets: bytes) -> str:
-    """Octets of a request as text."""
-    return octets.decode("utf-8", "backslashreplace")
+    return HIDDEN if veil.covers(part) else veil.secrets.hide(text_of(value))

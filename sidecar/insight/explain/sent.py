@@ -7,11 +7,10 @@ from typing import Final
 
 from sidecar.errors import ProtocolError
 from sidecar.http1.forward import request_bytes
-from sidecar.insight.explain.routes import text_of
+from sidecar.insight.explain.veil import Veil, text_of
 from sidecar.insight.walk import Walk, sent_to
 from sidecar.message import Kind, RequestHead
 from sidecar.proxy.plan import Listener
-from sidecar.redact import HIDDEN, Secrets, is_sensitive
 from sidecar.routing.actions import Target
 
 _OF_TELEMETRY: Final = Kind.TRACE | Kind.REQUEST_ID
@@ -20,7 +19,7 @@ Line = tuple[str, str]
 """` `, `-` or `+`, and a line of a head."""
 
 
-def difference(walked: Walk, target: Target, listener: Listener, secrets: Secrets) -> list[Line]:
+def difference(walked: Walk, target: Target, listener: Listener, veil: Veil) -> list[Line]:
     """
     Lines of the request's head, those that are left out or added marked as such.
 
@@ -31,7 +30,7 @@ def difference(walked: Walk, target: Target, listener: Listener, secrets: Secret
     try:
         sent = sent_to(walked, target, listener)
     except ProtocolError as error:
-        return [("-", _shown(line, secrets)) for line in before] + [("+", f"({error.detail or error.reason.text})")]
+        return [("-", veil.line(line)) for line in before] + [("+", f"({error.detail or error.reason.text})")]
     kept = b"".join(field.wire + b"\r\n" for field in head.fields if field.kind & _OF_TELEMETRY)
     written = request_bytes(sent.head, sent.fields, sent.path, sent.host, kept + sent.added)
     after = [text_of(line) for line in written.split(b"\r\n") if line]
@@ -44,7 +43,7 @@ def difference(walked: Walk, target: Target, listener: Listener, secrets: Secret
             lines += [(" ", line) for line in before[i:j]]
         else:
             lines += [("-", line) for line in before[i:j]] + [("+", line) for line in after[k:end]]
-    return [(mark, _shown(line, secrets)) for mark, line in _unmoved(lines)]
+    return [(mark, veil.line(line)) for mark, line in _unmoved(lines)]
 
 
 def _unmoved(lines: list[Line]) -> list[Line]:
@@ -58,10 +57,3 @@ def _unmoved(lines: list[Line]) -> list[Line]:
 def _request_line(head: RequestHead, path: bytes) -> str:
     target = path if head.query is None else b"%b?%b" % (path, head.query)
     return text_of(b"%b %b HTTP/1.1" % (head.method, target))
-
-
-def _shown(line: str, secrets: Secrets) -> str:
-    name, colon, _ = line.partition(":")
-    if colon and " " not in name and is_sensitive(name):
-        return f"{name}: {HIDDEN}"
-    return secrets.hide(line)

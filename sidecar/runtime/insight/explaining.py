@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sidecar.admin.recent import shown_entry
@@ -16,7 +17,7 @@ from sidecar.insight.question import head_of
 from sidecar.insight.walk import Visitor, walk
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
-from sidecar.proxy.recent import Recent
+from sidecar.proxy.recent import HASHED, Recent
 from sidecar.redact import Secrets
 
 
@@ -67,6 +68,8 @@ async def _of_served(recent: Recent, scene: Scene, asked: Asked) -> dict[str, An
     visitor = Visitor(
         restored.peer_ip, restored.identity, words=entry.tokens if isinstance(entry.tokens, tuple) else None
     )
+    hashed = frozenset(str(one) for one in entry.kept.fields if one.mode == HASHED)
+    scene = replace(scene, hidden=hashed)
     # Its listener's own host is in it already.
     walked = walk(side, None, restored.head, visitor, is_captured=entry.is_captured)
     happened = scene.secrets.shown(shown_entry(entry))

@@ -10,9 +10,10 @@ import pytest
 from sidecar.compile.time_slices import at_once
 from sidecar.insight.explain.account import account_of
 from sidecar.insight.explain.asked import Asked, asked_by, query_of, way_in
+from sidecar.insight.explain.veil import Veil
 from sidecar.insight.question import Question, head_of
 from sidecar.insight.walk import Visitor, walk
-from sidecar.redact import Secrets
+from sidecar.redact import NO_SECRETS, Secrets
 from tests.support.compiling import compiled
 from tests.support.explaining import account, dedented, scene_of, told
 
@@ -306,3 +307,17 @@ def test_a_side_that_redirects_is_told_as_such() -> None:
     assert sticks["outcome"]["why"] == "http://new.example/x"
     assert (by_chance["outcome"]["kind"], by_chance["endpoint"]["upstream"]) == ("forward", "a")
     assert [one["note"] for one in by_chance["split"]["sides"]] == ["", "the sidecar redirects with 307"]
+
+
+def test_what_was_only_hashed_of_a_request_is_not_shown() -> None:
+    """Though an operand of the file gives it back: the ring has promised not to keep it."""
+    veil = Veil(NO_SECRETS, frozenset({"header x-plan", "query plan"}))
+
+    assert veil.line("x-plan: gold") == "x-plan: [redacted]"
+    assert veil.line("GET /a?x=1&plan=gold&y=2 HTTP/1.1") == "GET /a?x=1&plan=[redacted]&y=2 HTTP/1.1"
+    assert veil.query("plan=gold&planet=b") == "plan=[redacted]&planet=b"
+    assert (veil.covers("header x-plan"), veil.covers("header x-other"), veil.covers("cookie sid")) == (
+        True,
+        False,
+        True,
+    )

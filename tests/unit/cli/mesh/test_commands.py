@@ -341,7 +341,9 @@ def test_help_lists_every_command() -> None:
 
 def test_what_asks_a_control_plane_does_not_wait_for_the_models() -> None:
     """Nor has to: the files are judged there, and the words of what differs are known."""
-    modules = ", ".join(f"sidecar.cli.mesh.{name}" for name in ("status", "wanted.diff", "wanted.push", "wanted.rollback"))
+    modules = ", ".join(
+        f"sidecar.cli.mesh.{name}" for name in ("status", "wanted.diff", "wanted.push", "wanted.rollback")
+    )
     code = f"import sys, {modules}, sidecar.cli.mesh.wanted.hurry; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, text=True, check=True)
     assert not set(done.stdout.split()) & {"pydantic", "yaml", "aiohttp"}
