@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,15 @@ import uvloop
 
 from sidecar.compile.deserialize import Written
 from sidecar.compile.frames import FrameError, Kind, kind_of, read_header, read_problems
+from sidecar.insight.preview.wire import pack
 from sidecar.loader import compiler_process
 from sidecar.loader.compiler_process import CompilerProcess
 from sidecar.loader.low_priority import background_niceness
-from sidecar.loader.plan_source import MeshRequest, PlanSourceError, Pushed
+from sidecar.loader.plan_source import MeshRequest, PlanSourceError, PreviewQuestion, Pushed
 from sidecar.loader.spawn import Child, spawn, spawn_compiler
+from sidecar.loader.wire import prefixed
+from tests.support.compiling import frames_of
+from tests.support.keeping import Keeping, head_of
 from tests.support.wait import eventually
 
 GOOD = "service: ${NAME}\noutbound: {routes: [{to: a}]}\nupstreams: {a: {endpoints: ['10.0.0.1:80']}}\n"
@@ -53,6 +58,69 @@ def end(source: CompilerProcess) -> None:
     """End the compiler that is kept, as the end of the process would."""
     if source._idle is not None:
         source._idle.close()
+
+
+def held_by(
+    monkeypatch: pytest.MonkeyPatch, question: PreviewQuestion, path: Path
+) -> tuple[dict[str, object], list[float]]:
+    """The report, and the processor time of each callback of the loop while it was waited for, in seconds."""
+    took: list[float] = []
+    original = asyncio.events.Handle._run
+
+    def timed(handle: asyncio.events.Handle) -> None:
+        began = time.thread_time()
+        original(handle)
+        took.append(time.thread_time() - began)
+
+    source = CompilerProcess(str(path), {**os.environ, "NAME": "shop"})
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        monkeypatch.setattr(asyncio.events.Handle, "_run", timed)
+        return runner.run(source.report(question)), took
+
+
+def test_a_preview_of_a_large_file_and_a_full_ring_holds_the_loop_for_less_than_a_slice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Measured in work, not time: no callback takes 5 ms of the processor, whatever others do on this machine."""
+    many = "".join(
+        f"    - {{name: r{number}, match: {{host: h{number % 50}, path: {{prefix: /p{number}}}}}, to: one}}\n"
+        for number in range(3000)
+    )
+    text = f"service: shop\noutbound:\n  routes:\n{many}upstreams: {{one: {{endpoints: []}}, two: {{endpoints: []}}}}\n"
+    keeping = Keeping(text)
+    for number in range(2000):
+        keeping.live(head_of("GET", f"h{number % 50}", f"/p{number % 50}/x"))
+    began = time.thread_time()
+    ring = pack(keeping.recent)
+    assert time.thread_time() - began < 0.001
+    new = text.replace("to: one}", "to: two}").encode()
+    report, took = held_by(monkeypatch, PreviewQuestion(frames_of(text), [ring], "new.yaml", new), tmp_path / "f.yaml")
+    assert (report["requests"], report["problems"]) == (2000, [])
+    assert report["moved"] == 2000
+    assert max(took) < 0.005
+
+
+def test_a_preview_of_a_bad_file_is_its_problems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At their places, as a load tells them; variables are those of the sidecar."""
+    live = frames_of("service: shop\noutbound: {}\n")
+    question = PreviewQuestion(live, [], "new.yaml", b"service: ${NAME}\noutbound: {routs: [], unmached: x}\n")
+    report, _ = held_by(monkeypatch, question, tmp_path / "f.yaml")
+    assert report["requests"] == 0
+    problems = [str(one["text"]) for one in report["problems"]]  # type: ignore[index]
+    assert [problem.split(" ")[0] for problem in problems] == ["new.yaml:2:12:", "new.yaml:2:23:"]
+
+
+def test_a_compiler_that_dies_over_a_preview_is_told_in_a_line(tmp_path: Path) -> None:
+    """And one that says something else than a report."""
+    question = PreviewQuestion(frames_of("service: shop\noutbound: {}\n"), [], "new.yaml", b"service: x")
+    source = CompilerProcess(str(tmp_path / "f.yaml"), os.environ, spawn=program("import sys; sys.exit(3)"))
+    with pytest.raises(PlanSourceError, match="ended before the preview was done: exit code 3"):
+        asyncio.run(source.report(question))
+    end_frame = prefixed(bytes((Kind.END,)))
+    code = f"import sys; sys.stdout.buffer.write({end_frame!r}); sys.stdout.flush(); sys.stdin.read()"
+    source = CompilerProcess(str(tmp_path / "f.yaml"), os.environ, spawn=program(code))
+    with pytest.raises(FrameError, match="expected a report"):
+        asyncio.run(source.report(question))
 
 
 def program(code: str) -> Callable[[Mapping[str, str], bool], Child]:
