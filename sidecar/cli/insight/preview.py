@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 import click
 
 from sidecar.cli.admin_client import Admin, AskError, admin_option, printable
+from sidecar.cli.check.files import source_of
 from sidecar.cli.insight.fail_if import Limit, limits
 from sidecar.config.problems import ConfigError
-from sidecar.config.source import MAX_FILE_BYTES, SourceError, decode, make_source, read_source
+from sidecar.config.source import MAX_FILE_BYTES, SourceError, decode
 
 GOOD: Final = 0
 BAD: Final = 1
@@ -45,7 +46,7 @@ def preview(new_file: str, address: str, limits_: list[Limit], as_json: bool) ->
     Exit codes: 0 good, 1 the file has problems or a --fail-if holds, 2 the sidecar or the file cannot be read.
     """
     try:
-        source = _standard_input() if new_file == "-" else read_source(new_file)
+        source = source_of(new_file)
         decode(source.raw[:0] if len(source.raw) <= MAX_FILE_BYTES else source.raw, source.path)
         with Admin(address) as admin:
             body = admin.post(f"/preview?{urlencode({'name': source.path})}", source.raw or b"\n", PATIENCE_S)
@@ -72,10 +73,6 @@ def preview(new_file: str, address: str, limits_: list[Limit], as_json: bool) ->
     for text in failed:
         click.echo(f"failed: {printable(text)}", err=True)
     sys.exit(BAD if failed else GOOD)
-
-
-def _standard_input() -> Any:
-    return make_source("<stdin>", sys.stdin.buffer.read(MAX_FILE_BYTES + 1))
 
 
 def lines_of(report: Mapping[str, Any]) -> Iterator[str]:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sidecar.admin.recent import text_of
 from sidecar.compile.effective import Effective
 from sidecar.compile.time_slices import Steps
 from sidecar.errors import AUTHORIZATION_DENIED, ProtocolError, Reason
 from sidecar.insight.explain.endpoints import endpoints_of
 from sidecar.insight.explain.routes import TAKEN, look_at_routes
 from sidecar.insight.explain.sent import difference
-from sidecar.insight.explain.veil import Veil, text_of
+from sidecar.insight.explain.veil import Veil
 from sidecar.insight.walk import Share, Walk, key_of, listener_of, shares_of
 from sidecar.proxy.exchange.steps import local_answer
 from sidecar.proxy.plan import Plan

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sidecar.admin.recent import text_of
 from sidecar.compile.matches import shown
 from sidecar.compile.time_slices import Steps
-from sidecar.insight.explain.veil import Veil, text_of
+from sidecar.insight.explain.veil import Veil
 from sidecar.insight.walk import Walk
 from sidecar.message import RequestHead
 from sidecar.redact import HIDDEN

@@ -5,9 +5,10 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from typing import Final
 
+from sidecar.admin.recent import text_of
 from sidecar.errors import ProtocolError
 from sidecar.http1.forward import request_bytes
-from sidecar.insight.explain.veil import Veil, text_of
+from sidecar.insight.explain.veil import Veil
 from sidecar.insight.walk import Walk, sent_to
 from sidecar.message import Kind, RequestHead
 from sidecar.proxy.plan import Listener

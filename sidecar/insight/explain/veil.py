@@ -45,8 +45,3 @@ class Veil:
         if not any(part.startswith("query ") for part in self.parts):
             return text
         return _PAIR.sub(lambda found: f"{found[1]}={HIDDEN}" if self.covers(f"query {found[1]}") else found[0], text)
-
-
-def text_of(octets: bytes) -> str:
-    """Octets of a request as text."""
-    return octets.decode("utf-8", "backslashreplace")
