@@ -117,7 +117,7 @@ function cellsOf({ name, said, endpoints, flow, severity, why }, page) {
         h("span", { class: "route-name" }, severity === "ok" || severity === "idle" ? null : sign(severity, ""), h("span", { class: "id" }, name)),
         h("span", { class: "under" }, from.filter(Boolean).join(" · ")),
         why.length ? h("span", { class: "under warn" }, why.join("; ")) : null,
-        failures(flow, page.reasons),
+        failures(flow, null), // What the flags mean stands with the routes.
         causes(said.stats || {}).map((text) => h("span", { key: text, class: "under" }, text)),
       ),
       h(
