@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
 from sidecar.exchange import Direction
+from sidecar.insight.explain.curl import question_of_curl
 from sidecar.insight.question import NOBODY, Question
 from sidecar.insight.walk import listener_of
 from sidecar.proxy.plan import Listener, Plan, Side
 
 _KNOWN: Final = (
-    "url", "method", "header", "cookie", "source_ip", "from", "direction", "listener", "request_id", "all",
+    "url", "curl", "method", "header", "cookie", "source_ip", "from", "direction", "listener", "request_id", "all",
 )  # fmt: skip
 
 
@@ -48,22 +49,25 @@ def asked_by(params: Sequence[tuple[str, str]]) -> Asked:
     if unknown:
         raise ValueError(f"unknown parameter `{unknown[0]}`; there are: {' '.join(_KNOWN)}")
     values = dict(reversed(params))
-    url, request_id = values.get("url", ""), values.get("request_id", "")
-    if bool(url) == bool(request_id):
-        raise ValueError("expected `url` or `request_id`, such as /explain?url=http://orders/v1&method=POST")
+    url, curl, request_id = (values.get(name, "") for name in ("url", "curl", "request_id"))
+    if [bool(url), bool(curl), bool(request_id)].count(True) != 1:
+        raise ValueError("expected `url`, `curl` or `request_id`, such as /explain?url=http://orders/v1&method=POST")
     direction = values.get("direction", "")
     if direction not in ("", "inbound", "outbound"):
         raise ValueError(f"direction: expected inbound or outbound, found `{direction}`")
-    if any(character < " " or character == "\x7f" for _, value in params for character in value):
-        raise ValueError("a parameter has a control character, which no request may have")
+    # A command that was pasted has lines; what it says is looked at when it is read.
+    _check_printable(value for name, value in params if name != "curl")
     question: Question | None = None
-    if url:
+    if url or curl:
+        said = question_of_curl([curl]) if curl else Question(values.get("method", "GET"), url)
+        _check_printable((said.method, said.url, *(part for pair in (*said.headers, *said.cookies) for part in pair)))
+        url = said.url
         if not url.lower().startswith(("http://", "https://")):
             raise ValueError(f"url: expected http://HOST/PATH, found `{url}`")
         headers = tuple(_pair(value, ":", "header", "NAME: VALUE") for name, value in params if name == "header")
         cookies = tuple(_pair(value, "=", "cookie", "NAME=VALUE") for name, value in params if name == "cookie")
         question = Question(
-            values.get("method", "GET"), url, headers, cookies,
+            said.method, url, said.headers + headers, said.cookies + cookies,
             values.get("source_ip", NOBODY), values.get("from", ""),
         )  # fmt: skip
     is_whole = values.get("all", "no") not in ("no", "0", "false")
@@ -107,6 +111,11 @@ def way_in(plan: Plan, asked: Asked) -> tuple[Side, Listener | None]:
     side = plan.sides[Direction.INBOUND if wanted == "inbound" else Direction.OUTBOUND]
     listener = listener_of(plan, side)
     return side, listener if listener is not None and listener.host is None else None
+
+
+def _check_printable(values: Iterable[str]) -> None:
+    if any(character < " " or character == "\x7f" for value in values for character in value):
+        raise ValueError("a parameter has a control character, which no request may have")
 
 
 def _pair(written: str, separator: str, what: str, form: str) -> tuple[str, str]:

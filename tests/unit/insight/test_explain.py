@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import parse_qsl
 
 import pytest
@@ -217,8 +218,8 @@ def test_authorization_is_told_with_its_rule_and_line() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ([], "expected `url` or `request_id`"),
-        ([("url", "http://a/"), ("request_id", "x")], "expected `url` or `request_id`"),
+        ([], "expected `url`, `curl` or `request_id`"),
+        ([("url", "http://a/"), ("request_id", "x")], "expected `url`, `curl` or `request_id`"),
         ([("url", "ftp://a/")], "url: expected http://HOST/PATH, found `ftp://a/`"),
         ([("url", "http://a/"), ("uri", "x")], "unknown parameter `uri`"),
         ([("url", "http://a/"), ("direction", "up")], "direction: expected inbound or outbound, found `up`"),
@@ -321,3 +322,27 @@ def test_what_was_only_hashed_of_a_request_is_not_shown() -> None:
         False,
         True,
     )
+def test_curl_command_is_asked_about_as_it_was_pasted() -> None:
+    """A page has it at hand as text, with its lines; headers beside it come behind its own."""
+    command = "curl -X PUT http://orders/v1 \\\n  -H 'x-a: 1' -b uid=7"
+    asked = asked_by([("curl", command), ("header", "x-b: 2"), ("direction", "outbound")])
+    question = asked.question
+    assert question is not None
+    assert (question.method, question.url) == ("PUT", "http://orders/v1")
+    assert (question.headers, question.cookies) == ((("x-a", "1"), ("x-b", "2")), (("uid", "7"),))
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ([("curl", "curl http://a"), ("url", "http://a")], "expected `url`, `curl` or `request_id`"),
+        ([("curl", "curl --nonsense http://a")], "--nonsense"),
+        ([("curl", "curl http://a -H 'x: 1\nhost: b'")], "control character"),
+        ([("curl", "curl ftp://a")], "url: expected http://HOST/PATH"),
+        ([("curl", "curl 'http://a")], "curl: no closing quotation"),
+    ],
+)
+def test_curl_command_that_makes_no_sense_is_refused(params: list[tuple[str, str]], said: str) -> None:
+    """By what it says, and not by what a parser would make of it."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        asked_by(params)
