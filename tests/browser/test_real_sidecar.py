@@ -57,6 +57,14 @@ class Day:
             self.sent.append(self.sidecar.outbound("/items", host="rec", headers=headers).status)
         self.sent.append(self.sidecar.inbound("/").status)
 
+    def drop(self, name: str, text: str) -> None:
+        """A file that somebody drags over the page and lets go."""
+        self.tab.run(
+            "(() => { const dataTransfer = new DataTransfer();"
+            f" dataTransfer.items.add(new File([{json.dumps(text)}], {json.dumps(name)}));"
+            " document.body.dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true})); })()"
+        )
+
     def wait(self, expression: str, what: str, *, is_busy: bool = True) -> None:
         """Until the page shows it, while traffic goes on."""
 
@@ -118,6 +126,47 @@ def test_traffic_is_seen_as_it_flows(day: Day) -> None:
     assert set(day.sent) == {200}
 
 
+def test_recent_request_opens_its_decision(day: Day) -> None:
+    """One click: which route took it and why the one before did not, what is sent, and what happened."""
+    day.wait("document.querySelectorAll('#requests tbody .link').length > 5", "requests")
+    day.tab.press("/")
+    day.tab.type("canary")
+    day.wait("document.querySelectorAll('#requests tbody .link').length > 5", "requests of the canary")
+    day.tab.run("document.querySelector('#requests tbody .link').click()")
+    day.wait_text("#explain .outcome", "forwarded by route canary", is_busy=False)
+    text = " ".join(day.tab.text("#explain .answer").split())
+    for said in (
+        'cookie BETA_USER exact "true", found nothing',
+        "canary taken",
+        "answered 200",
+        "its health checks fail",
+    ):
+        assert said in text
+    day.tab.press("Escape", "Escape")
+
+
+def test_curl_command_is_explained(day: Day) -> None:
+    """As it was pasted, quotes and all, by the routes in force."""
+    day.tab.run("document.getElementById('explain-url').select()")
+    day.tab.type("curl -H 'cookie: BETA_USER=true' http://rec/items")
+    day.tab.press("Enter")
+    day.wait_text("#explain .outcome", "forwarded by route beta-users to beta", is_busy=False)
+
+
+def test_dropped_file_is_previewed(day: Day) -> None:
+    """What the recent requests would do under it, by the sidecar's own compiler; the file in force stays."""
+    before = day.sidecar.generation()
+    text = day.sidecar.config.read_text().replace("to: {stable: 80, beta: 20}", "to: beta")
+    day.drop("next.yaml", text)
+    day.wait_text("#preview .outcome", "go elsewhere", is_busy=False)
+    told = " ".join(day.tab.text("#preview").split())
+    assert "from canary → stable, beta to canary → beta next.yaml:" in told
+    assert day.sidecar.generation() == before
+    day.drop("broken.yaml", text.replace("to: beta}", "to: nobody}"))
+    day.wait_text("#preview .outcome", "it would be refused", is_busy=False)
+    assert "nobody" in day.tab.text("#preview .problems")
+
+
 def test_endpoint_that_fails_its_checks_is_told(day: Day) -> None:
     """Where nobody listens: unhealthy, beside the one that is well."""
     day.wait_text("#upstreams", f"127.0.0.1:{day.ports['gone']} unhealthy")
@@ -150,9 +199,9 @@ def test_page_can_change_nothing(day: Day) -> None:
     post = "fetch('{}', {{method: 'POST', body: 'a: b'}}).then((answer) => answer.status)"
     asked = ("reload", "drain", "quitquitquit", "logging?level=debug")
     assert {path: day.tab.run(post.format(path)) for path in asked} == dict.fromkeys(asked, 403)
-    assert day.tab.run(post.format("preview")) != 403
+    assert day.tab.run(post.format("preview?name=a.yaml")) == 200
     elsewhere = {"origin": "http://127.0.0.1:1", "sec-fetch-site": "cross-site"}
-    assert request(day.sidecar.admin_port, "/preview", method="POST", headers=elsewhere).status in (403, 404)
+    assert request(day.sidecar.admin_port, "/preview", method="POST", headers=elsewhere).status == 403
     day.tab.problems[:] = [one for one in day.tab.problems if not one.startswith("Failed to load resource")]
 
 
