@@ -322,6 +322,8 @@ def test_what_was_only_hashed_of_a_request_is_not_shown() -> None:
         False,
         True,
     )
+
+
 def test_curl_command_is_asked_about_as_it_was_pasted() -> None:
     """A page has it at hand as text, with its lines; headers beside it come behind its own."""
     command = "curl -X PUT http://orders/v1 \\\n  -H 'x-a: 1' -b uid=7"
