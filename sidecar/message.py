@@ -104,11 +104,13 @@ class RequestHead:
         absolute: Whether the target was in absolute form, that is, the client speaks to a forward proxy.
         is_plain: Whether path and query hold nothing that JSON would have to escape; may be false all the same.
         params: Query parameters, parsed at first use by `routing`; None until then.
+        crumb: The only field of kind COOKIE, if the parser found but one; None: look for them.
     """
 
     __slots__ = (
         "absolute",
         "content_length",
+        "crumb",
         "fields",
         "framing",
         "host",
@@ -138,6 +140,7 @@ class RequestHead:
         self.absolute = False
         self.is_plain = False
         self.params: dict[bytes, bytes] | None = None
+        self.crumb: Field | None = None
 
     def first(self, name: bytes) -> bytes | None:
         """Value of the first field called `name` (lower case), or None."""

@@ -21,6 +21,7 @@ _MAX_LONE_BYTES: Final = 4096
 _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 _ONCE: Final = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 _NOTED: Final = _ONCE | Kind.CONNECTION
+_COOKIE: Final = Kind.COOKIE
 
 
 def find_head_end(data: bytes, start: int = 0) -> int:
@@ -104,6 +105,8 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
                         head.host, head.port = field.note
                     else:
                         noted.append(field)
+                elif kind == _COOKIE:
+                    head.crumb = None if kinds & _COOKIE else field
                 kinds |= kind
         head.kinds = kinds
         if not head.host:

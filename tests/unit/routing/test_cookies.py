@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.http1.head import parse_request_head
+from sidecar.message import RequestHead
 from sidecar.routing.cookies import MAX_COOKIES, cookie, parse_cookies
 from tests.unit.routing import head_of
 
@@ -65,3 +67,28 @@ def test_the_number_of_cookies_is_bounded() -> None:
     cookies = parse_cookies(b"; ".join(pairs))
     assert len(cookies) == MAX_COOKIES
     assert cookies[b"c%d" % (MAX_COOKIES - 1)] == b"%d" % (MAX_COOKIES - 1)
+
+
+def _parsed(*fields: str) -> RequestHead:
+    return parse_request_head("\r\n".join(["GET / HTTP/1.1", "Host: a", *fields]).encode(), 100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (("Cookie: a=1; b=2",), (b"1", b"2")),
+        (("Cookie: a=1", "X-A: 1", "Cookie: b=2; a=3"), (b"1", b"2")),
+        (("Cookie: c=0", "Cookie: a=1", "Cookie: b=2"), (b"1", b"2")),
+        (("Cookie: a=1; b=2", "Connection: keep-alive"), (b"1", b"2")),
+        (("Cookie: a=1; b=2", "Connection: cookie"), (b"1", b"2")),
+        (("Cookie: a=1", "Connection: close, Cookie", "Cookie: b=2"), (b"1", b"2")),
+        (("X-A: a=1",), (None, None)),
+    ],
+)
+def test_parsed_heads_have_the_cookies_of_all_their_fields(
+    fields: tuple[str, ...], expected: tuple[bytes | None, bytes | None]
+) -> None:
+    """However many there are; `Connection` takes none of them out, for they are meant for the end."""
+    head = _parsed(*fields)
+    assert (cookie(head, b"a"), cookie(head, b"b")) == expected
+    assert (cookie(head, b"a"), cookie(head, b"b")) == expected
