@@ -35,10 +35,11 @@ _LOCAL: Final[MappingLike[str, frozenset[str]]] = {
     "drain": _ALL,
     "admin": _ALL,
     "explain": _ALL,
+    "reload": _ALL,
     "inbound": frozenset({"listen", "app", "health_check"}),
     "outbound": frozenset({"listen"}),
     "capture": _ALL,
-    "telemetry": frozenset({"access_log", "metrics"}),
+    "telemetry": frozenset({"access_log", "metrics", "recent_requests"}),
 }
 """What a local file may say; of sections only these keys."""
 _LISTEN_ONLY: Final = frozenset({("telemetry", "metrics")})

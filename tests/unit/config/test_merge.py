@@ -93,6 +93,18 @@ def test_of_metrics_only_the_address_is_the_machines() -> None:
     assert (metrics.listen, metrics.compat) == (["127.0.0.1:9"], ["envoy"])
 
 
+def test_what_is_kept_told_and_guarded_here_is_the_machines() -> None:
+    """Heads of recent requests, who is told in responses, and whether a push may move that many of them."""
+    config = load(
+        PUSHED,
+        LOCAL
+        + "telemetry: {recent_requests: off}\nexplain: {sources: 127.0.0.0/8}\nreload: {guard: {max_moved: 20%}}\n",
+    ).config
+    assert config.telemetry.recent_requests.keep == 0
+    assert config.explain is not None
+    assert config.reload is not None
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
