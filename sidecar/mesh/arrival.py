@@ -193,7 +193,7 @@ def _limits(action: Forward) -> Iterator[str]:
     for target in action.targets:
         if target.redirect is not None:
             continue
-        breaker = target.upstream.spec.breaker
+        breaker = target.upstream.spec.breaker if target.redirect is None else None
         said = [
             f"{each.name} {getattr(breaker, each.name)}"
             for each in fields(BreakerSpec)

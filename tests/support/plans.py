@@ -45,6 +45,7 @@ _actions = st.one_of(
     st.sampled_from(UPSTREAMS).map(lambda name: {"to": name}),
     st.just({"to": {"one": 3, "two": 1}}),
     st.just({"to": {"one": 3, "two": 1}, "sticky": {"cookie": "c"}}),
+    st.just({"to": [{"upstream": "one", "weight": 1}, {"redirect": {"host": "else"}, "weight": 1}]}),
     st.just({"to": "one", "rewrite": {"host": "else"}, "timeout": "2s"}),
 )
 routes = st.lists(

@@ -67,7 +67,7 @@ class Needs:
             part, _, name = action.split.sticky.partition(" ")
             self.learn_key(part, name, is_value=True)
         for target in action.targets:
-            key = target.upstream.spec.hash_key
+            key = target.upstream.spec.hash_key if target.redirect is None else None
             if key is not None:
                 self.learn_key(key.source, key.name.decode(), is_value=True)
         for limiter in limiters_of(action.rate_limit):

@@ -194,3 +194,17 @@ def test_rings_travel_as_they_are() -> None:
         assert one.kept.said() == other.kept.said()
         assert (one.path, one.request_id, one.status) == (other.path, other.request_id, other.status)
     assert there[0].kept.recent.digest(b"acme") in there[0].values
+
+
+def test_a_side_that_redirects_is_where_it_leads() -> None:
+    """It has no upstream of which something could be read; another location is another place."""
+    live = LIVE.replace("{upstream: two, weight: 5}", "{redirect: {host: new.example, status: 307}, weight: 5}")
+
+    same = report_of(seen(live), live, live)
+    moved = report_of(seen(live), live, live.replace("new.example", "other.example"))
+
+    assert (same["requests"], same["moved"]) == (200, 0)
+    assert moved["moved"] >= 1
+    assert sum(group["count"] for group in moved["groups"]) == moved["moved"]
+    assert all("other.example" in group["to"]["to"][0] for group in moved["groups"])
+    assert any(setting["setting"].startswith("to.redirect.") for setting in moved["settings"])
