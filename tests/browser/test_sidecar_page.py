@@ -177,7 +177,9 @@ def test_requests_can_be_held_and_sifted(open_sidecar: OpenSidecar) -> None:
     while page.paths().count("/upstreams") == asked:
         tab.run("0")
     assert len(rows(tab, "requests")) == 5
-    tab.click("#requests .acts button:nth-child(1)")
+    # By the element and not by where it is: it is drawn anew with each answer, under another word.
+    tab.run("document.querySelector('#requests .acts button:nth-child(1)').click()")
+    tab.wait("document.querySelector('#requests [aria-pressed=true]') === null")
     look_again(tab)
     tab.wait("document.querySelectorAll('#requests tbody tr').length === 6")
     tab.click("#requests .acts button:nth-child(2)")

@@ -261,7 +261,9 @@ def test_nothing_moves_for_who_wants_no_motion(open_sidecar: OpenSidecar) -> Non
     assert moving == 0
 
 
-@pytest.mark.parametrize("width", [2560, 1440, 1000, 640, 320])
+@pytest.mark.parametrize(
+    "width", [2560, 320, *(pytest.param(one, marks=pytest.mark.long) for one in (1440, 1000, 640))]
+)
 def test_page_fits_windows_of_all_widths(open_sidecar: OpenSidecar, width: int) -> None:
     """Nothing is cut off sideways: what is wide is scrolled in its own place; narrow, the desk stands below."""
     tab = open_sidecar(SidecarPage())

@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.insight.question import Question
 from tests.support.commands import sidecar_command
-from tests.support.explaining import account
+from tests.support.explaining import account_by, scene_of
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import free_port
@@ -166,6 +166,7 @@ def test_by_socket_and_by_account_a_request_goes_the_same_way(tmp_path: Path) ->
         routes.append({"name": f"r{index}", "match": match, "respond": {"status": 200, "body": f"r{index}"}})
     listen = json.dumps("127.0.0.1:${OUTBOUND_PORT}")
     text = f"service: s\noutbound:\n  listen: {listen}\n  routes: {json.dumps(routes)}\n"
+    scene = scene_of(text.replace("${OUTBOUND_PORT}", "15001"))
     with running_sidecar(tmp_path, text) as sidecar:
         for _ in range(120):
             host, path = chance.choice([*hosts, "nobody"]), chance.choice(paths)
@@ -174,7 +175,7 @@ def test_by_socket_and_by_account_a_request_goes_the_same_way(tmp_path: Path) ->
             sent = {**headers, **({"cookie": f"c={cookies['c']}"} if cookies else {})}
             answer = sidecar.outbound(path, host=host, headers=sent)
             question = Question("GET", f"http://{host}{path}", tuple(headers.items()), tuple(cookies.items()))
-            said = account(text.replace("${OUTBOUND_PORT}", "15001"), question)
+            said = account_by(scene, question)
             assert said["outcome"]["route"] == (answer.text if answer.status == 200 else None)
 
 

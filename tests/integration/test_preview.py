@@ -119,6 +119,7 @@ def test_a_guard_refuses_a_changed_file_until_it_is_forced(tmp_path: Path) -> No
             assert sidecar.metric("sidecar_config_last_reload_successful") == 1
 
 
+@pytest.mark.long
 def test_traffic_goes_on_while_two_thousand_heads_are_previewed(tmp_path: Path) -> None:
     """A large file, and a ring that is full: requests pass meanwhile, and the report is of all of them."""
     with Origin("v1") as origin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -145,6 +146,7 @@ def place_of(found: Plain, compiled: Compiled, ports: dict[str, list[int]], upst
     return name, number
 
 
+@pytest.mark.long
 @settings(max_examples=examples(400), deadline=None, suppress_health_check=list(HealthCheck))
 @given(databases())
 def test_connections_go_where_app_mesh_sends_them(found: Plain) -> None:

@@ -89,6 +89,7 @@ EDGES = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @given(
     st.lists(st.tuples(st.lists(EDGES, max_size=4), st.sampled_from(["arrives", "answer lost", "lost"])), max_size=30)
 )

@@ -24,7 +24,11 @@ def scene_of(text: str, secrets: Secrets = NO_SECRETS) -> Scene:
 
 def account(text: str, question: Question, secrets: Secrets = NO_SECRETS, **asked: Any) -> dict[str, Any]:
     """Why a file sends a request where it does."""
-    scene = scene_of(text, secrets)
+    return account_by(scene_of(text, secrets), question, **asked)
+
+
+def account_by(scene: Scene, question: Question, **asked: Any) -> dict[str, Any]:
+    """The same, by a file that is compiled already."""
     wish = Asked(question, **asked)
     side, listener = way_in(scene.plan, wish)
     walked = walk(side, listener, head_of(question), Visitor(question.source_ip, question.requester, question.claims))

@@ -78,6 +78,7 @@ def held_by(
         return runner.run(source.report(question)), took
 
 
+@pytest.mark.long
 def test_a_preview_of_a_large_file_and_a_full_ring_holds_the_loop_for_less_than_a_slice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

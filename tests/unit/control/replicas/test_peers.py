@@ -299,7 +299,7 @@ def test_question_goes_to_the_replica_that_has_the_stream(monkeypatch: pytest.Mo
         mesh.others["three"].answers["ask"] = {"error": "unsupported"}
         with pytest.raises(AskError, match="unsupported"):
             await mesh.whole.ask("i", "explain", {})
-        monkeypatch.setattr(whole_module, "ASK_S", 0.1)
+        monkeypatch.setattr(whole_module, "TIMEOUT_S", 0.1)
         monkeypatch.setattr(whole_module, "WAIT_S", 0.0)
         mesh.others["three"].gate.clear()
         with pytest.raises(AskError, match="three, to which it is connected: no answer within"):
