@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from sidecar import clock
+from sidecar.admin.recent import text_of
 from sidecar.admin.tap_filter import Filter
 from sidecar.exchange import Exchange
 from sidecar.message import Field
@@ -200,7 +201,7 @@ def event_of(exchange: Exchange) -> dict[str, object]:
     event: dict[str, object] = {
         "start_time": _time(clock.wall_ns(exchange.start_ns)),
         "direction": exchange.direction.label,
-        "method": _text(request.method) if request is not None else None,
+        "method": text_of(request.method) if request is not None else None,
         "path": _target(request.path, request.query) if request is not None else None,
         "protocol": f"HTTP/1.{request.minor}" if request is not None else exchange.protocol or None,
         "response_code": exchange.status if not exchange.protocol else 0,
@@ -213,8 +214,8 @@ def event_of(exchange: Exchange) -> dict[str, object]:
         "bytes_sent": exchange.bytes_sent,
         "duration": round((exchange.end_ns - exchange.start_ns) / 1e6, 3),
         "upstream_service_time": round(waited_ns / 1e6, 3) if exchange.first_byte_ns else None,
-        "request_id": _text(exchange.request_id),
-        "trace_id": _text(exchange.trace_id),
+        "request_id": text_of(exchange.request_id),
+        "trace_id": text_of(exchange.trace_id),
         "authority": _authority(head.host, head.port) if head is not None else None,
         "downstream_remote_address": _address(*exchange.peer),
         "attempts": exchange.attempts,
@@ -225,20 +226,13 @@ def event_of(exchange: Exchange) -> dict[str, object]:
     if exchange.detail:
         event["detail"] = exchange.detail
     if head is None:
-        event["raw_line"] = _text(exchange.raw_line[:_MAX_RAW_LINE_BYTES])
+        event["raw_line"] = text_of(exchange.raw_line[:_MAX_RAW_LINE_BYTES])
     return event
 
 
 def _line(event: Mapping[str, object]) -> bytes:
     # ASCII, and DEL escaped too: whoever prints the stream as it is, prints no command to the terminal.
     return json.dumps(event, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii") + b"\n"
-
-
-def _text(octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")
 
 
 def _time(since_epoch_ns: int) -> str:
@@ -249,7 +243,7 @@ def _time(since_epoch_ns: int) -> str:
 
 
 def _authority(host: bytes, port: int | None) -> str:
-    return _text(host) if port is None else f"{_text(host)}:{port}"
+    return text_of(host) if port is None else f"{text_of(host)}:{port}"
 
 
 def _address(host: str, port: int) -> str:
@@ -263,14 +257,14 @@ def _is_secret(name: bytes) -> bool:
 
 def _shown(fields: Iterable[Field]) -> list[tuple[str, str]]:
     return [
-        (field.name.decode("latin-1"), HIDDEN if _is_secret(field.name) else _text(field.value)) for field in fields
+        (field.name.decode("latin-1"), HIDDEN if _is_secret(field.name) else text_of(field.value)) for field in fields
     ]
 
 
 def _target(path: bytes, query: bytes | None) -> str:
     if query is None:
-        return _text(path)
-    return f"{_text(path)}?{'&'.join(_parameter(pair) for pair in _text(query).split('&'))}"
+        return text_of(path)
+    return f"{text_of(path)}?{'&'.join(_parameter(pair) for pair in text_of(query).split('&'))}"
 
 
 def _parameter(pair: str) -> str:

@@ -18,7 +18,7 @@ from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Direction
 from sidecar.insight.expectations import difference
 from sidecar.insight.question import head_of, question_of
-from sidecar.insight.walk import Visitor, Walk, listener_of, walk
+from sidecar.insight.walk import Visitor, Walk, listener_of, listener_of_any_host, walk
 from sidecar.proxy.plan import Listener, Plan, Side
 
 
@@ -71,13 +71,12 @@ def failures(loaded: Loaded, plan: Plan) -> list[Failure]:
 
 
 def _failure(index: int, test: RoutingTest, case: Case, side: Side, plan: Plan, trust_domain: str) -> Failure | None:
-    listener = listener_of(plan, side)
     try:
-        walked = walked_by(case.request, side, listener if listener and not listener.host else None, trust_domain)
+        walked = walked_by(case.request, side, listener_of_any_host(plan, side), trust_domain)
     except ProtocolError as error:
         return Failure(index, case.at, test.name, f"the request is not valid: {error.detail or error.reason.text}", "")
     found = walked.found
-    why = difference(case, walked, listener)
+    why = difference(case, walked, listener_of(plan, side))
     route = "" if isinstance(found, Reason) else found.name
     return None if why is None else Failure(index, case.at, test.name, why, route)
 

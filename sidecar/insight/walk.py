@@ -35,12 +35,14 @@ class Visitor:
         identity: SPIFFE ID that it proves, or empty.
         claims: Of a token, taken as verified; None: it has none.
         words: What a token that was verified before came to (`peer.Token.words`), or None.
+        is_client: `ip` is the client's, whom trusted proxies may have named already: no field says otherwise.
     """
 
     ip: str
     identity: str = ""
     claims: Mapping[str, object] | None = None
     words: tuple[str, ...] | None = None
+    is_client: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,12 @@ def listener_of(plan: Plan, side: Side) -> Listener | None:
     return next((one for one in found if one.host is None), found[0] if found else None)
 
 
+def listener_of_any_host(plan: Plan, side: Side) -> Listener | None:
+    """The same, None where each of them gives its requests a host of its own."""
+    found = listener_of(plan, side)
+    return found if found is not None and found.host is None else None
+
+
 def walk(
     side: Side, listener: Listener | None, head: RequestHead, visitor: Visitor, *, is_captured: bool = False
 ) -> Walk:
@@ -112,7 +120,7 @@ def walk(
     exchange = Exchange(side.direction, 0, head, (visitor.ip, 0))
     if visitor.identity:
         exchange.client = Peer("1.3", "", identity=visitor.identity)
-    if side.client_address is not None:
+    if side.client_address is not None and not visitor.is_client:
         name_client(side.client_address, exchange, head)
     if listener is not None and listener.host is not None:
         head.host, head.port = listener.host, listener.port

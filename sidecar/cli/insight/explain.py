@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sidecar.config.load import Loaded
 
 NOT_FORWARDED = 3
-PROBLEMS = 1
-CANNOT_READ = 2
 
 
 class _WithCurl(click.Command):

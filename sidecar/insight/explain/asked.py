@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from sidecar.exchange import Direction
 from sidecar.insight.explain.curl import question_of_curl
 from sidecar.insight.question import NOBODY, Question
-from sidecar.insight.walk import listener_of
+from sidecar.insight.walk import listener_of_any_host
 from sidecar.proxy.plan import Listener, Plan, Side
 
 _KNOWN: Final = (
@@ -109,8 +109,7 @@ def way_in(plan: Plan, asked: Asked) -> tuple[Side, Listener | None]:
     if wanted not in labels:
         wanted = "inbound"
     side = plan.sides[Direction.INBOUND if wanted == "inbound" else Direction.OUTBOUND]
-    listener = listener_of(plan, side)
-    return side, listener if listener is not None and listener.host is None else None
+    return side, listener_of_any_host(plan, side)
 
 
 def _check_printable(values: Iterable[str]) -> None:

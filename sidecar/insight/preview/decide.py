@@ -12,12 +12,11 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import Reason
-from sidecar.exchange import Exchange
 from sidecar.insight.preview.probe import Probe, Settled
 from sidecar.insight.preview.restore import Restored, State
+from sidecar.insight.walk import Visitor, walk
 from sidecar.message import RequestHead
-from sidecar.peer import Peer, Token
-from sidecar.proxy.exchange.steps import find_route, is_permissive, judge
+from sidecar.proxy.exchange.steps import is_permissive
 from sidecar.proxy.plan import Listener, Plan, Side
 from sidecar.proxy.recent import Entry
 from sidecar.routing.actions import Forward, Redirect, Route, Target
@@ -86,8 +85,8 @@ class Asked:
         """What becomes of this request."""
         side = self._side(entry.kept.side, entry.kept.direction)
         settled: Settled[Outcome] | None = None
-        for token, listener, label in self._ways(entry, side):
-            found = self._probe.settle(restored, partial(self._decide, entry, restored, side, listener, token))
+        for words, listener, label in self._ways(entry, side):
+            found = self._probe.settle(restored, partial(self._decide, entry, restored, side, listener, words))
             if found.needs:
                 return found
             if settled is None:
@@ -97,31 +96,27 @@ class Asked:
         assert settled is not None
         return settled
 
-    def _ways(self, entry: Entry, side: Side) -> Iterator[tuple[Token | None, Listener | None, str]]:
+    def _ways(self, entry: Entry, side: Side) -> Iterator[tuple[tuple[str, ...], Listener | None, str]]:
         """What may have come with it that was not recorded: tokens, and the mode of its listener."""
         rules = side.authorization
         if rules is None:
-            yield None, None, ""
+            yield (), None, ""
             return
         for number, listener in enumerate(self._listeners_of(entry.kept.side)):
             label = _LISTENER if number else _TOKEN
             for words in _tokens(entry, {rule.word for rule in rules.token_rules}):
-                yield (Token("accepted", words=words) if words else None), listener, label
+                yield words, listener, label
 
     def _decide(
-        self, entry: Entry, restored: Restored, side: Side, listener: Listener | None, token: Token | None
+        self, entry: Entry, restored: Restored, side: Side, listener: Listener | None, words: tuple[str, ...]
     ) -> Outcome:
         head = copied(restored.head)
-        if side.authorization is not None:
-            client = Peer("", "", identity=restored.identity) if restored.identity else None
-            exchange = Exchange(side.direction, 0, head, (restored.peer_ip, 0), client=client)
-            exchange.token = token
-            decision = judge(side.authorization, side, listener, exchange, head)
-            if not decision.is_allowed:
-                return _refused(errors.AUTHORIZATION_DENIED, decision.position)
-        found = find_route(side, head, restored.peer_ip, is_captured=entry.is_captured)
+        visitor = Visitor(restored.peer_ip, restored.identity, words=words or None, is_client=True)
+        walked = walk(side, listener, head, visitor, is_captured=entry.is_captured)
+        found, decision = walked.found, walked.decision
         if isinstance(found, Reason):
-            return _refused(found)
+            is_denied = decision is not None and not decision.is_allowed
+            return _refused(found, decision.position if is_denied and decision is not None else "")
         index = self._indices.get(found, -1)
         action = found.action
         if isinstance(action, Forward):

@@ -14,7 +14,7 @@ from sidecar.insight.explain.account import Scene, account_of
 from sidecar.insight.explain.asked import Asked, asked_by, way_in
 from sidecar.insight.preview.restore import operands_of, restore, sides_of
 from sidecar.insight.question import head_of
-from sidecar.insight.walk import Visitor, walk
+from sidecar.insight.walk import Visitor, listener_of_any_host, walk
 from sidecar.proxy.live import Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.recent import HASHED, Recent
@@ -65,13 +65,13 @@ async def _of_served(recent: Recent, scene: Scene, asked: Asked) -> dict[str, An
     if side is None or side.is_gone:
         raise LookupError(f"the request `{asked.request_id}` came by a listener that is gone since")
     restored = restore(entry, operands_of(sides_of(plan)))
-    visitor = Visitor(
-        restored.peer_ip, restored.identity, words=entry.tokens if isinstance(entry.tokens, tuple) else None
-    )
+    words = entry.tokens if isinstance(entry.tokens, tuple) else None
+    visitor = Visitor(restored.peer_ip, restored.identity, words=words, is_client=True)
     hashed = frozenset(str(one) for one in entry.kept.fields if one.mode == HASHED)
     scene = replace(scene, hidden=hashed)
-    # Its listener's own host is in it already.
-    walked = walk(side, None, restored.head, visitor, is_captured=entry.is_captured)
+    # The host of a listener that has one is in the head already.
+    listener = listener_of_any_host(plan, side)
+    walked = walk(side, listener, restored.head, visitor, is_captured=entry.is_captured)
     happened = scene.secrets.shown(shown_entry(entry))
     return await in_slices(
         account_of(walked, scene, is_whole=asked.is_whole, happened=happened, missing=restored.missing)
