@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from sidecar.cli.check.files import STDIN, NoFileError, files_in, is_one, source_of
+from sidecar.cli.check.files import STDIN, NoFileError, files_in, is_of_others, is_one, source_of
 from sidecar.cli.check.judged import Judged, judge, strictly
 from sidecar.cli.check.report import tell, tell_as_json
 from sidecar.cli.check.sarif import as_sarif
@@ -34,10 +34,11 @@ def check(files: tuple[str, ...], strict: bool, asks_names: bool, form: str | No
     """
     Check configuration files without using them, and run their tests.
 
-    A FILE may be a directory, for its files called *.yaml and *.yml (not those of directories in it), or `-` for
-    standard input. Every problem is a line `file:line:column: path: message; hint` on standard error, every warning
-    one with `warning:` before the path and the name of its rule at the end. docs/check.md explains each rule; a comment
-    `# sidecar: ignore RULE` on its line, or alone on the line before, silences it.
+    A FILE may be a directory, for its files called *.yaml and *.yml (not those of directories in it, nor those without
+    any key that a sidecar knows), or `-` for standard input. Every problem is a line
+    `file:line:column: path: message; hint` on standard error, every warning one with `warning:` before the path and the
+    name of its rule at the end. docs/check.md explains each rule; a comment `# sidecar: ignore RULE` on its line, or
+    alone on the line before, silences it.
 
     The exit code is the worst of all files: 0 good, warnings or not, 1 problems, 2 one cannot be read. Of a good file,
     a line tells of each OTEL_* variable of this environment that would have no effect.
@@ -69,16 +70,25 @@ def _judged(named: Sequence[str], *, asks_names: bool) -> Iterator[Judged]:
         except OSError as error:
             yield Judged(path, error=str(SourceError(path, error)))
             continue
+        has_any = False
         for file in found:
             if file in seen:
+                has_any = True
                 continue
             seen.add(file)
             try:
                 source = source_of(file)
             except SourceError as error:
+                has_any = True
                 yield Judged(file, error=str(error))
                 continue
+            if file != path and is_of_others(source):
+                yield Judged(file, is_left_out=True)
+                continue
+            has_any = True
             yield judge(source, os.environ, asks_names=asks_names)
+        if not has_any:
+            yield Judged(path, error=f"cannot check {path}: no file in it is a sidecar's; name the file")
 
 
 def _code(judged: Judged) -> int:

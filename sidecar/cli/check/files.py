@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
+from sidecar.config.model.root import Config
 from sidecar.config.source import MAX_FILE_BYTES, Source, make_source, read_source
 
 STDIN = "-"
 _ENDINGS = (".yaml", ".yml")
+_KEY = re.compile(rb"""^["']?([A-Za-z_][\w.-]*)["']?[ \t]*:(?=\s|$)""", re.MULTILINE)
 
 
 class NoFileError(Exception):
@@ -38,6 +41,16 @@ def files_in(path: str) -> list[str]:
     if not found:
         raise NoFileError(f"cannot check {path}: no file in it is called *.yaml or *.yml; name the file")
     return found
+
+
+def is_of_others(source: Source) -> bool:
+    """
+    Whether a file has keys, and none that a sidecar's has: a Compose file, a manifest, a scrape configuration.
+
+    Asked of what a directory has, where such files lie beside those that are meant; whoever names a file means it.
+    """
+    keys = {key.decode() for key in _KEY.findall(source.raw[: MAX_FILE_BYTES + 1])}
+    return bool(keys) and keys.isdisjoint(Config.model_fields)
 
 
 def source_of(path: str) -> Source:

@@ -33,6 +33,7 @@ class Judged:
         complaints: Lines about this environment, each with a variable of no effect.
         counts: How many there are of what, of a good file.
         error: Why it cannot be read; empty if it could.
+        is_left_out: A directory has it, and it is no sidecar's; nothing of it was looked at.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Judged:
     complaints: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
+    is_left_out: bool = False
 
     @property
     def is_good(self) -> bool:

@@ -28,17 +28,20 @@ def tell(all_judged: Sequence[Judged], *, is_one: bool) -> None:
                 told.add(line)
         if judged.error:
             print(judged.error, file=sys.stderr)
+        elif judged.is_left_out:
+            print(f"left out: {judged.path}: it has no key of a sidecar's file")
         elif judged.problems:
             print(f"{_counted(len(judged.problems), 'problem')} in {judged.problems[0].file}", file=sys.stderr)
         else:
             counts = {**judged.counts, **({"warnings": len(judged.warnings)} if judged.warnings else {})}
             what = ", ".join(_counted(number, noun.removesuffix("s")) for noun, number in counts.items())
             print(f"ok: {what}" if is_one else f"ok: {judged.path}: {what}")
+    looked_at = [judged for judged in all_judged if not judged.is_left_out]
     if len(all_judged) > 1:
         bad = sum(bool(judged.problems) for judged in all_judged)
         unread = sum(bool(judged.error) for judged in all_judged)
         parts = [f"{bad} with problems"] * bool(bad) + [f"{unread} that cannot be read"] * bool(unread)
-        print(f"checked {_counted(len(all_judged), 'file')}: " + (", ".join(parts) or "all good"))
+        print(f"checked {_counted(len(looked_at), 'file')}: " + (", ".join(parts) or "all good"))
 
 
 def tell_as_json(all_judged: Sequence[Judged], *, is_one: bool) -> None:
@@ -53,6 +56,8 @@ def tell_as_json(all_judged: Sequence[Judged], *, is_one: bool) -> None:
 def _as_object(judged: Judged) -> dict[str, Any]:
     if judged.error:
         return {"ok": False, "error": judged.error, "problems": [], "warnings": []}
+    if judged.is_left_out:
+        return {"ok": True, "left_out": True, "problems": [], "warnings": []}
     warnings = [dataclasses.asdict(warning) for warning in judged.warnings]
     warnings += ({"message": line, "severity": "warning", "rule": "otel-variable"} for line in judged.complaints)
     problems = [{**dataclasses.asdict(problem), "rule": problem.rule or INVALID} for problem in judged.problems]

@@ -96,6 +96,32 @@ class TestFiles:
             "checked 2 files: all good",
         ]
 
+    def test_what_lies_beside_and_is_no_sidecars_is_left_out_and_told(self, here: Path) -> None:
+        """Manifests and Compose files; whoever names one is told what is wrong with it, as always."""
+        Path("config").mkdir()
+        Path("config/a.yaml").write_text(GOOD)
+        Path("config/compose.yaml").write_text("services:\n  service: {image: x}\n")
+        Path("config/pod.yaml").write_text("apiVersion: v1\nkind: Pod\n---\napiVersion: v1\nkind: Service\n")
+        Path("config/typo.yaml").write_text(GOOD.replace("service:", "servise:"))
+        result = run("config")
+        assert result.stdout.splitlines() == [
+            "ok: config/a.yaml: 1 route, 1 upstream, 0 tests",
+            "left out: config/compose.yaml: it has no key of a sidecar's file",
+            "left out: config/pod.yaml: it has no key of a sidecar's file",
+            "checked 2 files: 1 with problems",
+        ]
+        assert "config/typo.yaml:1:1: servise: unknown key `servise`" in result.stderr
+        files = json.loads(run("config", "--json").stdout)["files"]
+        assert [file.get("left_out", False) for file in files] == [False, True, True, False]
+        assert run("config/pod.yaml").exit_code == 1
+        Path("config/a.yaml").unlink()
+        Path("config/typo.yaml").unlink()
+        result = run("config")
+        assert (result.exit_code, result.stderr) == (
+            2,
+            "cannot check config: no file in it is a sidecar's; name the file\n",
+        )
+
     def test_a_file_of_a_mesh_is_known_as_one(self, here: Path) -> None:
         """Who names the wrong command is told the right one, and not that a service is missing."""
         Path("mesh.yaml").write_text("mesh: shop\nservices: {}\n")
