@@ -3,6 +3,10 @@ What it costs a request of a real sidecar that its head is kept (`telemetry.rece
 
     python -m benchmarks.recent_heads                              # the interpreted sidecar
     python -m benchmarks.recent_heads --sidecar build/bin/sidecar  # the compiled one (`make compile`)
+    python -m benchmarks.recent_heads --keep 100000                # a ring so large that each request is kept
+
+These turns are some thousand requests a second, of which a ring of 2,000 keeps 200 once it is full
+(`proxy.recent.SPAN_NS`); it is filled before the first turn that counts.
 
 Two sidecars with the same routes run at once before the same server; one keeps heads, the other does not. A client with
 a few connections sends each of them some hundred requests, now to the one first and now to the other, so that what the
@@ -90,6 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--sidecar", default=str(Path(sys.executable).parent / "sidecar"))
     parser.add_argument("--turns", type=int, default=120)
+    parser.add_argument("--keep", type=int, default=2000, help="how many heads the one keeps")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -98,7 +103,7 @@ def main() -> None:
     children = [subprocess.Popen([sys.executable, "-m", "benchmarks.recent_heads", "--serve"])]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            ports = {_OFF: 0, _ON: 2000}
+            ports = {_OFF: 0, _ON: arguments.keep}
             for port, keep in ports.items():
                 file = Path(folder) / f"{port}.yaml"
                 text = _FILE.format(port=port, keep=keep, origin=_ORIGIN, admin=port + 100, metrics=port + 200)

@@ -1,5 +1,6 @@
 """
-What it costs a request that its head is kept: `telemetry.recent_requests` on and off, in turns.
+What it costs a request that its head is kept: `telemetry.recent_requests` on and off, in turns. Each request is kept
+here, however fast they come (`proxy.recent.SPAN_NS`).
 
     python -m benchmarks.micro.recent                # of the interpreted data path
     PYTHONPATH=build/compiled:. python -P -m benchmarks.micro.recent    # of the compiled one (`make compile`)
@@ -37,6 +38,7 @@ _CASES: Final[Mapping[str, Mapping[str, object]]] = {
 def measured(settings: Mapping[str, object], rounds: int = _ROUNDS) -> dict[str, float]:
     """Nanoseconds of processor time for a request, without and with; and the share of the difference."""
     paths = (DataPath(**settings), DataPath(**settings, keep=KEEP))  # type: ignore[arg-type]
+    paths[1].recent.gap_ns = 0
     users = itertools.cycle(requests(5000, seed=3))
     for path in paths:
         for _ in range(KEEP + 500):

@@ -57,6 +57,7 @@ class RecentLike(Protocol):
 
     keep: int
     not_kept: int
+    passed_over: int
 
     def __len__(self) -> int:
         """How many there are."""
@@ -97,7 +98,13 @@ def shown_requests(
         if not wanted or entry.request_id == wanted:
             shown.append(secrets.shown(shown_entry(entry)))
             yield
-    return {"keep": recent.keep, "kept": len(recent), "not_kept": recent.not_kept, "requests": shown}
+    return {
+        "keep": recent.keep,
+        "kept": len(recent),
+        "not_kept": recent.not_kept,
+        "passed_over": recent.passed_over,
+        "requests": shown,
+    }
 
 
 def shown_entry(entry: EntryLike) -> dict[str, object]:
@@ -122,7 +129,7 @@ def shown_entry(entry: EntryLike) -> dict[str, object]:
 
 def merge_requests(pages: Iterable[Mapping[str, Any]], limit: int) -> dict[str, object]:
     """Several workers' pages as one, by time."""
-    merged: dict[str, Any] = {"keep": 0, "kept": 0, "not_kept": 0, "requests": []}
+    merged: dict[str, Any] = {"keep": 0, "kept": 0, "not_kept": 0, "passed_over": 0, "requests": []}
     for page in pages:
         for name, value in page.items():
             merged[name] += value

@@ -1,8 +1,10 @@
 """
 The heads of the last requests, from which `sidecar preview` says what another file would do. *Hot path: `Kept.take`.*
 
-A ring for each process, and a tuple for each request: no task, no timer, no clock, no log. What is kept of a request
-was decided when the plan was compiled (`compile.recent`): method, host, path, and of the fields, cookies and parameters
+A ring for each process, and a tuple for each request: no task, no timer, no clock, no log. Where more come than it
+holds in `SPAN_NS`, it would have but the last instant, and be paid for by every request: then it holds `keep` of them
+that are spread over that time, and the others are only counted (`Recent.passed_over`). What is kept of a request was
+decided when the plan was compiled (`compile.recent`): method, host, path, and of the fields, cookies and parameters
 only those that something of its side reads. Three ways to keep one of them:
 
     RAW       the value: something asks for more than whether it is this one (a prefix, a key that sticks)
@@ -42,6 +44,9 @@ MAX_VALUE_BYTES: Final = 1024
 """Of one value that is kept RAW, likewise."""
 CHUNK: Final = 50
 """Requests that become octets at once, in some 30 us."""
+
+SPAN_NS: Final = 10_000_000_000
+"""In so long at most `keep` requests are kept, beyond a burst of as many."""
 
 MAX_KEPT: Final = 256
 """Descriptions that are known; what was kept by those that are older is not read any more."""
@@ -137,10 +142,16 @@ class Kept:
         return self.side, self.direction, fields, self.tokens
 
     def take(self, exchange: Exchange) -> None:
-        """Keep the head of a request that is over, and what became of it."""
+        """Keep the head of a request that is over, and what became of it, or count that it came."""
         head = exchange.head
         if head is None:
             return
+        recent = self.recent
+        now_ns, due_ns = exchange.end_ns, recent.due_ns
+        if due_ns - now_ns > SPAN_NS:
+            recent.passed_over += 1
+            return
+        recent.due_ns = (due_ns if due_ns > now_ns else now_ns) + recent.gap_ns
         fresh = self._fresh
         # What many requests share comes last, and is looked into later, for some dozen at once.
         fresh.append(
@@ -169,7 +180,7 @@ class Kept:
             )
         )
         if len(fresh) >= CHUNK:
-            self.recent.settle()
+            recent.settle()
 
     def _read(self, head: RequestHead) -> list[Value] | None:
         """The values of the fields, each as it is kept; None where nothing of that was there."""
@@ -328,17 +339,27 @@ class Recent:
         keep: How many requests are kept; 0: none, and nothing is held.
         max_bytes: What they may take together, without those of `fresh`.
         not_kept: Requests that were too large, since the process began.
+        passed_over: Requests beyond those that are kept in `SPAN_NS`, since the process began.
+        gap_ns: Between requests that are kept while more come than that.
+        due_ns: When the next one will be due: the theoretical arrival time of the generic cell rate algorithm (ITU-T
+            I.371, annex A), which tolerates `SPAN_NS`.
         size: Octets that are taken.
         fresh: Those that came last, less than `CHUNK` of them.
     """
 
-    __slots__ = ("_chunks", "_count", "_digest", "_known", "fresh", "keep", "key", "max_bytes", "not_kept", "size")
+    __slots__ = (
+        "_chunks", "_count", "_digest", "_known", "due_ns", "fresh", "gap_ns", "keep", "key", "max_bytes", "not_kept",
+        "passed_over", "size",
+    )  # fmt: skip
 
     def __init__(self, key: bytes = b"") -> None:
         self.key = key or os.urandom(_KEY_BYTES)
         self.keep = 0
         self.max_bytes = 0
         self.not_kept = 0
+        self.passed_over = 0
+        self.gap_ns = 0
+        self.due_ns = 0
         self.size = 0
         self.fresh: list[Raw] = []
         self._digest = blake2b(digest_size=DIGEST_BYTES, key=self.key)
@@ -371,6 +392,7 @@ class Recent:
         """From now on keep so many in so many octets; the newest that fit in that stay."""
         self.settle()
         self.keep, self.max_bytes = keep, max_bytes
+        self.gap_ns, self.due_ns = SPAN_NS // keep if keep else 0, 0
         self._trim()
 
     def digest(self, value: bytes) -> bytes:

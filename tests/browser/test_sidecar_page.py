@@ -193,7 +193,9 @@ def test_requests_can_be_held_and_sifted(open_sidecar: OpenSidecar) -> None:
 def test_of_many_requests_the_newest_are_drawn(open_sidecar: OpenSidecar) -> None:
     """Twenty, and all that were asked for when somebody wants them: what is below them is not far."""
     kept = [fixture.request(number) for number in range(150)]
-    tab = open_sidecar(SidecarPage(requests={"keep": 2000, "kept": 1900, "not_kept": 0, "requests": kept}))
+    tab = open_sidecar(
+        SidecarPage(requests={"keep": 2000, "kept": 1900, "not_kept": 0, "passed_over": 0, "requests": kept})
+    )
     wait_text(tab, "#requests .more", "20 of 150 are shown.")
     assert len(rows(tab, "requests")) == 20
     tab.click("#requests .more button")
@@ -204,7 +206,7 @@ def test_of_many_requests_the_newest_are_drawn(open_sidecar: OpenSidecar) -> Non
     ("requests", "said"),
     [
         (None, "this release of the sidecar keeps no recent requests"),
-        ({"keep": 0, "kept": 0, "not_kept": 0, "requests": []}, "the configuration keeps none"),
+        ({"keep": 0, "kept": 0, "not_kept": 0, "passed_over": 0, "requests": []}, "the configuration keeps none"),
     ],
 )
 def test_sidecar_that_keeps_no_requests_says_so(

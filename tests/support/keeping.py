@@ -35,6 +35,9 @@ class Keeping:
     Args:
         text: Of the file.
         recent: A ring that is there already.
+
+    Attributes:
+        pace_ns: Between two requests, on a clock that stands still else; None: as fast as all of them are kept.
     """
 
     def __init__(self, text: str, recent: Recent | None = None) -> None:
@@ -44,6 +47,8 @@ class Keeping:
         settings = draft_of(text).written.settings.telemetry.recent_requests
         self.recent.configure(settings.keep, settings.max_size)
         self.count = 0
+        self.pace_ns: int | None = None
+        self._now_ns = clock.monotonic_ns()
 
     def request(
         self, method: str, host: str, target: str, *fields: str, side: str = "outbound", ip: str = "127.0.0.1",
@@ -57,7 +62,7 @@ class Keeping:
         """The same of a head; returns what became of it."""
         side: Side = self.plan.side_of[label]
         client = Peer("1.3", "", identity=identity) if identity else None
-        exchange = Exchange(side.direction, clock.monotonic_ns(), head, (ip, 1), side.unrouted, client, side.kept)
+        exchange = Exchange(side.direction, self._now_ns, head, (ip, 1), side.unrouted, client, side.kept)
         self.telemetry.begin(exchange)
         self.count += 1
         exchange.request_id = b"r%d" % self.count
@@ -69,7 +74,8 @@ class Keeping:
             exchange.status = 200
         else:
             exchange.reason, exchange.status = found, found.status
-        exchange.end_ns = clock.monotonic_ns()
+        self._now_ns += self.recent.gap_ns if self.pace_ns is None else self.pace_ns
+        exchange.end_ns = self._now_ns
         self.telemetry.record(exchange)
         return exchange
 

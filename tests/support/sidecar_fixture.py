@@ -168,7 +168,7 @@ def requests() -> Json:
         request(4, host="nowhere", path="/x", status=404, flag="NR", route="", upstream="", endpoint="", attempts=0,
                 duration_ms=0.1),
     ]  # fmt: skip
-    return {"keep": 2000, "kept": 2000, "not_kept": 312, "requests": kept}
+    return {"keep": 2000, "kept": 2000, "not_kept": 312, "passed_over": 0, "requests": kept}
 
 
 def scrape(seconds: float) -> str:

@@ -60,7 +60,8 @@ async def _of_served(recent: Recent, scene: Scene, asked: Asked) -> dict[str, An
     entry = recent.find(asked.request_id.encode("utf-8", "replace"))
     if entry is None:
         kept = f"of the last {len(recent)} requests" if recent.keep else "`telemetry.recent_requests` is off, and"
-        raise LookupError(f"{kept} none has the id `{asked.request_id}`")
+        others = f"; {recent.passed_over} more came faster than they are kept" if recent.passed_over else ""
+        raise LookupError(f"{kept} none has the id `{asked.request_id}`{others}")
     side = plan.side_of.get(entry.kept.side)
     if side is None or side.is_gone:
         raise LookupError(f"the request `{asked.request_id}` came by a listener that is gone since")

@@ -23,7 +23,7 @@ def test_newest_come_first_and_no_more_than_asked_for() -> None:
     for number in range(3):
         keeping.request("GET", "web" if number else "other", f"/{number}")
     page = at_once(shown_requests(keeping.recent, RequestsWish(limit=2), NO_SECRETS))
-    assert (page["keep"], page["kept"], page["not_kept"]) == (2000, 3, 0)
+    assert (page["keep"], page["kept"], page["not_kept"], page["passed_over"]) == (2000, 3, 0, 0)
     (last, before) = page["requests"]  # type: ignore[misc]
     assert (last["path"], before["path"]) == ("/2", "/1")
     assert {key: value for key, value in last.items() if key not in ("time", "duration_ms")} == {
@@ -72,9 +72,15 @@ def test_endpoint_hands_on_what_is_asked_for() -> None:
 def test_workers_requests_are_one_list_by_time() -> None:
     """Cut to what was asked for; the counts add up."""
     pages = [
-        {"keep": 2, "kept": 2, "not_kept": 1, "requests": [{"time": "T4", "n": 1}, {"time": "T1", "n": 2}]},
-        {"keep": 2, "kept": 1, "not_kept": 0, "requests": [{"time": "T3", "n": 3}]},
+        {
+            "keep": 2,
+            "kept": 2,
+            "not_kept": 1,
+            "passed_over": 4,
+            "requests": [{"time": "T4", "n": 1}, {"time": "T1", "n": 2}],
+        },
+        {"keep": 2, "kept": 1, "not_kept": 0, "passed_over": 3, "requests": [{"time": "T3", "n": 3}]},
     ]
     merged = merge_requests(pages, 2)
     assert [one["n"] for one in merged["requests"]] == [1, 3]  # type: ignore[attr-defined]
-    assert (merged["keep"], merged["kept"], merged["not_kept"]) == (4, 3, 1)
+    assert (merged["keep"], merged["kept"], merged["not_kept"], merged["passed_over"]) == (4, 3, 1, 7)

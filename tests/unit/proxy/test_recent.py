@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.proxy.recent import CHUNK, MAX_KEPT, MAX_PATH_BYTES, MAX_VALUE_BYTES, UNTOLD, Kept, KeptField
+from sidecar.proxy.recent import CHUNK, MAX_KEPT, MAX_PATH_BYTES, MAX_VALUE_BYTES, SPAN_NS, UNTOLD, Kept, KeptField
 from tests.support.keeping import Keeping, head_of
 
 FILE = """
@@ -167,6 +167,44 @@ def test_octets_of_the_ring_are_bounded() -> None:
         keeping.live(head_of("GET", "rec", f"/{number:0900}"))
     assert CHUNK <= len(keeping.recent) < 80
     assert keeping.recent.size <= 64 * 1024
+
+
+def test_of_more_than_it_holds_those_are_kept_that_are_spread_over_the_time() -> None:
+    """A burst as large as the ring whole, and then evenly; once it is over, each again."""
+    keeping = Keeping(FILE + "telemetry: {recent_requests: 100}\n")
+    recent, head = keeping.recent, head_of("GET", "rec", "/")
+
+    def kept() -> list[int]:
+        return [int(entry.request_id[1:]) for entry in recent.entries()][::-1]
+
+    keeping.pace_ns = SPAN_NS // 1000
+    for _ in range(101):
+        keeping.live(head)
+    assert (kept()[0], kept()[-1], recent.passed_over) == (2, 101, 0)
+    for _ in range(2000):
+        keeping.live(head)
+    # Ten times as many as it holds in that time: of ten one.
+    assert {after - before for before, after in zip(kept(), kept()[1:], strict=False)} == {10}
+    entries = list(recent.entries())
+    assert 0.98 < (entries[0].end_ns - entries[-1].end_ns) / SPAN_NS < 1
+    assert 300 < keeping.count - recent.passed_over < 320
+    passed_over, keeping.pace_ns = recent.passed_over, SPAN_NS // 100
+    for _ in range(150):
+        keeping.live(head)
+    assert kept() == list(range(keeping.count - 99, keeping.count + 1))
+    assert recent.passed_over - passed_over <= 1
+
+
+def test_a_larger_ring_takes_what_comes_at_once() -> None:
+    """A reload that wants more gets more from the next request on."""
+    keeping = Keeping(FILE + "telemetry: {recent_requests: 1}\n")
+    keeping.pace_ns = 0
+    for _ in range(5):
+        keeping.live(head_of("GET", "rec", "/"))
+    assert keeping.recent.passed_over == 3
+    keeping.recent.configure(10, 1 << 20)
+    keeping.live(head_of("GET", "rec", "/"))
+    assert (keeping.recent.passed_over, next(iter(keeping.recent.entries())).request_id) == (3, b"r6")
 
 
 def test_a_description_that_says_the_same_is_the_same() -> None:
