@@ -56,13 +56,13 @@ demo: $(READY)  ## run a mesh: a control plane, four services with traffic, a pa
 demo-capture: $(READY)  ## the same with apps that know of no sidecar, each on a host of its own (as root, Linux)
 	@$(BIN)/sidecar demo --captured $(DEMO_ARGS)
 
-# Three at a time, also on two cores: most of the time is waited for processes that tests start, and for what is a matter of
+# Four at a time, also on two cores: most of the time is waited for processes that tests start, and for what is a matter of
 # seconds by its nature. What may run beside what: tests/conftest.py.
 # `make TEST_JOBS=0 test` runs all in one process, one after the other.
-TEST_JOBS ?= 3
+TEST_JOBS ?= 4
 
 .PHONY: test
-test: $(READY)  ## run the tests, three at a time
+test: $(READY)  ## run the tests, four at a time
 	@$(BIN)/python -m pytest -n $(TEST_JOBS) -m "not long" $(PYTEST_ARGS)
 
 .PHONY: test-long

@@ -45,7 +45,7 @@ IN_ORDER = ("searches", "units")
 
 class Scheduling(LoadFileScheduling):
     """
-    What runs where, when pytest has several processes (`-n 3`): a file of `BESIDE` at a time in whichever is free, and
+    What runs where, when pytest has several processes (`-n 4`): a file of `BESIDE` at a time in whichever is free, and
     each of the two that are `IN_ORDER` in one process, test after test in the same order as always, so that whatever
     one of these tests leaves behind in the interpreter is the same in every run.
 
