@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.insight.question import Question
+from tests.support.certificates import Authority, identity_of
 from tests.support.commands import sidecar_command
 from tests.support.explaining import account_by, scene_of
 from tests.support.origin import Origin
@@ -177,6 +178,32 @@ def test_by_socket_and_by_account_a_request_goes_the_same_way(tmp_path: Path) ->
             question = Question("GET", f"http://{host}{path}", tuple(headers.items()), tuple(cookies.items()))
             said = account_by(scene, question)
             assert said["outcome"]["route"] == (answer.text if answer.status == 200 else None)
+
+
+def test_a_request_that_was_served_is_judged_as_by_the_listener_that_took_it(tmp_path: Path, origin: Origin) -> None:
+    """While that is permissive who has no identity passes, and is said to have passed; strict, it would not have."""
+    root = Authority("shop root")
+    identity = identity_of(tmp_path / "identity", root.workload("spiffe://shop/catalog"), root)
+    text = f"""
+        service: catalog
+        identity: {identity}
+        inbound:
+          listen: "127.0.0.1:${{INBOUND_PORT}}"
+          app: "127.0.0.1:{origin.port}"
+          tls: permissive
+          authorization:
+            default: deny
+            rules: [{{name: callers, allow: {{from: spiffe://shop/front}}}}]
+    """
+    with running_sidecar(tmp_path / "s", text) as sidecar:
+        assert sidecar.inbound("/v1", headers={"x-request-id": "open-1"}).status == 200
+        served = sidecar.admin("/explain?request_id=open-1").json()
+        assert (served["outcome"]["kind"], served["authorization"]["outcome"]) == ("forward", "allowed")
+        sidecar.rewrite(text.replace("permissive", "strict"))
+        sidecar.admin("/reload", method="POST")
+        now = sidecar.admin("/explain?request_id=open-1").json()
+        assert (now["outcome"]["flag"], now["authorization"]["outcome"]) == ("UAEX", "denied")
+        assert now["happened"]["status"] == 200
 
 
 def test_a_request_that_was_served_is_explained_by_its_id(sidecar: SidecarProcess, origin: Origin) -> None:
