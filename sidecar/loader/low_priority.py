@@ -57,11 +57,21 @@ class Pauses:
 
     def __init__(self) -> None:
         self._next_s = 0.0
+        self._is_resting = False
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        """Sleep for as little as there is, some 60 us, unless the last time took long."""
+        """
+        Sleep for as little as there is, some 60 us, unless the last time took long.
+
+        On a busy machine a pause lasts for many periods, and each alarm in it interrupts it: those end at once, for
+        pauses within pauses would have no end but that of the stack.
+        """
+        if self._is_resting:
+            return
         began_s = time.perf_counter()
         if began_s >= self._next_s:
+            self._is_resting = True
             time.sleep(1e-6)
+            self._is_resting = False
             ended_s = time.perf_counter()
             self._next_s = ended_s + SHARE * (ended_s - began_s)

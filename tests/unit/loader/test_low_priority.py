@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -30,6 +31,7 @@ class Clock:
         self.now_s = 100.0
         self.pause_s = 60e-6
         self.sleeps = 0
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def perf_counter(self) -> float:
         return self.now_s
@@ -37,6 +39,7 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.sleeps += 1
         self.now_s += self.pause_s
+        self.meanwhile()
 
 
 @pytest.fixture
@@ -76,6 +79,17 @@ def test_beside_one_that_never_rests_it_keeps_a_share(clock: Clock) -> None:
     clock.pause_s = 0.008
     share = SHARE / (1 + SHARE)
     assert run(clock, 10.0) == pytest.approx(share, rel=0.2)
+
+
+def test_alarms_in_a_pause_begin_no_other(clock: Clock) -> None:
+    """On a busy machine a pause lasts for many periods: each within the one before would be a stack without end."""
+    pauses = Pauses()
+    clock.meanwhile = lambda: pauses.on_alarm(14, None)
+    pauses.on_alarm(14, None)
+    assert clock.sleeps == 1
+    clock.now_s += 1.0
+    pauses.on_alarm(14, None)
+    assert clock.sleeps == 2
 
 
 def test_what_the_system_does_not_allow_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
