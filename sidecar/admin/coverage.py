@@ -8,13 +8,15 @@ the route. A route that was gone for more than ten minutes begins anew (`scopes`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sidecar import clock
 from sidecar.telemetry.scope import Scope
+
+_SCOPES_A_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,10 @@ class Coverage:
     totals: Mapping[str, int]
     since_ns: int
 
-    def annotate(self, page: Mapping[str, Any]) -> dict[str, Any]:
+    def annotate(self, page: Mapping[str, Any]) -> Generator[None, None, dict[str, Any]]:
         """
-        `/routes` with `hits`, `last_hit`, `share` (of its direction's requests) and `counted_since` for each route; and
-        how many `requests` there were of each direction.
+        In steps, `/routes` with `hits`, `last_hit`, `share` (of its direction's requests) and `counted_since` for each
+        route; and how many `requests` there were of each direction.
 
         Args:
             page: As `compile.effective.Effective.routes` makes it; it is changed.
@@ -64,6 +66,7 @@ class Coverage:
             for entry in (*side.get("routes", ()), side.get("unmatched"), *ports):
                 if isinstance(entry, dict):
                     self._annotate(direction, entry)
+                    yield
         return {**page, "requests": dict(self.totals), "counted_since": _time(self.since_ns)}
 
     def _annotate(self, direction: str, entry: dict[str, Any]) -> None:
@@ -74,12 +77,14 @@ class Coverage:
         entry["counted_since"] = _time(hits.since_ns)
 
 
-def coverage_of(scopes: Iterable[Scope]) -> Coverage:
-    """What these have counted; a microsecond each."""
+def coverage_of(scopes: Iterable[Scope]) -> Generator[None, None, Coverage]:
+    """What these have counted, a microsecond or two each, in steps (`compile.time_slices`)."""
     routes: dict[tuple[str, str], Hits] = {}
     totals = {"inbound": 0, "outbound": 0}
     since_ns = clock.monotonic_ns()
-    for scope in scopes:
+    for number, scope in enumerate(tuple(scopes)):  # more may come meanwhile
+        if not number % _SCOPES_A_STEP:
+            yield
         key = (scope.direction.label, scope.route)
         found = routes.get(key)
         hits, last_ns, begun_ns = scope.hits, scope.last_ns, scope.since_ns

@@ -12,12 +12,13 @@ The frames come from a process of our own; all the same nothing that they say ca
 from __future__ import annotations
 
 import pickle
-from collections.abc import Container, Generator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from sidecar.compile.frames import FrameError, Kind, kind_of
+from sidecar.compile.time_slices import Steps
 
 if TYPE_CHECKING:
     from sidecar.config.model import root as model
@@ -158,29 +159,37 @@ class Written:
         """Frames of one kind, in order."""
         return [frame for frame in self._frames if frame[0] == kind]
 
-    def config(self) -> model.Config:
-        """The whole of it, for people; takes some 10 us a route."""
+    def config(self) -> Steps[model.Config]:
+        """The whole of it, for people, in steps; takes some 10 us a route."""
         config: Any = self.shapes.load(self._frames[2])
         upstreams: dict[str, Any] = {}
         for frame in self.pieces(Kind.UPSTREAMS):
             upstreams.update(self.shapes.load(frame))
+            yield
         routes: dict[str, list[Any]] = {"inbound": [], "outbound": []}
         for frame in self.pieces(Kind.ROUTES):
             side, _, some, _ = self.shapes.load(frame)
             routes[side] += some
+            yield
         for name, side_routes in routes.items():
             if getattr(config, name) is not None and side_routes:
                 getattr(config, name).routes = side_routes
-        rules = [rule for frame in self.pieces(Kind.RULES) for rule in self.shapes.load(frame)[1]]
+        rules: list[Any] = []
+        for frame in self.pieces(Kind.RULES):
+            rules += self.shapes.load(frame)[1]
+            yield
         if rules:
             config.inbound.authorization.rules = rules
         config.upstreams = upstreams
-        config.tests = [test for frame in self.pieces(Kind.TESTS) for test in self.shapes.load(frame)]
+        config.tests = []
+        for frame in self.pieces(Kind.TESTS):
+            config.tests += self.shapes.load(frame)
+            yield
         return cast("model.Config", config)
 
     def part(
         self, side: str, index: int, upstreams: Container[str]
-    ) -> Generator[None, None, tuple[model.Config, model.Route | None, Lines]]:
+    ) -> Steps[tuple[model.Config, model.Route | None, Lines]]:
         """
         Of a large configuration what concerns one route, in steps.
 
@@ -219,13 +228,15 @@ class Written:
             )
         return config, route, lines
 
-    def lines(self) -> dict[tuple[int | str, ...], int | str]:
-        """Where in the file each setting is written (`config.yaml.places.Lines`)."""
+    def lines(self) -> Steps[Lines]:
+        """Where in the file each setting is written, in steps."""
         found: dict[tuple[int | str, ...], int | str] = {}
         for frame in self.pieces(Kind.LINES):
             found.update(self.shapes.load(frame))
+            yield
         for frame in self.pieces(Kind.ROUTES):
             side, first, _, said = self.shapes.load(frame)
             for index, lines in enumerate(said, first):
                 found.update(((side, "routes", index, *rest), line) for rest, line in lines.items())
+            yield
         return found

@@ -7,7 +7,7 @@ line of the file that set it, or with `default`. Durations are seconds, sizes by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.compile.deserialize import Lines, Section, Written, given, plain
@@ -40,12 +40,18 @@ _OF_IDENTITY = {"control": ("from", "keep", "lifetime")}
 _OF_ANY_IDENTITY = ("from", "trust_domain")
 
 
+_HOLDERS = frozenset({"inbound", "outbound", "inbound.authorization"})
+_OF_MANY = frozenset({"inbound.routes", "outbound.routes", "inbound.authorization.rules", "upstreams", "tests"})
+"""Of what there may be ten thousand; and what holds it."""
+_LINES_A_STEP = 64
+
 _IDLE_TIMEOUTS = tuple(f"limits.{name}_idle_timeout" for name in ("client", "stream", "tunnel"))
 
 
 class Effective:
     """
-    The configuration in force, explained; it is decoded anew at each question, which few ask.
+    The configuration in force, explained; it is decoded anew at each question, which few ask. All of it takes a second
+    of ten thousand routes, and therefore steps: the loop is the data path's.
 
     Attributes:
         file: Name of the file.
@@ -60,24 +66,57 @@ class Effective:
         self.written = written
         self.secrets = secrets
 
-    def everything(self) -> dict[str, object]:
+    def everything(self) -> Steps[dict[str, object]]:
         """Every setting of the file with its default, ready for JSON."""
-        everything: dict[str, object] = self.secrets.shown(plain(self.written.config()))
-        return everything
+        config = yield from self.written.config()
+        return (yield from self._section("", config))
 
-    def local(self) -> dict[str, str]:
+    def _section(self, path: str, section: Any) -> Steps[dict[str, object]]:
+        shown: dict[str, object] = {}
+        for name in section.fields_:
+            at, value = f"{path}.{name}".lstrip("."), getattr(section, name)
+            if at in _OF_MANY and isinstance(value, list):
+                items: list[object] = []
+                for one in value:
+                    items += self.secrets.under(name, [plain(one)])
+                    yield
+                shown[name] = items
+            elif at in _OF_MANY and isinstance(value, Mapping):
+                named: dict[str, object] = {}
+                for key, one in value.items():
+                    named |= self.secrets.under(name, {key: plain(one)})
+                    yield
+                shown[name] = named
+            elif at in _HOLDERS and value is not None:
+                shown[name] = yield from self._section(at, value)
+            else:
+                shown[name] = self.secrets.under(name, plain(value))
+        return shown
+
+    def local(self) -> Steps[dict[str, str]]:
         """Where those settings are written that another file gives than the one that has the rest, by path."""
-        lines = self.written.lines()
-        found = {".".join(map(str, at)): line for at, line in lines.items() if isinstance(line, str)}
+        lines = yield from self.written.lines()
+        found: dict[str, str] = {}
+        for number, (at, line) in enumerate(lines.items()):
+            if isinstance(line, str):
+                found[".".join(map(str, at))] = line
+            if not number % _LINES_A_STEP:
+                yield
         return {path: line for path, line in found.items() if not any(other.startswith(f"{path}.") for other in found)}
 
-    def routes(self, plan: Plan) -> dict[str, object]:
+    def routes(self, plan: Plan) -> Steps[dict[str, object]]:
         """Routes of both directions in the order in which they are tried, and the settings of all connections."""
-        return _Explained(self, self.written.config(), self.written.lines()).routes(plan)
+        explained = yield from self._explained()
+        return (yield from explained.routes(plan))
 
-    def upstreams(self, plan: Plan) -> dict[str, object]:
+    def upstreams(self, plan: Plan) -> Steps[dict[str, object]]:
         """Clusters, their endpoints and what happened there."""
-        return _Explained(self, self.written.config(), self.written.lines()).upstreams(plan)
+        explained = yield from self._explained()
+        return (yield from explained.upstreams(plan))
+
+    def _explained(self) -> Steps[_Explained]:
+        config = yield from self.written.config()
+        return _Explained(self, config, (yield from self.written.lines()))
 
     def position(self, route: Route) -> str:
         """`file:line` of a route; empty for one that stands nowhere."""
@@ -116,9 +155,11 @@ class _Explained:
         self._lines = lines
         self._shapes = effective.written.shapes
 
-    def routes(self, plan: Plan) -> dict[str, object]:
+    def routes(self, plan: Plan) -> Steps[dict[str, object]]:
         """As `Effective.routes`."""
-        sides: dict[str, object] = {side.direction.label: self._side(side, plan) for side in plan.sides}
+        sides: dict[str, object] = {}
+        for side in plan.sides:
+            sides[side.direction.label] = yield from self._side(side, plan)
         return sides | {"settings": self.common() | self._identity()}
 
     def common(self) -> Settings:
@@ -134,19 +175,24 @@ class _Explained:
         common["via"] = {"value": self._config.via, "from": self._origin(line)}
         return common
 
-    def upstreams(self, plan: Plan) -> dict[str, object]:
+    def upstreams(self, plan: Plan) -> Steps[dict[str, object]]:
         """As `Effective.upstreams`."""
-        return {name: self._cluster(cluster) for name, cluster in plan.clusters.items()}
+        shown: dict[str, object] = {}
+        for name, cluster in plan.clusters.items():
+            shown[name] = self._cluster(cluster)
+            yield
+        return shown
 
     # --- routes ------------------------------------------------------------------------------------------------
 
-    def _side(self, side: Side, plan: Plan) -> dict[str, object]:
+    def _side(self, side: Side, plan: Plan) -> Steps[dict[str, object]]:
         config = self._config.inbound if side.direction is Direction.INBOUND else self._config.outbound
         explicit = config.routes if config is not None else []
-        routes = [
-            self._route(route, side.direction.label, index, explicit[index] if index < len(explicit) else None)
-            for index, route in enumerate(side.table.routes)
-        ]
+        routes: list[dict[str, object]] = []
+        for index, route in enumerate(side.table.routes):
+            config_of_it = explicit[index] if index < len(explicit) else None
+            routes.append(self._route(route, side.direction.label, index, config_of_it))
+            yield
         unmatched: object = "passthrough" if side.passthrough_route is not None else "404"
         if side.fallback is not None:
             unmatched = self._route(side.fallback, side.direction.label, 0, None)

@@ -162,13 +162,14 @@ class Views:
     async def config_dump(self) -> Mapping[str, object]:
         """The file, what became of it last, and every setting in force with its default, without secrets."""
         reloader = self._sidecar.reloader
-        effective = reloader.effective.everything() if reloader.effective is not None else None
+        effective = reloader.effective
+        everything = await in_slices(effective.everything()) if effective is not None else None
         return {
             "file": reloader.path,
             "live": shown_live(reloader.last_good),
             "last_load": reloader.last.shown() if reloader.last is not None else None,
-            "effective": effective,
-            "elsewhere": reloader.effective.local() if reloader.effective is not None else {},
+            "effective": everything,
+            "elsewhere": await in_slices(effective.local()) if effective is not None else {},
             "telemetry": reloader.secrets.shown(self._sidecar.telemetry.effective()),
         }
 
@@ -177,7 +178,9 @@ class Views:
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
         if live is None or effective is None:
             return {}
-        return coverage_of(self._sidecar.telemetry.numbers.scopes).annotate(effective.routes(live.plan))
+        page = await in_slices(effective.routes(live.plan))
+        coverage = await in_slices(coverage_of(self._sidecar.telemetry.numbers.scopes))
+        return await in_slices(coverage.annotate(page))
 
     async def requests_dump(self, wish: RequestsWish) -> Mapping[str, object]:
         """The last requests, newest first."""
@@ -187,7 +190,7 @@ class Views:
     async def upstreams_dump(self) -> Mapping[str, object]:
         """Clusters, their endpoints and what happened there."""
         live, effective = self._sidecar.reloader.live, self._sidecar.reloader.effective
-        return {} if live is None or effective is None else effective.upstreams(live.plan)
+        return {} if live is None or effective is None else await in_slices(effective.upstreams(live.plan))
 
     async def explain(self, params: Params) -> Mapping[str, object]:
         """Why a request goes where it goes."""

@@ -37,14 +37,16 @@ class Keeping:
         recent: A ring that is there already.
 
     Attributes:
+        written: What the file says.
         pace_ns: Between two requests, on a clock that stands still else; None: as fast as all of them are kept.
     """
 
     def __init__(self, text: str, recent: Recent | None = None) -> None:
         self.recent = recent if recent is not None else Recent(b"k" * 32)
         self.telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
+        self.written = draft_of(text).written
         self.plan: Plan = compiled(text, by=Compiler(self.telemetry.scope, self.recent)).plan
-        settings = draft_of(text).written.settings.telemetry.recent_requests
+        settings = self.written.settings.telemetry.recent_requests
         self.recent.configure(settings.keep, settings.max_size)
         self.count = 0
         self.pace_ns: int | None = None

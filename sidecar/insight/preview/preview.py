@@ -12,6 +12,7 @@ from typing import Any
 from sidecar.compile.deserialize import Written
 from sidecar.compile.dry_plan import plan_of
 from sidecar.compile.frames import read_header
+from sidecar.compile.time_slices import at_once
 from sidecar.config.problems import Problem
 from sidecar.insight.preview.report import tally_of
 from sidecar.insight.preview.settings import changed_settings, position
@@ -42,7 +43,7 @@ def preview(
     entries = [entry for ring in rings for entry in unpack(ring)]
     before, after = plan_of(live), plan_of(new)
     was, is_now = Written(live), Written(new)
-    lines = is_now.lines()
+    lines = at_once(is_now.lines())
 
     def locate(direction: str, route: str, index: int) -> str:
         if index < 0:

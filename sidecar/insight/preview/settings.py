@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from sidecar.compile.deserialize import Written, plain
+from sidecar.compile.time_slices import at_once
 from sidecar.redact import Secrets
 
 MAX_CHANGES: Final = 200
@@ -27,7 +28,7 @@ def changed_settings(live: Written, new: Written, file: str, secrets: Secrets) -
         secrets: What may not be shown.
     """
     before = {key: settings for key, _, settings in _routes(live)}
-    lines = new.lines()
+    lines = at_once(new.lines())
     found: list[dict[str, Any]] = []
     for key, index, after in _routes(new):
         was = before.get(key)
@@ -61,7 +62,7 @@ def position(lines: Lines, file: str, at: tuple[int | str, ...]) -> str:
 
 
 def _routes(written: Written) -> Iterator[tuple[Route, int, dict[str, Any]]]:
-    config = written.config()
+    config = at_once(written.config())
     for direction, side in (("inbound", config.inbound), ("outbound", config.outbound)):
         for index, route in enumerate(side.routes if side is not None else ()):
             name = route.name if route.name is not None else f"routes[{index}]"

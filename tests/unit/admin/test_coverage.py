@@ -7,6 +7,7 @@ import pytest
 from sidecar import clock
 from sidecar.admin.coverage import coverage_of, merge_coverage
 from sidecar.compile.plan import Compiler
+from sidecar.compile.time_slices import at_once
 from tests.support.compiling import compiled
 from tests.support.keeping import Keeping, head_of
 
@@ -26,7 +27,7 @@ def page_of(keeping: Keeping) -> dict[str, dict[str, object]]:
         "outbound": {"routes": [{"name": "canary"}, {"name": "gone"}, {"name": "one"}], "unmatched": "404"},
         "inbound": {"routes": [], "unmatched": {"name": "app"}},
     }
-    return coverage_of(keeping.telemetry.numbers.scopes).annotate(sides)
+    return at_once(at_once(coverage_of(keeping.telemetry.numbers.scopes)).annotate(sides))
 
 
 def test_hits_of_a_route_are_those_of_all_its_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,10 +53,10 @@ def test_a_reload_keeps_what_was_counted() -> None:
     """A plan that is compiled anew by the same process finds what its routes have counted."""
     keeping = Keeping(FILE)
     keeping.live(head_of("GET", "x", "/c"))
-    before = coverage_of(keeping.telemetry.numbers.scopes).routes["outbound", "canary"]
+    before = at_once(coverage_of(keeping.telemetry.numbers.scopes)).routes["outbound", "canary"]
     keeping.plan = compiled(FILE, by=Compiler(keeping.telemetry.scope, keeping.recent), generation=2).plan
     keeping.live(head_of("GET", "x", "/c"))
-    after = coverage_of(keeping.telemetry.numbers.scopes).routes["outbound", "canary"]
+    after = at_once(coverage_of(keeping.telemetry.numbers.scopes)).routes["outbound", "canary"]
     assert (before.count, after.count) == (1, 2)
     assert after.since_ns == before.since_ns
 

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.compile.effective import Effective
 from sidecar.compile.frames import Kind
+from sidecar.compile.time_slices import at_once
 from sidecar.config.problems import ConfigError
 from sidecar.exchange import Direction
 from sidecar.peer import Token
@@ -159,7 +160,7 @@ def test_a_refusal_tells_what_its_token_came_to() -> None:
 
 def test_pages_show_what_is_asked_of_tokens() -> None:
     """It is no secret."""
-    page = json.dumps(Effective("f.yaml", draft_of(TOKENS).written).everything())
+    page = json.dumps(at_once(Effective("f.yaml", draft_of(TOKENS).written).everything()))
     assert "https://id" in page
     assert '"audience": ["shop"]' in page
 
@@ -172,7 +173,7 @@ def test_many_rules_come_in_pieces() -> None:
     assert len(pieces) >= 4
     assert judged(authorization_of(text), head("/p99")) == ("denied", "r99")
     assert decision(authorization_of(text), head("/p99")).position == "f.yaml:106"
-    page = Effective("f.yaml", draft_of(text).written).everything()
+    page = at_once(Effective("f.yaml", draft_of(text).written).everything())
     shown = json.loads(json.dumps(page))["inbound"]["authorization"]
     assert [rule["name"] for rule in shown["rules"]] == [f"r{n}" for n in range(100)]
     assert shown["default"] == "allow"
@@ -180,7 +181,7 @@ def test_many_rules_come_in_pieces() -> None:
 
 def test_a_page_shows_who_asks_as_the_file_calls_it() -> None:
     """`from`."""
-    page = Effective("f.yaml", draft_of(TEXT).written).everything()
+    page = at_once(Effective("f.yaml", draft_of(TEXT).written).everything())
     rule = json.loads(json.dumps(page))["inbound"]["authorization"]["rules"][0]
     assert rule["allow"][0]["from"][0]["anyone"] is True
 

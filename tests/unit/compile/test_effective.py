@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidecar.admin.coverage import coverage_of
+from sidecar.compile.deserialize import plain
 from sidecar.compile.effective import Effective
+from sidecar.compile.time_slices import at_once
 from sidecar.config.values import unsupported
+from sidecar.redact import Secrets
 from tests.support.compiling import compiled, draft_of
+from tests.support.keeping import Keeping
 
 TEXT = """
 service: s
@@ -45,7 +52,8 @@ def pages(text: str = TEXT) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both pages as a client reads them."""
     effective = Effective("f.yaml", draft_of(text).written)
     plan = compiled(text).plan
-    return json.loads(json.dumps(effective.routes(plan))), json.loads(json.dumps(effective.upstreams(plan)))
+    routes, upstreams = at_once(effective.routes(plan)), at_once(effective.upstreams(plan))
+    return json.loads(json.dumps(routes)), json.loads(json.dumps(upstreams))
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +223,66 @@ def test_every_timeout_of_the_documentation_is_shown() -> None:
         "retry.per_try_timeout", "connect_timeout", "idle_timeout", "max_age", "circuit_breaker.pending_timeout",
         "limits.client_idle_timeout", "limits.stream_idle_timeout", "limits.tunnel_idle_timeout",
     }  # fmt: skip
+
+
+SECRETIVE = """
+service: s
+inbound:
+  app: "h:1"
+  authorization:
+    default: deny
+    rules:
+      - {name: one, allow: {headers: {x-api-key: hunter2hunter2, x-tenant: acme}}}
+      - {name: authorization, deny: {headers: {authorization: "Bearer hunter2hunter2"}, path: {prefix: /x}}}
+outbound:
+  routes:
+    - {match: {headers: {authorization: "Basic hunter2hunter2"}, query: {token: hunter2hunter2}}, to: api-key}
+    - {match: {cookies: {session: hunter2hunter2}}, redirect: {host: "h.example", path: "/?token=hunter2hunter2"}}
+upstreams: {api-key: {endpoints: ["h:2"]}, token: {dns: "h:3"}}
+tests:
+  - {name: one, request: {url: "http://api-key/", headers: {authorization: hunter2hunter2}}, expect: {to: api-key}}
+"""
+
+
+FULL = Path(__file__).parents[3] / "config" / "examples" / "full.yaml"
+
+
+@pytest.mark.parametrize("text", [TEXT, SECRETIVE, FULL.read_text()], ids=["text", "secrets", "full"])
+def test_all_of_a_file_is_shown_in_steps_as_at_once(text: str) -> None:
+    """What is hidden in a whole file is hidden where its parts are shown one by one."""
+    written, secrets = draft_of(text).written, Secrets(["acmeacme"])
+
+    page = at_once(Effective("f.yaml", written, secrets).everything())
+
+    assert page == secrets.shown(plain(at_once(written.config())))
+    assert "hunter2" not in json.dumps(page)
+
+
+def test_no_step_of_a_page_is_about_more_than_a_few_routes() -> None:
+    """However many there are: traffic goes on between two steps."""
+    count = 2000
+    routes = "".join(f"    - {{name: r{n}, match: {{host: h{n}}}, to: a}}\n" for n in range(count))
+    rules = "".join(f"      - {{name: r{n}, deny: {{path: /p{n}}}}}\n" for n in range(count))
+    keeping = Keeping(
+        f"service: s\ninbound:\n  app: 'h:1'\n  authorization:\n    default: allow\n    rules:\n{rules}"
+        f"outbound:\n  routes:\n{routes}upstreams: {{a: {{endpoints: []}}}}\n"
+    )
+    effective = Effective("f.yaml", keeping.written)
+
+    def steps_of(work: Generator[None, None, Any]) -> tuple[int, Any]:
+        steps = 0
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                return steps, done.value
+            steps += 1
+
+    steps, page = steps_of(effective.routes(keeping.plan))
+    assert (steps > count, len(page["outbound"]["routes"])) == (True, count + 1)
+    steps, everything = steps_of(effective.everything())
+    assert (steps > 2 * count, len(everything["outbound"]["routes"])) == (True, count)
+    steps, coverage = steps_of(coverage_of(keeping.telemetry.numbers.scopes))
+    assert (steps > count // 20, len(coverage.routes) > count) == (True, True)
+    assert steps_of(coverage.annotate(page))[0] >= count
+    assert steps_of(effective.local())[0] > count // 20

@@ -9,6 +9,7 @@ import pytest
 
 from sidecar import errors
 from sidecar.compile.effective import Effective
+from sidecar.compile.time_slices import at_once
 from sidecar.config.problems import ConfigError
 from sidecar.errors import Reason
 from sidecar.http1.head import parse_request_head
@@ -134,17 +135,17 @@ def test_a_test_of_the_file_may_expect_each_app(port: str) -> None:
 def test_pages_show_each_port_and_where_it_stands() -> None:
     """`/routes` shows what becomes of requests that no route takes; `/upstreams` the limits of each app."""
     effective, plan = Effective("f.yaml", draft_of(TEXT).written), compiled(TEXT).plan
-    routes: dict[str, Any] = json.loads(json.dumps(effective.routes(plan)))
+    routes: dict[str, Any] = json.loads(json.dumps(at_once(effective.routes(plan))))
     assert routes["inbound"]["unmatched"]["name"] == "app"
     ports = routes["inbound"]["ports"]
     assert {name: (one["from"], one["unmatched"]["to"]) for name, one in ports.items()} == {
         "grpc": ("f.yaml:7", [{"upstream": "app.grpc", "weight": 1.0}]),
         "other": ("f.yaml:8", [{"upstream": "app.other", "weight": 1.0}]),
     }
-    upstreams: dict[str, Any] = json.loads(json.dumps(effective.upstreams(plan)))
+    upstreams: dict[str, Any] = json.loads(json.dumps(at_once(effective.upstreams(plan))))
     for name in ("app", "app.grpc", "app.other"):
         shown = upstreams[name]["settings"]["circuit_breaker.max_requests"]
         assert shown == {"value": 7, "from": "f.yaml:9"}
     plain = "service: s\ninbound: {app: 'h:1'}\n"
-    page = Effective("f.yaml", draft_of(plain).written).routes(compiled(plain).plan)
+    page: dict[str, Any] = at_once(Effective("f.yaml", draft_of(plain).written).routes(compiled(plain).plan))
     assert "ports" not in json.dumps(page["inbound"])

@@ -12,6 +12,7 @@ import pytest
 from sidecar.compile.deserialize import Section, Shapes, Written, given, plain, shapes_of
 from sidecar.compile.effective import Effective
 from sidecar.compile.frames import FrameError, Header, Kind, kind_of, make_frame
+from sidecar.compile.time_slices import at_once
 from sidecar.config.model.root import Config, Hash, Upstream
 from sidecar.config.values.base import Model
 from sidecar.loader.serialize import ITEMS_A_FRAME, MAX_PIECE_BYTES, write_frames
@@ -61,8 +62,8 @@ def test_sections_have_all_that_the_models_have(path: Path) -> None:
     """Values, their types, defaults, and which of them the file gives; the dump for people is the models' own."""
     file = loaded(path.read_text())
     written = Written(write_frames(file))
-    same(file.config, written.config())
-    assert Effective("f.yaml", written).everything() == file.config.model_dump(mode="json")
+    same(file.config, at_once(written.config()))
+    assert at_once(Effective("f.yaml", written).everything()) == file.config.model_dump(mode="json")
 
 
 def test_every_model_has_its_shape() -> None:
@@ -80,7 +81,7 @@ def test_nones_are_left_out_where_wished() -> None:
     written = Written(
         frames_of("service: s\noutbound: {}\nupstreams: {a: {dns: 'a:1', load_balancing: {hash: {cookie: c}}}}")
     )
-    value: Any = written.config().upstreams["a"].load_balancing
+    value: Any = at_once(written.config()).upstreams["a"].load_balancing
     assert plain(value, has_nones=False) == {"hash": {"cookie": "c"}}
     assert plain(value) == {"hash": {"cookie": "c", "header": None, "query": None, "source_ip": None}}
 
@@ -97,7 +98,7 @@ def test_long_lists_are_cut_into_pieces_that_are_loaded_in_a_moment() -> None:
     frames = frames_of(many(routes=3 * ITEMS_A_FRAME + 1, upstreams=ITEMS_A_FRAME + 1))
     kinds = [kind_of(frame) for frame in frames]
     assert (kinds.count(Kind.ROUTES), kinds.count(Kind.UPSTREAMS)) == (4, 2)
-    config = Written(frames).config()
+    config = at_once(Written(frames).config())
     assert config.outbound is not None
     assert [route.match[0].path.exact for route in config.outbound.routes if route.match[0].path is not None] == [
         f"/{n}" for n in range(3 * ITEMS_A_FRAME + 1)

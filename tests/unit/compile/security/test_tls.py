@@ -193,7 +193,8 @@ def pages(text: str) -> tuple[Any, Any]:
     draft = draft_of(text)
     effective = Effective("f.yaml", draft.written)
     plan = compiled(text, compiler()).plan
-    return json.loads(json.dumps(effective.routes(plan))), json.loads(json.dumps(effective.upstreams(plan)))
+    routes, upstreams = at_once(effective.routes(plan)), at_once(effective.upstreams(plan))
+    return json.loads(json.dumps(routes)), json.loads(json.dumps(upstreams))
 
 
 def test_every_setting_in_force_is_shown_with_its_origin() -> None:
