@@ -152,6 +152,29 @@ def test_question_that_takes_long_is_asked_seldom(open_sidecar: OpenSidecar) -> 
     assert waits == [2000, 2000, 5000, 2000, 5000]
 
 
+def test_question_that_is_put_while_an_answer_is_awaited_is_put_again(open_sidecar: OpenSidecar) -> None:
+    """Once, however often it was: that answer may be of the time before a reload. Else it waits as always."""
+    tab = open_sidecar(SidecarPage())
+    asked = tab.run(
+        "import('/page/asking.js').then(async ({Question}) => {"
+        " const answers = [];"
+        " const question = new Question(3600000, () => new Promise((answer) => answers.push(answer)), () => null);"
+        " const turn = () => new Promise((done) => setTimeout(done, 20));"
+        " const asked = [];"
+        " question.ask();"
+        " asked.push(answers.length);"
+        " question.ask(); question.ask();"
+        " asked.push(answers.length);"
+        " answers[0]();"
+        " while (answers.length < 2) await turn();"
+        " answers[1]();"
+        " while (question.isAsked) await turn();"
+        " clearTimeout(question.timer);"
+        " return [...asked, answers.length, question.isAskedAgain]; })"
+    )
+    assert asked == [1, 1, 2, False]
+
+
 def test_page_asks_no_more_than_it_needs(open_sidecar: OpenSidecar) -> None:
     """The configuration once for each load; routes seldom; no question while another of its kind is open."""
     page = SidecarPage()

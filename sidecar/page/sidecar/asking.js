@@ -25,14 +25,19 @@ export class Question {
     this.share = share;
     this.timer = null;
     this.isAsked = false;
+    this.isAskedAgain = false;
     this.tookMs = [];
     this.failures = 0;
   }
 
-  /** Ask now, unless an answer is awaited already. */
+  /** Ask now, or as soon as the answer that is awaited is there: that one may have been given before something happened. */
   async ask() {
     clearTimeout(this.timer);
-    if (this.isAsked || document.hidden) return;
+    if (document.hidden) return;
+    if (this.isAsked) {
+      this.isAskedAgain = true;
+      return;
+    }
     this.isAsked = true;
     const began = performance.now();
     try {
@@ -45,8 +50,9 @@ export class Question {
       if (!(error instanceof Unreachable)) throw error;
       this.lost(error);
     } finally {
-      this.isAsked = false;
-      this.timer = setTimeout(() => this.ask(), this.waitMs());
+      const waitMs = this.isAskedAgain ? 0 : this.waitMs();
+      this.isAsked = this.isAskedAgain = false;
+      this.timer = setTimeout(() => this.ask(), waitMs);
     }
   }
 
