@@ -149,6 +149,7 @@ class TestDelay:
             assert sidecar.wait() == 0
 
 
+@pytest.mark.long
 class TestTakeover:
     """`sidecar run --takeover`."""
 

@@ -269,6 +269,7 @@ def test_a_file_that_is_good_outlives_the_process_however_it_ends(member: Member
     assert member.revision() == "4"
 
 
+@pytest.mark.long
 def test_a_file_that_ends_the_process_again_and_again_is_not_taken_again(member: Member) -> None:
     """After three starts; it is reported, even where it is wanted."""
     kept(member, 4)

@@ -51,6 +51,7 @@ def hosts_of(demo: Demo) -> list[str]:
 
 
 @pytest.mark.usefixtures("_can_have_hosts")
+@pytest.mark.long
 def test_live_run_serves_its_customers_and_leaves_nothing_on_interrupt(tmp_path: Path) -> None:
     """Whole pages by plain names, Redis and HTTPS; then no process, namespace, rule, name or file."""
     with running(tmp_path, "--captured") as demo:

@@ -6,12 +6,16 @@ import secrets
 import shutil
 from pathlib import Path
 
+import pytest
+
 from sidecar.link.messages import Config, Endpoints
 from tests.integration.test_control_etcd import push
 from tests.integration.test_goodbyes import both_ready, ports
 from tests.support.control import SHOP, Peer, replica
 from tests.support.etcd import etcd
 from tests.support.wait import eventually
+
+pytestmark = pytest.mark.long
 
 
 def test_registrations_are_written_again_into_an_etcd_that_lost_everything(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from tests.support.origin import Origin
 from tests.support.process import SidecarProcess
 from tests.support.wait import eventually as soon_or_later
 
+pytestmark = pytest.mark.long
+
 TOKEN = "sct_" + "w" * 43
 IDENTITY = "spiffe://shop/shop"
 LONG_S = 120.0

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
+
 from tests.support.origin import Origin, large
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.tagged import TaggedLoad, TaggedServer
@@ -68,6 +70,7 @@ LARGE_BODIES = """
 """
 
 
+@pytest.mark.long
 def test_large_bodies_of_fast_and_slow_clients_are_their_own(tmp_path: Path) -> None:
     """
     Large bodies go through a pipe that all connections share. Eight clients ask and do not read, so that the

@@ -21,6 +21,8 @@ from tests.support.origin import Origin
 from tests.support.process import SidecarProcess
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.long
+
 
 def test_a_sidecar_is_somebody_by_a_token_that_was_made_for_it(tmp_path: Path) -> None:
     """The token goes into a file as it was printed; what the sidecar says and hears is by mutual TLS from then on."""

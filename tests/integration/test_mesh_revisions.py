@@ -10,6 +10,8 @@ from tests.support.mesh import Load, MeshOfProcesses, running_mesh
 from tests.support.origin import Origin
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.long
+
 FILES = {
     "mesh.yaml": "mesh: shop\nunmatched: deny\nrollout: {waves: [one, 100%], hold: 0s, thin: {after: 500ms}}\n",
     "front.yaml": "service: front\ncalls: {base: {}, parted: {}}\n",

@@ -29,6 +29,8 @@ from tests.support.prometheus import Prometheus, as_grafana_sends, check_layout,
 from tests.support.wait import eventually
 from tests.support.webhook import configure, of_the_api, running_webhook
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
 ALERTS = EXAMPLES / "prometheus" / "mesh-alerts.yml"
 DASHBOARD: dict[str, Any] = json.loads((EXAMPLES / "grafana" / "mesh.json").read_text())

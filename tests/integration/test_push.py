@@ -7,11 +7,15 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from sidecar.link.messages import Config
 from tests.support.commands import sidecar_command
 from tests.support.control import SHOP, Control, Peer, replica, running_control
 from tests.support.etcd import etcd
 from tests.support.wait import eventually
+
+pytestmark = pytest.mark.long
 
 SLOWER = SHOP["storefront.yaml"].replace("catalog: {}", "catalog: {timeout: 9s}")
 SLOWEST = SHOP["storefront.yaml"].replace("catalog: {}", "catalog: {timeout: 99s}")

@@ -113,6 +113,7 @@ def libraries_of(sidecar: SidecarProcess) -> str:
     return Path(f"/proc/{sidecar.process.pid}/maps").read_text()
 
 
+@pytest.mark.long
 def test_keys_from_a_file(app: Origin, tmp_path: Path) -> None:
     """Good tokens pass, others do not and the log says why; a new key is taken, and nothing of a token is shown."""
     path = tmp_path / "keys.json"
@@ -174,6 +175,7 @@ def test_keys_from_a_file(app: Origin, tmp_path: Path) -> None:
     assert "whose token has expired" in lines[8]["detail"]
 
 
+@pytest.mark.long
 def test_keys_from_an_address(app: Origin, issuer: Issuer, tmp_path: Path) -> None:
     """Asked at the start and when a key is unknown; by a server that the file's roots do not know nothing is taken."""
     keys = f'{{url: "{issuer.url}", trust: {tmp_path / "roots.pem"}}}'

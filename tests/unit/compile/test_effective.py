@@ -260,7 +260,7 @@ def test_all_of_a_file_is_shown_in_steps_as_at_once(text: str) -> None:
 
 def test_no_step_of_a_page_is_about_more_than_a_few_routes() -> None:
     """However many there are: traffic goes on between two steps."""
-    count = 2000
+    count = 300
     routes = "".join(f"    - {{name: r{n}, match: {{host: h{n}}}, to: a}}\n" for n in range(count))
     rules = "".join(f"      - {{name: r{n}, deny: {{path: /p{n}}}}}\n" for n in range(count))
     keeping = Keeping(
