@@ -190,8 +190,8 @@ class _Explained:
         explicit = config.routes if config is not None else []
         routes: list[dict[str, object]] = []
         for index, route in enumerate(side.table.routes):
-            config_of_it = explicit[index] if index < len(explicit) else None
-            routes.append(self._route(route, side.direction.label, index, config_of_it))
+            written = explicit[index] if index < len(explicit) else None
+            routes.append(self._route(route, side.direction.label, index, written))
             yield
         unmatched: object = "passthrough" if side.passthrough_route is not None else "404"
         if side.fallback is not None:

@@ -163,15 +163,19 @@ class Views:
         """The file, what became of it last, and every setting in force with its default, without secrets."""
         reloader = self._sidecar.reloader
         effective = reloader.effective
-        everything = await in_slices(effective.everything()) if effective is not None else None
-        return {
+        # All of one moment: a reload may come between two slices.
+        page: dict[str, object] = {
             "file": reloader.path,
             "live": shown_live(reloader.last_good),
             "last_load": reloader.last.shown() if reloader.last is not None else None,
-            "effective": everything,
-            "elsewhere": await in_slices(effective.local()) if effective is not None else {},
+            "effective": None,
+            "elsewhere": {},
             "telemetry": reloader.secrets.shown(self._sidecar.telemetry.effective()),
         }
+        if effective is not None:
+            page["effective"] = await in_slices(effective.everything())
+            page["elsewhere"] = await in_slices(effective.local())
+        return page
 
     async def routes_dump(self) -> Mapping[str, object]:
         """Routes of both directions in the order in which they are tried, with every setting and its origin."""

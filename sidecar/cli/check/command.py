@@ -70,25 +70,21 @@ def _judged(named: Sequence[str], *, asks_names: bool) -> Iterator[Judged]:
         except OSError as error:
             yield Judged(path, error=str(SourceError(path, error)))
             continue
-        has_any = False
-        for file in found:
-            if file in seen:
-                has_any = True
-                continue
-            seen.add(file)
-            try:
-                source = source_of(file)
-            except SourceError as error:
-                has_any = True
-                yield Judged(file, error=str(error))
-                continue
-            if file != path and is_of_others(source):
-                yield Judged(file, is_left_out=True)
-                continue
-            has_any = True
-            yield judge(source, os.environ, asks_names=asks_names)
-        if not has_any:
+        some = [_of_file(file, asks_names, is_named=file == path) for file in found if file not in seen]
+        seen.update(found)
+        yield from some
+        if some and all(judged.is_left_out for judged in some):
             yield Judged(path, error=f"cannot check {path}: no file in it is a sidecar's; name the file")
+
+
+def _of_file(file: str, asks_names: bool, *, is_named: bool) -> Judged:
+    try:
+        source = source_of(file)
+    except SourceError as error:
+        return Judged(file, error=str(error))
+    if not is_named and is_of_others(source):
+        return Judged(file, is_left_out=True)
+    return judge(source, os.environ, asks_names=asks_names)
 
 
 def _code(judged: Judged) -> int:

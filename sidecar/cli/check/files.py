@@ -49,7 +49,7 @@ def is_of_others(source: Source) -> bool:
 
     Asked of what a directory has, where such files lie beside those that are meant; whoever names a file means it.
     """
-    keys = {key.decode() for key in _KEY.findall(source.raw[: MAX_FILE_BYTES + 1])}
+    keys = {key.decode() for key in _KEY.findall(source.raw)}
     return bool(keys) and keys.isdisjoint(Config.model_fields)
 
 

@@ -6,7 +6,10 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+from sidecar.compile.time_slices import Steps
+from sidecar.loader.load_outcome import LoadOutcome
 from sidecar.net.tls.settings import ControlIdentity
+from sidecar.redact import NO_SECRETS
 from sidecar.runtime.views import Views
 from sidecar.security.identity.holder import Identity
 
@@ -52,3 +55,29 @@ def test_an_identity_that_nobody_signs_is_not_waited_for() -> None:
     for is_unsigned in (True, False):
         following = SimpleNamespace(follower=SimpleNamespace(is_unsigned=is_unsigned))
         assert (views_of(identity, following).not_ready() is None) == is_unsigned
+
+
+def test_the_configuration_that_is_shown_is_that_of_one_moment() -> None:
+    """A reload between two slices of it is of the next page: settings and hash belong together."""
+    outcomes = [LoadOutcome("file", 1.0, 0.1, True, name, generation) for generation, name in enumerate("ab", 1)]
+    reloader = SimpleNamespace(path="f.yaml", last_good=outcomes[0], last=outcomes[0], secrets=NO_SECRETS)
+
+    def effective_of(name: str) -> Any:
+        def everything() -> Steps[dict[str, object]]:
+            reloader.last_good = reloader.last = outcomes[1]
+            reloader.effective = effective_of("b")
+            yield
+            return {"service": name}
+
+        def local() -> Steps[dict[str, str]]:
+            yield
+            return {"service": name}
+
+        return SimpleNamespace(everything=everything, local=local)
+
+    reloader.effective = effective_of("a")
+    process: Any = SimpleNamespace(reloader=reloader, telemetry=SimpleNamespace(effective=dict))
+    page: Any = asyncio.run(Views(process, {}).config_dump())
+
+    assert (page["live"]["hash"], page["effective"], page["elsewhere"]) == ("a", {"service": "a"}, {"service": "a"})
+    assert page["last_load"] == outcomes[0].shown()
