@@ -1,0 +1,108 @@
+"""
+Heads become field sections: what an intermediary must change on the way (RFC 9110, 7.6; RFC 9113, 8.2). *Hot path;
+pure.*
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.http2.fields import field_from
+
+from sidecar.http1.date import DATE
+from sidecar.http1.forward import VIA_FIELDS, accepts_trailers, needs_date
+from sidecar.http1.grammar import field_of, make_field
+from sidecar.message import Field, Kind, RequestHead, ResponseHead
+
+_DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID | Kind.HOST
+_DROPPED_FROM_RESPONSE: Final = Kind.HOP
+_TE_TRAILERS: Final = field_of(b"te: trailers")
+_STATUSES: Final[dict[int, Field]] = {
+    status: field_from(b":status", str(status).encode()) for status in range(100, 1000)
+}
+OK: Final = _STATUSES[200]
+
+
+def request_fields(
+    head: RequestHead, fields: list[Field], path: bytes, host: bytes | None, added: bytes, scheme: Field
+) -> list[Field]:
+    """
+    The request's head as the upstream receives it.
+
+    Args:
+        head: The request; decides method and query.
+        fields: Its fields, after header edits.
+        path: The path to send.
+        host: An authority to send instead of the received one, or None.
+        added: Lines of telemetry and forwarding and `Via`, each with its CRLF.
+        scheme: Of `SCHEMES`.
+    """
+    target = path if head.query is None else b"%b?%b" % (path, head.query)
+    authority = host
+    kept: list[Field] = []
+    for field in fields:
+        if not field.kind & _DROPPED_FROM_REQUEST:
+            kept.append(field)
+        elif field.kind & Kind.HOST and authority is None:
+            authority = field.value
+    out = [
+        field_from(b":method", head.method),
+        scheme,
+        field_from(b":path", target),
+        field_from(b":authority", authority if authority is not None else head.host),
+    ]
+    out += kept
+    if head.kinds & Kind.TE and accepts_trailers(head):
+        out.append(_TE_TRAILERS)
+    for line in added.split(b"\r\n"):
+        if line:
+            out.append(field_of(line))
+    return out
+
+
+SCHEMES: Final = (field_from(b":scheme", b"http"), field_from(b":scheme", b"https"))
+"""In clear, and by TLS."""
+
+
+def response_fields(head: ResponseHead, fields: list[Field]) -> list[Field]:
+    """
+    The response's head as the client receives it.
+
+    Args:
+        head: The response.
+        fields: As in `http1.forward.response_bytes`.
+    """
+    dropped = _DROPPED_FROM_RESPONSE
+    if head.kinds & Kind.CONTENT_LENGTH and (head.status < 200 or head.status == 204):
+        dropped |= Kind.CONTENT_LENGTH
+    out = [_STATUSES[head.status]]
+    for field in fields:
+        if not field.kind & dropped:
+            out.append(field)
+    if fields is head.fields:
+        out.append(VIA_FIELDS[head.version])
+        if needs_date(head):
+            out.append(DATE.now())
+    return out
+
+
+def reply_fields(status: int, fields: list[Field], size: int) -> list[Field]:
+    """
+    The head of a response of the proxy's own.
+
+    Args:
+        fields: What it says of itself, `Date` included; `content-length` is added where there may be one.
+        size: Of its content, in octets, as far as it is or would be sent.
+    """
+    out = [_STATUSES[status], *[field for field in fields if not field.kind & _DROPPED_FROM_RESPONSE]]
+    if status >= 200 and status not in (204, 304):
+        out.append(make_field(b"content-length", b"%d" % size))
+    return out
+
+
+def switch_fields(head: ResponseHead | None, fields: list[Field]) -> list[Field]:
+    """The head that says that a tunnel stands (RFC 9113, 8.5; RFC 8441, 5), with what a 101 has said besides."""
+    if head is None:
+        return [OK, DATE.now()]
+    dropped = Kind.HOP | Kind.CONTENT_LENGTH
+    return [OK, *[field for field in fields if not field.kind & dropped and field.name != b"sec-websocket-accept"]]
