@@ -83,6 +83,17 @@ class Framing:
     CLOSE: Final = 3
 
 
+class Version:
+    """
+    The version of HTTP that a message came in; plain integers, as in `Framing`. Only HTTP/1.0 is false.
+    """
+
+    HTTP10: Final = 0
+    HTTP11: Final = 1
+    HTTP2: Final = 2
+    NAMES: Final = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")  # as access logs write them
+
+
 class RequestHead:
     """
     A request line and its fields, validated and normalised.
@@ -95,7 +106,7 @@ class RequestHead:
         path: Normalised path (dot segments resolved, unreserved characters decoded, hex digits upper case);
             `*` for `OPTIONS *`; empty for CONNECT.
         query: What follows `?`, or None when there is no `?`.
-        minor: Minor version of HTTP/1.
+        version: Of `Version`.
         fields: All fields in order, `Host` included.
         kinds: Union of the kinds of `fields`.
         framing: How the body ends; NONE or LENGTH or CHUNKED.
@@ -118,18 +129,18 @@ class RequestHead:
         "keep_alive",
         "kinds",
         "method",
-        "minor",
         "params",
         "path",
         "port",
         "query",
+        "version",
     )
 
-    def __init__(self, method: bytes, path: bytes, query: bytes | None, minor: int) -> None:
+    def __init__(self, method: bytes, path: bytes, query: bytes | None, version: int) -> None:
         self.method = method
         self.path = path
         self.query = query
-        self.minor = minor
+        self.version = version
         self.host = b""
         self.port: int | None = None
         self.fields: list[Field] = []
@@ -157,7 +168,7 @@ class RequestHead:
         return values[0] if len(values) == 1 else b", ".join(values)
 
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method!r} {self.host!r} {self.path!r} HTTP/1.{self.minor}>"
+        return f"<RequestHead {self.method!r} {self.host!r} {self.path!r} {Version.NAMES[self.version]}>"
 
 
 class ResponseHead:
@@ -167,7 +178,7 @@ class ResponseHead:
     Attributes:
         status: 100 to 999.
         reason: Reason phrase, possibly empty.
-        minor: Minor version of HTTP/1.
+        version: Of `Version`.
         fields: All fields in order.
         kinds: Union of the kinds of `fields`.
         framing: How the body ends.
@@ -187,17 +198,17 @@ class ResponseHead:
         "idle_hint_s",
         "keep_alive",
         "kinds",
-        "minor",
         "reason",
         "status",
         "undated_wire",
+        "version",
         "wire",
     )
 
-    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+    def __init__(self, status: int, reason: bytes, version: int) -> None:
         self.status = status
         self.reason = reason
-        self.minor = minor
+        self.version = version
         self.fields: list[Field] = []
         self.kinds = 0
         self.framing: int = Framing.NONE
@@ -208,4 +219,4 @@ class ResponseHead:
         self.undated_wire = b""
 
     def __repr__(self) -> str:
-        return f"<ResponseHead {self.status} HTTP/1.{self.minor}>"
+        return f"<ResponseHead {self.status} {Version.NAMES[self.version]}>"

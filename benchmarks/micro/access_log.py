@@ -21,7 +21,7 @@ from sidecar.telemetry.access_log.writer import LogFile, LogLosses
 
 ROUNDS, LINES = 9, 20_000
 FIXED = json_line.fixed_values(
-    direction="outbound", method=b"GET", minor=1, status=200, flag="-", details="via_upstream", route="canary",
+    direction="outbound", method=b"GET", version=1, status=200, flag="-", details="via_upstream", route="canary",
     upstream="recommendations",
 )  # fmt: skip
 JSON = json_line.JsonLine(FIXED)

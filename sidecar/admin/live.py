@@ -20,7 +20,7 @@ from sidecar import clock
 from sidecar.admin.recent import text_of
 from sidecar.admin.tap_filter import Filter
 from sidecar.exchange import Exchange
-from sidecar.message import Field
+from sidecar.message import Field, Version
 from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive, is_sensitive_parameter
 
 CONTENT_TYPE = b"application/x-ndjson"
@@ -203,7 +203,7 @@ def event_of(exchange: Exchange) -> dict[str, object]:
         "direction": exchange.direction.label,
         "method": text_of(request.method) if request is not None else None,
         "path": _target(request.path, request.query) if request is not None else None,
-        "protocol": f"HTTP/1.{request.minor}" if request is not None else exchange.protocol or None,
+        "protocol": Version.NAMES[request.version] if request is not None else exchange.protocol or None,
         "response_code": exchange.status if not exchange.protocol else 0,
         "response_flags": reason.flag if reason is not None else "-",
         "response_code_details": reason.name if reason else "via_upstream" if upstream else "direct_response",

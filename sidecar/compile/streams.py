@@ -11,7 +11,7 @@ from sidecar.compile.frames import Header
 from sidecar.compile.listener_spec import Role
 from sidecar.compile.routes import RouteCompiler
 from sidecar.compile.time_slices import Steps
-from sidecar.message import RequestHead
+from sidecar.message import RequestHead, Version
 from sidecar.proxy.plan import Streams
 from sidecar.routing.actions import Forward, Route
 from sidecar.routing.match import host_pattern, split_pattern
@@ -83,7 +83,7 @@ def _found_by(table: Table[Route], hosts: Sequence[str]) -> Route | None:
     """What the table has for the first of these hosts that is no pattern."""
     for host in hosts:
         if "*" not in host:
-            head = RequestHead(b"CONNECT", b"", None, 1)
+            head = RequestHead(b"CONNECT", b"", None, Version.HTTP11)
             head.host, head.port = split_pattern(host_pattern(host))
             return table.find(head, "")
     return None

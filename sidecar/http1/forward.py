@@ -13,14 +13,16 @@ from sidecar.http1.date import DATE
 from sidecar.http1.grammar import make_field
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
-VIA: Final = (b"via: 1.0 sidecar\r\n", b"via: 1.1 sidecar\r\n")
+VIA: Final = (b"via: 1.0 sidecar\r\n", b"via: 1.1 sidecar\r\n", b"via: 2 sidecar\r\n")
 """
-RFC 9110, 7.6.3: the received protocol, by its minor version, and a pseudonym; one for all sidecars, as hops are told
+RFC 9110, 7.6.3: the received protocol, by its `Version`, and a pseudonym; one for all sidecars, as hops are told
 apart by traces. In what is forwarded, and not in answers of our own.
 """
-NO_VIA: Final = (b"", b"")
+NO_VIA: Final = (b"", b"", b"")
 """Where the configuration wants none."""
-VIA_FIELDS: Final = (make_field(b"via", b"1.0 sidecar"), make_field(b"via", b"1.1 sidecar"))
+VIA_FIELDS: Final = (
+    make_field(b"via", b"1.0 sidecar"), make_field(b"via", b"1.1 sidecar"), make_field(b"via", b"2 sidecar")
+)  # fmt: skip
 
 _OWN_OPTIONS: Final = Kind.UPGRADE | Kind.TE
 _DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID
@@ -126,7 +128,7 @@ def response_bytes(head: ResponseHead, fields: list[Field], framing: int, connec
         dropped |= Kind.CONTENT_LENGTH
     lines = [field.wire for field in fields if not field.kind & dropped]
     if is_own:
-        lines.append(VIA_FIELDS[head.minor].wire)
+        lines.append(VIA_FIELDS[head.version].wire)
     if head.status == 426 and kinds & Kind.UPGRADE:
         # "A server that sends a 426 response MUST send an Upgrade header field" (RFC 9110, 15.5.22).
         lines += [field.wire for field in head.fields if field.kind & Kind.UPGRADE]

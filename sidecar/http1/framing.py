@@ -15,7 +15,7 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import ProtocolError
-from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
+from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead, Version
 
 NOTHING_NOMINATED: Final[frozenset[bytes]] = frozenset()
 MEANS_SOMETHING: Final = ~Kind.UNDERSCORE
@@ -82,15 +82,15 @@ def frame_request(head: RequestHead, noted: list[Field]) -> None:
     if kinds & Kind.CONNECTION:
         options = connection_options(noted)
         head.fields = _without(head.fields, options)
-        head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
-    elif not head.minor:
+        head.keep_alive = b"close" not in options and (head.version == Version.HTTP11 or b"keep-alive" in options)
+    elif not head.version:
         head.keep_alive = False
     if not kinds & _BODY:
         return
     if kinds & _BODY == _BODY:
         raise ProtocolError(errors.BAD_REQUEST, "both content-length and transfer-encoding")
     if kinds & Kind.TRANSFER_ENCODING:
-        if not head.minor:
+        if not head.version:
             raise ProtocolError(errors.BAD_REQUEST, "transfer-encoding on HTTP/1.0")
         coding: bytes = _only(noted, Kind.TRANSFER_ENCODING).note
         if coding != b"chunked":
@@ -123,12 +123,12 @@ def frame_response(head: ResponseHead, noted: list[Field], request_method: bytes
     if kinds & Kind.CONNECTION:
         options = connection_options(noted)
         head.fields = _without(head.fields, options)
-        head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
-    elif not head.minor:
+        head.keep_alive = b"close" not in options and (head.version == Version.HTTP11 or b"keep-alive" in options)
+    elif not head.version:
         head.keep_alive = False
     if kinds & _BODY == _BODY:
         raise ProtocolError(errors.BAD_RESPONSE, "both content-length and transfer-encoding")
-    if kinds & Kind.TRANSFER_ENCODING and not head.minor:
+    if kinds & Kind.TRANSFER_ENCODING and not head.version:
         raise ProtocolError(errors.BAD_RESPONSE, "transfer-encoding on HTTP/1.0")
     # 1. "Any response to a HEAD request and any response with a 1xx, 204, or 304 status code is always terminated by
     #    the first empty line after the header fields".

@@ -14,7 +14,7 @@ from sidecar.errors import ProtocolError
 from sidecar.http1.framing import frame_request, frame_response, heed_keep_alive
 from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, _remembered, learn
 from sidecar.http1.target import is_plain, split_query, split_target
-from sidecar.message import Field, Kind, RequestHead, ResponseHead
+from sidecar.message import Field, Kind, RequestHead, ResponseHead, Version
 
 # What is longer is a body, or many requests.
 _MAX_LONE_BYTES: Final = 4096
@@ -22,6 +22,7 @@ _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONN
 _ONCE: Final = Kind.HOST | Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 _NOTED: Final = _ONCE | Kind.CONNECTION
 _COOKIE: Final = Kind.COOKIE
+_HTTP11: Final = Version.HTTP11
 
 
 def find_head_end(data: bytes, start: int = 0) -> int:
@@ -80,8 +81,8 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
         parts = start_line.split(b" ")
         if len(parts) != 3:
             raise GrammarError("a request line that is not three words")
-        method, target, version = parts
-        minor = 1 if version == b"HTTP/1.1" else _other_minor(version)
+        method, target, spoken = parts
+        version = _HTTP11 if spoken == b"HTTP/1.1" else _other_version(spoken)
         if method not in _METHODS and (not method or method.translate(None, TOKEN)):
             raise GrammarError("an invalid method")
         named: tuple[bytes, int | None] | None = None
@@ -90,7 +91,7 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
             path, query = split_query(target)
         else:
             named, path, query = split_target(method, target)
-        head = RequestHead(method, path, query, minor)
+        head = RequestHead(method, path, query, version)
         head.is_plain = plain
         head.fields = fields = [_remembered.get(line) or learn(line) for line in lines]
         kinds = 0
@@ -116,7 +117,7 @@ def parse_request_lines(lines: list[bytes], max_headers: int) -> RequestHead:
             head.absolute = True
     except GrammarError as error:
         raise ProtocolError(errors.BAD_REQUEST, str(error)) from None
-    if noted or not minor:
+    if noted or not version:
         frame_request(head, noted)
     return head
 
@@ -133,17 +134,17 @@ def _check_hostless(head: RequestHead, is_named: bool) -> None:
         GrammarError: No host, or an empty one.
     """
     if not head.kinds & Kind.HOST:
-        if head.minor:
+        if head.version:
             raise GrammarError("no host")
     elif not is_named and head.path != b"*":
         raise GrammarError("an empty host")
 
 
-def _other_minor(version: bytes) -> int:
-    if version == b"HTTP/1.0":
-        return 0
-    if len(version) == 8 and version[:5] == b"HTTP/" and version[5:6].isdigit() and version[6:] in (b".0", b".1"):
-        raise ProtocolError(errors.UNSUPPORTED_VERSION, repr(version))
+def _other_version(spoken: bytes) -> int:
+    if spoken == b"HTTP/1.0":
+        return Version.HTTP10
+    if len(spoken) == 8 and spoken[:5] == b"HTTP/" and spoken[5:6].isdigit() and spoken[6:] in (b".0", b".1"):
+        raise ProtocolError(errors.UNSUPPORTED_VERSION, repr(spoken))
     raise GrammarError("an invalid HTTP version")
 
 
@@ -188,8 +189,8 @@ def parse_response_head(block: bytes, max_headers: int, request_method: bytes) -
     start_line = lines[0]
     del lines[0]
     try:
-        status, reason, minor = _status_lines.get(start_line) or _parse_status_line(start_line)
-        head = ResponseHead(status, reason, minor)
+        status, reason, version = _status_lines.get(start_line) or _parse_status_line(start_line)
+        head = ResponseHead(status, reason, version)
         fields: list[Field] = [_remembered.get(line) or learn(line) for line in lines]
         head.fields = fields
         kinds = 0
@@ -217,15 +218,15 @@ def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
 
     The second space is not insisted on: servers forget it when they send no phrase, and nothing depends on it.
     """
-    version, _, rest = line.partition(b" ")
+    spoken, _, rest = line.partition(b" ")
     code, _, phrase = rest.partition(b" ")
-    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+    if spoken not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise GrammarError("a status line without HTTP/1.1 or HTTP/1.0")
     if len(code) != 3 or not code.isdigit() or code[:1] == b"0":
         raise GrammarError("an invalid status code")
     if phrase.translate(None, VALUE):
         raise GrammarError("a control octet in the reason phrase")
-    parsed = int(code), phrase, 1 if version == b"HTTP/1.1" else 0
+    parsed = int(code), phrase, Version.HTTP11 if spoken == b"HTTP/1.1" else Version.HTTP10
     if len(_status_lines) < 1024 and len(line) < 128:
         _status_lines[line] = parsed
     return parsed

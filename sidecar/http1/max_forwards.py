@@ -26,6 +26,10 @@ _MOST: Final = 10**_MAX_DIGITS - 1
 # us that added them.
 _SENSITIVE: Final = re.compile(rb"auth|cookie|token|secret|passw|pwd|credential|session|key|jwt|cert|signature")
 
+# By `Version`. "When a major version of HTTP does not define any minor versions, the minor version "0" is implied" and
+# "is used when referring to that protocol within elements that require a minor version identifier" (2.5): here.
+_SPOKEN: Final = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0")
+
 
 def hops_left(head: RequestHead) -> int | None:
     """
@@ -65,6 +69,6 @@ def answer_here(head: RequestHead) -> tuple[list[Field], bytes]:
     if head.absolute:
         port = b"" if head.port is None else b":%d" % head.port
         target = b"http://%b%b%b" % (head.host, port, target)
-    lines = [b"TRACE %b HTTP/1.%d" % (target, head.minor)]
+    lines = [b"TRACE %b %b" % (target, _SPOKEN[head.version])]
     lines += [field.wire for field in head.fields if _SENSITIVE.search(field.name) is None]
     return [make_field(b"content-type", b"message/http")], b"\r\n".join(lines) + b"\r\n\r\n"

@@ -29,7 +29,7 @@ def offered(head: RequestHead, allowed: frozenset[bytes]) -> bytes:
     Args:
         allowed: Names of protocols, lower case, without versions.
     """
-    if head.kinds & _UPGRADE != _UPGRADE or not head.minor or b"upgrade" not in connection_options(head.fields):
+    if head.kinds & _UPGRADE != _UPGRADE or not head.version or b"upgrade" not in connection_options(head.fields):
         return b""
     members = (head.joined(b"upgrade") or b"").split(b",")
     return b", ".join([member.strip(b" \t") for member in members if _name(member) in allowed])

@@ -73,7 +73,7 @@ class HeaderEdits:
         if head.status < 200 and head.status != 101:
             return fields if self.has_via else [*fields]
         if self.has_via:
-            fields = [*fields, VIA_FIELDS[head.minor]]
+            fields = [*fields, VIA_FIELDS[head.version]]
         if needs_date(head):
             fields = [*fields, DATE.now()]
         return self.apply(fields)

@@ -17,7 +17,7 @@ from typing import Final
 from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
-from sidecar.message import Kind
+from sidecar.message import Kind, Version
 from sidecar.peer import Peer
 from sidecar.telemetry.access_log import json_line
 from sidecar.telemetry.access_log.line_template import LineTemplate
@@ -322,9 +322,9 @@ class Telemetry:
         head = exchange.head
         key: OutcomeKey
         if head is None:
-            key = (None, 1, exchange.status, exchange.reason)
+            key = (None, Version.HTTP11, exchange.status, exchange.reason)
         else:
-            key = (head.method, head.minor, exchange.status, exchange.reason)
+            key = (head.method, head.version, exchange.status, exchange.reason)
         outcome = scope.outcomes.get(key) or scope.bind(key)
 
         start_ns, end_ns = exchange.start_ns, exchange.end_ns
@@ -523,7 +523,7 @@ class Telemetry:
                     own += spans.server_of(scope.server_address, label)
             if number:
                 own += spans.resend_count(number + 1)
-            template = scope.try_template(head.method, head.minor, given_up.status, given_up.reason)
+            template = scope.try_template(head.method, head.version, given_up.status, given_up.reason)
             export(
                 template.encode(
                     exchange.trace_id, given_up.span_id, parent_id, exchange.tracestate,

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
+from sidecar.message import Version
 from sidecar.telemetry.access_log import json_line
 from sidecar.telemetry.access_log.line_template import LineTemplate
 from sidecar.telemetry.metrics.instruments import Counter, Family, Histogram, RequestMetrics, code_label, method_label
@@ -23,7 +24,7 @@ _MAX_OUTCOMES: Final = 1024  # of a scope; methods and status codes may be inven
 _Child = TypeVar("_Child", Counter, Histogram)
 
 OutcomeKey = tuple[bytes | None, int, int, Reason | None]
-"""Method, minor version, status, reason."""
+"""Method, version, status, reason."""
 
 
 class Observed(Protocol):
@@ -76,7 +77,7 @@ class Outcome:
 
     __slots__ = ("compat", "duration", "is_logged", "line", "requests", "span", "text")
 
-    def __init__(self, scope: Scope, method: bytes | None, minor: int, status: int, reason: Reason | None) -> None:
+    def __init__(self, scope: Scope, method: bytes | None, version: int, status: int, reason: Reason | None) -> None:
         direction, route, upstream = scope.direction, scope.route, scope.upstream
         http_route = scope.http_route
         metrics = scope.metrics
@@ -90,7 +91,7 @@ class Outcome:
         )
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
         fixed = json_line.fixed_values(
-            direction=direction.label, method=method, minor=minor, status=status, flag=flag, details=details,
+            direction=direction.label, method=method, version=version, status=status, flag=flag, details=details,
             route=route, upstream=upstream, http_route=http_route,
         )  # fmt: skip
         compat, template, when = scope.forms.compat, scope.forms.template, scope.forms.when
@@ -98,7 +99,7 @@ class Outcome:
         self.line = json_line.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
         self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
-        self.span = SpanTemplate(request_span(direction, method, minor, route, upstream, status, reason, http_route))
+        self.span = SpanTemplate(request_span(direction, method, version, route, upstream, status, reason, http_route))
 
 
 class StreamOutcome:
@@ -110,7 +111,7 @@ class StreamOutcome:
         flag = reason.flag if reason is not None else "-"
         details = reason.name if reason is not None else "via_upstream"
         fixed = json_line.fixed_values(
-            direction=scope.direction.label, method=None, minor=0, status=0, flag=flag, details=details,
+            direction=scope.direction.label, method=None, version=Version.HTTP11, status=0, flag=flag, details=details,
             route=scope.route, upstream=scope.upstream, protocol=protocol,
         )  # fmt: skip
         template, when = scope.forms.template, scope.forms.when
@@ -129,7 +130,7 @@ class Scope:
         upstream: Name of the upstream; empty if none was chosen.
         server_address: The upstream's address or name as configured.
         http_route: The template of the route's paths, where it has one; else its name.
-        outcomes: What was bound so far, by `(method, minor, status, reason)`.
+        outcomes: What was bound so far, by `(method, version, status, reason)`.
         request_bytes, response_bytes: Set when the first outcome is bound.
         secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
         clear: Requests in clear, since there was one by TLS.
@@ -222,19 +223,21 @@ class Scope:
             names = (self.direction.label, self.route, self.upstream)
             self.request_bytes = self.own(self.metrics.request_bytes, *names)
             self.response_bytes = self.own(self.metrics.response_bytes, *names)
-        method, minor, status, reason = key
-        outcome = self.outcomes[key] = Outcome(self, method, minor, status or (reason.status if reason else 0), reason)
+        method, version, status, reason = key
+        outcome = self.outcomes[key] = Outcome(
+            self, method, version, status or (reason.status if reason else 0), reason
+        )
         return outcome
 
-    def try_template(self, method: bytes | None, minor: int, status: int, reason: Reason | None) -> SpanTemplate:
+    def try_template(self, method: bytes | None, version: int, status: int, reason: Reason | None) -> SpanTemplate:
         """The span of an attempt that another one followed; it is a call, also where the exchange is the app's own."""
-        key = (method, minor, status, reason)
+        key = (method, version, status, reason)
         found = self._tries.get(key)
         if found is None:
             if len(self._tries) >= _MAX_OUTCOMES:
                 self._tries.clear()
             fixed = request_span(
-                Direction.OUTBOUND, method, minor, self.route, self.upstream, status, reason, self.http_route
+                Direction.OUTBOUND, method, version, self.route, self.upstream, status, reason, self.http_route
             )
             found = self._tries[key] = SpanTemplate(fixed)
         return found

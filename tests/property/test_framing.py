@@ -156,7 +156,7 @@ def ours_of_request(data: bytes) -> Message | None:
     read = body_of(head, data[end + 4 :])
     if read is None:
         return None
-    start = (head.method, head.path, head.query, head.minor)
+    start = (head.method, head.path, head.query, head.version)
     return start, [(field.name, field.value) for field in head.fields], *read
 
 
@@ -233,7 +233,7 @@ def ours_of_response(data: bytes, method: bytes) -> Message | None:
     read = body_of(head, data[end + 4 :])
     if read is None:
         return None
-    return (head.status, head.minor), [(field.name, field.value) for field in head.fields], *read
+    return (head.status, head.version), [(field.name, field.value) for field in head.fields], *read
 
 
 @QUICK
@@ -246,7 +246,7 @@ def test_response_that_we_accept_is_read_the_same_by_h11(data: bytes, method: by
         return
     if ours is None:
         return
-    (status, minor), fields, body, rest = ours
+    (status, version), fields, body, rest = ours
     if dict(fields).get(b"transfer-encoding", b"chunked").lower() != b"chunked":
         # Only where no body can follow; the coding of no body is nobody's business, and h11 refuses it all the same.
         assert method == b"HEAD" or status in (204, 304)
@@ -258,7 +258,7 @@ def test_response_that_we_accept_is_read_the_same_by_h11(data: bytes, method: by
     connection.receive_data(b"")
     head = connection.next_event()
     assert isinstance(head, h11.Response), head
-    assert (head.status_code, int(head.http_version[2:])) == (status, minor)
+    assert (head.status_code, int(head.http_version[2:])) == (status, version)
     assert end_to_end([(bytes(name), bytes(value)) for name, value in head.headers]) == as_h11_shows(fields)
     read = b""
     while isinstance(event := connection.next_event(), h11.Data):

@@ -65,7 +65,7 @@ _MAX_READ_BYTES = 256 * 1024
 _MAX_EXPOSED_BYTES = 16 * 1024
 _NOISE = re.compile(
     rb"(?<=\r\n)(?:traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]|x-request-id: [0-9a-f-]{16,36}"
-    rb"|x-forwarded-proto: http|via: 1\.[01] sidecar"
+    rb"|x-forwarded-proto: http|via: (?:1\.[01]|2) sidecar"
     rb"|date: [^\r\n]+)\r\n"
 )
 

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes
 
 from sidecar.http1.grammar import GrammarError, make_field
-from sidecar.message import Field, Kind, RequestHead
+from sidecar.message import Field, Kind, RequestHead, Version
 from sidecar.proxy.plan import Plan, Side
 from sidecar.proxy.recent import HASHED, PRESENT, Entry, KeptField
 from sidecar.routing.match import Match
@@ -71,7 +71,7 @@ def restore(entry: Entry, operands: Operands = NO_OPERANDS) -> Restored:
     Args:
         operands: What `operands_of` finds in whatever is asked about it.
     """
-    head = RequestHead(entry.method, entry.path, None, 1)
+    head = RequestHead(entry.method, entry.path, None, Version.HTTP11)
     head.host, head.port = entry.host, entry.port
     states: dict[Name, State] = {}
     headers: list[Field] = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sidecar.message import Field, Kind, RequestHead
+from sidecar.message import Field, Kind, RequestHead, Version
 from sidecar.routing.match import Condition, split_pattern
 from sidecar.routing.matchers import PathMatcher
 
@@ -201,7 +201,7 @@ def head_with(part: str, value: bytes | None) -> RequestHead:
         part: `Condition.part` of a header, cookie or parameter.
         value: None for one that is not there.
     """
-    head = RequestHead(b"GET", b"/", None, 1)
+    head = RequestHead(b"GET", b"/", None, Version.HTTP11)
     where, _, name = part.partition(" ")
     if value is None:
         return head

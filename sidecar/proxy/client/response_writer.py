@@ -58,7 +58,7 @@ class Http1ResponseWriter(ResponseWriter):
 
         "A proxy MUST forward 1xx responses" (RFC 9110, 15.2), but for clients of HTTP/1.0, which know none.
         """
-        if request.minor:
+        if request.version:
             self._connection.write(response_bytes(head, fields, Framing.NONE, b""))
 
     def send_response(
@@ -73,7 +73,7 @@ class Http1ResponseWriter(ResponseWriter):
         """Write the head and what there is of the body."""
         framing = head.framing
         if framing > Framing.LENGTH:
-            if request.minor:
+            if request.version:
                 framing = Framing.CHUNKED
             else:
                 framing = Framing.CLOSE
@@ -130,7 +130,7 @@ class Http1ResponseWriter(ResponseWriter):
             self.closes = True
         if self.closes:
             return b"close"
-        return b"" if request is None or request.minor else b"keep-alive"
+        return b"" if request is None or request.version else b"keep-alive"
 
     def send_switch(self, head: ResponseHead | None, fields: list[Field], protocol: bytes, rest: bytes) -> None:
         """Tell the client that its tunnel stands, and what came of it already."""

@@ -14,7 +14,7 @@ from math import inf
 from typing import Final
 
 from sidecar.exchange import Direction
-from sidecar.message import Field, RequestHead, ResponseHead
+from sidecar.message import Field, RequestHead, ResponseHead, Version
 from sidecar.net.detect import Protocol, detect, goes_to_proxy, looks_like_http
 from sidecar.net.flow import BatchingWriter
 from sidecar.net.timers import NOT_ARMED
@@ -33,7 +33,7 @@ _MAX_AHEAD_BYTES: Final = 64 * 1024
 
 def head_of(destination: Destination | None, name: str) -> RequestHead:
     """What a connection is called by: the name that it asks for itself, or where it was meant to go, if anywhere."""
-    head = RequestHead(b"CONNECT", b"", None, 1)
+    head = RequestHead(b"CONNECT", b"", None, Version.HTTP11)
     head.host = name.lower().encode("ascii", "replace")
     if destination is not None:
         head.host = head.host or destination.host

@@ -186,7 +186,7 @@ def request_to_send(
         except ValueError as error:
             raise ProtocolError(errors.REWRITE_INVALID, str(error)) from None
         host = new_host if new_host is not None else host
-    return UpstreamRequest(head, fields, path, host, forwarded + added + via[head.minor], upgrade)
+    return UpstreamRequest(head, fields, path, host, forwarded + added + via[head.version], upgrade)
 
 
 def _forwarded(fields: list[Field], forwarded: bytes) -> tuple[list[Field], bytes]:

@@ -197,7 +197,7 @@ def _with_path(head: RequestHead, path: bytes) -> RequestHead:
 
 def copied(head: RequestHead) -> RequestHead:
     """Another head of the same request."""
-    copy = RequestHead(head.method, head.path, head.query, head.minor)
+    copy = RequestHead(head.method, head.path, head.query, head.version)
     copy.host = head.host
     copy.port = head.port
     copy.fields = head.fields

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from sidecar.message import Version
 from sidecar.peer import Peer, Token
 from sidecar.telemetry.json_text import escape, escape_text, quote, quote_text
 
@@ -59,7 +60,7 @@ def fixed_values(
     *,
     direction: str,
     method: bytes | None,
-    minor: int,
+    version: int,
     status: int,
     flag: str,
     details: str,
@@ -72,10 +73,11 @@ def fixed_values(
     The JSON values of `FIXED` for one outcome.
 
     Args:
+        version: Of `Version`.
         protocol: What was carried that is no HTTP; then there is neither a method nor a status.
         http_route: The template of the route's paths; empty: the route's name takes its place.
     """
-    spoken = b'"HTTP/1.%d"' % minor if method is not None else b"null"
+    spoken = quote_text(Version.NAMES[version]) if method is not None else b"null"
     values = (
         quote_text(direction),
         quote(method),

@@ -17,6 +17,7 @@ from typing import Final
 
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Direction
+from sidecar.message import Version
 from sidecar.peer import Peer as SecuredPeer
 from sidecar.telemetry.json_text import escape, text
 from sidecar.telemetry.metrics.instruments import KNOWN_METHODS, code_label
@@ -165,7 +166,7 @@ def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:
 
 
 def request_span(
-    direction: Direction, method: bytes | None, minor: int, route: str, upstream: str, status: int,
+    direction: Direction, method: bytes | None, version: int, route: str, upstream: str, status: int,
     reason: Reason | None, http_route: str = "",
 ) -> bytes:  # fmt: skip
     """
@@ -173,6 +174,7 @@ def request_span(
 
     Args:
         method: As sent, or None if no request could be read; one that is not known becomes `_OTHER`.
+        version: Of `Version`, in which the request came.
         route: Empty if none was reached.
         upstream: Empty if none was chosen.
         status: Of the response, or what the reason stands for; 0 for an attempt that got none.
@@ -193,7 +195,7 @@ def request_span(
     if method is not None:
         if not is_client:
             parts.append(string_attribute("url.scheme", "http"))
-        parts.append(string_attribute("network.protocol.version", f"1.{minor}"))
+        parts.append(string_attribute("network.protocol.version", Version.NAMES[version].removeprefix("HTTP/")))
     if status:
         parts.append(int_attribute("http.response.status_code", status))
     if route:

@@ -20,7 +20,7 @@ from sidecar.admin.tap_filter import Filter
 from sidecar.cli.tap import describe
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
-from sidecar.message import Field, RequestHead
+from sidecar.message import Field, RequestHead, Version
 from sidecar.redact import Secrets
 from tests.unit.admin.process import FakeProcess
 
@@ -150,6 +150,13 @@ class TestEvent:
             "downstream_remote_address": "192.0.2.7:4711", "attempts": 1,
             "headers": [("host", "shop"), ("x-a", "café")],
         }  # fmt: skip
+
+    def test_the_protocol_is_called_as_in_the_access_log(self) -> None:
+        """Whatever version the request came in."""
+        one = exchange()
+        assert one.head is not None
+        one.head.version = Version.HTTP2
+        assert event_of(one)["protocol"] == "HTTP/2"
 
     @pytest.mark.parametrize("after_ns", [0, 1, 999_999, 173_999_999, 173_999_950, 174_000_000, 999_999_999])
     def test_the_start_is_cut_to_the_millisecond_as_in_the_access_log(

@@ -383,7 +383,7 @@ upstreams: {api: {endpoints: ["10.0.0.1:80"]}}
 
 
 @pytest.mark.parametrize(("written", "via"), [("", VIA), ("via: on\n", VIA), ("via: off\n", NO_VIA)])
-def test_via_is_on_or_off_for_every_target(written: str, via: tuple[bytes, bytes]) -> None:
+def test_via_is_on_or_off_for_every_target(written: str, via: tuple[bytes, ...]) -> None:
     """Of routes of the file, of implicit ones, of the app and of what is passed through; edited or not."""
     text = """
 service: shop

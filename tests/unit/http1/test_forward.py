@@ -8,17 +8,17 @@ import pytest
 
 from sidecar import clock
 from sidecar.http1.date import http_date
-from sidecar.http1.forward import VIA, request_bytes, response_bytes, status_line
+from sidecar.http1.forward import NO_VIA, VIA, request_bytes, response_bytes, status_line
 from sidecar.http1.grammar import make_field
 from sidecar.http1.head import parse_request_head, parse_response_head
-from sidecar.message import Framing
+from sidecar.message import Framing, ResponseHead, Version
 
 DATE_LINE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
 
 
 def forwarded(*lines: bytes, upgrade: bytes = b"", host: bytes | None = None, added: bytes = b"") -> list[bytes]:
     head = parse_request_head(b"\r\n".join(lines), 100)
-    data = request_bytes(head, head.fields, head.path, host, added + VIA[head.minor], upgrade=upgrade)
+    data = request_bytes(head, head.fields, head.path, host, added + VIA[head.version], upgrade=upgrade)
     assert data.endswith(b"\r\n\r\n")
     assert data.count(b"\r\n\r\n") == 1
     return data[:-4].split(b"\r\n")
@@ -110,6 +110,17 @@ class TestRequests:
     def test_no_field_at_all(self) -> None:
         """An HTTP/1.0 request may have none."""
         assert forwarded(b"GET / HTTP/1.0") == [b"GET / HTTP/1.1", b"via: 1.0 sidecar"]
+
+    @pytest.mark.parametrize(
+        ("version", "name"), [(Version.HTTP10, b"1.0"), (Version.HTTP11, b"1.1"), (Version.HTTP2, b"2")]
+    )
+    def test_via_says_which_version_came(self, version: int, name: bytes) -> None:
+        """RFC 9110, 7.6.3: in requests and responses, and none is forgotten where there is to be none."""
+        assert VIA[version] == b"via: %b sidecar\r\n" % name
+        assert NO_VIA[version] == b""
+        head = ResponseHead(200, b"OK", version)
+        head.framing = Framing.CHUNKED
+        assert undated(response_bytes(head, head.fields, Framing.CHUNKED, b""))[1] == b"via: %b sidecar" % name
 
     @pytest.mark.parametrize("lines", [[], [b"Host: a"]])
     @pytest.mark.parametrize("added", [b"", b"x-a: 1\r\n"])

@@ -8,7 +8,7 @@ from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.http1.grammar import TOKEN, VALUE, GrammarError
 from sidecar.http1.head import _heads, find_head_end, lone_head, parse_request_head, parse_response_head, response_head
-from sidecar.message import Framing, Kind, RequestHead, ResponseHead
+from sidecar.message import Framing, Kind, RequestHead, ResponseHead, Version
 
 
 def request(*lines: bytes, max_headers: int = 100) -> RequestHead:
@@ -23,7 +23,7 @@ def response(*lines: bytes, method: bytes = b"GET", max_headers: int = 100) -> R
     head = parse_response_head(block, max_headers, method)
     for _ in range(2):
         known = response_head(block, max_headers, method)
-        for name in ("status", "reason", "minor", "kinds", "framing", "content_length", "keep_alive"):
+        for name in ("status", "reason", "version", "kinds", "framing", "content_length", "keep_alive"):
             assert getattr(known, name) == getattr(head, name)
         assert [field.wire for field in known.fields] == [field.wire for field in head.fields]
     return head
@@ -93,10 +93,10 @@ class TestRequestLine:
         """A version that may exist but is not spoken here is 505, not 400."""
         assert refusal_of(line, b"Host: a") is errors.UNSUPPORTED_VERSION
 
-    @pytest.mark.parametrize(("version", "minor"), [(b"HTTP/1.1", 1), (b"HTTP/1.0", 0)])
-    def test_both_versions_are_spoken(self, version: bytes, minor: int) -> None:
+    @pytest.mark.parametrize(("spoken", "version"), [(b"HTTP/1.1", Version.HTTP11), (b"HTTP/1.0", Version.HTTP10)])
+    def test_both_versions_are_spoken(self, spoken: bytes, version: int) -> None:
         """HTTP/1.1 and HTTP/1.0 are understood."""
-        assert request(b"GET / " + version, b"Host: a").minor == minor
+        assert request(b"GET / " + spoken, b"Host: a").version == version
 
 
 class TestHost:
@@ -203,7 +203,7 @@ class TestStatusLine:
     """RFC 9112, 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]."""
 
     @pytest.mark.parametrize(
-        ("line", "status", "reason", "minor"),
+        ("line", "status", "reason", "version"),
         [
             (b"HTTP/1.1 200 OK", 200, b"OK", 1),
             (b"HTTP/1.0 404 Not Found", 404, b"Not Found", 0),
@@ -214,12 +214,12 @@ class TestStatusLine:
             (b"HTTP/1.1 200  OK", 200, b" OK", 1),
         ],
     )
-    def test_valid(self, line: bytes, status: int, reason: bytes, minor: int) -> None:
+    def test_valid(self, line: bytes, status: int, reason: bytes, version: int) -> None:
         """Any three-digit code and any phrase, also none, pass."""
         head = response(line)
-        assert (head.status, head.reason, head.minor) == (status, reason, minor)
+        assert (head.status, head.reason, head.version) == (status, reason, version)
         again = response(line)
-        assert (again.status, again.reason, again.minor) == (status, reason, minor)
+        assert (again.status, again.reason, again.version) == (status, reason, version)
 
     @pytest.mark.parametrize(
         "line",

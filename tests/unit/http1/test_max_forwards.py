@@ -7,7 +7,7 @@ import pytest
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import parse_request_head
 from sidecar.http1.max_forwards import ALLOWED, answer_here, hops_left, one_hop_fewer
-from sidecar.message import RequestHead
+from sidecar.message import RequestHead, Version
 
 
 def request(method: bytes, *lines: bytes, target: bytes = b"/a?b") -> RequestHead:
@@ -76,6 +76,16 @@ def test_trace_of_an_absolute_target_shows_it() -> None:
     """As it was asked of a forward proxy."""
     _, body = answer_here(request(b"TRACE", b"Max-Forwards: 0", target=b"http://Web:81/a"))
     assert body.startswith(b"TRACE http://web:81/a HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [(Version.HTTP10, b"1.0"), (Version.HTTP11, b"1.1"), (Version.HTTP2, b"2.0")]
+)
+def test_trace_is_answered_in_the_syntax_of_message_http(version: int, name: bytes) -> None:
+    """RFC 9112, 10.1, whose version has two digits; RFC 9110, 2.5: of HTTP/2 the second is 0."""
+    head = request(b"TRACE", b"Max-Forwards: 0")
+    head.version = version
+    assert answer_here(head)[1].startswith(b"TRACE /a?b HTTP/%b\r\n" % name)
 
 
 def test_options_is_answered_with_what_may_be_asked() -> None:

@@ -7,7 +7,7 @@ import pytest
 from sidecar.http1.forward import NO_VIA, VIA
 from sidecar.http1.grammar import field_of
 from sidecar.http1.head import parse_response_head
-from sidecar.message import Field, Kind
+from sidecar.message import Field, Kind, ResponseHead, Version
 from sidecar.routing.edits import HeaderEdits, can_edit, header_edits, merge_edits, without_via
 
 OURS = b"via: 1.1 sidecar"
@@ -165,6 +165,12 @@ class TestWhatTheProxyAdds:
         assert [field.wire for field in edits.apply_to_response(head) if field.name == b"via"] == via
         assert (edits.via == VIA) == (OURS in via)
         assert (edits.via == NO_VIA) == (OURS not in via)
+
+    def test_via_of_a_response_says_which_version_came(self) -> None:
+        """RFC 9110, 7.6.3."""
+        head = ResponseHead(200, b"", Version.HTTP2)
+        fields = edits_of(sets={"x-a": "1"}).apply_to_response(head)
+        assert [field.wire for field in fields if field.name == b"via"] == [b"via: 2 sidecar"]
 
     @pytest.mark.parametrize(
         ("arguments", "received", "dates"),

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar import errors
 from sidecar.exchange import Direction
-from sidecar.message import Field, Kind, RequestHead
+from sidecar.message import Field, Kind, RequestHead, Version
 from sidecar.telemetry import json_text
 from tests.unit.telemetry.cases import Told, over, request
 
@@ -59,6 +59,19 @@ class TestLine:
             "downstream_remote_address": "10.1.2.3:51234",
             "attempts": 1,
         }
+
+    @pytest.mark.parametrize(
+        ("version", "protocol"),
+        [(Version.HTTP10, "HTTP/1.0"), (Version.HTTP11, "HTTP/1.1"), (Version.HTTP2, "HTTP/2")],
+    )
+    def test_the_protocol_is_called_as_envoy_calls_it(self, version: int, protocol: str) -> None:
+        """And requests of two versions are told apart, though they end alike."""
+        telemetry = Told()
+        for spoken in (Version.HTTP11, version):
+            head = request()
+            head.version = spoken
+            telemetry.record(over(head))
+        assert [line["protocol"] for line in telemetry.lines()] == ["HTTP/1.1", protocol]
 
     def test_a_route_with_a_template_shows_it_beside_its_name(self) -> None:
         """And no other route has the key."""

@@ -12,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
+from sidecar.message import Version
 from sidecar.telemetry.traces.protobuf import StringAttribute, delimited, int_attribute, varint
 from sidecar.telemetry.traces.spans import Port, redacted
 from tests.unit.telemetry.cases import Told, attributes, over, request
@@ -105,6 +106,15 @@ class TestWholeSpans:
         assert expected.parent_span_id.hex().encode() == PARENT
         assert expected.trace_state == "a=1"
         assert canonical(span) == canonical(expected)
+
+    @pytest.mark.parametrize(
+        ("version", "name"), [(Version.HTTP10, "1.0"), (Version.HTTP11, "1.1"), (Version.HTTP2, "2")]
+    )
+    def test_the_protocol_is_that_of_the_request(self, version: int, name: str) -> None:
+        """`network.protocol.version`: "1.1", "2"."""
+        head = request()
+        head.version = version
+        assert attributes(recorded(Told(), over(head)))["network.protocol.version"] == name
 
     def test_a_route_with_a_template_is_called_by_it(self) -> None:
         """Name and `http.route` of the span and of the durations; the route's own name stays beside it."""
