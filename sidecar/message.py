@@ -69,6 +69,10 @@ class Field:
         return f"<Field {self.wire!r}>"
 
 
+NO_TRAILERS: Final[list[Field]] = []
+"""Of the many bodies that have none; never changed."""
+
+
 class Framing:
     """
     How the end of a body is recognised (RFC 9112, 6.3), in the order in which more must be done for it.

@@ -20,7 +20,7 @@ from typing import Final
 
 from sidecar.http1.framing import MEANS_SOMETHING, NOTHING_NOMINATED, unwanted_trailers
 from sidecar.http1.grammar import GrammarError, field_of
-from sidecar.message import Framing, RequestHead, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Framing, RequestHead, ResponseHead
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
 _MAX_LINE_BYTES: Final = 4096
@@ -59,10 +59,6 @@ class _Awaits:
     PAYLOAD_END: Final = 2
     TRAILER: Final = 3
     NOTHING: Final = 4
-
-
-NO_TRAILERS: Final[list[bytes]] = []
-"""Of the many bodies that have none; never changed."""
 
 
 class BodyReader:
@@ -129,8 +125,8 @@ class BodyReader:
         self.is_complete = True
         return -left
 
-    def take_trailers(self) -> list[bytes]:
-        """Trailer lines without their line ends, of a body that is complete; a second time there are none."""
+    def take_trailers(self) -> list[Field]:
+        """Trailers of a body that is complete, without the unwanted; a second time there are none."""
         chunked, self._chunked = self._chunked, None
         return NO_TRAILERS if chunked is None else chunked.trailers
 
@@ -153,7 +149,7 @@ class ChunkedReader:
         drops_underscored: Whether trailer fields with `_` in their name are dropped, as such fields of the head are.
 
     Attributes:
-        trailers: Trailer lines without their line ends, in order, once the body is complete.
+        trailers: Those that are wanted, in order, once the body is complete.
     """
 
     __slots__ = (
@@ -177,7 +173,7 @@ class ChunkedReader:
         self._left = 0
         self._max_trailer_bytes = max_trailer_bytes
         self._trailer_bytes = 0
-        self.trailers: list[bytes] = []
+        self.trailers: list[Field] = []
 
     @property
     def is_complete(self) -> bool:
@@ -273,7 +269,7 @@ class ChunkedReader:
         field = field_of(line)
         name = field.name
         if not field.kind & self._unwanted_kinds and name not in _NEVER_IN_TRAILERS and name not in self._unwanted:
-            self.trailers.append(line)
+            self.trailers.append(field)
 
 
 def _learn_size(line: bytes) -> int:
@@ -298,14 +294,14 @@ def chunk_parts(payload: bytes) -> list[bytes]:
     return [b"%x\r\n" % len(payload), payload, b"\r\n"]
 
 
-def encode_end(trailers: list[bytes]) -> bytes:
+def encode_end(trailers: list[Field]) -> bytes:
     """The last chunk and the trailer section."""
     if not trailers:
         return b"0\r\n\r\n"
-    return b"0\r\n" + b"\r\n".join(trailers) + b"\r\n\r\n"
+    return b"0\r\n" + b"\r\n".join([field.wire for field in trailers]) + b"\r\n\r\n"
 
 
-def frame(framing: int, payload: bytes, is_end: bool, trailers: list[bytes]) -> bytes:
+def frame(framing: int, payload: bytes, is_end: bool, trailers: list[Field]) -> bytes:
     """A part of a body as the wire has it: as it is, or as a chunk, with the last chunk behind it if it is the end."""
     if framing != Framing.CHUNKED:
         return payload
@@ -314,7 +310,7 @@ def frame(framing: int, payload: bytes, is_end: bool, trailers: list[bytes]) -> 
     return encode_chunk(payload) + encode_end(trailers) if payload else encode_end(trailers)
 
 
-def frame_parts(framing: int, pieces: list[bytes], is_end: bool, trailers: list[bytes]) -> list[bytes]:
+def frame_parts(framing: int, pieces: list[bytes], is_end: bool, trailers: list[Field]) -> list[bytes]:
     """As `frame`, of several pieces, none empty, and in parts, so that what is large need not be copied."""
     if framing != Framing.CHUNKED:
         return pieces

@@ -17,10 +17,9 @@ from typing import Final, cast
 
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.request_reader import RequestReader
-from sidecar.message import Framing, RequestHead
+from sidecar.message import NO_TRAILERS, Framing, RequestHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED

@@ -68,7 +68,7 @@ class Http1ResponseWriter(ResponseWriter):
         fields: list[Field],
         payload: bytes,
         is_end: bool,
-        trailers: list[bytes],
+        trailers: list[Field],
     ) -> None:
         """Write the head and what there is of the body."""
         framing = head.framing
@@ -90,7 +90,7 @@ class Http1ResponseWriter(ResponseWriter):
             data += frame(framing, payload, is_end, trailers)
         self._connection.write(data)
 
-    def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def send_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Write more of the body."""
         if self.framing != Framing.CHUNKED:
             if payload:

@@ -287,12 +287,12 @@ class TcpConnection(BatchingWriter):
 
     def send_response(
         self, request: RequestHead, head: ResponseHead, fields: list[Field], payload: bytes, is_end: bool,
-        trailers: list[bytes],
+        trailers: list[Field],
     ) -> None:  # fmt: skip
         """As `send_informational`."""
         raise AssertionError("a response to no request")
 
-    def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def send_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """As `send_informational`."""
         raise AssertionError("a response to no request")
 

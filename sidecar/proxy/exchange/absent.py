@@ -115,11 +115,11 @@ class AbsentClient(ClientStream, ResponseWriter):
         fields: list[Field],
         payload: bytes,
         is_end: bool,
-        trailers: list[bytes],
+        trailers: list[Field],
     ) -> None:
         """Dropped."""
 
-    def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def send_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Dropped."""
 
     def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:

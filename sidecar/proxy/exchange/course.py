@@ -23,9 +23,8 @@ from typing import Final
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange, ScopeLike
-from sidecar.http1.body import NO_TRAILERS
 from sidecar.http1.upgrade import offered, switched_to
-from sidecar.message import Field, Kind, RequestHead, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.peer import Peer
 from sidecar.proxy.admission import refusal, stream_refusal
@@ -108,7 +107,7 @@ class Course(Requester, TunnelOwner):
 
     # --- the client's side -----------------------------------------------------------------------------------
 
-    def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def begin(self, head: RequestHead, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """Open the record of a request, and take it through the rooms with what there is of its body."""
         live, listener = self._live, self._listener_state.listener
         plan = live.plan
@@ -184,7 +183,7 @@ class Course(Requester, TunnelOwner):
                 head.host, head.port = listener.host, listener.port
         return side
 
-    def on_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def on_body(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """More of the request's body; empty only together with `is_complete`."""
         exchange, forwarder = self.exchange, self._forwarder
         assert exchange is not None
@@ -281,7 +280,7 @@ class Course(Requester, TunnelOwner):
 
     def _forward(
         self, live: Live, listener: Listener, plan: Plan, side: Side, exchange: Exchange, head: RequestHead,
-        route: Route, action: Forward, added: bytes, payload: bytes, is_complete: bool, trailers: list[bytes],
+        route: Route, action: Forward, added: bytes, payload: bytes, is_complete: bool, trailers: list[Field],
     ) -> None:  # fmt: skip
         """Send the request on, or answer it as its route's rate limit or fault says."""
         now = live.timers.time()
@@ -410,7 +409,7 @@ class Course(Requester, TunnelOwner):
             fields = head.fields if self._response_edits is None else self._response_edits.apply_to_response(head)
             self._writer.send_informational(exchange.head, head, fields)
 
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Pass the head on, and what there is of the body."""
         exchange = self.exchange
         assert exchange is not None
@@ -432,7 +431,7 @@ class Course(Requester, TunnelOwner):
             if self._is_client_blocked and self._forwarder is not None:
                 self._forwarder.pause()
 
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Pass more of the body on."""
         exchange = self.exchange
         assert exchange is not None

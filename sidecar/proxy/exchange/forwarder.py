@@ -19,8 +19,7 @@ from math import inf
 from sidecar import clock, errors
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
-from sidecar.http1.body import NO_TRAILERS
-from sidecar.message import Framing, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Framing, ResponseHead
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
 from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ResponseSink, ServerStream
@@ -130,7 +129,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             self._is_over = True
         return reason
 
-    def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def send_body(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """More of the request; empty only together with `is_complete`."""
         request, stream = self._request, self._stream
         request.add(payload, is_complete, trailers, WHATEVER_COMES if stream is None else self._policy.max_body_bytes)
@@ -386,7 +385,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         """Passed on."""
         self._requester.on_informational(head)
 
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Passed on, unless another attempt is worth more; at its end the connection is no longer ours."""
         endpoint = self._endpoint
         assert endpoint is not None
@@ -419,7 +418,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         self._retry(retries, delay_s, endpoint, None, None, "", head.status, is_fresh=False)
         return True
 
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Passed on; at its end the connection is no longer ours."""
         if is_end:
             self._stream = None

@@ -55,11 +55,11 @@ class ResponseWriter(Protocol):
         fields: list[Field],
         payload: bytes,
         is_end: bool,
-        trailers: list[bytes],
+        trailers: list[Field],
     ) -> None:
         """The final response's head, with these fields in place of its own, and what there is of the body."""
 
-    def send_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def send_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """More of the body."""
 
     def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
@@ -143,7 +143,7 @@ class ServerStream(Protocol):
     def send(self, sink: ResponseSink, request: UpstreamRequest, limits: Limits) -> None:
         """Begin an exchange, with what there is of the body. The stream must be idle and taken from the pool."""
 
-    def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def send_body(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """More of the request's body; empty only together with `is_complete`."""
 
     def splice_from(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
@@ -182,10 +182,10 @@ class ResponseSink(Protocol):
     def on_informational(self, head: ResponseHead) -> None:
         """A 1xx response other than 101; the final one is still to come."""
 
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """The final response's head, what has come of its body, and whether that is all."""
 
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """More of the body."""
 
     def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:
@@ -233,10 +233,10 @@ class Requester(Protocol):
     def on_informational(self, head: ResponseHead) -> None:
         """A 1xx response other than 101."""
 
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """The final response begins; the forwarder is done if `is_end`."""
 
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """More of the body; the forwarder is done if `is_end`."""
 
     def splice_response(self, first: bytes, source: asyncio.Transport, limit: int) -> int:

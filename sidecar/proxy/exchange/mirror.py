@@ -17,8 +17,7 @@ from typing import Final
 from sidecar import clock, errors
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
-from sidecar.http1.body import NO_TRAILERS
-from sidecar.message import ResponseHead
+from sidecar.message import NO_TRAILERS, Field, ResponseHead
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Dialling, Requester, ServerStream
 from sidecar.proxy.exchange.policies import MIRROR_FIELD, MIRROR_NAME, Mirror, Random
@@ -77,7 +76,7 @@ class Copies:
         self._timeout_s = timeout_s
         self.is_over = False
 
-    def add(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def add(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """More of the request's body; with its last byte the copies are sent."""
         request = self._request
         if self.is_over:
@@ -174,12 +173,12 @@ class Copy(Requester):
     def on_informational(self, head: ResponseHead) -> None:
         """Ignored."""
 
-    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_response(self, head: ResponseHead, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Ignored."""
         if is_end:
             self._forwarder = None
 
-    def on_payload(self, payload: bytes, is_end: bool, trailers: list[bytes]) -> None:
+    def on_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Ignored."""
         if is_end:
             self._forwarder = None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.http1.body import NO_TRAILERS
-from sidecar.message import Field, Kind, RequestHead
+from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead
 
 MAX_HELD_BYTES: Final = 64 * 1024
 """What is held of a body while a connection is being made; then the client is paused."""
@@ -30,7 +29,7 @@ class UpstreamRequest:
         upgrade: The protocol that it asks to switch to, if that is passed on, else empty.
         body: What is kept of the body, in pieces, or None when too much of it went by.
         body_bytes: How much of the body came so far, in bytes.
-        trailers: Lines behind the body, once it is complete.
+        trailers: Fields behind the body, once it is complete.
         is_complete: Whether all of it has come.
     """
 
@@ -58,14 +57,14 @@ class UpstreamRequest:
         """Whether the upstream is to speak next: it has all, or the client waits for its 100 (RFC 9110, 10.1.1)."""
         return self.is_complete or (self.head.kinds & Kind.EXPECT != 0 and not self.body_bytes)
 
-    def begin(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def begin(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """There is a body: its first part, possibly empty."""
         self.is_complete = is_complete
         self.body = [payload] if payload else []
         self.body_bytes = len(payload)
         self.trailers = trailers
 
-    def add(self, payload: bytes, is_complete: bool, trailers: list[bytes], max_bytes: int) -> None:
+    def add(self, payload: bytes, is_complete: bool, trailers: list[Field], max_bytes: int) -> None:
         """More of the body, of which so much is kept together; what exceeds it is not kept at all."""
         self.is_complete = is_complete
         self.trailers = trailers

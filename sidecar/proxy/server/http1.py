@@ -16,11 +16,11 @@ from typing import Final, cast
 
 from sidecar import errors
 from sidecar.errors import ProtocolError, Reason
-from sidecar.http1.body import NO_TRAILERS, BodyReader
+from sidecar.http1.body import BodyReader
 from sidecar.http1.forward import request_bytes
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.head import find_head_end, response_head
-from sidecar.message import Framing, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Framing, ResponseHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter, Outbox
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED, Timed, Timers
@@ -140,7 +140,7 @@ class ServerConnection(BatchingWriter, Timed, ServerStream, IdleConnection):
         else:
             self.write(data)
 
-    def send_body(self, payload: bytes, is_complete: bool, trailers: list[bytes]) -> None:
+    def send_body(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """
         Write more of the request's body, unless the response turns out to be there, and the exchange over with it.
 

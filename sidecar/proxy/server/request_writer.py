@@ -5,6 +5,7 @@ Requests as a server of HTTP/1.1 receives them. *Hot path.*
 from __future__ import annotations
 
 from sidecar.http1.body import frame, frame_parts
+from sidecar.message import Field
 from sidecar.net.flow import MUCH_BYTES, BatchingWriter
 from sidecar.proxy.exchange.request import UpstreamRequest
 
@@ -20,7 +21,7 @@ def write_with_body(connection: BatchingWriter, head: bytes, request: UpstreamRe
 
 
 def write_body(
-    connection: BatchingWriter, framing: int, payload: bytes, is_complete: bool, trailers: list[bytes]
+    connection: BatchingWriter, framing: int, payload: bytes, is_complete: bool, trailers: list[Field]
 ) -> None:
     """More of the body."""
     data = frame(framing, payload, is_complete, trailers)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from sidecar.http1.body import ChunkedReader, encode_chunk, encode_end
-from sidecar.http1.grammar import TOKEN, VALUE, GrammarError
+from sidecar.http1.grammar import TOKEN, VALUE, GrammarError, field_of
 
 LIMIT = 1024
+
+
+def lines_of(reader: ChunkedReader) -> list[bytes]:
+    """Its trailers as they are written."""
+    return [field.wire for field in reader.trailers]
 
 
 def read(data: bytes, sizes: list[int] | None = None, limit: int = LIMIT) -> tuple[bytes, list[bytes], int, bool]:
@@ -26,7 +31,7 @@ def read(data: bytes, sizes: list[int] | None = None, limit: int = LIMIT) -> tup
         found, end = reader.feed(piece)
         payload += found
         taken += end
-    return payload, reader.trailers, taken, reader.is_complete
+    return payload, lines_of(reader), taken, reader.is_complete
 
 
 VALID = [
@@ -199,11 +204,19 @@ def test_trailer_that_means_something_in_a_head_is_dropped(line: bytes) -> None:
     assert read(b"0\r\nA: 1\r\n" + line + b"\r\nB: 2\r\n\r\n")[1] == [b"A: 1", b"B: 2"]
 
 
+def test_a_trailer_is_a_field_as_a_head_has_it() -> None:
+    """Name, value and kind are there for whoever writes it in another form."""
+    reader = ChunkedReader(LIMIT)
+    reader.feed(b"0\r\nGrpc-Status:  0\r\n\r\n")
+    (field,) = reader.trailers
+    assert (field.name, field.value, field.kind, field.wire) == (b"grpc-status", b"0", 0, b"Grpc-Status:  0")
+
+
 def test_what_connection_names_goes_from_the_trailers_too() -> None:
     """RFC 9110, 7.6.1: "any header or trailer field(s) ... with the same name as the connection-option"."""
     reader = ChunkedReader(LIMIT, frozenset((b"x-a",)))
     reader.feed(b"0\r\nX-A: 1\r\nx-b: 2\r\n\r\n")
-    assert reader.trailers == [b"x-b: 2"]
+    assert lines_of(reader) == [b"x-b: 2"]
 
 
 @pytest.mark.parametrize("drops", [False, True])
@@ -211,7 +224,7 @@ def test_names_with_underscores_pass_unless_they_are_to_be_dropped(drops: bool) 
     """As in heads; what `Connection` names goes in any case."""
     reader = ChunkedReader(LIMIT, frozenset((b"x_a",)), drops_underscored=drops)
     reader.feed(b"0\r\nX_A: 1\r\nx_b: 2\r\nx-c: 3\r\n\r\n")
-    assert reader.trailers == ([b"x-c: 3"] if drops else [b"x_b: 2", b"x-c: 3"])
+    assert lines_of(reader) == ([b"x-c: 3"] if drops else [b"x_b: 2", b"x-c: 3"])
 
 
 def test_large_chunk_is_passed_on_as_it_comes() -> None:
@@ -224,6 +237,6 @@ def test_large_chunk_is_passed_on_as_it_comes() -> None:
 
 def test_what_we_encode_we_read() -> None:
     """Our own chunks and ends are read back."""
-    data = encode_chunk(b"a" * 4097) + encode_chunk(b"b") + encode_end([b"x: 1"])
-    assert read(data) == (b"a" * 4097 + b"b", [b"x: 1"], len(data), True)
+    data = encode_chunk(b"a" * 4097) + encode_chunk(b"b") + encode_end([field_of(b"x: 1"), field_of(b"Y:2")])
+    assert read(data) == (b"a" * 4097 + b"b", [b"x: 1", b"Y:2"], len(data), True)
     assert encode_end([]) == b"0\r\n\r\n"
