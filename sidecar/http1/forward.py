@@ -71,14 +71,14 @@ def _own_options(head: RequestHead, upgrade: bytes) -> bytes:
     if upgrade:
         lines = b"upgrade: %b\r\n" % upgrade
         kept.append(b"upgrade")
-    if head.kinds & Kind.TE and _accepts_trailers(head):
+    if head.kinds & Kind.TE and accepts_trailers(head):
         # Trailers pass through us, so the wish for them does (RFC 9110, 10.1.4); TE must be named by Connection.
         lines = b"te: trailers\r\n" + lines
         kept.append(b"te")
     return b"connection: %b\r\n%b" % (b", ".join(kept), lines) if kept else b""
 
 
-def _accepts_trailers(head: RequestHead) -> bool:
+def accepts_trailers(head: RequestHead) -> bool:
     for field in head.fields:
         if field.kind & Kind.TE:
             for member in field.value.lower().split(b","):

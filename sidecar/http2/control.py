@@ -265,8 +265,13 @@ class Control(Sending):
         self.fault(stream, code, detail)
         self._spend_reset("streams on which a rule is broken")
 
+    def break_off(self, stream: Stream, code: int) -> None:
+        """As `reset`, for a message that breaks a rule: what such cost is bounded."""
+        self.reset(stream, code)
+        self._resets.left -= 1  # the next frame of theirs meets it
+
     def fault(self, stream: Stream, code: int, detail: str) -> None:
-        """As `reset`, for a rule that the message breaks; the stream hears of it."""
+        """As `reset`, for a rule that the peer breaks; the stream hears of it."""
         if self._event_stream is stream:
             self._drop_event()
         self.reset(stream, code)
