@@ -90,6 +90,15 @@ BAD_REQUEST_BODY = Reason(
     "bad_request_body", _D, Phase.REQUEST, False, 400, "DPE", "http_request_error",
     "the request body is not framed correctly", "the client's chunked encoding",
 )  # fmt: skip
+BAD_FRAMES = Reason(
+    "bad_frames", _D, Phase.HEAD, False, 400, "DPE", "http_protocol_error",
+    "the client has broken the rules of HTTP/2 for a connection", "the client's HTTP library",
+)  # fmt: skip
+CLIENT_TOO_MUCH = Reason(
+    "client_too_much", _D, Phase.HEAD, False, 429, "DPE", "http_request_denied",
+    "the client has sent too much that costs it nothing: resets, or frames that carry nothing",
+    "limits.http2, and whether the client means harm",
+)  # fmt: skip
 TARGET_TOO_LONG = Reason(
     "target_too_long", _D, Phase.HEAD, False, 414, "DPE", "http_request_error",
     "the request target is too long", "limits.max_header_bytes",
@@ -323,6 +332,10 @@ UPSTREAM_CLOSED = Reason(
 UPSTREAM_RESET = Reason(
     "upstream_reset", _U, Phase.RESPONSE_HEAD, True, 503, "UR", "connection_terminated",
     "the upstream reset the connection before the response", "the upstream's log: it crashed or refused the request",
+)  # fmt: skip
+STREAM_REFUSED = Reason(
+    "stream_refused", _U, Phase.RESPONSE_HEAD, True, 503, "UR", "connection_terminated",
+    "the upstream refused the request before it had looked at it", "how many requests at once the upstream takes",
 )  # fmt: skip
 RESPONSE_CUT = Reason(
     "response_cut", _U, Phase.RESPONSE_BODY, False, 502, "UC", "http_response_incomplete",

@@ -137,6 +137,12 @@ class BodyReader:
         self._chunked = None
 
 
+def wanted_trailers(fields: list[Field], *, drops_underscored: bool = False) -> list[Field]:
+    """Those that may stand behind a body, of a trailer section that another wire has carried; no other goes on."""
+    unwanted = _UNWANTED_UNDERSCORED if drops_underscored else _UNWANTED
+    return [field for field in fields if not field.kind & unwanted and field.name not in _NEVER_IN_TRAILERS]
+
+
 class ChunkedReader:
     """
     Reads one chunked body.

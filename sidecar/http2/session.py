@@ -421,6 +421,8 @@ class Session(Control):
             return None
         self.last_id = stream_id
         self._begun += 1
+        if self._resets.left < 0 and not self._resets.refill():
+            raise SessionError(Code.ENHANCE_YOUR_CALM, "too many malformed requests")
         if self._patience.left < bounds.MOST_PATIENCE:
             self._patience.left += bounds.EARNED_BY_STREAM
         stream = self._owner.new_stream() if len(self.streams) < self._max_streams else None

@@ -48,6 +48,20 @@ class IdleConnection(Protocol):
         """Close; `reason` is for the log. May take itself out of `Endpoint.idle`, need not."""
 
 
+class SharedConnections(Protocol):
+    """Connections that many requests share, and who waits for them; `shared.Shared` is one."""
+
+    __slots__ = ()
+
+    pending: deque[object]
+
+    def dial_if_needed(self) -> None:
+        """There may be room for another."""
+
+    def retire(self, reason: str) -> None:
+        """None that there is takes a further exchange."""
+
+
 class Objection:
     """What speaks against keeping a connection that is given back to an endpoint, as bits; `pool` asks further."""
 
@@ -68,6 +82,15 @@ class Health(IntEnum):
     UNHEALTHY = 2
 
 
+class Shares:
+    """Which requests share connections, which is by HTTP/2."""
+
+    NEVER: Final = 0
+    GRPC: Final = 1
+    """Those of gRPC, which is spoken by nothing else."""
+    ALWAYS: Final = 2
+
+
 class ClusterState:
     """
     What an exchange asks of the cluster whose endpoint it has: settings, limits and counters. `cluster.Cluster` is one.
@@ -82,6 +105,8 @@ class ClusterState:
         idle_timeout_s, mesh_idle_timeout_s: As in the spec.
         max_age_s: As in the spec, but inf for none.
         server_address: As in the spec.
+        shares: Of `Shares`: which requests share connections.
+        max_streams, ping_interval_s, ping_timeout_s: As in the spec, of such connections.
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
         tls: How those of its endpoints that are spoken to by TLS are, or None; `security` keeps it up to date.
@@ -97,11 +122,15 @@ class ClusterState:
         "endpoints",
         "idle_timeout_s",
         "max_age_s",
+        "max_streams",
         "mesh_idle_timeout_s",
         "name",
         "observer",
         "observes_from",
+        "ping_interval_s",
+        "ping_timeout_s",
         "server_address",
+        "shares",
         "stats",
         "tls",
     )
@@ -114,6 +143,10 @@ class ClusterState:
         self.idle_timeout_s = self.mesh_idle_timeout_s = 0.0
         self.max_age_s = inf
         self.server_address = ""
+        self.shares: int = Shares.NEVER
+        self.max_streams = 100
+        self.ping_interval_s = inf
+        self.ping_timeout_s = 10.0
         self.tls: ClientSide | None = None
         self.breaker: Breaker | None = None
         self.budget: RetryBudget | None = None
@@ -153,6 +186,7 @@ class Endpoint:
         epoch: Times that its name has moved.
         is_removed: The address left the cluster: what is in flight ends, no connection is kept afterwards.
         share: Weight with which it is chosen now: less than `weight` in a slow start or in another zone.
+        shared: Connections that many requests share, or None: there has been none.
         zone: Where it is, as in the file; empty if nowhere in particular.
         joined_at: Loop time at which it came (back) while others were in service; -inf for from the start.
         health: What the active checks say; `health_streak` the same results in a row that speak against it.
@@ -199,6 +233,7 @@ class Endpoint:
         "port",
         "results",
         "share",
+        "shared",
         "successes",
         "unix_path",
         "weight",
@@ -227,6 +262,7 @@ class Endpoint:
         self.epoch = 0
         self.is_removed = False
         self.share = weight
+        self.shared: SharedConnections | None = None
         self.zone = ""
         self.joined_at = -inf
         self.health = Health.UNKNOWN
@@ -261,6 +297,8 @@ class Endpoint:
         for connection in self.idle[:]:
             connection.close_idle(reason)
         self.idle.clear()
+        if self.shared is not None:
+            self.shared.retire(reason)
 
     def remove(self, reason: str) -> None:
         """End the endpoint: mark it and close its idle connections. Exchanges in flight or pending are not touched."""

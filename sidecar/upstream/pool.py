@@ -38,10 +38,13 @@ class Waiter(Protocol):
 class Ticket:
     """A place in the queue; `cancel` it when the request is gone."""
 
-    __slots__ = ("dial", "endpoint", "waiter")
+    __slots__ = ("_queue", "dial", "endpoint", "waiter")
 
-    def __init__(self, endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None], queue: deque[object]
+    ) -> None:
         self.endpoint = endpoint
+        self._queue = queue
         self.dial = dial
         self.waiter: Waiter | None = waiter
 
@@ -53,7 +56,7 @@ class Ticket:
         length can be compared with the dials.
         """
         if self.waiter is not None:
-            self.endpoint.pending.remove(self)
+            self._queue.remove(self)
             self.settle()
 
     def settle(self) -> Waiter:
@@ -85,7 +88,7 @@ def wait(endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -
         dial: Starts a connection, and reports with `connected` or `failed`; called if fewer are under way than
             requests wait and the circuit breaker allows another.
     """
-    ticket = Ticket(endpoint, waiter, dial)
+    ticket = Ticket(endpoint, waiter, dial, endpoint.pending)
     endpoint.pending.append(ticket)
     endpoint.cluster.stats.pending += 1
     _dial_if_needed(endpoint)
@@ -235,6 +238,8 @@ def _use_room(endpoint: Endpoint) -> None:
             if len(other.pending) > other.connecting:
                 _dial_if_needed(other)
                 return
+            if other.shared is not None and other.shared.pending:
+                other.shared.dial_if_needed()
 
 
 def remove(connection: IdleConnection) -> None:

@@ -20,11 +20,14 @@ MAX_SESSIONS: Final = 256
 
 MESH_HTTP: Final = "sidecar-http/1.1"
 """Between sidecars (ALPN); any other TLS on a permissive port is the app's own."""
+MESH_HTTP2: Final = "sidecar-h2"
+"""Between sidecars, for requests that share connections."""
 MESH_TCP: Final = "sidecar-tcp"
 """Between sidecars: a connection of the client's, carried as it is."""
-MESH_PROTOCOLS: Final = frozenset((MESH_HTTP, "sidecar-h2", MESH_TCP))
+MESH_PROTOCOLS: Final = frozenset((MESH_HTTP, MESH_HTTP2, MESH_TCP))
 """All that sidecars offer, also those of other releases: a client that offers none of them is none."""
 OUTSIDE_HTTP: Final = "http/1.1"
+OUTSIDE_HTTP2: Final = "h2"
 
 
 class InClear(Protocol):

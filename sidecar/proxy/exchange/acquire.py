@@ -11,7 +11,7 @@ from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.exchange.interfaces import Dialling, ServerStream
-from sidecar.upstream import pool
+from sidecar.upstream import pool, shared
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 from sidecar.upstream.limits.breaker import Breaker
 
@@ -36,18 +36,21 @@ class Acquisition(Timed):
         breaker: Bounds the wait and the queue, or None.
         dialer: Opens connections.
         is_tunnel: The connection must be new, and is not shared afterwards.
+        is_shared: It is one that many requests share.
     """
 
-    __slots__ = ("_acquirer", "_breaker", "_dialer", "_endpoint", "_is_tunnel", "_ticket", "bucket", "deadline")
+    __slots__ = ("_acquirer", "_breaker", "_dialer", "_endpoint", "_is_shared", "_is_tunnel", "_ticket", "bucket", "deadline")
 
     def __init__(
-        self, acquirer: Acquirer, endpoint: Endpoint, breaker: Breaker | None, dialer: Dialling, is_tunnel: bool
-    ) -> None:
+        self, acquirer: Acquirer, endpoint: Endpoint, breaker: Breaker | None, dialer: Dialling, is_tunnel: bool,
+        is_shared: bool = False,
+    ) -> None:  # fmt: skip
         self._acquirer: Acquirer | None = acquirer
         self._endpoint = endpoint
         self._breaker = breaker
         self._dialer = dialer
         self._is_tunnel = is_tunnel
+        self._is_shared = is_shared
         self._ticket: pool.Ticket | None = None
         self.deadline = inf
         self.bucket = NOT_ARMED
@@ -65,7 +68,10 @@ class Acquisition(Timed):
                 return errors.UPSTREAM_OVERLOADED
             timers = self._dialer.timers
             timers.arm(self, timers.time() + breaker.pending_timeout_s)
-        self._ticket = pool.wait(self._endpoint, self, self._dialer.dial)
+        if self._is_shared:
+            self._ticket = shared.of(self._endpoint, self._dialer.dial_shared).wait(self)
+        else:
+            self._ticket = pool.wait(self._endpoint, self, self._dialer.dial)
         return None
 
     def cancel(self) -> None:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
+from typing import cast
 
 from sidecar import clock, errors
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
-from sidecar.message import NO_TRAILERS, Field, Framing, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
 from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ResponseSink, ServerStream
@@ -27,8 +28,9 @@ from sidecar.proxy.exchange.request import MAX_HELD_BYTES, WHATEVER_COMES, Upstr
 from sidecar.proxy.exchange.retries import Retries
 from sidecar.proxy.plan import Limits
 from sidecar.upstream import pool, retry
-from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint
+from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint, Shares
 from sidecar.upstream.limits.breaker import Breaker
+from sidecar.upstream.shared import Shared
 
 
 class Forwarder(Timed, Acquirer, ResponseSink):
@@ -218,12 +220,27 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         if policy.per_try_timeout_s < inf and self._request.is_awaited():
             timers = self._dialer.timers
             timers.arm(self, timers.time() + policy.per_try_timeout_s)
+        is_shared = cluster.shares != Shares.NEVER and self._shares(endpoint)
         if not self._is_tunnel and not is_fresh:
-            idle: ServerStream | None = pool.take(endpoint)  # type: ignore[assignment]  # all are ours
+            idle: ServerStream | None
+            if is_shared:
+                among = endpoint.shared
+                idle = None if among is None else cast("Shared", among).take()  # type: ignore[assignment]  # all are ours
+            else:
+                idle = pool.take(endpoint)  # type: ignore[assignment]
             if idle is not None:
                 self._send(idle)
                 return None
-        return self._acquire(endpoint)
+        return self._acquire(endpoint, is_shared)
+
+    def _shares(self, endpoint: Endpoint) -> bool:
+        """Whether the request shares a connection with others."""
+        if self._is_tunnel or self._request.upgrade:
+            return False
+        if endpoint.cluster.shares == Shares.GRPC and not self._request.head.kinds & Kind.GRPC:
+            return False
+        among = endpoint.shared
+        return among is None or not cast("Shared", among).is_refused
 
     def _await_answer(self) -> None:
         """The request is complete: from here the upstream's time runs, and not the client's."""
@@ -242,8 +259,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
     def _choose_other(self, avoided: Endpoint) -> Endpoint | None:
         return self._chooser.choose_other(self._request.head, self._exchange.peer[0], (avoided,))
 
-    def _acquire(self, endpoint: Endpoint) -> Reason | None:
-        acquisition = Acquisition(self, endpoint, self._breaker, self._dialer, self._is_tunnel)
+    def _acquire(self, endpoint: Endpoint, is_shared: bool) -> Reason | None:
+        acquisition = Acquisition(self, endpoint, self._breaker, self._dialer, self._is_tunnel, is_shared)
         refused = acquisition.start()
         if refused is not None:
             self._exchange.retry_after_s = 0.0 if self._breaker is None else self._breaker.retry_after_s
@@ -309,15 +326,21 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             is_stale = is_untouched and stream is not None and stream.requests > 1
             # Who refuses our certificate has read nothing behind it (RFC 8446, 4.4.2.4): as if nothing had been sent.
             is_unread = reason is errors.UPSTREAM_REFUSED_CERTIFICATE and is_untouched
-            self._on_attempt_failed(reason, detail, is_unsent=is_unread, is_stale=is_stale)
+            # A stream that is refused has not been looked at (RFC 9113, 8.7), and another connection may be all it takes.
+            is_refused = reason is errors.STREAM_REFUSED
+            self._on_attempt_failed(
+                reason, detail, is_unsent=is_unread or is_refused, is_stale=is_stale, is_elsewhere=not is_refused
+            )
 
-    def _on_attempt_failed(self, reason: Reason, detail: str, *, is_unsent: bool, is_stale: bool) -> None:
+    def _on_attempt_failed(
+        self, reason: Reason, detail: str, *, is_unsent: bool, is_stale: bool, is_elsewhere: bool = True
+    ) -> None:
         endpoint = self._endpoint
         assert endpoint is not None
         self._report(0, reason)
         self._exit()
         other: Endpoint | None = None
-        if is_unsent and not self._policy.names(reason):
+        if is_unsent and is_elsewhere and not self._policy.names(reason):
             # Nobody asked for it, so it must be worth it: at another endpoint, or not at all.
             other = self._choose_other(endpoint)
             if other is endpoint or other is None:

@@ -266,6 +266,9 @@ class Dialling(Protocol):
     def dial(self, endpoint: Endpoint) -> None:
         """Open a connection for the endpoint's pool."""
 
+    def dial_shared(self, endpoint: Endpoint) -> None:
+        """Open a connection that many exchanges share."""
+
     def dial_tunnel(self, endpoint: Endpoint, waiter: Waiter) -> None:
         """Open a connection that no exchange has used or will share."""
 

@@ -1,0 +1,157 @@
+"""
+Connections that many requests share at once (HTTP/2), and requests waiting for them, an endpoint at a time. *Hot path:
+`take`.*
+
+Beside `pool`, whose connections serve one request at a time: an endpoint may have both. A request goes to the connection
+with the fewest; if all carry as many as they may, it waits, and another is opened: one for as many requests as one can
+carry.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from sidecar.errors import Reason
+from sidecar.upstream import pool
+from sidecar.upstream.endpoint import Endpoint, IdleConnection, SharedConnections
+from sidecar.upstream.pool import Ticket, Waiter
+
+
+class SharedConnection(Protocol):
+    """A connection that carries many exchanges; `proxy` owns the class."""
+
+    __slots__ = ()
+
+    endpoint: Endpoint
+    load: int
+    """Exchanges that it carries, and those that are about to begin."""
+
+    def room(self) -> int:
+        """How many more it may carry now."""
+
+    def reserve(self) -> IdleConnection:
+        """A place for an exchange; only where there is room."""
+
+    def retire(self, reason: str) -> None:
+        """Carry no further exchange, and close when the last is over."""
+
+
+class Shared(SharedConnections):
+    """
+    Those of one endpoint.
+
+    Attributes:
+        connections: That take exchanges.
+        pending: Requests that wait, oldest first.
+        connecting: Connects under way.
+        is_refused: The server has agreed to speak, and not this: its endpoint's other connections are used.
+    """
+
+    __slots__ = ("_dial", "_endpoint", "connecting", "connections", "is_refused", "pending")
+
+    def __init__(self, endpoint: Endpoint, dial: Callable[[Endpoint], None]) -> None:
+        self._endpoint = endpoint
+        self._dial = dial
+        self.connections: list[SharedConnection] = []
+        self.pending: deque[object] = deque()
+        self.connecting = 0
+        self.is_refused = False
+
+    def __repr__(self) -> str:
+        return f"<Shared {len(self.connections)} connections, {self.connecting} connecting, {len(self.pending)} pending>"
+
+    def take(self) -> IdleConnection | None:
+        """A place on the connection that carries least, or None."""
+        best: SharedConnection | None = None
+        for connection in self.connections:
+            if (best is None or connection.load < best.load) and connection.room() > 0:
+                best = connection
+        if best is None:
+            return None
+        self._endpoint.cluster.stats.connections_reused += 1
+        return best.reserve()
+
+    def wait(self, waiter: Waiter) -> Ticket:
+        """Queue for a place; the waiter is told once, unless the ticket is cancelled, and never during this call."""
+        ticket = Ticket(self._endpoint, waiter, self._dial, self.pending)
+        self.pending.append(ticket)
+        self._endpoint.cluster.stats.pending += 1
+        self.dial_if_needed()
+        return ticket
+
+    def dial_if_needed(self) -> None:
+        """Open a connection if more requests wait than those under way can carry, and the circuit breaker allows it."""
+        endpoint = self._endpoint
+        if len(self.pending) > self.connecting * endpoint.cluster.max_streams and pool.claim(endpoint):
+            self.connecting += 1
+            self._dial(endpoint)
+
+    def connected(self, connection: SharedConnection) -> None:
+        """A dial succeeded."""
+        self.connecting -= 1
+        self.is_refused = False
+        self._endpoint.cluster.stats.connections_opened += 1
+        if self._endpoint.is_removed:
+            connection.retire("endpoint_removed")
+        else:
+            self.connections.append(connection)
+            self.freed(connection)
+
+    def refused(self, connection: IdleConnection, dial: Callable[[Endpoint], None]) -> None:
+        """
+        A dial brought a connection that carries one request at a time: who waits here waits for such ones.
+
+        Args:
+            dial: Opens them.
+        """
+        endpoint = self._endpoint
+        self.connecting -= 1
+        self.is_refused = True
+        endpoint.cluster.stats.connections_opened += 1
+        while self.pending:
+            pool.wait(endpoint, cast("Ticket", self.pending.popleft()).settle(), dial)
+        pool.release(connection)
+
+    def failed(self, reason: Reason, detail: str) -> None:
+        """A dial failed: the requests that it would have carried are told."""
+        endpoint = self._endpoint
+        self.connecting -= 1
+        # Whoever is told may wait here again, at once; he is not told of this dial.
+        spared = self.connecting * endpoint.cluster.max_streams
+        told = [cast("Ticket", self.pending.popleft()) for _ in range(len(self.pending) - spared)]
+        waiters = [ticket.settle() for ticket in told]
+        pool.forgo(endpoint)
+        for waiter in waiters:
+            waiter.on_connect_failed(reason, detail)
+
+    def freed(self, connection: SharedConnection) -> None:
+        """A connection has room again: requests that wait have it."""
+        while self.pending and connection.room() > 0:
+            cast("Ticket", self.pending.popleft()).settle().on_connection(connection.reserve())
+
+    def gone(self, connection: SharedConnection) -> None:
+        """A connection takes no further exchange."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+        self.dial_if_needed()
+
+    def retire(self, reason: str) -> None:
+        """The endpoint ends, or its name leads elsewhere: no connection that there is takes a further exchange."""
+        connections, self.connections = self.connections, []
+        for connection in connections:
+            connection.retire(reason)
+
+
+def of(endpoint: Endpoint, dial: Callable[[Endpoint], None]) -> Shared:
+    """
+    Those of an endpoint.
+
+    Args:
+        dial: Opens one, and reports with `connected`, `refused` or `failed`.
+    """
+    shared = endpoint.shared
+    if shared is None:
+        shared = endpoint.shared = Shared(endpoint, dial)
+    return cast("Shared", shared)
