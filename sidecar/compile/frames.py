@@ -69,6 +69,7 @@ class WantedListener:
         tls: What is taken there beside, or instead of, what comes in clear, in a word: `security.tls.mode_of`.
         captures: Whether the kernel leads connections here that were meant for others.
         protocol: What is spoken there: `http`, `tcp`, or `auto` for what the first octets say.
+        app_protocol: Which HTTP the `app` speaks (`ClusterSpec.protocol`); of no account without one.
     """
 
     role: str
@@ -85,6 +86,7 @@ class WantedListener:
     tls: str = "off"
     captures: bool = False
     protocol: str = "http"
+    app_protocol: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
+from sidecar.config.values.grpc import CONTENT_TYPE, METHOD, path_of
 from sidecar.redact import HIDDEN, NO_SECRETS, Secrets, is_sensitive
 from sidecar.routing.match import Condition, Match, make_match
 from sidecar.routing.matchers import (
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _PATH_KINDS: tuple[str, ...] = get_args(PathKind)
 _VALUE_KINDS: tuple[str, ...] = get_args(ValueKind)
+_OF_GRPC = value_matcher("regex", CONTENT_TYPE, ignore_case=True)
 
 
 def key_of(source: matches.KeySource) -> tuple[str, str]:
@@ -35,12 +37,12 @@ def key_of(source: matches.KeySource) -> tuple[str, str]:
 
 def match(settings: matches.Match) -> Match:
     """One match of a route, or of a rule, which may give several paths."""
-    path: matches.PathMatch | list[matches.PathMatch] | None = settings.path
+    grpc = settings.grpc
     return make_match(
         hosts=settings.host,
-        path=any_path([_path(one) for one in (path if isinstance(path, list) else [path])]) if path else None,
-        methods=settings.methods,
-        headers=values(settings.headers),
+        path=_paths(settings.path) if grpc is None else _call(grpc),
+        methods=settings.methods if grpc is None else [METHOD],
+        headers=values(settings.headers) if grpc is None else {"content-type": _OF_GRPC, **values(settings.headers)},
         cookies=values(settings.cookies),
         query=values(settings.query),
     )
@@ -56,6 +58,18 @@ def shown(condition: Condition, secrets: Secrets = NO_SECRETS) -> str:
 def values(tests: Mapping[str, matches.ValueMatch]) -> dict[str, ValueMatcher]:
     """Tests of header fields, cookies or parameters, by their names."""
     return {name: value(test) for name, test in tests.items()}
+
+
+def _paths(tests: matches.PathMatch | list[matches.PathMatch] | None) -> PathMatcher | None:
+    if not tests:
+        return None
+    return any_path([_path(one) for one in (tests if isinstance(tests, list) else [tests])])
+
+
+def _call(grpc: matches.GrpcMatch) -> PathMatcher | None:
+    """The path of a call, which the table finds as any other; None for every call."""
+    asked = path_of(grpc.service, grpc.method)
+    return path_matcher(*asked) if asked is not None else None
 
 
 def _path(test: matches.PathMatch) -> PathMatcher:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.compile.deserialize import Written
@@ -298,10 +299,14 @@ def make_draft(frames: Sequence[bytes]) -> Steps[Draft]:
             yield
     breaker = breaker_spec(config.inbound.circuit_breaker if config.inbound is not None else None)
     if _has_app(config):
-        address = config.inbound.app if config.inbound is not None else None
-        clusters.append(ClusterSpec(APP, ((address, 1.0),) if address is not None else (), breaker=breaker))
-    for name, address in _apps_of_listeners(header).items():
-        clusters.append(ClusterSpec(name, ((address, 1.0),), breaker=breaker))
+        app = config.inbound.app if config.inbound is not None else None
+        endpoints = ((app.address, 1.0),) if app is not None else ()
+        protocol = app.protocol if app is not None else "auto"
+        clusters.append(ClusterSpec(APP, endpoints, breaker=breaker, protocol=protocol))
+    for one in header.listeners:
+        if one.app is not None:
+            spec = ClusterSpec(app_of(one.name), ((one.app, 1.0),), breaker=breaker, protocol=one.app_protocol)
+            clusters.append(spec)
     listeners: list[ListenerSpec] = []
     for wanted in header.listeners:
         try:
@@ -342,7 +347,7 @@ def _sides_of_ports(header: Header, config: model.Config, common: str) -> dict[i
     label = Direction.INBOUND.label if common == APP else common
     found = {_port(one.app): app_of(one.name) for one in header.listeners if one.app is not None}
     if config.inbound is not None and config.inbound.app is not None:
-        found[_port(config.inbound.app)] = label
+        found[_port(config.inbound.app.address)] = label
     return found
 
 
@@ -357,7 +362,8 @@ def _protocols(capture: model.Capture) -> dict[int, str]:
 def _protocols_of_app(header: Header, config: model.Config) -> dict[int, str]:
     if config.capture is None:
         return {}
-    common = config.inbound.app if config.inbound is not None else None
+    app = config.inbound.app if config.inbound is not None else None
+    common = app.address if app is not None else None
     own = ((one.app or common, one.protocol) for one in header.listeners if one.role == Role.INBOUND.value)
     found = {_port(app): protocol for app, protocol in own if app is not None and protocol == "tcp"}
     return {port: protocol for port, protocol in found.items() if port not in config.capture.ports}
@@ -386,6 +392,9 @@ def _limits(limits: model.Limits) -> Limits:
         tunnel_idle_timeout_s=limits.tunnel_idle_timeout or limits.idle_timeout,
         max_loop_lag_s=limits.max_loop_lag,
         finishes_without_client=limits.on_client_reset == "finish",
+        h2_max_streams=limits.http2.max_concurrent_streams,
+        h2_window_bytes=limits.http2.initial_window,
+        h2_max_resets=limits.http2.max_resets,
     )
 
 
@@ -451,5 +460,9 @@ def _cluster(name: str, upstream: model.Upstream, zone: str, *, has_capture: boo
         zones=tuple((one.address, one.zone) for one in upstream.endpoints or () if one.zone is not None),
         tls=upstream_tls(upstream),
         is_stream=is_stream,
+        protocol="auto" if is_stream else upstream.protocol,
+        max_streams=upstream.http2.max_concurrent_streams,
+        ping_interval_s=inf if upstream.http2.ping_interval is None else upstream.http2.ping_interval,
+        ping_timeout_s=upstream.http2.ping_timeout,
         called=called_by(upstream.hosts or ()) if has_capture and is_stream else (),
     )

@@ -52,6 +52,7 @@ def fault(settings: model.Fault) -> Fault:
         delay_s=delay.duration if delay is not None else 0.0,
         abort_percent=abort.percent if abort is not None else 0.0,
         abort_status=abort.status if abort is not None else 503,
+        abort_grpc_status=abort.grpc_status if abort is not None else None,
         header=make_match(headers=values(settings.header)).matches if settings.header else None,
     )
 
@@ -158,4 +159,5 @@ def health_spec(settings: model.HealthCheck | None) -> HealthSpec | None:
         port=settings.port,
         host=settings.host,
         headers=tuple(settings.headers.items()),
+        grpc_service=settings.grpc.service if settings.grpc is not None else None,
     )

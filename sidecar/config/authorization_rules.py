@@ -12,6 +12,7 @@ from sidecar.config.model.root import Config
 from sidecar.config.model.tokens import JwtKeys
 from sidecar.config.problems import At, Reporter
 from sidecar.config.route_rules import check_match
+from sidecar.config.values.grpc import METHOD, path_of
 
 CALLERS: Final = "callers"
 """The rule that says who may call at all, which `mesh compile` makes; what the default refuses, it refuses."""
@@ -161,7 +162,7 @@ def hidden_rules(rules: Sequence[Rule], trust_domain: str | None) -> Iterator[tu
         clauses: list[_Clause] = []
         for match in rule.allow or rule.deny or ():
             words = source_words(match.sources, trust_domain)
-            clauses += ((words, match, path, index) for path in match.paths or (None,))
+            clauses += ((words, match, path, index) for path in _paths(match))
         hiding: list[int] = []
         for clause in clauses:
             found = None
@@ -184,6 +185,15 @@ def hidden_rules(rules: Sequence[Rule], trust_domain: str | None) -> Iterator[tu
                 earlier.setdefault(_shelf_of(word), []).append(clause)
 
 
+def _paths(match: RuleMatch) -> Sequence[PathMatch | None]:
+    """The paths that a match is about, those of gRPC included; of any path None."""
+    asked = path_of(match.grpc.service, match.grpc.method) if match.grpc is not None else None
+    if asked is not None:
+        kind, path = asked
+        return [PathMatch(exact=path) if kind == "exact" else PathMatch(prefix=path)]
+    return match.paths or (None,)
+
+
 def _shelf_of(word: str) -> str:
     """Words that only equal ones cover stand by themselves."""
     if word.startswith("spiffe://"):
@@ -204,7 +214,9 @@ def _covers(earlier: _Clause, later: _Clause) -> bool:
     words, match, path, _ = later
     if "anyone" not in whom and not all(_is_among(word, whom) for word in words):
         return False
-    if before.methods and not (match.methods and set(match.methods) <= set(before.methods)):
+    if before.grpc is not None and match.grpc is None:
+        return False
+    if before.methods and not (_methods(match) and _methods(match) <= set(before.methods)):
         return False
     if before.host and "*" not in before.host and not (match.host and set(match.host) <= set(before.host)):
         return False
@@ -213,6 +225,10 @@ def _covers(earlier: _Clause, later: _Clause) -> bool:
         if any(there.get(key) != test for key, test in asked.items()):
             return False
     return wide is None or (path is not None and _covers_path(wide, path))
+
+
+def _methods(match: RuleMatch) -> set[str]:
+    return set(match.methods) if match.grpc is None else {METHOD}
 
 
 def _is_among(word: str, whom: frozenset[str]) -> bool:

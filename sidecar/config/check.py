@@ -15,6 +15,7 @@ from sidecar.config.authorization_rules import DEFAULT, check_authorization, che
 from sidecar.config.concealed import concealed
 from sidecar.config.inbound_rules import APP, all_have_apps, app_names, check_inbound
 from sidecar.config.listen_rules import check_listened_protocols
+from sidecar.config.model.resilience import HealthCheck
 from sidecar.config.model.root import Config, EndpointSpec, Hash, RoutingTest, Upstream, UpstreamPolicy
 from sidecar.config.model.routes import Route
 from sidecar.config.model.routing_tests import Case, Expectation
@@ -123,6 +124,8 @@ def _check_sides(config: Config, report: Report, is_whole: bool) -> None:
     check_inbound(config, report, is_whole=is_whole)
     if config.inbound is not None and config.inbound.rate_limit is not None:
         check_rate_limit(config.inbound.rate_limit, ("inbound", "rate_limit"), report)
+    if config.inbound is not None and config.inbound.health_check is not None:
+        check_health(config.inbound.health_check, ("inbound", "health_check"), report)
     if config.inbound is not None and config.inbound.forwarded is not None:
         forwarded = config.inbound.forwarded
         if (forwarded.trusted_hops is None) == (forwarded.trusted_networks is None):
@@ -225,9 +228,20 @@ def check_policy(upstream: UpstreamPolicy, at: At, report: Reporter) -> None:
     ):
         here = (*at, "outlier_detection", "max_ejection_time")
         report(here, "shorter than `base_ejection_time`", "no ejection is shorter than the first", at_key=True)
-    if health is not None and health.jitter >= 100:
-        report((*at, "health_check", "jitter"), "expected less than 100%", "checks would follow without a pause")
+    if health is not None:
+        check_health(health, (*at, "health_check"), report)
     warn_of_policy(upstream, at, report)
+
+
+def check_health(health: HealthCheck, at: At, report: Reporter) -> None:
+    """Check how somebody is asked how he is."""
+    if health.jitter >= 100:
+        report((*at, "jitter"), "expected less than 100%", "checks would follow without a pause")
+    if health.grpc is not None:
+        for key in ("path", "expected_statuses", "expected_body"):
+            if key in health.model_fields_set:
+                hint = "a call of gRPC has a path of its own, and says how it is: remove one of them"
+                report((*at, key), f"`{key}` has no effect beside `grpc`", hint, at_key=True)
 
 
 def _check_hosts(config: Config, report: Report) -> None:

@@ -143,6 +143,10 @@ def _check_policies(route: Route, at: At, upstreams: Set[str], report: Reporter,
             report((*at, "fault"), "expected `delay` or `abort`, found none", at_key=True)
         for name, test in route.fault.header.items():
             _check_test(test, (*at, "fault", "header", name), report)
+        abort = route.fault.abort
+        if abort is not None and abort.grpc_status is not None and "status" in abort.model_fields_set:
+            message = "expected one of `status` and `grpc_status`, found both"
+            report((*at, "fault", "abort", "status"), message, "a gRPC error has the status 200", at_key=True)
     if route.rate_limit is not None:
         check_rate_limit(route.rate_limit, (*at, "rate_limit"), report)
 
@@ -168,6 +172,8 @@ def check_rate_limit(limit: RateLimit, at: At, report: Reporter) -> None:
 
 def check_match(match: Match, at: At, report: Reporter) -> None:
     """Check what a request must be, of a route or of a rule, which may give several paths."""
+    if match.grpc is not None:
+        _check_grpc(match, at, report)
     path: PathMatch | list[PathMatch] | None = match.path
     if isinstance(path, list):
         for index, one in enumerate(path):
@@ -186,6 +192,22 @@ def check_match(match: Match, at: At, report: Reporter) -> None:
         for key, test in tests.items():
             _check_test(test, (*at, name, key), report)
     warn_of_match(match, at, report)
+
+
+def _check_grpc(match: Match, at: At, report: Reporter) -> None:
+    """A call is known by its method, its path and its content type, which therefore nothing else asks."""
+    assert match.grpc is not None
+    for key in ("path", "methods"):
+        if getattr(match, key):
+            hint = "a call of gRPC is POST of `/SERVICE/METHOD`: say `service` and `method`, or leave `grpc` out"
+            report((*at, key), f"expected one of `grpc` and `{key}`, found both", hint, at_key=True)
+    if "content-type" in match.headers:
+        message = "expected one of `grpc` and a header `content-type`, found both"
+        hint = "`grpc` asks for it already; remove the header, or `grpc`"
+        report((*at, "headers", "content-type"), message, hint, at_key=True)
+    if match.grpc.method is not None and match.grpc.service is None:
+        hint = "methods of different services may have one name; say whose it is"
+        report((*at, "grpc", "method"), "`method` without a `service`", hint, at_key=True)
 
 
 def _check_test(test: ValueMatch | PathMatch, at: At, report: Reporter, kinds: tuple[str, ...] | None = None) -> None:
@@ -245,6 +267,8 @@ def _check_prefix(route: Route, at: At, report: Reporter) -> None:
     """What replaces the prefix that was matched needs a match that has one, whichever match holds."""
     for match in route.match or [Match()]:
         path = match.path
+        if match.grpc is not None and match.grpc.service is not None:
+            continue
         if path is None or path.invert or not (path.prefix or path.starts_with or path.exact):
             hint = "give every match of the route `path: {prefix: ...}`"
             report(at, "there is no matched prefix to replace", hint, at_key=True)
@@ -277,7 +301,7 @@ def _takes_its_own_get(route: Route, earlier: Sequence[Route]) -> bool:
 
 
 def _takes_get(match: Match) -> bool:
-    return not match.methods or "GET" in match.methods
+    return match.grpc is None and (not match.methods or "GET" in match.methods)
 
 
 def _could_meet(one: Match, other: Match) -> bool:

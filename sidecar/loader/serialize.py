@@ -142,7 +142,9 @@ def _listeners(loaded: Loaded, config: Config) -> tuple[WantedListener, ...]:
             if isinstance(spec, InboundListen):
                 assert config.inbound is not None
                 tls = mode_of(config.inbound, index, has_identity=config.identity is not None)
-                wanted = replace(wanted, name=spec.name or "", app=spec.app, tls=tls)
+                wanted = replace(wanted, name=spec.name or "", tls=tls)
+                if spec.app is not None:
+                    wanted = replace(wanted, app=spec.app.address, app_protocol=spec.app.protocol)
             found.append(wanted)
     found = _with_captured(loaded, config, found)
     hosts = tuple(config.admin.hosts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-LANGUAGE: Final = 4
+LANGUAGE: Final = 5
 """The newest language of compiled files; a sidecar says which it knows, a file needs what `compile.language` says."""
 
 IDENTITY: Final = True

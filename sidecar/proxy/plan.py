@@ -42,6 +42,11 @@ class Limits:
         max_loop_lag_s: Above this delay of the event loop, twice in a row, new connections and requests are refused.
         finishes_without_client: Whether an exchange whose client has reset its connection is carried to its end at
             the upstream, instead of being given up there, too.
+        h2_max_streams: Exchanges under way on one connection of HTTP/2 of a client (RFC 9113, 5.1.2).
+        h2_window_bytes: Of a request's body that a client may send before it is let send more (RFC 9113, 6.9.2);
+            65,535 to 16 MiB.
+        h2_max_resets: Streams that a client may have reset within a short time, by itself or by making us do so,
+            before its connection is closed (CVE-2023-44487, CVE-2025-8671).
     """
 
     max_header_bytes: int
@@ -54,6 +59,9 @@ class Limits:
     tunnel_idle_timeout_s: float
     max_loop_lag_s: float = 1.0
     finishes_without_client: bool = False
+    h2_max_streams: int = 100
+    h2_window_bytes: int = 256 * 1024
+    h2_max_resets: int = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,6 +363,11 @@ class Cluster(ClusterState):
         self.idle_timeout_s = spec.idle_timeout_s
         self.mesh_idle_timeout_s = spec.mesh_idle_timeout_s
         self.max_age_s = spec.max_age_s or inf
+        self.shares = spec.shares
+        self.is_http2 = spec.protocol == "http2"
+        self.max_streams = spec.max_streams
+        self.ping_interval_s = spec.ping_interval_s
+        self.ping_timeout_s = spec.ping_timeout_s
         self.server_address = spec.server_address
         self._adopt_limits(spec)
         if spec.outlier is None:

@@ -106,6 +106,7 @@ class ClusterState:
         max_age_s: As in the spec, but inf for none.
         server_address: As in the spec.
         shares: Of `Shares`: which requests share connections.
+        is_http2: Its servers are known to speak HTTP/2, though nothing be agreed on.
         max_streams, ping_interval_s, ping_timeout_s: As in the spec, of such connections.
         breaker: Limits, or None.
         budget: Of retries, or None for any number; `retry.decide` charges it.
@@ -121,6 +122,7 @@ class ClusterState:
         "connect_timeout_s",
         "endpoints",
         "idle_timeout_s",
+        "is_http2",
         "max_age_s",
         "max_streams",
         "mesh_idle_timeout_s",
@@ -144,6 +146,7 @@ class ClusterState:
         self.max_age_s = inf
         self.server_address = ""
         self.shares: int = Shares.NEVER
+        self.is_http2 = False
         self.max_streams = 100
         self.ping_interval_s = inf
         self.ping_timeout_s = 10.0

@@ -26,7 +26,18 @@ from sidecar.message import RequestHead
 from sidecar.upstream.endpoint import ClusterState
 
 Condition = Literal[
-    "connect_failure", "reset_before_response", "refused", "gateway_error", "5xx", "retriable_4xx", "timeout"
+    "connect_failure",
+    "reset_before_response",
+    "refused",
+    "gateway_error",
+    "5xx",
+    "retriable_4xx",
+    "timeout",
+    "grpc_cancelled",
+    "grpc_deadline_exceeded",
+    "grpc_internal",
+    "grpc_resource_exhausted",
+    "grpc_unavailable",
 ]
 CONDITIONS: Final[frozenset[str]] = frozenset(get_args(Condition))
 
@@ -56,9 +67,19 @@ STATUSES_OF: Final[dict[str, frozenset[int]]] = {
     "gateway_error": frozenset((502, 503, 504)),
     "5xx": frozenset(range(500, 600)),
     "retriable_4xx": frozenset((409,)),  # As in Envoy and App Mesh.
-    # The server says that it did not process the request: 408 (RFC 9110, 15.5.9) and 421 (15.5.20).
+    # The server says that it did not process the request: 408 (RFC 9110, 15.5.9) and 421 (15.5.20). By HTTP/2 it says
+    # so without a status: REFUSED_STREAM, or GOAWAY with a lower stream (RFC 9113, 8.7).
     "refused": frozenset((408, 421)),
 }
+
+GRPC_STATUS_OF: Final[dict[str, int]] = {
+    "grpc_cancelled": 1,
+    "grpc_deadline_exceeded": 4,
+    "grpc_resource_exhausted": 8,
+    "grpc_internal": 13,
+    "grpc_unavailable": 14,
+}
+"""Of an answer that is no more than a gRPC error (doc/statuscodes.md); the words are Envoy's, but for the `_`."""
 
 # Conditions that take no answer for an answer of their kind: what the client would get is a 502, 503 or 504 of ours.
 # In Envoy's `RetryStateImpl::wouldRetryFromReset` the two are one branch, for every reset that is not its own overflow:
@@ -84,6 +105,7 @@ class RetryPolicy:
         methods: Methods whose requests may be sent twice.
         max_body_bytes: Bytes of a request body that are kept for sending it again.
         statuses: All statuses that `on` and `on_statuses` name.
+        grpc_statuses: All statuses of gRPC that `on` names.
     """
 
     attempts: int = 1
@@ -95,6 +117,7 @@ class RetryPolicy:
     methods: frozenset[bytes] = IDEMPOTENT_METHODS
     max_body_bytes: int = 64 * 1024
     statuses: frozenset[int] = field(init=False, compare=False)
+    grpc_statuses: frozenset[int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.attempts < 0 or self.max_body_bytes < 0:
@@ -111,6 +134,8 @@ class RetryPolicy:
             raise ValueError(f"expected statuses from 400 to 599, found {wrong}")
         statuses = self.on_statuses.union(*(STATUSES_OF.get(condition, frozenset()) for condition in self.on))
         object.__setattr__(self, "statuses", statuses)
+        of_grpc = [GRPC_STATUS_OF[condition] for condition in self.on if condition in GRPC_STATUS_OF]
+        object.__setattr__(self, "grpc_statuses", frozenset(of_grpc))
 
     def can_repeat(self, head: RequestHead) -> bool:
         """Whether a request may be sent twice though the first may have been processed."""

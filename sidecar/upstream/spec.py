@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Final
 
 from sidecar.net.address import Address, TcpAddress, UnixAddress, parse_address
 from sidecar.net.tls.settings import UpstreamTls, WorkloadTls
 from sidecar.upstream.balance.algorithms import HashKey, Policy
 from sidecar.upstream.discovery.endpoint_set import Source
+from sidecar.upstream.endpoint import Shares
 from sidecar.upstream.health.checks import HealthSpec
 from sidecar.upstream.health.outlier import OutlierSpec
 from sidecar.upstream.limits.breaker import BreakerSpec
@@ -19,6 +20,8 @@ IDLE_TIMEOUT_S: Final = 4.0
 """Against the keep-alive race: many servers close after five seconds."""
 MESH_IDLE_TIMEOUT_S: Final = 60.0
 """A sidecar keeps its clients' connections for minutes, and a new one costs a handshake at both ends."""
+
+PROTOCOLS: Final = ("auto", "http1", "http2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,12 @@ class ClusterSpec:
         zones: `(address, zone)` of static endpoints.
         tls: How servers are spoken to by TLS, or None for in clear.
         is_stream: What its servers are sent is no HTTP of ours.
+        protocol: Which HTTP they are sent: `http1`, `http2`, or `auto`: what is agreed on by TLS, else HTTP/2 for gRPC
+            and HTTP/1.1 for all else. Of no account with `is_stream`.
+        max_streams: Exchanges that share a connection of HTTP/2 at most, 1 or more; its server may allow fewer.
+        ping_interval_s: Seconds without an octet from the server after which a connection of HTTP/2 is asked for a sign
+            of life (RFC 9113, 6.7); inf for never.
+        ping_timeout_s: Seconds that this is waited for.
         called: Names, or IP addresses without brackets, and ports by which it is called where connections are captured
             that say none.
 
@@ -75,6 +84,10 @@ class ClusterSpec:
     zones: tuple[tuple[str, str], ...] = ()
     tls: UpstreamTls | None = None
     is_stream: bool = False
+    protocol: str = "auto"
+    max_streams: int = 100
+    ping_interval_s: float = inf
+    ping_timeout_s: float = 10.0
     called: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,6 +97,10 @@ class ClusterSpec:
             raise ValueError(f"{self.name}: expected a greatest age of 0 or more seconds, found {self.max_age_s}")
         if not (isfinite(self.slow_start_s) and self.slow_start_s >= 0):
             raise ValueError(f"{self.name}: expected a slow start of 0 or more seconds, found {self.slow_start_s}")
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"{self.name}: expected one of {', '.join(PROTOCOLS)}, found {self.protocol!r}")
+        if self.max_streams < 1 or not self.ping_interval_s > 0 or not self.ping_timeout_s > 0:
+            raise ValueError(f"{self.name}: expected at least one stream, and pings with times above 0")
         if bool(self.endpoints) + (self.dns is not None) + (self.discover is not None) > 1:
             raise ValueError(f"{self.name}: expected one of endpoints, dns and discover, found several")
         if (self.policy == "hash") != (self.hash_key is not None):
@@ -113,6 +130,15 @@ class ClusterSpec:
                 clear: a server outside is spoken to as the file says. Where the file wants no TLS there is none.
         """
         return self.tls is not None and (said is not False or not isinstance(self.tls, WorkloadTls))
+
+    @property
+    def shares(self) -> int:
+        """Which of its requests share connections, which is by HTTP/2: of `endpoint.Shares`."""
+        if self.protocol == "http1" or self.is_stream:
+            return Shares.NEVER
+        # A server outside says by TLS whether it speaks it; of all others only gRPC does so for certain.
+        is_agreed = self.tls is not None and not isinstance(self.tls, WorkloadTls)
+        return Shares.ALWAYS if self.protocol == "http2" or is_agreed else Shares.GRPC
 
     @property
     def needs_ticks(self) -> bool:

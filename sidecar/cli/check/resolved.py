@@ -71,10 +71,10 @@ def _hosts(config: Config) -> Iterator[tuple[At, str, str]]:
             yield from _host(("upstreams", name, "endpoints", index, "address"), endpoint.address)
     if config.inbound is not None:
         if config.inbound.app is not None:
-            yield from _host(("inbound", "app"), config.inbound.app)
+            yield from _host(("inbound", "app", "address"), config.inbound.app.address)
         for index, spec in enumerate(config.inbound.listen):
             if spec.app is not None:
-                yield from _host(("inbound", "listen", index, "app"), spec.app)
+                yield from _host(("inbound", "listen", index, "app", "address"), spec.app.address)
     traces = config.telemetry.traces
     if traces.otlp_endpoint is not None:
         yield from _host_of_url(("telemetry", "traces", "otlp_endpoint"), traces.otlp_endpoint)

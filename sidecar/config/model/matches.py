@@ -12,6 +12,8 @@ from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Shor
 from sidecar.config.values.units import Boolean, value_of
 from sidecar.config.values.words import (
     CookieName,
+    GrpcMethod,
+    GrpcService,
     HeaderName,
     Method,
     ParameterName,
@@ -83,6 +85,13 @@ PathTest = Annotated[
 ]
 
 
+class GrpcMatch(Model):
+    """A call of gRPC: POST, its content type, and the path `/SERVICE/METHOD`. `{}` is every call."""
+
+    service: GrpcService | None = setting(None, "With its package, such as `shop.Recommendations`; default: any.")
+    method: GrpcMethod | None = setting(None, "One of its methods, such as `List`; default: any of them.")
+
+
 class Match(Model):
     """What a request must be; every test that is given must hold. Without a test it is every request."""
 
@@ -90,6 +99,7 @@ class Match(Model):
         "Hosts, any of them: exact, `*.example.com` (any depth below), or `*`; with `:PORT` only requests to that port."
     )
     path: PathTest | None = setting(None, "The path, normalised and without the query.")
+    grpc: GrpcMatch | None = setting(None, "A call of gRPC, in the place of `path` and `methods`; `{}`: any call.")
     methods: Annotated[list[Method], OneOrMany()] = listing("Methods, any of them.")
     headers: Annotated[dict[HeaderName, ValueTest], FoldedKeys()] = table(
         "Header fields, all of them; a field that comes several times is matched on its values joined by `, `."

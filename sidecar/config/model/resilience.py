@@ -13,7 +13,18 @@ from sidecar.config.model.matches import Key, ValueTest
 from sidecar.config.problems import did_you_mean
 from sidecar.config.values.addresses import Authority
 from sidecar.config.values.base import FoldedKeys, Model, OneOrMany, Reads, Short, expected, setting, table
-from sidecar.config.values.units import Boolean, Duration, Percent, PositiveDuration, integer, number, size, value_of
+from sidecar.config.values.grpc import STATUSES
+from sidecar.config.values.units import (
+    Boolean,
+    Duration,
+    Percent,
+    PositiveDuration,
+    integer,
+    number,
+    parse_positive_duration,
+    size,
+    value_of,
+)
 from sidecar.config.values.words import (
     EditedHeaderName,
     HeaderName,
@@ -21,12 +32,14 @@ from sidecar.config.values.words import (
     Method,
     Part,
     PathAndQuery,
+    Text,
     UpstreamName,
 )
 from sidecar.config.yaml.scalars import Spelled
 
 RETRY_CONDITIONS: Final = (
     "connect_failure", "reset_before_response", "refused", "gateway_error", "5xx", "retriable_4xx", "timeout",
+    "grpc_cancelled", "grpc_deadline_exceeded", "grpc_internal", "grpc_resource_exhausted", "grpc_unavailable",
 )  # fmt: skip
 """Words of `retry.on`; `upstream.retry` says what each means, and a test compares the two."""
 
@@ -48,6 +61,20 @@ def parse_condition(written: object) -> str | int:
     raise expected(what)
 
 
+def parse_grpc_status(written: object) -> int:
+    """Read an error of gRPC, `UNAVAILABLE` or 14, as its number, 1 to 16."""
+    what = "an error of gRPC, such as `UNAVAILABLE`, or a number from 1 to 16"
+    value = value_of(written)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < len(STATUSES):
+        return value
+    if isinstance(written, str) and not isinstance(written, Spelled):
+        if written in STATUSES[1:]:
+            return STATUSES.index(written)
+        word = written.upper().replace("-", "_")
+        raise expected(what, f"did you mean `{word}`?" if word in STATUSES[1:] else did_you_mean(word, STATUSES[1:]))
+    raise expected(what)
+
+
 def parse_status_range(written: object) -> tuple[int, int]:
     """Read a status as `(200, 200)`, or `2xx` as `(200, 299)`."""
     value = value_of(written)
@@ -61,6 +88,7 @@ def parse_status_range(written: object) -> tuple[int, int]:
 _STATUS_SCHEMA = {
     "anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"enum": ["2xx", "3xx", "4xx", "5xx"]}]
 }
+_GRPC_STATUS_SCHEMA = {"anyOf": [{"enum": list(STATUSES[1:])}, {"type": "integer", "minimum": 1, "maximum": 16}]}
 _Condition = Annotated[str | int, Reads(parse_condition, _CONDITION_SCHEMA)]
 _StatusRange = Annotated[tuple[int, int], Reads(parse_status_range, _STATUS_SCHEMA)]
 
@@ -116,6 +144,9 @@ class Abort(Model):
 
     percent: Percent = setting(100.0, "Share of the requests.", "100%")
     status: Annotated[int, integer(200, 599)] = setting(503, "The status that they are answered with.")
+    grpc_status: Annotated[int, Reads(parse_grpc_status, _GRPC_STATUS_SCHEMA)] | None = setting(
+        None, "In the place of `status`: they are answered with this error of gRPC, such as `UNAVAILABLE`, or 1 to 16."
+    )
 
 
 class Fault(Model):
@@ -182,6 +213,28 @@ class Latency(Model):
 _Failures = Annotated[int, integer(0, 1_000_000)]
 
 
+def parse_ping_interval(written: object) -> float | None:
+    """Read `off` as None, or a duration in seconds."""
+    return None if written == "off" else parse_positive_duration(written)
+
+
+_PING_SCHEMA = {"anyOf": [{"const": "off"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"}]}
+
+
+class UpstreamHttp2(Model):
+    """Connections of HTTP/2 to the servers, which many requests share."""
+
+    max_concurrent_streams: Annotated[int, integer(1, 100_000)] = setting(
+        100, "Requests that share a connection at most; never more than its server allows."
+    )
+    ping_interval: Annotated[float | None, Reads(parse_ping_interval, _PING_SCHEMA)] = setting(
+        None, "After so long without a word from the server it is asked for a sign of life; `off`: never.", "off"
+    )
+    ping_timeout: PositiveDuration = setting(
+        10.0, "How long that is waited for, before the connection is given up.", "10s"
+    )
+
+
 class OutlierDetection(Model):
     """When an endpoint that fails is taken out for a while, by what real requests see."""
 
@@ -200,10 +253,19 @@ class OutlierDetection(Model):
     latency: Latency | None = setting(None, "Ejection of those that are slower; default: off.")
 
 
+class GrpcHealth(Model):
+    """A call of `grpc.health.v1.Health/Check`, by HTTP/2."""
+
+    service: Text = setting("", "Of which it is asked, by the name that the server uses; empty: of the whole server.")
+
+
 class HealthCheck(Model):
     """Requests by which the sidecar itself asks each endpoint how it is."""
 
     path: PathAndQuery = setting("/", "What is asked for, by GET.")
+    grpc: GrpcHealth | None = setting(
+        None, "In the place of `path`: gRPC's own health check (grpc.health.v1); `SERVING` is good."
+    )
     port: Annotated[int, integer(1, 65535)] | None = setting(None, "Where; default: the endpoint's own port.")
     host: Authority | None = setting(None, "The `Host` of the request; default: the endpoint's address.")
     headers: Annotated[dict[EditedHeaderName, HeaderValue], FoldedKeys()] = table("Further fields of the request.")

@@ -16,6 +16,8 @@ from sidecar.config.model.authorization import Authorization
 from sidecar.config.model.capture import Capture
 from sidecar.config.model.control import Control
 from sidecar.config.model.listen import (
+    App,
+    AppAddress,
     InboundListen,
     Listen,
     ListenInbound,
@@ -34,6 +36,7 @@ from sidecar.config.model.resilience import (
     RateLimit,
     Retry,
     RetryBudget,
+    UpstreamHttp2,
 )
 from sidecar.config.model.routes import (
     Destination,
@@ -81,6 +84,7 @@ from sidecar.config.values.workers import Workers
 __all__ = [
     "AccessLog",
     "Admin",
+    "App",
     "Authorization",
     "Capture",
     "CertificatePair",
@@ -192,7 +196,9 @@ class Inbound(InboundRules):
     """Requests to the app."""
 
     listen: ListenInbound = default_listen(InboundListen, "0.0.0.0:15000", "{address, name, app, host, protocol}")
-    app: EndpointAddress | None = setting(None, "Where the app listens: `host:port` or `unix:/path`.")
+    app: AppAddress | None = setting(
+        None, "Where the app listens: `host:port` or `unix:/path`, or `{address, protocol}`."
+    )
     authorization: Authorization | None = setting(None, "Which requests may pass; default: all.")
 
 
@@ -277,6 +283,7 @@ class UpstreamPolicy(Model):
         None, "How long a connection without a request is kept; default: `4s`, by TLS to a sidecar `1m`."
     )
     max_age: Duration = setting(600.0, "From what age on a connection serves no further request; 0: any age.", "10m")
+    http2: UpstreamHttp2 = setting(UpstreamHttp2(), "Connections of HTTP/2, which many requests share.")
     retry_budget: Annotated[RetryBudget, Unsupported("upstream.retry_budget")] = setting(
         RetryBudget(), "How much of its traffic retries may be."
     )
@@ -313,10 +320,26 @@ class Upstream(UpstreamPolicy):
         None, "What tells endpoints while the sidecar runs: a name that the control plane knows, or `{file: PATH}`."
     )
     protocol: UpstreamProtocol = setting(
-        "http", "What its servers speak: `tcp`, connections as they are; those that are captured are not asked."
+        "auto",
+        "What its servers speak: `http1`; `http2`; `auto`, as is agreed on by TLS, else HTTP/2 for gRPC and HTTP/1.1"
+        " for all else; `tcp`, connections as they are; those that are captured are not asked.",
     )
     tls: UpstreamTls | None = setting(
         None, "TLS to its servers: `{}` for all defaults, or to sidecars `{identities: [...]}`; default: in clear."
+    )
+
+
+class Http2Limits(Model):
+    """What a client may make grow by HTTP/2."""
+
+    max_concurrent_streams: Annotated[int, integer(1, 100_000)] = setting(
+        100, "Requests under way on one connection of a client."
+    )
+    initial_window: Annotated[int, size(65535, 16 * 1024 * 1024)] = setting(
+        262144, "Of a request's body that a client may send before it is asked for more.", "256KiB"
+    )
+    max_resets: Annotated[int, integer(1, 1_000_000)] = setting(
+        200, "Requests that a client may give up within a short time, before its connection is closed."
     )
 
 
@@ -349,6 +372,7 @@ class Limits(Model):
     on_client_reset: Annotated[Literal["cancel", "finish"], choice("cancel", "finish")] = setting(
         "cancel", "What becomes of a request at its upstream when the client's connection is reset."
     )
+    http2: Http2Limits = setting(Http2Limits(), "What a client may make grow by HTTP/2.")
     max_loop_lag: PositiveDuration = setting(
         1.0, "When the event loop is later than this twice in a row, new connections and requests are refused.", "1s"
     )

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sidecar.config.values.base import refused
 
-NOT_YET: frozenset[str] = frozenset(f"listen.protocol.{word}" for word in ("http2", "grpc", "tls"))
+NOT_YET: frozenset[str] = frozenset({"listen.protocol.tls"})
 """`section.key`, or the key alone at the top level; of words `section.key.word`."""
 
 MESSAGE: Final = "`{}` is not supported yet by this version"

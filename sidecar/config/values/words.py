@@ -18,6 +18,8 @@ _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}")
 _UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _PORT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
+_GRPC_SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_GRPC_METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COOKIE_NAME: Final = re.compile(r"[^\x00-\x20\x7f;=,\"]+")
 _ENCODED_END: Final = re.compile(r"%0[0aAdD]")
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -234,6 +236,8 @@ RouteName = Annotated[str, _named(_NAME, "a name of up to 128 letters, digits an
 UpstreamName = Annotated[str, _named(_UPSTREAM_NAME, "an upstream's name: up to 128 letters, digits and `_.-`")]
 PortName = Annotated[str, _named(_PORT_NAME, "a port's name: up to 63 letters, digits and `_-`")]
 """Behind `app.` it is the name of an upstream."""
+GrpcService = Annotated[str, _named(_GRPC_SERVICE, "a gRPC service with its package, such as `shop.Recommendations`")]
+GrpcMethod = Annotated[str, _named(_GRPC_METHOD, "a method of a gRPC service, such as `List`")]
 FreeName = Annotated[str, Reads(parse_free_name, _TEXT_SCHEMA)]
 Method = Annotated[str, Reads(parse_method, {"type": "string"})]
 HeaderName = Annotated[str, Reads(parse_header_name, {"type": "string"})]

@@ -45,10 +45,10 @@ def _listeners(config: Config) -> Iterator[tuple[str, str]]:
 def _destinations(config: Config) -> Iterator[tuple[At, str]]:
     if config.inbound is not None:
         if config.inbound.app is not None:
-            yield ("inbound", "app"), config.inbound.app
+            yield ("inbound", "app", "address"), config.inbound.app.address
         for index, spec in enumerate(config.inbound.listen):
             if spec.app is not None:
-                yield ("inbound", "listen", index, "app"), spec.app
+                yield ("inbound", "listen", index, "app", "address"), spec.app.address
     for name, upstream in config.upstreams.items():
         for index, endpoint in enumerate(upstream.endpoints or ()):
             yield ("upstreams", name, "endpoints", index, "address"), endpoint.address

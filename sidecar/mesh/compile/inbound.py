@@ -66,9 +66,15 @@ def _tls(mesh: Mesh, placed: Placed) -> tuple[Value, Mark]:
     return Text(DEFAULT_TLS, placed.mark()), placed.mark()
 
 
-def _app(placed: Placed, port: str) -> Text:
+def _app(placed: Placed, port: str) -> Value:
     at = ("app",) if placed.service.app is not None else ("ports", port, "app")
-    return Text(placed.service.listens[port].app, placed.mark(*at))
+    said, mark = placed.service.listens[port], placed.mark(*at)
+    if said.protocol not in ("http1", "http2"):
+        return Text(said.app, mark)
+    app = Table(mark)
+    app.say("address", said.app, mark)
+    app.say("protocol", said.protocol, placed.mark("ports", port, "protocol"))
+    return app
 
 
 def _listeners(placed: Placed) -> Items:
@@ -82,6 +88,7 @@ def _listeners(placed: Placed) -> Items:
         listener.say("name", name, mark)
         if index:
             listener.put("app", _app(placed, name))
-        listener.say("protocol", port.protocol, mark)
+        # Which HTTP the app speaks is said of the app: a listener takes them all.
+        listener.say("protocol", "tcp" if port.protocol == "tcp" else "http", mark)
         listeners.append(listener)
     return Items(placed.mark("ports"), listeners)

@@ -15,9 +15,15 @@ from sidecar.mesh.compile.tree import Items, Table, Text, Value
 FIRST: Final = 1
 
 
-def _of_routes(*keys: str) -> dict[tuple[str, ...], int]:
-    """What language 4 says of routes, of both directions."""
-    return {(side, "routes", "*", *keys): 4 for side in ("inbound", "outbound")}
+def _of_routes(language: int, *keys: str) -> dict[tuple[str, ...], int]:
+    """What this language says of routes, of both directions."""
+    return {(side, "routes", "*", *keys): language for side in ("inbound", "outbound")}
+
+
+def _of_rules(language: int, *keys: str) -> dict[tuple[str, ...], int]:
+    """What this language says of what rules match."""
+    at = ("inbound", "authorization", "rules", "*")
+    return {(*at, verb, *form, *keys): language for verb in ("allow", "deny") for form in ((), ("[]",))}
 
 
 SINCE: Mapping[tuple[str, ...], int] = {
@@ -36,11 +42,27 @@ SINCE: Mapping[tuple[str, ...], int] = {
     ("tests", "*", "expect", "timeout"): 4,
     ("tests", "*", "expect", "retry"): 4,
     ("telemetry", "access_log", "format", "~{http_route}"): 4,
-    **_of_routes("match", "path", "template"),
-    **_of_routes("match", "*", "path", "template"),
-    **_of_routes("mirror", "[]"),
-    **_of_routes("to", "*", "rewrite"),
-    **_of_routes("to", "*", "redirect"),
+    **_of_routes(4, "match", "path", "template"),
+    **_of_routes(4, "match", "*", "path", "template"),
+    **_of_routes(4, "mirror", "[]"),
+    **_of_routes(4, "to", "*", "rewrite"),
+    **_of_routes(4, "to", "*", "redirect"),
+    ("upstreams", "*", "protocol", "=auto"): 5,
+    ("upstreams", "*", "protocol", "=http1"): 5,
+    ("upstreams", "*", "protocol", "=http2"): 5,
+    ("upstreams", "*", "http2"): 5,
+    ("upstreams", "*", "health_check", "grpc"): 5,
+    ("inbound", "health_check", "grpc"): 5,
+    ("inbound", "app", "address"): 5,
+    ("inbound", "listen", "*", "app", "address"): 5,
+    ("tests", "*", "expect", "retry", "on", "~grpc_"): 5,
+    ("tests", "*", "expect", "retry", "on", "[]", "~grpc_"): 5,
+    **_of_routes(5, "match", "grpc"),
+    **_of_routes(5, "match", "[]", "grpc"),
+    **_of_routes(5, "retry", "on", "~grpc_"),
+    **_of_routes(5, "retry", "on", "[]", "~grpc_"),
+    **_of_routes(5, "fault", "abort", "grpc_status"),
+    **_of_rules(5, "grpc"),
 }
 """
 Paths of keys in compiled files that an older sidecar would refuse, and the language from which on they are known: `*`

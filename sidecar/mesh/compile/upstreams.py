@@ -48,6 +48,9 @@ def upstream_of(mesh: Mesh, caller: str, name: str, callee: str, instance: str, 
     origin = _put_source(upstream, placed, name, instance, port)
     if placed.service.speaks_tcp(port):
         upstream.say("protocol", "tcp", _said_protocol(placed, port, mark))
+    elif placed.service.is_outside and placed.service.protocol in ("http1", "http2"):
+        # Sidecars of the mesh take both, and agree on one; which of them the app speaks concerns only its own.
+        upstream.say("protocol", placed.service.protocol, placed.mark("protocol"))
     _put_tls(upstream, mesh, placed)
     put_policy(upstream, sources(mesh, caller, callee), mark)
     return Upstream(callee, upstream, origin)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
-from sidecar.config.model.listen import Protocol, UpstreamProtocol
+from sidecar.config.model.listen import UpstreamProtocol
 from sidecar.config.model.resilience import Retry
 from sidecar.config.model.root import InboundRules, RoutingTest, UpstreamPolicy
 from sidecar.config.model.routes import Route
 from sidecar.config.model.tls import UpstreamTls
 from sidecar.config.values.addresses import DnsAddress, EndpointAddress, ListenAddress
 from sidecar.config.values.base import Model, OneOrMany, Reads, Short, expected, listing, setting, table
-from sidecar.config.values.units import PositiveDuration
+from sidecar.config.values.units import PositiveDuration, choice
 from sidecar.config.values.words import FreeName
 from sidecar.mesh.model.access import Caller, ServiceAuthorization
 from sidecar.mesh.model.instances import Endpoints, InstanceSource
@@ -25,6 +25,17 @@ def parse_keep(written: object) -> Literal["keep"]:
     if written != "keep":
         raise expected("`keep`", "without it `Host` is the name in `dns`; a route may `rewrite: {host: ...}`")
     return "keep"
+
+
+def _of_listeners(word: str) -> str:
+    if word == "auto":
+        return "`auto` is a word for a listener of one sidecar; callers' sidecars must know what to send"
+    return "gRPC is spoken over HTTP/2: `http2`" if word == "grpc" else ""
+
+
+PortProtocol = Annotated[
+    Literal["http", "http1", "http2", "tcp"], choice("http", "http1", "http2", "tcp", later=_of_listeners)
+]
 
 
 class Values(UpstreamPolicy):
@@ -42,7 +53,11 @@ class Port(Model):
     """Where the app listens, and what it speaks there."""
 
     app: EndpointAddress = setting(..., "`host:port` or `unix:/path`, seen from the app's own sidecar.")
-    protocol: Protocol = setting("http", "What the app speaks: `http`, or `tcp` for anything else.")
+    protocol: PortProtocol = setting(
+        "http",
+        "What the app speaks: `http` (HTTP/2 for gRPC, HTTP/1.1 for all else), `http1`, `http2`, or `tcp` for anything"
+        " else.",
+    )
 
 
 class CallerRoute(Route):
@@ -99,7 +114,8 @@ class Service(Values):
         "Outside of the mesh: callers speak TLS to it; `{}`: verified for the name in `dns`, by the machine's roots.",
     )
     protocol: UpstreamProtocol | None = setting(
-        None, "Outside of the mesh: what it speaks, `http` (the default) or `tcp` for anything else."
+        None,
+        "Outside of the mesh: what it speaks, `auto` (the default), `http1`, `http2`, or `tcp` for anything else.",
     )
     host: Annotated[Literal["keep"], Reads(parse_keep, {"const": "keep"})] | None = setting(
         None, "`keep`: `Host` is sent as the app wrote it; default: `tls.server_name`, or else the name in `dns`."

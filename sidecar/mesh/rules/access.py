@@ -21,9 +21,7 @@ from sidecar.mesh.rules.between import check_named
 from sidecar.mesh.rules.scope import Others, Scope
 from sidecar.spiffe import SCHEME
 
-_OF_HTTP: Final = ("path", "methods", "host", "headers", "cookies", "query")
-_RAW: Final = ("tcp", "tls")
-"""Protocols of ports at which nothing is read of what is asked for."""
+_OF_HTTP: Final = ("path", "grpc", "methods", "host", "headers", "cookies", "query")
 
 _AUTHORITY: Final = "start its control plane with an authority: `sidecar mesh ca init`"
 
@@ -270,7 +268,7 @@ def _without(what: str) -> str:
 
 def _check_ports(scope: Scope) -> None:
     """What a rule asks must be read there; at raw ports only the source is known."""
-    raw = [name for name, port in scope.service.listens.items() if port.protocol in _RAW]
+    raw = [name for name, port in scope.service.listens.items() if port.protocol == "tcp"]
     if not raw:
         return
     rules = scope.service.authorization.rules if scope.service.authorization is not None else []

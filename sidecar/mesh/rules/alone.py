@@ -77,10 +77,6 @@ def _check_ports(scope: Scope) -> None:
         scope(
             ("app",), "expected one of `app` and `ports`, found both", "`app` is short for the port `http`", at_key=True
         )
-    for name, port in service.ports.items():
-        if port.protocol == "auto":
-            hint = "write `http`, or `tcp`: callers' sidecars must know what to send"
-            scope(("ports", name, "protocol"), "`auto` is a word for a listener of one sidecar", hint)
     numbers: dict[int, str] = {}
     for index, name in enumerate(service.listens):
         number = port_number(service, name)

@@ -15,7 +15,7 @@ from sidecar.mesh.model.service import Service
 from sidecar.mesh.model.words import PORT_MARK
 from sidecar.mesh.rules.scope import Others, Scope
 
-_OF_REQUESTS = ("path", "methods", "headers", "cookies", "query")
+_OF_REQUESTS = ("path", "grpc", "methods", "headers", "cookies", "query")
 """What a route may ask of requests, and of a connection nobody can."""
 _UNKNOWN = "there are no instances `{}`"
 

@@ -59,6 +59,7 @@ class Securing:
         host: Of the endpoint, whose name the certificate must be for unless `side` says another.
         gate: Lets it do its steps.
         make: Makes what the transport is given to, as a socket's would be, when the server is known.
+        is_shared: Many requests are to share the connection, if the server speaks HTTP/2.
 
     Attributes:
         transport: To be told what the socket receives.
@@ -69,19 +70,29 @@ class Securing:
     """
 
     def __init__(
-        self, side: ClientSide, label: str, host: str, gate: Handshakes, make: Callable[[], asyncio.Protocol]
+        self,
+        side: ClientSide,
+        label: str,
+        host: str,
+        gate: Handshakes,
+        make: Callable[[], asyncio.Protocol],
+        is_shared: bool = False,
     ) -> None:
-        assert side.context is not None
+        context = side.shared_context if is_shared and side.shared_context is not None else side.context
+        assert context is not None
+        self._is_shared = is_shared
         self._side = side
         self._label = label
         self._make = make
         self.done: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
         name = "" if side.is_mesh else side.server_name or host
-        session = side.session_of(label)
+        # A ticket is its context's.
+        ticket = f"{label} shared" if is_shared else label
+        session = side.session_of(ticket)
         # Not a method of ours: the transport would know us for as long as it lives, and we know it.
-        keep = partial(side.keep_session, label, version=side.version)
+        keep = partial(side.keep_session, ticket, version=side.version)
         try:
-            self.transport = TlsTransport(side.context, self, gate, False, name, session, keep)
+            self.transport = TlsTransport(context, self, gate, False, name, session, keep)
         except (ValueError, ssl.SSLError) as error:
             raise SecuringError(errors.UPSTREAM_TLS_FAILED, f"{label}: {error}") from None
 
@@ -89,14 +100,14 @@ class Securing:
         """The server has proved who it is; whether that is whom we want is asked here, except for its name."""
         peer, side, label = transport.peer, self._side, self._label
         assert peer is not None
-        if side.is_mesh and peer.protocol != side.protocol:
+        if side.is_mesh and not side.takes(peer.protocol, self._is_shared):
             found = peer.protocol or "nothing"
             self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {found}, not {side.protocol}")
         elif side.is_mesh and peer.identity not in side.identities:
             wanted = " or ".join(sorted(side.identities))
             found = f"{peer.identity or peer.subject or 'no name'}, signed by {peer.issuer}"
             self._give_up(errors.UPSTREAM_IDENTITY_MISMATCH, f"{label}: {found}; expected {wanted}")
-        elif not side.is_mesh and peer.protocol not in ("", side.protocol):
+        elif not side.is_mesh and not side.takes(peer.protocol, self._is_shared):
             wanted = side.protocol or "nothing"
             self._give_up(errors.UPSTREAM_TLS_ALPN, f"{label}: agreed on {peer.protocol}, not on {wanted}")
         elif not self.done.done():
@@ -109,7 +120,7 @@ class Securing:
 
     def _give_up(self, reason: Reason, detail: str) -> None:
         self.transport.abort()
-        self._side.forget_session(self._label)
+        self._side.forget_session(f"{self._label} shared" if self._is_shared else self._label)
         if not self.done.done():
             self.done.set_exception(SecuringError(reason, detail))
 

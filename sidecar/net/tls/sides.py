@@ -103,6 +103,7 @@ class ClientSide:
 
     Attributes:
         context: Used from the next connection on; None while there is none, and no connection can be made.
+        shared_context: The same, for connections that many requests share; None where there are none.
         why_none: What is missing then, for the log.
         server_name: Asked for, and what the certificate must be for; empty: the endpoint's host.
         identities: SPIFFE IDs of which the server must have one; empty for servers outside, which are known by name.
@@ -110,12 +111,23 @@ class ClientSide:
         version: Counts the contexts. A pooled connection keeps the one it was made with.
     """
 
-    __slots__ = ("_ends_s", "_sessions", "context", "identities", "is_stream", "server_name", "version", "why_none")
+    __slots__ = (
+        "_ends_s",
+        "_sessions",
+        "context",
+        "identities",
+        "is_stream",
+        "server_name",
+        "shared_context",
+        "version",
+        "why_none",
+    )
 
     def __init__(
         self, *, identities: frozenset[str] = frozenset(), server_name: str = "", is_stream: bool = False
     ) -> None:
         self.context: ssl.SSLContext | None = None
+        self.shared_context: ssl.SSLContext | None = None
         self.why_none = "no certificate yet"
         self.identities = identities
         self.server_name = server_name
@@ -137,14 +149,26 @@ class ClientSide:
             return MESH_TCP if self.is_stream else MESH_HTTP
         return "" if self.is_stream else OUTSIDE_HTTP
 
-    def replace(self, context: ssl.SSLContext, ends_s: float = inf) -> None:
+    def takes(self, protocol: str, is_shared: bool) -> bool:
+        """Whether what was agreed on is spoken, on a connection that is to be shared or on another."""
+        if protocol == self.protocol:
+            return True
+        if not self.is_mesh and not protocol:
+            return True
+        return is_shared and protocol == (MESH_HTTP2 if self.is_mesh else OUTSIDE_HTTP2)
+
+    def replace(
+        self, context: ssl.SSLContext, ends_s: float = inf, shared_context: ssl.SSLContext | None = None
+    ) -> None:
         """
         Use this from the next connection on. Sessions do not cross.
 
         Args:
+            shared_context: As the attribute.
             ends_s: When the certificate ends that it shows, since the Unix epoch.
         """
         self.context = context
+        self.shared_context = shared_context
         self._ends_s = ends_s
         self.version += 1
         self._sessions.clear()

@@ -24,6 +24,7 @@ from sidecar.net.tls.hello import HelloError, read_hello
 from sidecar.net.tls.sides import MESH_PROTOCOLS
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.client.http2 import Http2ClientConnection
 from sidecar.proxy.client.opening import OpeningConnection
 from sidecar.proxy.client.tcp import TcpConnection, head_of
 from sidecar.proxy.exchange.destination import (
@@ -67,7 +68,7 @@ class DetectingConnection(Timed):
         self._opened_ns = 0
         self._seen = b""
         self._secured: Peer | None = None
-        self._successor: ClientConnection | TcpConnection | None = None
+        self._successor: ClientConnection | Http2ClientConnection | TcpConnection | None = None
         self._has_waited = False
         self._is_declared = False
         self.listener_state = listener_state
@@ -184,7 +185,9 @@ class DetectingConnection(Timed):
             self._on_http(data)
         elif protocol == Protocol.HTTP2:
             self._detected("http2")
-            self._become_stream("http2", data)
+            http2 = self._become_http2()
+            http2.serve()
+            http2.data_received(data)
         else:
             self._guess(data)
 
@@ -291,6 +294,14 @@ class DetectingConnection(Timed):
         """A connection of HTTP/1.1 takes its place; `serve` or `refuse` follows."""
         self._settle()
         self._successor = connection = ClientConnection(self._live, self.listener_state)
+        self._raw.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, self._raw, self._opened_ns, self._secured, self._destination)
+        return connection
+
+    def _become_http2(self) -> Http2ClientConnection:
+        """A connection of HTTP/2 takes its place; `serve` follows."""
+        self._settle()
+        self._successor = connection = Http2ClientConnection(self._live, self.listener_state)
         self._raw.set_protocol(cast("asyncio.Protocol", connection))
         connection.take_over(self, self._raw, self._opened_ns, self._secured, self._destination)
         return connection

@@ -19,11 +19,13 @@ from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.http1.grammar import GrammarError
 from sidecar.http1.request_reader import RequestReader
+from sidecar.http2.codes import PREFACE
 from sidecar.message import NO_TRAILERS, Framing, RequestHead
 from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWriter
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED
 from sidecar.peer import Peer
+from sidecar.proxy.client.http2 import Http2ClientConnection
 from sidecar.proxy.client.lingering import LINGER_S, LingeringConnection
 from sidecar.proxy.client.response_writer import FIRST_LOOK_S, Http1ResponseWriter
 from sidecar.proxy.client.state import State
@@ -275,7 +277,10 @@ class ClientConnection(BatchingWriter):
             try:
                 head = reader.next_head(limits.max_header_bytes, limits.max_headers)
             except ProtocolError as error:
-                self.refuse(error.reason, error.detail)
+                if self._course is None and PREFACE.startswith(reader.held[: len(PREFACE)]):
+                    self._become_http2()
+                else:
+                    self.refuse(error.reason, error.detail)
                 break
             if head is None:
                 self._await_head()
@@ -289,6 +294,16 @@ class ClientConnection(BatchingWriter):
             if not budget or self._state == State.BODY:
                 self._live.loop.call_soon(self._continue)
             self.update_reading()
+
+    def _become_http2(self) -> None:
+        """What was taken for a request is how a client of HTTP/2 begins (RFC 9113, 3.4): one of those takes our place."""
+        live, transport, held = self._live, self.transport, self._reader.drop()
+        connection = Http2ClientConnection(live, self.listener_state)
+        transport.set_protocol(cast("asyncio.Protocol", connection))
+        connection.take_over(self, transport, self._opened_ns, self.secured, self._destination)
+        self._forget()
+        connection.serve()
+        connection.data_received(held)
 
     def _await_head(self) -> None:
         """Give the rest of a head its time."""

@@ -23,10 +23,19 @@ from sidecar.errors import Reason
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.net.tls.failures import explain
 from sidecar.net.tls.hello import HelloError, begins_tls, read_hello
-from sidecar.net.tls.sides import MESH_HTTP, MESH_PROTOCOLS, MESH_TCP, OUTSIDE_HTTP, ServerSide
+from sidecar.net.tls.sides import (
+    MESH_HTTP,
+    MESH_HTTP2,
+    MESH_PROTOCOLS,
+    MESH_TCP,
+    OUTSIDE_HTTP,
+    OUTSIDE_HTTP2,
+    ServerSide,
+)
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
+from sidecar.proxy.client.http2 import Http2ClientConnection
 from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.live import ClientConnection as Waiting
 from sidecar.proxy.live import ListenerState, Live
@@ -36,6 +45,7 @@ log = logging.getLogger("sidecar.proxy")
 _NO_PROTOCOL: Final = b"\x15\x03\x03\x00\x02\x02\x78"
 """A fatal alert in clear, as all are before a ServerHello: no_application_protocol (RFC 8446, 5.1 and 6)."""
 _DECODE_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x32"
+_MESH: Final = (MESH_HTTP2, MESH_HTTP)
 _MAX_SHOWN: Final = 8
 """Protocols of a client that are told of."""
 
@@ -201,19 +211,19 @@ class OpeningConnection(Timed):
         peer, side = transport.peer, self._side
         assert peer is not None
         if side.is_mesh:
-            if peer.protocol != MESH_HTTP and not (side.takes_streams and peer.protocol == MESH_TCP):
-                wanted = f"{MESH_HTTP} or {MESH_TCP}" if side.takes_streams else MESH_HTTP
+            if peer.protocol not in _MESH and not (side.takes_streams and peer.protocol == MESH_TCP):
+                wanted = " or ".join((*_MESH, MESH_TCP) if side.takes_streams else _MESH)
                 self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol or 'nothing'}, not on {wanted}")
                 return
             if not peer.identity.startswith(f"spiffe://{side.trust_domain}/"):
                 detail = f"{peer.identity or peer.subject or 'no name'}, signed by {peer.issuer}"
                 self._refuse(errors.CLIENT_IDENTITY_MISMATCH, f"{detail}; expected spiffe://{side.trust_domain}/...")
                 return
-        elif peer.protocol not in ("", "" if side.takes_streams else OUTSIDE_HTTP):
+        elif peer.protocol and (side.takes_streams or peer.protocol not in (OUTSIDE_HTTP, OUTSIDE_HTTP2)):
             self._refuse(errors.CLIENT_TLS_ALPN, f"agreed on {peer.protocol}")
             return
         self._live.telemetry.secured(peer, is_client=True)
-        if side.takes_streams and peer.protocol != MESH_HTTP:
+        if side.takes_streams and peer.protocol not in _MESH:
             self._settle()
             raw = cast("asyncio.Transport", transport)
             self._carry(self, self._live, self.listener_state, raw, self._opened_ns, peer, self._destination)
@@ -227,10 +237,16 @@ class OpeningConnection(Timed):
 
     # --- the end ---------------------------------------------------------------------------------------------
 
-    def _succeed(self, transport: asyncio.Transport | TlsTransport, peer: Peer | None) -> ClientConnection:
+    def _succeed(
+        self, transport: asyncio.Transport | TlsTransport, peer: Peer | None
+    ) -> ClientConnection | Http2ClientConnection:
         """A connection takes its place."""
         self._settle()
-        connection = ClientConnection(self._live, self.listener_state)
+        connection: ClientConnection | Http2ClientConnection
+        if peer is not None and peer.protocol in (MESH_HTTP2, OUTSIDE_HTTP2):
+            connection = Http2ClientConnection(self._live, self.listener_state)
+        else:
+            connection = ClientConnection(self._live, self.listener_state)
         transport.set_protocol(cast("asyncio.Protocol", connection))
         connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer, self._destination)
         connection.serve()

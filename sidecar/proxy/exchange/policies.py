@@ -48,6 +48,7 @@ class Fault:
         delay_s: By how much, in seconds, before anything is sent.
         abort_percent: Share of the requests that are answered without being sent, drawn independently.
         abort_status: With this status.
+        abort_grpc_status: With this error of gRPC instead, 1 to 16; None: as HTTP says it.
         header: Asked first: only requests for which it is true can be hit; None hits any.
     """
 
@@ -55,6 +56,7 @@ class Fault:
     delay_s: float = 0.0
     abort_percent: float = 0.0
     abort_status: int = 503
+    abort_grpc_status: int | None = None
     header: Callable[[RequestHead], bool] | None = None
 
     def decide(self, random: Random, head: RequestHead) -> tuple[float, int | None]:

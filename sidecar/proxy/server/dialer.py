@@ -22,11 +22,13 @@ from sidecar.net.resolve import ResolveError
 from sidecar.net.timers import TICK_S, Timers
 from sidecar.net.tls.handshakes import Handshakes
 from sidecar.net.tls.securing import Securing, SecuringError, usable
-from sidecar.net.tls.sides import ClientSide
+from sidecar.net.tls.sides import MESH_HTTP2, OUTSIDE_HTTP2, ClientSide
 from sidecar.peer import Peer
 from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.proxy.server.http2 import Http2ServerConnection
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.shared import Shared
 
 log = logging.getLogger("sidecar.proxy")
 
@@ -45,6 +47,7 @@ class _Attempt:
 
     Args:
         waiter: Whose it is alone, of CONNECT and of what is no HTTP; None: the pool's.
+        is_shared: It is to be one that many exchanges share.
 
     Attributes:
         side: How its server is spoken to; None: in clear.
@@ -57,11 +60,13 @@ class _Attempt:
     """
 
     __slots__ = (
-        "_waiter", "began_ns", "endpoint", "epoch", "is_late", "is_made", "is_resolving", "securing", "side",
+        "_waiter", "began_ns", "endpoint", "epoch", "is_late", "is_made", "is_resolving", "is_shared", "securing",
+        "side",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, waiter: pool.Waiter | None) -> None:
+    def __init__(self, endpoint: Endpoint, waiter: pool.Waiter | None, is_shared: bool = False) -> None:
         self.endpoint = endpoint
+        self.is_shared = is_shared
         self._waiter = waiter
         self.side: ClientSide | None = None
         self.is_resolving = endpoint.is_named
@@ -84,7 +89,9 @@ class _Attempt:
     def failed(self, reason: Reason, detail: str) -> None:
         """There will be none."""
         waiter = self._waiter
-        if waiter is None:
+        if self.is_shared:
+            cast("Shared", self.endpoint.shared).failed(reason, detail)
+        elif waiter is None:
             pool.failed(self.endpoint, reason, detail)
         else:
             pool.forgo(self.endpoint)
@@ -173,6 +180,10 @@ class Dialer:
         """Open a connection for the endpoint's pool, and report it with `pool.connected` or `pool.failed`."""
         self._spawn(_Attempt(endpoint, None))
 
+    def dial_shared(self, endpoint: Endpoint) -> None:
+        """Open a connection that many exchanges share, and report it to `endpoint.shared`."""
+        self._spawn(_Attempt(endpoint, None, is_shared=True))
+
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
         """Open a connection that no exchange has used or will share, for CONNECT; it is claimed from the pool."""
         self._spawn(_Attempt(endpoint, waiter))
@@ -245,22 +256,55 @@ class Dialer:
         if attempt.side is None:
             return make()
         endpoint = attempt.endpoint
-        attempt.securing = Securing(attempt.side, endpoint.label, endpoint.host, self._handshakes, make)
+        attempt.securing = Securing(
+            attempt.side, endpoint.label, endpoint.host, self._handshakes, make, attempt.is_shared
+        )
         return cast("asyncio.Protocol", attempt.securing.transport)
 
     def _connection_for(self, attempt: _Attempt) -> asyncio.Protocol:
-        made = partial(self._on_made, attempt)
-        connection = ServerConnection(attempt.endpoint, self.timers, self._outbox, made, self._not_secured)
+        connection: ServerConnection | Http2ServerConnection
+        if attempt.is_shared and self._is_http2(attempt):
+            made_shared = partial(self._on_made_shared, attempt)
+            connection = Http2ServerConnection(
+                attempt.endpoint, self.timers, self._outbox, made_shared, self._not_secured
+            )
+        else:
+            made = partial(self._on_made, attempt)
+            connection = ServerConnection(attempt.endpoint, self.timers, self._outbox, made, self._not_secured)
         connection.epoch = attempt.epoch
         return cast("asyncio.Protocol", connection)
+
+    def _is_http2(self, attempt: _Attempt) -> bool:
+        """What the server speaks: what it has agreed on, or else what the file says of it."""
+        if attempt.securing is None:
+            return True
+        peer = attempt.securing.transport.peer
+        protocol = peer.protocol if peer is not None else ""
+        is_said = attempt.endpoint.cluster.is_http2 and not protocol
+        return protocol in (MESH_HTTP2, OUTSIDE_HTTP2) or is_said
 
     def _on_made(self, attempt: _Attempt, connection: ServerConnection) -> None:
         if attempt.is_late:
             connection.forgo()
             return
+        self._tell_connected(attempt)
+        if attempt.is_shared:
+            attempt.is_made = True
+            cast("Shared", attempt.endpoint.shared).refused(connection, self.dial)
+        else:
+            attempt.connected(connection)
+
+    def _on_made_shared(self, attempt: _Attempt, connection: Http2ServerConnection) -> None:
+        if attempt.is_late:
+            connection.forgo()
+            return
+        self._tell_connected(attempt)
+        attempt.is_made = True
+        cast("Shared", attempt.endpoint.shared).connected(connection)
+
+    def _tell_connected(self, attempt: _Attempt) -> None:
         if self._connected is not None:
             self._connected(attempt.endpoint.cluster.name, clock.monotonic_ns() - attempt.began_ns)
-        attempt.connected(connection)
 
     def _on_timeout(self, attempt: _Attempt) -> None:
         cluster = attempt.endpoint.cluster

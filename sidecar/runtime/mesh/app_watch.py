@@ -64,7 +64,7 @@ class AppWatch:
         apps: dict[str, Address] = {}
         if inbound is not None and (self._is_followed or inbound.health_check is not None):
             for name, listener in self._named():
-                address = listener.app or inbound.app
+                address = listener.app or (inbound.app.address if inbound.app is not None else None)
                 if address is not None:
                     apps[name] = parse_address(address)
         self._has_app = bool(apps)

@@ -49,7 +49,7 @@ FIRST_PUSH_S: Final = 2.0
 """How long a control plane is waited for before a bootstrap file is taken."""
 SETTLE_S: Final = 15.0
 """How long a successor waits for an identity if its predecessor had none, before it serves without."""
-LANGUAGE: Final = 4
+LANGUAGE: Final = 5
 """Newest form of the file that this release understands."""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from sidecar.net.tls.settings import MinVersion
 from sidecar.net.tls.shown import ShowingContext
-from sidecar.net.tls.sides import MESH_HTTP, MESH_TCP, OUTSIDE_HTTP
+from sidecar.net.tls.sides import MESH_HTTP, MESH_HTTP2, MESH_TCP, OUTSIDE_HTTP, OUTSIDE_HTTP2
 from sidecar.security.identity.certificates.credentials import Credentials
 from sidecar.security.identity.certificates.pair import KeyPair
 from sidecar.security.identity.certificates.roots import Roots
@@ -26,18 +26,29 @@ CIPHERS_1_2: Final = (
 The level is Debian's (SSL_CTX_set_security_level(3)): 112 bits, so RSA from 2048 bits on and no SHA-1."""
 
 
+_MESH: Final = (MESH_HTTP2, MESH_HTTP)
+_OUTSIDE: Final = (OUTSIDE_HTTP2, OUTSIDE_HTTP)
+
+
 def mesh_server(held: Credentials, *, takes_streams: bool = False) -> ShowingContext:
     """Of listeners for sidecars: a client without a certificate that leads to a root of the bundle is refused."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, "1.3", *((MESH_TCP, MESH_HTTP) if takes_streams else (MESH_HTTP,)))
+    context = _context(ssl.PROTOCOL_TLS_SERVER, "1.3", *((MESH_TCP, *_MESH) if takes_streams else _MESH))
     _show(held.pair, context)
     held.roots.believe_by(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def mesh_client(held: Credentials, *, is_stream: bool = False) -> ShowingContext:
-    """Of upstreams that are sidecars, who are known by SPIFFE ID and never by name: that is for whoever connects."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, "1.3", MESH_TCP if is_stream else MESH_HTTP)
+def mesh_client(held: Credentials, *, is_stream: bool = False, is_shared: bool = False) -> ShowingContext:
+    """
+    Of upstreams that are sidecars, who are known by SPIFFE ID and never by name: that is for whoever connects.
+
+    Args:
+        is_stream: What is sent is no HTTP.
+        is_shared: Many requests are to share a connection; sidecars of before HTTP/2 carry one at a time.
+    """
+    protocols = (MESH_TCP,) if is_stream else _MESH if is_shared else (MESH_HTTP,)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, "1.3", *protocols)
     context.check_hostname = False
     _show(held.pair, context)
     held.roots.believe_by(context)
@@ -57,7 +68,7 @@ def outside_server(
     """
     made = []
     for pair in pairs:
-        context = _context(ssl.PROTOCOL_TLS_SERVER, min_version, *(() if takes_streams else (OUTSIDE_HTTP,)))
+        context = _context(ssl.PROTOCOL_TLS_SERVER, min_version, *(() if takes_streams else _OUTSIDE))
         _show(pair, context)
         if client_trust is not None:
             client_trust.believe_by(context)
@@ -71,8 +82,9 @@ def outside_server(
 
 
 def outside_client(
-    roots: Roots | None, pair: KeyPair | None, min_version: MinVersion, *, is_stream: bool = False
-) -> ShowingContext:
+    roots: Roots | None, pair: KeyPair | None, min_version: MinVersion, *, is_stream: bool = False,
+    is_shared: bool = False,
+) -> ShowingContext:  # fmt: skip
     """
     Of upstreams outside, whose certificate must be for the name that is asked for.
 
@@ -80,8 +92,9 @@ def outside_client(
         roots: Whom to believe; None: nothing is verified, neither whom the certificate is of nor who signed it.
         pair: Shown if the server asks for one.
         is_stream: What is sent is no HTTP: no protocol is offered.
+        is_shared: HTTP/2 is offered, and preferred.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, min_version, *(() if is_stream else (OUTSIDE_HTTP,)))
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, min_version, *(() if is_stream else _OUTSIDE if is_shared else (OUTSIDE_HTTP,)))
     if roots is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

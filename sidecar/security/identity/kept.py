@@ -368,6 +368,5 @@ def _give_server(side: ServerSide, made: Made) -> None:
 def _give_client(side: ClientSide, made: Made) -> None:
     client = made.stream_client if side.is_stream and made.stream_client is not None else made.client
     if client is not None:
-        side.replace(
-            client, min((one.facts.not_after_s for one in made.certificates if one.which == "leaf"), default=inf)
-        )
+        ends_s = min((one.facts.not_after_s for one in made.certificates if one.which == "leaf"), default=inf)
+        side.replace(client, ends_s, None if side.is_stream else made.shared_client)

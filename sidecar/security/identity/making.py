@@ -61,6 +61,7 @@ class Made:
         client: For upstreams; None for listeners outside.
         stream_server: Of the workload: for listeners that take more than HTTP; None for what is outside.
         stream_client: Of the workload: for upstreams that are sent what is no HTTP; None for what is outside.
+        shared_client: As `client`, for connections that many requests share.
         certificates: Whose ends are looked at.
         credentials: Of the workload; None for what is outside.
         trouble: What is wrong with it all the same.
@@ -75,6 +76,7 @@ class Made:
     others: tuple[str, ...] = ()
     stream_server: ssl.SSLContext | None = None
     stream_client: ssl.SSLContext | None = None
+    shared_client: ssl.SSLContext | None = None
 
 
 def identity_paths(source: FilesIdentity) -> tuple[str, ...]:
@@ -109,6 +111,7 @@ def make_identity(material: Material, now_s: float, trust_domain: str) -> Made:
         found,
         stream_server=contexts.mesh_server(found, takes_streams=True),
         stream_client=contexts.mesh_client(found, is_stream=True),
+        shared_client=contexts.mesh_client(found, is_shared=True),
     )
 
 
@@ -180,7 +183,9 @@ def make_upstream(settings: ServerTls, contents: Contents, now_s: float, is_firs
     pairs = [pair] if pair is not None else []
     trouble = _judged(pairs, now_s, is_first)
     client = contexts.outside_client(roots, pair, settings.min_version, is_stream=settings.is_stream)
-    return Made(None, client, (*_held_of(pairs), *_held_of_trust(roots)), trouble=trouble)
+    shared = None if settings.is_stream else contexts.outside_client(roots, pair, settings.min_version, is_shared=True)
+    certificates = (*_held_of(pairs), *_held_of_trust(roots))
+    return Made(None, client, certificates, trouble=trouble, shared_client=shared)
 
 
 def _pair(paths: Pair, contents: Contents) -> KeyPair:

@@ -24,8 +24,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from sidecar import __version__
-from sidecar.process_log import event
-from sidecar.security.identity.workload_api.call import (
+from sidecar.net.grpc.call import (
     INVALID_ARGUMENT,
     PERMISSION_DENIED,
     UNAVAILABLE,
@@ -33,6 +32,7 @@ from sidecar.security.identity.workload_api.call import (
     Call,
     Over,
 )
+from sidecar.process_log import event
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import base64
 from dataclasses import dataclass, field
 from typing import Final
 
+from sidecar.net.grpc.protobuf import ProtobufError, fields, octets, text
 from sidecar.security.identity.certificates.credentials import Material
 from sidecar.security.identity.certificates.pem import MAX_CERTIFICATES, text_of
 from sidecar.security.identity.certificates.trouble import TroubleError
-from sidecar.security.identity.workload_api.protobuf import ProtobufError, fields, octets, text
 from sidecar.spiffe import SpiffeError, parse_spiffe_id
 
 MAX_SVIDS: Final = 1000

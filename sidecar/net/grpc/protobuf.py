@@ -1,5 +1,5 @@
 """
-Messages of Protocol Buffers taken apart into fields (protobuf.dev, "Encoding"). *Pure, cold.*
+Messages of Protocol Buffers taken apart into fields, and written (protobuf.dev, "Encoding"). *Pure, cold.*
 
 Strict: what does not come out even is refused as a whole, and so are groups, which the third version does not have.
 Bounded: by the number of fields, for a message's length is bounded by who reads it from its connection.
@@ -69,6 +69,11 @@ def fields(message: bytes) -> Iterator[Field]:
         yield Field(number, wire_type, value)
 
 
+def octets_field(number: int, value: bytes) -> bytes:
+    """A field that is written as octets: text, or a message."""
+    return _written(number << 3 | OCTETS) + _written(len(value)) + value
+
+
 def octets(field: Field) -> bytes:
     """
     The value of a field that is written as octets.
@@ -92,6 +97,15 @@ def text(field: Field) -> str:
         return octets(field).decode()
     except UnicodeDecodeError:
         raise ProtobufError(f"the field {field.number} is not UTF-8") from None
+
+
+def _written(value: int) -> bytes:
+    """As `_varint` reads it."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*out, value))
 
 
 def _varint(message: bytes, at: int, most: int) -> tuple[int, int]:

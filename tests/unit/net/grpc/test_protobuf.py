@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.security.identity.workload_api.protobuf import (
+from sidecar.net.grpc.protobuf import (
     FIXED_32,
     FIXED_64,
     MAX_FIELDS,

@@ -9,7 +9,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from sidecar.security.identity.workload_api.call import MAX_MESSAGE_BYTES, Call, Over
+from sidecar.net.grpc.call import MAX_MESSAGE_BYTES, Call, Over
 
 NO_GRPC = "it does not speak gRPC: it answers "
 OPENING = [(":status", "200"), ("content-type", "application/grpc")]

@@ -1,5 +1,5 @@
 """
-One call of gRPC whose answer is a stream of messages, over HTTP/2, without any socket. *Cold.*
+One call of gRPC whose answer is a message or a stream of them, over HTTP/2, without any socket. *Cold.*
 
     call = Call(PATH, authority, fields)
     send(call.to_send())
@@ -72,13 +72,21 @@ class Call:
         authority: Whom is asked.
         fields: Besides what every call has, names in lower case.
         message: What is asked.
+        scheme: `https` on a connection by TLS.
 
     Attributes:
         over: Why it is over; None as long as it is not.
         has_answered: A whole message has come.
     """
 
-    def __init__(self, path: str, authority: str, fields: Sequence[tuple[str, str]] = (), message: bytes = b"") -> None:
+    def __init__(
+        self,
+        path: str,
+        authority: str,
+        fields: Sequence[tuple[str, str]] = (),
+        message: bytes = b"",
+        scheme: str = "http",
+    ) -> None:
         self.over: Over | None = None
         self.has_answered = False
         self._body = bytearray()
@@ -89,7 +97,7 @@ class Call:
         self._connection.initiate_connection()
         self._stream_id = self._connection.get_next_available_stream_id()
         self._connection.send_headers(self._stream_id, [
-            (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority),
+            (":method", "POST"), (":scheme", scheme), (":path", path), (":authority", authority),
             ("te", "trailers"), ("content-type", "application/grpc"), *fields,
         ])  # fmt: skip
         framed = b"\0" + len(message).to_bytes(4) + message
