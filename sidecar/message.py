@@ -39,6 +39,9 @@ class Kind:
     KEEP_ALIVE: Final = 262144
     CLIENT_CERT: Final = 524288  # what a proxy that ends TLS says of the client's certificate
     EXPLAIN: Final = 1048576  # the wish to be told how it was decided
+    PSEUDO: Final = 2097152  # a pseudo-header field of HTTP/2: its name begins with `:`, and HTTP/1.1 has no line for it
+    NEVER_INDEXED: Final = 4194304  # came as a literal that may never be indexed (RFC 7541, 6.2.3), and goes on as one
+    MALFORMED: Final = 8388608  # HPACK can carry it, HTTP may not have it; `note` says what is wrong
 
 
 class Field:
@@ -49,11 +52,13 @@ class Field:
         name: Lower case.
         value: Without surrounding white space; octets as received.
         kind: Bits of `Kind`.
-        wire: The field as HTTP/1.1 writes it, without the line end: what is forwarded, byte for byte.
+        wire: The field as HTTP/1.1 writes it, without the line end: what is forwarded, byte for byte. Empty if HTTP/1.1
+            cannot write it: PSEUDO and MALFORMED.
         note: A parsed form of the value for kinds that have one, else None:
             HOST a `(host, port | None)` pair, CONNECTION a frozenset of lower-case tokens, CONTENT_LENGTH an int,
             KEEP_ALIVE the seconds of its `timeout` or None, TRANSFER_ENCODING the value in lower case,
-            COOKIE whatever `routing` keeps there (filled at first use).
+            COOKIE whatever `routing` keeps there (filled at first use), PSEUDO what `http2.fields` says of each name,
+            MALFORMED the fault, a `str`.
     """
 
     __slots__ = ("kind", "name", "note", "value", "wire")
@@ -66,7 +71,7 @@ class Field:
         self.note: Any = note
 
     def __repr__(self) -> str:
-        return f"<Field {self.wire!r}>"
+        return f"<Field {self.wire or self.name + b': ' + self.value!r}>"
 
 
 NO_TRAILERS: Final[list[Field]] = []

@@ -22,6 +22,8 @@ RANKS = (
     ("message", "path_template", "peer", "spiffe"),
     ("exchange",),
     ("http1", "net", "config"),
+    # Its fields are those of HTTP/1.1.
+    ("http2",),
     ("routing", "upstream", "filters", "telemetry"),
     # Rules ask of a request what routes ask.
     ("security", "capture"),
@@ -41,7 +43,7 @@ RANKS = (
     ("cli",),
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
-DATA_PATH = ("http1", "net", "routing", "upstream", "telemetry", "proxy")
+DATA_PATH = ("http1", "http2", "net", "routing", "upstream", "telemetry", "proxy")
 NOT_ON_DATA_PATH = ("sidecar.config", "pydantic", "yaml", "click", "rich")
 # Four hundred is what to aim at; a state machine of a connection does not gain by being cut in two.
 MAX_LINES = 550
