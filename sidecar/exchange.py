@@ -60,9 +60,10 @@ class Try:
         status: Status of the response that was discarded, or 0.
         reason: Why it was given up; None if a status was the reason.
         span_id: 16 hexadecimal digits, the span that the upstream was told.
+        grpc_status: Of the response that was discarded, if it was one to gRPC that said it, else -1.
     """
 
-    __slots__ = ("end_ns", "endpoint", "reason", "sent_ns", "span_id", "status")
+    __slots__ = ("end_ns", "endpoint", "grpc_status", "reason", "sent_ns", "span_id", "status")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Try:
         status: int,
         reason: Reason | None,
         span_id: bytes,
+        grpc_status: int = -1,
     ) -> None:
         self.endpoint = endpoint
         self.sent_ns = sent_ns
@@ -79,6 +81,7 @@ class Try:
         self.status = status
         self.reason = reason
         self.span_id = span_id
+        self.grpc_status = grpc_status
 
 
 class Decision:
@@ -151,6 +154,8 @@ class Exchange:
         retry_after_s: Seconds after which the client may try again, if the proxy says so; else 0.
         retry_skipped: Why another attempt, though the policy names its occasion, was not made; else empty.
         status: Status that the client was sent, or that the reason stands for if none was.
+        grpc_status: How the call ended, if the request is gRPC (`grpc.NAMES`): as the response says, in its head or its
+            trailers; else as its status of HTTP or the reason stands for. -1 for what is no gRPC, or not over.
         bytes_received: Bytes of the request body read from the client.
         bytes_sent: Bytes of the response body written to the client.
         reason: Row of the table when it ended badly or by the proxy, else None.
@@ -178,6 +183,7 @@ class Exchange:
         "end_ns",
         "endpoint",
         "first_byte_ns",
+        "grpc_status",
         "head",
         "is_captured",
         "kept",
@@ -238,6 +244,7 @@ class Exchange:
         self.retry_after_s = 0.0
         self.retry_skipped = ""
         self.status = 0
+        self.grpc_status = -1
         self.bytes_received = 0
         self.bytes_sent = 0
         self.reason: Reason | None = None

@@ -42,6 +42,9 @@ class Kind:
     PSEUDO: Final = 2097152  # a pseudo-header field of HTTP/2: its name begins with `:`, and HTTP/1.1 has no line for it
     NEVER_INDEXED: Final = 4194304  # came as a literal that may never be indexed (RFC 7541, 6.2.3), and goes on as one
     MALFORMED: Final = 8388608  # HPACK can carry it, HTTP may not have it; `note` says what is wrong
+    GRPC: Final = 16777216  # a content-type of gRPC; one of anything else is of no kind
+    GRPC_STATUS: Final = 33554432
+    GRPC_TIMEOUT: Final = 67108864
 
 
 class Field:
@@ -59,6 +62,7 @@ class Field:
             KEEP_ALIVE the seconds of its `timeout` or None, TRANSFER_ENCODING the value in lower case,
             COOKIE whatever `routing` keeps there (filled at first use), PSEUDO what `http2.fields` says of each name,
             MALFORMED the fault, a `str`.
+            GRPC_STATUS an int from 0 to 16, GRPC_TIMEOUT the seconds or None if it is malformed, COOKIE whatever `routing` keeps there (filled at first use).
     """
 
     __slots__ = ("kind", "name", "note", "value", "wire")
@@ -76,6 +80,14 @@ class Field:
 
 NO_TRAILERS: Final[list[Field]] = []
 """Of the many bodies that have none; never changed."""
+
+
+def noted(fields: list[Field], kind: int) -> Any:
+    """The note of the first field that has a bit of this kind, or None if there is none."""
+    for field in fields:
+        if field.kind & kind:
+            return field.note
+    return None
 
 
 class Framing:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent / "sidecar"
 RANKS = (
     ("errors", "clock", "build", "redact", "terminal", "files"),
     ("process_log", "page"),
-    ("message", "path_template", "peer", "spiffe"),
+    ("message", "grpc", "path_template", "peer", "spiffe"),
     ("exchange",),
     ("http1", "net", "config"),
     # Its fields are those of HTTP/1.1.

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from sidecar.grpc import is_grpc, parse_timeout, status_of
 from sidecar.message import Field, Kind
 
 
@@ -68,12 +69,15 @@ _KINDS: Final[dict[bytes, int]] = {
     b"date": Kind.DATE,
     b"max-forwards": Kind.MAX_FORWARDS,
     b"x-sidecar-explain": Kind.EXPLAIN,
+    b"content-type": Kind.GRPC,  # by its value, too
+    b"grpc-status": Kind.GRPC_STATUS,
+    b"grpc-timeout": Kind.GRPC_TIMEOUT,
 }
 
 _FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
 
 # Fields whose value is new with every request would only push the others out.
-_NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID
+_NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID | Kind.GRPC_TIMEOUT
 _MAX_REMEMBERED: Final = 4096
 _MAX_REMEMBERED_BYTES: Final = 512
 _remembered: Final[dict[bytes, Field]] = {}
@@ -149,6 +153,8 @@ def make_field(name: bytes, value: bytes) -> Field:
 def _classified(name: bytes, kind: int, value: bytes, wire: bytes) -> Field:
     note_of = _NOTES.get(name) if kind else None
     if note_of is None:
+        if kind == Kind.GRPC and not is_grpc(value):
+            kind = 0
         return Field(name, value, kind, wire)
     if kind & _FRAMES_A_BODY and not wire.endswith((b":" + value, b": " + value)):
         # Optional white space, but of no use here: a hop that does not strip it, or not all of it, frames differently.
@@ -240,4 +246,6 @@ _NOTES: Final[dict[bytes, Callable[[bytes], object]]] = {
     b"transfer-encoding": bytes.lower,
     b"connection": tokens,
     b"keep-alive": keep_alive_timeout,
+    b"grpc-status": status_of,
+    b"grpc-timeout": parse_timeout,
 }
