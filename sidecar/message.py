@@ -61,8 +61,8 @@ class Field:
             HOST a `(host, port | None)` pair, CONNECTION a frozenset of lower-case tokens, CONTENT_LENGTH an int,
             KEEP_ALIVE the seconds of its `timeout` or None, TRANSFER_ENCODING the value in lower case,
             COOKIE whatever `routing` keeps there (filled at first use), PSEUDO what `http2.fields` says of each name,
-            MALFORMED the fault, a `str`.
-            GRPC_STATUS an int from 0 to 16, GRPC_TIMEOUT the seconds or None if it is malformed, COOKIE whatever `routing` keeps there (filled at first use).
+            MALFORMED the fault, a `str`, GRPC_STATUS an int from 0 to 16, GRPC_TIMEOUT the seconds or None if it is
+            malformed.
     """
 
     __slots__ = ("kind", "name", "note", "value", "wire")

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "sidecar"
 
 RANKS = (
-    ("errors", "clock", "build", "redact", "terminal", "files"),
+    ("errors", "clock", "build", "redact", "files"),
     ("process_log", "page"),
     ("message", "grpc", "path_template", "peer", "spiffe"),
     ("exchange",),

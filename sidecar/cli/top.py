@@ -13,7 +13,7 @@ import click
 
 from sidecar.cli.admin_client import Admin, AskError, admin_option, fail, printable
 from sidecar.cli.rates import Flow, Interval, Snapshot, between, read
-from sidecar.terminal import can_draw
+from sidecar.demo.terminal import can_draw
 
 _QUANTILES = (0.5, 0.9, 0.99)
 _MAX_ROWS = 40

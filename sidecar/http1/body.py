@@ -20,7 +20,7 @@ from typing import Final
 
 from sidecar.http1.framing import MEANS_SOMETHING, NOTHING_NOMINATED, unwanted_trailers
 from sidecar.http1.grammar import GrammarError, field_of
-from sidecar.message import NO_TRAILERS, Field, Framing, RequestHead, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Framing, Kind, RequestHead, ResponseHead
 
 # Extensions are bounded as Node and Apache bound them; they are dropped.
 _MAX_LINE_BYTES: Final = 4096
@@ -34,8 +34,8 @@ _SIZE_LINE: Final = re.compile(
 )
 
 # What may not come in a trailer (RFC 9110, 6.5.1): fields that frame, route, authenticate, control, or say how to read
-# the content, all of which somebody decided by before they came. Of those that have a kind, none may: they are dropped
-# by that.
+# the content, all of which somebody decided by before they came. Of those that have a kind, none may but the status of
+# gRPC, which is at home there: they are dropped by that.
 _NEVER_IN_TRAILERS: Final = frozenset(
     (
         b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"expires",
@@ -43,6 +43,8 @@ _NEVER_IN_TRAILERS: Final = frozenset(
         b"pragma", b"range", b"retry-after", b"set-cookie", b"trailer", b"vary", b"www-authenticate",
     )
 )  # fmt: skip
+_UNWANTED_KINDS: Final = MEANS_SOMETHING & ~(Kind.GRPC_STATUS | Kind.NEVER_INDEXED)
+_UNWANTED_OR_UNDERSCORED: Final = ~(Kind.GRPC_STATUS | Kind.NEVER_INDEXED)
 
 
 # Most bodies come in chunks of a few sizes: a look at the dictionary instead of a match and a conversion, which halves
@@ -139,7 +141,7 @@ class BodyReader:
 
 def wanted_trailers(fields: list[Field], *, drops_underscored: bool = False) -> list[Field]:
     """Those that may stand behind a body, of a trailer section that another wire has carried; no other goes on."""
-    unwanted = _UNWANTED_UNDERSCORED if drops_underscored else _UNWANTED
+    unwanted = _UNWANTED_OR_UNDERSCORED if drops_underscored else _UNWANTED_KINDS
     return [field for field in fields if not field.kind & unwanted and field.name not in _NEVER_IN_TRAILERS]
 
 
@@ -173,7 +175,7 @@ class ChunkedReader:
         self, max_trailer_bytes: int, unwanted: frozenset[bytes] = NOTHING_NOMINATED, *, drops_underscored: bool = False
     ) -> None:
         self._unwanted = unwanted
-        self._unwanted_kinds: int = -1 if drops_underscored else MEANS_SOMETHING
+        self._unwanted_kinds: int = _UNWANTED_OR_UNDERSCORED if drops_underscored else _UNWANTED_KINDS
         self._awaits: int = _Awaits.SIZE
         self._held = b""
         self._left = 0

@@ -99,6 +99,8 @@ class RetryPolicy:
             Gateway API's key of this name counts the same). 0 turns every retry off.
         on: Occasions that are retried, by name.
         on_statuses: Statuses of responses that are retried besides.
+        grpc_statuses: Statuses of gRPC (`grpc.NAMES`), said in the head of a response without a body, that are retried.
+            Calls are POST, and the file vouches for them by naming the status: the method is not asked.
         per_try_timeout_s: Seconds from an attempt's begin to its response's head, also of the first; inf for none.
         backoff_base_s: Upper bound of the wait before the first retry; doubles with each.
         backoff_max_s: Upper bound of the waits.
@@ -111,6 +113,7 @@ class RetryPolicy:
     attempts: int = 1
     on: frozenset[Condition] = frozenset()
     on_statuses: frozenset[int] = frozenset()
+    grpc_statuses: frozenset[int] = frozenset()
     per_try_timeout_s: float = inf
     backoff_base_s: float = 0.025
     backoff_max_s: float = 0.25
@@ -186,6 +189,7 @@ def decide(
     *,
     failure: Reason | None,
     status: int = 0,
+    grpc_status: int = -1,
     retries: int,
     is_unsent: bool = False,
     is_stale: bool = False,
@@ -197,7 +201,7 @@ def decide(
     random: Callable[[], float] = system_random,
 ) -> Retry | Skip | None:
     """
-    Decide what follows an attempt that failed or whose response has a status in `policy.statuses`.
+    Decide what follows an attempt that failed or whose response has a status that the policy names.
 
     On `Retry` the budget has been charged and, if the cluster has a breaker, `breaker.enter_retry()` was called: call
     `leave_retry()` of that breaker when the retry is over or will not be made. If no endpoint is found for it then, or
@@ -209,6 +213,7 @@ def decide(
         head: The request.
         failure: Why there is no response, or None if there is one.
         status: Of the response; of no account if `failure` is given.
+        grpc_status: That its head says, without a body, in answer to gRPC; else -1.
         retries: Retries made for this request so far.
         is_unsent: Not one byte was sent: no connection could be made.
         is_stale: The connection had served before and died before any byte of a response.
@@ -226,14 +231,15 @@ def decide(
     if policy.attempts == 0:
         return None
     is_transparent = is_unsent or is_stale
+    is_vouched = grpc_status >= 0 and grpc_status in policy.grpc_statuses
     if has_started:
         # It cannot be taken back; that is said where the policy names connections that break.
         is_named = failure is not None and failure.source is Source.UPSTREAM and not _BREAKS.isdisjoint(policy.on)
     else:
-        is_named = status in policy.statuses if failure is None else policy.names(failure)
+        is_named = is_vouched or (status in policy.statuses if failure is None else policy.names(failure))
     if not is_named and not (is_transparent and failure is not None and failure.retryable):
         return None
-    reason = _objection(policy, head, retries, is_unsent, is_kept, has_started)
+    reason = _objection(policy, head, retries, is_unsent or is_vouched, is_kept, has_started)
     delay_s = 0.0
     if reason is None:
         # At once the first time, if nothing is known against the upstream but one connection or address.
@@ -255,13 +261,13 @@ def decide(
 
 
 def _objection(
-    policy: RetryPolicy, head: RequestHead, retries: int, is_unsent: bool, is_kept: bool, has_started: bool
+    policy: RetryPolicy, head: RequestHead, retries: int, may_repeat: bool, is_kept: bool, has_started: bool
 ) -> SkipReason | None:
     if has_started:
         return "response_started"
     if retries >= policy.attempts:
         return "attempts_used"
-    if not is_unsent and not policy.can_repeat(head):
+    if not may_repeat and not policy.can_repeat(head):
         return "not_idempotent"
     if not is_kept:
         return "body_too_large"

@@ -12,7 +12,7 @@ import click
 
 from sidecar.cli.admin_client import AskError, fail
 from sidecar.cli.mesh.asking import ControlPlane, control_options, milliseconds, octets, table
-from sidecar.terminal import can_draw
+from sidecar.demo.terminal import can_draw
 
 _MAX_ROWS = 40
 _MAX_REFUSED = 10

@@ -15,8 +15,8 @@ from sidecar.demo.single.claims import verify
 from sidecar.demo.single.display.text import introduction, progress, reload_lines, trace_lines
 from sidecar.demo.single.observer import PERIOD_S, Observer
 from sidecar.demo.single.stage import Stage, running
+from sidecar.demo.terminal import can_draw
 from sidecar.runtime.loop import run_in_loop
-from sidecar.terminal import can_draw
 
 LINE_EVERY_S = 1.0
 TRACE_EVERY_LINES = 5

@@ -20,7 +20,7 @@ from math import inf
 from random import random
 from typing import Final
 
-from sidecar import clock, errors
+from sidecar import clock, errors, grpc
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange, ScopeLike
 from sidecar.http1.upgrade import offered, switched_to
@@ -28,12 +28,13 @@ from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.peer import Peer
 from sidecar.proxy.admission import refusal, stream_refusal
+from sidecar.proxy.calls import said_by
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.destination import Destination, chooser_for, side_of, stream_route
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copies, copies_of
-from sidecar.proxy.exchange.replies import explain
+from sidecar.proxy.exchange.replies import end_call, explain
 from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
@@ -44,6 +45,7 @@ from sidecar.upstream.retry import NO_POLICY
 
 _UPGRADE: Final = Kind.UPGRADE
 _EXPLAIN: Final = Kind.EXPLAIN
+_GRPC: Final = Kind.GRPC
 
 
 class Course(Requester, TunnelOwner):
@@ -300,7 +302,7 @@ class Course(Requester, TunnelOwner):
         if action.fault is not None:
             fault = action.fault.decide(random, head)
             if fault[1] is not None and not fault[0]:
-                self._inject(fault[1])
+                self._inject(fault[1], action.fault.abort_grpc_status)
                 return
         self._response_edits = edits = target.response_edits
         if head.kinds & _EXPLAIN:
@@ -334,7 +336,8 @@ class Course(Requester, TunnelOwner):
         elif fault[1] is None:
             reason = forwarder.start(fault[0])
         else:
-            forwarder.start(fault[0], partial(self._inject, fault[1]))
+            assert action.fault is not None
+            forwarder.start(fault[0], partial(self._inject, fault[1], action.fault.abort_grpc_status))
             return
         if reason is not None:
             self._forwarder = None
@@ -346,11 +349,13 @@ class Course(Requester, TunnelOwner):
                 self._copies = copies
                 copies.add(payload, is_complete, trailers)
 
-    def _inject(self, status: int) -> None:
+    def _inject(self, status: int, grpc_status: int | None) -> None:
         """Answer with a fault."""
         exchange = self.exchange
         if exchange is not None:
             exchange.status = status
+            if exchange.head is not None and exchange.head.kinds & _GRPC:
+                exchange.grpc_status = grpc.status_for_http(status) if grpc_status is None else grpc_status
             self.fail(errors.FAULT_INJECTED, "")
 
     def _answer(self, action: Redirect | Respond, edits: HeaderEdits | None, scope: ScopeLike) -> None:
@@ -364,6 +369,9 @@ class Course(Requester, TunnelOwner):
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return
+        if exchange.head.kinds & _GRPC:
+            said = said_by(fields)
+            exchange.grpc_status = grpc.status_for_http(status) if said < 0 else said
         self._reply(status, fields, body)
         self._finish(len(body) > MUCH_BYTES)
 
@@ -376,10 +384,10 @@ class Course(Requester, TunnelOwner):
             self._end(reason, detail)
             self._client.reset()
         else:
-            fields, body = explain(reason, exchange)
             # A fault's status is its route's.
+            status, fields, body = explain(reason, exchange)
             is_last = reason.status in (400, 408) or reason is errors.CLEAR_REFUSED
-            self._reply(exchange.status or reason.status, fields, body, is_last=is_last)
+            self._reply(status, fields, body, is_last=is_last)
             self._end(reason, detail)
             self._client.on_exchange_over()
 
@@ -533,6 +541,7 @@ class Course(Requester, TunnelOwner):
         if reason is not None:
             exchange.reason = reason
             exchange.detail = detail
+            end_call(reason, exchange)
             if not exchange.status:
                 exchange.status = reason.status
         self._live.telemetry.record(exchange)

@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import cast
+from typing import Final, cast
 
-from sidecar import clock, errors
+from sidecar import clock, errors, grpc
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
 from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead
 from sidecar.net.timers import NOT_ARMED, Timed
+from sidecar.proxy.calls import counts_as, said_at_end, said_so_far
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
 from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ResponseSink, ServerStream
 from sidecar.proxy.exchange.request import MAX_HELD_BYTES, WHATEVER_COMES, UpstreamRequest
@@ -31,6 +32,8 @@ from sidecar.upstream import pool, retry
 from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint, Shares
 from sidecar.upstream.limits.breaker import Breaker
 from sidecar.upstream.shared import Shared
+
+_GRPC: Final = Kind.GRPC
 
 
 class Forwarder(Timed, Acquirer, ResponseSink):
@@ -52,29 +55,10 @@ class Forwarder(Timed, Acquirer, ResponseSink):
     """
 
     __slots__ = (
-        "_acquisition",
-        "_began_ns",
-        "_breaker",
-        "_chooser",
-        "_dialer",
-        "_endpoint",
-        "_exchange",
-        "_has_response",
-        "_is_over",
-        "_is_settled",
-        "_is_tunnel",
-        "_limits",
-        "_policy",
-        "_request",
-        "_requester",
-        "_retries",
-        "_stream",
-        "_timer",
-        "bucket",
-        "deadline",
-        "expires_at",
-        "is_bounded_whole",
-    )
+        "_acquisition", "_began_ns", "_breaker", "_chooser", "_dialer", "_endpoint", "_exchange",
+        "_has_response", "_is_over", "_is_settled", "_is_tunnel", "_limits", "_policy", "_request", "_requester",
+        "_retries", "_stream", "_timer", "bucket", "deadline", "expires_at", "is_bounded_whole",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -172,6 +156,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             return
         if not self._has_response:
             self._report(0, reason)
+        else:
+            self._end_call(grpc.OK)
         self._leave()
         if self._timer is not None:
             self._timer.cancel()
@@ -304,6 +290,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         if acquisition is not None:
             acquisition.cancel()
         if self._has_response:
+            self._end_call(grpc.OK)
             self._leave()
         if stream is not None:
             stream.abort()
@@ -337,6 +324,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
     ) -> None:
         endpoint = self._endpoint
         assert endpoint is not None
+        self._end_call(grpc.OK)
         self._report(0, reason)
         self._exit()
         other: Endpoint | None = None
@@ -359,7 +347,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         if delay_s is None:
             self._fail(endpoint, reason, detail)
         else:
-            self._retry(retries, delay_s, endpoint, other, reason, detail, 0, is_fresh=is_stale)
+            self._retry(retries, delay_s, endpoint, other, reason, detail, 0, -1, is_fresh=is_stale)
 
     def _recorded_retries(self) -> Retries:
         if self._retries is None:
@@ -381,11 +369,12 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         reason: Reason | None,
         detail: str,
         status: int,
+        grpc_status: int,
         *,
         is_fresh: bool,
     ) -> None:
         """Make another attempt, at once or later; if that cannot be, the requester hears of the one before."""
-        retries.begin(failed, self._began_ns, status, reason)
+        retries.begin(failed, self._began_ns, status, reason, grpc_status)
 
         def again() -> None:
             self._timer = self._exchange.server = None
@@ -412,15 +401,20 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         """Passed on, unless another attempt is worth more; at its end the connection is no longer ours."""
         endpoint = self._endpoint
         assert endpoint is not None
-        if head.status >= endpoint.cluster.observes_from:
-            self._report(head.status, None)
+        status = head.status
+        if self._request.head.kinds & _GRPC:
+            status = self._on_grpc_response(endpoint, head, is_end, trailers)
+            if status == 0:
+                return
+        elif status >= endpoint.cluster.observes_from:
+            self._report(status, None)
         statuses = self._policy.statuses
-        if statuses and head.status in statuses and self._is_retried(endpoint, head, is_end):
+        if statuses and head.status in statuses and self._is_retried(endpoint, head, -1, is_end):
             return
         self._has_response = True
         self._request.body = None
         if self._retries is not None:
-            self._retries.on_answered(endpoint.cluster, head.status)
+            self._retries.on_answered(endpoint.cluster, status)
         if is_end:
             self._stream = None
             self._leave()
@@ -428,22 +422,60 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             self._go_on(head.framing != Framing.LENGTH)
         self._requester.on_response(head, payload, is_end, trailers)
 
-    def _is_retried(self, endpoint: Endpoint, head: ResponseHead, is_end: bool) -> bool:
+    def _on_grpc_response(self, endpoint: Endpoint, head: ResponseHead, is_end: bool, trailers: list[bytes]) -> int:
+        """
+        Judge a response to gRPC by its head, or leave that for its end.
+
+        Returns:
+            The status of HTTP that it counts as; 0 if it is discarded, for another attempt.
+        """
+        said = said_so_far(head, is_end, trailers)
+        if said < 0:
+            return head.status
+        status = counts_as(head.status, said)
+        if status >= endpoint.cluster.observes_from:
+            self._report(status, None)
+        is_alone = is_end and head.kinds & Kind.GRPC_STATUS != 0
+        if is_alone and said in self._policy.grpc_statuses and self._is_retried(endpoint, head, said, is_end):
+            return 0
+        self._exchange.grpc_status = said
+        return status
+
+    def _end_call(self, said: int) -> None:
+        """
+        Report how a call ended, if that was not known by the head of its response, with the latency of the head.
+
+        Args:
+            said: Its status; OK if it was broken off, for which its head was good enough.
+        """
+        endpoint, exchange = self._endpoint, self._exchange
+        if self._request.head.kinds & _GRPC and self._has_response and exchange.grpc_status < 0:
+            status = grpc.http_status(said)
+            if endpoint is not None and status >= endpoint.cluster.observes_from:
+                self._report(status, None, exchange.first_byte_ns)
+
+    def _is_retried(self, endpoint: Endpoint, head: ResponseHead, grpc_status: int, is_end: bool) -> bool:
         """Whether this response is one to discard, for another attempt."""
         retries = self._recorded_retries()
-        delay_s = retries.after_response(endpoint.cluster, head, self._dialer.timers.time(), self.expires_at)
+        now = self._dialer.timers.time()
+        delay_s = retries.after_response(endpoint.cluster, head, grpc_status, now, self.expires_at)
         if delay_s is None:
             return False
         stream, self._stream = self._stream, None
         if stream is not None and not is_end:
             stream.abort()
         self._exit()
-        self._retry(retries, delay_s, endpoint, None, None, "", head.status, is_fresh=False)
+        self._retry(retries, delay_s, endpoint, None, None, "", head.status, grpc_status, is_fresh=False)
         return True
 
     def on_payload(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """Passed on; at its end the connection is no longer ours."""
         if is_end:
+            exchange = self._exchange
+            if exchange.grpc_status < 0 and self._request.head.kinds & _GRPC:
+                said = said_at_end(trailers)
+                self._end_call(said)
+                exchange.grpc_status = said
             self._stream = None
             self._leave()
         self._requester.on_payload(payload, is_end, trailers)
@@ -470,13 +502,14 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         """Passed on."""
         self._requester.on_upstream_writable()
 
-    def _report(self, status: int, failure: Reason | None) -> None:
-        """Let the upstream's detectors learn what the attempt came to."""
+    def _report(self, status: int, failure: Reason | None, head_ns: int = 0) -> None:
+        """Let the upstream's detectors learn what the attempt came to, by a head that came now, or then."""
         endpoint = self._endpoint
         if endpoint is not None and endpoint.cluster.observer is not None:
             # Who answers what is still being sent was not waited for: that is no sample of its latency.
             since_ns = self._exchange.awaited_ns or self._exchange.sent_ns or self._began_ns
-            latency_s = (clock.monotonic_ns() - since_ns) / 1e9 if self._request.is_complete else UNKNOWN_LATENCY_S
+            until_ns = head_ns or clock.monotonic_ns()
+            latency_s = (until_ns - since_ns) / 1e9 if self._request.is_complete else UNKNOWN_LATENCY_S
             endpoint.cluster.observer(endpoint, status, failure, latency_s, self._dialer.timers.time())
 
     def _go_on(self, may_last: bool) -> None:

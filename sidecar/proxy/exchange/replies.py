@@ -1,31 +1,42 @@
 """
 Answers that the proxy makes itself: what failed, where, and what to look at. *Pure.*
 
-Every such answer carries a `Proxy-Status` field (RFC 9209) and one line of JSON, both from the table of reasons. A peer
-never sees the text of an exception or what another client sent.
+Every such answer carries a `Proxy-Status` field (RFC 9209) and one line of JSON, both from the table of reasons; one to
+gRPC has the status and the message that its clients read in the place of the JSON. A peer never sees the text of an
+exception or what another client sent.
 """
 
 from __future__ import annotations
 
 import json
 
-from sidecar import errors
+from sidecar import errors, grpc
 from sidecar.errors import Reason
 from sidecar.exchange import Exchange
 from sidecar.http1.date import DATE
 from sidecar.http1.grammar import make_field
 from sidecar.http1.max_forwards import ALLOWED
-from sidecar.message import Field
+from sidecar.message import Field, Kind
 from sidecar.proxy.exchange.policies import retry_after
 
 
-def explain(reason: Reason, exchange: Exchange) -> tuple[list[Field], bytes]:
+def end_call(reason: Reason, exchange: Exchange) -> None:
+    """If the request is gRPC, say in the record how the call ended, by this reason; a fault said so itself."""
+    head = exchange.head
+    if head is not None and head.kinds & Kind.GRPC and reason is not errors.FAULT_INJECTED:
+        exchange.grpc_status = grpc.status_for(reason, exchange.status)
+
+
+def explain(reason: Reason, exchange: Exchange) -> tuple[int, list[Field], bytes]:
     """
-    Fields and body of the answer to an exchange that ended for this reason.
+    Status, fields and body of the answer to an exchange that ended for this reason.
 
     The body is one line of JSON; names of routes and upstreams come from the configuration, and the request id, which
-    the client may have chosen, is escaped.
+    the client may have chosen, is escaped. To gRPC it is a response without a body, whose status is in `grpc-status`.
     """
+    end_call(reason, exchange)
+    if exchange.grpc_status >= 0:
+        return 200, _grpc_error(reason, exchange), b""
     scope, endpoint = exchange.scope, exchange.endpoint
     said: dict[str, object] = {
         "error": reason.name,
@@ -48,15 +59,41 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[list[Field], bytes]:
     said["look_at"] = reason.hint
     if exchange.request_id:
         said["request_id"] = exchange.request_id.decode("latin-1")
-    fields = [
-        make_field(b"content-type", b"application/json"),
-        make_field(
-            b"proxy-status", b'sidecar; error=%b; details="%b"' % (reason.proxy_error.encode(), reason.name.encode())
-        ),
-    ]
-    fields.append(DATE.now())
-    if exchange.retry_after_s:
-        fields.append(make_field(b"retry-after", retry_after(exchange.retry_after_s)))
+    fields = [make_field(b"content-type", b"application/json"), *_common(reason, exchange)]
     if reason.status == 405:
         fields.append(make_field(b"allow", ALLOWED))
-    return fields, json.dumps(said, ensure_ascii=True).encode() + b"\n"
+    return exchange.status or reason.status, fields, json.dumps(said, ensure_ascii=True).encode() + b"\n"
+
+
+def _common(reason: Reason, exchange: Exchange) -> list[Field]:
+    said = b'sidecar; error=%b; details="%b"' % (reason.proxy_error.encode(), reason.name.encode())
+    fields = [make_field(b"proxy-status", said), DATE.now()]
+    if exchange.retry_after_s:
+        fields.append(make_field(b"retry-after", retry_after(exchange.retry_after_s)))
+    return fields
+
+
+def _grpc_error(reason: Reason, exchange: Exchange) -> list[Field]:
+    """
+    What gRPC calls "Trailers-Only": all that is said is in the head.
+
+    The message is for people, who find it in the exception of their client: what failed, by its name in the table, and
+    where; what the JSON says beyond that is in the log line of the request id.
+    """
+    scope, endpoint = exchange.scope, exchange.endpoint
+    where = [reason.name]
+    if scope is not None and scope.route:
+        where.append(f"route {scope.route}")
+    if scope is not None and scope.upstream:
+        where.append(f"upstream {scope.upstream}")
+    if endpoint is not None:
+        where.append(f"endpoint {endpoint.label}")
+    if exchange.request_id:
+        where.append(f"request id {exchange.request_id.decode('latin-1')}")
+    message = grpc.encode_message(f"sidecar: {reason.text} ({'; '.join(where)})")
+    return [
+        make_field(b"content-type", grpc.CONTENT_TYPE),
+        make_field(b"grpc-status", b"%d" % exchange.grpc_status),
+        make_field(b"grpc-message", message),
+        *_common(reason, exchange),
+    ]

@@ -68,7 +68,9 @@ class Retries:
             )
         )
 
-    def after_response(self, cluster: ClusterState, head: ResponseHead, now: float, deadline: float) -> float | None:
+    def after_response(
+        self, cluster: ClusterState, head: ResponseHead, grpc_status: int, now: float, deadline: float
+    ) -> float | None:
         """Seconds to wait before another attempt in place of this response, or None if it is the answer."""
         asked = next((field.value for field in head.fields if field.name == b"retry-after"), b"")
         return self._settle(
@@ -78,6 +80,7 @@ class Retries:
                 self._request.head,
                 failure=None,
                 status=head.status,
+                grpc_status=grpc_status,
                 retries=self.count,
                 is_kept=self._request.body is not None,
                 retry_after_s=retry.parse_retry_after(asked, clock.wall_ns(clock.monotonic_ns()) / 1e9)
@@ -95,16 +98,15 @@ class Retries:
             self._exchange.retry_skipped = outcome.reason
         return None
 
-    def begin(self, failed: Endpoint, began_ns: int, status: int, reason: Reason | None) -> None:
+    def begin(self, failed: Endpoint, began_ns: int, status: int, reason: Reason | None, grpc_status: int) -> None:
         """There is another attempt: put the one that came to nothing down in the case file."""
         exchange = self._exchange
         self.count += 1
         self._breaker = failed.cluster.breaker
         if exchange.tries is None:
             exchange.tries = []
-        exchange.tries.append(
-            Try(failed, exchange.sent_ns or began_ns, clock.monotonic_ns(), status, reason, exchange.span_id)
-        )
+        sent_ns, now_ns = exchange.sent_ns or began_ns, clock.monotonic_ns()
+        exchange.tries.append(Try(failed, sent_ns, now_ns, status, reason, exchange.span_id, grpc_status))
         exchange.sent_ns = exchange.awaited_ns = 0
         if exchange.sampled and exchange.span_id:
             # Each attempt is a span of its own, and the upstream is told which: its id stands in the head as sent.
