@@ -39,7 +39,9 @@ class Kind:
     KEEP_ALIVE: Final = 262144
     CLIENT_CERT: Final = 524288  # what a proxy that ends TLS says of the client's certificate
     EXPLAIN: Final = 1048576  # the wish to be told how it was decided
-    PSEUDO: Final = 2097152  # a pseudo-header field of HTTP/2: its name begins with `:`, and HTTP/1.1 has no line for it
+    PSEUDO: Final = (
+        2097152  # a pseudo-header field of HTTP/2: its name begins with `:`, and HTTP/1.1 has no line for it
+    )
     NEVER_INDEXED: Final = 4194304  # came as a literal that may never be indexed (RFC 7541, 6.2.3), and goes on as one
     MALFORMED: Final = 8388608  # HPACK can carry it, HTTP may not have it; `note` says what is wrong
     GRPC: Final = 16777216  # a content-type of gRPC; one of anything else is of no kind

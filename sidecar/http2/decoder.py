@@ -23,7 +23,7 @@ class HpackError(ValueError):
     """Octets that no encoder makes: COMPRESSION_ERROR, for tables have come apart, and the connection is at its end."""
 
 
-class FieldsTooLarge(ValueError):
+class FieldsTooLargeError(ValueError):
     """A list of fields beyond the limits; the decoder is in step, and the connection may go on."""
 
 
@@ -109,12 +109,12 @@ class Decoder:
 
         Raises:
             HpackError: The connection must be closed with COMPRESSION_ERROR, and the decoder not be used again.
-            FieldsTooLarge: Beyond a limit; the whole block was read, and the next may come.
+            FieldsTooLargeError: Beyond a limit; the whole block was read, and the next may come.
         """
         known = self._blocks.get(block)
         if known is not None and known.version == self.version and self._due < 0:
             if known.size > max_bytes or len(known.fields) > max_fields:
-                raise FieldsTooLarge(f"{len(known.fields)} fields of {known.size} octets")
+                raise FieldsTooLargeError(f"{len(known.fields)} fields of {known.size} octets")
             return known.fields
         fields: list[Field] = []
         size = 0
@@ -163,7 +163,7 @@ class Decoder:
                 fields.append(field)
         if is_over:
             self._make_unmade()
-            raise FieldsTooLarge(f"more than {max_fields} fields, or {max_bytes} octets of them")
+            raise FieldsTooLargeError(f"more than {max_fields} fields, or {max_bytes} octets of them")
         if not has_literals and len(block) <= _MAX_BLOCK_BYTES:
             if len(self._blocks) >= _MAX_BLOCKS:
                 self._blocks.clear()

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.http2.fields import field_from
-
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import VIA_FIELDS, accepts_trailers, needs_date
 from sidecar.http1.grammar import field_of, make_field
+from sidecar.http2.fields import field_from
 from sidecar.message import Field, Kind, RequestHead, ResponseHead
 
 _DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID | Kind.HOST

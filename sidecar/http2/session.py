@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sidecar.http2.decoder import Decoder, FieldsTooLarge, HpackError
-
 from sidecar.http2 import bounds, frames
 from sidecar.http2.codes import (
     DEFAULT_MAX_FRAME,
@@ -31,6 +29,7 @@ from sidecar.http2.codes import (
     Setting,
 )
 from sidecar.http2.control import Control
+from sidecar.http2.decoder import Decoder, FieldsTooLargeError, HpackError
 from sidecar.http2.sending import SessionOwner
 from sidecar.http2.streams import Stream
 from sidecar.message import Field, Kind
@@ -357,7 +356,7 @@ class Session(Control):
         fields: list[Field] | None
         try:
             fields = self._decoder.decode(block, self._max_header_bytes, self._max_headers)
-        except FieldsTooLarge:
+        except FieldsTooLargeError:
             fields = None
         except HpackError as error:
             raise SessionError(Code.COMPRESSION_ERROR, str(error)) from None

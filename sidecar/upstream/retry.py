@@ -120,7 +120,6 @@ class RetryPolicy:
     methods: frozenset[bytes] = IDEMPOTENT_METHODS
     max_body_bytes: int = 64 * 1024
     statuses: frozenset[int] = field(init=False, compare=False)
-    grpc_statuses: frozenset[int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.attempts < 0 or self.max_body_bytes < 0:

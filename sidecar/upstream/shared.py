@@ -2,9 +2,9 @@
 Connections that many requests share at once (HTTP/2), and requests waiting for them, an endpoint at a time. *Hot path:
 `take`.*
 
-Beside `pool`, whose connections serve one request at a time: an endpoint may have both. A request goes to the connection
-with the fewest; if all carry as many as they may, it waits, and another is opened: one for as many requests as one can
-carry.
+Beside `pool`, whose connections serve one request at a time: an endpoint may have both. A request goes to the
+connection with the fewest; if all carry as many as they may, it waits, and another is opened: one for as many requests
+as one can carry.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Shared(SharedConnections):
         self.is_refused = False
 
     def __repr__(self) -> str:
-        return f"<Shared {len(self.connections)} connections, {self.connecting} connecting, {len(self.pending)} pending>"
+        return (
+            f"<Shared {len(self.connections)} connections, {self.connecting} connecting, {len(self.pending)} pending>"
+        )
 
     def take(self) -> IdleConnection | None:
         """A place on the connection that carries least, or None."""

@@ -296,7 +296,7 @@ class ClientConnection(BatchingWriter):
             self.update_reading()
 
     def _become_http2(self) -> None:
-        """What was taken for a request is how a client of HTTP/2 begins (RFC 9113, 3.4): one of those takes our place."""
+        """What came is how a client of HTTP/2 begins (RFC 9113, 3.4): a connection of that takes our place."""
         live, transport, held = self._live, self.transport, self._reader.drop()
         connection = Http2ClientConnection(live, self.listener_state)
         transport.set_protocol(cast("asyncio.Protocol", connection))

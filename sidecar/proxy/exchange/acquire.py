@@ -39,7 +39,17 @@ class Acquisition(Timed):
         is_shared: It is one that many requests share.
     """
 
-    __slots__ = ("_acquirer", "_breaker", "_dialer", "_endpoint", "_is_shared", "_is_tunnel", "_ticket", "bucket", "deadline")
+    __slots__ = (
+        "_acquirer",
+        "_breaker",
+        "_dialer",
+        "_endpoint",
+        "_is_shared",
+        "_is_tunnel",
+        "_ticket",
+        "bucket",
+        "deadline",
+    )
 
     def __init__(
         self, acquirer: Acquirer, endpoint: Endpoint, breaker: Breaker | None, dialer: Dialling, is_tunnel: bool,

@@ -313,7 +313,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             is_stale = is_untouched and stream is not None and stream.requests > 1
             # Who refuses our certificate has read nothing behind it (RFC 8446, 4.4.2.4): as if nothing had been sent.
             is_unread = reason is errors.UPSTREAM_REFUSED_CERTIFICATE and is_untouched
-            # A stream that is refused has not been looked at (RFC 9113, 8.7), and another connection may be all it takes.
+            # A refused stream has not been looked at (RFC 9113, 8.7), and another connection may be all it takes.
             is_refused = reason is errors.STREAM_REFUSED
             self._on_attempt_failed(
                 reason, detail, is_unsent=is_unread or is_refused, is_stale=is_stale, is_elsewhere=not is_refused
@@ -422,7 +422,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             self._go_on(head.framing != Framing.LENGTH)
         self._requester.on_response(head, payload, is_end, trailers)
 
-    def _on_grpc_response(self, endpoint: Endpoint, head: ResponseHead, is_end: bool, trailers: list[bytes]) -> int:
+    def _on_grpc_response(self, endpoint: Endpoint, head: ResponseHead, is_end: bool, trailers: list[Field]) -> int:
         """
         Judge a response to gRPC by its head, or leave that for its end.
 

@@ -94,7 +94,9 @@ def outside_client(
         is_stream: What is sent is no HTTP: no protocol is offered.
         is_shared: HTTP/2 is offered, and preferred.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, min_version, *(() if is_stream else _OUTSIDE if is_shared else (OUTSIDE_HTTP,)))
+    context = _context(
+        ssl.PROTOCOL_TLS_CLIENT, min_version, *(() if is_stream else _OUTSIDE if is_shared else (OUTSIDE_HTTP,))
+    )
     if roots is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
