@@ -84,7 +84,7 @@ _D, _P, _U = Source.DOWNSTREAM, Source.PROXY, Source.UPSTREAM
 # --- what the client did -------------------------------------------------------------------------------------
 BAD_REQUEST = Reason(
     "bad_request", _D, Phase.HEAD, False, 400, "DPE", "http_request_error",
-    "the request is not valid HTTP/1.1", "the client's HTTP library, or something that rewrites requests before us",
+    "the request is not valid HTTP", "the client's HTTP library, or something that rewrites requests before us",
 )  # fmt: skip
 BAD_REQUEST_BODY = Reason(
     "bad_request_body", _D, Phase.REQUEST, False, 400, "DPE", "http_request_error",
@@ -355,7 +355,7 @@ RESPONSE_STALLED = Reason(
 )  # fmt: skip
 BAD_RESPONSE = Reason(
     "bad_response", _U, Phase.RESPONSE_HEAD, False, 502, "UPE", "http_protocol_error",
-    "the upstream's response is not valid HTTP/1.1", "the upstream's HTTP server",
+    "the upstream's response is not valid HTTP", "the upstream's HTTP server",
 )  # fmt: skip
 RESPONSE_HEAD_TOO_LARGE = Reason(
     "response_head_too_large", _U, Phase.RESPONSE_HEAD, False, 502, "UPE", "http_response_header_section_size",
