@@ -13,14 +13,16 @@ from sidecar.http1.date import DATE
 from sidecar.http1.grammar import make_field
 from sidecar.message import Field, Framing, Kind, RequestHead, ResponseHead
 
-VIA: Final = (b"via: 1.0 sidecar\r\n", b"via: 1.1 sidecar\r\n", b"via: 2 sidecar\r\n")
+VIA: Final[tuple[bytes, ...]] = (b"via: 1.0 sidecar\r\n", b"via: 1.1 sidecar\r\n", b"via: 2 sidecar\r\n")
 """
 RFC 9110, 7.6.3: the received protocol, by its `Version`, and a pseudonym; one for all sidecars, as hops are told
 apart by traces. In what is forwarded, and not in answers of our own.
+
+Of any length to the compiler, which would box a tuple of three anew wherever an index is asked of it.
 """
-NO_VIA: Final = (b"", b"", b"")
+NO_VIA: Final[tuple[bytes, ...]] = (b"", b"", b"")
 """Where the configuration wants none."""
-VIA_FIELDS: Final = (
+VIA_FIELDS: Final[tuple[Field, ...]] = (
     make_field(b"via", b"1.0 sidecar"), make_field(b"via", b"1.1 sidecar"), make_field(b"via", b"2 sidecar")
 )  # fmt: skip
 
