@@ -5,8 +5,8 @@ One decoder a connection and direction; blocks must come to it in the order in w
 each may change the dynamic table. A table holds fields as `fields.field_from` makes them, so that what is sent by its
 index is checked and classified once, when it enters, and later is an item of a list.
 
-What a peer can make us do is bounded by what it sends: the table by its size, a list by the caller's limits, an integer by
-its octets. A block whose list grows beyond the limits is read to its end with the fields left unmade.
+What a peer can make us do is bounded by what it sends: the table by its size, a list by the caller's limits, an integer
+by its octets. A block whose list grows beyond the limits is read to its end with the fields left unmade.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class HpackError(ValueError):
     """Octets that no encoder makes: COMPRESSION_ERROR, for tables have come apart, and the connection is at its end."""
 
 
-class FieldsTooLargeError(ValueError):
+class FieldsTooLarge(ValueError):  # noqa: N818 - the peer's doing, within its rights, and no error of HPACK's
     """A list of fields beyond the limits; the decoder is in step, and the connection may go on."""
 
 
 FIELD_OVERHEAD: Final = 32
-"""Octets that a field counts for beside its name and value, in the table and in a list (RFC 7541, 4.1; RFC 9113, 6.5.2)."""
+"""Octets that a field counts beside its name and value: in the table (RFC 7541, 4.1), in a list (RFC 9113, 6.5.2)."""
 _STATIC: Final = len(STATIC_FIELDS)
 # "Excessively large integer encodings -- in value or octet length -- MUST be treated as decoding errors" (5.1). Octets
 # after the first: 256 MiB, beyond what any block, table or index may be.
@@ -105,16 +105,16 @@ class Decoder:
             max_fields: Most fields.
 
         Returns:
-            The fields in order, malformed ones among them. The same list again for an equal block: nobody may change it.
+            The fields in order, malformed ones among them. For an equal block the same list: nobody may change it.
 
         Raises:
             HpackError: The connection must be closed with COMPRESSION_ERROR, and the decoder not be used again.
-            FieldsTooLargeError: Beyond a limit; the whole block was read, and the next may come.
+            FieldsTooLarge: Beyond a limit; the whole block was read, and the next may come.
         """
-        known = self._blocks.get(block)
+        known = self._blocks.get(block) if len(block) <= _MAX_BLOCK_BYTES else None
         if known is not None and known.version == self.version and self._due < 0:
             if known.size > max_bytes or len(known.fields) > max_fields:
-                raise FieldsTooLargeError(f"{len(known.fields)} fields of {known.size} octets")
+                raise FieldsTooLarge(f"{len(known.fields)} fields of {known.size} octets")
             return known.fields
         fields: list[Field] = []
         size = 0
@@ -163,7 +163,7 @@ class Decoder:
                 fields.append(field)
         if is_over:
             self._make_unmade()
-            raise FieldsTooLargeError(f"more than {max_fields} fields, or {max_bytes} octets of them")
+            raise FieldsTooLarge(f"more than {max_fields} fields, or {max_bytes} octets of them")
         if not has_literals and len(block) <= _MAX_BLOCK_BYTES:
             if len(self._blocks) >= _MAX_BLOCKS:
                 self._blocks.clear()

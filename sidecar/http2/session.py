@@ -29,7 +29,7 @@ from sidecar.http2.codes import (
     Setting,
 )
 from sidecar.http2.control import Control
-from sidecar.http2.decoder import Decoder, FieldsTooLargeError, HpackError
+from sidecar.http2.decoder import Decoder, FieldsTooLarge, HpackError
 from sidecar.http2.sending import SessionOwner
 from sidecar.http2.streams import Stream
 from sidecar.message import Field, Kind
@@ -356,7 +356,7 @@ class Session(Control):
         fields: list[Field] | None
         try:
             fields = self._decoder.decode(block, self._max_header_bytes, self._max_headers)
-        except FieldsTooLargeError:
+        except FieldsTooLarge:
             fields = None
         except HpackError as error:
             raise SessionError(Code.COMPRESSION_ERROR, str(error)) from None

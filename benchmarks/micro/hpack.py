@@ -1,0 +1,98 @@
+"""
+What HPACK costs a gRPC call that is proxied: blocks read, blocks written, and compared with `hpack` on the same fields.
+
+    python -m benchmarks.micro.hpack                                 # of the interpreted data path
+    PYTHONPATH=build/compiled:. python -P -m benchmarks.micro.hpack    # of the compiled one (`make compile`)
+
+Prints microseconds per block: the best of several rounds, so that other work on the machine counts little. Ours also
+checks the fields by RFC 9113, classifies them and parses what has a parsed form. The timeout and the trace of each
+request are new. The clients send them as gRPC's core does (plain literals) and as gRPC's Go does (in Huffman code, and
+inserted into the table, which changes with each request). Measured on a 2-core virtual machine with Python 3.11:
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+from typing import Any
+
+import hpack
+
+from sidecar.http2.decoder import Decoder
+from sidecar.http2.encoder import Encoder
+from sidecar.http2.fields import field_from
+
+_CALLS, _ROUNDS = 2_000, 9
+_Pairs = list[tuple[bytes, bytes]]
+_REQUEST: _Pairs = [
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":path", b"/shop.Recommendations/List"),
+    (b":authority", b"recommendations:8080"),
+    (b"content-type", b"application/grpc"),
+    (b"te", b"trailers"),
+    (b"user-agent", b"grpc-python/1.85.3 grpc-c/52.0.0 (linux; chttp2)"),
+    (b"grpc-accept-encoding", b"identity,deflate,gzip"),
+]
+_RESPONSE: _Pairs = [
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity,deflate,gzip"),
+]
+_TRAILERS: _Pairs = [(b"grpc-status", b"0"), (b"grpc-message", b"")]
+
+
+def request(number: int) -> _Pairs:
+    """The fields of a call: the last two are another's each time."""
+    trace = b"00-%032x-%016x-01" % (number * 0x9E3779B97F4A7C15 << 40, number * 0xC2B2AE3D27D4EB4F & 2**64 - 1)
+    return [*_REQUEST, (b"grpc-timeout", b"%du" % (900_000 + number)), (b"traceparent", trace)]
+
+
+def _us(work: Callable[[Any], object], items: Sequence[Any]) -> float:
+    """Microseconds for an item: of the best round; each item is worked on once, in order."""
+    best = 1 << 62
+    for start in range(0, len(items), _CALLS):
+        some = items[start : start + _CALLS]
+        began = perf_counter_ns()
+        for item in some:
+            work(item)
+        best = min(best, perf_counter_ns() - began)
+    return best / _CALLS / 1000
+
+
+def _read(blocks: Sequence[bytes]) -> float:
+    decoder = Decoder()
+    return _us(lambda block: decoder.decode(block, 65536, 128), blocks)
+
+
+def _written(lists: Sequence[_Pairs]) -> tuple[float, list[bytes]]:
+    """What it costs to send fields as a decoder hands them out, and the blocks."""
+    encoder = Encoder()
+    blocks: list[bytes] = []
+    fields = [[field_from(name, value) for name, value in pairs] for pairs in lists]
+    return _us(lambda some: blocks.append(encoder.encode(some)), fields), blocks
+
+
+def main() -> None:
+    """Measure and print."""
+    requests = [request(number) for number in range(_CALLS * _ROUNDS)]
+    responses, trailers = [_RESPONSE] * len(requests), [_TRAILERS] * len(requests)
+    theirs, reader = hpack.Encoder(), hpack.Decoder()
+    blocks_of_go = [theirs.encode(pairs) for pairs in requests]
+    rows: dict[str, float] = {}
+    for label, lists in (("request", requests), ("response", responses), ("trailers", trailers)):
+        cost, blocks = _written(lists)
+        rows[f"{label} read"] = _read(blocks)
+        rows[f"{label} written"] = cost
+    together = sum(rows.values())
+    rows["a call, both sides"] = together
+    rows["request read, Huffman code, all inserted"] = _read(blocks_of_go)
+    rows["the same with hpack"] = _us(lambda block: reader.decode(block, raw=True), blocks_of_go)
+    rows["request written with hpack"] = _us(theirs.encode, requests)
+    print("microseconds")
+    for label, cost in rows.items():
+        print(f"{label:<46}{cost:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
