@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.compile.deserialize import Lines, Section, Written, given, plain
 from sidecar.compile.matches import shown
-from sidecar.compile.routes import app_of, template_of
+from sidecar.compile.routes import APP, app_of, template_of
 from sidecar.compile.time_slices import Steps
 from sidecar.exchange import Direction
 from sidecar.net.tls.settings import ServerTls, UpstreamTls
@@ -32,8 +32,8 @@ Settings = dict[str, dict[str, object]]
 
 _OF_ROUTES = ("timeout", "retry", "rate_limit", "fault", "mirror", "upgrades")
 _OF_UPSTREAMS = (
-    "load_balancing", "connect_timeout", "idle_timeout", "max_age", "retry_budget", "circuit_breaker",
-    "outlier_detection", "health_check", "slow_start", "panic_threshold",
+    "load_balancing", "connect_timeout", "idle_timeout", "max_age", "protocol", "http2", "retry_budget",
+    "circuit_breaker", "outlier_detection", "health_check", "slow_start", "panic_threshold",
 )  # fmt: skip
 _OF_SERVER_TLS = ("server_name", "trust", "certificate", "key", "min_version", "verify")
 _OF_IDENTITY = {"control": ("from", "keep", "lifetime")}
@@ -285,9 +285,20 @@ class _Explained:
             settings = self._settings(self._shapes.default("sidecar.config.model.root.Upstream"), (), _OF_UPSTREAMS)
             if self._config.inbound is not None:
                 settings |= self._settings(self._config.inbound, ("inbound",), ("circuit_breaker",))
+                settings |= self._app(cluster.name, self._config.inbound)
         if settings["idle_timeout"]["value"] is None:
             settings["idle_timeout"]["value"] = cluster.idle_timeout_s
         return settings
+
+    def _app(self, name: str, inbound: model.Inbound) -> Settings:
+        """What is said of an app itself, which may be that of a listener; nothing of what has no address."""
+        found: list[tuple[Location, model.App | None]] = [(("inbound", "app"), inbound.app if name == APP else None)]
+        for index, spec in enumerate(inbound.listen):
+            if spec.name is not None and app_of(spec.name) == name:
+                at: Location = ("inbound", "listen")
+                at = (*at, index, "app") if (*at, index) in self._lines else (*at, "app")
+                found.append((at, spec.app))
+        return next((self._settings(app, at, ("protocol",)) for at, app in found if app is not None), {})
 
     def _cluster(self, cluster: Cluster) -> dict[str, object]:
         spec, stats = cluster.spec, cluster.stats
