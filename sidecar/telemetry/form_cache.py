@@ -12,7 +12,7 @@ from typing import Final, cast
 from sidecar.exchange import Direction
 from sidecar.message import Kind, RequestHead
 from sidecar.telemetry import json_text
-from sidecar.telemetry.traces.spans import Agent, Authority, Destination, Peer, Port
+from sidecar.telemetry.traces.spans import Agent, Authority, Call, Destination, Peer, Port
 
 MAX_CACHED: Final = 4096  # of each kind
 
@@ -29,9 +29,10 @@ class FormCache:
         destinations: By direction, then the endpoint's label.
         authorities: By host and port.
         ports: The client's, by number.
+        calls: What gRPC calls, by path.
     """
 
-    __slots__ = ("authorities", "destinations", "peers", "ports", "seconds")
+    __slots__ = ("authorities", "calls", "destinations", "peers", "ports", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[int, bytes] = {}
@@ -39,6 +40,7 @@ class FormCache:
         self.destinations: tuple[dict[str, Destination], dict[str, Destination]] = ({}, {})
         self.authorities: dict[tuple[bytes, int | None], Authority] = {}
         self.ports: dict[int, Port] = {}
+        self.calls: dict[bytes, Call] = {}
 
     def new_second(self, second: int) -> bytes:
         """Make and remember the text of a second."""
@@ -76,6 +78,13 @@ class FormCache:
             self.authorities.clear()
         authority = self.authorities[head.host, head.port] = Authority(head.host, head.port)
         return authority
+
+    def new_call(self, path: bytes) -> Call:
+        """Make and remember what is called."""
+        if len(self.calls) >= MAX_CACHED:
+            self.calls.clear()
+        call = self.calls[path] = Call(path)
+        return call
 
 
 def target_of(head: RequestHead) -> bytes:

@@ -17,6 +17,7 @@ from typing import Final
 from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
+from sidecar.grpc import http_status
 from sidecar.message import Kind, Version
 from sidecar.peer import Peer
 from sidecar.telemetry.access_log import json_line
@@ -25,7 +26,7 @@ from sidecar.telemetry.access_log.members import members_of
 from sidecar.telemetry.form_cache import FormCache, agent_of, target_of
 from sidecar.telemetry.metrics.compat import Compat
 from sidecar.telemetry.metrics.exposition import Format
-from sidecar.telemetry.metrics.instruments import OTHER, Counter, RequestMetrics, code_label
+from sidecar.telemetry.metrics.instruments import OTHER, Counter, RequestMetrics
 from sidecar.telemetry.metrics.scrape import Downstreams, Scrape, TlsHandshakes
 from sidecar.telemetry.metrics.self_metrics import Configuration
 from sidecar.telemetry.metrics.upstreams import ClusterLike, Upstreams
@@ -37,7 +38,8 @@ from sidecar.telemetry.tcp import telling
 from sidecar.telemetry.tcp.connections import TcpConnections
 from sidecar.telemetry.traces import spans, tracecontext
 from sidecar.telemetry.traces.propagation import Parent, Propagation, read_tracecontext
-from sidecar.telemetry.traces.spans import Agent, Authority
+from sidecar.telemetry.traces.spans import Agent
+from sidecar.telemetry.traces.tries import spans_of_tries, why_given_up
 
 __all__ = ["Format", "LogFilter", "Observer", "Scope", "Telemetry", "TelemetrySettings"]
 
@@ -322,9 +324,9 @@ class Telemetry:
         head = exchange.head
         key: OutcomeKey
         if head is None:
-            key = (None, Version.HTTP11, exchange.status, exchange.reason)
+            key = (None, Version.HTTP11, exchange.status, exchange.reason, -1)
         else:
-            key = (head.method, head.version, exchange.status, exchange.reason)
+            key = (head.method, head.version, exchange.status, exchange.reason, exchange.grpc_status)
         outcome = scope.outcomes.get(key) or scope.bind(key)
 
         start_ns, end_ns = exchange.start_ns, exchange.end_ns
@@ -340,8 +342,8 @@ class Telemetry:
         duration.sum += duration_ns
         if exchange.sampled:
             duration.exemplars[bucket] = (exchange.trace_id, exchange.span_id, duration_ns, end_ns)
-        if outcome.compat is not None:
-            outcome.compat.observe(exchange, duration_ns)
+        if outcome.further is not None:
+            outcome.further.observe(exchange, duration_ns)
         if exchange.received_ns and exchange.first_byte_ns and exchange.attempts == 1 and exchange.reason is None:
             scope.overhead.observe(duration_ns - (exchange.received_ns - exchange.sent_ns))
         if exchange.attempts > 1 or exchange.retry_skipped:
@@ -398,10 +400,10 @@ class Telemetry:
     def _count_retries(self, exchange: Exchange, scope: Scope) -> None:
         metrics, upstream = self._metrics, scope.upstream
         for given_up in exchange.tries or ():
-            why = given_up.reason.name if given_up.reason is not None else code_label(given_up.status)
-            scope.own(metrics.retries, upstream, why).value += 1
+            scope.own(metrics.retries, upstream, why_given_up(given_up)).value += 1
         if exchange.attempts > 1:
-            result = "failure" if exchange.reason is not None or exchange.status >= 500 else "success"
+            is_bad = exchange.status >= 500 or (exchange.grpc_status > 0 and http_status(exchange.grpc_status) >= 500)
+            result = "failure" if exchange.reason is not None or is_bad else "success"
             scope.own(metrics.retried, upstream, result).value += 1
         if exchange.retry_skipped:
             scope.own(metrics.retries_skipped, upstream, exchange.retry_skipped).value += 1
@@ -437,9 +439,7 @@ class Telemetry:
 
         if self._write is not None and (outcome.is_logged or self._is_written(exchange, duration_ns)):
             second, rest = start_ns // 1_000_000_000, start_ns % 1_000_000_000
-            target = b"null"
-            if head is not None:
-                target = target_of(head)
+            target = target_of(head) if head is not None else b"null"
             waited = b"null"
             if exchange.first_byte_ns:
                 waited = json_line.milliseconds(exchange.first_byte_ns - (exchange.awaited_ns or exchange.sent_ns))
@@ -465,12 +465,10 @@ class Telemetry:
             self._write(line)
         if exchange.sampled and self._export is not None:
             end_ns = start_ns + duration_ns
-            url = agent_attribute = b""
+            url = last = b""
             if head is not None:
                 url = spans.url_attributes(direction == 1, authority.octets, head.path, head.query)
-                if agent is not None:
-                    agent_attribute = agent.attribute
-            last = b""
+            agent_attribute = agent.attribute if agent is not None else b""
             of_peer = peer.attributes
             if direction == 0:
                 if exchange.direct_peer is None:
@@ -482,6 +480,9 @@ class Telemetry:
             own = b"%b%b%b%b%b%b" % (
                 of_peer, destination.attributes, authority.attributes, url, agent_attribute, last
             )  # fmt: skip
+            if outcome.is_call and head is not None:
+                call = known.calls.get(head.path) or known.new_call(head.path)
+                own += call.name + call.attributes if outcome.is_named_by_call else call.attributes
             if exchange.attempts > 1:
                 own += spans.resend_count(exchange.attempts)
                 if exchange.tries and direction == 1:
@@ -501,35 +502,8 @@ class Telemetry:
                 )
             )  # fmt: skip
             if exchange.tries:
-                self._tell_tries(exchange, scope, authority, agent)
-
-    def _tell_tries(self, exchange: Exchange, scope: Scope, authority: Authority, agent: Agent | None) -> None:
-        """A CLIENT span for each attempt before the last, by the id that its upstream was told."""
-        head, export = exchange.head, self._export
-        if head is None or export is None:
-            return
-        known = self._cache
-        # Attempts of the app's call are siblings; those of a call to the app are part of serving it.
-        parent_id = exchange.parent_id if exchange.direction == 1 else exchange.span_id
-        shared = authority.attributes + spans.url_attributes(True, authority.octets, head.path, head.query)
-        if agent is not None:
-            shared += agent.attribute
-        for number, given_up in enumerate(exchange.tries or ()):
-            own = shared
-            if given_up.endpoint is not None:
-                label = given_up.endpoint.label
-                own += (known.destinations[1].get(label) or known.new_destination(label, Direction.OUTBOUND)).attributes
-                if not authority.octets:
-                    own += spans.server_of(scope.server_address, label)
-            if number:
-                own += spans.resend_count(number + 1)
-            template = scope.try_template(head.method, head.version, given_up.status, given_up.reason)
-            export(
-                template.encode(
-                    exchange.trace_id, given_up.span_id, parent_id, exchange.tracestate,
-                    clock.wall_ns(given_up.sent_ns), clock.wall_ns(given_up.end_ns), own,
-                )
-            )  # fmt: skip
+                for span in spans_of_tries(exchange, scope, known, authority, agent):
+                    self._export(span)
 
     def _is_written(self, exchange: Exchange, duration_ns: int) -> bool:
         """Whether the filter wants the line of an exchange whose status alone is not enough."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
-from sidecar import clock
+from sidecar import clock, grpc
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.message import Version
@@ -23,8 +23,8 @@ from sidecar.telemetry.traces.spans import SpanTemplate, request_span, stream_sp
 _MAX_OUTCOMES: Final = 1024  # of a scope; methods and status codes may be invented
 _Child = TypeVar("_Child", Counter, Histogram)
 
-OutcomeKey = tuple[bytes | None, int, int, Reason | None]
-"""Method, version, status, reason."""
+OutcomeKey = tuple[bytes | None, int, int, Reason | None, int]
+"""Method, version, status, reason, and the status of gRPC or -1."""
 
 
 class Observed(Protocol):
@@ -37,9 +37,33 @@ class Observed(Protocol):
 class Binder(Protocol):
     """Makes them; `compat.Compat` is it."""
 
-    def bind(self, scope: Scope, method: bytes | None, code: str, status: int, reason: Reason | None) -> Observed:
+    def bind(
+        self, scope: Scope, method: bytes | None, code: str, status: int, reason: Reason | None, grpc_status: int
+    ) -> Observed:
         """The further series of one outcome."""
         ...
+
+
+class Calls:
+    """
+    What is counted of calls of gRPC that ended alike.
+
+    Args:
+        counter: Their series.
+        others: Series by other meshes' names, or None.
+    """
+
+    __slots__ = ("_counter", "_others")
+
+    def __init__(self, counter: Counter, others: Observed | None) -> None:
+        self._counter = counter
+        self._others = others
+
+    def observe(self, exchange: Exchange, duration_ns: int) -> None:
+        """One call."""
+        self._counter.value += 1
+        if self._others is not None:
+            self._others.observe(exchange, duration_ns)
 
 
 class Forms:
@@ -67,17 +91,24 @@ class Forms:
 
 class Outcome:
     """
-    What is known about an exchange's record once method, status and reason are.
+    What is known about an exchange's record once method, status, reason and gRPC's status are.
 
     Attributes:
+        further: Series besides, of calls of gRPC or by other meshes' names; None: there are none.
+        is_call: Whether it is of gRPC.
+        is_named_by_call: Whether the span has yet to have its name, of what is called.
         is_logged: Whether its lines are written whatever else the filter says.
         line: Makes the JSON; unused if there is a template.
         text: The template of the lines, or None.
     """
 
-    __slots__ = ("compat", "duration", "is_logged", "line", "requests", "span", "text")
+    __slots__ = (
+        "duration", "further", "is_call", "is_logged", "is_named_by_call", "line", "requests", "span", "text"
+    )  # fmt: skip
 
-    def __init__(self, scope: Scope, method: bytes | None, version: int, status: int, reason: Reason | None) -> None:
+    def __init__(
+        self, scope: Scope, method: bytes | None, version: int, status: int, reason: Reason | None, grpc_status: int
+    ) -> None:
         direction, route, upstream = scope.direction, scope.route, scope.upstream
         http_route = scope.http_route
         metrics = scope.metrics
@@ -85,21 +116,32 @@ class Outcome:
         code = code_label(status)
         self.requests = scope.own(metrics.requests, direction.label, route, upstream, code, flag)
         durations = metrics.server_duration if direction is Direction.INBOUND else metrics.client_duration
-        error = spans.error_type(direction, status, reason)
+        name = grpc.NAMES[grpc_status] if grpc_status >= 0 else ""
+        error = spans.error_type(direction, status, reason, grpc_status)
         self.duration = scope.own(
             durations, method_label(method), code, http_route, scope.server_address, error, upstream, route
         )
         details = reason.name if reason is not None else "via_upstream" if upstream else "direct_response"
         fixed = json_line.fixed_values(
             direction=direction.label, method=method, version=version, status=status, flag=flag, details=details,
-            route=route, upstream=upstream, http_route=http_route,
+            route=route, upstream=upstream, http_route=http_route, grpc_status=name,
         )  # fmt: skip
         compat, template, when = scope.forms.compat, scope.forms.template, scope.forms.when
-        self.compat = compat.bind(scope, method, code, status, reason) if compat is not None else None
+        self.further: Observed | None = None
+        if compat is not None:
+            self.further = compat.bind(scope, method, code, status, reason, grpc_status)
+        if name:
+            self.further = Calls(scope.own(metrics.grpc, direction.label, route, upstream, name), self.further)
         self.line = json_line.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
-        self.is_logged = when is None or any(first <= status <= last for first, last in when.statuses)
-        self.span = SpanTemplate(request_span(direction, method, version, route, upstream, status, reason, http_route))
+        # A call that failed has 200 in HTTP: who asks for lines of failures asks for its too.
+        logged = grpc.http_status(grpc_status) if grpc_status > grpc.OK and status < 400 else status
+        self.is_logged = when is None or any(first <= logged <= last for first, last in when.statuses)
+        self.is_call = grpc_status >= 0
+        self.is_named_by_call = spans.is_named_by_call(route, http_route, grpc_status)
+        self.span = SpanTemplate(
+            request_span(direction, method, version, route, upstream, status, reason, http_route, grpc_status)
+        )
 
 
 class StreamOutcome:
@@ -130,7 +172,7 @@ class Scope:
         upstream: Name of the upstream; empty if none was chosen.
         server_address: The upstream's address or name as configured.
         http_route: The template of the route's paths, where it has one; else its name.
-        outcomes: What was bound so far, by `(method, version, status, reason)`.
+        outcomes: What was bound so far, by `OutcomeKey`.
         request_bytes, response_bytes: Set when the first outcome is bound.
         secured: Requests by TLS, by the SPIFFE ID of whom they came from or went to; filled at first use.
         clear: Requests in clear, since there was one by TLS.
@@ -223,22 +265,24 @@ class Scope:
             names = (self.direction.label, self.route, self.upstream)
             self.request_bytes = self.own(self.metrics.request_bytes, *names)
             self.response_bytes = self.own(self.metrics.response_bytes, *names)
-        method, version, status, reason = key
-        outcome = self.outcomes[key] = Outcome(
-            self, method, version, status or (reason.status if reason else 0), reason
-        )
+        method, version, status, reason, grpc_status = key
+        status = status or (reason.status if reason else 0)
+        outcome = self.outcomes[key] = Outcome(self, method, version, status, reason, grpc_status)
         return outcome
 
-    def try_template(self, method: bytes | None, version: int, status: int, reason: Reason | None) -> SpanTemplate:
+    def try_template(
+        self, method: bytes | None, version: int, status: int, reason: Reason | None, grpc_status: int = -1
+    ) -> SpanTemplate:
         """The span of an attempt that another one followed; it is a call, also where the exchange is the app's own."""
-        key = (method, version, status, reason)
+        key = (method, version, status, reason, grpc_status)
         found = self._tries.get(key)
         if found is None:
             if len(self._tries) >= _MAX_OUTCOMES:
                 self._tries.clear()
             fixed = request_span(
-                Direction.OUTBOUND, method, version, self.route, self.upstream, status, reason, self.http_route
-            )
+                Direction.OUTBOUND, method, version, self.route, self.upstream, status, reason, self.http_route,
+                grpc_status,
+            )  # fmt: skip
             found = self._tries[key] = SpanTemplate(fixed)
         return found
 

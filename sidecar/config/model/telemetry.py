@@ -20,11 +20,11 @@ PROPAGATORS: Final = ("tracecontext", "b3", "b3multi", "xray")
 COMPAT: Final = ("envoy", "istio", "linkerd", "appmesh")
 LINE_NAMES: Final = (
     "attempts", "authority", "authorization", "bytes_received", "bytes_sent", "detail", "direction",
-    "downstream_remote_address", "duration", "http_route", "jwt", "jwt_issuer", "method", "path", "peer_identity",
-    "protocol", "raw_line", "request_id", "response_code", "response_code_details", "response_flags", "retry_skipped",
-    "route_name", "rule", "rule_at", "span_id", "start_time", "tls_version", "trace_id", "upstream_cluster",
-    "upstream_host", "upstream_peer_identity", "upstream_service_time", "upstream_tls_version", "user_agent",
-    "x_forwarded_for",
+    "downstream_remote_address", "duration", "grpc_status", "http_route", "jwt", "jwt_issuer", "method", "path",
+    "peer_identity", "protocol", "raw_line", "request_id", "response_code", "response_code_details", "response_flags",
+    "retry_skipped", "route_name", "rule", "rule_at", "span_id", "start_time", "tls_version", "trace_id",
+    "upstream_cluster", "upstream_host", "upstream_peer_identity", "upstream_service_time", "upstream_tls_version",
+    "user_agent", "x_forwarded_for",
 )  # fmt: skip
 """What a template of the access log may name; `line_template` in telemetry has the same, and a test compares them."""
 

@@ -51,7 +51,7 @@ def milliseconds(ns: int) -> bytes:
 
 FIXED: Final = (
     "direction", "method", "protocol", "response_code", "response_flags", "response_code_details", "route_name",
-    "upstream_cluster", "http_route",
+    "upstream_cluster", "http_route", "grpc_status",
 )  # fmt: skip
 """What is the same for all requests of an outcome."""
 
@@ -68,6 +68,7 @@ def fixed_values(
     upstream: str,
     protocol: str = "",
     http_route: str = "",
+    grpc_status: str = "",
 ) -> dict[str, bytes]:
     """
     The JSON values of `FIXED` for one outcome.
@@ -76,6 +77,7 @@ def fixed_values(
         version: Of `Version`.
         protocol: What was carried that is no HTTP; then there is neither a method nor a status.
         http_route: The template of the route's paths; empty: the route's name takes its place.
+        grpc_status: The name of a call's status; empty for what is no gRPC.
     """
     spoken = quote_text(Version.NAMES[version]) if method is not None else b"null"
     values = (
@@ -88,6 +90,7 @@ def fixed_values(
         quote_text(route),
         quote_text(upstream),
         quote_text(http_route or route),
+        quote_text(grpc_status) if grpc_status else b"null",
     )
     return dict(zip(FIXED, values, strict=True))
 
@@ -106,10 +109,11 @@ class JsonLine:
         self._before_path = b'Z","direction":%b,"method":%b,"path":' % (fixed["direction"], fixed["method"])
         # Only where it says more than the name: the lines of all other routes are as short as they were.
         template = b',"http_route":' + fixed["http_route"] if fixed["http_route"] != fixed["route_name"] else b""
+        call = b',"grpc_status":' + fixed["grpc_status"] if fixed["grpc_status"] != b"null" else b""
         self._before_host = (
-            b',"protocol":%b,"response_code":%b,"response_flags":%b,"response_code_details":%b,"route_name":%b%b,'
+            b',"protocol":%b,"response_code":%b,"response_flags":%b,"response_code_details":%b,"route_name":%b%b%b,'
             b'"upstream_cluster":%b,"upstream_host":'
-        ) % (*(fixed[name] for name in FIXED[2:7]), template, fixed["upstream_cluster"])
+        ) % (*(fixed[name] for name in FIXED[2:7]), template, call, fixed["upstream_cluster"])
 
     def line(
         self,

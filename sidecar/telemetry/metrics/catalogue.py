@@ -82,6 +82,10 @@ REQUESTS = Metric(
     "sidecar_requests_total", "counter", "", ("direction", "route", "upstream", "code", "flag"),
     "Exchanges that are over, whatever became of them; flag is Envoy's response flag or -",
 )  # fmt: skip
+GRPC_REQUESTS = Metric(
+    "sidecar_grpc_requests_total", "counter", "", ("direction", "route", "upstream", "grpc_status"),
+    "Calls of gRPC that are over; grpc_status is the name of the status, such as OK or UNAVAILABLE",
+)  # fmt: skip
 REQUESTS_ACTIVE = Metric(
     "sidecar_requests_active", "gauge", "", ("direction",), "Exchanges that have begun and are not over",
 )  # fmt: skip

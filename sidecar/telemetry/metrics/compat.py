@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sidecar import __version__
+from sidecar import __version__, grpc
 from sidecar.errors import Reason
 from sidecar.exchange import Direction, Exchange
 from sidecar.telemetry.metrics import compat_catalogue as rows
@@ -33,6 +33,19 @@ class Ending:
     code: str
     status: int
     reason: Reason | None
+    grpc_status: int = -1
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the server failed: 5xx, or what stands for it of gRPC; also a status that is none."""
+        if self.grpc_status > grpc.OK and self.status < 400:
+            return grpc.http_status(self.grpc_status) >= 500
+        return self.status >= 500 or self.status < 100
+
+    @property
+    def grpc_text(self) -> str:
+        """The number of a call's status; empty for what is no gRPC."""
+        return str(self.grpc_status) if self.grpc_status >= 0 else ""
 
     @property
     def flag(self) -> str:
@@ -175,6 +188,10 @@ class Envoy(_Families):
             return
         bound.counters.append(self.counter(scope, rows.ENVOY_RQ_XX, scope.upstream, ending.code_class))
         bound.waits.append(self.histogram(scope, rows.ENVOY_RQ_TIME, scope.upstream))
+        if ending.grpc_status >= 0:
+            row = rows.ENVOY_GRPC_FAILURE if ending.grpc_status else rows.ENVOY_GRPC_SUCCESS
+            bound.counters.append(self.counter(scope, row, scope.upstream))
+            bound.counters.append(self.counter(scope, rows.ENVOY_GRPC_TOTAL, scope.upstream))
         timeouts = self.counter(scope, rows.ENVOY_RQ_TIMEOUT, scope.upstream)
         if ending.flag == "UT":
             bound.counters.append(timeouts)
@@ -223,6 +240,8 @@ class AppMesh(_Families):
         """To the app as a whole, from the app by target."""
         if scope.direction is Direction.INBOUND:
             bound.counters.append(self.counter(scope, rows.APPMESH_REQUESTS, *self._node))
+            if ending.grpc_status >= 0:
+                bound.counters.append(self.counter(scope, rows.APPMESH_GRPC, *self._node))
             octets = self.counter(scope, rows.APPMESH_BYTES, *self._node)
         elif scope.upstream:
             target = (*self._node, scope.server_address or scope.upstream, scope.upstream)
@@ -241,7 +260,6 @@ class AppMesh(_Families):
         """Connections to the app."""
         yield rows.APPMESH_ACTIVE, [(self._node, view.opened[0] - view.closed[0])]
         yield rows.APPMESH_NEW, [(self._node, view.opened[0])]
-        yield rows.APPMESH_GRPC, [(self._node, 0)]
 
 
 class Istio(_Families):
@@ -259,18 +277,19 @@ class Istio(_Families):
 
     def _peers(self, scope: Scope, ending: Ending) -> tuple[str, ...]:
         """The values of `ISTIO_PEERS`."""
+        protocol = "grpc" if ending.grpc_status >= 0 else "http"
         if scope.direction is Direction.INBOUND:
             own = self._self
             workload, namespace, principal, app, version, cluster, canonical, revision = own
             service = (workload, workload, namespace)
             destination = (workload, namespace, principal, app, version, *service, cluster, canonical, revision)
-            return ("destination", *self._nobody, *destination, "http", "none", ending.flag)
+            return ("destination", *self._nobody, *destination, protocol, "none", ending.flag)
         name = scope.upstream or "unknown"
         destination = (
             name, "unknown", "unknown", name, "unknown", scope.server_address or name, name, "unknown", "unknown", name,
             "latest",
         )  # fmt: skip
-        return ("source", *self._self, *destination, "http", "unknown", ending.flag)
+        return ("source", *self._self, *destination, protocol, "unknown", ending.flag)
 
     def bind(self, scope: Scope, ending: Ending, bound: Bound) -> None:
         """By reporter, peer, code and flag; tunnels as TCP, at their end."""
@@ -281,7 +300,7 @@ class Istio(_Families):
             bound.sent.append(self.counter(scope, rows.ISTIO_TCP_SENT, *peers))
             bound.received.append(self.counter(scope, rows.ISTIO_TCP_RECEIVED, *peers))
             return
-        labels = (*peers, ending.code, "")
+        labels = (*peers, ending.code, ending.grpc_text)
         bound.counters.append(self.counter(scope, rows.ISTIO_REQUESTS, *labels))
         bound.durations.append(self.histogram(scope, rows.ISTIO_DURATION, *labels))
         bound.received_sizes.append(self.histogram(scope, rows.ISTIO_REQUEST_BYTES, *labels))
@@ -300,8 +319,7 @@ class Linkerd(_Families):
         direction, route, upstream = scope.direction.label, scope.route, scope.upstream
         is_outbound = scope.direction is Direction.OUTBOUND
         link = (direction, scope.server_address if is_outbound else "", _TLS, upstream if is_outbound else "")
-        failed = ending.status >= 500 or ending.status < 100
-        how = (ending.code, "failure" if failed else "success")
+        how = (ending.code, "failure" if ending.is_failure else "success", ending.grpc_text)
         add = bound.counters.append
         add(self.counter(scope, rows.LINKERD_REQUESTS, *link))
         add(self.counter(scope, rows.LINKERD_RESPONSES, *link, *how))
@@ -382,9 +400,11 @@ class Compat:
     def __repr__(self) -> str:
         return f"<Compat {' '.join(self.names)}>"
 
-    def bind(self, scope: Scope, method: bytes | None, code: str, status: int, reason: Reason | None) -> Bound:
+    def bind(
+        self, scope: Scope, method: bytes | None, code: str, status: int, reason: Reason | None, grpc_status: int
+    ) -> Bound:
         """All series of one outcome."""
-        ending, bound = Ending(method, code, status, reason), Bound()
+        ending, bound = Ending(method, code, status, reason, grpc_status), Bound()
         for mesh in self._meshes:
             mesh.bind(scope, ending, bound)
         return bound

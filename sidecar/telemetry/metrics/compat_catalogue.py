@@ -46,6 +46,9 @@ ENVOY_RQ_TIME = _histogram(
     "Milliseconds from the end of a request to the head of its response", ENVOY_BUCKETS,
 )  # fmt: skip
 ENVOY_RQ_TIMEOUT = _counter("envoy_cluster_upstream_rq_timeout", _CLUSTER, "Exchanges that ended with the flag UT")
+ENVOY_GRPC_TOTAL = _counter("envoy_cluster_grpc_total", _CLUSTER, "Calls of gRPC that are over")
+ENVOY_GRPC_SUCCESS = _counter("envoy_cluster_grpc_success", _CLUSTER, "Calls of gRPC that ended with OK")
+ENVOY_GRPC_FAILURE = _counter("envoy_cluster_grpc_failure", _CLUSTER, "Calls of gRPC that ended with another status")
 ENVOY_RETRY = _counter("envoy_cluster_upstream_rq_retry", _CLUSTER, "Attempts after an exchange's first")
 ENVOY_RETRY_SUCCESS = _counter(
     "envoy_cluster_upstream_rq_retry_success", _CLUSTER, "Exchanges that were retried and then answered"
@@ -99,7 +102,7 @@ APPMESH_ACTIVE = _gauge("envoy_appmesh_ActiveConnectionCount", _NODE, "Connectio
 APPMESH_NEW = _counter("envoy_appmesh_NewConnectionCount", _NODE, "Connections of clients of the app")
 APPMESH_BYTES = _counter("envoy_appmesh_ProcessedBytes", _NODE, "Octets of bodies to and from the app")
 APPMESH_REQUESTS = _counter("envoy_appmesh_RequestCount", _NODE, "Requests to the app")
-APPMESH_GRPC = _counter("envoy_appmesh_GrpcRequestCount", _NODE, "Always 0: gRPC needs HTTP/2, which is not spoken")
+APPMESH_GRPC = _counter("envoy_appmesh_GrpcRequestCount", _NODE, "Calls of gRPC to the app")
 APPMESH_TARGET_BYTES = _counter("envoy_appmesh_TargetProcessedBytes", _TARGET, "Octets of bodies of an upstream")
 APPMESH_TARGET_XX = {
     kind: _counter(f"envoy_appmesh_HTTPCode_Target_{kind}XX_Count", _TARGET, f"Exchanges that ended with {kind}xx")
@@ -141,18 +144,20 @@ ISTIO_BUILD = _gauge("istio_build", ("component", "tag"), "1 for what is running
 _LINK = ("direction", "authority", "tls", "dst_service")
 _TCP = ("direction", "peer", "tls", "dst_service")
 _LINK_ROUTE = (*_LINK, "rt_route")
-_OUTCOME = ("status_code", "classification")
+_OUTCOME = ("status_code", "classification", "grpc_status")
 _PARENT = ("parent_kind", "parent_name", "route_kind", "route_name")
 _BACKEND = (*_PARENT, "backend_kind", "backend_name")
 
 LINKERD_REQUESTS = _counter("request_total", _LINK, "Exchanges that are over")
-LINKERD_RESPONSES = _counter("response_total", _LINK + _OUTCOME, "Exchanges that are over; 5xx is a failure")
+LINKERD_RESPONSES = _counter(
+    "response_total", _LINK + _OUTCOME, "Exchanges that are over; 5xx is a failure, or what stands for it of gRPC"
+)
 LINKERD_LATENCY = _histogram(
     "response_latency_ms", "ms", (*_LINK, "status_code"), "Milliseconds that an exchange took", LINKERD_BUCKETS_MS
 )
 LINKERD_ROUTE_REQUESTS = _counter("route_request_total", _LINK_ROUTE, "Exchanges that are over, by route")
 LINKERD_ROUTE_RESPONSES = _counter(
-    "route_response_total", _LINK_ROUTE + _OUTCOME, "Exchanges that are over, by route; 5xx is a failure"
+    "route_response_total", _LINK_ROUTE + _OUTCOME, "Exchanges that are over, by route; failures as in response_total"
 )
 LINKERD_ROUTE_LATENCY = _histogram(
     "route_response_latency_ms", "ms", (*_LINK_ROUTE, "status_code"), "Milliseconds that an exchange took, by route",

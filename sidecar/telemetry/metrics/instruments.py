@@ -163,6 +163,7 @@ class RequestMetrics:
         "clear",
         "client_duration",
         "connect_duration",
+        "grpc",
         "overhead",
         "request_bytes",
         "requests",
@@ -177,6 +178,7 @@ class RequestMetrics:
 
     def __init__(self) -> None:
         self.requests = CounterFamily(catalogue.REQUESTS)
+        self.grpc = CounterFamily(catalogue.GRPC_REQUESTS)
         self.server_duration = HistogramFamily(catalogue.SERVER_DURATION)
         self.client_duration = HistogramFamily(catalogue.CLIENT_DURATION)
         self.request_bytes = CounterFamily(catalogue.REQUEST_BYTES)

@@ -44,13 +44,15 @@ def _lines() -> Iterator[str]:
         "| `upstream` | name of the upstream; empty when none was chosen |",
         "| `server_address` | address or name of the upstream as configured, never what a request says |",
         "| `error_type` | name of the reason (see the table of reasons); else the status code of a response that is an"
-        " error: 5xx, and from an upstream called by the app 4xx too; else empty |",
+        " error: 5xx, and from an upstream called by the app 4xx too, or the name of gRPC's; else empty |",
         "| `flag` | Envoy's response flag, or `-` |",
+        "| `grpc_status` | name of the status of a call of [gRPC](grpc.md), such as `OK` or `UNAVAILABLE`;"
+        " Linkerd's, and Istio's `grpc_response_status`, its number |",
         "| `direction` | `inbound`, `outbound` |",
         "| `result` | `success`, `failure` |",
         "| `queue` | `spans`, `access_log` |",
         "| `reason` of `..._retries_total` | name of the reason, or the status code of the response that was not passed"
-        " on |",
+        " on; of gRPC `grpc_unavailable` and the like |",
         "| `reason` of `..._retries_skipped_total` | why no further attempt was made, for example `body_too_large`,"
         " `not_idempotent`, `budget`, `deadline`, `response_started`, `attempts_used` |",
         "| `reason` of `..._mirror_skipped_total` | `body_too_large`: longer than the mirror's `max_body`; `too_many`:"
@@ -107,9 +109,9 @@ def _lines() -> Iterator[str]:
         " `appmesh_virtual_node`, which come from",
         "`APPMESH_RESOURCE_ARN` or `APPMESH_VIRTUAL_NODE_NAME`, else from the service's namespace and name;"
         " clusters are named as the file names them. Istio's `source_*` of inbound",
-        "requests is `unknown`: who calls is not known. Not shown: what gRPC and mutual TLS would have to tell"
-        " (`istio_request_messages_total`, `istio_response_messages_total`,",
-        "`identity_cert_expiration_timestamp_seconds`).",
+        "requests is `unknown`: who calls is not known. Not shown: messages of gRPC, which are not counted"
+        " (`istio_request_messages_total`, `istio_response_messages_total`), and what mutual TLS would have to tell",
+        "(`identity_cert_expiration_timestamp_seconds`).",
         "",
     )
     for family, rows in compat_catalogue.ROWS.items():

@@ -121,6 +121,7 @@ class Scrape:
         yield histograms_of(metrics.server_duration)
         yield histograms_of(metrics.client_duration)
         yield numbers_of(metrics.requests)
+        yield numbers_of(metrics.grpc)
         yield self._by_direction(catalogue.REQUESTS_ACTIVE, self._active)
         yield numbers_of(metrics.request_bytes)
         yield numbers_of(metrics.response_bytes)

@@ -4,7 +4,8 @@ Spans as OTLP protobuf, from a template that is bound for each outcome. *Hot pat
 An SDK span that is started and ended costs 17 us before it is encoded, one from a template 3 with its encoding
 (`benchmarks/micro/spans.py`): what is the same for all requests of an outcome is encoded once.
 
-Attributes are those of OpenTelemetry's stable HTTP conventions; `docs/telemetry.md` lists them. Every string that
+Attributes are those of OpenTelemetry's stable HTTP conventions, and for gRPC of those of RPC too; `docs/telemetry.md`
+lists them. Every string that
 comes from the wire is valid UTF-8 by the time it is here.
 """
 
@@ -15,6 +16,7 @@ from binascii import unhexlify
 from struct import Struct
 from typing import Final
 
+from sidecar import grpc
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Direction
 from sidecar.message import Version
@@ -121,6 +123,26 @@ class Authority:
 NO_AUTHORITY: Final = Authority(b"", None)
 
 
+class Call:
+    """
+    What a call of gRPC calls, by its path `/{service}/{method}`, as the span writes it.
+
+    Attributes:
+        name: The span's name, `{service}/{method}`; `grpc` for a path of another form.
+        attributes: `rpc.service` and `rpc.method`, if it has that form.
+    """
+
+    __slots__ = ("attributes", "name")
+
+    def __init__(self, path: bytes) -> None:
+        service, slash, method = text(path[1:]).rpartition("/")
+        is_call = bool(service and slash and method)
+        self.name = delimited(b"\x2a", f"{service}/{method}".encode("utf-8", "replace") if is_call else b"grpc")
+        self.attributes = b""
+        if is_call:
+            self.attributes = string_attribute("rpc.service", service) + string_attribute("rpc.method", method)
+
+
 class Destination:
     """An endpoint as the log and the span write it."""
 
@@ -144,21 +166,36 @@ NO_DESTINATION.json = b"null"
 NO_DESTINATION.attributes = b""
 
 
-def error_type(direction: Direction, status: int, reason: Reason | None) -> str:
+def error_type(direction: Direction, status: int, reason: Reason | None, grpc_status: int = -1) -> str:
     """
-    `error.type`: the reason's name; else the status (as `code_label`) of a response that is an error; else empty.
-
-    "Span Status MUST be left unset if HTTP status code was in the 1xx, 2xx or 3xx ranges, unless there was another
-    error"; for 4xx "MUST be left unset in case of SpanKind.SERVER and SHOULD be set to Error in case of CLIENT".
+    `error.type`: the reason's name; else the status (as `code_label`, or of gRPC by its name) of a response that is an
+    error; else empty.
     """
     if reason is not None:
         return reason.name
-    return code_label(status) if status >= 500 or (status >= 400 and direction is Direction.OUTBOUND) else ""
+    if not _is_error(direction, status, grpc_status):
+        return ""
+    return grpc.NAMES[grpc_status] if grpc_status > grpc.OK else code_label(status)
 
 
-def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:
-    failed = status >= 500 or (status >= 400 and direction is Direction.OUTBOUND)
-    if not failed and (reason is None or reason.source is Source.DOWNSTREAM or status >= 400):
+def _is_error(direction: Direction, status: int, grpc_status: int) -> bool:
+    """
+    Whether a response is an error by the conventions.
+
+    "Span Status MUST be left unset if HTTP status code was in the 1xx, 2xx or 3xx ranges, unless there was another
+    error"; for 4xx "MUST be left unset in case of SpanKind.SERVER and SHOULD be set to Error in case of CLIENT". Of
+    gRPC any status but OK is an error of CLIENT, and UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE
+    and DATA_LOSS are of SERVER: those that stand for 500 and above.
+    """
+    if grpc_status >= 0 and status < 400:
+        status = grpc.http_status(grpc_status)
+    return status >= 500 or (status >= 400 and direction is Direction.OUTBOUND)
+
+
+def _status(direction: Direction, status: int, reason: Reason | None, grpc_status: int) -> bytes:
+    failed = _is_error(direction, status, grpc_status)
+    is_told = status >= 400 or grpc_status > grpc.OK
+    if not failed and (reason is None or reason.source is Source.DOWNSTREAM or is_told):
         return b""
     # "Don't set a status description if the reason can be inferred from http.response.status_code": ours cannot.
     message = delimited(b"\x12", reason.text.encode()) if reason is not None else b""
@@ -167,7 +204,7 @@ def _status(direction: Direction, status: int, reason: Reason | None) -> bytes:
 
 def request_span(
     direction: Direction, method: bytes | None, version: int, route: str, upstream: str, status: int,
-    reason: Reason | None, http_route: str = "",
+    reason: Reason | None, http_route: str = "", grpc_status: int = -1,
 ) -> bytes:  # fmt: skip
     """
     What all spans of one outcome of requests have in common.
@@ -179,14 +216,18 @@ def request_span(
         upstream: Empty if none was chosen.
         status: Of the response, or what the reason stands for; 0 for an attempt that got none.
         http_route: The template of the route's paths; empty: the route's name takes its place.
+        grpc_status: Of a call of gRPC, else -1. The span of a call whose route has no template (`is_named_by_call`) has
+            no name yet: add that of its `Call`.
     """
+    is_unnamed = is_named_by_call(route, http_route, grpc_status)
     http_route = http_route or route
     is_client = direction is Direction.OUTBOUND
     known = method in KNOWN_METHODS
     # "If the HTTP method is not known, {method} MUST be HTTP" in the name, and the attribute `_OTHER`.
     name = method.decode("ascii") if known and method is not None else "HTTP"
+    named = delimited(b"\x2a", (f"{name} {http_route}" if route else name).encode("utf-8", "replace"))
     parts = [
-        delimited(b"\x2a", (f"{name} {http_route}" if route else name).encode("utf-8", "replace")),
+        b"" if is_unnamed else named,
         bytes((0x30, _KIND_CLIENT if is_client else _KIND_SERVER)),
         string_attribute("http.request.method", name if known else "_OTHER"),
     ]
@@ -201,7 +242,15 @@ def request_span(
     if route:
         parts.append(string_attribute("http.route", http_route))
         parts.append(string_attribute("sidecar.route", route))
-    return b"".join(parts) + _end_of(direction, upstream, status, reason)
+    if grpc_status >= 0:
+        parts.append(string_attribute("rpc.system", "grpc"))
+        parts.append(int_attribute("rpc.grpc.status_code", grpc_status))
+    return b"".join(parts) + _end_of(direction, upstream, status, reason, grpc_status)
+
+
+def is_named_by_call(route: str, http_route: str, grpc_status: int) -> bool:
+    """Whether a span is one of gRPC that has its name of what is called: the route has no template that would do."""
+    return grpc_status >= 0 and (not http_route or http_route == route)
 
 
 def stream_span(direction: Direction, protocol: str, upstream: str, reason: Reason | None) -> bytes:
@@ -216,16 +265,16 @@ def stream_span(direction: Direction, protocol: str, upstream: str, reason: Reas
     return b"".join(parts) + _end_of(direction, upstream, 0, reason)
 
 
-def _end_of(direction: Direction, upstream: str, status: int, reason: Reason | None) -> bytes:
+def _end_of(direction: Direction, upstream: str, status: int, reason: Reason | None, grpc_status: int = -1) -> bytes:
     parts = []
     if upstream:
         parts.append(string_attribute("sidecar.upstream", upstream))
     if reason is not None:
         parts.append(string_attribute("sidecar.response_flag", reason.flag))
-    error = error_type(direction, status, reason)
+    error = error_type(direction, status, reason, grpc_status)
     if error:
         parts.append(string_attribute("error.type", error))
-    return b"".join(parts) + _status(direction, status, reason)
+    return b"".join(parts) + _status(direction, status, reason, grpc_status)
 
 
 class SpanTemplate:

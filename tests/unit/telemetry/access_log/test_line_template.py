@@ -46,7 +46,7 @@ class TestTemplate:
         assert {name for name in NAMES if name not in as_json} == {
             "span_id", "authorization", "rule", "rule_at", "detail", "raw_line", "retry_skipped", "x_forwarded_for",
             "tls_version", "peer_identity", "upstream_tls_version", "upstream_peer_identity", "jwt", "jwt_issuer",
-            "http_route",
+            "http_route", "grpc_status",
         }  # fmt: skip
         names = sorted(set(as_json) - {"request_id", "trace_id", "start_time", "duration"})
         exchange = over(request(b"User-Agent: curl"), endpoint="10.0.0.1:80")

@@ -118,6 +118,9 @@ def busy() -> Told:
     exchange.client = Peer("1.3", "TLS_AES_128_GCM_SHA256")
     telemetry.record(exchange)
     telemetry.record(over(request(), status=200))
+    call = over(request(b"content-type: application/grpc"))
+    call.grpc_status = 14
+    telemetry.record(call)
     telemetry.not_secured(errors.UPSTREAM_TLS_FAILED, is_client=False)
     for direction in Direction:
         scope = telemetry.scope(direction, 'a "route"\\\n', "recommendations", "10.0.0.1:80")

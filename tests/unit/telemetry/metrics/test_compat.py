@@ -27,7 +27,8 @@ ALL = ("envoy", "istio", "linkerd", "appmesh")
 LISTED = {
     "envoy": """
         envoy_cluster_upstream_rq_total envoy_cluster_upstream_rq_xx envoy_cluster_upstream_rq_time
-        envoy_cluster_upstream_rq_timeout envoy_cluster_upstream_rq_retry envoy_cluster_upstream_rq_retry_success
+        envoy_cluster_upstream_rq_timeout envoy_cluster_grpc_total envoy_cluster_grpc_success envoy_cluster_grpc_failure
+        envoy_cluster_upstream_rq_retry envoy_cluster_upstream_rq_retry_success
         envoy_cluster_upstream_rq_retry_limit_exceeded envoy_cluster_upstream_rq_retry_overflow
         envoy_cluster_upstream_rq_pending_overflow envoy_cluster_upstream_cx_total envoy_cluster_upstream_cx_active
         envoy_cluster_upstream_cx_connect_fail envoy_cluster_upstream_cx_connect_timeout
@@ -92,6 +93,17 @@ def busy(*compat: str, environment: dict[str, str] | None = None) -> Told:
     return telemetry
 
 
+def call_by_grpc(telemetry: Told, *statuses: int) -> None:
+    """Calls of gRPC from the app and to the app, that end with each of these."""
+    for grpc_status in statuses:
+        for direction, route, upstream in ((OUT, "calls", "quotes"), (IN, "app-route", "app")):
+            scope = telemetry.scope(direction, route, upstream, f"{upstream}.shop")
+            head = request(b"content-type: application/grpc", line=b"POST /shop.Quotes/Get HTTP/1.1")
+            exchange = over(head, scope=scope, direction=direction, endpoint="10.0.0.1:80")
+            exchange.grpc_status = grpc_status
+            telemetry.record(exchange)
+
+
 def samples(telemetry: Told, name: str) -> dict[frozenset[tuple[str, str]], float]:
     """Series of one name, by labels."""
     found = {}
@@ -120,6 +132,7 @@ def test_every_row_is_shown_with_its_labels(family: str, form: Format) -> None:
     telemetry = busy(family)
     denied = errors.Reason("denied", errors.Source.PROXY, errors.Phase.ROUTE, False, 403, "UAEX", "", "", "")
     telemetry.record(over(request(), status=403, reason=denied))
+    call_by_grpc(telemetry, 0, 14)
     parse = text_string_to_metric_families if form is Format.TEXT else openmetrics_families
     text = telemetry.exposition(form).decode()
     families = {found.name: found for found in parse(text)}
@@ -293,3 +306,21 @@ def test_their_series_go_with_the_routes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert value(telemetry, "route_request_total") == 1
     assert value(telemetry, "envoy_cluster_upstream_rq_xx", envoy_cluster_name="shared") == 2
     assert b"goes" not in telemetry.exposition()
+
+
+def test_calls_of_grpc_are_counted_by_their_status() -> None:
+    """By what each mesh calls it: a number, success or failure; 200 alone says nothing."""
+    telemetry = told(*ALL)
+    call_by_grpc(telemetry, 0, 5, 14)
+    for name, number in (("total", 3), ("success", 1), ("failure", 2)):
+        assert value(telemetry, f"envoy_cluster_grpc_{name}", envoy_cluster_name="quotes") == number
+    assert value(telemetry, "envoy_appmesh_GrpcRequestCount") == 3
+    labels = {"request_protocol": "grpc", "response_code": "200"}
+    for status in ("0", "5", "14"):
+        for reporter in ("source", "destination"):
+            found = value(telemetry, "istio_requests_total", grpc_response_status=status, reporter=reporter, **labels)
+            assert found == 1
+    for status, classification in (("0", "success"), ("5", "success"), ("14", "failure")):
+        labels = {"grpc_status": status, "classification": classification, "direction": "outbound"}
+        assert value(telemetry, "response_total", **labels) == 1
+        assert value(telemetry, "route_response_total", **labels) == 1
