@@ -18,9 +18,9 @@ from typing import Any
 
 import hpack
 
-from sidecar.http2.decoder import Decoder
-from sidecar.http2.encoder import Encoder
 from sidecar.http2.fields import field_from
+from sidecar.http2.hpack.decoder import Decoder
+from sidecar.http2.hpack.encoder import Encoder
 
 _CALLS, _ROUNDS = 2_000, 9
 _Pairs = list[tuple[bytes, bytes]]

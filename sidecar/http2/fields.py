@@ -16,7 +16,7 @@ from typing import Final
 
 from sidecar.http1.grammar import ALPHANUMERIC, TOKEN, GrammarError, _remembered, field_of, learn
 from sidecar.http1.target import is_plain, split_query, split_target
-from sidecar.http2.static_table import STATIC_TABLE
+from sidecar.http2.hpack.static_table import STATIC_TABLE
 from sidecar.message import Field, Kind
 
 # What a name is; `_NEW` is not known yet.

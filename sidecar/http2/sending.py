@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from sidecar.http2 import bounds, frames
 from sidecar.http2.bounds import Budget
 from sidecar.http2.codes import DEFAULT_MAX_FRAME, DEFAULT_WINDOW, MAX_STREAM_ID
-from sidecar.http2.encoder import Encoder
+from sidecar.http2.hpack.encoder import Encoder
 from sidecar.http2.streams import HIGH_BYTES, LOW_BYTES, Stream
 from sidecar.message import Field
 

@@ -29,7 +29,7 @@ from sidecar.http2.codes import (
     Setting,
 )
 from sidecar.http2.control import Control
-from sidecar.http2.decoder import Decoder, FieldsTooLarge, HpackError
+from sidecar.http2.hpack.decoder import Decoder, FieldsTooLarge, HpackError
 from sidecar.http2.sending import SessionOwner
 from sidecar.http2.streams import Stream
 from sidecar.message import Field, Kind

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from sidecar.net.grpc.call import MAX_MESSAGE_BYTES
 from sidecar.net.tls.settings import FilesIdentity, MeshTls, Pair, WorkloadApiIdentity
 from sidecar.security.identity.holder import Identity
 from sidecar.security.identity.numbers import rotations, troubles
 from sidecar.security.identity.shown import certs, status
 from sidecar.security.identity.workload_api import agent as agent_module
-from sidecar.net.grpc.call import MAX_MESSAGE_BYTES
 from tests.support.certificates import DAY, HOUR, NOW, Authority
 from tests.support.fake_agent import (
     INVALID_ARGUMENT,

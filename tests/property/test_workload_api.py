@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.security.identity.certificates.trouble import TroubleError
 from sidecar.net.grpc.call import Call
 from sidecar.net.grpc.protobuf import ProtobufError, fields
+from sidecar.security.identity.certificates.trouble import TroubleError
 from sidecar.security.identity.workload_api.svids import choose, material_of, read_response, split
 from tests.support.fake_agent import Response, X509Svid, framed
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sidecar.net.grpc.protobuf import ProtobufError
 from sidecar.security.identity.certificates.credentials import read_credentials
 from sidecar.security.identity.certificates.trouble import TroubleError
-from sidecar.net.grpc.protobuf import ProtobufError
 from sidecar.security.identity.workload_api.svids import choose, material_of, read_response, split
 from tests.support.certificates import NOW, Authority
 from tests.support.fake_agent import Response, X509Svid, der, identity, response

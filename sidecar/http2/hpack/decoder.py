@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http1.grammar import _KINDS
-from sidecar.http2 import huffman
 from sidecar.http2.fields import STATIC_FIELDS, field_from, never_indexed
+from sidecar.http2.hpack import huffman
 from sidecar.message import Field, Kind
 
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.http2 import huffman
 from sidecar.http2.fields import STATIC_FIELDS
-from sidecar.http2.static_table import STATIC_TABLE
+from sidecar.http2.hpack import huffman
+from sidecar.http2.hpack.static_table import STATIC_TABLE
 from sidecar.message import Field, Kind
 
 # Of name and value, 32 octets for what the entry itself takes (RFC 7541, 4.1).
