@@ -24,7 +24,7 @@ from sidecar.net.tls.hello import HelloError, read_hello
 from sidecar.net.tls.sides import MESH_PROTOCOLS
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
-from sidecar.proxy.client.http2 import Http2ClientConnection
+from sidecar.proxy.client.http2 import Http2ClientConnection, succeed
 from sidecar.proxy.client.opening import OpeningConnection
 from sidecar.proxy.client.tcp import TcpConnection, head_of
 from sidecar.proxy.exchange.destination import (
@@ -185,9 +185,7 @@ class DetectingConnection(Timed):
             self._on_http(data)
         elif protocol == Protocol.HTTP2:
             self._detected("http2")
-            http2 = self._become_http2()
-            http2.serve()
-            http2.data_received(data)
+            self._become_http2().data_received(data)
         else:
             self._guess(data)
 
@@ -299,11 +297,11 @@ class DetectingConnection(Timed):
         return connection
 
     def _become_http2(self) -> Http2ClientConnection:
-        """A connection of HTTP/2 takes its place; `serve` follows."""
+        """A connection of HTTP/2 takes its place."""
         self._settle()
-        self._successor = connection = Http2ClientConnection(self._live, self.listener_state)
-        self._raw.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, self._raw, self._opened_ns, self._secured, self._destination)
+        self._successor = connection = succeed(
+            self, self._live, self.listener_state, self._raw, self._opened_ns, self._secured, self._destination
+        )
         return connection
 
     def _become_stream(self, protocol: str, data: bytes, name: str = "", *, is_unheard: bool = False) -> None:

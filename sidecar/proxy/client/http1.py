@@ -25,7 +25,7 @@ from sidecar.net.flow import MAX_SPLICED_BYTES, MIN_SPLICED_BYTES, BatchingWrite
 from sidecar.net.splicing_reader import SplicingReader
 from sidecar.net.timers import NOT_ARMED
 from sidecar.peer import Peer
-from sidecar.proxy.client.http2 import Http2ClientConnection
+from sidecar.proxy.client.http2 import succeed
 from sidecar.proxy.client.lingering import LINGER_S, LingeringConnection
 from sidecar.proxy.client.response_writer import FIRST_LOOK_S, Http1ResponseWriter
 from sidecar.proxy.client.state import State
@@ -47,27 +47,10 @@ class ClientConnection(BatchingWriter):
     """It is an `asyncio.Protocol` by its methods, and by them a `ClientStream` to its course (docs/compiled.md)."""
 
     __slots__ = (
-        "_course",
-        "_destination",
-        "_forwarded",
-        "_has_client_ended",
-        "_is_draining",
-        "_is_leaving",
-        "_is_paused",
-        "_is_reading",
-        "_is_spliced",
-        "_is_write_blocked",
-        "_live",
-        "_opened_ns",
-        "_peer",
-        "_reader",
-        "_state",
-        "_writer",
-        "bucket",
-        "deadline",
-        "listener_state",
-        "secured",
-    )
+        "_course", "_destination", "_forwarded", "_has_client_ended", "_is_draining", "_is_leaving", "_is_paused",
+        "_is_reading", "_is_spliced", "_is_write_blocked", "_live", "_opened_ns", "_peer", "_reader", "_state",
+        "_writer", "bucket", "deadline", "listener_state", "secured",
+    )  # fmt: skip
 
     def __init__(self, live: Live, listener_state: ListenerState) -> None:
         super().__init__(live.outbox)
@@ -297,12 +280,11 @@ class ClientConnection(BatchingWriter):
 
     def _become_http2(self) -> None:
         """What came is how a client of HTTP/2 begins (RFC 9113, 3.4): a connection of that takes our place."""
-        live, transport, held = self._live, self.transport, self._reader.drop()
-        connection = Http2ClientConnection(live, self.listener_state)
-        transport.set_protocol(cast("asyncio.Protocol", connection))
-        connection.take_over(self, transport, self._opened_ns, self.secured, self._destination)
+        held = self._reader.drop()
+        connection = succeed(
+            self, self._live, self.listener_state, self.transport, self._opened_ns, self.secured, self._destination
+        )
         self._forget()
-        connection.serve()
         connection.data_received(held)
 
     def _await_head(self) -> None:

@@ -326,3 +326,15 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
         self._live.warm.remove(self)
         self._live.timers.forget(self)
         self._live.forget(self, self._opened_ns)
+
+
+def succeed(
+    before: Opening, live: Live, state: ListenerState, transport: asyncio.Transport, opened_ns: int,
+    secured: Peer | None, destination: Destination | None,
+) -> Http2ClientConnection:  # fmt: skip
+    """A connection of HTTP/2 in the place of another, of which it has the transport and the admission."""
+    connection = Http2ClientConnection(live, state)
+    transport.set_protocol(cast("asyncio.Protocol", connection))
+    connection.take_over(before, transport, opened_ns, secured, destination)
+    connection.serve()
+    return connection

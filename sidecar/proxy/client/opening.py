@@ -35,7 +35,7 @@ from sidecar.net.tls.sides import (
 from sidecar.net.tls.transport import TlsTransport
 from sidecar.peer import Peer
 from sidecar.proxy.client.http1 import ClientConnection
-from sidecar.proxy.client.http2 import Http2ClientConnection
+from sidecar.proxy.client.http2 import Http2ClientConnection, succeed
 from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.live import ClientConnection as Waiting
 from sidecar.proxy.live import ListenerState, Live
@@ -242,11 +242,10 @@ class OpeningConnection(Timed):
     ) -> ClientConnection | Http2ClientConnection:
         """A connection takes its place."""
         self._settle()
-        connection: ClientConnection | Http2ClientConnection
         if peer is not None and peer.protocol in (MESH_HTTP2, OUTSIDE_HTTP2):
-            connection = Http2ClientConnection(self._live, self.listener_state)
-        else:
-            connection = ClientConnection(self._live, self.listener_state)
+            raw = cast("asyncio.Transport", transport)
+            return succeed(self, self._live, self.listener_state, raw, self._opened_ns, peer, self._destination)
+        connection = ClientConnection(self._live, self.listener_state)
         transport.set_protocol(cast("asyncio.Protocol", connection))
         connection.take_over(self, cast("asyncio.Transport", transport), self._opened_ns, peer, self._destination)
         connection.serve()
