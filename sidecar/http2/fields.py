@@ -14,21 +14,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sidecar.http1.grammar import ALPHANUMERIC, TOKEN, GrammarError, _remembered, field_of, learn
+from sidecar.http1.grammar import (
+    _NEVER_REMEMBERED,
+    ALPHANUMERIC,
+    TOKEN,
+    GrammarError,
+    _remembered,
+    field_of,
+    kind_of,
+    learn_named,
+)
 from sidecar.http1.target import is_plain, split_query, split_target
 from sidecar.http2.hpack.static_table import STATIC_TABLE
 from sidecar.message import Field, Kind
 
-# What a name is; `_NEW` is not known yet.
-_NEW: Final = 0
-_REGULAR: Final = 1
-_PSEUDO: Final = 2
-_TE: Final = 3
-_OF_CONNECTION: Final = 4
-_EMPTY: Final = 5
-_UPPER: Final = 6
-_INVALID: Final = 7
-_UNKNOWN: Final = 8
+# What a name is: the kind of its fields, or one of these.
+_NEW: Final = -1
+_PSEUDO: Final = -2
+_TE: Final = -3
+_OF_CONNECTION: Final = -4
+_EMPTY: Final = -5
+_UPPER: Final = -6
+_INVALID: Final = -7
+_UNKNOWN: Final = -8
 _FAULTS: Final[dict[int, str]] = {
     _OF_CONNECTION: "a field that is about the connection",
     _EMPTY: "a field without a name",
@@ -86,17 +94,17 @@ def field_from(name: bytes, value: bytes) -> Field:
     sort = _names.get(name, _NEW)
     if sort == _NEW:
         sort = _learn_name(name)
-    if sort == _REGULAR:
+    if sort >= 0:
+        # HTTP/1.1 strips a value, so that one line could stand for several.
+        if value and (_is_white(value[0]) or _is_white(value[-1])):
+            return _malformed(name, value, "white space around a field value")
         line = name + b": " + value
-        field = _remembered.get(line)
+        field = None if sort & _NEVER_REMEMBERED else _remembered.get(line)
         if field is None:
             try:
-                field = learn(line)
+                field = learn_named(name, sort, value, line)
             except GrammarError as error:
                 return _malformed(name, value, str(error))
-        # HTTP/1.1 strips a value, so that one line may stand for several.
-        if len(field.value) != len(value):
-            return _malformed(name, value, "white space around a field value")
         return field
     if sort == _PSEUDO:
         return _pseudo.get((name, value)) or _learn_pseudo(name, value)
@@ -118,6 +126,10 @@ def never_indexed(field: Field) -> Field:
     return Field(field.name, field.value, field.kind | Kind.NEVER_INDEXED, field.wire, field.note)
 
 
+def _is_white(octet: int) -> bool:
+    return octet == 0x20 or octet == 0x09
+
+
 def _malformed(name: bytes, value: bytes, fault: str) -> Field:
     return Field(name, value, Kind.MALFORMED, b"", fault)
 
@@ -132,12 +144,13 @@ def _learn_name(name: bytes) -> int:
     # "A field name MUST NOT contain characters in the ranges 0x00-0x20, 0x41-0x5a, or 0x7f-0xff" (RFC 9113, 8.2.1).
     if len(name.translate(None, _UPPER_CASE)) != len(name):
         return _UPPER
+    kind = kind_of(name)
     if len(name) <= _MAX_NAME_BYTES:
         if len(_names) >= _MAX_NAMES:
             _names.clear()
             _names.update(_OWN_NAMES)
-        _names[name] = _REGULAR
-    return _REGULAR
+        _names[name] = kind
+    return kind
 
 
 def _learn_pseudo(name: bytes, value: bytes) -> Field:

@@ -5,12 +5,12 @@ One encoder a connection and direction; what it returns must be sent in the orde
 
 What is worth an entry of the table is what comes again: a field is inserted when the same shared object is sent for the
 second time within some sixty new ones, and is an index from then on, found by identity. A name that the static table
-lacks is inserted, with whatever value it has, when it comes for the second time, so that a `traceparent`, new each time,
-costs an index and its value. The rest goes as literals, in plain octets where the value is new: to have it shorter by a
-quarter, both ends would work ten times as much.
+lacks is inserted, with whatever value it has, when it comes for the second time, so that a `traceparent`, new each
+time, costs an index and its value. The rest goes as literals, in plain octets where the value is new: to have it
+shorter by a quarter, both ends would work ten times as much.
 
-Never inserted are fields that tell people apart: a connection to a server carries many clients, and what one of them may
-put into the same table could be told from the length of blocks (7.1). Credentials no hop may index (7.1.3).
+Never inserted are fields that tell people apart: a connection to a server carries many clients, and what one of them
+may put into the same table could be told from the length of blocks (7.1). Credentials no hop may index (7.1.3).
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Encoder:
         pieces: list[bytes] = []
         if self._smallest >= 0:
             pieces.append(self._updates())
-        self._write_new(pieces, name, value)
+        self._write_new(pieces, name, value, None)
         return b"".join(pieces)
 
     def _write(self, pieces: list[bytes], field: Field) -> None:
@@ -176,12 +176,12 @@ class Encoder:
         if field.kind & Kind.NEVER_INDEXED or name in _SECRET:
             self._write_literal(pieces, _NEVER, name, field.value)
         elif field.kind & _NEW_EACH_TIME:
-            self._write_new(pieces, name, field.value)
+            self._write_new(pieces, name, field.value, None)
         elif field not in self._seen:
             if len(self._seen) >= _MAX_SEEN:
                 self._seen.clear()
             self._seen[field] = None
-            self._write_new(pieces, name, field.value)
+            self._write_new(pieces, name, field.value, field)
         elif name in _PERSONAL or not self._insert(pieces, name, field.value, field):
             index = self._index_of(name)
             pieces.append(_PLAIN[index])
@@ -189,11 +189,11 @@ class Encoder:
                 pieces.append(_string(name))
             pieces.append(_string(field.value))
 
-    def _write_new(self, pieces: list[bytes], name: bytes, value: bytes) -> None:
-        """A literal of a value that is not expected again (6.2.2); but a name that comes again is inserted with it."""
+    def _write_new(self, pieces: list[bytes], name: bytes, value: bytes, field: Field | None) -> None:
+        """A literal of what is not expected again (6.2.2); a name that comes again is inserted, its field with it."""
         if not self._index_of(name):
             if name in self._seen_names:
-                if self._insert(pieces, name, value, None):
+                if self._insert(pieces, name, value, field):
                     return
             else:
                 if len(self._seen_names) >= _MAX_SEEN:
