@@ -2,7 +2,8 @@
 A server and a client of gRPC, by grpcio, as programs:
 `python -m tests.support.grpc_peer serve PORT`, and `ask TARGET WORD`.
 
-The server answers a word with itself in capitals, and a stream of words likewise; both without protobuf's messages.
+The server answers a word with itself in capitals, and a stream of words likewise; both without protobuf's messages. It
+also says how it is (grpc.health.v1): the whole of it serves, the service `stopped` does not, others it does not know.
 """
 
 from __future__ import annotations
@@ -30,11 +31,24 @@ def serve(port: str) -> None:
         "Words": grpc.stream_stream_rpc_method_handler(lambda words, context: (word.upper() for word in words)),
     }
     server = grpc.server(ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_insecure_port(f"0.0.0.0:{port}")
+    health = {"Check": grpc.unary_unary_rpc_method_handler(_check)}
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(SERVICE, handlers),
+            grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
+        )
+    )
+    bound = server.add_insecure_port(f"0.0.0.0:{port}")
     server.start()
-    say("listening")
+    say(f"listening {bound}")
     server.wait_for_termination()
+
+
+def _check(asked: bytes, context: grpc.ServicerContext) -> bytes:
+    """Of a message of one text: `HealthCheckRequest.service`."""
+    if asked not in (b"", b"\x0a\x07stopped"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    return b"\x08\x02" if asked else b"\x08\x01"
 
 
 def ask(target: str, word: str) -> None:

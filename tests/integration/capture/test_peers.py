@@ -132,7 +132,7 @@ def serving_grpc(host: Host, port: int) -> Iterator[None]:
     words = with_python(host, "-m", "tests.support.grpc_peer", "serve", port)
     with host.started(*words, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
+        assert process.stdout.readline() == f"listening {port}\n"
         yield
         process.stdout.close()
 

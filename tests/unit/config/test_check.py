@@ -43,7 +43,8 @@ def everything_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CONDITIONS = (
     "a status from 400 to 599, or one of `connect_failure`, `reset_before_response`, `refused`, `gateway_error`, `5xx`, "
-    "`retriable_4xx`, `timeout`"
+    "`retriable_4xx`, `timeout`, `grpc_cancelled`, `grpc_deadline_exceeded`, `grpc_internal`, `grpc_resource_exhausted`, "
+    "`grpc_unavailable`"
 )
 R = "outbound.routes[0]"
 KINDS = "`exact`, `prefix`, `suffix`, `contains`, `regex`, `range` and `present`"

@@ -44,7 +44,8 @@ def test_a_local_key_replaces_the_pushed_value_and_is_not_merged() -> None:
     config = load(PUSHED, LOCAL + "limits: {max_headers: 10}\ninbound: {listen: '127.0.0.1:7'}\n").config
     assert (config.limits.max_headers, config.limits.idle_timeout) == (10, 300.0)
     assert config.inbound is not None
-    assert (config.inbound.listen[0].address, config.inbound.app) == ("127.0.0.1:7", "127.0.0.1:8080")
+    assert config.inbound.app is not None
+    assert (config.inbound.listen[0].address, config.inbound.app.address) == ("127.0.0.1:7", "127.0.0.1:8080")
 
 
 LISTENS = """service: shop

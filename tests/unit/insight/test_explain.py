@@ -87,7 +87,7 @@ def test_an_account_is_told_as_a_person_reads_it() -> None:
           upstreams.b.connect_timeout  1s                               default
           upstreams.b.idle_timeout     4s                               default
           limits.idle_timeout          300s                             default
-          and 36 more by default (--all)
+          and 47 more by default (--all)
         """
     )
 

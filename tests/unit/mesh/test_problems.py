@@ -55,11 +55,11 @@ KINDS = "`registered`, `kubernetes`, `etcd`, `file`, `dns` and `endpoints`"
         ("=== a.yaml\nservice: a\nports: {http: h:1, x: 'unix:/x'}\n", [
             "a.yaml:2:23: ports.x: callers choose a further port by its number, which a Unix socket has not; let the app listen on a port of its own; only the first may be a Unix socket"]),
         ("=== a.yaml\nservice: a\nports: {http: h:1, x: i:1}\n", ["a.yaml:2:23: ports.x: 1 is already the number of the port `http`; callers tell them by it"]),
-        ("=== a.yaml\nservice: a\nports: {grpc: {app: h:1, protocol: http2}}\n", ["a.yaml:2:36: ports.grpc.protocol: `http2` is not supported yet by this version; remove it; a later version will read it"]),
+        ("=== a.yaml\nservice: a\nports: {grpc: {app: h:1, protocol: grpc}}\n", ["a.yaml:2:36: ports.grpc.protocol: expected `http`, `http1`, `http2` or `tcp`, found \"grpc\"; gRPC is spoken over HTTP/2: `http2`"]),
         ("=== a.yaml\nservice: a\ninbound: {rate_limit: {requests: 5}}\n", ["a.yaml:2:1: inbound: `inbound` has no effect without `app`; such as `app: 127.0.0.1:8080`"]),
         # --- what is no HTTP
         ("=== a.yaml\nservice: a\nports: {x: {app: h:1, protocol: auto}}\n", [
-            "a.yaml:2:33: ports.x.protocol: `auto` is a word for a listener of one sidecar; write `http`, or `tcp`: callers' sidecars must know what to send"]),
+            "a.yaml:2:33: ports.x.protocol: expected `http`, `http1`, `http2` or `tcp`, found \"auto\"; `auto` is a word for a listener of one sidecar; callers' sidecars must know what to send"]),
         (f"{A}protocol: tcp\n", ["a.yaml:3:1: protocol: `protocol` has no effect without `dns` or `endpoints`; say it of a port: `ports: {db: {app: \"127.0.0.1:5432\", protocol: tcp}}`"]),
         ("=== a.yaml\nservice: a\nendpoints: ['h:1', 'h:2']\nprotocol: tcp\n", [
             "a.yaml:1:10: service: connections are known by their port, which these have not; give every one of `hosts` a port"]),

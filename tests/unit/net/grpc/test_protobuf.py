@@ -14,6 +14,7 @@ from sidecar.net.grpc.protobuf import (
     ProtobufError,
     fields,
     octets,
+    octets_field,
     text,
 )
 
@@ -73,3 +74,12 @@ def test_a_field_has_the_kind_that_it_must_have() -> None:
             octets(wrong)
     with pytest.raises(ProtobufError, match="not UTF-8"):
         text(Field(1, OCTETS, b"\xff"))
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 300, 70_000])
+def test_what_is_written_is_read_again(length: int) -> None:
+    """Numbers of one octet and of several."""
+    assert list(fields(octets_field(1, b"x" * length) + octets_field(16, b""))) == [
+        Field(1, OCTETS, b"x" * length),
+        Field(16, OCTETS, b""),
+    ]
