@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
 
-from sidecar import clock
+from sidecar import clock, grpc
 from sidecar.admin.recent import text_of
 from sidecar.admin.tap_filter import Filter
 from sidecar.exchange import Exchange
@@ -223,6 +223,8 @@ def event_of(exchange: Exchange) -> dict[str, object]:
     }
     if exchange.direct_peer is not None:
         event["downstream_direct_remote_address"] = _address(*exchange.direct_peer)
+    if exchange.grpc_status >= 0:
+        event["grpc_status"] = grpc.NAMES[exchange.grpc_status]
     if exchange.detail:
         event["detail"] = exchange.detail
     if head is None:

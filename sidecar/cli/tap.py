@@ -103,6 +103,7 @@ def describe(event: Mapping[str, Any], show_headers: bool = False) -> str:
         color = "green" if event["response_flags"] == "-" else "red"
     elif event["method"] is None:
         what = f"unreadable: {event.get('raw_line', '')}"
+    call = f" {event['grpc_status']}" if "grpc_status" in event else ""
     flag = "" if event["response_flags"] == "-" else f" {event['response_flags']} {event['response_code_details']}"
     where = event["upstream_cluster"]
     route = f"{event['route_name'] or '-'}" + (f" → {where}" if where else "")
@@ -111,7 +112,7 @@ def describe(event: Mapping[str, Any], show_headers: bool = False) -> str:
     parts = (
         click.style(clock, dim=True),
         _ARROWS.get(event["direction"], "?"),
-        click.style(f"{printable(shown)}{printable(flag)}", fg=color),
+        click.style(f"{printable(shown)}{printable(call)}{printable(flag)}", fg=color),
         f"{event['duration']:.1f}ms",
         printable(what),
         click.style(printable(f"{route}{host}{tries}"), dim=True),

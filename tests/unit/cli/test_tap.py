@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -67,6 +68,12 @@ def test_nothing_in_an_event_reaches_the_terminal_as_a_command(key: str) -> None
     assert shown.count("\x1b") == ours
     assert all(char.isprintable() or char in "\x1b\n" for char in shown)
     assert "a\\x1b[2J\\x07\\x9b\\u202e\\x0ab" in shown
+
+
+def test_a_call_of_grpc_is_shown_with_its_status() -> None:
+    """Beside the status of HTTP, which says nothing of it."""
+    called = {**EVENT, "response_code": 200, "grpc_status": "UNAVAILABLE"}
+    assert " 200 UNAVAILABLE UF connect_failed" in click.unstyle(describe(called))
 
 
 def test_options_become_parameters() -> None:
