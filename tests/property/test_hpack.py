@@ -12,11 +12,11 @@ from hpack.struct import HeaderTuple, NeverIndexedHeaderTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.http2 import huffman
-from sidecar.http2.decoder import FIELD_OVERHEAD, Decoder, FieldsTooLarge, HpackError
-from sidecar.http2.encoder import Encoder
 from sidecar.http2.fields import field_from, never_indexed
-from sidecar.http2.static_table import STATIC_TABLE
+from sidecar.http2.hpack import huffman
+from sidecar.http2.hpack.decoder import FIELD_OVERHEAD, Decoder, FieldsTooLarge, HpackError
+from sidecar.http2.hpack.encoder import Encoder
+from sidecar.http2.hpack.static_table import STATIC_TABLE
 from sidecar.message import Field, Kind
 from tests.support.thoroughness import examples
 

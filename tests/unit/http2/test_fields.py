@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.http1.grammar import TARGET, TOKEN, VALUE, field_of
 from sidecar.http2.fields import STATIC_FIELDS, field_from, never_indexed
-from sidecar.http2.static_table import STATIC_TABLE
+from sidecar.http2.hpack.static_table import STATIC_TABLE
 from sidecar.message import Field, Kind
 
 OCTETS = [bytes([octet]) for octet in range(256)]

@@ -6,7 +6,7 @@ import pytest
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
-from sidecar.http2 import huffman
+from sidecar.http2.hpack import huffman
 
 OCTETS = [bytes([octet]) for octet in range(256)]
 ORACLE = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sidecar.http1.grammar import field_of
-from sidecar.http2 import huffman
-from sidecar.http2.decoder import Decoder, FieldsTooLarge, HpackError
-from sidecar.http2.encoder import Encoder
 from sidecar.http2.fields import STATIC_FIELDS, field_from
+from sidecar.http2.hpack import huffman
+from sidecar.http2.hpack.decoder import Decoder, FieldsTooLarge, HpackError
+from sidecar.http2.hpack.encoder import Encoder
 from sidecar.message import Kind
 
 Pairs = list[tuple[bytes, bytes]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hpack
 import pytest
 
-from sidecar.http2.decoder import Decoder
-from sidecar.http2.encoder import Encoder
 from sidecar.http2.fields import field_from, never_indexed
+from sidecar.http2.hpack.decoder import Decoder
+from sidecar.http2.hpack.encoder import Encoder
 from sidecar.message import Field, Kind
 
 Pairs = list[tuple[bytes, bytes]]
