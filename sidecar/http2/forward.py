@@ -5,16 +5,20 @@ pure.*
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Final
 
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import VIA_FIELDS, accepts_trailers, needs_date
 from sidecar.http1.grammar import field_of, make_field
 from sidecar.http2.fields import field_from
-from sidecar.message import Field, Kind, RequestHead, ResponseHead
+from sidecar.message import Field, Kind, RequestHead, ResponseHead, Version
 
 _DROPPED_FROM_REQUEST: Final = Kind.HOP | Kind.TRACE | Kind.REQUEST_ID | Kind.HOST
 _DROPPED_FROM_RESPONSE: Final = Kind.HOP
+_CONNECT: Final = field_from(b":method", b"CONNECT")
+_WEBSOCKET: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TE_TRAILERS: Final = field_of(b"te: trailers")
 _STATUSES: Final[dict[int, Field]] = {
     status: field_from(b":status", str(status).encode()) for status in range(100, 1000)
@@ -57,6 +61,44 @@ def request_fields(
         if line:
             out.append(field_of(line))
     return out
+
+
+def upgrade_fields(fields: list[Field], upgrade: bytes) -> list[Field]:
+    """
+    A request that asks to switch to another protocol, as an extended CONNECT (RFC 8441, 4 and 5).
+
+    Args:
+        fields: Of `request_fields`.
+        upgrade: What it offers; the first of several is asked for.
+    """
+    protocol = upgrade.partition(b",")[0].strip(b" \t").lower()
+    out = [_CONNECT, field_from(b":protocol", protocol)]
+    out += [field for field in fields[1:] if field.name != b"sec-websocket-key"]
+    return out
+
+
+def ordinary_fields(fields: list[Field]) -> list[Field]:
+    """The same request for a server that knows no such CONNECT: "MAY ignore a received Upgrade" (RFC 9110, 7.8)."""
+    return [field for field in fields if not field.name.startswith(b"sec-websocket-")]
+
+
+def switched_head(head: ResponseHead, upgrade: bytes, key: bytes) -> ResponseHead:
+    """
+    What a server's agreement to an extended CONNECT would be in HTTP/1.1: a 101.
+
+    Args:
+        upgrade: As in `upgrade_fields`.
+        key: `sec-websocket-key` of the request, or empty: the answer to it is made here (RFC 6455, 4.2.2).
+    """
+    protocol = upgrade.partition(b",")[0].strip(b" \t")
+    made = ResponseHead(101, b"Switching Protocols", Version.HTTP11)
+    made.fields = [field for field in head.fields if not field.kind & Kind.CONTENT_LENGTH]
+    made.fields += [make_field(b"connection", b"upgrade"), make_field(b"upgrade", protocol)]
+    if key:
+        accept = base64.b64encode(hashlib.sha1(key + _WEBSOCKET, usedforsecurity=False).digest())
+        made.fields.append(make_field(b"sec-websocket-accept", accept))
+    made.kinds = head.kinds | Kind.HOP | Kind.CONNECTION | Kind.UPGRADE
+    return made
 
 
 SCHEMES: Final = (field_from(b":scheme", b"http"), field_from(b":scheme", b"https"))

@@ -89,6 +89,8 @@ class Shares:
     GRPC: Final = 1
     """Those of gRPC, which is spoken by nothing else."""
     ALWAYS: Final = 2
+    AS_CAME: Final = 3
+    """Those of gRPC, and those that came by HTTP/2: nothing else is known of whom they are for."""
 
 
 class ClusterState:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sidecar.net.address import TcpAddress
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.spec import AS_CAME
 
 PASSTHROUGH = "passthrough"
 """What telemetry calls the upstream of requests that are sent as addressed."""
@@ -31,7 +32,7 @@ class Passthrough:
     __slots__ = ("_by_authority", "_max_endpoints", "cluster")
 
     def __init__(self, cluster: Cluster | None = None, max_endpoints: int = MAX_ENDPOINTS) -> None:
-        self.cluster = cluster if cluster is not None else Cluster(ClusterSpec(PASSTHROUGH))
+        self.cluster = cluster if cluster is not None else Cluster(ClusterSpec(PASSTHROUGH, protocol=AS_CAME))
         self._by_authority: dict[tuple[bytes, int], Endpoint] = {}
         self._max_endpoints = max_endpoints
 

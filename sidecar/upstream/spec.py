@@ -21,7 +21,9 @@ IDLE_TIMEOUT_S: Final = 4.0
 MESH_IDLE_TIMEOUT_S: Final = 60.0
 """A sidecar keeps its clients' connections for minutes, and a new one costs a handshake at both ends."""
 
-PROTOCOLS: Final = ("auto", "http1", "http2")
+AS_CAME: Final = "as_came"
+"""Of servers that are known by nothing but what clients speak with them."""
+PROTOCOLS: Final = ("auto", "http1", "http2", AS_CAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class ClusterSpec:
     @property
     def shares(self) -> int:
         """Which of its requests share connections, which is by HTTP/2: of `endpoint.Shares`."""
+        if self.protocol == AS_CAME:
+            return Shares.AS_CAME
         if self.protocol == "http1" or self.is_stream:
             return Shares.NEVER
         # A server outside says by TLS whether it speaks it; of all others only gRPC does so for certain.

@@ -189,9 +189,10 @@ class Course(Requester, TunnelOwner):
         """More of the request's body; empty only together with `is_complete`."""
         exchange, forwarder = self.exchange, self._forwarder
         assert exchange is not None
-        assert forwarder is not None
         exchange.bytes_received += len(payload)
         self._is_request_complete = is_complete
+        if forwarder is None:
+            return  # it is answered, and the answer is on its way
         if self._copies is not None:
             self._copies.add(payload, is_complete, trailers)
         if not is_complete:

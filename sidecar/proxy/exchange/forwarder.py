@@ -20,7 +20,7 @@ from typing import Final, cast
 from sidecar import clock, errors, grpc
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
-from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead
+from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead, Version
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.calls import counts_as, said_at_end, said_so_far
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
@@ -221,9 +221,11 @@ class Forwarder(Timed, Acquirer, ResponseSink):
 
     def _shares(self, endpoint: Endpoint) -> bool:
         """Whether the request shares a connection with others."""
-        if self._is_tunnel or self._request.upgrade:
+        head, shares = self._request.head, endpoint.cluster.shares
+        if self._is_tunnel or (self._request.upgrade and not endpoint.cluster.is_http2):
             return False
-        if endpoint.cluster.shares == Shares.GRPC and not self._request.head.kinds & Kind.GRPC:
+        is_alike = shares == Shares.ALWAYS or head.kinds & _GRPC != 0
+        if not is_alike and (shares == Shares.GRPC or head.version != Version.HTTP2):
             return False
         among = endpoint.shared
         return among is None or not cast("Shared", among).is_refused

@@ -8,13 +8,13 @@ stream afterwards: whoever is told may already have given it the next request.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.http1.body import wanted_trailers
 from sidecar.http2.codes import Code, MalformedError, name_of
-from sidecar.http2.forward import request_fields
+from sidecar.http2.forward import ordinary_fields, request_fields, switched_head, upgrade_fields
 from sidecar.http2.session import Session
 from sidecar.http2.streams import Stream
 from sidecar.message import NO_TRAILERS, Field, Framing, ResponseHead
@@ -25,7 +25,7 @@ from sidecar.proxy.plan import Limits
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 
 # Interim responses before the final one, as in HTTP/1.1.
-_MAX_INTERIM = 100
+_MAX_INTERIM: Final = 100
 
 
 class StreamCarrier(Protocol):
@@ -39,6 +39,9 @@ class StreamCarrier(Protocol):
     def head_of(self, fields: list[Field], method: bytes, is_end: bool) -> ResponseHead:
         """The head that these fields are; raises `MalformedError`."""
 
+    def await_settings(self, stream: AttemptStream) -> None:
+        """Call its `on_settings` once the server has said what it allows."""
+
     def request_scheme(self) -> Field:
         """`:scheme` of what is sent here."""
 
@@ -49,6 +52,9 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         endpoint: Where it leads.
         session: Whose stream it is.
         carrier: The connection.
+
+    Attributes:
+        is_taken: It has an attempt, or is about to.
     """
 
     __slots__ = (
@@ -57,8 +63,10 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         "_interim",
         "_method",
         "_session",
+        "_upgrading",
         "endpoint",
         "epoch",
+        "is_taken",
         "requests",
         "secured",
         "sink",
@@ -71,6 +79,7 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         self.epoch = endpoint.epoch
         self.secured = secured
         self.requests = 0
+        self.is_taken = False
         self.sink: ResponseSink | None = None
         self.tunnel: TunnelSink | None = None
         self._session = session
@@ -78,6 +87,7 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         self._method = b""
         self._has_response = False
         self._interim = 0
+        self._upgrading: UpstreamRequest | None = None
 
     def __repr__(self) -> str:
         return f"<AttemptStream {self.id} to {self.endpoint.label}>"
@@ -86,16 +96,35 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
 
     def send(self, sink: ResponseSink, request: UpstreamRequest, limits: Limits) -> None:
         """Begin an exchange, with what there is of the body."""
-        head = request.head
         self.sink = sink
-        self._method = head.method
+        self._method = request.head.method
         self._has_response = False
         self._interim = 0
-        session = self._session
-        session.open(self)
+        self._upgrading = None
+        if request.upgrade:
+            self._upgrading = request
+            if not self._session.has_settings:
+                self._carrier.await_settings(self)
+                return
+        self._send(request)
+
+    def on_settings(self) -> None:
+        """Whether the server knows an extended CONNECT is known now."""
+        if self._upgrading is not None and self.sink is not None:
+            self._send(self._upgrading)
+
+    def _send(self, request: UpstreamRequest) -> None:
+        head, session = request.head, self._session
         fields = request_fields(
             head, request.fields, request.path, request.host, request.added, self._carrier.request_scheme()
         )
+        session.open(self)
+        if request.upgrade and session.allows_extended_connect:
+            session.send_message(self, upgrade_fields(fields, request.upgrade), b"", False, NO_TRAILERS)
+            return
+        if request.upgrade:
+            self._upgrading = None
+            fields = ordinary_fields(fields)
         body = request.body
         payload = b"" if not body else body[0] if len(body) == 1 else b"".join(body)
         session.send_message(self, fields, payload, request.is_complete, request.trailers)
@@ -159,7 +188,9 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
 
     def _leave(self) -> None:
         self.sink = self.tunnel = None
-        self._carrier.release(self)
+        if self.is_taken:
+            self.is_taken = False
+            self._carrier.release(self)
 
     def _leave_answered(self) -> None:
         """The response is whole; a request of which the rest is still to be sent has no use for it."""
@@ -182,6 +213,9 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
                     raise MalformedError(f"more than {_MAX_INTERIM} interim responses")
                 sink.on_informational(head)
                 return
+            if self._upgrading is not None and head.status < 300:
+                self._switch(sink, self._upgrading, head, payload, is_end)
+                return
             if head.framing == Framing.LENGTH:
                 self.left = head.content_length
                 if not self.take(len(payload), is_end):
@@ -197,6 +231,17 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
             if trailers:
                 trailers = wanted_trailers(trailers)
         sink.on_response(head, payload, is_end, trailers)
+
+    def _switch(
+        self, sink: ResponseSink, request: UpstreamRequest, head: ResponseHead, rest: bytes, is_end: bool
+    ) -> None:
+        """The server agrees: what follows is the other protocol's."""
+        self._has_response = True
+        self._upgrading = None
+        key = next((field.value for field in request.fields if field.name == b"sec-websocket-key"), b"")
+        sink.on_switched(switched_head(head, request.upgrade, key), rest)
+        if is_end and self.tunnel is not None:
+            self.tunnel.on_tunnel_eof()
 
     def on_data(self, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """More of the content."""

@@ -73,6 +73,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         "_session",
         "_spare",
         "_timers",
+        "_waiting",
         "bucket",
         "deadline",
         "endpoint",
@@ -103,6 +104,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             self, False, 0, _WINDOW_BYTES, _MAX_HEADER_BYTES, _MAX_HEADERS, _MAX_RESETS, timers.time
         )
         self._spare: list[AttemptStream] = []
+        self._waiting: list[AttemptStream] = []
         self._opened = 0
         self._head_fields: list[Field] | None = None
         self._head: ResponseHead | None = None
@@ -134,6 +136,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         spare = self._spare
         stream = spare.pop() if spare else AttemptStream(self.endpoint, self._session, self, self.secured)
         stream.requests = self._opened
+        stream.is_taken = True
         return stream
 
     def retire(self, reason: str) -> None:
@@ -176,6 +179,10 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             self._head_fields, self._head, self._head_end = fields, head, is_end
         return head
 
+    def await_settings(self, stream: AttemptStream) -> None:
+        """The stream is told when the server has said what it allows."""
+        self._waiting.append(stream)
+
     def request_scheme(self) -> Field:
         """`:scheme` of what is sent here."""
         return self._scheme
@@ -191,6 +198,9 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
 
     def on_settings(self) -> None:
         """What the server allows; who waits may have a place now."""
+        waiting, self._waiting = self._waiting, []
+        for stream in waiting:
+            stream.on_settings()
         shared = self._shared()
         if shared.pending:
             shared.freed(self)
@@ -325,7 +335,8 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         """It is over, and so are the attempts that it carries."""
         if self._is_gone:
             return
-        streams = list(self._session.streams.values())
+        streams = [*self._session.streams.values(), *self._waiting]
+        self._waiting = []
         self._is_retired = True
         self._shared().gone(self)
         self.flush()
