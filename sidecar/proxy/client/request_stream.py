@@ -10,6 +10,7 @@ not be made anew.
 from __future__ import annotations
 
 import asyncio
+import logging
 from math import inf
 from typing import Final, Protocol
 
@@ -26,6 +27,8 @@ from sidecar.net.timers import NOT_ARMED
 from sidecar.proxy.exchange.course import Course
 from sidecar.proxy.exchange.interfaces import ClientStream, ResponseWriter
 from sidecar.proxy.live import Live
+
+log = logging.getLogger("sidecar.proxy")
 
 _UPGRADE: Final = Kind.UPGRADE
 
@@ -85,6 +88,22 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
         """A request begins."""
         course = self._begin()
         try:
+            self._on_head(course, fields, payload, is_end, trailers)
+        except Exception:
+            self._on_mistake(course)
+
+    def _on_mistake(self, course: Course) -> None:
+        """A mistake of ours ends one exchange, never another of the same client."""
+        log.exception("request_failed %r", self)
+        if course.exchange is not None:
+            course.fail(errors.INTERNAL, "exception")
+        if course.exchange is not None or not self.is_closed:
+            self.reset()
+
+    def _on_head(
+        self, course: Course, fields: list[Field], payload: bytes, is_end: bool, trailers: list[Field]
+    ) -> None:
+        try:
             head = request_head(fields, is_end and not payload)
         except MalformedError as error:
             self._refuse(course, errors.BAD_REQUEST, str(error))
@@ -117,6 +136,12 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
         course = self._course
         if course is None or course.exchange is None:
             return
+        try:
+            self._on_data(course, payload, is_end, trailers)
+        except Exception:
+            self._on_mistake(course)
+
+    def _on_data(self, course: Course, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         if self.left >= 0 and not self.take(len(payload), is_end):
             self._fail(course, errors.BAD_REQUEST_BODY, "not as much content as its content-length says")
         elif course.tunnel is not None:
@@ -159,8 +184,8 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
         course = self._running()
         if course is not None:
             course.on_client_lost(detail)
-            if course.exchange is not None:
-                self._course = None  # it is finished without its client, by another in our place
+            # It may be finished without its client, by another in our place; and is not fit for the next otherwise.
+            self._course = None
         self._leave()
 
     def on_fault(self, code: int, detail: str) -> None:
@@ -283,6 +308,7 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
     def reset(self) -> None:
         """Show that what was sent is not whole."""
         self._session.reset(self, Code.INTERNAL_ERROR)
+        self._course = None
         self._leave()
 
     def _end(self) -> None:

@@ -8,6 +8,7 @@ stream afterwards: whoever is told may already have given it the next request.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final, Protocol
 
 from sidecar import errors
@@ -23,6 +24,8 @@ from sidecar.proxy.exchange.interfaces import ResponseSink, ServerStream, Tunnel
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.plan import Limits
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
+
+log = logging.getLogger("sidecar.proxy")
 
 # Interim responses before the final one, as in HTTP/1.1.
 _MAX_INTERIM: Final = 100
@@ -206,6 +209,21 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         if sink is None:
             return
         try:
+            self._on_head(sink, fields, payload, is_end, trailers)
+        except Exception:
+            self._on_mistake(sink)
+
+    def _on_mistake(self, sink: ResponseSink) -> None:
+        """A mistake of ours ends one attempt, never another on the same connection."""
+        log.exception("attempt_failed %r", self)
+        if self.sink is sink:
+            self._session.reset(self, Code.INTERNAL_ERROR)
+            self.lose(errors.INTERNAL, "exception", False)
+
+    def _on_head(
+        self, sink: ResponseSink, fields: list[Field], payload: bytes, is_end: bool, trailers: list[Field]
+    ) -> None:
+        try:
             head = self._carrier.head_of(fields, self._method, is_end and not payload)
             if head.status < 200:
                 self._interim += 1
@@ -251,9 +269,14 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
                 tunnel.on_tunnel_data(payload)
             if is_end and self.tunnel is tunnel:
                 tunnel.on_tunnel_eof()
-        elif sink is None:
-            pass
-        elif not self._has_response:
+        elif sink is not None:
+            try:
+                self._on_data(sink, payload, is_end, trailers)
+            except Exception:
+                self._on_mistake(sink)
+
+    def _on_data(self, sink: ResponseSink, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
+        if not self._has_response:
             self._break_off(errors.BAD_RESPONSE, "content before the head")
         elif self.left >= 0 and not self.take(len(payload), is_end):
             self._break_off(errors.BAD_RESPONSE_BODY, "not as much content as its content-length says")
