@@ -21,6 +21,7 @@ from math import inf
 from random import random as system_random
 from typing import Final, Literal, get_args
 
+from sidecar import errors
 from sidecar.errors import Phase, Reason, Source
 from sidecar.message import RequestHead
 from sidecar.upstream.endpoint import ClusterState
@@ -99,15 +100,15 @@ class RetryPolicy:
             Gateway API's key of this name counts the same). 0 turns every retry off.
         on: Occasions that are retried, by name.
         on_statuses: Statuses of responses that are retried besides.
-        grpc_statuses: Statuses of gRPC (`grpc.NAMES`), said in the head of a response without a body, that are retried.
-            Calls are POST, and the file vouches for them by naming the status: the method is not asked.
+        grpc_statuses: Statuses of gRPC (`grpc.NAMES`), said in the head of a response without a body, that are retried;
+            with those that `on` names. Calls are POST, and the file vouches for them by naming the status: the method
+            is not asked.
         per_try_timeout_s: Seconds from an attempt's begin to its response's head, also of the first; inf for none.
         backoff_base_s: Upper bound of the wait before the first retry; doubles with each.
         backoff_max_s: Upper bound of the waits.
         methods: Methods whose requests may be sent twice.
         max_body_bytes: Bytes of a request body that are kept for sending it again.
         statuses: All statuses that `on` and `on_statuses` name.
-        grpc_statuses: All statuses of gRPC that `on` names.
     """
 
     attempts: int = 1
@@ -137,7 +138,7 @@ class RetryPolicy:
         statuses = self.on_statuses.union(*(STATUSES_OF.get(condition, frozenset()) for condition in self.on))
         object.__setattr__(self, "statuses", statuses)
         of_grpc = [GRPC_STATUS_OF[condition] for condition in self.on if condition in GRPC_STATUS_OF]
-        object.__setattr__(self, "grpc_statuses", frozenset(of_grpc))
+        object.__setattr__(self, "grpc_statuses", self.grpc_statuses | frozenset(of_grpc))
 
     def can_repeat(self, head: RequestHead) -> bool:
         """Whether a request may be sent twice though the first may have been processed."""
@@ -160,6 +161,8 @@ class RetryPolicy:
             return "connect_failure" in on
         if failure.flag == "UT":
             return "timeout" in on
+        if failure is errors.STREAM_REFUSED and "refused" in on:
+            return True
         return failure.retryable and "reset_before_response" in on
 
 

@@ -666,10 +666,11 @@ class World:
             breaker=breaker,
             retry_budget=retry_budget,
             outlier=outlier,
+            protocol="http1",
         )
         self.cluster = Cluster(spec, lambda: 0.0)
         self.mirrors: tuple[Mirror, ...] = ()
-        self.shadow = Cluster(ClusterSpec("shadow", (("10.9.9.9:80", 1.0),), breaker=shadow_breaker))
+        self.shadow = Cluster(ClusterSpec("shadow", (("10.9.9.9:80", 1.0),), breaker=shadow_breaker, protocol="http1"))
         if mirror is not None:
             self.mirrors = mirrors_of(mirror(self.shadow))
         scope = self.telemetry.scope(direction, "to-web", "web", "web")

@@ -107,10 +107,10 @@ class TestOccasions:
                 "connect_failure",
                 {"connect_failed", "connect_timeout", "resolve_failed", "resolve_timeout"} | TLS_FAILURES,
             ),
-            ("reset_before_response", {"upstream_closed", "upstream_reset"}),
+            ("reset_before_response", {"upstream_closed", "upstream_reset", "stream_refused"}),
             ("timeout", {"response_timeout", "try_timeout"}),
             ("retriable_4xx", set()),
-            ("refused", set()),
+            ("refused", {"stream_refused"}),
         ],
     )
     def test_failures_by_condition(self, condition: str, failures: set[str]) -> None:
