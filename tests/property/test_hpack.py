@@ -82,7 +82,7 @@ def test_ours_is_read_by_both(conversation: list[tuple[list[int], list[tuple[Pai
 @QUICK
 @given(conversations(), st.booleans())
 def test_theirs_is_read_by_ours(conversation: list[tuple[list[int], list[tuple[Pair, bool]]]], is_coded: bool) -> None:
-    """With Huffman code and without; a field that is known is the same object."""
+    """With Huffman code and without; nothing says that it may never be indexed but what may not."""
     encoder, decoder = hpack.Encoder(), Decoder()
     for limits, sent in conversation:
         # It announces each change, and none if the last was to the same; as the RFC has it, two are enough.
@@ -96,15 +96,9 @@ def test_theirs_is_read_by_ours(conversation: list[tuple[list[int], list[tuple[P
         assert [(field.name, field.value) for field in fields] == [pair for pair, _ in sent]
         for field, (pair, is_secret) in zip(fields, sent, strict=True):
             made = field_from(*pair)
-            assert field.kind & ~Kind.NEVER_INDEXED == made.kind
+            # Theirs takes an index for a secret, too, if there is one.
+            assert field.kind == made.kind or (is_secret and field.kind == made.kind | Kind.NEVER_INDEXED)
             assert field.wire == made.wire
-            if (
-                not is_secret
-                and field.wire
-                and len(field.wire) <= 512
-                and not field.kind & (Kind.TRACE | Kind.REQUEST_ID)
-            ):
-                assert field is made
 
 
 @given(st.binary(max_size=60))
