@@ -78,6 +78,8 @@ _KINDS: Final[dict[bytes, int]] = {
 }
 
 _FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
+# The kinds of the names in `_NOTES`.
+_NOTED: Final = _FRAMES_A_BODY | Kind.HOST | Kind.CONNECTION | Kind.KEEP_ALIVE
 
 # Fields whose value is new with every request would only push the others out.
 _NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID | Kind.GRPC_TIMEOUT
@@ -117,7 +119,8 @@ def learn_named(name: bytes, kind: int, value: bytes, line: bytes) -> Field:
     """As `learn`, of a line whose parts are known; the name and its kind are good, the value may be anything."""
     if value.translate(_OTHER_IF_NO_VALUE) != value:
         raise GrammarError("a control octet in a header value")
-    field = _classified(name, kind, value, line)
+    # Most have nothing to be noted and are spared a call.
+    field = _classified(name, kind, value, line) if kind & _NOTED else Field(name, value, kind, line)
     if not field.kind & _NEVER_REMEMBERED and len(line) <= _MAX_REMEMBERED_BYTES:
         if len(_remembered) >= _MAX_REMEMBERED:
             _remembered.clear()

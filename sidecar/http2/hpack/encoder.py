@@ -4,7 +4,7 @@ HPACK to a peer: lists of fields become blocks of octets (RFC 7541). *Hot path; 
 One encoder a connection and direction; what it returns must be sent in the order in which it was asked for.
 
 What is worth an entry of the table is what comes again: a field is inserted when the same shared object is sent for the
-second time within some sixty new ones, and is an index from then on, found by identity. A name that the static table
+second time within some thirty new ones, and is an index from then on, found by identity. A name that the static table
 lacks is inserted, with whatever value it has, when it comes for the second time, so that a `traceparent`, new each
 time, costs an index and its value. The rest goes as literals, in plain octets where the value is new: to have it
 shorter by a quarter, both ends would work ten times as much.
@@ -35,7 +35,8 @@ _NEW_EACH_TIME: Final = Kind.TRACE | Kind.REQUEST_ID
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization"))
 _PERSONAL: Final = frozenset((b"cookie", b"set-cookie"))
 
-_MAX_SEEN: Final = 64
+# Of fields and of names, each connection. Sixty-four would be 1.2 KiB more for one that idles.
+_MAX_SEEN: Final = 32
 # Strings as they are sent, of all connections: 300 KiB at most.
 _MAX_STRINGS: Final = 1024
 _MAX_STRING_BYTES: Final = 256

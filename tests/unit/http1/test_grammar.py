@@ -75,6 +75,11 @@ class TestFieldLines:
         with pytest.raises(GrammarError):
             field_of(line)
 
+    def test_every_name_with_a_note_is_of_a_kind_that_is_noted(self) -> None:
+        """And no other name is: it would be asked for in vain."""
+        noted = {name for name, kind in grammar._KINDS.items() if kind & grammar._NOTED}
+        assert noted == set(grammar._NOTES)
+
     def test_field_keeps_the_line_and_lowers_the_name(self) -> None:
         """What is forwarded is the line as received; what is compared is lower case without outer white space."""
         field = field_of(b"X-Thing:\t a b \t")
