@@ -6,8 +6,8 @@ One encoder a connection and direction; what it returns must be sent in the orde
 What is worth an entry of the table is what comes again: a field is inserted when the same shared object is sent for the
 second time within some thirty new ones, and is an index from then on, found by identity. A name that the static table
 lacks is inserted, with whatever value it has, when it comes for the second time, so that a `traceparent`, new each
-time, costs an index and its value. The rest goes as literals, in plain octets where the value is new: to have it
-shorter by a quarter, both ends would work ten times as much.
+time, costs an index and its value. The rest goes as literals, in plain octets where the value is new: to have a
+`traceparent` shorter by a quarter costs 3 us where it is sent and 1 us where it is read (compiled).
 
 Never inserted are fields that tell people apart: a connection to a server carries many clients, and what one of them
 may put into the same table could be told from the length of blocks (7.1). Credentials no hop may index (7.1.3).
@@ -35,7 +35,7 @@ _NEW_EACH_TIME: Final = Kind.TRACE | Kind.REQUEST_ID
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization"))
 _PERSONAL: Final = frozenset((b"cookie", b"set-cookie"))
 
-# Of fields and of names, each connection. Sixty-four would be 1.2 KiB more for one that idles.
+# Of fields and of names, each connection. Sixty-four would take 1.1 KiB more for each.
 _MAX_SEEN: Final = 32
 # Strings as they are sent, of all connections: 300 KiB at most.
 _MAX_STRINGS: Final = 1024
