@@ -8,6 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from sidecar.config.values.base import Reads
 from sidecar.config.values.words import (
+    grpc_method,
+    grpc_service,
     parse_edited_header_name,
     parse_header_name,
     parse_header_value,
@@ -26,6 +28,8 @@ HEADER: Final = Reads(parse_header_name, {})
 EDITED_HEADER: Final = Reads(parse_edited_header_name, {})
 HEADER_VALUE: Final = Reads(parse_header_value, {})
 PARAMETER: Final = Reads(parse_parameter_name, {})
+GRPC_SERVICE: Final = grpc_service()
+GRPC_METHOD: Final = grpc_method()
 
 
 def checked(found: Field, reads: Reads, text: str | None = None) -> str:

@@ -68,6 +68,16 @@ def _named(pattern: re.Pattern[str], what: str) -> Reads:
     return Reads(parse, {"type": "string", "pattern": f"^{pattern.pattern}$"})
 
 
+def grpc_service() -> Reads:
+    """A service of gRPC, as it stands in the path of its calls."""
+    return _named(_GRPC_SERVICE, "a gRPC service with its package, such as `shop.Recommendations`")
+
+
+def grpc_method() -> Reads:
+    """A method of one."""
+    return _named(_GRPC_METHOD, "a method of a gRPC service, such as `List`")
+
+
 def parse_free_name(written: object) -> str:
     """Read a name for people: 1 to 200 printable characters."""
     if not isinstance(written, str) or not written.strip() or len(written) > 200 or not written.isprintable():
@@ -236,8 +246,8 @@ RouteName = Annotated[str, _named(_NAME, "a name of up to 128 letters, digits an
 UpstreamName = Annotated[str, _named(_UPSTREAM_NAME, "an upstream's name: up to 128 letters, digits and `_.-`")]
 PortName = Annotated[str, _named(_PORT_NAME, "a port's name: up to 63 letters, digits and `_-`")]
 """Behind `app.` it is the name of an upstream."""
-GrpcService = Annotated[str, _named(_GRPC_SERVICE, "a gRPC service with its package, such as `shop.Recommendations`")]
-GrpcMethod = Annotated[str, _named(_GRPC_METHOD, "a method of a gRPC service, such as `List`")]
+GrpcService = Annotated[str, grpc_service()]
+GrpcMethod = Annotated[str, grpc_method()]
 FreeName = Annotated[str, Reads(parse_free_name, _TEXT_SCHEMA)]
 Method = Annotated[str, Reads(parse_method, {"type": "string"})]
 HeaderName = Annotated[str, Reads(parse_header_name, {"type": "string"})]

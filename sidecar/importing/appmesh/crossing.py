@@ -8,13 +8,14 @@ it came: behind a gateway that makes `/` of `/shop/`, a service's `/cart` is `/s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import re2
 
 from sidecar.config.values.words import regex_options
+from sidecar.importing.appmesh.matches import asked_path
 from sidecar.importing.draft import Plain, RouteDraft
 
 _NEVER: Final = "never"
@@ -46,7 +47,7 @@ class Outer:
     @property
     def breadth(self) -> tuple[int, int]:
         """App Mesh: without a priority the longest prefix comes first; exact paths before."""
-        path = self.match.get("path")
+        path = asked_path(self.match)
         if isinstance(path, str):
             return 0, -len(path)
         if isinstance(path, dict):
@@ -110,16 +111,22 @@ def _crossed(outer: Outer, route: RouteDraft, service: str) -> Crossed | None:
         raise _LostError("it asks for a port, which the gateway's route does not say")
     match: dict[str, Plain] = {}
     rewrite: dict[str, Plain] = {}
-    path = _path(outer, inner.get("path"), rewrite)
-    if path == _NEVER:
-        return None
-    if path:
-        match["path"] = path
-    methods = _methods(outer.match.get("methods"), inner.get("methods"))
-    if methods is not None:
-        if not methods:
+    if "grpc" in outer.match or "grpc" in inner:
+        call = _call(outer, inner)
+        if call is None:
             return None
-        match["methods"] = methods
+        match["grpc"] = call
+    else:
+        path = _path(outer, inner.get("path"), rewrite)
+        if path == _NEVER:
+            return None
+        if path:
+            match["path"] = path
+        methods = _methods(outer.match.get("methods"), inner.get("methods"))
+        if methods is not None:
+            if not methods:
+                return None
+            match["methods"] = methods
     for key in ("headers", "query"):
         tests = _tests(outer.match.get(key), inner.get(key))
         if tests:
@@ -133,6 +140,22 @@ def _crossed(outer: Outer, route: RouteDraft, service: str) -> Crossed | None:
         rest["rewrite"] = rewrite
     to = {f"{service}.{name}": weight for name, weight in route.to.items()} or {service: 1.0}
     return Crossed(route.name, match, to, rest)
+
+
+def _call(outer: Outer, inner: Mapping[str, Plain]) -> dict[str, Plain] | None:
+    """Which calls of gRPC pass both; None for none. What asks for paths by itself, or changes them, is not combined."""
+    if (
+        outer.path is not None
+        or outer.prefix_of_all
+        or any(key in match for match in (outer.match, inner) for key in ("path", "methods"))
+    ):
+        raise _LostError("of the gateway's route and it one asks for a call of gRPC, and one for a path")
+    one, other = outer.match.get("grpc", {}), inner.get("grpc", {})
+    assert isinstance(one, dict)
+    assert isinstance(other, dict)
+    if any(one[key] != other[key] for key in one.keys() & other.keys()):
+        return None
+    return {**one, **other}
 
 
 def _path(outer: Outer, inner: Plain | None, rewrite: dict[str, Plain]) -> Plain:

@@ -15,7 +15,7 @@ from sidecar.importing.appmesh.crossing import Crossed, Outer, cross
 from sidecar.importing.appmesh.group import Group, Virtual
 from sidecar.importing.appmesh.index import Index
 from sidecar.importing.appmesh.matches import grpc_match, hostname_of, http_match
-from sidecar.importing.appmesh.nodes import drop_client_policy, is_spoken
+from sidecar.importing.appmesh.nodes import drop_client_policy
 from sidecar.importing.appmesh.routes import UNSET_PRIORITY
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.appmesh.values import DEFAULT_TIMEOUT_S
@@ -87,11 +87,7 @@ def _ports(spec: Field) -> list[tuple[int, Field]]:
             raise WrongError(number, f"expected a port from 1 to 65535, found {number.integer()}")
         if protocol.text().lower() not in _PROTOCOLS:
             raise WrongError(protocol, f"expected {', '.join(_PROTOCOLS)}, found `{protocol.text()}`")
-        if is_spoken(protocol.text().lower()):
-            protocol.kept("what is served there")
-        else:
-            why = f"{protocol.text()}: this version's sidecars speak HTTP/1.1 there"
-            protocol.changed(why, "let clients, or the load balancer before it, speak HTTP/1.1", is_lost=True)
+        protocol.kept("HTTP/1.1 and HTTP/2 are served there")
         found.append((number.integer(), number))
         tls = listener.get("tls")
         if tls is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sidecar.importing.account import Mark
-from sidecar.importing.checked import HEADER, METHOD, PARAMETER, PATH, REGEX, checked
+from sidecar.importing.checked import GRPC_METHOD, GRPC_SERVICE, HEADER, METHOD, PARAMETER, PATH, REGEX, checked
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 
@@ -37,23 +37,34 @@ def http_match(match: Field, hosts: Sequence[str]) -> dict[str, Plain]:
 
 
 def grpc_match(match: Field | None, hosts: Sequence[str]) -> dict[str, Plain]:
-    """The match of a gRPC route: services and methods are paths, metadata are headers."""
-    found: dict[str, Plain] = {}
+    """The match of a gRPC route: it takes no other requests, and metadata are headers."""
+    call: dict[str, Plain] = {}
+    found: dict[str, Plain] = {"grpc": call}
     if match is None:
         return found
     _put_port(match, hosts, found)
     service, method = match.get("serviceName"), match.get("methodName")
     if method is not None and service is None:
         raise WrongError(method, "expected `serviceName` beside `methodName`, found none", "App Mesh requires it")
-    if service is not None and method is not None:
-        found["path"] = checked(method, PATH, f"/{service.text()}/{method.text()}")
-        service.changed("match.path: a method is a path")
-        method.changed("match.path: a method is a path")
-    elif service is not None:
-        found["path"] = {"starts_with": checked(service, PATH, f"/{service.text()}/")}
-        service.changed("match.path.starts_with: a service is the first part of paths")
+    if service is not None:
+        call["service"] = checked(service, GRPC_SERVICE)
+        service.kept("match.grpc.service")
+    if method is not None:
+        call["method"] = checked(method, GRPC_METHOD)
+        method.kept("match.grpc.method")
     _put_values(match.each("metadata"), "headers", found)
     return found
+
+
+def asked_path(match: Mapping[str, Plain]) -> Plain | None:
+    """The question about the path, that of a call of gRPC included; None for any path."""
+    call = match.get("grpc")
+    if not isinstance(call, dict):
+        return match.get("path")
+    if "service" not in call:
+        return None
+    path = f"/{call['service']}/"
+    return f"{path}{call['method']}" if "method" in call else {"starts_with": path}
 
 
 def hostname_of(match: Field) -> str | None:

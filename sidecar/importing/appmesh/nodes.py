@@ -8,7 +8,6 @@ from typing import Final
 from pydantic_core import PydanticCustomError
 
 from sidecar.config.values.addresses import is_host
-from sidecar.config.values.unsupported import NOT_YET
 from sidecar.config.values.words import parse_free_name
 from sidecar.importing.account import Mark
 from sidecar.importing.appmesh.sources.resource import Resource
@@ -19,12 +18,8 @@ from sidecar.importing.said import Said
 
 _CONTROL: Final = "the mesh's own authority signs certificates"
 _TLS_MODES: Final = {"STRICT": "strict", "PERMISSIVE": "permissive", "DISABLED": "off"}
-_LATER: Final = "keep the port out of capture (`--exclude-inbound PORT`) until this version's language has it"
-
-
-def is_spoken(protocol: str) -> bool:
-    """Whether this version's sidecars speak what listens there."""
-    return f"listen.protocol.{protocol}" not in NOT_YET
+_SPOKEN: Final = {"grpc": "http2"}
+"""What our file calls otherwise: gRPC is spoken over HTTP/2."""
 
 
 @dataclass(slots=True)
@@ -125,12 +120,8 @@ def _take_listener(listener: Field, node: Node) -> None:
     if number.integer() in [port.number for port in node.ports]:
         listener.dropped(f"a second listener at {number.integer()}", "remove one of the two", is_lost=True)
         return
-    spoken = word if is_spoken(word) else "http"
-    if word == spoken:
-        protocol.kept(f"protocol: {spoken}")
-    else:
-        why = f"protocol: http, for this version's sidecars speak no {'gRPC' if word == 'grpc' else 'HTTP/2'}"
-        protocol.changed(why, _LATER, is_lost=True)
+    spoken = _SPOKEN.get(word, word)
+    protocol.kept(f"protocol: {spoken}")
     number.kept(f"the app's address, 127.0.0.1:{number.integer()}")
     node.ports.append(Port(number.integer(), spoken))
     if len(node.ports) > 1:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from sidecar.importing.appmesh.index import Index
-from sidecar.importing.appmesh.matches import grpc_match, http_match, port_of
+from sidecar.importing.appmesh.matches import asked_path, grpc_match, http_match, port_of
 from sidecar.importing.appmesh.nodes import Node
 from sidecar.importing.appmesh.sources.resource import Resource
 from sidecar.importing.appmesh.values import drop_tcp_idle, put_retry, put_timeout
@@ -221,8 +221,9 @@ def _stream_target(node: Node, weight: int, port: Field | None, named: Field) ->
 def _breadth(spec: RouteSpec) -> tuple[int, int, int]:
     """Exact paths before patterns before prefixes, long before short; then by how much else is asked."""
     match = spec.match(("x",))
-    path = match.get("path")
-    asked = sum(len(value) if isinstance(value, dict) else 1 for key, value in match.items() if key != "path")
+    path = asked_path(match)
+    others = ((key, value) for key, value in match.items() if key not in ("path", "grpc"))
+    asked = sum(len(value) if isinstance(value, dict) else 1 for _, value in others)
     if isinstance(path, str):
         return 0, -len(path), -asked
     if isinstance(path, dict):

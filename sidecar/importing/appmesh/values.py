@@ -27,15 +27,17 @@ _TCP_IDLE: Final = Mark(
     "dropped", "a sidecar has one idle limit for all connections that are no HTTP's, 5m, as App Mesh's default is",
     "say `limits: {tunnel_idle_timeout: ...}` in the sidecar's own file",
 )  # fmt: skip
-_NO_GRPC: Final = Mark(
-    "dropped", "the status of gRPC comes in trailers, of which no retry can be made", "let the client retry it"
-)
 _EVENTS: Final[dict[str, tuple[str, ...]]] = {
     "server-error": ("5xx", "reset_before_response"),
     "gateway-error": ("gateway_error", "reset_before_response"),
     "client-error": ("retriable_4xx",),
     "stream-error": ("refused",),
     "connection-error": ("connect_failure",),
+    "cancelled": ("grpc_cancelled",),
+    "deadline-exceeded": ("grpc_deadline_exceeded",),
+    "internal": ("grpc_internal",),
+    "resource-exhausted": ("grpc_resource_exhausted",),
+    "unavailable": ("grpc_unavailable",),
 }
 DEFAULT_RETRY: Final[dict[str, Plain]] = {
     "attempts": 2,
@@ -91,7 +93,7 @@ def put_retry(policy: Field | None, timeout_s: float | None, rest: dict[str, Pla
     if policy is None:
         return
     on: list[Plain] = []
-    for key in ("httpRetryEvents", "tcpRetryEvents"):
+    for key in ("httpRetryEvents", "tcpRetryEvents", "grpcRetryEvents"):
         for event in policy.each(key):
             words = _EVENTS.get(event.text())
             if words is None:
@@ -100,8 +102,6 @@ def put_retry(policy: Field | None, timeout_s: float | None, rest: dict[str, Pla
                 continue
             on += [word for word in words if word not in on]
             event.kept(f"retry.on: {', '.join(words)}")
-    for event in policy.each("grpcRetryEvents"):
-        event.dropped(_NO_GRPC.how, _NO_GRPC.what_to_do)
     retries = policy.need("maxRetries")
     attempts = within(retries, 0, MAX_ATTEMPTS)
     if attempts == retries.integer():
@@ -203,12 +203,12 @@ def _health(listener: Field, origin: str) -> Said | None:
         hint = "by DNS without sidecars: outlier_detection takes out what refuses connections"
         block.changed("the default: each sidecar connects to its own app every 5s, and callers are told", hint)
         return None
-    if protocol.text().lower() == "grpc":
-        hint = "a sidecar asks its own app by a connection, and callers are told; `inbound.health_check` asks more"
-        block.dropped("callers check by HTTP; there is no check by grpc", hint)
-        return None
     said = Said(("health_check",), block, origin, {})
-    said.put("path", block.get("path"), lambda found: checked(found, ASKED_PATH))
+    if protocol.text().lower() == "grpc":
+        said.put("grpc", protocol, lambda _: {})
+        block.drop("path", "a call of gRPC has a path of its own")
+    else:
+        said.put("path", block.get("path"), lambda found: checked(found, ASKED_PATH))
     port, mapped = block.get("port"), listener.get("portMapping")
     own = mapped.get("port") if mapped is not None else None
     if port is not None and own is not None and port.integer() == own.integer():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.importing.checked import HEADER, METHOD, PARAMETER, PATH, REGEX, checked
+from sidecar.config.values.grpc import CONTENT_TYPE
+from sidecar.config.values.grpc import METHOD as CALL
+from sidecar.importing.checked import GRPC_METHOD, GRPC_SERVICE, HEADER, METHOD, PARAMETER, PATH, REGEX, checked
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 from sidecar.importing.gateway_api.precedence import PathKind, Ranked
@@ -59,29 +61,40 @@ def _put_path(path: Field | None, found: dict[str, Plain]) -> tuple[PathKind, in
 
 
 def _put_call(call: Field | None, found: dict[str, Plain]) -> tuple[PathKind, int]:
-    """A gRPC method as a path: `/package.Service/Method`."""
+    """A call of gRPC; by a pattern, or by a method of any service, as the path `/package.Service/Method` of it."""
     if call is None:
+        found["grpc"] = {}
         return _EVERY
     kind_field, service, method = call.get("type"), call.get("service"), call.get("method")
     is_regex = kind_field is not None and kind_field.text() == "RegularExpression"
-    if kind_field is not None:
-        kind_field.kept("match.path")
     words = ["" if one is None else one.text() for one in (service, method)]
-    for one in (service, method):
-        if one is not None:
-            one.changed("match.path: a gRPC method is a path")
     if service is None and method is None:
+        found["grpc"] = {}
+        if kind_field is not None:
+            kind_field.kept("match.grpc")
         return _EVERY
     if is_regex or service is None:
-        parts = [word if is_regex else re.escape(word) for word in words]
-        pattern = f"/{parts[0] or '[^/]+'}/{parts[1] or '[^/]+'}"
-        found["path"] = {"regex": checked(call, REGEX, pattern)}
+        _put_pattern(call, words, is_regex, found)
         return "regex", len(words[0]) * 1000 + len(words[1])
-    if method is None:
-        found["path"] = {"starts_with": checked(service, PATH, f"/{words[0]}/")}
-        return "prefix", len(words[0]) * 1000
-    found["path"] = checked(service, PATH, f"/{words[0]}/{words[1]}")
-    return "exact", len(words[0]) * 1000 + len(words[1])
+    asked: dict[str, Plain] = {"service": checked(service, GRPC_SERVICE)}
+    if method is not None:
+        asked["method"] = checked(method, GRPC_METHOD)
+    found["grpc"] = asked
+    for one in (kind_field, service, method):
+        if one is not None:
+            one.kept("match.grpc")
+    return "prefix" if method is None else "exact", len(words[0]) * 1000 + len(words[1])
+
+
+def _put_pattern(call: Field, words: list[str], is_regex: bool, found: dict[str, Plain]) -> None:
+    parts = [word if is_regex else re.escape(word) for word in words]
+    pattern = f"/{parts[0] or '[^/]+'}/{parts[1] or '[^/]+'}"
+    found["path"] = {"regex": checked(call, REGEX, pattern)}
+    found["methods"] = [CALL]
+    found["headers"] = {"content-type": {"regex": CONTENT_TYPE, "ignore_case": True}}
+    for one in (call.get("type"), call.get("service"), call.get("method")):
+        if one is not None:
+            one.changed("match.path: a gRPC method is a path")
 
 
 def _put_values(tests: list[Field], where: str, found: dict[str, Plain]) -> int:
@@ -100,5 +113,6 @@ def _put_values(tests: list[Field], where: str, found: dict[str, Plain]) -> int:
         values[word] = {"regex": checked(value, REGEX)} if is_regex else value.text()
         test.kept(f"match.{where}.{word}")
     if values:
-        found[where] = values
+        own = found.get(where)
+        found[where] = {**values, **own} if isinstance(own, dict) else values
     return len(values)

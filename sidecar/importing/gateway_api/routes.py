@@ -159,6 +159,8 @@ def _instance(reference: Field, route: Object, parent: Kept, cluster: Cluster, o
         reference.dropped(message, "give the file that has it, too", is_lost=True)
         return None
     number = None if port is None else port.integer()
+    if number is not None and not 1 <= number <= 65535:
+        raise WrongError(port or reference, f"expected a port from 1 to 65535, found {number}")
     if number is not None and other.ports and other.port(number) is None:
         raise WrongError(port or reference, f"the Service `{key[0]}/{key[1]}` has no port {number} that is imported")
     for one in (name, namespace, port):

@@ -34,12 +34,14 @@ class ServicePort:
         number: Of the Service.
         target: On which the app listens.
         reference: By which a source names it: its own name, or its number where it has none.
+        is_http2: The app speaks HTTP/2 there, and nothing else.
     """
 
     name: str
     number: int
     target: int
     reference: str | int
+    is_http2: bool = False
 
 
 @dataclass(slots=True)
@@ -150,8 +152,7 @@ def _take_port(port: Field, index: int, kept: Kept) -> None:
     if protocol is not None:
         protocol.kept("TCP")
     if app is not None and spoken in _HTTP2:
-        hint = "keep the port out of capture (`--exclude-inbound PORT`) until this version's language has it"
-        app.changed("protocol: http, for this version's sidecars speak HTTP/1.1", hint, is_lost=True)
+        app.kept("protocol: http2")
     elif app is not None:
         app.kept("protocol: http")
     listens = number.integer()
@@ -175,4 +176,4 @@ def _take_port(port: Field, index: int, kept: Kept) -> None:
         name.kept("the port's name")
     number.kept("where the Service is called, for which its first port needs no number in a host")
     reference: str | int = number.integer() if name is None else name.text()
-    kept.ports.append(ServicePort(own, number.integer(), listens, reference))
+    kept.ports.append(ServicePort(own, number.integer(), listens, reference, spoken in _HTTP2))

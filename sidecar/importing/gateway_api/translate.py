@@ -126,7 +126,8 @@ def _put_names(cluster: Cluster) -> None:
 def _service(kept: Kept, rules: list[Rule]) -> ServiceDraft:
     draft, front = kept.draft, kept.draft.fronts[0]
     for port in kept.ports if not kept.external else ():
-        draft.ports[port.name] = f"127.0.0.1:{port.target}"
+        address = f"127.0.0.1:{port.target}"
+        draft.ports[port.name] = {"app": address, "protocol": "http2"} if port.is_http2 else address
     if kept.external:
         draft.values["dns"] = f"{kept.external}:{kept.ports[0].number if kept.ports else 80}"
     if rules:
@@ -169,12 +170,6 @@ def _grant(one: Object) -> Grant:
 def _take(route: Object, cluster: Cluster, rules: dict[tuple[str, str], list[Rule]]) -> None:
     mark_metadata(route)
     spec = route.root.need("spec")
-    if route.kind == "GRPCRoute":
-        hint = "keep the port out of capture until this version's language has gRPC"
-        route.root.need("kind")
-        route.root.account.assume(
-            route.root.path, "its routes are written, but this version's sidecars speak no gRPC", hint, is_lost=True
-        )
     spec.drop("hostnames", "for a mesh the hosts are those of the Service, says the specification")
     attached: dict[tuple[str, str], list[int]] = {}
     parents = spec.each("parentRefs")

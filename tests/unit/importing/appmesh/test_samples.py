@@ -89,13 +89,20 @@ def test_backends_and_groups_become_calls() -> None:
 
 
 def test_what_this_version_cannot_serve_is_told_as_lost() -> None:
-    """gRPC, a virtual service without a provider and a backend that is not there are told at their places."""
+    """A virtual service without a provider and a backend that is not there are told at their places."""
     done = import_app_mesh((SAMPLES / "described.json").read_text())
     assert [entry.within for entry in done.lost] == [
-        "spec.listeners[1].portMapping.protocol",
         "spec",
         "spec.backends[1].virtualService.virtualServiceName",
     ]
+
+
+def test_a_port_of_grpc_is_one_of_http2() -> None:
+    """Beside one of HTTP/1.1, of which nothing is said."""
+    done = import_app_mesh((SAMPLES / "described.json").read_text())
+    (text,) = [one for one in done.files.values() if "9090" in one]
+    assert 'app: "127.0.0.1:9090", protocol: http2' in text
+    assert done.entry("spec.listeners[1].portMapping.protocol").how == "protocol: http2"
 
 
 def test_unknown_field_is_told_as_dropped() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
 from sidecar.mesh.compile.service import compile_service
@@ -186,11 +187,48 @@ def test_consumer_route_is_told_as_lost() -> None:
     assert any("holds only for callers there" in entry.how for entry in done.lost)
 
 
-def test_grpc_method_is_a_path() -> None:
-    """`a.B/C` is the path of its calls; that gRPC is not spoken yet is told as lost."""
+def test_a_grpc_route_takes_calls_of_grpc() -> None:
+    """By service and method; nothing of it is lost."""
     done = import_gateway_api(SAMPLE)
-    assert "match: [{path: /a.B/C}, {path: {starts_with: /a.B/}}]" in done.files["services/reco-v2.yaml"]
-    assert any("gRPC" in entry.how for entry in done.lost)
+    text = done.files["services/reco-v2.yaml"]
+    assert "match: [{grpc: {service: a.B, method: C}}, {grpc: {service: a.B}}]" in text
+    assert not any("gRPC" in entry.how for entry in done.lost)
+
+
+CALL: dict[str, Any] = {
+    "methods": ["POST"],
+    "headers": {"content-type": {"regex": "application/grpc([+;].*)?", "ignore_case": True}},
+}
+
+
+@pytest.mark.parametrize(
+    ("match", "written"),
+    [
+        ("{}", {"grpc": {}}),
+        (
+            "{method: {service: a.B}, headers: [{name: x, value: y}]}",
+            {"grpc": {"service": "a.B"}, "headers": {"x": "y"}},
+        ),
+        ("{method: {method: C}}", {"path": {"regex": "/[^/]+/C"}, **CALL}),
+        ("{method: {type: RegularExpression, service: 'a.(B|C)'}}", {"path": {"regex": "/a.(B|C)/[^/]+"}, **CALL}),
+    ],
+)
+def test_a_call_is_written_as_such_and_only_by_a_pattern_as_a_path(match: str, written: dict[str, Any]) -> None:
+    """A GRPCRoute takes no other requests, whatever its matches say."""
+    text = route(f"rules: [{{matches: [{match}], backendRefs: [{{name: s, port: 80}}]}}]")
+    done = import_gateway_api(SERVICE + text.replace("HTTPRoute", "GRPCRoute"))
+    check_account(done.documents, done.entries)
+    assert yaml.safe_load(done.files["services/s.yaml"])["routes"][0]["match"] == written
+    assert done.problems() == []
+
+
+@pytest.mark.parametrize(("word", "protocol"), [("kubernetes.io/h2c", "http2"), ("grpc", "http2"), ("http", "")])
+def test_what_a_port_speaks_is_said(word: str, protocol: str) -> None:
+    """By `appProtocol`; HTTP/2 in clear by prior knowledge, which gRPC is, too."""
+    text = SERVICE.replace("port: 80", f"port: 80, appProtocol: {word}", 1)
+    done = import_gateway_api(text + route("rules: [{backendRefs: [{name: s, port: 80}]}]"))
+    assert (f"protocol: {protocol}" in done.files["services/s.yaml"]) is bool(protocol)
+    assert done.lost == []
 
 
 TCP_ROUTE = """

@@ -591,3 +591,69 @@ def test_a_log_that_names_a_template_needs_sidecars_that_know_it() -> None:
     root = "=== mesh.yaml\nmesh: shop\ntelemetry: {access_log: {format: '{method} {%s}'}}\n"
     found = {name: compiled(f"{root % name}{FRONT}").language for name in ("route_name", "http_route")}
     assert found == {"route_name": 1, "http_route": 4}
+
+
+class TestHttpVersions:
+    """Which HTTP an app speaks is said to its own sidecars; callers come by either."""
+
+    TEXT = (
+        f"{FRONT}calls: {{back: {{http2: {{ping_interval: 5m}}}}, out: {{}}}}\n=== back.yaml\nservice: back\n"
+        "ports: {http: '127.0.0.1:80', grpc: {app: '127.0.0.1:9090', protocol: http2}}\n"
+        "=== out.yaml\nservice: out\ndns: out.example.com:80\nprotocol: http2\n"
+        "=== only.yaml\nservice: only\nports: {http: {app: '127.0.0.1:81', protocol: http1}}\ncalls: {}\n"
+    )
+
+    def test_an_app_is_what_its_port_says(self) -> None:
+        """The first is `inbound.app`, and listeners say only whether it is HTTP."""
+        assert values(self.TEXT, "back")["inbound"] == {
+            "listen": [
+                {"address": "0.0.0.0:15000", "name": "http", "protocol": "http"},
+                {
+                    "address": "0.0.0.0:15100", "name": "grpc", "protocol": "http",
+                    "app": {"address": "127.0.0.1:9090", "protocol": "http2"},
+                },
+            ],
+            "app": "127.0.0.1:80",
+        }  # fmt: skip
+        assert values(self.TEXT, "only")["inbound"] == {"app": {"address": "127.0.0.1:81", "protocol": "http1"}}
+
+    def test_callers_are_told_only_of_what_is_outside_of_the_mesh(self) -> None:
+        """Where there are sidecars, these agree with each other."""
+        upstreams = values(self.TEXT)["upstreams"]
+        assert {name: one.get("protocol") for name, one in upstreams.items()} == {
+            "back": None, "back.port-grpc": None, "out": "http2",
+        }  # fmt: skip
+        assert upstreams["back.port-grpc"]["http2"] == {"ping_interval": "5m"}
+
+    def test_only_files_that_say_it_need_sidecars_that_know_it(self) -> None:
+        """A caller may be older than the app that it calls."""
+        quiet = self.TEXT.replace("{http2: {ping_interval: 5m}}, out: {}", "{}")
+        found = {name: compiled(quiet, name).language for name in ("front", "back", "only")}
+        assert found == {"front": FIRST, "back": 5, "only": 5}
+        assert compiled(self.TEXT, "front").language == 5
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "match: {grpc: {}}",
+        "match: [{path: /x}, {grpc: {service: s.A}}]",
+        "retry: {on: grpc_internal, methods: [POST]}",
+        "retry: {on: [5xx, grpc_unavailable], methods: [POST]}",
+        "fault: {abort: {grpc_status: 14}}",
+    ],
+)
+def test_a_route_that_speaks_of_grpc_needs_sidecars_that_know_it(route: str) -> None:
+    """In the files of those who call the service."""
+    text = f"{FRONT}calls: {{back: {{}}}}\n{BACK}routes: [{{name: r, {route}}}]\n"
+    assert (compiled(text).language, compiled(text, "back").language) == (5, FIRST)
+
+
+def test_a_header_that_is_called_grpc_is_no_call() -> None:
+    """An older sidecar knows it."""
+    assert (
+        compiled(
+            f"{FRONT}calls: {{back: {{}}}}\n{BACK}routes: [{{name: r, match: {{headers: {{grpc: x}}}}}}]\n"
+        ).language
+        == 1
+    )
