@@ -212,5 +212,6 @@ def test_the_page_lists_every_key_in_order() -> None:
     table = page.partition("## Access log")[2].partition("Absent values")[0]
     at = KEYS.index("route_name") + 1
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [
-        *KEYS[:at], "http_route", *KEYS[at:], "authorization", "rule", "rule_at", "detail", "retry_skipped", "raw_line",
+        *KEYS[:at], "http_route", "grpc_status", *KEYS[at:], "authorization", "rule", "rule_at", "detail",
+        "retry_skipped", "raw_line",
     ]  # fmt: skip

@@ -330,6 +330,9 @@ def test_the_page_lists_every_attribute() -> None:
                 )
                 exchange.retry_skipped = "budget"
                 telemetry.record(exchange)
+        exchange = over(request(line=b"POST /shop.Quotes/Get HTTP/1.1"), scope=scope, direction=direction)
+        exchange.grpc_status = 0
+        telemetry.record(exchange)
     for span in telemetry.spans():
         carried |= set(attributes(span))
     assert carried == listed
