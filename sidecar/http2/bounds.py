@@ -22,10 +22,19 @@ MAX_RESETS: Final = 200
 """Resets at once and a second, unless the configuration says otherwise."""
 MAX_AT_ONCE: Final = 16
 """Streams that are begun in one turn of the loop."""
+MAX_TOLD_AT_ONCE: Final = 256
+"""Calls of streams in one turn: a read of a quarter of a MiB may be 25,000 frames of an octet of content."""
 MAX_REMEMBERED: Final = 1024
 """Streams that we have reset and for which frames may still be on their way."""
 MAX_CONTINUATIONS: Final = 16
 """CONTINUATION frames of one field block."""
+MAX_UNSENT_BYTES: Final = 1024 * 1024
+"""
+Of a client's connection, what is written to it and not read: acknowledgements, and heads of responses, which no window
+holds. 64 KiB are written before content waits, and a few pieces of content beyond that.
+"""
+MAX_UNSENT_BYTES_UPSTREAM: Final = 16 * MAX_UNSENT_BYTES
+"""The same to a server: the heads of as many requests as it lets us begin."""
 
 _REFILL_PARTS: Final = 10
 

@@ -55,6 +55,8 @@ class Session(Control):
 
     Attributes:
         receive_window: Octets that the peer may still send on all streams together.
+        unfinished_since: When that came of which the rest is still to come: a field section, or a frame that is none of
+            content. However its octets trickle, this stays as it is until the whole is here; 0: there is no such thing.
     """
 
     __slots__ = (
@@ -73,8 +75,11 @@ class Session(Control):
         "_max_header_bytes",
         "_max_headers",
         "_max_streams",
+        "_now",
         "_preface_left",
+        "_told",
         "receive_window",
+        "unfinished_since",
     )
 
     def __init__(
@@ -90,6 +95,7 @@ class Session(Control):
     ) -> None:
         super().__init__(owner, is_server, window_bytes, max_resets, now)
         self._max_streams = max_streams
+        self._now = now
         wanted = max(_LEAST_CONNECTION_WINDOW, window_bytes * _WINDOWS_OF_A_CONNECTION)
         self._connection_window = min(wanted, MAX_WINDOW)
         self._max_header_bytes = max_header_bytes
@@ -104,7 +110,8 @@ class Session(Control):
         self._block: list[bytes] = []
         self._block_id = self._block_size = self._block_continuations = 0
         self._block_ends = False
-        self._begun = 0
+        self._begun = self._told = 0
+        self.unfinished_since = 0.0
 
     def __repr__(self) -> str:
         side = "server" if self._is_server else "client"
@@ -157,9 +164,10 @@ class Session(Control):
             pos = self._read_preface(data)
         if self._left:
             pos = self._read_left(data)
-        self._begun = 0
+        self._begun = self._told = 0
+        first = pos
         while size - pos >= FRAME_HEADER and not self.is_closed:
-            if self._begun >= bounds.MAX_AT_ONCE:
+            if self._begun >= bounds.MAX_AT_ONCE or self._told >= bounds.MAX_TOLD_AT_ONCE:
                 self._owner.defer()
                 break
             length = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
@@ -196,6 +204,10 @@ class Session(Control):
             return
         if pos < size:
             self._held = data[pos:]
+            if not self._block_id and (pos > first or not self.unfinished_since):
+                self.unfinished_since = self._now()
+        elif self.unfinished_since and not self._block_id:
+            self.unfinished_since = 0.0
         if self._event_stream is not None:
             self._tell()
 
@@ -268,6 +280,7 @@ class Session(Control):
         self._drop_event()
         if stream is None or stream.is_closed:
             return
+        self._told += 1
         if is_end and stream.has_local_ended:
             self._close(stream)
         if fields is not None:
@@ -325,6 +338,7 @@ class Session(Control):
             self._block_continuations = 0
             self._block_ends = ends
             self._block = [payload]
+            self.unfinished_since = self._now()
         if is_circular:
             # RFC 7540, 5.3.1; who still sends priorities may not send this one.
             stream = self.streams.get(stream_id)

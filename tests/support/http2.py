@@ -1,4 +1,4 @@
-"""HTTP/2 by hand: frames as octets, what was written read back, and a session whose streams only note what they hear."""
+"""HTTP/2 by hand: frames as octets, what was written read back, and a session whose streams note what they hear."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from sidecar import errors
 from sidecar.errors import Reason
+from sidecar.http2 import bounds
 from sidecar.http2.codes import Code, SessionError
 from sidecar.http2.session import Session
 from sidecar.http2.streams import Stream
@@ -44,6 +45,7 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
     __slots__ = (
         "_destination",
         "_forwarded",
+        "_idle_at",
         "_is_announced",
         "_is_deferred",
         "_is_draining",
@@ -77,6 +79,7 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
             limits.h2_max_resets, live.timers.time,
         )  # fmt: skip
         self._spare: list[RequestStream] = []
+        self._idle_at = inf  # when it has been without a request for too long
         self._is_announced = False
         self._is_deferred = False
         self._is_draining = False
@@ -142,20 +145,39 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
 
     def data_received(self, data: bytes) -> None:
         """Frames."""
+        session = self._session
+        if session.is_blocked and self.transport.get_write_buffer_size() > bounds.MAX_UNSENT_BYTES:
+            # Windows bound the content that waits for who does not read; this is for all that is not content.
+            self._fail(SessionError(Code.ENHANCE_YOUR_CALM, "answers that the client does not read"))
+            self.transport.abort()
+            return
         try:
-            self._session.receive(data)
+            session.receive(data)
         except SessionError as error:
             self._fail(error)
+            return
         except Exception:
             # A mistake of ours ends the requests of one client, never the process or another client's.
             log.exception("connection_failed %r", self)
             self._fail(SessionError(Code.INTERNAL_ERROR, "a mistake of ours"))
+            return
+        if session.unfinished_since and not self._is_draining:
+            due = self._rest_due()
+            if due < self.deadline:
+                self._live.timers.arm(self, due)
 
-    def _fail(self, error: SessionError) -> None:
+    def _rest_due(self) -> float:
+        """When what has been begun must be whole: a field section, or a frame that is none of content."""
+        since = self._session.unfinished_since
+        return since + self._live.plan.limits.header_timeout_s if since else inf
+
+    def _fail(self, error: SessionError, reason: Reason | None = None) -> None:
         """The client has broken the rules of the connection: it is told, and it is recorded once."""
         if self._is_gone:
             return
-        if error.code == Code.INTERNAL_ERROR:
+        if reason is not None:
+            pass
+        elif error.code == Code.INTERNAL_ERROR:
             reason = errors.INTERNAL
         elif error.code == Code.ENHANCE_YOUR_CALM:
             reason = errors.CLIENT_TOO_MUCH
@@ -196,20 +218,24 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
         self._session.unblock()
 
     def on_deadline(self, now: float) -> None:
-        """The client has not said what it allows, or nothing was asked for a long time, or it has heard our goodbye."""
+        """The client has not ended what it began, or nothing was asked for a long time, or it has heard our goodbye."""
         if self._is_draining:
             self._part()
         elif not self._session.has_settings:
             self._fail(SessionError(Code.SETTINGS_TIMEOUT, "limits.header_timeout"))
-        elif not self._session.streams:
+        elif now >= self._rest_due():
+            self._fail(SessionError(Code.ENHANCE_YOUR_CALM, "limits.header_timeout"), errors.HEAD_TIMEOUT)
+        elif now >= self._idle_at:
             self._finish()
+        elif (deadline := min(self._rest_due(), self._idle_at)) < inf:
+            self._live.timers.arm(self, deadline)
 
     # --- the session's side ------------------------------------------------------------------------------------
 
     def new_stream(self) -> Stream | None:
         """A request begins."""
         if not self._is_draining:
-            self.deadline = inf  # the sweep finds it so, and forgets it
+            self.deadline = self._idle_at = inf  # the sweep finds it so, and forgets it
         if self._spare:
             return self._spare.pop()
         if not self._is_warm:
@@ -226,14 +252,19 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
                 self._live.loop.call_soon(self._finish)  # behind the record of this one
         else:
             deadline = self._live.timers.time() + self._live.plan.limits.client_idle_timeout_s
+            self._idle_at = deadline
+            if self._session.unfinished_since:
+                self._live.timers.arm(self, min(deadline, self._rest_due()))
+                return
             self.deadline = deadline
             if self.bucket == NOT_ARMED:
                 self._live.timers.arm(self, deadline)
 
     def on_settings(self) -> None:
         """What the client allows; from here it is its requests that are awaited."""
-        if not self._session.streams and not self._is_draining:
-            self._live.timers.arm(self, self._live.timers.time() + self._live.plan.limits.client_idle_timeout_s)
+        if self._idle_at == inf and not self._session.streams and not self._is_draining:
+            self._idle_at = self._live.timers.time() + self._live.plan.limits.client_idle_timeout_s
+            self._live.timers.arm(self, self._idle_at)
 
     def on_going_away(self, code: int, detail: bytes) -> None:
         """The client opens no further streams; those that are open go on."""

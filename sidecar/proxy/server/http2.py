@@ -17,6 +17,7 @@ from typing import Final, cast
 
 from sidecar import errors
 from sidecar.errors import Reason
+from sidecar.http2 import bounds
 from sidecar.http2.codes import Code, SessionError, name_of
 from sidecar.http2.forward import SCHEMES
 from sidecar.http2.head import response_head
@@ -216,7 +217,19 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         """The server is there."""
 
     def defer(self) -> None:
-        """A server opens no streams: there is nothing to put off."""
+        """Let others have their turn, and go on then."""
+        if not self._is_deferred:
+            self._is_deferred = True
+            asyncio.get_running_loop().call_soon(self._continue)
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+
+    def _continue(self) -> None:
+        self._is_deferred = False
+        if self._is_gone or self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        self.data_received(b"")
 
     # --- the transport's side --------------------------------------------------------------------------------
 
@@ -243,6 +256,9 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         """Frames."""
         self._heard_at = self._timers.time()
         self._awaits_answer = False
+        if self._session.is_blocked and self.transport.get_write_buffer_size() > bounds.MAX_UNSENT_BYTES_UPSTREAM:
+            self._lose(errors.BAD_RESPONSE, f"{self.endpoint.label}: reads nothing of what it is sent", "bad_response")
+            return
         try:
             self._session.receive(data)
         except SessionError as error:

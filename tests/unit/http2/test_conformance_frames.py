@@ -336,7 +336,7 @@ def test_what_a_server_says(name: str) -> None:
     judge(talk.say(case.said), case)
 
 
-# --- 3.4: the preface --------------------------------------------------------------------------------------------------
+# --- 3.4: the preface ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", PREFACE[:-1] + b"x", PREFACE.lower(), b"\0" * 24])
@@ -381,7 +381,7 @@ def test_3_4_a_client_begins_with_its_preface_and_settings() -> None:
     assert b"\0\2\0\0\0\0" in data, "SETTINGS_ENABLE_PUSH of 0"
 
 
-# --- 6.5.3, 6.7: what is answered --------------------------------------------------------------------------------------
+# --- 6.5.3, 6.7: what is answered ------------------------------------------------------------------------------------
 
 
 def test_6_5_3_each_settings_frame_is_acknowledged_once() -> None:

@@ -44,7 +44,7 @@ def sent(talk: Talk) -> list[tuple[int, int, bool]]:
     return [(one.stream_id, len(one.payload), one.ends) for one in of_kind(talk.read(), FrameType.DATA)]
 
 
-# --- what the peer may send --------------------------------------------------------------------------------------------
+# --- what the peer may send ------------------------------------------------------------------------------------------
 
 
 def test_what_we_say_is_what_we_grant() -> None:
@@ -112,7 +112,7 @@ def test_more_than_the_connections_window_ends_it() -> None:
     assert talk.error.code == Code.FLOW_CONTROL_ERROR
 
 
-# --- what we send ------------------------------------------------------------------------------------------------------
+# --- what we send ----------------------------------------------------------------------------------------------------
 
 
 def test_we_send_as_much_as_the_peer_takes() -> None:
