@@ -1,11 +1,38 @@
 """
-How a call of gRPC ended, by what passes of its response. *Hot path, but only of gRPC; pure.*
+How long a call of gRPC may take, and how it ended, by what passes of it. *Hot path, but only of gRPC; pure.*
 """
 
 from __future__ import annotations
 
-from sidecar import grpc
-from sidecar.message import Field, Kind, ResponseHead, noted
+from math import inf
+
+from sidecar import errors, grpc
+from sidecar.errors import ProtocolError
+from sidecar.exchange import Exchange
+from sidecar.message import Field, Kind, RequestHead, ResponseHead, noted
+
+
+def time_of(head: RequestHead) -> float:
+    """
+    Seconds that the client of a call gives it; inf if it says none, or what cannot be read, which is then the server's
+    to judge.
+
+    Raises:
+        ProtocolError: `RESPONSE_TIMEOUT`: none are left.
+    """
+    seconds: float | None = noted(head.fields, Kind.GRPC_TIMEOUT) if head.kinds & Kind.GRPC else None
+    if seconds is None:
+        return inf
+    if not seconds:
+        raise ProtocolError(errors.RESPONSE_TIMEOUT, "grpc-timeout")
+    return seconds
+
+
+def end_local(exchange: Exchange, status: int, fields: list[Field]) -> None:
+    """If the request is gRPC, say in the record how an answer ends it that its route has made."""
+    if exchange.head is not None and exchange.head.kinds & Kind.GRPC:
+        said = said_by(fields)
+        exchange.grpc_status = grpc.status_for_http(status) if said < 0 else said
 
 
 def said_by(fields: list[Field]) -> int:

@@ -20,7 +20,7 @@ from math import inf
 from random import random
 from typing import Final
 
-from sidecar import clock, errors, grpc
+from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange, ScopeLike
 from sidecar.http1.upgrade import offered, switched_to
@@ -28,13 +28,13 @@ from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.peer import Peer
 from sidecar.proxy.admission import refusal, stream_refusal
-from sidecar.proxy.calls import said_by
+from sidecar.proxy.calls import end_local, time_of
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.destination import Destination, chooser_for, side_of, stream_route
 from sidecar.proxy.exchange.forwarder import Forwarder
 from sidecar.proxy.exchange.interfaces import Chooser, ClientStream, Requester, ResponseWriter, ServerStream
 from sidecar.proxy.exchange.mirror import MIRROR_TIMEOUT_S, Copies, copies_of
-from sidecar.proxy.exchange.replies import end_call, explain
+from sidecar.proxy.exchange.replies import abort_call, end_for, explain, parting
 from sidecar.proxy.exchange.steps import ByAuthority, find_route, local_answer, name_client, request_to_send
 from sidecar.proxy.exchange.tunnel import Tunnel, TunnelOwner
 from sidecar.proxy.live import ListenerState, Live
@@ -45,7 +45,7 @@ from sidecar.upstream.retry import NO_POLICY
 
 _UPGRADE: Final = Kind.UPGRADE
 _EXPLAIN: Final = Kind.EXPLAIN
-_GRPC: Final = Kind.GRPC
+_GRPC_TIMEOUT: Final = Kind.GRPC_TIMEOUT
 
 
 class Course(Requester, TunnelOwner):
@@ -71,10 +71,10 @@ class Course(Requester, TunnelOwner):
     """
 
     __slots__ = (
-        "_client", "_copies", "_destination", "_forwarded", "_forwarder", "_has_client_left", "_has_response",
-        "_identified", "_is_client_blocked", "_is_delivering", "_is_request_complete", "_listener_state", "_live",
-        "_peer", "_response_edits", "_timeout_s", "_upgrade", "_writer", "exchange", "expires_at", "has_client_ended",
-        "is_upstream_blocked", "tunnel",
+        "_client", "_copies", "_destination", "_ends_at", "_forwarded", "_forwarder", "_has_client_left",
+        "_has_response", "_identified", "_is_client_blocked", "_is_delivering", "_is_request_complete",
+        "_listener_state", "_live", "_peer", "_response_edits", "_timeout_s", "_upgrade", "_writer", "exchange",
+        "expires_at", "has_client_ended", "is_upstream_blocked", "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,7 @@ class Course(Requester, TunnelOwner):
         self._is_request_complete = False
         self._response_edits: HeaderEdits | None = None
         self._timeout_s: float | None = None
+        self._ends_at = inf
         self._upgrade = b""
 
     def __repr__(self) -> str:
@@ -200,7 +201,7 @@ class Course(Requester, TunnelOwner):
         elif self._timeout_s is not None and self.tunnel is None:
             # The route's time is the upstream's: what the client takes to send is not charged to it (as Envoy does).
             live, now = self._live, self._live.timers.time()
-            self.expires_at = forwarder.expires_at = now + self._timeout_s
+            self.expires_at = forwarder.expires_at = min(now + self._timeout_s, self._ends_at)
             live.timers.arm(self._client, min(now + live.plan.limits.stream_idle_timeout_s, self.expires_at))
         forwarder.send_body(payload, is_complete, trailers)
 
@@ -222,10 +223,10 @@ class Course(Requester, TunnelOwner):
         return size
 
     def _suspend(self, forwarder: Forwarder) -> None:
-        """The client is to speak next: no time of the upstream's runs."""
-        if self.expires_at < inf or forwarder.deadline < inf:
-            self.expires_at = inf
-            forwarder.suspend()
+        """The client is to speak next: no time of the upstream's runs, but the time of a call does."""
+        if self.expires_at < self._ends_at or forwarder.deadline < inf:
+            self.expires_at = self._ends_at
+            forwarder.suspend(self._ends_at)
             self._client.touch()
 
     def on_client_lost(self, detail: str) -> None:
@@ -259,7 +260,9 @@ class Course(Requester, TunnelOwner):
 
     def on_deadline(self, now: float) -> None:
         """Whatever was awaited took too long."""
-        if now >= self.expires_at and not (self._has_response and self._is_client_blocked):
+        if now >= self._ends_at and not self._is_delivering:
+            self.fail(errors.RESPONSE_TIMEOUT, "grpc-timeout")
+        elif now >= self.expires_at and not (self._has_response and self._is_client_blocked):
             self.fail(errors.RESPONSE_TIMEOUT, "the route's timeout")
         elif self.tunnel is not None:
             self._end(None, "limits.tunnel_idle_timeout")
@@ -309,7 +312,10 @@ class Course(Requester, TunnelOwner):
         if head.kinds & _EXPLAIN:
             self._response_edits = Telling(edits, exchange, side.table.routes)
         self._upgrade = offered(head, action.upgrades) if head.kinds & _UPGRADE else b""
+        self._ends_at = inf
         try:
+            if head.kinds & _GRPC_TIMEOUT:
+                self.expires_at = self._ends_at = now + time_of(head)
             request = request_to_send(head, target, listener, self._forwarded, added, self._upgrade)
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
@@ -324,9 +330,8 @@ class Course(Requester, TunnelOwner):
         self._timeout_s = timeout_s = action.timeout_s
         deadline = now + plan.limits.stream_idle_timeout_s
         if timeout_s is not None and request.is_awaited():
-            self.expires_at = now + timeout_s
-            deadline = min(deadline, self.expires_at)
-        live.timers.arm(self._client, deadline)
+            self.expires_at = min(now + timeout_s, self._ends_at)
+        live.timers.arm(self._client, deadline if deadline < self.expires_at else self.expires_at)
         is_tunnel = head.method == b"CONNECT"
         policy = action.retry or NO_POLICY
         self._forwarder = forwarder = Forwarder(
@@ -354,9 +359,7 @@ class Course(Requester, TunnelOwner):
         """Answer with a fault."""
         exchange = self.exchange
         if exchange is not None:
-            exchange.status = status
-            if exchange.head is not None and exchange.head.kinds & _GRPC:
-                exchange.grpc_status = grpc.status_for_http(status) if grpc_status is None else grpc_status
+            abort_call(exchange, status, grpc_status)
             self.fail(errors.FAULT_INJECTED, "")
 
     def _answer(self, action: Redirect | Respond, edits: HeaderEdits | None, scope: ScopeLike) -> None:
@@ -370,9 +373,7 @@ class Course(Requester, TunnelOwner):
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return
-        if exchange.head.kinds & _GRPC:
-            said = said_by(fields)
-            exchange.grpc_status = grpc.status_for_http(status) if said < 0 else said
+        end_local(exchange, status, fields)
         self._reply(status, fields, body)
         self._finish(len(body) > MUCH_BYTES)
 
@@ -382,8 +383,12 @@ class Course(Requester, TunnelOwner):
         if exchange is None:
             self._client.reset()
         elif self._has_response or not may_answer or exchange.protocol:
+            is_heard = self._has_response and may_answer and not self._is_client_blocked and not self._is_delivering
+            trailers = parting(reason, exchange) if is_heard else NO_TRAILERS
+            if trailers:
+                self._writer.send_payload(b"", True, trailers)
             self._end(reason, detail)
-            self._client.reset()
+            self._client.on_exchange_over() if trailers else self._client.reset()
         else:
             # A fault's status is its route's.
             status, fields, body = explain(reason, exchange)
@@ -540,9 +545,5 @@ class Course(Requester, TunnelOwner):
         if self._has_client_left:
             reason, detail = errors.CLIENT_LEFT, f"finished without it {reason.name if reason else ''}".rstrip()
         if reason is not None:
-            exchange.reason = reason
-            exchange.detail = detail
-            end_call(reason, exchange)
-            if not exchange.status:
-                exchange.status = reason.status
+            end_for(reason, detail, exchange)
         self._live.telemetry.record(exchange)

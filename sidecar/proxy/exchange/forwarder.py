@@ -34,6 +34,7 @@ from sidecar.upstream.limits.breaker import Breaker
 from sidecar.upstream.shared import Shared
 
 _GRPC: Final = Kind.GRPC
+_GRPC_TIMEOUT: Final = Kind.GRPC_TIMEOUT
 
 
 class Forwarder(Timed, Acquirer, ResponseSink):
@@ -238,9 +239,9 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             timers = self._dialer.timers
             timers.arm(self, timers.time() + self._policy.per_try_timeout_s)
 
-    def suspend(self) -> None:
-        """The client is to speak next: the upstream's time does not run."""
-        self.expires_at = inf
+    def suspend(self, expires_at: float) -> None:
+        """The client is to speak next: the upstream's time does not run, but for what ends the whole."""
+        self.expires_at = expires_at
         if self.bucket != NOT_ARMED:
             self._dialer.timers.forget(self)
 
@@ -262,6 +263,9 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         self._stream = stream
         self._exchange.server = stream.secured
         self._exchange.sent_ns = clock.monotonic_ns()
+        if request.head.kinds & _GRPC_TIMEOUT and request.head.kinds & _GRPC:
+            expires_at = min(self.expires_at, self.deadline) if self.is_bounded_whole else self.expires_at
+            request.shorten(expires_at - self._dialer.timers.time())
         stream.send(self, request, self._limits)
         if request.body_bytes:
             if request.body_bytes > self._policy.max_body_bytes:

@@ -16,7 +16,7 @@ from sidecar.exchange import Exchange
 from sidecar.http1.date import DATE
 from sidecar.http1.grammar import make_field
 from sidecar.http1.max_forwards import ALLOWED
-from sidecar.message import Field, Kind
+from sidecar.message import NO_TRAILERS, Field, Kind, Version
 from sidecar.proxy.exchange.policies import retry_after
 
 
@@ -25,6 +25,36 @@ def end_call(reason: Reason, exchange: Exchange) -> None:
     head = exchange.head
     if head is not None and head.kinds & Kind.GRPC and reason is not errors.FAULT_INJECTED:
         exchange.grpc_status = grpc.status_for(reason, exchange.status)
+
+
+def end_for(reason: Reason, detail: str, exchange: Exchange) -> None:
+    """Say in the record why the exchange ended, and of what was not answered, as what it counts."""
+    exchange.reason = reason
+    exchange.detail = detail
+    end_call(reason, exchange)
+    if not exchange.status:
+        exchange.status = reason.status
+
+
+def abort_call(exchange: Exchange, status: int, grpc_status: int | None) -> None:
+    """Say in the record with what a fault ends it: a status of HTTP, and to gRPC this one or what stands for that."""
+    exchange.status = status
+    if exchange.head is not None and exchange.head.kinds & Kind.GRPC:
+        exchange.grpc_status = grpc.status_for_http(status) if grpc_status is None else grpc_status
+
+
+def parting(reason: Reason, exchange: Exchange) -> list[Field]:
+    """
+    The trailers with which a response to gRPC ends that was broken off for this reason; none to whom they say nothing.
+
+    A call's status is what its trailers say, however much came before them; of a stream that is reset a client makes
+    one up by the code, and of most codes INTERNAL.
+    """
+    head = exchange.head
+    if head is None or not head.kinds & Kind.GRPC or head.version != Version.HTTP2 or exchange.status != 200:
+        return NO_TRAILERS
+    end_call(reason, exchange)
+    return _grpc_status(reason, exchange)
 
 
 def explain(reason: Reason, exchange: Exchange) -> tuple[int, list[Field], bytes]:
@@ -36,7 +66,9 @@ def explain(reason: Reason, exchange: Exchange) -> tuple[int, list[Field], bytes
     """
     end_call(reason, exchange)
     if exchange.grpc_status >= 0:
-        return 200, _grpc_error(reason, exchange), b""
+        # What gRPC calls "Trailers-Only": all that is said is in the head.
+        fields = [make_field(b"content-type", grpc.CONTENT_TYPE), *_grpc_status(reason, exchange)]
+        return 200, [*fields, *_common(reason, exchange)], b""
     scope, endpoint = exchange.scope, exchange.endpoint
     said: dict[str, object] = {
         "error": reason.name,
@@ -73,9 +105,9 @@ def _common(reason: Reason, exchange: Exchange) -> list[Field]:
     return fields
 
 
-def _grpc_error(reason: Reason, exchange: Exchange) -> list[Field]:
+def _grpc_status(reason: Reason, exchange: Exchange) -> list[Field]:
     """
-    What gRPC calls "Trailers-Only": all that is said is in the head.
+    Status and message of a call.
 
     The message is for people, who find it in the exception of their client: what failed, by its name in the table, and
     where; what the JSON says beyond that is in the log line of the request id.
@@ -92,8 +124,6 @@ def _grpc_error(reason: Reason, exchange: Exchange) -> list[Field]:
         where.append(f"request id {exchange.request_id.decode('latin-1')}")
     message = grpc.encode_message(f"sidecar: {reason.text} ({'; '.join(where)})")
     return [
-        make_field(b"content-type", grpc.CONTENT_TYPE),
         make_field(b"grpc-status", b"%d" % exchange.grpc_status),
         make_field(b"grpc-message", message),
-        *_common(reason, exchange),
     ]

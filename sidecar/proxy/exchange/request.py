@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar import grpc
 from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead
 
 MAX_HELD_BYTES: Final = 64 * 1024
@@ -56,6 +57,20 @@ class UpstreamRequest:
     def is_awaited(self) -> bool:
         """Whether the upstream is to speak next: it has all, or the client waits for its 100 (RFC 9110, 10.1.1)."""
         return self.is_complete or (self.head.kinds & Kind.EXPECT != 0 and not self.body_bytes)
+
+    def shorten(self, left_s: float) -> None:
+        """
+        Let `grpc-timeout`, if there is one, say what is left of the time, and no more than it said when it came.
+
+        Another attempt has another rest, so the note of the field stays what came.
+        """
+        fields: list[Field] = []
+        for field in self.fields:
+            if field.kind & Kind.GRPC_TIMEOUT and field.note is not None and left_s < field.note:
+                value = grpc.format_timeout(left_s)
+                field = Field(field.name, value, field.kind, b"%b: %b" % (field.name, value), field.note)
+            fields.append(field)
+        self.fields = fields
 
     def begin(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """There is a body: its first part, possibly empty."""
