@@ -5,7 +5,8 @@ What a request costs in counts: the same on every machine, busy or not, and so w
     python -m benchmarks.micro.counts --write     # commit to it: `make ceilings`
     python -m benchmarks.micro.counts --json      # for `tests/unit/proxy/test_ceilings.py`
 
-Counted on `data_path.DataPath` for the workload of `benchmarks/load.lua`, where every cookie and target is new:
+Counted on `data_path.DataPath` for the workload of `benchmarks/load.lua`, where every cookie and target is new, and on
+`call_path.CallPath` for calls of gRPC over HTTP/2, where timeouts, traces and cookies are:
 
     python_calls     frames entered
     c_calls          calls of what is written in C, as far as the interpreter reports them
@@ -36,7 +37,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from benchmarks.micro import data_path
+from benchmarks.micro import call_path, data_path
+from sidecar.http1 import grammar
 
 CEILINGS = Path(__file__).resolve().parent / "ceilings.json"
 NOTHING = ("containers_left", "blocks_left", "cycles")
@@ -44,7 +46,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _WARM, _COUNTED, _MANY = 200, 31, 500
 _PIECE = b"x" * 65536
 # What the scaffold around the data path executes is not the data path's.
-_SCAFFOLD = frozenset((data_path.__file__, __file__))
+_SCAFFOLD = frozenset((call_path.__file__, data_path.__file__, __file__))
 Counts = dict[str, float]
 Act = Callable[[int], None]
 
@@ -157,15 +159,17 @@ def _by_monitoring(act: Act, number: int, look: Callable[[], None]) -> int:
     return executed
 
 
-def held(path: data_path.DataPath, users: Sequence[bytes]) -> Counts:
+def held(
+    send: Callable[[bytes], data_path.Transport], answer: Callable[[data_path.Transport], None], users: Sequence[bytes]
+) -> Counts:
     """What lives while the upstream thinks."""
     containers, blocks = [], []
     for user in users:
         before, blocks_before = gc.get_count()[0], sys.getallocatedblocks()
-        server = path.send(user)
+        server = send(user)
         containers.append(gc.get_count()[0] - before)
         blocks.append(sys.getallocatedblocks() - blocks_before)
-        path.answer(server, data_path.RESPONSE)
+        answer(server)
     return {"containers_held": median(containers), "blocks_held": median(blocks)}
 
 
@@ -197,7 +201,24 @@ def _request_counts(*, is_full: bool) -> Counts:
     def act(number: int) -> None:
         path.round_trip(users[number])
 
-    counts = counted(act) | held(path, users[-_COUNTED:]) | left(act)
+    def answer(server: data_path.Transport) -> None:
+        path.answer(server, data_path.RESPONSE)
+
+    counts = counted(act) | held(path.send, answer, users[-_COUNTED:]) | left(act)
+    path.close()
+    return counts
+
+
+def _call_counts() -> Counts:
+    # What others have had remembered may fill the memory in between, and is no call's.
+    grammar._remembered.clear()
+    path = call_path.CallPath(users=1000, seed=3)
+    calls = [call for number, call in enumerate(path.calls) if number % 10 != 9]
+
+    def act(number: int) -> None:
+        path.call(calls[number])
+
+    counts = counted(act) | held(path.ask, path.reply, calls[-_COUNTED:]) | left(act)
     path.close()
     return counts
 
@@ -216,13 +237,17 @@ def _piece_counts() -> Counts:
 
 
 def count_all() -> dict[str, Counts]:
-    """All scenarios: a request with log and span, one with neither, a piece of 64 KiB of a response's body."""
+    """
+    All scenarios: a request with log and span, one with neither, a piece of 64 KiB of a response's body, a call of gRPC
+    over HTTP/2 with log and span.
+    """
     gc.disable()
     random.seed(1)
     return {
         "full": _request_counts(is_full=True),
         "plain": _request_counts(is_full=False),
         "piece": _piece_counts(),
+        "call": _call_counts(),
     }
 
 

@@ -15,7 +15,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.harness.tls_certificates import CLIENT, spiffe
 from benchmarks.harness.tls_sidecar import authorization
@@ -28,9 +28,11 @@ from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Plan
 from sidecar.proxy.recent import Recent
 from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.proxy.server.http2 import Http2ServerConnection
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint
+from sidecar.upstream.shared import Shared
 from tests.support.compiling import compiled
 
 USERS = 10_000
@@ -48,8 +50,8 @@ service: storefront
       match: {host: recommendations, path: {prefix: /v1}}
       to: {v1: 95, beta: 5}
 upstreams:
-  v1: {endpoints: ["127.0.0.1:9001"]}
-  beta: {endpoints: ["127.0.0.1:9002"]}
+  v1: {endpoints: ["127.0.0.1:9001"]%s}
+  beta: {endpoints: ["127.0.0.1:9002"]%s}
 telemetry:
 %s
 limits: {max_connections: 20000}
@@ -180,6 +182,20 @@ class _Dials:
 
         path.loop.call_soon(connect)
 
+    def dial_shared(self, endpoint: Endpoint) -> None:
+        path = self._path
+
+        def connected(connection: Http2ServerConnection) -> None:
+            cast("Shared", endpoint.shared).connected(connection)
+
+        def connect() -> None:
+            connection = Http2ServerConnection(endpoint, path.timers, path.live.outbox, connected)
+            transport = Transport(path, (endpoint.host, endpoint.port), connection)
+            connection.connection_made(transport)
+            path.greet(transport)
+
+        path.loop.call_soon(connect)
+
 
 class DataPath:
     """
@@ -193,6 +209,7 @@ class DataPath:
         rules: As many rules of who may ask for what, of which the last lets the client in, before the same routes of
             requests to the app; the client is then known by a certificate, though its octets come in clear. None:
             requests from the app, whom nobody asks who it is.
+        protocol: Of the servers, as the file has it.
 
     Attributes:
         client: The client's transport; what arrives from it is given to `client.protocol.data_received`.
@@ -201,13 +218,14 @@ class DataPath:
     """
 
     def __init__(
-        self, *, has_log: bool = True, has_spans: bool = True, rules: int | None = None, keep: int = 0, reads: str = ""
-    ) -> None:
+        self, *, has_log: bool = True, has_spans: bool = True, rules: int | None = None, keep: int = 0,
+        reads: str = "", protocol: str = "",
+    ) -> None:  # fmt: skip
         told = (_LOG if has_log else _NO_LOG) + (_SPANS if has_spans else "")
         told += f"  recent_requests: {{keep: {keep}{reads}}}\n"
         self.recent = Recent()
         self.recent.configure(keep, 1 << 30)
-        self.telemetry, self.plan = _compiled(told, rules, self.recent)
+        self.telemetry, self.plan = _compiled(told, rules, self.recent, protocol)
         self.loop = Loop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
         self.timers = Timers(self.loop)  # type: ignore[arg-type]
@@ -218,6 +236,10 @@ class DataPath:
         self._listener = ListenerState(self.plan.listeners[0])
         self._peer = None if rules is None else Peer("1.3", "TLS_AES_128_GCM_SHA256", identity=spiffe(CLIENT))
         self.client = self.connect()
+
+    def greet(self, server: Transport) -> None:
+        """A server that a connection of HTTP/2 was opened to says what it allows."""
+        raise NotImplementedError
 
     def connect(self) -> Transport:
         """One more client."""
@@ -251,9 +273,11 @@ class DataPath:
         self._other_end.close()
 
 
-def _compiled(settings: str, rules: int | None, recent: Recent) -> tuple[Telemetry, Plan]:
+def _compiled(settings: str, rules: int | None, recent: Recent, protocol: str) -> tuple[Telemetry, Plan]:
     services = "\n".join(_SERVICE % (number, number) for number in range(1, 19))
-    text = _CONFIG % (_OUTBOUND if rules is None else _INBOUND + authorization(rules), services, settings)
+    side = _OUTBOUND if rules is None else _INBOUND + authorization(rules)
+    spoken = f", protocol: {protocol}" if protocol else ""
+    text = _CONFIG % (side, services, spoken, spoken, settings)
     telemetry = Telemetry(TelemetrySettings(access_log_path=None), environment={})
     result = compiled(text, Compiler(telemetry.scope, recent))
     telemetry.reconfigure(result.telemetry)  # as a load does

@@ -207,7 +207,12 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         if policy.per_try_timeout_s < inf and self._request.is_awaited():
             timers = self._dialer.timers
             timers.arm(self, timers.time() + policy.per_try_timeout_s)
-        is_shared = cluster.shares != Shares.NEVER and self._shares(endpoint)
+        shares = cluster.shares
+        is_shared = (
+            shares != Shares.NEVER
+            and (shares != Shares.GRPC or self._request.head.kinds & _GRPC != 0)
+            and self._shares(endpoint)
+        )
         if not self._is_tunnel and not is_fresh:
             idle: ServerStream | None
             if is_shared:
@@ -221,12 +226,11 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         return self._acquire(endpoint, is_shared)
 
     def _shares(self, endpoint: Endpoint) -> bool:
-        """Whether the request shares a connection with others."""
+        """Whether the request shares a connection with others, where the like of it do."""
         head, shares = self._request.head, endpoint.cluster.shares
         if self._is_tunnel or (self._request.upgrade and not endpoint.cluster.is_http2):
             return False
-        is_alike = shares == Shares.ALWAYS or head.kinds & _GRPC != 0
-        if not is_alike and (shares == Shares.GRPC or head.version != Version.HTTP2):
+        if shares == Shares.AS_CAME and head.version != Version.HTTP2 and not head.kinds & _GRPC:
             return False
         among = endpoint.shared
         return among is None or not cast("Shared", among).is_refused

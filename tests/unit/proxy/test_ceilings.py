@@ -20,7 +20,7 @@ import pytest
 from benchmarks.micro.counts import CEILINGS, NOTHING, VERSION, Counts
 
 ROOT = Path(__file__).resolve().parents[3]
-SCENARIOS = ("full", "plain", "piece")
+SCENARIOS = ("full", "plain", "piece", "call")
 ABOVE = 1.01
 """Of what is committed; a point release of Python may compile a statement to an instruction more."""
 ABOVE_OF_A_NEIGHBOUR = 1.10

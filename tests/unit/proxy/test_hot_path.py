@@ -1,5 +1,5 @@
 """
-What a keep-alive GET on a warm pool must not do: the promise of the design's section 9.
+What a keep-alive GET on a warm pool must not do, nor a call of gRPC: the promise of the design's section 9.
 
 How much it may do is in `test_ceilings.py`.
 """
@@ -15,6 +15,8 @@ from types import FrameType
 
 import pytest
 
+from benchmarks.micro.call_path import CallPath
+from benchmarks.micro.data_path import Transport
 from tests.support.fakes import World
 
 REQUEST = (
@@ -109,3 +111,47 @@ def test_small_pieces_of_one_turn_are_one_write(world: World) -> None:
         server.transport.protocol.data_received(b"x" * 10)
     world.loop.run()
     assert client.transport.writes[before:] == [b"x" * 30]
+
+
+@pytest.mark.interpreted_only("counts calls as the interpreter reports them")
+def test_call_over_http2_makes_no_task_future_timer_log_call_or_regex(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of gRPC on warm connections: two reads, two writes, and none of what must not be there for each call."""
+    path = CallPath(users=20)
+    for block in path.calls[:10]:
+        path.call(block)
+    done: list[str] = []
+    writes: list[Transport] = []
+
+    def forbid(owner: object, name: str) -> None:
+        def noting(*args: object, **kwargs: object) -> None:
+            done.append(name)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    for owner, names in (
+        (logging.Logger, ("handle", "isEnabledFor")),
+        (re, ("compile",)),
+        (asyncio, ("create_task", "ensure_future")),
+        (path.loop, ("call_later",)),
+        (path.live.dialer, ("dial_shared",)),
+    ):
+        for name in names:
+            forbid(owner, name)
+    call_soon, written = path.loop.call_soon, Transport.write
+
+    def counting(callback: Callable[..., object], *args: object) -> None:
+        done.append("call_soon")
+        call_soon(callback, *args)
+
+    def writing(transport: Transport, data: bytes) -> None:
+        writes.append(transport)
+        written(transport, data)
+
+    monkeypatch.setattr(path.loop, "call_soon", counting)
+    monkeypatch.setattr(Transport, "write", writing)
+    server = path.ask(path.calls[10])
+    assert (done, writes) == (["call_soon"], [server])
+    path.reply(server)
+    # The one thing that a turn of the loop with writes costs, however many connections write in it (net.flow).
+    assert (done, writes) == (["call_soon", "call_soon"], [server, path.client])
+    path.close()
