@@ -55,8 +55,9 @@ class Session(Control):
 
     Attributes:
         receive_window: Octets that the peer may still send on all streams together.
-        unfinished_since: When that came of which the rest is still to come: a field section, or a frame that is none of
-            content. However its octets trickle, this stays as it is until the whole is here; 0: there is no such thing.
+        unfinished_since: When that came of which the rest is still to come: a field section, or a frame that is
+            none of content. However its octets trickle, this stays as it is until the whole is here (a field section of several frames
+            counts from the first that is); 0: there is no such thing.
     """
 
     __slots__ = (
@@ -167,11 +168,14 @@ class Session(Control):
         self._begun = self._told = 0
         first = pos
         while size - pos >= FRAME_HEADER and not self.is_closed:
-            if self._begun >= bounds.MAX_AT_ONCE or self._told >= bounds.MAX_TOLD_AT_ONCE:
-                self._owner.defer()
-                break
             length = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
             kind = data[pos + 3]
+            # Before a request, not behind it: what resets it may be next, and it need not be begun.
+            if (self._begun >= bounds.MAX_AT_ONCE and kind == FrameType.HEADERS) or (
+                self._told >= bounds.MAX_TOLD_AT_ONCE
+            ):
+                self._owner.defer()
+                break
             flags = data[pos + 4]
             stream_id = (data[pos + 5] & 0x7F) << 24 | data[pos + 6] << 16 | data[pos + 7] << 8 | data[pos + 8]
             if length > DEFAULT_MAX_FRAME:
