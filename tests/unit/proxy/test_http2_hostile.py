@@ -1,6 +1,6 @@
 """
-Clients of HTTP/2 that mean harm, against the connection with a held clock: each is ended in time and within bounds, told
-why, recorded once; and what others ask is answered as if nothing had been.
+Clients of HTTP/2 that mean harm, against the connection with a held clock: each is ended in time and within bounds,
+told why, recorded once; and what others ask is answered as if nothing had been.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def greeted(world: World) -> Client:
     """A client that has begun as it should."""
     client = world.client()
     _ = client >> HELLO
-    assert [one.kind for one in parse_all(client.take_raw())][0] == FrameType.SETTINGS
+    assert next(one.kind for one in parse_all(client.take_raw())) == FrameType.SETTINGS
     return client
 
 
@@ -67,7 +67,7 @@ def assert_ended(world: World, client: Client, code: int, reason: str) -> None:
     world.assert_at_rest()
 
 
-# --- too much ------------------------------------------------------------------------------------------------------------
+# --- too much --------------------------------------------------------------------------------------------------------
 
 EMPTY = {
     "PING": frames.ping(b"12345678", is_ack=False),
@@ -152,7 +152,7 @@ def test_streams_beyond_the_most_are_refused(world: World) -> None:
     assert len(of_kind(written(client), FrameType.HEADERS)) == 10
 
 
-# --- what is not read ------------------------------------------------------------------------------------------------------
+# --- what is not read ------------------------------------------------------------------------------------------------
 
 
 def test_acknowledgements_that_nobody_reads_are_bounded(world: World) -> None:
@@ -215,7 +215,7 @@ def test_a_window_of_zero_for_ever_ends_with_the_streams_time(world: World) -> N
     world.assert_at_rest()
 
 
-# --- what is not ended -----------------------------------------------------------------------------------------------------
+# --- what is not ended -----------------------------------------------------------------------------------------------
 
 HALVES = {
     "half of HEADERS": headers(3)[:-1],
