@@ -1,4 +1,4 @@
-"""Field sections as heads (RFC 9113, 8.2 to 8.6; RFC 8441): what may not be, by its section, and what the rest means."""
+"""Field sections as heads (RFC 9113, 8.2 to 8.6; RFC 8441): what may not be, by section, and what the rest means."""
 
 from __future__ import annotations
 
