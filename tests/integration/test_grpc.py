@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,9 +16,9 @@ import grpc
 import pytest
 
 from tests.support.certificates import Authority, identity_of
-from tests.support.grpc_service import Calls, Channel, channel
+from tests.support.grpc_service import SERVICE, Calls, Channel, channel
 from tests.support.process import SidecarProcess, running_sidecar
-from tests.support.wait import free_port
+from tests.support.wait import eventually, free_port
 
 CATALOG, STOREFRONT = "spiffe://shop/catalog", "spiffe://shop/storefront"
 MIB = 1024 * 1024
@@ -240,3 +243,135 @@ def test_two_large_streams_share_what_there_is(place: Place) -> None:
         for _ in range(20):
             assert client.unary("Echo", b"y" * 100_000) == b"y" * 100_000
         assert sum(len(answer) for answer in slow) == 7 * MIB
+
+
+class TestLives:
+    """What calls outlive, and what they do not."""
+
+    @pytest.fixture
+    def own(self, place: Place, tmp_path: Path) -> Iterator[tuple[SidecarProcess, str]]:
+        """A sidecar whose file the test may change."""
+        text = f"""
+            service: storefront
+            outbound:
+              listen: "127.0.0.1:${{OUTBOUND_PORT}}"
+              routes:
+                - {{match: {{grpc: {{service: {SERVICE}, method: Drip}}}}, to: calls, timeout: 1s}}
+                - {{match: {{host: calls}}, to: calls}}
+            upstreams:
+              calls: {{endpoints: ["127.0.0.1:{place.calls.port}"]}}
+        """
+        with running_sidecar(tmp_path, text) as sidecar:
+            yield sidecar, text
+
+    def test_a_stream_outlives_a_reload(self, place: Place, own: tuple[SidecarProcess, str]) -> None:
+        """It goes on where it was; what is begun behind it takes the new route."""
+        sidecar, text = own
+        words: queue.Queue[bytes | None] = queue.Queue()
+        with channel(sidecar.outbound_port, "calls") as client:
+            talk = client.method("stream_stream", "Talk")(iter(words.get, None), timeout=20)
+            words.put(b"before")
+            assert next(talk) == b"BEFORE"
+            sidecar.rewrite(
+                text.replace("{match: {host: calls}, to: calls}", "{match: {host: calls}, respond: {status: 403}}")
+            )
+            sidecar.wait_for_generation(2)
+            with pytest.raises(grpc.RpcError) as caught:
+                client.unary("Echo", b"")
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            words.put(b"behind")
+            assert next(talk) == b"BEHIND"
+            words.put(None)
+            assert list(talk) == []
+            assert talk.code() is grpc.StatusCode.OK
+
+    def test_the_routes_time_ends_a_stream_with_a_status(self, own: tuple[SidecarProcess, str]) -> None:
+        """
+        In its trailers, though its head and a message are the client's already. (To a client that gives it a time the
+        server says so itself: it is told what the route allows.)
+        """
+        sidecar, _ = own
+        with channel(sidecar.outbound_port, "calls") as client:
+            drip = client.method("unary_stream", "Drip")(b"x")
+            assert next(drip) == b"x"
+            with pytest.raises(grpc.RpcError):
+                next(drip)
+            assert drip.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert drip.details().startswith("sidecar: ")
+        (line,) = sidecar.wait_for_log_lines(1)
+        assert (line["grpc_status"], line["response_code"]) == ("DEADLINE_EXCEEDED", 200)
+
+    def test_a_server_that_is_gone_in_the_middle(self, place: Place, tmp_path: Path) -> None:
+        """UNAVAILABLE, and why, whether the stream had begun or not."""
+        with Calls() as calls:
+            text = f"""
+                service: storefront
+                outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+                upstreams: {{calls: {{endpoints: ["127.0.0.1:{calls.port}"]}}}}
+            """
+            with running_sidecar(tmp_path, text) as sidecar, channel(sidecar.outbound_port, "calls") as client:
+                drip = client.method("unary_stream", "Drip")(b"x", timeout=20)
+                assert next(drip) == b"x"
+                calls.kill()
+                with pytest.raises(grpc.RpcError):
+                    next(drip)
+                assert drip.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+                with pytest.raises(grpc.RpcError) as caught:
+                    client.unary("Echo", b"")
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+                assert "connect_failed" in str(caught.value.details())
+
+    def test_running_calls_outlive_the_order_to_end(self, place: Place, tmp_path: Path) -> None:
+        """They are answered; and what its client begins meanwhile goes elsewhere, to be told that nobody is there."""
+        text = f"""
+            service: storefront
+            outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+            upstreams: {{calls: {{endpoints: ["127.0.0.1:{place.calls.port}"]}}}}
+            drain: {{timeout: 15s}}
+        """
+        name = fresh()
+        with running_sidecar(tmp_path, text) as sidecar, channel(sidecar.outbound_port, "calls") as client:
+            wait = client.method("unary_unary", "Wait").future(b"at last", timeout=20, metadata=[("x-call", name)])
+            seen = place.calls.seen(name)
+            sidecar.signal(signal.SIGTERM)
+            eventually(lambda: not sidecar.is_ready(), "the end to begin")
+
+            def is_refused() -> bool:
+                try:
+                    client.unary("Echo", b"")
+                except grpc.RpcError as error:
+                    return error.code() is grpc.StatusCode.UNAVAILABLE
+                return False
+
+            eventually(is_refused, "new calls to go elsewhere")
+            assert not wait.done()
+            seen.may_go_on.set()
+            assert wait.result() == b"at last"
+            sidecar.wait()
+
+
+@pytest.mark.long
+def test_a_thousand_streams_at_once(place: Place) -> None:
+    """Each says a word and waits for the others; ten clients, and connections of as many streams as a server allows."""
+    turns = threading.Event()
+
+    def words(number: int) -> Iterator[bytes]:
+        yield b"first %d" % number
+        turns.wait(60)
+        yield b"second %d" % number
+
+    with contextlib.ExitStack() as stack, Calls(workers=1100) as calls:
+        text = f"""
+            service: storefront
+            outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+            upstreams: {{calls: {{endpoints: ["127.0.0.1:{calls.port}"]}}}}
+        """
+        directory = place.caller.directory.parent / "thousand"
+        sidecar = stack.enter_context(running_sidecar(directory, text))
+        clients = [stack.enter_context(channel(sidecar.outbound_port, "calls")) for _ in range(10)]
+        talks = [
+            clients[number % 10].method("stream_stream", "Talk")(words(number), timeout=120) for number in range(1000)
+        ]
+        assert [next(talk) for talk in talks] == [b"FIRST %d" % number for number in range(1000)]
+        turns.set()
+        assert [list(talk) for talk in talks] == [[b"SECOND %d" % number] for number in range(1000)]

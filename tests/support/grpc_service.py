@@ -83,6 +83,10 @@ class Calls:
     def __exit__(self, *_: object) -> None:
         self._server.stop(0).wait(PATIENCE_S)
 
+    def kill(self) -> None:
+        """Be gone at once, whatever is running."""
+        self._server.stop(0)
+
     def seen(self, name: str) -> Call:
         """The call of this name, waiting for it."""
         return eventually(lambda: self._seen.get(name), f"the call {name}")  # type: ignore[return-value]
