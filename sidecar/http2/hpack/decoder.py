@@ -41,7 +41,8 @@ _MAX_STRINGS: Final = 1024
 _MAX_STRING_BYTES: Final = 64
 _strings: Final[dict[bytes, bytes]] = {}
 # Values that are new with every request would only push the others out.
-_NEW_EACH_TIME: Final = frozenset(name for name, kind in _KINDS.items() if kind & (Kind.TRACE | Kind.REQUEST_ID))
+_NEW_KINDS: Final = Kind.TRACE | Kind.REQUEST_ID | Kind.GRPC_TIMEOUT
+_NEW_EACH_TIME: Final = frozenset(name for name, kind in _KINDS.items() if kind & _NEW_KINDS)
 
 # Blocks of indices alone, which responses and trailers mostly are.
 _MAX_BLOCKS: Final = 8

@@ -31,7 +31,7 @@ _MAX_INDEX: Final = _STATIC + _MAX_TABLE_BYTES // _OVERHEAD
 # Of the table, the share that an entry may push others out of.
 _MAX_SHARE: Final = 4
 
-_NEW_EACH_TIME: Final = Kind.TRACE | Kind.REQUEST_ID
+_NEW_EACH_TIME: Final = Kind.TRACE | Kind.REQUEST_ID | Kind.GRPC_TIMEOUT
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization"))
 _PERSONAL: Final = frozenset((b"cookie", b"set-cookie"))
 
@@ -178,12 +178,15 @@ class Encoder:
             self._write_literal(pieces, _NEVER, name, field.value)
         elif field.kind & _NEW_EACH_TIME:
             self._write_new(pieces, name, field.value, None)
+        elif name in _PERSONAL:
+            # In plain octets even if it was seen: each user's in Huffman code would push all else out of `_strings`.
+            self._write_literal(pieces, _PLAIN, name, field.value)
         elif field not in self._seen:
             if len(self._seen) >= _MAX_SEEN:
                 self._seen.clear()
             self._seen[field] = None
             self._write_new(pieces, name, field.value, field)
-        elif name in _PERSONAL or not self._insert(pieces, name, field.value, field):
+        elif not self._insert(pieces, name, field.value, field):
             index = self._index_of(name)
             pieces.append(_PLAIN[index])
             if not index:

@@ -179,12 +179,12 @@ class TestSecrets:
 
     @pytest.mark.parametrize("name", [b"cookie", b"set-cookie"])
     def test_cookies_are_not_inserted(self, peer: Peer, name: bytes) -> None:
-        """One connection carries many clients; in Huffman code when they come again."""
+        """One connection carries many clients; and in plain octets, so that no user's costs others their strings."""
         field = field_from(name, b"session=aaaaaaaaaa")
         blocks = [peer.sent(field) for _ in range(4)]
         assert all(block[0] & 0xF0 == 0 for block in blocks)
-        assert len(blocks[1]) < len(blocks[0])
-        assert blocks[1:] == [blocks[1]] * 3
+        assert all(b"session=aaaaaaaaaa" in block for block in blocks)
+        assert len(blocks[1]) == len(blocks[0])
 
 
 class TestSizes:
