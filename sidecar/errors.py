@@ -117,7 +117,7 @@ BODY_TIMEOUT = Reason(
 )  # fmt: skip
 UNSUPPORTED_VERSION = Reason(
     "unsupported_version", _D, Phase.HEAD, False, 505, "DPE", "http_request_error",
-    "this HTTP version is not spoken here", "the client: HTTP/1.1 and HTTP/1.0 are understood",
+    "this HTTP version is not spoken here", "the client: HTTP/2, HTTP/1.1 and HTTP/1.0 are understood",
 )  # fmt: skip
 UNSUPPORTED_CODING = Reason(
     "unsupported_coding", _D, Phase.HEAD, False, 501, "DPE", "http_request_error",
