@@ -26,7 +26,7 @@ from tests.support.process import running_sidecar
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "config" / "examples"
 SIDECAR_FILES = (
-    "minimal.yaml", "full.yaml", "jwt.yaml", "compose/sidecar.yaml", "tls/clients.yaml", "tls/server.yaml",
+    "minimal.yaml", "full.yaml", "grpc.yaml", "jwt.yaml", "compose/sidecar.yaml", "tls/clients.yaml", "tls/server.yaml",
     "tls/spire.yaml",
     "tls/mutual/storefront.yaml", "tls/mutual/recommendations.yaml",
 )  # fmt: skip

@@ -20,7 +20,7 @@ FILES = [
     *sorted(ROOT.glob("config/resilience/*.yaml")),
     *(
         ROOT / "config" / "examples" / name
-        for name in ("minimal.yaml", "full.yaml", "jwt.yaml", "compose/sidecar.yaml")
+        for name in ("minimal.yaml", "full.yaml", "grpc.yaml", "jwt.yaml", "compose/sidecar.yaml")
     ),
     *sorted(ROOT.glob("config/examples/tls/**/*.yaml")),
 ]
