@@ -80,11 +80,6 @@ def warn_of_retry(retry: Retry, at: At, timeout: float | None, report: Reporter)
     if "timeout" in retry.on and retry.per_try_timeout is None:
         message = "`timeout` has no effect without `per_try_timeout`: nothing ends an attempt but the route's `timeout`"
         report((*at, "on"), message, "say how long one attempt may take", rule="setting-without-effect")
-    of_grpc = [word for word in retry.on if isinstance(word, str) and word.startswith("grpc_")]
-    if of_grpc and "POST" not in retry.methods:
-        message = f"`{of_grpc[0]}` has no effect without POST, the method of every call of gRPC, among the `methods`"
-        hint = "say `methods: [POST]` if what is called may be called twice"
-        report((*at, "on"), message, hint, rule="setting-without-effect")
     if retry.per_try_timeout is None or timeout is None or retry.per_try_timeout > timeout:
         return
     wanted = retry.per_try_timeout * (1 + retry.attempts)

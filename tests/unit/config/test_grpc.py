@@ -58,9 +58,6 @@ def load(text: str) -> Config:
         (route("match: {grpc: {service: /s.A/}}"),
          f"f:3:54: {R}.match.grpc.service: expected a gRPC service with its package, such as `shop.Recommendations`, found"
          ' "/s.A/"'),
-        (route("retry: {on: grpc_unavailable}"),
-         f"f:3:42: warning: {R}.retry.on: `grpc_unavailable` has no effect without POST, the method of every call of gRPC,"
-         " among the `methods`; say `methods: [POST]` if what is called may be called twice"),
         (route("fault: {abort: {status: 503, grpc_status: 14}}"),
          f"f:3:46: {R}.fault.abort.status: expected one of `status` and `grpc_status`, found both; a gRPC error has the"
          " status 200"),
@@ -102,6 +99,7 @@ def test_what_cannot_be_meant_is_told_at_its_place(text: str, expected: str) -> 
     [
         route("match: {grpc: {service: s.A}}, rewrite: {prefix: /t.A}"),
         route("match: {grpc: {}}, retry: {on: [grpc_internal, refused], methods: [POST]}"),
+        route("retry: {on: grpc_unavailable}"),
         route("fault: {abort: {grpc_status: DATA_LOSS}}"),
         upstream("protocol: http1, http2: {ping_interval: off}, health_check: {grpc: {service: s.A}}"),
         "service: s\ninbound: {app: {address: 'h:1', protocol: http}}\n",
