@@ -78,8 +78,10 @@ _KINDS: Final[dict[bytes, int]] = {
 }
 
 _FRAMES_A_BODY: Final = Kind.CONTENT_LENGTH | Kind.TRANSFER_ENCODING
-# The kinds of the names in `_NOTES`.
-_NOTED: Final = _FRAMES_A_BODY | Kind.HOST | Kind.CONNECTION | Kind.KEEP_ALIVE
+# The kinds of the names in `_NOTES`, and of the content type, which is gRPC's by its value only.
+_NOTED: Final = (
+    _FRAMES_A_BODY | Kind.HOST | Kind.CONNECTION | Kind.KEEP_ALIVE | Kind.GRPC | Kind.GRPC_STATUS | Kind.GRPC_TIMEOUT
+)
 
 # Fields whose value is new with every request would only push the others out.
 _NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID | Kind.GRPC_TIMEOUT

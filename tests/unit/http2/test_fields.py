@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.http1.grammar import TARGET, TOKEN, VALUE, field_of
+from sidecar.http1.grammar import TARGET, TOKEN, VALUE, field_of, make_field
 from sidecar.http2.fields import STATIC_FIELDS, field_from, never_indexed
 from sidecar.http2.hpack.static_table import STATIC_TABLE
 from sidecar.message import Field, Kind
@@ -33,6 +33,29 @@ def accepted(spell: Callable[[bytes], tuple[bytes, bytes]]) -> set[int]:
 
 class TestRegular:
     """RFC 9113, 8.2.1."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            (b"connection", b"close"),
+            (b"content-length", b"7"),
+            (b"content-type", b"application/grpc+proto"),
+            (b"content-type", b"text/html"),
+            (b"grpc-status", b"14"),
+            (b"grpc-timeout", b"3S"),
+            (b"host", b"shop.example:8080"),
+            (b"keep-alive", b"timeout=5"),
+            (b"transfer-encoding", b"chunked"),
+        ],
+    )
+    def test_field_that_is_read_means_what_one_of_our_making_means(self, name: bytes, value: bytes) -> None:
+        """By a line and by HPACK: its kind, and what is noted of its value."""
+        made = make_field(name, value)
+        line = field_of(name + b": " + value)
+        assert (line.kind, line.note) == (made.kind, made.note)
+        if name not in (b"connection", b"keep-alive", b"transfer-encoding"):
+            field = field_from(name, value)
+            assert (field.kind, field.note) == (made.kind, made.note)
 
     def test_field_is_the_one_of_http1(self) -> None:
         """The very object that the line has, whichever came first, note included."""
