@@ -28,6 +28,7 @@ from pathlib import Path
 
 from harness import (
     cpu_scenarios,
+    h2_scenarios,
     memory_scenario,
     time_scenarios,
     tls_memory_scenario,
@@ -52,6 +53,7 @@ MODULES = (
     tls_scenarios,
     tls_time_scenarios,
     tls_memory_scenario,
+    h2_scenarios,
 )
 SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     name: scenario for module in MODULES for name, scenario in module.SCENARIOS.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -12,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .evidence import verify
-from .load import Load
+from .load import Calls, Load
 from .nginx import Impostors, start_upstreams
 from .processes import Process, StartError, free_ports
 from .rounds import Round, Stage, measure, warm
 from .site import HERE, Running, Site, Subject, Work
 from .subjects import start_sink
 from .tls_certificates import Certificates
+from .tls_client import TlsClient
 from .tls_proof import verify_tls
 from .traffic import Traffic
 
@@ -66,6 +68,23 @@ def start_receivers(folder: Path, cpus: tuple[int, ...]) -> tuple[Process, int, 
     return process, v1, beta
 
 
+def start_answerer(
+    folder: Path, cpus: tuple[int, ...], body_bytes: int, files: Certificates | None
+) -> tuple[Process, int, int]:
+    """The upstreams of calls; gives their ports."""
+    v1, beta = free_ports(2)
+    order: dict[str, object] = {"ports": [v1, beta], "body_bytes": body_bytes}
+    client = None
+    if files is not None:
+        pair = files.upstream
+        order["tls"] = {"certificate": str(pair.certificate), "key": str(pair.key), "trust": str(files.trust)}
+        client = TlsClient(folder, files.trust, files.subject, "http/1.1")
+    process = Process("answerer", [sys.executable, str(HERE / "answerer.py"), json.dumps(order)], folder, cpus, {})
+    process.wait_for(v1, "/", client=client)
+    process.wait_for(beta, "/", client=client)
+    return process, v1, beta
+
+
 @dataclass(frozen=True, slots=True)
 class Grounds:
     """Upstreams and collector that run, and where subjects may be started."""
@@ -99,9 +118,16 @@ class Bench:
         return max(1, self.seconds // 2)
 
     def load(
-        self, traffic: Traffic | None = None, *, seconds: int = 0, connections: int = 32, resumes: bool = False
+        self,
+        traffic: Traffic | None = None,
+        *,
+        seconds: int = 0,
+        connections: int = 32,
+        resumes: bool = False,
+        calls: Calls | None = None,
     ) -> Load:
-        return Load(seconds or self.seconds, traffic or Traffic(), self.folder, self.other_cpus, connections, resumes)
+        traffic = traffic or Traffic()
+        return Load(seconds or self.seconds, traffic, self.folder, self.other_cpus, connections, resumes, calls)
 
     @contextlib.contextmanager
     def grounds(
@@ -111,12 +137,14 @@ class Bench:
         sinks: int = 0,
         body_bytes: int = 1024,
         uploads: bool = False,
+        calls: bool = False,
         files: Certificates | None = None,
     ) -> Iterator[Grounds]:
         """
         Start upstreams and a collector with `sinks` ports; stop them in the end and remove what was written.
 
         Args:
+            calls: Upstreams answer as gRPC does, over HTTP/2 and HTTP/1.1.
             files: Upstreams speak TLS, and two more have certificates that are not what they should be.
         """
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
@@ -124,7 +152,9 @@ class Bench:
             if not self.keep:
                 started.callback(shutil.rmtree, folder, ignore_errors=True)
             start = start_receivers(folder, self.other_cpus) if uploads else None
-            impostors = Impostors(*free_ports(2)) if files is not None else Impostors()
+            if calls:
+                start = start_answerer(folder, self.other_cpus, body_bytes, files)
+            impostors = Impostors(*free_ports(2)) if files is not None and not calls else Impostors()
             upstream, v1, beta = start or start_upstreams(
                 folder, self.other_cpus, body_bytes, files=files, impostors=impostors
             )
@@ -149,7 +179,7 @@ class Bench:
         try:
             if running.reads_http and proves:
                 verify(subject.name, running, work)
-                if work.tls is not None:
+                if work.tls is not None and not work.is_http2_in:
                     verify_tls(subject.name, running, work)
         except BaseException:
             running.process.stop()

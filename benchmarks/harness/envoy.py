@@ -41,6 +41,8 @@ LOG_KEYS = {
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 }
 TYPES = "type.googleapis.com/envoy."
+MAX_STREAMS = 100_000  # at once to an upstream; Envoy's own default is 1,024
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def envoy_binary() -> Path | None:
@@ -67,9 +69,15 @@ def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _cluster(name: str, port: int) -> dict[str, object]:
+def _cluster(name: str, port: int, *, is_http2: bool = False) -> dict[str, object]:
     endpoint = {"endpoint": {"address": _address(port)}}
+    options = {
+        "@type": TYPES + "extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
     return {
+        **({"typed_extension_protocol_options": {HTTP_OPTIONS: options}} if is_http2 else {}),
+        **({"circuit_breakers": {"thresholds": [{"max_requests": MAX_STREAMS}]}} if is_http2 else {}),
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
@@ -78,8 +86,10 @@ def _cluster(name: str, port: int) -> dict[str, object]:
     }
 
 
-def _routes(services: list[str], impostors: tuple[str, ...]) -> dict[str, object]:
+def _routes(services: list[str], impostors: tuple[str, ...], *, heeds_timeouts: bool) -> dict[str, object]:
     """The answer of a route discovery service, with the version that Envoy compares."""
+    # As the sidecar does: a call's own timeout counts, and streams may take as long as they like.
+    heeding = {"timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}} if heeds_timeouts else {}
     routes: list[dict[str, object]] = [
         {"name": path[1:], "match": {"path_separated_prefix": path}, "route": {"cluster": "v1"}} for path in services
     ]
@@ -88,8 +98,10 @@ def _routes(services: list[str], impostors: tuple[str, ...]) -> dict[str, object
     ]
     beta = {"path_separated_prefix": "/v1", "cookies": [{"name": "BETA_USER", "string_match": {"exact": "true"}}]}
     split = {"clusters": [{"name": "v1", "weight": 95}, {"name": "beta", "weight": 5}]}
-    routes.append({"name": "beta-users", "match": beta, "route": {"cluster": "beta"}})
-    routes.append({"name": "canary", "match": {"path_separated_prefix": "/v1"}, "route": {"weighted_clusters": split}})
+    routes.append({"name": "beta-users", "match": beta, "route": {"cluster": "beta", **heeding}})
+    routes.append(
+        {"name": "canary", "match": {"path_separated_prefix": "/v1"}, "route": {"weighted_clusters": split, **heeding}}
+    )
     table = {
         "@type": TYPES + "config.route.v3.RouteConfiguration",
         "name": "mesh",
@@ -104,7 +116,7 @@ def _envoy_config(
     manager: dict[str, object] = {
         "@type": TYPES + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "outbound",
-        "codec_type": "HTTP1",
+        "codec_type": "AUTO" if work.is_http2_in else "HTTP1",
         "use_remote_address": True,
         "normalize_path": True,
         "rds": {
@@ -116,12 +128,13 @@ def _envoy_config(
             {"name": "router", "typed_config": {"@type": TYPES + "extensions.filters.http.router.v3.Router"}},
         ],
     }
-    clusters = [_cluster("v1", site.v1_port), _cluster("beta", site.beta_port)]
+    ports = {"v1": site.v1_port, "beta": site.beta_port}
+    clusters = [_cluster(name, port, is_http2=work.is_http2_out) for name, port in ports.items()]
     if site.wrong_port:
         clusters += [_cluster("wrong", site.wrong_port), _cluster("stranger", site.stranger_port)]
     if identity is not None and work.is_outward:
         for each in clusters:
-            each["transport_socket"] = tls.upstream(site.folder, identity)
+            each["transport_socket"] = tls.upstream(site.folder, identity, is_http2=work.is_http2_out)
     if work.tls is not None and work.tls.is_mutual:
         manager |= tls.forwarded()
     if log is not None:
@@ -132,7 +145,11 @@ def _envoy_config(
                 "typed_config": {
                     "@type": TYPES + "extensions.access_loggers.file.v3.FileAccessLog",
                     "path": str(log),
-                    "log_format": {"json_format": LOG_KEYS | (tls.LOG_KEYS if work.tls else {})},
+                    "log_format": {
+                        "json_format": LOG_KEYS
+                        | (tls.LOG_KEYS if work.tls else {})
+                        | ({"grpc_status": "%GRPC_STATUS%"} if work.is_of_calls else {})
+                    },
                 },
             }
         ]
@@ -172,7 +189,9 @@ def _start_envoy(site: Site, work: Work) -> Running:
     impostors = ("wrong", "stranger") if site.wrong_port else ()
 
     def configure(services: list[str]) -> None:
-        write(site.folder, "envoy-routes.json", json.dumps(_routes(services, impostors)))
+        write(
+            site.folder, "envoy-routes.json", json.dumps(_routes(services, impostors, heeds_timeouts=work.is_of_calls))
+        )
 
     configure(work.services)
     if identity is not None:

@@ -75,6 +75,10 @@ def _tls_p99(case: str) -> Measured:
     return _against("tlslatency", "p99_ms", "envoy", case)
 
 
+def _h2(case: str) -> Measured:
+    return _against("h2", "cpu_us", "envoy", case)
+
+
 def _connection(case: str) -> Measured:
     return _against("tlsconnections", "cpu_us", "envoy", case)
 
@@ -125,6 +129,15 @@ GOALS = (
     Goal("100 ClientHellos at once: longest latency of others more, ms", 5, _flood, 1, counts_every_round=True),
     Goal("PSS of an idle connection with mutual TLS, KiB", 26, _own("tlsmemory", "kib_each", "fresh"), 1),
     Goal("the same after 1 MiB, KiB", 40, _own("tlsmemory", "kib_each", "1 MiB"), 1),
+    Goal("HTTP/2 to HTTP/2, 4 connections of 16 streams: CPU a call, against Envoy", 0.45, _h2("2 to 2, 4 x 16")),
+    Goal("the same, 32 connections of 1 stream", 0.6, _h2("2 to 2, 32 x 1")),
+    Goal("HTTP/1.1 to HTTP/2: CPU a call, against Envoy", 0.5, _h2("1 to 2")),
+    Goal("HTTP/2 to HTTP/1.1: CPU a call, against Envoy", 0.5, _h2("2 to 1")),
+    Goal("HTTP/2 by mutual TLS in and out: CPU a call, against Envoy", 0.5, _h2("mutual TLS")),
+    Goal("HTTP/2: CPU of a message of 1 MiB, against Envoy", 0.8, _against("h2bodies", "cpu_us", "envoy", "1 MiB")),
+    Goal("HTTP/2: p99 at half of Envoy's saturation, against Envoy", 0.6, _against("h2latency", "p99_ms", "envoy")),
+    Goal("PSS of an idle connection of HTTP/2, KiB", 6, _own("h2memory", "kib_each", "connection"), 1),
+    Goal("PSS of an idle stream, KiB", 2, _own("h2memory", "kib_each", "stream"), 1),
     Goal("CPU a request, 1,000 rules of authorization against none", 1.02, _rules, 3),
     Goal(
         "rotations every 10 s: requests and connections lost", 0, _own("rotation", "lost"), 0, counts_every_round=True

@@ -11,7 +11,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,31 @@ class Load:
     cpus: tuple[int, ...]
     connections: int = 32
     resumes: bool = False  # each connection by TLS takes up an earlier session, once there is one
+    calls: Calls | None = None  # over HTTP/2, instead of the traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How `calls.py` loads, instead of wrk and `steady.py`."""
+
+    streams: int  # of each connection
+    body_bytes: int
+    has_trailers: bool = True  # answers have, for upstreams speak HTTP/2 too
+
+    def order(self, port: int, load: Load, client: TlsClient | None, seed: int) -> dict[str, Any]:
+        """What `calls.py` is told."""
+        order: dict[str, Any] = {
+            "port": port,
+            "seconds": load.seconds,
+            "connections": load.connections,
+            "streams": self.streams,
+            "body_bytes": self.body_bytes,
+            "has_trailers": self.has_trailers,
+            "seed": seed,
+        }
+        if client is not None:
+            order["tls"] = client.order()
+        return order
 
 
 def pin(cpus: tuple[int, ...]) -> Callable[[], None] | None:
@@ -56,12 +81,26 @@ def saturate(port: int, load: Load, seconds: int = 0, client: TlsClient | None =
         WrongWorkError: Another version, cipher suite or protocol was agreed on than the client's.
     """
     seconds = seconds or load.seconds
+    if load.calls is not None:
+        order = load.calls.order(port, replace(load, seconds=seconds), client, seed=1)
+        return _result([sys.executable, str(HERE / "calls.py"), json.dumps(order)], load, seconds)[0]
     file = load.traffic.write(load.folder, seed=1)
     argv = [tool("wrk") or "wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s"]
     argv += ["-s", str(HERE / "load.lua"), f"http{'s' if client else ''}://127.0.0.1:{port}/"]
     argv += ["--", str(file)]
     argv += [str(random.randrange(load.traffic.users))]
     env = client.environment(resumes=load.resumes) if client else None
+    result, stderr = _result(argv, load, seconds, env)
+    if client:
+        made = handshakes_of(stderr)
+        if made.count and made.kind != client.kind:
+            raise WrongWorkError(f"port {port}: expected {client.kind}, got {made.kind}")
+        result |= {"handshakes": made.count, "resumed": made.resumed}
+    return result
+
+
+def _result(argv: list[str], load: Load, seconds: int, env: dict[str, str] | None = None) -> tuple[dict[str, int], str]:
+    """Run a generator; gives what it reports, with its `cpu_us`, and what else it said."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=pin(load.cpus), env=env
@@ -72,13 +111,8 @@ def saturate(port: int, load: Load, seconds: int = 0, client: TlsClient | None =
             result: dict[str, int] = json.loads(line.removeprefix("RESULT "))
             cpu_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
             result["cpu_us"] = round(cpu_s * 1e6)
-            if client:
-                made = handshakes_of(done.stderr)
-                if made.count and made.kind != client.kind:
-                    raise WrongWorkError(f"port {port}: expected {client.kind}, got {made.kind}")
-                result |= {"handshakes": made.count, "resumed": made.resumed}
-            return result
-    raise RuntimeError(f"wrk ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
+            return result, done.stderr
+    raise RuntimeError(f"{Path(argv[0]).name} ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +174,19 @@ class SteadyLoad:
     def __init__(self, port: int, load: Load, rate: float, client: TlsClient | None = None) -> None:
         self._out = load.folder / "latencies"
         self._out.unlink(missing_ok=True)
-        order: dict[str, Any] = {
-            "port": port,
-            "rate": rate,
-            "seconds": load.seconds,
-            "connections": load.connections,
-            "traffic": str(load.traffic.write(load.folder, seed=2)),
-            "out": str(self._out),
-        }
-        if client is not None:
-            order["tls"] = client.order()
+        program = "steady.py"
+        order: dict[str, Any]
+        if load.calls is not None:
+            program, order = "calls.py", load.calls.order(port, load, client, seed=2)
+        else:
+            traffic = str(load.traffic.write(load.folder, seed=2))
+            order = {"port": port, "seconds": load.seconds, "connections": load.connections, "traffic": traffic}
+            if client is not None:
+                order["tls"] = client.order()
+        order |= {"rate": rate, "out": str(self._out)}
         self._seconds = load.seconds
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "steady.py"), json.dumps(order)],
+            [sys.executable, str(HERE / program), json.dumps(order)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -173,7 +207,7 @@ class SteadyLoad:
         """Wait for the last answer."""
         out, problems = self._process.communicate(timeout=self._seconds + 90)
         if self._process.returncode != 0:
-            raise RuntimeError(f"steady.py ended with code {self._process.returncode}:\n{problems}")
+            raise RuntimeError(f"the generator ended with code {self._process.returncode}:\n{problems}")
         report = json.loads(out)
         del report["requests"]
         latencies = array("d")

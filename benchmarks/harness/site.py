@@ -30,6 +30,8 @@ class Work:
     clients: int = 4096  # connections of clients that must be admitted
     workers: int | None = None  # None: the subject's own way of running one; only the sidecar is asked for more
     tls: Tls | None = None  # None: all is in clear
+    is_http2_in: bool = False  # clients may speak HTTP/2, beside HTTP/1.1
+    is_http2_out: bool = False  # upstreams are spoken to by HTTP/2
     rules: int = 0  # of who may ask for what, of which the last lets the load in; 0: nobody is asked who he is
 
     @property
@@ -41,6 +43,11 @@ class Work:
     def is_outward(self) -> bool:
         """Whether upstreams are spoken to by TLS."""
         return self.tls is not None and self.tls.is_outward
+
+    @property
+    def is_of_calls(self) -> bool:
+        """Whether requests are calls of gRPC."""
+        return self.is_http2_in or self.is_http2_out
 
     @property
     def services(self) -> list[str]:

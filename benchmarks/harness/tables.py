@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .figures import Spread, ratio
+from .h2_tables import H2_TABLES
 from .records import Document, Records, by_case, cell, median, table
 from .tls_tables import TABLES as TLS_TABLES
 
@@ -180,6 +181,8 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "start": _start,
     "tlslatency": _latency,
     **TLS_TABLES,
+    "h2latency": _latency,
+    **H2_TABLES,
 }
 
 

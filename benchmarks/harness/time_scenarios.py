@@ -6,9 +6,10 @@ import http.client
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from .bench import AVAILABLE, Bench, Entry, Record, Result, faults_of
+from .bench import AVAILABLE, Bench, Entry, Grounds, Record, Result, faults_of
 from .evidence import Evidence, Scraper
 from .figures import percentiles_ms
 from .load import Load, SteadyLoad, Stream, saturate
@@ -16,6 +17,7 @@ from .processes import Others, get, tree_cpu_s
 from .rounds import unproven, warm
 from .site import HOST, Subject, Work
 from .sleepers import sleepers
+from .tls_certificates import Certificates
 from .traffic import Traffic
 
 STEADY_CONNECTIONS = 64
@@ -35,18 +37,26 @@ def latency(bench: Bench) -> Result:
     return at_half(bench, "latency", "", bench.choose(), Work(is_full=True))
 
 
-def at_half(bench: Bench, scenario: str, case: str, subjects: list[Subject], work: Work) -> Result:
-    """One case of such a scenario."""
+def at_half(
+    bench: Bench, scenario: str, case: str, subjects: list[Subject], work: Work, calls: Load | None = None
+) -> Result:
+    """
+    One case of such a scenario.
+
+    Args:
+        calls: Over HTTP/2, with as many connections and streams as these.
+    """
+    load = calls or bench.load()
     records: list[Record] = []
     seconds = min(STEADY_S, 2 * bench.seconds)
     files = work.tls.files if work.tls is not None and work.is_outward else None
     with (
-        bench.grounds(scenario, sinks=len(subjects), files=files) as grounds,
+        _upstreams(bench, scenario, len(subjects), files, load) as grounds,
         bench.all_started(grounds, subjects, work) as entries,
     ):
         for entry in entries:
-            warm(entry.running, entry.sink_port, bench.load())
-        saturation = _saturation(bench, entries)
+            warm(entry.running, entry.sink_port, load)
+        saturation = _saturation(load, entries)
         rate = (saturation or ASSUMED_SATURATION) / 2
         note = (
             f"Envoy's saturation rate in this run: {saturation:.0f} requests a second"
@@ -55,13 +65,23 @@ def at_half(bench: Bench, scenario: str, case: str, subjects: list[Subject], wor
                 f"no Envoy to measure: {ASSUMED_SATURATION:.0f} requests a second were assumed as its saturation rate"
             )
         )
-        load = bench.load(seconds=seconds, connections=STEADY_CONNECTIONS)
+        steady = replace(load, seconds=seconds)
+        if calls is None:
+            steady = replace(steady, connections=STEADY_CONNECTIONS)
         for number in range(1, min(bench.rounds, 3) + 1):
             for entry in entries:
-                record = _steady_once(case, entry, number, load, rate)
+                record = _steady_once(case, entry, number, steady, rate)
                 records.append(record)
                 show_steady(scenario, record)
     return Result(records, [note])
+
+
+def _upstreams(
+    bench: Bench, scenario: str, sinks: int, files: Certificates | None, load: Load
+) -> AbstractContextManager[Grounds]:
+    if load.calls is None:
+        return bench.grounds(scenario, sinks=sinks, files=files)
+    return bench.grounds(scenario, sinks=sinks, files=files, calls=True, body_bytes=load.calls.body_bytes)
 
 
 def _steady_once(case: str, entry: Entry, number: int, load: Load, rate: float) -> Record:
@@ -81,14 +101,14 @@ def _steady_once(case: str, entry: Entry, number: int, load: Load, rate: float) 
     return record
 
 
-def _saturation(bench: Bench, entries: list[Entry]) -> float | None:
+def _saturation(load: Load, entries: list[Entry]) -> float | None:
     """Envoy's requests a second when it is loaded as far as it goes."""
     for entry in entries:
         if entry.subject == "envoy":
             found = []
             for _ in range(3):
                 evidence = Evidence(entry.running, entry.sink_port)
-                result = saturate(entry.running.port, bench.load(), client=entry.running.client)
+                result = saturate(entry.running.port, load, client=entry.running.client)
                 found.append(result["requests"] / (result["duration_us"] / 1e6))
                 evidence.wait_for(result["requests"])
             return statistics.median(found)

@@ -51,7 +51,8 @@ def _own(folder: Path) -> dict[str, object]:
 
 def downstream(folder: Path, identity: Identity, work: Work) -> dict[str, object]:
     """The listener's transport socket: who shows a certificate of the trust domain is let in."""
-    common: dict[str, object] = {**_own(folder), "alpn_protocols": [MESH_PROTOCOL]}
+    protocols = ["h2", MESH_PROTOCOL] if work.is_http2_in else [MESH_PROTOCOL]
+    common: dict[str, object] = {**_own(folder), "alpn_protocols": protocols}
     context: dict[str, object] = {"@type": TYPES + "transport_sockets.tls.v3.DownstreamTlsContext"}
     if work.tls is not None and work.tls.is_mutual:
         member = {"san_type": "URI", "matcher": {"prefix": f"spiffe://{TRUST_DOMAIN}/"}}
@@ -63,11 +64,12 @@ def downstream(folder: Path, identity: Identity, work: Work) -> dict[str, object
     return {"name": "tls", "typed_config": {**context, "common_tls_context": common}}
 
 
-def upstream(folder: Path, identity: Identity) -> dict[str, object]:
+def upstream(folder: Path, identity: Identity, *, is_http2: bool) -> dict[str, object]:
     """A cluster's transport socket: the server must be who it should, by its name."""
     name = {"san_type": "DNS", "matcher": {"exact": UPSTREAM}}
     validation = {"trusted_ca": {"filename": str(identity.trust)}, "match_typed_subject_alt_names": [name]}
-    common = {**_own(folder), "alpn_protocols": ["http/1.1"], "validation_context": validation}
+    protocols = ["h2" if is_http2 else "http/1.1"]
+    common = {**_own(folder), "alpn_protocols": protocols, "validation_context": validation}
     context = {"@type": TYPES + "transport_sockets.tls.v3.UpstreamTlsContext", "sni": UPSTREAM}
     return {"name": "tls", "typed_config": {**context, "common_tls_context": common}}
 

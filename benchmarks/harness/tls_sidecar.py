@@ -70,5 +70,7 @@ def upstreams(site: Site, work: Work, identity: Identity | None) -> str:
         tls = f", tls: {{server_name: {UPSTREAM}, trust: {identity.trust}, {shown}}}"
     # As long as the others' are kept: what a new connection costs is not the matter of most scenarios.
     kept = ", idle_timeout: 1h" if tls else ""
-    lines = [f'  {name}: {{endpoints: ["127.0.0.1:{port}"]{tls}{kept}}}' for name, port in ports.items()]
+    # What a call would go by of itself is HTTP/2.
+    spoken = ", protocol: http2" if work.is_http2_out else ", protocol: http1" if work.is_http2_in else ""
+    lines = [f'  {name}: {{endpoints: ["127.0.0.1:{port}"]{spoken}{tls}{kept}}}' for name, port in ports.items()]
     return "\n".join(["upstreams:", *lines, ""])

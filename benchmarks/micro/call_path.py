@@ -1,11 +1,11 @@
 """
 The data path of `data_path`, with a client that calls by gRPC and servers that answer so, all over HTTP/2.
 
-A call has the shape of `benchmarks/calls.py`: eight fields beside the pseudo-header fields, of which a `grpc-timeout`, a
-`traceparent` and a cookie are each user's own, a short message, and an answer of a head, a short message and trailers.
-Blocks are made once, as an encoder makes them that has sent the like before: the first ones on a connection insert what
-comes again, all others name it by its index. Only those are counted, so that what encodes for the client and the
-servers is no part of it.
+A call has the shape of `benchmarks/calls.py`: eight fields beside the pseudo-header fields, of which a
+`grpc-timeout`, a `traceparent` and a cookie are each user's own, a short message, and an answer of a head, a short
+message and trailers. Blocks are made once, as an encoder makes them that has sent the like before: the first ones on
+a connection insert what comes again, all others name it by its index. Only those are counted, so that what encodes
+for the client and the servers is no part of it.
 """
 
 from __future__ import annotations
