@@ -172,6 +172,7 @@ class _Dials:
 
     def __init__(self, path: DataPath) -> None:
         self._path = path
+        self.timers = path.timers
 
     def dial(self, endpoint: Endpoint) -> None:
         path = self._path

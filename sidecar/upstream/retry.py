@@ -114,12 +114,12 @@ class RetryPolicy:
     attempts: int = 1
     on: frozenset[Condition] = frozenset()
     on_statuses: frozenset[int] = frozenset()
-    grpc_statuses: frozenset[int] = frozenset()
     per_try_timeout_s: float = inf
     backoff_base_s: float = 0.025
     backoff_max_s: float = 0.25
     methods: frozenset[bytes] = IDEMPOTENT_METHODS
     max_body_bytes: int = 64 * 1024
+    grpc_statuses: frozenset[int] = frozenset()
     statuses: frozenset[int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

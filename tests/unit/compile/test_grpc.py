@@ -92,7 +92,7 @@ def test_the_table_finds_a_call_by_its_path(plan: Plan) -> None:
 
 def test_a_cluster_knows_what_its_servers_speak(plan: Plan) -> None:
     """Apps included; of what is no HTTP nothing is said."""
-    assert {name: (one.protocol, one.spec.is_stream) for name, one in plan.clusters.items()} == {
+    assert {name: (one.spec.protocol, one.spec.is_stream) for name, one in plan.clusters.items()} == {
         "app": ("http2", False), "app.old": ("http1", False), "app.plain": ("auto", False), "a": ("http2", False),
         "b": ("auto", False), "c": ("auto", True),
     }  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_reload_changes_it_in_the_same_cluster(plan: Plan) -> None:
     text = TEXT.replace("protocol: http2, http2: {max_concurrent_streams: 7, ", "http2: {")
     spec = next(one for one in draft_of(text).clusters if one.name == "a")
     cluster.apply(spec, spec.static_addresses())
-    assert (cluster.protocol, cluster.max_streams, cluster.ping_interval_s) == ("auto", 100, 300.0)
+    assert (cluster.spec.protocol, cluster.max_streams, cluster.ping_interval_s) == ("auto", 100, 300.0)
 
 
 def test_policies_speak_of_grpc_in_numbers(plan: Plan) -> None:
