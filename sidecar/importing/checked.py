@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic_core import PydanticCustomError
@@ -50,3 +51,19 @@ def checked(found: Field, reads: Reads, text: str | None = None) -> str:
         message = str(context.get("message", ""))
         told = f"expected {message}, found `{word[:60]}`" if error.type == "expected" else message
         raise WrongError(found, told, str(context.get("hint", ""))) from None
+
+
+def refuse_content_type(match: Field, tests: Sequence[Field]) -> None:
+    """
+    Refuse a test of the one header that makes a request a call of gRPC.
+
+    Args:
+        match: In which it stands.
+        tests: All of its headers, or metadata.
+
+    Raises:
+        WrongError: One of them is such a test.
+    """
+    if any(test.need("name").text().lower() == "content-type" for test in tests):
+        message = "a match of gRPC has a test of `content-type`, by which calls are known"
+        raise WrongError(match, message, "leave it out, or make a route of HTTP of it")

@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sidecar.importing.account import Mark
-from sidecar.importing.checked import GRPC_METHOD, GRPC_SERVICE, HEADER, METHOD, PARAMETER, PATH, REGEX, checked
+from sidecar.importing.checked import (
+    GRPC_METHOD,
+    GRPC_SERVICE,
+    HEADER,
+    METHOD,
+    PARAMETER,
+    PATH,
+    REGEX,
+    checked,
+    refuse_content_type,
+)
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 
@@ -53,6 +63,7 @@ def grpc_match(match: Field | None, hosts: Sequence[str]) -> dict[str, Plain]:
         call["method"] = checked(method, GRPC_METHOD)
         method.kept("match.grpc.method")
     _put_values(match.each("metadata"), "headers", found)
+    refuse_content_type(match, match.each("metadata"))
     return found
 
 

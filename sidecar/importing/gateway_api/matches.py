@@ -7,7 +7,17 @@ from typing import Final
 
 from sidecar.config.values.grpc import CONTENT_TYPE
 from sidecar.config.values.grpc import METHOD as CALL
-from sidecar.importing.checked import GRPC_METHOD, GRPC_SERVICE, HEADER, METHOD, PARAMETER, PATH, REGEX, checked
+from sidecar.importing.checked import (
+    GRPC_METHOD,
+    GRPC_SERVICE,
+    HEADER,
+    METHOD,
+    PARAMETER,
+    PATH,
+    REGEX,
+    checked,
+    refuse_content_type,
+)
 from sidecar.importing.draft import Plain
 from sidecar.importing.field import Field, WrongError
 from sidecar.importing.gateway_api.precedence import PathKind, Ranked
@@ -38,7 +48,18 @@ def _ranked(match: Field, rule: int, index: int, route: Object) -> Ranked:
         method.kept("match.methods")
     headers = _put_values(match.each("headers"), "headers", found)
     query = _put_values(match.each("queryParams"), "query", found)
+    if route.kind == "GRPCRoute":
+        refuse_content_type(match, match.each("headers"))
     return Ranked(found, kind, chars, method is not None, headers, query, route.created, route.key, rule, index)
+
+
+def spell_out(match: dict[str, Plain]) -> None:
+    """Say what a call of gRPC is but for its path, for a match that asks for that in its own way."""
+    match.pop("grpc", None)
+    match["methods"] = [CALL]
+    headers = match.get("headers")
+    of_calls: dict[str, Plain] = {"content-type": {"regex": CONTENT_TYPE, "ignore_case": True}}
+    match["headers"] = {**headers, **of_calls} if isinstance(headers, dict) else of_calls
 
 
 def _put_path(path: Field | None, found: dict[str, Plain]) -> tuple[PathKind, int]:
@@ -90,8 +111,7 @@ def _put_pattern(call: Field, words: list[str], is_regex: bool, found: dict[str,
     parts = [word if is_regex else re.escape(word) for word in words]
     pattern = f"/{parts[0] or '[^/]+'}/{parts[1] or '[^/]+'}"
     found["path"] = {"regex": checked(call, REGEX, pattern)}
-    found["methods"] = [CALL]
-    found["headers"] = {"content-type": {"regex": CONTENT_TYPE, "ignore_case": True}}
+    spell_out(found)
     for one in (call.get("type"), call.get("service"), call.get("method")):
         if one is not None:
             one.changed("match.path: a gRPC method is a path")

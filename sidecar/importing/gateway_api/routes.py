@@ -9,7 +9,7 @@ from typing import Final
 from sidecar.importing.draft import Plain, RouteDraft
 from sidecar.importing.field import Field, WrongError
 from sidecar.importing.gateway_api.filters import merged, put_filters, put_persistence, put_times
-from sidecar.importing.gateway_api.matches import ranked_matches
+from sidecar.importing.gateway_api.matches import ranked_matches, spell_out
 from sidecar.importing.gateway_api.precedence import Ranked, in_order
 from sidecar.importing.gateway_api.services import Kept
 from sidecar.importing.gateway_api.sides import sides_of
@@ -125,7 +125,11 @@ def _give_prefixes(matches: list[Ranked], changes: list[dict[str, Plain]]) -> No
     """Where a prefix is replaced, a match without a path has one."""
     if any(map(_changes_prefix, changes)):
         for one in matches:
-            one.match.setdefault("path", {"prefix": "/"})
+            call = one.match.get("grpc")
+            if call == {}:
+                spell_out(one.match)
+            if not call:
+                one.match.setdefault("path", {"prefix": "/"})
 
 
 def _changes_prefix(rest: Mapping[str, Plain]) -> bool:

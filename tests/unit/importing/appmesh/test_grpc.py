@@ -46,6 +46,12 @@ def test_a_route_of_grpc_takes_calls(match: Plain, expected: str) -> None:
     assert expected in written(call(match))
 
 
+def test_a_test_of_the_content_type_is_told_as_lost() -> None:
+    """Calls are known by it."""
+    done = made(call({"metadata": [{"name": "Content-Type", "match": {"prefix": "application/grpc"}}]}))
+    assert any("by which calls are known" in entry.how for entry in done.lost)
+
+
 def test_a_service_that_is_none_is_told_as_lost() -> None:
     """What cannot be the name of one."""
     done = made(call({"serviceName": "a/B"}))

@@ -222,6 +222,16 @@ def test_a_call_is_written_as_such_and_only_by_a_pattern_as_a_path(match: str, w
     assert done.problems() == []
 
 
+def test_a_prefix_before_any_call_is_one_of_a_path() -> None:
+    """What replaces a prefix needs one, and a call of any service has none of its own."""
+    side = "{name: s, port: 80, filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch,"
+    side += " replacePrefixMatch: /n}}}]}"
+    text = route(f"rules: [{{matches: [{{}}], backendRefs: [{{name: s, port: 80}}, {side}]}}]", "GRPCRoute")
+    done = import_gateway_api(SERVICE + text)
+    assert yaml.safe_load(done.files["services/s.yaml"])["routes"][0]["match"] == {"path": {"prefix": "/"}, **CALL}
+    assert done.problems() == []
+
+
 @pytest.mark.parametrize(("word", "protocol"), [("kubernetes.io/h2c", "http2"), ("grpc", "http2"), ("http", "")])
 def test_what_a_port_speaks_is_said(word: str, protocol: str) -> None:
     """By `appProtocol`; HTTP/2 in clear by prior knowledge, which gRPC is, too."""
