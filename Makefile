@@ -49,7 +49,7 @@ $(READY):
 	@touch $@
 
 .PHONY: demo
-demo: $(READY)  ## run a mesh: a control plane, four services with traffic, a page to look at; Ctrl-C ends it
+demo: $(READY)  ## run a mesh: a control plane, six services with traffic, a page to look at; Ctrl-C ends it
 	@$(BIN)/sidecar demo $(DEMO_ARGS)
 
 .PHONY: demo-capture

@@ -2,8 +2,9 @@
 An app of the demonstration: `python -m sidecar.demo.apps NAME VERSION MS [CALLEE...]`.
 
 It says `listening PORT` on standard output, answers every request in about MS milliseconds with who it is and what
-each `http://CALLEE/`, asked through `HTTP_PROXY`, answered it, and ends with 0 on SIGTERM. It hands on the trace
-headers, the request id and the cookies, which is all that an app does for its traces to be whole.
+each `http://CALLEE/`, asked through `HTTP_PROXY`, answered it, and ends with 0 on SIGTERM. A callee that is written
+`grpc:CALLEE` is asked for a price by gRPC (`prices`). It hands on the trace headers, the request id and the cookies,
+which is all that an app does for its traces to be whole.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ JSON_HEADERS = {"content-type": "application/json"}
 EDITION = "x-edition"
 """Header that a route sets, which shows from when on it is in force."""
 CALL_LIMIT_S = 8.0
+BY_GRPC = "grpc:"
+"""How a callee begins that speaks it."""
 
 
 def app(name: str, version: str, delay_ms: float, callees: Sequence[str], environment: Mapping[str, str]) -> Handler:
@@ -34,6 +37,8 @@ def app(name: str, version: str, delay_ms: float, callees: Sequence[str], enviro
 
     async def call(callee: str, headers: Mapping[str, str]) -> tuple[bool, object]:
         assert client is not None
+        if callee.startswith(BY_GRPC):
+            return await quote(client.port, callee.removeprefix(BY_GRPC), headers)
         try:
             reply = await client.get(f"http://{callee}/", {**headers, "host": callee})
         except HTTPError as error:
@@ -55,12 +60,23 @@ def app(name: str, version: str, delay_ms: float, callees: Sequence[str], enviro
         page: dict[str, object] = {"app": name, "version": version}
         is_whole = True
         for callee in callees:
-            has_answered, page[callee] = await call(callee, headers)
+            has_answered, page[callee.removeprefix(BY_GRPC)] = await call(callee, headers)
             is_whole = is_whole and has_answered
         # A page without all its parts is not what was asked for; the demonstration wants to see it.
         return Response(200 if is_whole else 502, json.dumps(page).encode() + b"\n", JSON_HEADERS)
 
     return answer
+
+
+async def quote(port: int, service: str, headers: Mapping[str, str]) -> tuple[bool, object]:
+    """Ask a service of gRPC for a price; whether there is one, and what to show."""
+    # Loads a library for HTTP/2, which few apps speak.
+    from sidecar.demo.prices import price_of
+
+    try:
+        return True, {"price": await price_of("book", port, service, tuple(headers.items()), CALL_LIMIT_S)}
+    except HTTPError as error:
+        return False, {"error": str(error)}
 
 
 async def serve(handler: Handler) -> int:

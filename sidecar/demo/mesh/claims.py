@@ -17,9 +17,9 @@ from sidecar.demo.claims import Claims, Say, settle_split
 from sidecar.demo.http11 import HTTPError
 from sidecar.demo.mesh.files import CANARY, EVEN, HOLD_S, broken, by_version, mesh_files
 from sidecar.demo.mesh.refused import REFUSED
-from sidecar.demo.mesh.stage import INSTANCES, Stage
+from sidecar.demo.mesh.stage import INSTANCES, Stage, metrics_at
 from sidecar.demo.processes import cancelled
-from sidecar.demo.samples import total
+from sidecar.demo.samples import Samples, total
 from sidecar.demo.traffic import Tally, Traffic, percentile
 
 EFFECT_S = 1.0
@@ -38,6 +38,7 @@ EDGES = {
     ("storefront", "recommendations"),
     ("storefront", "payments"),
     ("recommendations", "catalog"),
+    ("catalog", "prices"),
 }
 """Who calls whom."""
 
@@ -64,9 +65,11 @@ async def verify(stage: Stage, seconds: float, say: Say) -> bool:
     finally:
         await cancelled(sending)
     await traffic.finish()
+    calls = await metrics_at(stage.ports["catalog"].metrics)
     codes = await stage.end()
 
     _settle_answers(claims, traffic)
+    _settle_calls(claims, traffic, calls)
     settle_split(claims, first.plain, by_version(CANARY), "the split of the file")
     settle_split(claims, even.plain, by_version(EVEN), "after the edit")
     asked = sum(tally.beta.total() for tally in traffic.tallies)
@@ -84,7 +87,7 @@ async def verify(stage: Stage, seconds: float, say: Say) -> bool:
     claims.settle(not any(codes.values()), f"SIGTERM ends all with code 0: {ends}")
     latencies = sorted(first.latencies_s)
     p50, p99 = (1000 * percentile(latencies, share) for share in (0.5, 0.99))
-    say(f"        latency p50 {p50:.1f} ms, p99 {p99:.1f} ms, with three calls and six passes through sidecars")
+    say(f"        latency p50 {p50:.1f} ms, p99 {p99:.1f} ms, with four calls and eight passes through sidecars")
     say(f"{claims.held} claims hold, {claims.failed} do not")
     return not claims.failed
 
@@ -267,6 +270,18 @@ async def _until_sample(tally: Tally) -> None:
     deadline = time.monotonic() + GIVE_UP_S
     while tally.sent < MIN_SAMPLE and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
+
+
+def _settle_calls(claims: Claims, traffic: Traffic, calls: Samples) -> None:
+    """Every page has a price, for which `catalog` calls by gRPC; its sidecar counts how calls ended."""
+    name, pages = "sidecar_grpc_requests_total", sum(tally.ok for tally in traffic.tallies)
+    through = total(calls, name, direction="outbound", grpc_status="OK")
+    failed = total(calls, name, direction="outbound") - through
+    claims.settle(
+        0 < pages <= through and not failed,
+        f"every page's price came by gRPC, over HTTP/2: {through:.0f} calls of prices for {pages} pages,"
+        f" {failed:.0f} failed",
+    )
 
 
 def _settle_answers(claims: Claims, traffic: Traffic) -> None:

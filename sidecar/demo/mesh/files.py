@@ -54,8 +54,17 @@ _CATALOG = """\
 service: catalog
 app: 127.0.0.1:8080
 callers: [recommendations]
-calls: {{}}                            # nobody: without the key it would be told of every service that admits it
+calls:
+  prices: {{}}
 {more}"""
+
+_PRICES = """\
+# A service of gRPC: no word of it is needed, for calls are known by what they are. Routes may ask for methods.
+service: prices
+app: 127.0.0.1:8080
+callers: [catalog]
+calls: {}                            # nobody: without the key it would be told of every service that admits it
+"""
 
 _REPORTS = """\
 # It would like to know what is recommended, and nobody has asked the team of that service: each call is refused.
@@ -91,6 +100,7 @@ def mesh_files(
         "services/storefront.yaml": _STOREFRONT,
         "services/recommendations.yaml": _RECOMMENDATIONS.format(split=split, stamp=stamp),
         "services/catalog.yaml": _CATALOG.format(more=more),
+        "services/prices.yaml": _PRICES,
         "services/reports.yaml": _REPORTS,
         "services/payments.yaml": _PAYMENTS.format(port=payments_port),
     }

@@ -24,7 +24,7 @@ CONTROL_PORTS = (15010, 15014)
 STOREFRONT_PORTS = (15000, 15001, 15020, 9901)
 """Inbound, outbound, metrics, admin of the storefront's sidecar: what the product listens on."""
 START_TIMEOUT_S = 60.0
-V1_MS, BETA_MS, CATALOG_MS, PAYMENTS_MS = 2.0, 6.0, 1.0, 3.0
+V1_MS, BETA_MS, CATALOG_MS, PAYMENTS_MS, PRICES_MS = 2.0, 6.0, 1.0, 3.0, 1.0
 """What the apps take to answer; the beta is slower, and the map shows it."""
 
 
@@ -36,6 +36,7 @@ class Instance:
     Attributes:
         name: For people.
         calls: What its app calls.
+        is_grpc: Its app serves gRPC, and nothing else.
     """
 
     name: str
@@ -43,13 +44,15 @@ class Instance:
     version: str
     delay_ms: float
     calls: tuple[str, ...] = ()
+    is_grpc: bool = False
 
 
 INSTANCES = (
     Instance("storefront", "storefront", "v1", 0.0, ("recommendations", "payments")),
     Instance("recommendations-v1", "recommendations", "v1", V1_MS, ("catalog",)),
     Instance("recommendations-beta", "recommendations", "beta", BETA_MS, ("catalog",)),
-    Instance("catalog", "catalog", "v1", CATALOG_MS),
+    Instance("catalog", "catalog", "v1", CATALOG_MS, ("grpc:prices",)),
+    Instance("prices", "prices", "v1", PRICES_MS, is_grpc=True),
     Instance("reports", "reports", "v1", 0.0, ("recommendations",)),
 )
 
@@ -62,6 +65,22 @@ class Ports:
     outbound: int
     metrics: int
     admin: int
+
+
+async def metrics_at(port: int) -> Samples:
+    """Every sample of the metrics that are served at this port; raises `HTTPError`."""
+    return read_samples((await _page(port, "/metrics")).decode())
+
+
+async def _page(port: int, path: str) -> bytes:
+    client = Client(port, timeout_s=5.0)
+    try:
+        response = await client.get(path)
+    finally:
+        client.close()
+    if response.status != 200:
+        raise HTTPError(f"{path} answered {response.status}")
+    return response.body
 
 
 class Control:
@@ -120,21 +139,11 @@ class Control:
 
     async def shows(self) -> Any:
         """What it shows of the mesh; raises `HTTPError`."""
-        return json.loads(await self._get(self.port, "/v1/mesh"))
+        return json.loads(await _page(self.port, "/v1/mesh"))
 
     async def metrics(self) -> Samples:
         """Every sample of its metrics; raises `HTTPError`."""
-        return read_samples((await self._get(self.ops_port, "/metrics")).decode())
-
-    async def _get(self, port: int, path: str) -> bytes:
-        client = Client(port, timeout_s=5.0)
-        try:
-            response = await client.get(path)
-        finally:
-            client.close()
-        if response.status != 200:
-            raise HTTPError(f"{path} answered {response.status}")
-        return response.body
+        return await metrics_at(self.ops_port)
 
 
 class Stage:
@@ -219,15 +228,20 @@ class Stage:
         codes["control"] = await self.control.stop()
         return codes
 
-    async def _app(self, name: str, arguments: list[str], extra: dict[str, str] | None = None) -> Child:
-        child = self.apps[name] = await start(name, ["sidecar.demo.apps", *arguments], self._home, extra)
+    async def _app(
+        self, name: str, arguments: list[str], extra: dict[str, str] | None = None, module: str = "sidecar.demo.apps"
+    ) -> Child:
+        child = self.apps[name] = await start(name, [module, *arguments], self._home, extra)
         return child
 
     async def _instance(self, instance: Instance, ports: Ports, control: Awaitable[None]) -> None:
         """An app, and the sidecar beside it, which joins the mesh by a token once there is a control plane."""
         through = {"HTTP_PROXY": f"http://127.0.0.1:{ports.outbound}"}
-        who = [instance.service, instance.version, str(instance.delay_ms), *instance.calls]
-        app = await self._app(instance.name, who, through)
+        if instance.is_grpc:
+            app = await self._app(instance.name, [str(instance.delay_ms)], module="sidecar.demo.prices")
+        else:
+            who = [instance.service, instance.version, str(instance.delay_ms), *instance.calls]
+            app = await self._app(instance.name, who, through)
         app_port = await port_of(app, START_TIMEOUT_S)
         local = self._home / f"{instance.name}.yaml"
         local.write_text(

@@ -14,9 +14,10 @@ def introduction(stage: Stage) -> list[str]:
     shop = f"http://127.0.0.1:{storefront.inbound}/"
     pids = " ".join(str(child.pid) for child in stage.children.values())
     return [
-        "sidecar demo: a control plane, storefront, recommendations v1 and beta, catalog, reports, each with a sidecar;"
-        " payments has none",
-        "  customers -> storefront -> recommendations (v1 | beta) -> catalog; storefront -> payments",
+        "sidecar demo: a control plane, storefront, recommendations v1 and beta, catalog, prices, reports, each with a"
+        " sidecar; payments has none",
+        "  customers -> storefront -> recommendations (v1 | beta) -> catalog -> prices; storefront -> payments",
+        "  catalog calls prices by gRPC, over HTTP/2; all else is HTTP/1.1",
         "  reports -> recommendations, whose callers it is not among: refused. Between sidecars all is mutual TLS",
         f"  pids {pids}",
         f"  map:      {control}/",
