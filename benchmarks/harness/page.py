@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
 BUSY = 0.1  # cores: more of them at work for others, and latencies say more of those than of the subjects
 PRELIMINARY = " **Preliminary: the machine was busy with other work; above all times are not to be relied on.**"
-MARKED = re.compile(r"<!-- figures: (?P<name>[a-z]+) -->\n.*?<!-- end -->", re.DOTALL)
+MARKED = re.compile(r"<!-- figures: (?P<name>[a-z0-9]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 class MissingError(Exception):
