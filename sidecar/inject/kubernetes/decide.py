@@ -27,8 +27,6 @@ from sidecar.inject.wanted import INBOUND, PREFIX, PROXY_ENV, WISH, Decision, Fi
 _SERVICE_LABELS: Final = ("app.kubernetes.io/name", "app")
 _VERSION_LABELS: Final = ("app.kubernetes.io/version", "version")
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
-_HTTP2: Final = ("grpc", "h2c", "http2")
-"""How names of ports begin that say so."""
 
 
 def decide(document: Value, workload: Workload, wanted: Wanted, services: Sequence[Service] = ()) -> Decision:
@@ -78,7 +76,7 @@ def _decided(document: Value, workload: Workload, said: Said, service: str, app_
     edits += items_added(document, (*spec, "volumes"), made.volumes(wanted), before="containers")
     if "terminationGracePeriodSeconds" not in mapping(at(document, spec)):
         edits += entries_added(document, spec, {"terminationGracePeriodSeconds": made.GRACE_S})
-    told = [*_told(document, workload, said, found, pod), *asked.told]
+    told = list(_told(document, workload, said, found, pod))
     if asked.requests:
         told.append(
             f"probes by HTTP come through the sidecar ({', '.join(asked.requests)}); where inbound.tls is strict they "
@@ -201,10 +199,6 @@ def _told(document: Value, workload: Workload, said: Said, found: list[Container
     grace = at(document, (*workload.template, "spec", "terminationGracePeriodSeconds"))
     if type(grace) is int and grace < made.GRACE_S - 15:
         yield f"terminationGracePeriodSeconds is {grace}: the app's end and the sidecar's (up to 30 s) must fit into it"
-    spoken = sorted({port.number for one in found for port in ports_of(one) if port.name.startswith(_HTTP2)})
-    if spoken:
-        ports = ", ".join(map(str, spoken))
-        yield f"HTTP/2 is not spoken yet: gRPC on {ports} passes as TCP, without routes by path and retries"
     annotations = mapping(at(document, (*workload.template, "metadata", "annotations")))
     if wanted.is_captured and str(annotations.get("prometheus.io/scrape", "")).lower() == "true":
         where = (

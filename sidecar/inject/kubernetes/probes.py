@@ -3,8 +3,7 @@ Probes of an app whose ports are captured: what they would ask, and what is aske
 
 The kubelet's connection to a captured port ends at the sidecar, which accepts it whether the app listens or not: a
 probe that only connects would never fail. So `tcpSocket` becomes a request of `/app-health/PORT`, for which the sidecar
-connects to that port of the app. `grpc` becomes the same until HTTP/2 is spoken. `httpGet` goes through the sidecar to
-the app as any request does, and stays.
+connects to that port of the app. `httpGet` and `grpc` go through the sidecar to the app as any request does, and stay.
 """
 
 from __future__ import annotations
@@ -30,13 +29,11 @@ class Probes:
         edits: That ask the sidecar instead.
         ports: About which it is asked.
         requests: `/ready on 8080`, of those that stay, each once.
-        told: What there is to know.
     """
 
     edits: list[Exchange] = field(default_factory=list)
     ports: set[int] = field(default_factory=set)
     requests: dict[str, None] = field(default_factory=dict)
-    told: dict[str, None] = field(default_factory=dict)
 
 
 def judge(containers: list[Container], excluded: str) -> Probes:
@@ -69,6 +66,9 @@ def _handlers(probe: object, container: Container) -> Iterator[tuple[str, int]]:
 
 def _one(found: Probes, container: Container, name: str, handler: str, port: int) -> None:
     asked = mapping(mapping(container.value[name])[handler])
+    if handler == "grpc":
+        found.requests[f"/grpc.health.v1.Health/Check on {port}"] = None
+        return
     if handler == "httpGet":
         if asked.get("scheme") != "HTTPS":
             found.requests[f"{asked.get('path') or '/'} on {port}"] = None
@@ -76,6 +76,3 @@ def _one(found: Probes, container: Container, name: str, handler: str, port: int
     path = (*container.path, name, handler)
     found.edits.append(Exchange(path, "httpGet", {"path": f"/app-health/{port}", "port": HEALTH}))
     found.ports.add(port)
-    if handler == "grpc":
-        told = f"the grpc {name} of {container.name} asks only whether {port} accepts connections"
-        found.told[f"{told}: HTTP/2 is not spoken yet"] = None
