@@ -56,8 +56,8 @@ class Session(Control):
     Attributes:
         receive_window: Octets that the peer may still send on all streams together.
         unfinished_since: When that came of which the rest is still to come: a field section, or a frame that is
-            none of content. However its octets trickle, this stays as it is until the whole is here (a field section of several frames
-            counts from the first that is); 0: there is no such thing.
+            none of content. However its octets trickle, this stays as it is until the whole is here (a field section
+            of several frames counts from the first that is); 0: there is no such thing.
     """
 
     __slots__ = (

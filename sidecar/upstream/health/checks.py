@@ -166,7 +166,7 @@ class _Opening:
 
         def begin() -> asyncio.Protocol:
             nonlocal begun
-            begun = Securing(side, label, endpoint.host, gate, lambda: protocol)
+            begun = Securing(side, label, endpoint.host, gate, lambda: protocol, spec.grpc_service is not None)
             return cast("asyncio.Protocol", begun.transport)
 
         await self._connect(spec, endpoint, begin)
