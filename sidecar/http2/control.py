@@ -149,12 +149,9 @@ class Control(Sending):
             self._fault(stream, Code.FLOW_CONTROL_ERROR, "a window of more than 2^31-1")
         else:
             stream.send_window += size
-            self._may_send(stream)
-
-    def _may_send(self, stream: Stream) -> None:
-        if stream.queue is not None and stream.send_window > 0:
-            self._ready[stream.id] = stream
-            self._pump()
+            if stream.queue is not None and stream.send_window > 0:
+                self._ready[stream.id] = stream
+                self._pump()
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -172,7 +169,10 @@ class Control(Sending):
         for key, value in frames.read_settings(payload):
             self._on_setting(key, value)
         self.has_settings = True
+        # Before anything is sent as they allow: until it has read this, the peer may hold us to what it said before.
         self._owner.write(frames.SETTINGS_ACK)
+        if self._ready:
+            self._pump()
         self._owner.on_settings()
 
     def _on_setting(self, key: int, value: int) -> None:
@@ -193,7 +193,8 @@ class Control(Sending):
                 stream.send_window += difference
                 if stream.send_window > MAX_WINDOW:
                     raise SessionError(Code.FLOW_CONTROL_ERROR, "a window of more than 2^31-1")
-                self._may_send(stream)
+                if stream.queue is not None and stream.send_window > 0:
+                    self._ready[stream.id] = stream
         elif key == Setting.MAX_FRAME_SIZE:
             if not DEFAULT_MAX_FRAME <= value <= LARGEST_MAX_FRAME:
                 raise SessionError(Code.PROTOCOL_ERROR, f"SETTINGS_MAX_FRAME_SIZE of {value}")

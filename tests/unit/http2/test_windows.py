@@ -173,6 +173,18 @@ def test_settings_change_the_windows_of_open_streams() -> None:
     assert sent(talk) == [(1, 600, True)]
 
 
+def test_settings_are_acknowledged_before_they_are_made_use_of() -> None:
+    """6.5.3: a peer may hold us to the old ones until it has read the acknowledgement."""
+    talk = Talk().say(initial_window(1))
+    talk.send(asked(talk), OK, bytes(20_000), trailers=[(b"x", b"1")])
+    talk.read()
+    talk.say(frames.settings([(Setting.INITIAL_WINDOW_SIZE, 1 << 20), (Setting.MAX_FRAME_SIZE, 1 << 20)]))
+    assert [(one.kind, len(one.payload)) for one in talk.read()[:2]] == [
+        (FrameType.SETTINGS, 0),
+        (FrameType.DATA, 19_999),
+    ]
+
+
 def test_a_window_of_zero_holds_content_but_no_head_nor_end() -> None:
     """Frames other than DATA are not subject to flow control, nor is a DATA frame without octets."""
     talk = Talk().say(initial_window(0))
