@@ -33,6 +33,7 @@ _MAX_WAITING_PIECES: Final = 8
 # Above the high mark the other side is paused; both bound what one slow peer can make us hold.
 HIGH_BYTES: Final = 128 * 1024
 _LOW_BYTES: Final = 32 * 1024
+_ENDED: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _MAX_READ_BYTES: Final = 256 * 1024
 MIN_SPLICED_BYTES: Final = 128 * 1024
 """If so much is left of a body, it is spliced; less costs less to copy than to prepare for."""
@@ -238,9 +239,17 @@ class BatchingWriter:
 
         Asked before a connection is used again, and before more of a body is written.
         """
+        is_quiet, sealed = not self._events(), self._sealed
+        return is_quiet if sealed is None else sealed.is_quiet(is_quiet)
+
+    def has_peer_ended(self) -> bool:
+        """Whether the kernel knows that the peer sends no more, or is gone: one system call, whatever is unread."""
+        return self._events() & _ENDED != 0
+
+    def _events(self) -> int:
         poll = self._poll
         if poll is None:
             poll = self._poll = select.poll()
             poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
-        is_quiet, sealed = not poll.poll(0), self._sealed
-        return is_quiet if sealed is None else sealed.is_quiet(is_quiet)
+        found: list[tuple[int, int]] = poll.poll(0)
+        return found[0][1] if found else 0

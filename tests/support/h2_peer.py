@@ -30,10 +30,11 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
 Fields = list[tuple[str, str]]
 PATIENCE_S = 15.0
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 @dataclass
@@ -77,8 +78,10 @@ class H2Peer:
         self.is_slow = False
         self.is_closed = False
         self._asked: list[int] = []
+        self._unread = b""
+        self._is_begun = is_client
         if settings:
-            self.h2.update_settings(settings) if not is_client else self.h2.local_settings.update(settings)
+            self.h2.local_settings = Settings(client=is_client, initial_values=settings)  # type: ignore[arg-type]
         self.h2.initiate_connection()
         self.flush()
 
@@ -110,9 +113,26 @@ class H2Peer:
         if not data:
             self.is_closed = True
             return
-        for event in self.h2.receive_data(data):
-            self._on_event(event)
+        self._receive(data)
         self.flush()
+
+    def _receive(self, data: bytes) -> None:
+        """Frame by frame: behind a GOAWAY `h2` would take no other, though streams go on."""
+        self._unread += data
+        while (size := self._first_bytes()) <= len(self._unread):
+            frame, self._unread = self._unread[:size], self._unread[size:]
+            state = self.h2.state_machine.state
+            for event in self.h2.receive_data(frame):
+                self._on_event(event)
+            if self.goaway is not None and self._is_begun:
+                self.h2.state_machine.state = state
+            self._is_begun = True
+
+    def _first_bytes(self) -> int:
+        """Of the client's preface, or of a frame."""
+        if not self._is_begun:
+            return len(_PREFACE)
+        return 9 + int.from_bytes(self._unread[:3], "big") if len(self._unread) >= 9 else 9
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, ConnectionTerminated):
@@ -173,8 +193,7 @@ class H2Peer:
                         data = self.sock.recv(65536)
                     except TimeoutError:
                         return sent
-                    for event in self.h2.receive_data(data):
-                        self._on_event(event)
+                    self._receive(data)
         finally:
             self.sock.settimeout(PATIENCE_S)
 

@@ -25,7 +25,7 @@ from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.calls import counts_as, said_at_end, said_so_far
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
 from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ResponseSink, ServerStream
-from sidecar.proxy.exchange.request import MAX_HELD_BYTES, WHATEVER_COMES, UpstreamRequest
+from sidecar.proxy.exchange.request import MAX_HELD_BYTES, REFUSABLE_BYTES, WHATEVER_COMES, UpstreamRequest
 from sidecar.proxy.exchange.retries import Retries
 from sidecar.proxy.plan import Limits
 from sidecar.upstream import pool, retry
@@ -57,8 +57,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
 
     __slots__ = (
         "_acquisition", "_began_ns", "_breaker", "_chooser", "_dialer", "_endpoint", "_exchange",
-        "_has_response", "_is_over", "_is_settled", "_is_tunnel", "_limits", "_policy", "_request", "_requester",
-        "_retries", "_stream", "_timer", "bucket", "deadline", "expires_at", "is_bounded_whole",
+        "_has_response", "_is_over", "_is_settled", "_is_tunnel", "_kept_bytes", "_limits",
+        "_policy", "_request", "_requester", "_retries", "_stream", "_timer", "bucket", "deadline", "expires_at", "is_bounded_whole",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         self._limits = limits
         self._dialer = dialer
         self._policy = policy
+        self._kept_bytes = policy.max_body_bytes
         self.expires_at = expires_at
         self._is_tunnel = is_tunnel
         self._began_ns = exchange.start_ns
@@ -119,7 +120,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
     def send_body(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """More of the request; empty only together with `is_complete`."""
         request, stream = self._request, self._stream
-        request.add(payload, is_complete, trailers, WHATEVER_COMES if stream is None else self._policy.max_body_bytes)
+        request.add(payload, is_complete, trailers, WHATEVER_COMES if stream is None else self._kept_bytes)
         if is_complete:
             self._await_answer()
         if stream is not None:
@@ -213,6 +214,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             and (shares != Shares.GRPC or self._request.head.kinds & _GRPC != 0)
             and self._shares(endpoint)
         )
+        if is_shared and self._kept_bytes < REFUSABLE_BYTES:
+            self._kept_bytes = REFUSABLE_BYTES
         if not self._is_tunnel and not is_fresh:
             idle: ServerStream | None
             if is_shared:
@@ -272,7 +275,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             request.shorten(expires_at - self._dialer.timers.time())
         stream.send(self, request, self._limits)
         if request.body_bytes:
-            if request.body_bytes > self._policy.max_body_bytes:
+            if request.body_bytes > self._kept_bytes:
                 request.body = None
             if not stream.is_full:
                 # The client may have been paused for want of a connection, or for one that is gone.

@@ -14,6 +14,9 @@ from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead
 MAX_HELD_BYTES: Final = 64 * 1024
 """What is held of a body while a connection is being made; then the client is paused."""
 
+REFUSABLE_BYTES: Final = 64 * 1024
+"""What is kept of a body at least until the response begins, if its server may refuse it unread: by HTTP/2."""
+
 WHATEVER_COMES: Final = 1 << 62
 
 _NO_PIECES: Final[list[bytes]] = []

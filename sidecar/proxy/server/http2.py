@@ -126,6 +126,8 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         session = self._session
         if self._is_retired or self._is_gone or not session.can_open():
             return 0
+        if not self.load and self.has_peer_ended():
+            return 0  # it will be heard in a moment; what is sent until then cannot be sent again, if it is a POST
         return min(self.endpoint.cluster.max_streams, session.peer_max_streams) - self.load
 
     def reserve(self) -> IdleConnection:
