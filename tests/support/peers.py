@@ -26,6 +26,9 @@ from tests.support.wait import eventually, free_port
 _PACKAGES = {
     "nginx": "Debian's package nginx",
     "curl": "Debian's package curl",
+    "h2load": "Debian's package nghttp2-client",
+    "nghttp": "Debian's package nghttp2-client",
+    "nghttpd": "Debian's package nghttp2-server",
     "prometheus": "Debian's package prometheus",
     "promtool": "Debian's package prometheus",
     "etcd": "Debian's package etcd-server",
