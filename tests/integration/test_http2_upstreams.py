@@ -138,7 +138,7 @@ class TestRoom:
             first = begin(client, server)
             asked = [client.ask("GET", f"/{number}", authority="web") for number in range(5)]
             second = server.accept()
-            for connection, count in ((first, 3), (second, 2)):
+            for connection, count in ((second, 2), (first, 3)):
                 for stream in [connection.next_request() for _ in range(count)]:
                     connection.answer(stream, 200, b"ok")
             assert [bytes(client.answered(one).data) for one in asked] == [b"ok"] * 5

@@ -57,8 +57,9 @@ class Forwarder(Timed, Acquirer, ResponseSink):
 
     __slots__ = (
         "_acquisition", "_began_ns", "_breaker", "_chooser", "_dialer", "_endpoint", "_exchange",
-        "_has_response", "_is_over", "_is_settled", "_is_tunnel", "_kept_bytes", "_limits",
-        "_policy", "_request", "_requester", "_retries", "_stream", "_timer", "bucket", "deadline", "expires_at", "is_bounded_whole",
+        "_has_response", "_is_over", "_is_settled", "_is_tunnel", "_kept_bytes", "_limits", "_policy",
+        "_request", "_requester", "_retries", "_stream", "_timer", "bucket", "deadline", "expires_at",
+        "is_bounded_whole",
     )  # fmt: skip
 
     def __init__(
