@@ -350,14 +350,9 @@ class Forwarder(Timed, Acquirer, ResponseSink):
                 return
         retries = self._recorded_retries()
         delay_s = retries.after_failure(
-            endpoint.cluster,
-            reason,
-            self._dialer.timers.time(),
-            self.expires_at,
-            is_unsent=is_unsent,
-            is_stale=is_stale,
-            has_started=self._has_response,
-        )
+            endpoint.cluster, reason, self._dialer.timers.time(), self.expires_at,
+            is_unsent=is_unsent, is_stale=is_stale, has_started=self._has_response,
+        )  # fmt: skip
         if delay_s is None:
             self._fail(endpoint, reason, detail)
         else:
