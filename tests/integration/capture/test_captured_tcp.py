@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.http2.codes import PREFACE
 from sidecar.proxy.client.detecting import WAIT_S
 from tests.support.captured import APP, CapturingSidecar, app, capturing, get, server
 from tests.support.certificates import Authority
+from tests.support.http2 import GET, HELLO, OK, SETTINGS, SETTINGS_ACK, headers
 from tests.support.namespaces import Host, hosts
 from tests.support.peers import require
 from tests.support.streams import PATIENCE_S, echo, greets, read_all
@@ -176,16 +178,23 @@ def test_nobody_there_is_told_to_the_client_by_a_reset(tmp_path: Path) -> None:
         assert (line["response_flags"], line["response_code_details"]) == ("UF", "connect_failed")
 
 
-def test_http2_goes_by_and_is_counted(tmp_path: Path) -> None:
-    """It is not spoken yet."""
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
-    with hosts(2) as (here, there), server(there, 7000, echo), capturing(here, tmp_path, FILE) as sidecar:
+def test_http2_is_requests_that_go_on_as_they_came(tmp_path: Path) -> None:
+    """In any pieces: to where it was meant to go, by HTTP/2, and with a request's line."""
+    seen: list[bytes] = []
+
+    def serve(peer: socket.socket) -> None:
+        seen.append(peer.recv(len(PREFACE), socket.MSG_WAITALL))
+        peer.sendall(SETTINGS + SETTINGS_ACK + headers(1, OK))
+        with contextlib.suppress(ConnectionError):
+            read_all(peer)
+
+    with hosts(2) as (here, there), server(there, 7000, serve), capturing(here, tmp_path, FILE) as sidecar:
         with dials(here, there.v4, 7000) as client:
-            client.sendall(preface[:10])
-            client.sendall(preface[10:])
-            client.shutdown(socket.SHUT_WR)
-            assert read_all(client) == preface
-        assert sidecar.wait_for_log_lines(1)[0]["protocol"] == "http2"
+            client.sendall(HELLO[:10])
+            client.sendall(HELLO[10:] + headers(1))
+            (line,) = sidecar.wait_for_log_lines(1)
+        assert (line["protocol"], line["response_code"], line["authority"]) == ("HTTP/2", 200, "web:7000")
+        assert seen == [PREFACE]
         assert detected(sidecar, protocol="http2") == 1
 
 
@@ -230,7 +239,7 @@ class TestToTheApp:
             assert lines["authorization_denied"]["downstream_remote_address"].startswith(far.v4)
 
     def test_what_rules_for_requests_cannot_judge_does_not_go_by(self, tmp_path: Path) -> None:
-        """Not one octet of it comes to the app: HTTP/2, TLS, what nobody knows, and a request as for a proxy."""
+        """Not one octet of it comes to the app: TLS, what nobody knows, a request by HTTP/2, and one as for a proxy."""
         text = """
         service: storefront
         inbound:
@@ -239,7 +248,7 @@ class TestToTheApp:
         capture: {ports: {8080: auto}}
         """
         firsts = (
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x00\x02\x01\x00", b"\x00",
+            HELLO + headers(1), b"\x16\x03\x01\x00\x02\x01\x00", b"\x00",
             b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
         )  # fmt: skip
         seen: list[bytes] = []
@@ -261,7 +270,7 @@ class TestToTheApp:
         assert seen == []
 
     def test_http2_does_not_go_by_routes(self, tmp_path: Path) -> None:
-        """A route that refuses a path of HTTP/1.1 must not be gone round."""
+        """A route that refuses a path refuses it by HTTP/2, too."""
         text = """
         service: storefront
         inbound:
@@ -271,10 +280,9 @@ class TestToTheApp:
         """
         with hosts(2) as (here, there), server(here, 8080, echo), capturing(here, tmp_path, text) as sidecar:
             with dials(there, here.v4, 8080) as client:
-                client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-                with pytest.raises(ConnectionResetError):
-                    client.recv(1)
-            assert sidecar.wait_for_log_lines(1)[0]["response_code_details"] == "unsupported_version"
+                client.sendall(HELLO + headers(1, [*GET[:2], (b":path", b"/closed/x"), GET[3]]))
+                (line,) = sidecar.wait_for_log_lines(1)
+            assert (line["protocol"], line["response_code"], line["route_name"]) == ("HTTP/2", 403, "closed")
 
 
 def test_large_transfers_are_whole_and_a_slow_reader_holds_its_server_back(tmp_path: Path) -> None:

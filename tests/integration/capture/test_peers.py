@@ -190,12 +190,12 @@ class TestCurl:
             line = world.lines(9443, count + 1)[-1]
             assert (line["protocol"], line["upstream_cluster"]) == ("tls", "secure")
 
-    def test_http2_by_prior_knowledge_goes_by(self, world: World, tmp_path: Path) -> None:
-        """nginx speaks it with curl; the sidecar carries and counts it."""
+    def test_http2_by_prior_knowledge_goes_on_as_it_came(self, world: World, tmp_path: Path) -> None:
+        """curl speaks it with the sidecar, and that with nginx."""
         served = 'listen 0.0.0.0:8002 http2; location / { return 200 "$server_protocol\\n"; }'
         with inside(world.there, nginx(tmp_path, served)):
             assert world.curl("--http2-prior-knowledge", f"http://{world.there.v4}:8002/") == "HTTP/2.0\n"
-            assert world.lines(8002, 1)[0]["protocol"] == "http2"
+            assert world.lines(8002, 1)[0]["protocol"] == "HTTP/2"
 
 
 class TestPsql:
@@ -267,23 +267,26 @@ def test_nginx_calls_through_and_is_called(world: World, tmp_path: Path) -> None
 class TestGrpc:
     """grpcio speaks HTTP/2 without asking."""
 
-    def test_calls_and_streams_go_by(self, world: World) -> None:
-        """As HTTP/2 that nobody looks into; counted."""
+    def test_calls_and_streams_are_requests(self, world: World) -> None:
+        """Each call has its line, with its status."""
         with serving_grpc(world.there, 50051):
             told = asking_grpc(world.here, f"{world.there.v4}:50051")
             assert told.splitlines() == ["HELLO", "HELLO0 HELLO1 HELLO2"]
-            assert world.lines(50051, 1)[0]["protocol"] == "http2"
+            lines = world.lines(50051, 2)
+            assert {(line["protocol"], line["grpc_status"]) for line in lines} == {("HTTP/2", "OK")}
+            assert [line["path"] for line in lines] == ["/tests.Shout/Word", "/tests.Shout/Words"]
 
-    def test_it_is_refused_where_routes_judge_requests(self, world: World) -> None:
-        """To the app of this host, whose routes would be gone round; the log says why."""
+    def test_calls_to_the_app_go_by_its_routes(self, world: World) -> None:
+        """And by the port that was called, as requests do."""
         with serving_grpc(world.here, 50052):
-            assert asking_grpc(world.there, f"{world.here.v4}:50052") == "UNAVAILABLE\n"
+            told = asking_grpc(world.there, f"{world.here.v4}:50052")
+            assert told.splitlines() == ["HELLO", "HELLO0 HELLO1 HELLO2"]
 
-            def refused() -> set[str]:
-                log = world.sidecar.access_log()
-                return {line["response_code_details"] for line in log if line["direction"] == "inbound"}
+            def served() -> list[tuple[str, str]]:
+                log = [line for line in world.sidecar.access_log() if line["direction"] == "inbound"]
+                return [(line["protocol"], line["grpc_status"]) for line in log] if len(log) == 2 else []
 
-            assert eventually(refused, "the refusal in the log") == {"unsupported_version"}
+            assert eventually(served, "both calls in the log") == [("HTTP/2", "OK")] * 2
 
 
 def test_server_that_speaks_first_like_ssh_is_waited_for(world: World) -> None:
