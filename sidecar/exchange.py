@@ -136,7 +136,7 @@ class Exchange:
         first_byte_ns: When the head of the final response was complete.
         received_ns: When the last byte of the upstream's response was read.
         end_ns: When the exchange was over.
-        protocol: What it carries instead of a request, where it is no HTTP's: `tcp`, `tls` or `http2`; else empty. Its
+        protocol: What it carries instead of a request, where it is no HTTP's: `tcp` or `tls`; else empty. Its
             head then says only where it is meant to go.
         head: The request; None if no head could be parsed.
         raw_line: First bytes of what was received when `head` is None, for the log.

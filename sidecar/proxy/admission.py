@@ -8,7 +8,7 @@ from typing import Final
 
 from sidecar import errors
 from sidecar.errors import Reason
-from sidecar.exchange import Direction, Exchange
+from sidecar.exchange import Exchange
 from sidecar.message import Kind, RequestHead
 from sidecar.proxy.exchange.destination import Destination
 from sidecar.proxy.exchange.steps import judge
@@ -64,19 +64,3 @@ def refusal(
         if not decision.is_allowed:
             return errors.AUTHORIZATION_DENIED
     return None
-
-
-def stream_refusal(
-    live: Live,
-    side: Side,
-    state: ListenerState,
-    exchange: Exchange,
-    head: RequestHead,
-    peer_ip: str,
-    destination: Destination | None,
-) -> Reason | None:
-    """As `refusal`, of a connection that is no HTTP/1.1's: nor may it go past what is there for requests."""
-    if exchange.protocol == "http2" and side.direction is Direction.INBOUND and side.table.routes:
-        exchange.detail = "`inbound.routes` are for requests of HTTP/1.1, and HTTP/2 would go by unasked"
-        return errors.UNSUPPORTED_VERSION
-    return refusal(live, side, state, exchange, head, peer_ip, destination)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority, identity_of
+from tests.support.http2 import GET, HELLO, headers
 from tests.support.mesh import running_mesh
 from tests.support.origin import Origin
 from tests.support.process import SidecarProcess, free_port, running_sidecar
@@ -251,10 +252,10 @@ def test_requests_that_come_as_tcp_are_judged_as_requests(tmp_path: Path, root: 
         assert [(one["protocol"], one["peer_identity"], one["path"]) for one in told] == [
             ("HTTP/1.1", STOREFRONT, "/admin"), ("HTTP/1.1", STOREFRONT, "/"),
         ]  # fmt: skip
-        with contextlib.suppress(ConnectionError), dial(outbound.outbound_port) as client:
-            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            assert client.recv(100) == b""
-        assert lines(inbound, 3)[2]["response_code_details"] == "unsupported_version"
+        with dial(outbound.outbound_port) as client:
+            client.sendall(HELLO + headers(1, [*GET[:2], (b":path", b"/admin"), (b":authority", b"db")]))
+            told = lines(inbound, 3)[2]
+        assert (told["protocol"], told["path"], told["response_code"]) == ("HTTP/2", "/admin", 403)
 
 
 def test_a_port_for_http_refuses_a_sidecar_that_sends_tcp(tmp_path: Path, root: Authority) -> None:

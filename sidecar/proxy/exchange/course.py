@@ -27,7 +27,7 @@ from sidecar.http1.upgrade import offered, switched_to
 from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.peer import Peer
-from sidecar.proxy.admission import refusal, stream_refusal
+from sidecar.proxy.admission import refusal
 from sidecar.proxy.calls import end_local, time_of
 from sidecar.proxy.exchange.absent import AbsentClient
 from sidecar.proxy.exchange.destination import Destination, chooser_for, side_of, stream_route
@@ -153,7 +153,7 @@ class Course(Requester, TunnelOwner):
         side = self.begin_unread(head, b"", protocol)
         live, state, exchange = self._live, self._listener_state, self.exchange
         assert exchange is not None
-        refused = stream_refusal(live, side, state, exchange, head, self._peer[0], self._destination)
+        refused = refusal(live, side, state, exchange, head, self._peer[0], self._destination)
         route = refused or stream_route(side, head, self._destination)
         if isinstance(route, Reason):
             self.fail(route, exchange.detail)

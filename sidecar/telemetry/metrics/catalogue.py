@@ -280,7 +280,7 @@ DETECTED = Metric(
 )  # fmt: skip
 TCP_OPENED = Metric(
     "sidecar_tcp_connections_opened_total", "counter", "", ("direction", "protocol"),
-    "Connections that are no HTTP's and were taken to be passed on; protocol: tcp, tls or http2",
+    "Connections that are no HTTP's and were taken to be passed on; protocol: tcp or tls",
 )  # fmt: skip
 TCP_ACTIVE = Metric(
     "sidecar_tcp_connections_active", "gauge", "", ("direction",), "Those of them that are not over",

@@ -261,7 +261,7 @@ def stream_span(direction: Direction, protocol: str, upstream: str, reason: Reas
         string_attribute("network.transport", "tcp"),
     ]
     if protocol != "tcp":
-        parts.append(string_attribute("network.protocol.name", "http" if protocol == "http2" else protocol))
+        parts.append(string_attribute("network.protocol.name", protocol))
     return b"".join(parts) + _end_of(direction, upstream, 0, reason)
 
 
