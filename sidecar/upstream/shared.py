@@ -112,9 +112,13 @@ class Shared(SharedConnections):
         self.connecting -= 1
         self.is_refused = True
         endpoint.cluster.stats.connections_opened += 1
+        if self.pending:
+            # It is for whom it was dialled; put to the pool's queue first, he would have another dialled besides.
+            cast("Ticket", self.pending.popleft()).settle().on_connection(connection)
+        else:
+            pool.release(connection)
         while self.pending:
             pool.wait(endpoint, cast("Ticket", self.pending.popleft()).settle(), dial)
-        pool.release(connection)
 
     def failed(self, reason: Reason, detail: str) -> None:
         """A dial failed: the requests that it would have carried are told."""
