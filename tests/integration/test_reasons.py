@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from sidecar.errors import REASONS, Reason
+from sidecar.http2 import frames
+from sidecar.http2.codes import Code
 from tests.integration import test_tls_reasons
+from tests.support.http2 import HELLO, SETTINGS, headers
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually, free_port
 from tests.support.wire import Client, CutError, Message, ServerConnection, Upstream
@@ -126,6 +129,27 @@ def bad_request(place: Place) -> Message:
 def bad_request_body(place: Place) -> Message:
     """A chunk without a size."""
     return sent(place, b"POST / HTTP/1.1\r\nHost: hand\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+
+
+@provokes
+def bad_frames(place: Place) -> None:
+    """A stream of a number that is a server's to open."""
+    place.client().send(HELLO + headers(2))
+
+
+@provokes
+def client_too_much(place: Place) -> None:
+    """A thousand pings and some more."""
+    place.client().send(HELLO + 1100 * frames.ping(bytes(8), is_ack=False))
+
+
+@provokes
+def stream_refused(place: Place) -> None:
+    """A server of gRPC that says goodbye before it looks at anything, and once more to the retry."""
+    kind = b"Content-Type: application/grpc\r\nContent-Length: 0\r\n"
+    place.client().send(b"POST /shop.Shop/Buy HTTP/1.1\r\nHost: hand\r\n" + kind + b"\r\n")
+    for _ in range(2):
+        place.hand.accept().send(SETTINGS + frames.goaway(0, Code.NO_ERROR))
 
 
 @provokes
