@@ -18,6 +18,8 @@ MOST_PATIENCE: Final = 4000
 """That can be earned."""
 EARNED_BY_STREAM: Final = 4
 EARNED_BY_DATA: Final = 4
+LEAST_THAT_EARNS: Final = 256
+"""Octets of a piece of content that waited for a window: who opens it one by one earns nothing (CVE-2019-9511)."""
 MAX_RESETS: Final = 200
 """Resets at once and a second, unless the configuration says otherwise."""
 MAX_AT_ONCE: Final = 16

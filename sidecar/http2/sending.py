@@ -210,7 +210,8 @@ class Sending:
             stream.queued -= size
             stream.send_window -= size
             self.send_window -= size
-            self._patience.left = min(self._patience.left + bounds.EARNED_BY_DATA, bounds.MOST_PATIENCE)
+            if size >= bounds.LEAST_THAT_EARNS or not queue:
+                self._patience.left = min(self._patience.left + bounds.EARNED_BY_DATA, bounds.MOST_PATIENCE)
             ends = stream.ends and not queue and not stream.end_fields
             parts += frames.data_frames(stream.tag, piece, ends, self._max_frame)
         is_over = not queue

@@ -200,6 +200,30 @@ def test_frames_that_carry_nothing_tire(name: str) -> None:
     assert "carry nothing" in calmed(talk)
 
 
+@pytest.mark.parametrize("by_settings", [False, True])
+def test_a_window_that_is_opened_an_octet_at_a_time_tires(by_settings: bool) -> None:
+    """CVE-2019-9511: what is sent for it earns nothing, unless it is the last of what waited."""
+    talk = Talk()
+    talk.say(frames.settings([(Setting.INITIAL_WINDOW_SIZE, 0)]), headers(1))
+    talk.send(talk.session.streams[1], OK, bytes(60_000))
+    for size in range(1, bounds.MOST_PATIENCE + 2):
+        talk.say(frames.settings([(Setting.INITIAL_WINDOW_SIZE, size)]) if by_settings else window(1, 1))
+        if talk.error is not None:
+            break
+    assert "too many frames that carry nothing" in calmed(talk)
+
+
+def test_a_window_that_is_opened_by_much_earns() -> None:
+    """A download through a small window takes many updates."""
+    talk = Talk()
+    talk.say(frames.settings([(Setting.INITIAL_WINDOW_SIZE, 0)]), headers(1), window(0, 1 << 30))
+    talk.send(talk.session.streams[1], OK, bytes(3 * bounds.MOST_PATIENCE * bounds.LEAST_THAT_EARNS))
+    for _ in range(3 * bounds.MOST_PATIENCE):
+        talk.say(window(1, bounds.LEAST_THAT_EARNS))
+    assert talk.error is None
+    assert not talk.session.streams
+
+
 def test_streams_and_content_earn_patience() -> None:
     """Who transfers much needs windows, pings and some settings: for years, if it is so long."""
     talk = Talk(max_streams=10)
