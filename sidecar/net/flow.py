@@ -239,17 +239,21 @@ class BatchingWriter:
 
         Asked before a connection is used again, and before more of a body is written.
         """
-        is_quiet, sealed = not self._events(), self._sealed
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = self._polled()
+        is_quiet, sealed = not poll.poll(0), self._sealed
         return is_quiet if sealed is None else sealed.is_quiet(is_quiet)
 
     def has_peer_ended(self) -> bool:
         """Whether the kernel knows that the peer sends no more, or is gone: one system call, whatever is unread."""
-        return self._events() & _ENDED != 0
-
-    def _events(self) -> int:
         poll = self._poll
         if poll is None:
-            poll = self._poll = select.poll()
-            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+            poll = self._poll = self._polled()
         found: list[tuple[int, int]] = poll.poll(0)
-        return found[0][1] if found else 0
+        return bool(found) and found[0][1] & _ENDED != 0
+
+    def _polled(self) -> select.poll:
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return poll
