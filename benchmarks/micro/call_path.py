@@ -67,7 +67,7 @@ def _answers() -> list[tuple[bytes, bytes]]:
     return [(encoder.encode(head), encoder.encode(trailers)) for _ in range(_LEARNING)]
 
 
-_ANSWERS = _answers()
+ANSWERS = _answers()
 
 
 class CallPath(DataPath):
@@ -106,7 +106,7 @@ class CallPath(DataPath):
         tag = server.last[end - 4 : end]
         number = self._answered.get(server, 0)
         self._answered[server] = number + 1
-        head, trailers = _ANSWERS[min(number, _LEARNING - 1)]
+        head, trailers = ANSWERS[min(number, _LEARNING - 1)]
         message = b"".join(frames.data_frames(tag, RESPONSE_MESSAGE, False, _MAX_FRAME))
         headers = frames.header_frames(tag, head, False, _MAX_FRAME)
         self.answer(server, headers + message + frames.header_frames(tag, trailers, True, _MAX_FRAME))

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ _WHAT: Final[Mapping[str, Mapping[str, object]]] = {
     "metrics": {"has_log": False, "has_spans": False},
     "metrics, log": {"has_spans": False},
     "metrics, log, span": {},
+    "a call of gRPC, all of it": {"calls": True},
     "to the app, no rules": {"rules": 0},
     "to the app, 1,000 rules": {"rules": 1_000},
 }
@@ -37,15 +38,22 @@ _WHAT: Final[Mapping[str, Mapping[str, object]]] = {
 
 def _serve(what: str, number: int) -> None:
     """As many requests, by whichever `benchmarks.micro.data_path` there is."""
-    from benchmarks.micro.data_path import DataPath, requests
+    serve: Callable[[bytes], None]
+    if "calls" in _WHAT[what]:
+        from benchmarks.micro.call_path import CallPath
 
-    path = DataPath(**_WHAT[what])  # type: ignore[arg-type]
-    users = requests(_BEFORE + number, seed=5)
+        calling = CallPath(users=_BEFORE + number, seed=5)
+        users, serve = calling.calls, calling.call
+    else:
+        from benchmarks.micro.data_path import DataPath, requests
+
+        path = DataPath(**_WHAT[what])  # type: ignore[arg-type]
+        users, serve = requests(_BEFORE + number, seed=5), path.round_trip
     gc.collect()
     gc.freeze()  # as the sidecar does after it has loaded its file
     gc.disable()
     for user in users:
-        path.round_trip(user)
+        serve(user)
 
 
 def _instructions(root: Path, what: str, number: int) -> int:
@@ -86,7 +94,7 @@ def main() -> None:
     for what in _WHAT:
         here = _per_request(_ROOT, what)
         line = f"{what:<26}{here:>10,.0f}"
-        if other is not None and "rules" not in _WHAT[what]:
+        if other is not None and _WHAT[what].keys().isdisjoint(("rules", "calls")):
             there = _per_request(other, what)
             line += f"{there:>10,.0f}{here / there:>8.3f}"
         print(line, flush=True)
