@@ -142,7 +142,7 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "an octet beyond ASCII in the target": (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "an invalid method": (b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "HTTP/0.9": (b"GET /\r\n\r\n", 400),
-    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "HTTP/2": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
     "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "https": (b"GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
