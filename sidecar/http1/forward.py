@@ -83,6 +83,8 @@ def _own_options(head: RequestHead, upgrade: bytes) -> bytes:
 def accepts_trailers(head: RequestHead) -> bool:
     for field in head.fields:
         if field.kind & Kind.TE:
+            if field.value == b"trailers":  # as gRPC says it
+                return True
             for member in field.value.lower().split(b","):
                 if member.partition(b";")[0].strip(b" \t") == b"trailers":
                     return True

@@ -84,7 +84,8 @@ _NOTED: Final = (
 )
 
 # Fields whose value is new with every request would only push the others out.
-_NEVER_REMEMBERED: Final = Kind.TRACE | Kind.REQUEST_ID | Kind.GRPC_TIMEOUT
+_NEW_AND_PLAIN: Final = Kind.TRACE | Kind.REQUEST_ID
+_NEVER_REMEMBERED: Final = _NEW_AND_PLAIN | Kind.GRPC_TIMEOUT
 _MAX_REMEMBERED: Final = 4096
 _MAX_REMEMBERED_BYTES: Final = 512
 _remembered: Final[dict[bytes, Field]] = {}
@@ -106,6 +107,16 @@ def field_of(line: bytes) -> Field:
     """
     field = _remembered.get(line)
     return field if field is not None else learn(line)
+
+
+def own_field(line: bytes) -> Field:
+    """As `field_of`, of a line of our own making, `name: value` with the name in lower case: good, and not checked."""
+    field = _remembered.get(line)
+    if field is not None:
+        return field
+    name, _, value = line.partition(b": ")
+    kind = _KINDS.get(name, 0)
+    return Field(name, value, kind, line) if kind & _NEW_AND_PLAIN else learn(line)
 
 
 def learn(line: bytes) -> Field:

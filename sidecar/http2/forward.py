@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar.http1.date import DATE
 from sidecar.http1.forward import VIA_FIELDS, accepts_trailers, needs_date
-from sidecar.http1.grammar import field_of, make_field
+from sidecar.http1.grammar import field_of, make_field, own_field
 from sidecar.http2.fields import field_from
 from sidecar.message import Field, Kind, RequestHead, ResponseHead, Version
 
@@ -59,7 +59,7 @@ def request_fields(
         out.append(_TE_TRAILERS)
     for line in added.split(b"\r\n"):
         if line:
-            out.append(field_of(line))
+            out.append(own_field(line))
     return out
 
 
