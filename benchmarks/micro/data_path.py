@@ -20,6 +20,7 @@ from typing import Any, cast
 from benchmarks.harness.tls_certificates import CLIENT, spiffe
 from benchmarks.harness.tls_sidecar import authorization
 from sidecar.compile.plan import Compiler
+from sidecar.errors import Reason
 from sidecar.exchange import Direction
 from sidecar.net.timers import Timers
 from sidecar.peer import Peer
@@ -189,8 +190,11 @@ class _Dials:
         def connected(connection: Http2ServerConnection) -> None:
             cast("Shared", endpoint.shared).connected(connection)
 
+        def failed(reason: Reason, detail: str) -> None:
+            raise AssertionError(f"{reason.name}: {detail}")
+
         def connect() -> None:
-            connection = Http2ServerConnection(endpoint, path.timers, path.live.outbox, connected)
+            connection = Http2ServerConnection(endpoint, path.timers, path.live.outbox, connected, failed)
             transport = Transport(path, (endpoint.host, endpoint.port), connection)
             connection.connection_made(transport)
             path.greet(transport)

@@ -42,9 +42,6 @@ class StreamCarrier(Protocol):
     def head_of(self, fields: list[Field], method: bytes, is_end: bool) -> ResponseHead:
         """The head that these fields are; raises `MalformedError`."""
 
-    def await_settings(self, stream: AttemptStream) -> None:
-        """Call its `on_settings` once the server has said what it allows."""
-
     def request_scheme(self) -> Field:
         """`:scheme` of what is sent here."""
 
@@ -106,15 +103,7 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         self._upgrading = None
         if request.upgrade:
             self._upgrading = request
-            if not self._session.has_settings:
-                self._carrier.await_settings(self)
-                return
         self._send(request)
-
-    def on_settings(self) -> None:
-        """Whether the server knows an extended CONNECT is known now."""
-        if self._upgrading is not None and self.sink is not None:
-            self._send(self._upgrading)
 
     def _send(self, request: UpstreamRequest) -> None:
         head, session = request.head, self._session

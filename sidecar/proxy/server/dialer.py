@@ -264,9 +264,9 @@ class Dialer:
     def _connection_for(self, attempt: _Attempt) -> asyncio.Protocol:
         connection: ServerConnection | Http2ServerConnection
         if attempt.is_shared and self._is_http2(attempt):
-            made_shared = partial(self._on_made_shared, attempt)
+            made_shared, failed = partial(self._on_made_shared, attempt), partial(self._on_said_nothing, attempt)
             connection = Http2ServerConnection(
-                attempt.endpoint, self.timers, self._outbox, made_shared, self._not_secured
+                attempt.endpoint, self.timers, self._outbox, made_shared, failed, self._not_secured
             )
         else:
             made = partial(self._on_made, attempt)
@@ -293,6 +293,17 @@ class Dialer:
             cast("Shared", attempt.endpoint.shared).refused(connection, self.dial)
         else:
             attempt.connected(connection)
+
+    def _on_said_nothing(self, attempt: _Attempt, reason: Reason, detail: str) -> None:
+        """There is a connection, and nobody who speaks HTTP/2 at its other end."""
+        if attempt.is_late:
+            return  # it has been told already
+        stats = attempt.endpoint.cluster.stats
+        if reason is errors.CONNECT_TIMEOUT:
+            stats.connect_timeouts += 1
+        else:
+            stats.connect_failures += 1
+        attempt.failed(reason, detail)
 
     def _on_made_shared(self, attempt: _Attempt, connection: Http2ServerConnection) -> None:
         if attempt.is_late:

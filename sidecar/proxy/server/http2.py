@@ -51,7 +51,9 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         endpoint: Where it leads.
         timers: Sweeps it.
         outbox: Flushes what it writes.
-        on_connected: Told once, when the dial has succeeded; takes the connection.
+        on_connected: Told once, when the server has said what it allows, which is what it says first (RFC 9113, 3.4):
+            before, nobody knows how many exchanges it may carry, nor whether that is HTTP/2; takes the connection.
+        on_failed: Told instead that it has not, and why; nothing of a request was sent.
         on_refused: Told why, if the server does not accept our certificate: by TLS 1.3 it says so behind the handshake.
     """
 
@@ -67,6 +69,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         "_is_retired",
         "_is_to_sidecar",
         "_on_connected",
+        "_on_failed",
         "_on_refused",
         "_opened",
         "_retires_at",
@@ -74,7 +77,6 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         "_session",
         "_spare",
         "_timers",
-        "_waiting",
         "bucket",
         "deadline",
         "endpoint",
@@ -89,6 +91,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         timers: Timers,
         outbox: Outbox,
         on_connected: Callable[[Http2ServerConnection], None],
+        on_failed: Callable[[Reason, str], None],
         on_refused: Callable[[Reason], None] | None = None,
     ) -> None:
         super().__init__(outbox)
@@ -100,12 +103,12 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         self.bucket = NOT_ARMED
         self._timers = timers
         self._on_connected: Callable[[Http2ServerConnection], None] | None = on_connected
+        self._on_failed = on_failed
         self._on_refused = on_refused
         self._session = Session(
             self, False, 0, _WINDOW_BYTES, _MAX_HEADER_BYTES, _MAX_HEADERS, _MAX_RESETS, timers.time
         )
         self._spare: list[AttemptStream] = []
-        self._waiting: list[AttemptStream] = []
         self._opened = 0
         self._head_fields: list[Field] | None = None
         self._head: ResponseHead | None = None
@@ -182,10 +185,6 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             self._head_fields, self._head, self._head_end = fields, head, is_end
         return head
 
-    def await_settings(self, stream: AttemptStream) -> None:
-        """The stream is told when the server has said what it allows."""
-        self._waiting.append(stream)
-
     def request_scheme(self) -> Field:
         """`:scheme` of what is sent here."""
         return self._scheme
@@ -200,13 +199,16 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         """Its attempt says so itself."""
 
     def on_settings(self) -> None:
-        """What the server allows; who waits may have a place now."""
-        waiting, self._waiting = self._waiting, []
-        for stream in waiting:
-            stream.on_settings()
+        """What the server allows: from the first on it carries exchanges; who waits may have a place after another."""
+        on_connected, self._on_connected = self._on_connected, None
+        if on_connected is not None:
+            self._schedule_idle()
+            on_connected(self)
+            return
         shared = self._shared()
         if shared.pending:
             shared.freed(self)
+            shared.dial_if_needed()
 
     def on_going_away(self, code: int, detail: bytes) -> None:
         """The server takes no further exchange here; what it had not looked at was told."""
@@ -249,10 +251,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             self._ends_at = now + self.secured.not_after_s - time.time()
             self._retires_at = min(self._retires_at, self._ends_at)
         self._session.start()
-        self._schedule_idle()
-        on_connected, self._on_connected = self._on_connected, None
-        assert on_connected is not None
-        on_connected(self)
+        self._timers.arm(self, now + self.endpoint.cluster.connect_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Frames."""
@@ -324,7 +323,10 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
 
     def on_deadline(self, now: float) -> None:
         """Idle for too long, too old, or silent."""
-        if now >= self._ends_at:
+        if self._on_connected is not None:
+            detail = f"{self.endpoint.label}: nothing of HTTP/2 in {self.endpoint.cluster.connect_timeout_s} s"
+            self._lose(errors.CONNECT_TIMEOUT, detail, "")
+        elif now >= self._ends_at:
             self._lose(errors.UPSTREAM_CERTIFICATE_EXPIRED, self.endpoint.label, "certificate_expired")
         elif not self.load:
             self.retire("max_age" if now >= self._retires_at else "idle_timeout")
@@ -353,8 +355,14 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         """It is over, and so are the attempts that it carries."""
         if self._is_gone:
             return
-        streams = [*self._session.streams.values(), *self._waiting]
-        self._waiting = []
+        on_connected, self._on_connected = self._on_connected, None
+        if on_connected is not None:
+            self.flush()
+            self.forgo()
+            is_early = reason in (errors.UPSTREAM_CLOSED, errors.UPSTREAM_RESET, errors.BAD_RESPONSE)
+            self._on_failed(errors.CONNECT_FAILED if is_early else reason, detail or f"{self.endpoint.label}: closed")
+            return
+        streams = list(self._session.streams.values())
         self._is_retired = True
         self._shared().gone(self)
         self.flush()
