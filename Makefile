@@ -96,6 +96,22 @@ TESTSSL_ONLY ?=
 testssl: $(READY)  ## have testssl.sh look at all that speaks TLS, a quarter of an hour: docs/tls-peers.md
 	@$(BIN)/python -m pytest tests/testssl/scan.py -s $(if $(TESTSSL_ONLY),-k "$(TESTSSL_ONLY)") $(PYTEST_ARGS)
 
+# atheris has wheels for some Pythons only; where there is none, this says so. What was found to be new is kept in build/fuzz.
+FUZZ_SECONDS ?= 60
+FUZZ_READY := build/fuzz/.ready-$(shell cat tests/fuzz/requirements.txt | cksum | tr -d ' ')
+
+$(FUZZ_READY): | $(READY)
+	@mkdir -p build/fuzz
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+		--upgrade --target build/fuzz/lib -r tests/fuzz/requirements.txt || \
+		{ echo "atheris cannot be had for this Python; make PYTHON=/path/to/python3.12 fuzz takes another" >&2; exit 1; }
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(READY) $(FUZZ_READY)  ## search by coverage for octets that break HTTP/2, FUZZ_SECONDS (60) for each target
+	@for target in frames hpack; do \
+		PYTHONPATH=build/fuzz/lib $(BIN)/python -m tests.fuzz.search $$target $(FUZZ_SECONDS) build/fuzz || exit 1; done
+
 .PHONY: check lint types locks
 check: lint types locks  ## lint, format, types, and lock files in step with pyproject.toml (with -k: all that is wrong)
 
