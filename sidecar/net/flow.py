@@ -27,8 +27,10 @@ log = logging.getLogger("sidecar.net")
 
 # Connections flushed in a row, at some 6 us each; the rest of a crowded turn gives others theirs first.
 _MAX_AT_ONCE: Final = 64
-# Bodies gain nothing by waiting, and a turn may read megabytes: the transport must say early when it has enough.
-MUCH_BYTES: Final = 16 * 1024
+# Bodies gain nothing by waiting, and a turn may read megabytes: the transport must say early when it has enough. The
+# frames in which HTTP/2 brings them wait for some others, for a system call each is what they would cost most.
+MUCH_BYTES: Final = 16 * 1024 + 9
+_LARGE_BYTES: Final = 4 * 1024
 _MAX_WAITING_PIECES: Final = 8
 # Above the high mark the other side is paused; both bound what one slow peer can make us hold.
 HIGH_BYTES: Final = 128 * 1024
@@ -176,7 +178,12 @@ class BatchingWriter:
             self._out = []
             if self.transport.is_closing():
                 return
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if len(out) == 1:
+                self.transport.write(out[0])
+            elif len(out[-1]) > _LARGE_BYTES:
+                self.transport.writelines(out)
+            else:
+                self.transport.write(b"".join(out))
 
     def drop(self) -> None:
         """What waits here is of no use any more; a transport that its loop has closed does not say that it is."""
