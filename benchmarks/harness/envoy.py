@@ -77,7 +77,11 @@ def _cluster(name: str, port: int, *, is_http2: bool = False) -> dict[str, objec
     }
     return {
         **({"typed_extension_protocol_options": {HTTP_OPTIONS: options}} if is_http2 else {}),
-        **({"circuit_breakers": {"thresholds": [{"max_requests": MAX_STREAMS}]}} if is_http2 else {}),
+        **(
+            {"circuit_breakers": {"thresholds": [{"max_requests": MAX_STREAMS, "max_pending_requests": MAX_STREAMS}]}}
+            if is_http2
+            else {}
+        ),
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
