@@ -322,6 +322,7 @@ class TestNewBeforeOld:
         assert client.answered(again).data == b"next"
 
 
+@pytest.mark.long
 class TestSlow:
     """Who does not read, holds who sends, and nothing grows."""
 

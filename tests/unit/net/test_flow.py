@@ -122,7 +122,7 @@ class TestMuch:
     def test_a_big_write_goes_at_once(self, loop: FakeLoop, outbox: Outbox) -> None:
         """The transport must say early when it has enough."""
         connection, transport = writer(loop, outbox)
-        data = b"x" * (16 * 1024 + 1)
+        data = b"x" * (MUCH_BYTES + 1)
         connection.write(data)
         assert transport.writes == [data]
         assert loop.counts == {}
