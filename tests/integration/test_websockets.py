@@ -48,13 +48,15 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def sidecar(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarProcess]:
-    """The server as app and as upstream, a plain server that knows no WebSocket beside it."""
+    """The server as app, as upstream, and behind the sidecar once more, which is spoken to by HTTP/2 (RFC 8441)."""
     port = server.socket.getsockname()[1]
     text = f"""
         service: x
         inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: "127.0.0.1:{port}"}}
         outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
-        upstreams: {{chat: {{endpoints: ["127.0.0.1:{port}"]}}}}
+        upstreams:
+          chat: {{endpoints: ["127.0.0.1:{port}"]}}
+          twice: {{endpoints: ["127.0.0.1:${{INBOUND_PORT}}"], protocol: http2}}
     """
     with running_sidecar(tmp_path_factory.mktemp("websockets"), text) as running:
         yield running
@@ -68,7 +70,7 @@ def dial(host: str, port: int, path: str = "/room", **options: Any) -> ClientCon
 
 def urls(sidecar: SidecarProcess) -> list[tuple[str, int]]:
     """What to connect to: the URL's host, and the listener's port."""
-    return [("app", sidecar.inbound_port), ("chat", sidecar.outbound_port)]
+    return [("app", sidecar.inbound_port), ("chat", sidecar.outbound_port), ("twice", sidecar.outbound_port)]
 
 
 def test_messages_of_all_sizes_pass_both_ways(sidecar: SidecarProcess) -> None:
