@@ -125,7 +125,7 @@ git ls-files -z --cached --others --exclude-standard -- \
   tar --create --null --files-from - | tar --extract --directory "$context"
 cp -R "$wheels" "$context/build/wheels"
 start="$(now)"
-timeout 1200 "${buildah[@]}" build --quiet --pull-never --format docker --build-arg BASE="$base" --build-arg BUILDER="$builder" \
+timeout 2000 "${buildah[@]}" build --quiet --pull-never --format docker --build-arg BASE="$base" --build-arg BUILDER="$builder" \
   --tag localhost/sidecar:test "$context" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail "buildah build"; }
 say "built the image in $(since "$start")"
 buildah rmi --prune --force > /dev/null 2>&1 || true
