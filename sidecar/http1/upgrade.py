@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http1.framing import connection_options
-from sidecar.message import Kind, RequestHead, ResponseHead
+from sidecar.message import Kind, RequestHead, ResponseHead, Version
 
 DEFAULT: Final = frozenset((b"websocket",))
 """What is allowed where nobody says otherwise."""
@@ -33,6 +33,14 @@ def offered(head: RequestHead, allowed: frozenset[bytes]) -> bytes:
         return b""
     members = (head.joined(b"upgrade") or b"").split(b",")
     return b", ".join([member.strip(b" \t") for member in members if _name(member) in allowed])
+
+
+def is_extended_connect(head: RequestHead) -> bool:
+    """
+    Whether the request was one of HTTP/2 that asks for a tunnel (RFC 8441), where `Upgrade` itself has no place: its
+    client takes a 2xx, which answers any other request, for the tunnel that it has asked for.
+    """
+    return head.version == Version.HTTP2 and head.kinds & Kind.UPGRADE != 0
 
 
 def switched_to(head: ResponseHead, offer: bytes) -> bytes:

@@ -262,21 +262,17 @@ class Control(Sending):
             raise SessionError(Code.ENHANCE_YOUR_CALM, f"too many {what}")
 
     def _fault(self, stream: Stream, code: int, detail: str) -> None:
-        """The peer has broken a rule on a stream, which ends for it."""
-        self.fault(stream, code, detail)
+        """The peer has broken a rule on a stream, which is reset for it, and hears of it."""
+        if self._event_stream is stream:
+            self._drop_event()
+        self.reset(stream, code)
+        stream.on_fault(code, detail)
         self._spend_reset("streams on which a rule is broken")
 
     def break_off(self, stream: Stream, code: int) -> None:
         """As `reset`, for a message that breaks a rule: what such cost is bounded."""
         self.reset(stream, code)
         self._resets.left -= 1  # the next frame of theirs meets it
-
-    def fault(self, stream: Stream, code: int, detail: str) -> None:
-        """As `reset`, for a rule that the peer breaks; the stream hears of it."""
-        if self._event_stream is stream:
-            self._drop_event()
-        self.reset(stream, code)
-        stream.on_fault(code, detail)
 
     def _check_closed(self, stream_id: int, what: str) -> None:
         """A frame for a stream that is not open: it is ignored if that is because we have reset it (5.1)."""

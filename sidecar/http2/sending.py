@@ -114,7 +114,7 @@ class Sending:
         )
 
     def open(self, stream: Stream) -> None:
-        """A stream of ours, which `can_open`; `send_head` follows at once."""
+        """A stream of ours, which `can_open`; `send_message` follows at once."""
         stream_id = self._next_id
         self._next_id = stream_id + 2
         stream.open(stream_id, self._peer_window, self._window)

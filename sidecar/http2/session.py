@@ -2,7 +2,7 @@
 A connection of HTTP/2, either end of it: frames, streams, windows, settings (RFC 9113). *Hot path; pure.*
 
     octets -> receive -> frames -> Stream.on_head / on_data / on_reset
-    send_head, send_message, send_data, reset -> frames -> SessionOwner.write
+    send_message, send_data, reset -> frames -> SessionOwner.write
 
 Nothing here waits or knows a socket. Frames of one stream that came together are told together: a head, what there is
 of its content and its end are one call. Field blocks are encoded at the moment of writing, because each changes what

@@ -16,8 +16,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from tests.support.h2_peer import H2Client
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
+from tests.support.wire import Upstream
 
 LIMIT = 4 << 20
 CHAT = Subprotocol("chat")
@@ -71,6 +73,29 @@ def dial(host: str, port: int, path: str = "/room", **options: Any) -> ClientCon
 def urls(sidecar: SidecarProcess) -> list[tuple[str, int]]:
     """What to connect to: the URL's host, and the listener's port."""
     return [("app", sidecar.inbound_port), ("chat", sidecar.outbound_port), ("twice", sidecar.outbound_port)]
+
+
+def test_an_answer_that_is_no_tunnel_is_not_taken_for_one(tmp_path: Path) -> None:
+    """
+    To an extended CONNECT every 2xx says that the tunnel stands (RFC 8441, 5): what a server that knows no `Upgrade`,
+    or a route, answers to the GET that it becomes must not be passed on as that.
+    """
+    with Upstream() as plain:
+        text = f"""
+            service: x
+            outbound:
+              listen: "127.0.0.1:${{OUTBOUND_PORT}}"
+              routes:
+                - {{name: teapot, match: {{path: /here}}, respond: {{status: 200, body: x}}}}
+                - {{name: plain, match: {{host: plain}}, to: plain}}
+            upstreams: {{plain: {{endpoints: ["127.0.0.1:{plain.port}"]}}}}
+        """
+        with running_sidecar(tmp_path, text) as sidecar, H2Client(sidecar.outbound_port) as client:
+            wish = [(":protocol", "websocket"), ("sec-websocket-version", "13")]
+            by_route = client.ask("CONNECT", "/here", wish, authority="plain", body=None)
+            by_server = client.ask("CONNECT", "/there", wish, authority="plain", body=None)
+            assert plain.accept().serve(b"hello").get("upgrade") == "websocket"
+            assert [client.answered(one).status for one in (by_route, by_server)] == [405, 502]
 
 
 def test_messages_of_all_sizes_pass_both_ways(sidecar: SidecarProcess) -> None:

@@ -184,13 +184,13 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
         else:
             reason = errors.BAD_FRAMES
         self._session.fail(error)
-        self.refuse(reason, str(error))
+        self._record(reason, str(error))
         for stream in list(self._session.streams.values()):
             cast("RequestStream", stream).on_connection_lost(str(error))
         self._close()
 
-    def refuse(self, reason: Reason, detail: str, has_answer: bool = True) -> None:
-        """Record what is no request."""
+    def _record(self, reason: Reason, detail: str) -> None:
+        """Tell of what is no request."""
         nobody = RequestStream(self._live, self._session, self)
         course = self.make_course(nobody)
         course.begin_unread(None)

@@ -23,7 +23,7 @@ from typing import Final
 from sidecar import clock, errors
 from sidecar.errors import ProtocolError, Reason
 from sidecar.exchange import Exchange, ScopeLike
-from sidecar.http1.upgrade import offered, switched_to
+from sidecar.http1.upgrade import is_extended_connect, offered, switched_to
 from sidecar.message import NO_TRAILERS, Field, Kind, RequestHead, ResponseHead
 from sidecar.net.flow import MUCH_BYTES
 from sidecar.peer import Peer
@@ -95,10 +95,8 @@ class Course(Requester, TunnelOwner):
         self.has_client_ended = self.is_upstream_blocked = False
         self._forwarder: Forwarder | None = None
         self._copies: Copies | None = None
-        self._has_client_left = False
-        self._has_response = False
-        self._is_delivering = False
-        self._is_client_blocked = False
+        self._has_client_left = self._has_response = False
+        self._is_delivering = self._is_client_blocked = False
         self._is_request_complete = False
         self._response_edits: HeaderEdits | None = None
         self._timeout_s: float | None = None
@@ -429,6 +427,9 @@ class Course(Requester, TunnelOwner):
         assert exchange is not None
         request = exchange.head
         assert request is not None
+        if request.kinds & _UPGRADE and head.status < 300 and is_extended_connect(request):
+            self.fail(errors.BAD_RESPONSE, f"{head.status} to an extended CONNECT, for which it would be a tunnel")
+            return
         exchange.first_byte_ns = now_ns = clock.monotonic_ns()
         exchange.status = head.status
         exchange.bytes_sent = len(payload)

@@ -16,6 +16,7 @@ from sidecar.http1.forward import VIA
 from sidecar.http1.framing import without_underscored
 from sidecar.http1.grammar import GrammarError, field_of, make_field
 from sidecar.http1.max_forwards import answer_here, hops_left, one_hop_fewer
+from sidecar.http1.upgrade import is_extended_connect
 from sidecar.message import Field, Kind, RequestHead
 from sidecar.net.tls.settings import MeshTls
 from sidecar.proxy.exchange.request import UpstreamRequest
@@ -217,7 +218,7 @@ def local_answer(
     Raises:
         ProtocolError: `METHOD_NOT_ALLOWED` or `REWRITE_INVALID`.
     """
-    if head.method == b"CONNECT":
+    if head.method == b"CONNECT" or is_extended_connect(head):
         # A 2xx would tell the client that its tunnel stands (RFC 9110, 9.3.6).
         raise ProtocolError(errors.METHOD_NOT_ALLOWED, "CONNECT at a route without an upstream")
     if isinstance(action, Redirect):
