@@ -41,33 +41,38 @@ def request_head(fields: list[Field], is_end: bool) -> RequestHead:
         MalformedError: 8.1.1 and what stands behind it.
     """
     method = path = authority = scheme = protocol = None
-    regular: list[Field] = []
     kinds = 0
     length = -1
     cookies = 0
     host: Field | None = None
+    host_at = 0
     crumb: Field | None = None
-    for field in fields:
+    begins, size = 0, len(fields)
+    while begins < size:
+        field = fields[begins]
+        if not field.kind & _MARKED:
+            break
+        if field.kind & _MALFORMED:
+            raise MalformedError(str(field.note))
+        begins += 1
+        name = field.name
+        if name == b":method" and method is None:
+            method = field
+        elif name == b":path" and path is None:
+            path = field
+        elif name == b":authority" and authority is None:
+            authority = field
+        elif name == b":scheme" and scheme is None:
+            scheme = field
+        elif name == b":protocol" and protocol is None:
+            protocol = field
+        else:
+            raise MalformedError(f"the pseudo-header field {name.decode('latin-1')} where it may not be")
+    for at in range(begins, size):
+        field = fields[at]
         kind = field.kind
         if kind & _MARKED:
-            if kind & _MALFORMED:
-                raise MalformedError(str(field.note))
-            name = field.name
-            if kinds or regular:
-                raise MalformedError("a pseudo-header field behind a header field")
-            if name == b":method" and method is None:
-                method = field
-            elif name == b":path" and path is None:
-                path = field
-            elif name == b":authority" and authority is None:
-                authority = field
-            elif name == b":scheme" and scheme is None:
-                scheme = field
-            elif name == b":protocol" and protocol is None:
-                protocol = field
-            else:
-                raise MalformedError(f"the pseudo-header field {name.decode('latin-1')} where it may not be")
-            continue
+            raise MalformedError(_misplaced(field))
         if kind & _LOOKED_AT:
             if kind & _COOKIE:
                 cookies += 1
@@ -79,13 +84,14 @@ def request_head(fields: list[Field], is_end: bool) -> RequestHead:
             elif host is not None:
                 raise MalformedError("a repeated host")
             else:
-                host = field
-                kinds |= kind
-                continue
+                host, host_at = field, at
         kinds |= kind
-        regular.append(field)
     if method is None:
         raise MalformedError("no :method")
+    # In the last pseudo-header field's place stands the host; cut in one piece, for a list that grew has room for more.
+    regular = fields[begins - 1 :]
+    if host is not None:
+        del regular[host_at - begins + 1]
     head = RequestHead(method.value, b"", None, Version.HTTP2)
     if path is not None:
         head.path, head.query, head.is_plain = path.note
@@ -108,6 +114,11 @@ def request_head(fields: list[Field], is_end: bool) -> RequestHead:
     else:
         _frame(head, length)
     return head
+
+
+def _misplaced(field: Field) -> str:
+    """Why a field that is malformed, or a pseudo-header field, may not stand behind header fields."""
+    return str(field.note) if field.kind & _MALFORMED else "a pseudo-header field behind a header field"
 
 
 def _check_control(head: RequestHead, path: Field | None, scheme: Field | None, protocol: Field | None) -> None:
@@ -141,7 +152,7 @@ def _name(head: RequestHead, regular: list[Field], authority: Field | None, host
     if head.method == b"CONNECT" and port is None and not head.path:
         raise MalformedError("CONNECT needs host:port")
     head.host, head.port = name, port
-    regular.insert(0, host)
+    regular[0] = host
 
 
 def _join_cookies(head: RequestHead) -> None:
@@ -197,22 +208,21 @@ def response_head(fields: list[Field], request_method: bytes, is_end: bool) -> R
     status = 0
     kinds = 0
     length = -1
-    regular: list[Field] = []
-    for field in fields:
+    regular = fields
+    if fields and fields[0].name == b":status" and not fields[0].kind & _MALFORMED:
+        status = fields[0].note
+        regular = fields[1:]
+    for field in regular:
         kind = field.kind
         if kind & _MARKED:
             if kind & _MALFORMED:
                 raise MalformedError(str(field.note))
-            if field.name != b":status" or status or regular:
-                raise MalformedError(f"the pseudo-header field {field.name.decode('latin-1')} where it may not be")
-            status = field.note
-            continue
+            raise MalformedError(f"the pseudo-header field {field.name.decode('latin-1')} where it may not be")
         if kind & _CONTENT_LENGTH:
             if length >= 0:
                 raise MalformedError("a repeated content-length")
             length = field.note
         kinds |= kind
-        regular.append(field)
     if not status:
         raise MalformedError("no :status")
     if status == 101:

@@ -126,20 +126,23 @@ class Sending:
         """A head, and what there is of the content; all that goes at once in one write."""
         block = self._encoder.encode(fields)
         is_all = is_end and not payload and not trailers
-        head = frames.header_frames(stream.tag, block, is_all, self._max_frame)
+        tag = stream.id.to_bytes(4, "big")
+        head = frames.header_frames(tag, block, is_all, self._max_frame)
         if is_all:
             self._owner.write(head)
             self._local_end(stream)
         elif payload or is_end:
-            self._send([head], stream, payload, is_end, trailers)
+            self._send([head], stream, tag, payload, is_end, trailers)
         else:
             self._owner.write(head)
 
     def send_data(self, stream: Stream, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
         """More of the content; empty only together with `is_end`."""
-        self._send([], stream, payload, is_end, trailers)
+        self._send([], stream, stream.id.to_bytes(4, "big"), payload, is_end, trailers)
 
-    def _send(self, parts: list[bytes], stream: Stream, payload: bytes, is_end: bool, trailers: list[Field]) -> None:
+    def _send(
+        self, parts: list[bytes], stream: Stream, tag: bytes, payload: bytes, is_end: bool, trailers: list[Field]
+    ) -> None:
         size = len(payload)
         if stream.queue is not None or (
             size and (self.is_blocked or size > stream.send_window or size > self.send_window)
@@ -155,12 +158,12 @@ class Sending:
             patience = self._patience
             if patience.left < bounds.MOST_PATIENCE:
                 patience.left += bounds.EARNED_BY_DATA
-            parts += frames.data_frames(stream.tag, payload, ends_with_data, self._max_frame)
+            parts += frames.data_frames(tag, payload, ends_with_data, self._max_frame)
         elif ends_with_data:
-            parts += frames.data_frames(stream.tag, b"", True, self._max_frame)
+            parts += frames.data_frames(tag, b"", True, self._max_frame)
         if is_end and trailers:
             block = self._encoder.encode(trailers)
-            parts.append(frames.header_frames(stream.tag, block, True, self._max_frame))
+            parts.append(frames.header_frames(tag, block, True, self._max_frame))
         if size > _MANY:
             self._owner.write_much(parts)
         else:
@@ -199,6 +202,7 @@ class Sending:
     def _pump_one(self, stream: Stream) -> None:
         queue = stream.queue
         assert queue is not None
+        tag = stream.id.to_bytes(4, "big")
         parts: list[bytes] = []
         room = min(stream.send_window, self.send_window, self._max_frame)
         if queue and room > 0:
@@ -213,15 +217,15 @@ class Sending:
             if size >= bounds.LEAST_THAT_EARNS or not queue:
                 self._patience.left = min(self._patience.left + bounds.EARNED_BY_DATA, bounds.MOST_PATIENCE)
             ends = stream.ends and not queue and not stream.end_fields
-            parts += frames.data_frames(stream.tag, piece, ends, self._max_frame)
+            parts += frames.data_frames(tag, piece, ends, self._max_frame)
         is_over = not queue
         if is_over:
             stream.queue = None
             if stream.ends and not parts and not stream.end_fields:
-                parts += frames.data_frames(stream.tag, b"", True, self._max_frame)
+                parts += frames.data_frames(tag, b"", True, self._max_frame)
             if stream.ends and stream.end_fields:
                 block = self._encoder.encode(stream.end_fields)
-                parts.append(frames.header_frames(stream.tag, block, True, self._max_frame))
+                parts.append(frames.header_frames(tag, block, True, self._max_frame))
         if parts:
             self._owner.write(b"".join(parts))
         if is_over and stream.ends:

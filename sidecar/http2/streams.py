@@ -15,14 +15,11 @@ HIGH_BYTES: Final = 64 * 1024
 """So much waits for the peer's window before who sends is told to stop; and goes on at `LOW_BYTES`."""
 LOW_BYTES: Final = 16 * 1024
 
-_NO_ID: Final = b"\0\0\0\0"
-
 
 class Stream:
     """
     Attributes:
         id: 0 while it has none.
-        tag: The same as frames write it.
         send_window: Octets that the peer still takes; a change of its settings may make it negative (6.9.2).
         receive_window: Octets that the peer may still send.
         is_held: What came has not been passed on: the peer is given no further window.
@@ -51,12 +48,10 @@ class Stream:
         "queued",
         "receive_window",
         "send_window",
-        "tag",
     )
 
     def __init__(self) -> None:
         self.id = 0
-        self.tag = _NO_ID
         self.send_window = 0
         self.receive_window = 0
         self.left = -1
@@ -74,7 +69,6 @@ class Stream:
     def open(self, stream_id: int, send_window: int, receive_window: int) -> None:
         """Begin, possibly anew."""
         self.id = stream_id
-        self.tag = stream_id.to_bytes(4, "big")
         self.send_window = send_window
         self.receive_window = receive_window
         self.left = -1

@@ -244,8 +244,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         if self._stream is not None and not self._has_response:
             self._exchange.awaited_ns = clock.monotonic_ns()
         if self._policy.per_try_timeout_s < inf and self._endpoint is not None and not self._has_response:
-            timers = self._dialer.timers
-            timers.arm(self, timers.time() + self._policy.per_try_timeout_s)
+            self._dialer.timers.arm(self, self._dialer.timers.time() + self._policy.per_try_timeout_s)
 
     def suspend(self, expires_at: float) -> None:
         """The client is to speak next: the upstream's time does not run, but for what ends the whole."""
@@ -273,8 +272,11 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         self._exchange.sent_ns = clock.monotonic_ns()
         if request.head.kinds & _GRPC_TIMEOUT and request.head.kinds & _GRPC:
             expires_at = min(self.expires_at, self.deadline) if self.is_bounded_whole else self.expires_at
-            request.shorten(expires_at - self._dialer.timers.time())
-        stream.send(self, request, self._limits)
+            fields = request.shorten(expires_at - self._dialer.timers.time())
+            stream.send(self, request, self._limits)
+            request.fields = fields
+        else:
+            stream.send(self, request, self._limits)
         if request.body_bytes:
             if request.body_bytes > self._kept_bytes:
                 request.body = None
@@ -465,8 +467,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
 
     def _is_retried(self, endpoint: Endpoint, head: ResponseHead, grpc_status: int, is_end: bool) -> bool:
         """Whether this response is one to discard, for another attempt."""
-        retries = self._recorded_retries()
-        now = self._dialer.timers.time()
+        retries, now = self._recorded_retries(), self._dialer.timers.time()
         delay_s = retries.after_response(endpoint.cluster, head, grpc_status, now, self.expires_at)
         if delay_s is None:
             return False

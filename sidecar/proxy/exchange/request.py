@@ -20,6 +20,7 @@ REFUSABLE_BYTES: Final = 64 * 1024
 WHATEVER_COMES: Final = 1 << 62
 
 _NO_PIECES: Final[list[bytes]] = []
+"""Of the many bodies of which nothing is kept yet; never changed."""
 
 
 class UpstreamRequest:
@@ -61,24 +62,27 @@ class UpstreamRequest:
         """Whether the upstream is to speak next: it has all, or the client waits for its 100 (RFC 9110, 10.1.1)."""
         return self.is_complete or (self.head.kinds & Kind.EXPECT != 0 and not self.body_bytes)
 
-    def shorten(self, left_s: float) -> None:
+    def shorten(self, left_s: float) -> list[Field]:
         """
         Let `grpc-timeout`, if there is one, say what is left of the time, and no more than it said when it came.
 
-        Another attempt has another rest, so the note of the field stays what came.
+        Returns:
+            What `fields` were, and are to be again once this is sent: another attempt has another rest.
         """
+        came = self.fields
         fields: list[Field] = []
-        for field in self.fields:
+        for field in came:
             if field.kind & Kind.GRPC_TIMEOUT and field.note is not None and left_s < field.note:
                 value = grpc.format_timeout(left_s)
                 field = Field(field.name, value, field.kind, b"%b: %b" % (field.name, value), field.note)
             fields.append(field)
         self.fields = fields
+        return came
 
     def begin(self, payload: bytes, is_complete: bool, trailers: list[Field]) -> None:
         """There is a body: its first part, possibly empty."""
         self.is_complete = is_complete
-        self.body = [payload] if payload else []
+        self.body = [payload] if payload else _NO_PIECES
         self.body_bytes = len(payload)
         self.trailers = trailers
 
@@ -89,7 +93,9 @@ class UpstreamRequest:
         if payload:
             self.body_bytes += len(payload)
             if self.body is not None:
-                if self.body_bytes <= max_bytes:
+                if self.body_bytes > max_bytes:
+                    self.body = None
+                elif self.body:
                     self.body.append(payload)
                 else:
-                    self.body = None
+                    self.body = [payload]
