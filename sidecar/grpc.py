@@ -168,6 +168,18 @@ def http_status(status: int) -> int:
     return _TO_HTTP[status]
 
 
+def counts_as(status: int, grpc_status: int) -> int:
+    """
+    The status of HTTP as which an exchange counts to whoever judges it by that, for a call that failed has 200: 500 and
+    above is a failure of the server, wherever failures are counted.
+
+    Args:
+        status: Of the response; one that is an error speaks for itself.
+        grpc_status: The call's, 0 to 16; -1 for what is no gRPC, or not over.
+    """
+    return _TO_HTTP[grpc_status] if grpc_status > OK and status < 400 else status
+
+
 def status_for(reason: Reason, status: int) -> int:
     """
     The status of a call that ended for a reason of ours: one closed table, docs/grpc.md.

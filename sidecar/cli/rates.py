@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 Labels = tuple[tuple[str, str], ...]
 
 REQUESTS = "sidecar_requests_total"
+CALLS = "sidecar_grpc_requests_total"
 OVERHEAD = "sidecar_overhead_seconds"
 DURATIONS = {"http_server_request_duration_seconds": "inbound", "http_client_request_duration_seconds": "outbound"}
 _GAUGES = (
@@ -23,7 +24,7 @@ _GAUGES = (
     "target_info",
 )  # fmt: skip
 _LOSSES = ("sidecar_spans_dropped_total", "sidecar_log_lines_dropped_total")
-_READ = (REQUESTS, OVERHEAD, *DURATIONS, *_GAUGES, *_LOSSES)
+_READ = (REQUESTS, CALLS, OVERHEAD, *DURATIONS, *_GAUGES, *_LOSSES)
 
 _CLIENT_LEFT = 499
 
@@ -61,9 +62,11 @@ class Flow:
 
     Attributes:
         requests: How many ended.
-        failed: Of those with a status of 500 or more.
+        failed: Of those with a status of 500 or more; calls of gRPC count here, and below, by the one that stands for
+            how they ended.
         refused: Of those with a status from 400 to 498.
         left: Of those whose client left before the end, 499.
+        calls: Those that were calls of gRPC, by the name of their status.
         buckets: Cumulative count by upper bound in seconds, +Inf the last; empty if latency is not known by this kind.
     """
 
@@ -71,12 +74,14 @@ class Flow:
     failed: float = 0.0
     refused: float = 0.0
     left: float = 0.0
+    calls: dict[str, float] = field(default_factory=dict)
     buckets: dict[float, float] = field(default_factory=dict)
 
     @property
     def success(self) -> float | None:
         """Share of requests that did not fail, 0 to 1; None if there was none."""
-        return None if not self.requests else 1 - self.failed / self.requests
+        # A call may have ended between the two lines of a scrape that tell of it.
+        return None if not self.requests else 1 - min(1.0, self.failed / self.requests)
 
     def quantile(self, share: float) -> float | None:
         """Latency in seconds; None where it is not known."""
@@ -85,8 +90,19 @@ class Flow:
 
     def add(self, code: str, count: float) -> None:
         """Count requests that ended with this status."""
-        status = int(code) if code.isdigit() else 0
         self.requests += count
+        self._judge(code, count)
+
+    def add_calls(self, code: str, counts_as: str, grpc_status: str, count: float) -> None:
+        """Count calls of gRPC, which are requests with this status of HTTP, as what they came to."""
+        if not count:
+            return
+        self.calls[grpc_status] = self.calls.get(grpc_status, 0.0) + count
+        if counts_as != code:
+            self._judge(counts_as, count)
+
+    def _judge(self, code: str, count: float) -> None:
+        status = int(code) if code.isdigit() else 0
         if status >= 500:
             self.failed += count
         elif status == _CLIENT_LEFT:
@@ -140,14 +156,22 @@ def between(earlier: Snapshot, later: Snapshot) -> Interval:
     totals: dict[str, Flow] = {}
     routes: dict[tuple[str, str], Flow] = {}
     upstreams: dict[tuple[str, str, str], Flow] = {}
-    for labels, count in _increases(earlier, later, REQUESTS):
+
+    def flows_of(labels: Mapping[str, str]) -> tuple[Flow, Flow, Flow]:
         direction, route, upstream = labels["direction"], labels.get("route", ""), labels.get("upstream", "")
-        for flow in (
+        return (
             totals.setdefault(direction, Flow()),
             routes.setdefault((direction, route), Flow()),
             upstreams.setdefault((direction, route, upstream), Flow()),
-        ):
+        )
+
+    for labels, count in _increases(earlier, later, REQUESTS):
+        for flow in flows_of(labels):
             flow.add(labels.get("code", ""), count)
+    for labels, count in _increases(earlier, later, CALLS):
+        code = labels.get("code", "")
+        for flow in flows_of(labels):
+            flow.add_calls(code, labels.get("counts_as", code), labels.get("grpc_status", ""), count)
     for metric, direction in DURATIONS.items():
         for labels, count in _increases(earlier, later, metric + "_bucket"):
             route, bound = labels.get("route", labels.get("http_route", "")), float(labels["le"])

@@ -17,6 +17,8 @@ from sidecar.demo.terminal import can_draw
 
 _QUANTILES = (0.5, 0.9, 0.99)
 _MAX_ROWS = 40
+_MAX_KINDS = 3
+"""Of failures of calls, in a row."""
 _WIDTH = 140
 """Of a table that goes to a file or a pipe."""
 _SHORT = {"inbound": "in", "outbound": "out"}
@@ -34,7 +36,8 @@ def top(address: str, interval: float, once: bool, as_json: bool) -> None:
     """
     Show requests by route and upstream, until Ctrl-C: rate, success, latency.
 
-    Success is the share of requests without a status of 500 or more. Latencies are read from histograms, as precise as
+    Success is the share of requests without a status of 500 or more; calls of gRPC count by the status that stands for
+    how they ended. Latencies are read from histograms, as precise as
     their buckets. Costs the sidecar one scrape of its metrics per interval.
     """
     try:
@@ -107,6 +110,7 @@ def _numbers(flow: Flow, seconds: float) -> dict[str, Any]:
         "refused": flow.refused,
         "client_left": flow.left,
         "success": flow.success,
+        "grpc": flow.calls,
         "latency_ms": _latencies(flow),
     }
 
@@ -148,6 +152,9 @@ def picture(interval: Interval, address: str) -> Any:
     table.add_column("ROUTE → UPSTREAM", overflow="fold")
     for name in ("REQ/S", "SUCCESS", "4XX/S", "5XX/S", "P50", "P90", "P99"):
         table.add_column(name, justify="right", no_wrap=True)
+    has_calls = any(flow.calls for flow in interval.totals.values())
+    if has_calls:
+        table.add_column("GRPC/S", overflow="fold")
     busiest = sorted(interval.routes.items(), key=lambda item: (-item[1].requests, item[0]))
     shown = 0
     for (direction, route), flow in busiest:
@@ -158,9 +165,11 @@ def picture(interval: Interval, address: str) -> Any:
         name = route or "(no route)"
         if len(own) == 1 and own[0][0] not in ("", route):
             name += f" → {own[0][0]}"
-        table.add_row(_SHORT.get(direction, direction), Text(printable(name)), *_cells(flow, interval.seconds))
-        for upstream, of in own if len(own) > 1 else ():
-            table.add_row("", Text(f"  → {printable(upstream or '(none)')}"), *_cells(of, interval.seconds))
+        rows = [(_SHORT.get(direction, direction), name, flow)]
+        rows += [("", f"  → {upstream or '(none)'}", of) for upstream, of in own if len(own) > 1]
+        for side, label, one in rows:
+            calls = [_calls(one, interval.seconds)] if has_calls else []
+            table.add_row(side, Text(printable(label)), *_cells(one, interval.seconds), *calls)
     parts = [Text(line) for line in _heading(interval, address)]
     if shown < len(busiest):
         return Group(*parts, table, Text(f"and {len(busiest) - shown} quieter routes (--json has all)"))
@@ -197,6 +206,15 @@ def _cells(flow: Flow, seconds: float) -> list[str]:
         f"{count / seconds:.1f}" if seconds else "-" for count in (flow.requests, flow.refused + flow.left, flow.failed)
     )
     return [requests, success, refused, failed, *(_ms(value) for value in _latencies(flow).values())]
+
+
+def _calls(flow: Flow, seconds: float) -> str:
+    """How calls of gRPC failed, the most frequent first; of those that did not, that they did not."""
+    failed = sorted((item for item in flow.calls.items() if item[0] != "OK"), key=lambda item: (-item[1], item[0]))
+    if not failed:
+        return "OK" if flow.calls else ""
+    shown = failed[:_MAX_KINDS]
+    return " ".join(printable(f"{name} {count / seconds:.1f}" if seconds else name) for name, count in shown)
 
 
 def _ms(value: float | None) -> str:

@@ -5,7 +5,8 @@ numbers. *Cold.*
 Nothing is counted for it. A single process gives the sections of its own scrape, a supervisor those that its workers'
 numbers are merged in, and both are read alike: series by series, giving way to others every millisecond. Requests and
 their durations are not read in the same instant, so an edge may have one duration more or less than it has requests;
-the next look makes up for it.
+the next look makes up for it. Calls of gRPC that failed have 200 in HTTP; they are told by the class of the status that
+stands for how they ended.
 
 A series that went back was begun anew, as by an upstream that came back after its grace: its number is what it grew by,
 as Prometheus has it. Those of a worker that ended do not go back (`telemetry.metrics.merge`).
@@ -32,9 +33,10 @@ _DIRECTIONS: Final = {catalogue.SERVER_DURATION.name: "inbound", catalogue.CLIEN
 _READ: Final = frozenset(
     row.name
     for row in (
-        catalogue.REQUESTS, catalogue.SERVER_DURATION, catalogue.CLIENT_DURATION, catalogue.REQUEST_BYTES,
-        catalogue.RESPONSE_BYTES, catalogue.TLS_REQUESTS, catalogue.TLS_CLEAR_REQUESTS, catalogue.AUTHORIZATION,
-        catalogue.AUTHORIZATION_UNIDENTIFIED, catalogue.TCP_CLOSED, catalogue.TCP_RECEIVED, catalogue.TCP_SENT,
+        catalogue.REQUESTS, catalogue.GRPC_REQUESTS, catalogue.SERVER_DURATION, catalogue.CLIENT_DURATION,
+        catalogue.REQUEST_BYTES, catalogue.RESPONSE_BYTES, catalogue.TLS_REQUESTS, catalogue.TLS_CLEAR_REQUESTS,
+        catalogue.AUTHORIZATION, catalogue.AUTHORIZATION_UNIDENTIFIED, catalogue.TCP_CLOSED, catalogue.TCP_RECEIVED,
+        catalogue.TCP_SENT,
     )
 )  # fmt: skip
 _AGAINST: Final = ("denied", "audit_denied")
@@ -68,7 +70,7 @@ class _Sum:
         self.requests = self.request_bytes = self.response_bytes = 0
         self.secured = self.clear = 0
         self.failures: dict[str, int] = {}
-        self.statuses: dict[str, int] = {}
+        self.statuses: defaultdict[str, int] = defaultdict(int)
         self.latency: list[int] = []
         self.tcp = NOTHING_CARRIED
 
@@ -86,13 +88,14 @@ class _Sums:
 class _Series:
     """One series as it was at the last look."""
 
-    __slots__ = ("counts", "flag", "seen", "status", "value", "way", "who")
+    __slots__ = ("counts", "counts_as", "flag", "seen", "status", "value", "way", "who")
 
     def __init__(self, name: str, labels: bytes) -> None:
         texts = read_labels(labels)
         direction = _DIRECTIONS.get(name) or texts.get("direction", "")
         self.way: _Way = (direction, texts.get("upstream", ""), texts.get("route", texts.get("http_route", "")))
         self.status = status_class(texts.get("code", ""))
+        self.counts_as = status_class(texts.get("counts_as", ""))
         self.flag = texts.get("flag", "-")
         self.who = _who(name, direction, texts)
         self.value = 0
@@ -147,8 +150,8 @@ class EdgeReader:
                 end = time.perf_counter() + SLICE_S
         edges = tuple(
             Edge(
-                direction, upstream, route, total.requests, total.failures, total.statuses, tuple(total.latency),
-                total.request_bytes, total.response_bytes, "", total.secured,
+                direction, upstream, route, total.requests, total.failures, _told(total.statuses),
+                tuple(total.latency), total.request_bytes, total.response_bytes, "", total.secured,
                 total.clear, total.tcp,
             )
             for (direction, upstream, route), total in sums.ways.items()
@@ -232,9 +235,13 @@ def _count(sums: _Sums, name: str, series: _Series, grown: int) -> None:
         total.request_bytes += grown
     elif name == catalogue.RESPONSE_BYTES.name:
         total.response_bytes += grown
+    elif name == catalogue.GRPC_REQUESTS.name:
+        if series.counts_as != series.status:
+            total.statuses[series.status] -= grown
+            total.statuses[series.counts_as] += grown
     else:
         total.requests += grown
-        total.statuses[series.status] = total.statuses.get(series.status, 0) + grown
+        total.statuses[series.status] += grown
         if series.flag != "-":
             total.failures[series.flag] = total.failures.get(series.flag, 0) + grown
 
@@ -245,6 +252,11 @@ def _carried(sums: Carried, name: str, flag: str, grown: int) -> Carried:
     if name == catalogue.TCP_SENT.name:
         return sums._replace(sent_bytes=sums.sent_bytes + grown)
     return sums._replace(connections=sums.connections + grown, failed=sums.failed + (grown if flag != "-" else 0))
+
+
+def _told(statuses: Mapping[str, int]) -> dict[str, int]:
+    """Without a class that lost more calls than were read in it, as it may by one that ended during the look."""
+    return {status: number for status, number in statuses.items() if number > 0}
 
 
 def status_class(code: str) -> str:

@@ -57,14 +57,3 @@ def said_so_far(head: ResponseHead, is_end: bool, trailers: list[Field]) -> int:
     if said < 0 and head.status != 200:
         return grpc.status_for_http(head.status)
     return said_at_end(trailers) if said < 0 and is_end else said
-
-
-def counts_as(status: int, said: int) -> int:
-    """
-    The status of HTTP as which a response counts to who judges the server by it.
-
-    Args:
-        status: Of its head.
-        said: The call's; a head that is no 200 speaks for itself.
-    """
-    return grpc.http_status(said) if status == 200 else status

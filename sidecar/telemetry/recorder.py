@@ -17,7 +17,7 @@ from typing import Final
 from sidecar import clock
 from sidecar.errors import Reason
 from sidecar.exchange import Decision, Direction, Exchange
-from sidecar.grpc import http_status
+from sidecar.grpc import counts_as
 from sidecar.message import Kind, Version
 from sidecar.peer import Peer
 from sidecar.telemetry.access_log import json_line
@@ -402,8 +402,8 @@ class Telemetry:
         for given_up in exchange.tries or ():
             scope.own(metrics.retries, upstream, why_given_up(given_up)).value += 1
         if exchange.attempts > 1:
-            is_bad = exchange.status >= 500 or (exchange.grpc_status > 0 and http_status(exchange.grpc_status) >= 500)
-            result = "failure" if exchange.reason is not None or is_bad else "success"
+            is_bad = exchange.reason is not None or counts_as(exchange.status, exchange.grpc_status) >= 500
+            result = "failure" if is_bad else "success"
             scope.own(metrics.retried, upstream, result).value += 1
         if exchange.retry_skipped:
             scope.own(metrics.retries_skipped, upstream, exchange.retry_skipped).value += 1

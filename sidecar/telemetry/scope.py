@@ -130,13 +130,14 @@ class Outcome:
         self.further: Observed | None = None
         if compat is not None:
             self.further = compat.bind(scope, method, code, status, reason, grpc_status)
+        # A call that failed has 200 in HTTP: whoever counts failures, or asks for their lines, means its too.
+        judged = grpc.counts_as(status, grpc_status)
         if name:
-            self.further = Calls(scope.own(metrics.grpc, direction.label, route, upstream, name), self.further)
+            calls = scope.own(metrics.grpc, direction.label, route, upstream, code, flag, code_label(judged), name)
+            self.further = Calls(calls, self.further)
         self.line = json_line.JsonLine(fixed)
         self.text = template.bind(fixed) if template is not None else None
-        # A call that failed has 200 in HTTP: who asks for lines of failures asks for its too.
-        logged = grpc.http_status(grpc_status) if grpc_status > grpc.OK and status < 400 else status
-        self.is_logged = when is None or any(first <= logged <= last for first, last in when.statuses)
+        self.is_logged = when is None or any(first <= judged <= last for first, last in when.statuses)
         self.is_call = grpc_status >= 0
         self.is_named_by_call = spans.is_named_by_call(route, http_route, grpc_status)
         self.span = SpanTemplate(

@@ -67,6 +67,15 @@ def random_scrape(chance: random.Random, before: dict[str, int], resets: bool) -
                     before[key] = chance.choice((0, 3)) if resets and chance.random() < 0.1 else grown
                     labels = f'code="{code}",direction="{direction}",flag="-",route="{written}",upstream="{upstream}"'
                     lines.append(f"sidecar_requests_total{{{labels}}} {before[key]}")
+                for name, code, counts_as in (
+                    ("OK", "200", "200"), ("UNAVAILABLE", "200", "503"), ("NOT_FOUND", "200", "404"),
+                    ("CANCELLED", "200", "499"), ("UNAVAILABLE", "503", "503"),
+                ):  # fmt: skip
+                    key = f"{direction} {route} {upstream} {code} {name}"
+                    before[key] = before.get(key, 0) + chance.choice((0, 0, 1, 5))
+                    labels = f'code="{code}",counts_as="{counts_as}",direction="{direction}",flag="-"'
+                    labels += f',grpc_status="{name}",route="{written}",upstream="{upstream}"'
+                    lines.append(f"sidecar_grpc_requests_total{{{labels}}} {before[key]}")
                 side, total = ("server" if direction == "inbound" else "client"), 0
                 for bound in ("0.005", "0.05", "0.5", "+Inf"):
                     key = f"{direction} {route} {upstream} le {bound}"
@@ -88,6 +97,21 @@ def test_page_counts_as_top_does(tab: Tab, seed: int) -> None:
         for key, flow in flows.items():
             # Of a route with one upstream `top` tells the latency twice, where the sidecar has told it once.
             assert page[kind].get(key, [0, 0, 0, 0, None, None, None]) == pytest.approx(flow, abs=1e-9), (kind, key)
+
+
+def test_why_a_call_failed_is_told_by_its_flag_or_its_status(tab: Tab) -> None:
+    """As of requests by their flags or as `5xx`."""
+    calls = [
+        ("200", "-", "503", "UNAVAILABLE"), ("200", "UH", "503", "UNAVAILABLE"), ("200", "-", "404", "NOT_FOUND"),
+        ("503", "-", "503", "UNAVAILABLE"),
+    ]  # fmt: skip
+    lines = []
+    for code, flag, counts_as, name in calls:
+        labels = f'code="{code}",direction="outbound",flag="{flag}",route="r",upstream="u"'
+        lines.append(f"sidecar_requests_total{{{labels}}} 1")
+        lines.append(f'sidecar_grpc_requests_total{{counts_as="{counts_as}",grpc_status="{name}",{labels}}} 1')
+    body = "[...m.between(m.readScrape('', 0), m.readScrape(text, 1)).upstreams.get('u').flags].sort()"
+    assert js(tab, "rates", body, text="\n".join(lines)) == [["5xx", 1], ["UH", 1], ["UNAVAILABLE", 1]]
 
 
 def test_window_is_ten_seconds_for_rates_and_a_minute_for_splits(tab: Tab) -> None:

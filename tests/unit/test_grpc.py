@@ -69,6 +69,17 @@ class TestStatus:
         bad = {name for status, name in enumerate(grpc.NAMES) if grpc.http_status(status) >= 500}
         assert bad == {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
+    @pytest.mark.parametrize(
+        ("status", "grpc_status", "counted"),
+        [(200, 14, 503), (200, 5, 404), (200, 0, 200), (204, 0, 204), (302, 2, 500), (200, -1, 200), (503, -1, 503),
+         (499, 1, 499), (429, 14, 429), (503, 14, 503)],
+    )  # fmt: skip
+    def test_an_exchange_counts_as_the_call_unless_http_has_an_error(
+        self, status: int, grpc_status: int, counted: int
+    ) -> None:
+        """Of a response of 400 and above the status of HTTP says more than what is made of it."""
+        assert grpc.counts_as(status, grpc_status) == counted
+
 
 class TestReasons:
     """One closed table: every reason has a status, and it is a failure."""

@@ -2,6 +2,7 @@
 // them. Pure.
 
 const REQUESTS = "sidecar_requests_total{";
+const CALLS = "sidecar_grpc_requests_total{";
 const DURATIONS = {
   "http_server_request_duration_seconds_bucket{": "inbound",
   "http_client_request_duration_seconds_bucket{": "outbound",
@@ -15,8 +16,8 @@ const keyOf = (...parts) => parts.join("\u0000");
 /**
  * A scrape, of which only what is needed is read.
  * @param at when, in seconds, by a clock that never goes back
- * @returns {at, counts: series -> {direction, route, upstream, code, flag, value}, buckets: direction, route, upstream ->
- *   upper bound -> how many at most that}
+ * @returns {at, counts: series -> {direction, route, upstream, code, flag, value}, or of calls of gRPC {..., flag,
+ *   call, countsAs, value}, buckets: direction, route, upstream -> upper bound -> how many at most that}
  */
 export function readScrape(text, at) {
   const counts = new Map();
@@ -27,6 +28,12 @@ export function readScrape(text, at) {
       const { direction = "", route = "", upstream = "", code = "", flag = "" } = labels;
       const key = keyOf(direction, route, upstream, code, flag);
       counts.set(key, { direction, route, upstream, code, flag, value: valueOf(line) });
+    } else if (line.startsWith(CALLS)) {
+      const labels = labelsOf(line);
+      const { direction = "", route = "", upstream = "", code = "", flag = "", grpc_status: call = "" } = labels;
+      const key = keyOf(CALLS, direction, route, upstream, code, flag, call);
+      const countsAs = labels.counts_as ?? code;
+      counts.set(key, { direction, route, upstream, code, flag, call, countsAs, value: valueOf(line) });
     } else if (line.startsWith("http_")) {
       const prefix = Object.keys(DURATIONS).find((one) => line.startsWith(one));
       if (!prefix) continue;
@@ -111,12 +118,18 @@ function flowIn(flows, key) {
   return flow;
 }
 
-function add(flow, { code, flag }, times) {
+function add(flow, { code, flag, call, countsAs }, times) {
+  const why = flag && flag !== "-" ? flag : call ?? "5xx";
+  if (call === undefined) {
+    flow.requests += times;
+    judge(flow, code, why, times);
+  } else if (countsAs !== code) judge(flow, countsAs, why, times); // A request already, as one of this code.
+}
+
+function judge(flow, code, why, times) {
   const status = /^\d+$/.test(code) ? Number(code) : 0;
-  flow.requests += times;
   if (status >= 500) {
     flow.failed += times;
-    const why = flag && flag !== "-" ? flag : "5xx";
     flow.flags.set(why, (flow.flags.get(why) || 0) + times);
   } else if (status === CLIENT_LEFT) flow.left += times;
   else if (status >= 400) flow.refused += times;
@@ -133,9 +146,10 @@ export function sum(flows) {
   return all;
 }
 
-/** Share of requests without a status of 500 or more; null if there was none. */
+/** Share of requests without a status of 500 or more, or what stands for it of gRPC; null if there was none. */
 export function success(flow) {
-  return flow && flow.requests ? 1 - flow.failed / flow.requests : null;
+  // A call may have ended between the two lines of a scrape that tell of it.
+  return flow && flow.requests ? 1 - Math.min(1, flow.failed / flow.requests) : null;
 }
 
 /**

@@ -22,7 +22,7 @@ from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
 from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead, Version
 from sidecar.net.timers import NOT_ARMED, Timed
-from sidecar.proxy.calls import counts_as, said_at_end, said_so_far
+from sidecar.proxy.calls import said_at_end, said_so_far
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
 from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, ResponseSink, ServerStream
 from sidecar.proxy.exchange.request import MAX_HELD_BYTES, REFUSABLE_BYTES, WHATEVER_COMES, UpstreamRequest
@@ -443,7 +443,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         said = said_so_far(head, is_end, trailers)
         if said < 0:
             return head.status
-        status = counts_as(head.status, said)
+        status = grpc.counts_as(head.status, said)
         if status >= endpoint.cluster.observes_from:
             self._report(status, None)
         is_alone = is_end and head.kinds & Kind.GRPC_STATUS != 0

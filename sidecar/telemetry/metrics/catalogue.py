@@ -83,8 +83,10 @@ REQUESTS = Metric(
     "Exchanges that are over, whatever became of them; flag is Envoy's response flag or -",
 )  # fmt: skip
 GRPC_REQUESTS = Metric(
-    "sidecar_grpc_requests_total", "counter", "", ("direction", "route", "upstream", "grpc_status"),
-    "Calls of gRPC that are over; grpc_status is the name of the status, such as OK or UNAVAILABLE",
+    "sidecar_grpc_requests_total", "counter", "",
+    ("direction", "route", "upstream", "code", "flag", "counts_as", "grpc_status"),
+    "Calls of gRPC that are over; grpc_status is the name of the status, such as OK or UNAVAILABLE, code is HTTP's, and"
+    " counts_as the one that stands for how the call ended, 503 for UNAVAILABLE",
 )  # fmt: skip
 REQUESTS_ACTIVE = Metric(
     "sidecar_requests_active", "gauge", "", ("direction",), "Exchanges that have begun and are not over",

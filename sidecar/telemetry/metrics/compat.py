@@ -38,9 +38,7 @@ class Ending:
     @property
     def is_failure(self) -> bool:
         """Whether the server failed: 5xx, or what stands for it of gRPC; also a status that is none."""
-        if self.grpc_status > grpc.OK and self.status < 400:
-            return grpc.http_status(self.grpc_status) >= 500
-        return self.status >= 500 or self.status < 100
+        return grpc.counts_as(self.status, self.grpc_status) >= 500 or self.status < 100
 
     @property
     def grpc_text(self) -> str:

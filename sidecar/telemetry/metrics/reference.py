@@ -48,6 +48,8 @@ def _lines() -> Iterator[str]:
         "| `flag` | Envoy's response flag, or `-` |",
         "| `grpc_status` | name of the status of a call of [gRPC](grpc.md), such as `OK` or `UNAVAILABLE`;"
         " Linkerd's, and Istio's `grpc_response_status`, its number |",
+        "| `counts_as` | `code`, or of a call that failed the status of HTTP that"
+        " [stands for how](grpc.md#as-a-status-of-http): a failure is 500 or more |",
         "| `direction` | `inbound`, `outbound` |",
         "| `result` | `success`, `failure` |",
         "| `queue` | `spans`, `access_log` |",

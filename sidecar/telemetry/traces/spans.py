@@ -187,8 +187,7 @@ def _is_error(direction: Direction, status: int, grpc_status: int) -> bool:
     gRPC any status but OK is an error of CLIENT, and UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE
     and DATA_LOSS are of SERVER: those that stand for 500 and above.
     """
-    if grpc_status >= 0 and status < 400:
-        status = grpc.http_status(grpc_status)
+    status = grpc.counts_as(status, grpc_status)
     return status >= 500 or (status >= 400 and direction is Direction.OUTBOUND)
 
 

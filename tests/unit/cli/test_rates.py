@@ -18,6 +18,11 @@ def requests(direction: str, route: str, upstream: str, code: int, value: float)
     return f"sidecar_requests_total{{{labels}}} {value}\n"
 
 
+def calls(counts_as: int, grpc_status: str, value: float, code: int = 200, flag: str = "-") -> str:
+    labels = f'code="{code}",counts_as="{counts_as}",direction="inbound",flag="{flag}",grpc_status="{grpc_status}"'
+    return f'sidecar_grpc_requests_total{{{labels},route="app",upstream="app"}} {value}\n'
+
+
 def durations(side: str, route: str, counts: dict[str, int], more: str = "") -> str:
     labels = f'http_request_method="GET",http_response_status_code="200",http_route="{route}"{more}'
     lines = [
@@ -92,6 +97,25 @@ class TestBetween:
         assert found.totals["outbound"].requests == 75
         assert (found.routes["outbound", ""].refused, found.routes["outbound", ""].success) == (5, 1.0)
         assert (found.totals["inbound"].left, found.totals["inbound"].refused) == (1, 0)
+
+    def test_calls_count_as_what_stands_for_how_they_ended(self) -> None:
+        """Failed, refused, left; once, also where the status of HTTP said so already; and they are told by name."""
+        earlier = requests("inbound", "app", "app", 200, 5) + calls(503, "UNAVAILABLE", 5)
+        later = requests("inbound", "app", "app", 200, 25) + requests("inbound", "app", "app", 503, 5)
+        later += calls(200, "OK", 7) + calls(503, "UNAVAILABLE", 9) + calls(404, "NOT_FOUND", 3)
+        later += calls(499, "CANCELLED", 2) + calls(503, "UNAVAILABLE", 5, code=503)
+        found = interval(earlier, later)
+        for flow in (
+            found.totals["inbound"], found.routes["inbound", "app"], found.upstreams["inbound", "app", "app"]
+        ):  # fmt: skip
+            assert (flow.requests, flow.failed, flow.refused, flow.left) == (25, 9, 3, 2)
+            assert flow.success == pytest.approx(1 - 9 / 25)
+            assert flow.calls == {"OK": 7, "UNAVAILABLE": 9, "NOT_FOUND": 3, "CANCELLED": 2}
+
+    def test_a_call_that_ends_while_the_scrape_is_written_is_no_less_than_no_success(self) -> None:
+        """Its line may be of a later instant than that of all requests."""
+        flow = interval("", requests("inbound", "app", "app", 200, 1) + calls(503, "UNAVAILABLE", 2)).totals["inbound"]
+        assert flow.success == 0
 
     def test_without_requests_nothing_is_known(self) -> None:
         """No rate of success and no latency, rather than a wrong one."""

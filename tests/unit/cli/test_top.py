@@ -69,6 +69,31 @@ def test_once_prints_a_table_for_people() -> None:
     assert "90.00%" in beta
 
 
+def calls(scale: int) -> str:
+    """Of the requests to `beta` six are calls, one of which fails."""
+    labels = 'code="200",flag="-",direction="outbound",route="canary",upstream="beta"'
+    return "".join(
+        f'sidecar_grpc_requests_total{{{labels},counts_as="{counts_as}",grpc_status="{name}"}} {count * scale}\n'
+        for name, counts_as, count in (("OK", 200, 5), ("UNAVAILABLE", 503, 1))
+    )
+
+
+def test_calls_of_grpc_are_told_by_status_where_there_are_any() -> None:
+    """As a column, in which what failed stands, and in JSON all of them; they are failures like others."""
+    scrapes = [(scrape(scale) + calls(scale)).encode() for scale in (1, 3)]
+    with FakeAdmin(metrics=scrapes) as admin:
+        _, table, _ = run("top", "--admin", admin.address, "--once", "--interval", "0.1")
+    with FakeAdmin(metrics=scrapes) as admin:
+        _, text, _ = run("top", "--admin", admin.address, "--once", "--json", "--interval", "0.1")
+    rows = {line.split()[1]: line for line in table.splitlines() if line.startswith(("out", "      →"))}
+    assert "80.00%" in rows["beta"]
+    assert "UNAVAILABLE" in rows["beta"]
+    assert "UNAVAILABLE" in rows["canary"]
+    assert "UNAVAILABLE" not in rows["v1"]
+    found = {one["upstream"]: (one["failed"], one["grpc"]) for one in json.loads(text)["upstreams"]}
+    assert found == {"beta": (4, {"OK": 10, "UNAVAILABLE": 2}), "v1": (0, {})}
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_a_table_keeps_its_numbers_on_narrow_terminals(width: int) -> None:
     """Names are broken over lines, numbers are not."""

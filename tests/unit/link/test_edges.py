@@ -55,6 +55,22 @@ def test_what_was_counted_is_told_once() -> None:
     assert sum(again["outbound", "b", "r"].latency) == 1
 
 
+def test_calls_of_grpc_are_told_by_what_they_came_to() -> None:
+    """Each once, as the status that stands for how it ended, also where HTTP's said so already; no class is below 0."""
+    told = Told()
+    reader = EdgeReader(told.numbers.sections)
+    scope = told.scope(OUT, "r", "b", "b.example")
+    for status, grpc_status in ((200, 0), (200, 14), (200, 14), (200, 5), (503, 14)):
+        told.record(over(request(), scope=scope, direction=OUT, status=status, grpc_status=grpc_status))
+    call(told)
+    found = read(reader)["outbound", "b", "r"]
+    assert (found.requests, found.statuses, found.failures) == (6, {"2xx": 2, "4xx": 1, "5xx": 3}, {})
+    assert read(reader) == {}
+    told.record(over(request(), scope=scope, direction=OUT, status=200, grpc_status=14, reason=NO_ENDPOINT))
+    found = read(reader)["outbound", "b", "r"]
+    assert (found.requests, found.statuses, found.failures) == (1, {"5xx": 1}, {"UH": 1})
+
+
 def test_a_route_with_a_template_is_one_way_under_its_name() -> None:
     """Its durations are told with its requests, and two routes of one template are two ways."""
     told = Told()

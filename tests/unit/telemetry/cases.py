@@ -69,6 +69,7 @@ def over(
     scope: Scope | None = None,
     direction: Direction = Direction.INBOUND,
     status: int = 200,
+    grpc_status: int = -1,
     reason: Reason | None = None,
     endpoint: str | None = None,
     attempts: int = 1,
@@ -81,6 +82,7 @@ def over(
     exchange = Exchange(direction, start_ns, head, peer)
     exchange.scope = scope
     exchange.status = status
+    exchange.grpc_status = grpc_status
     exchange.reason = reason
     exchange.attempts = attempts if endpoint else 0
     exchange.end_ns = start_ns + duration_ns

@@ -157,10 +157,11 @@ class TestMetrics:
         telemetry.record(over(request()))
         samples = telemetry.samples()
         calls = {name: number for name, number in samples.items() if name.startswith("sidecar_grpc_requests_total")}
-        labels = 'direction="outbound",grpc_status="%s",route="calls",upstream="quotes"'
+        labels = 'code="200",counts_as="%d",direction="outbound",flag="-",grpc_status="%s"'
+        labels += ',route="calls",upstream="quotes"'
         assert calls == {
-            f"sidecar_grpc_requests_total{{{labels % 'OK'}}}": 2,
-            f"sidecar_grpc_requests_total{{{labels % 'UNAVAILABLE'}}}": 1,
+            f"sidecar_grpc_requests_total{{{labels % (200, 'OK')}}}": 2,
+            f"sidecar_grpc_requests_total{{{labels % (503, 'UNAVAILABLE')}}}": 1,
         }
 
     def test_durations_tell_failed_calls_apart(self) -> None:
