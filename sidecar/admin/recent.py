@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sidecar import clock
+from sidecar import clock, grpc
 from sidecar.redact import Secrets
 
 DEFAULT_LIMIT = 100
@@ -48,6 +48,7 @@ class EntryLike(Protocol):
     upstream: str
     endpoint: str
     status: int
+    grpc_status: int
     flag: str
     attempts: int
 
@@ -110,6 +111,10 @@ def shown_requests(
 def shown_entry(entry: EntryLike) -> dict[str, object]:
     """One request; of its fields, cookies and parameters nothing."""
     host = text_of(entry.host)
+    call: dict[str, object] = {}
+    if entry.grpc_status >= 0:
+        judged = grpc.counts_as(entry.status, entry.grpc_status)
+        call = {"grpc_status": grpc.NAMES[entry.grpc_status], "counts_as": judged}
     return {
         "time": time_of(clock.wall_ns(entry.start_ns)),
         "request_id": text_of(entry.request_id),
@@ -118,6 +123,7 @@ def shown_entry(entry: EntryLike) -> dict[str, object]:
         "host": host if entry.port is None else f"{host}:{entry.port}",
         "path": text_of(entry.path),
         "status": entry.status,
+        **call,
         "flag": entry.flag,
         "route": entry.route or None,
         "upstream": entry.upstream or None,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
+from sidecar import grpc
 from sidecar.errors import REASONS
 from sidecar.exchange import Direction, Exchange
 from sidecar.redact import is_sensitive
@@ -20,9 +21,10 @@ Test = Callable[[Exchange], bool]
 _STATUS = re.compile(r"(>=|<=|>|<|=|!=)?([1-9][0-9]{2})|([1-5])xx|([1-9][0-9]{2})-([1-9][0-9]{2})")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _FLAGS = frozenset({"-", *(reason.flag for reason in REASONS)})
+_GRPC_STATUSES = {text: number for number, name in enumerate(grpc.NAMES) for text in (name, str(number))}
 _WILD = re.compile(r"[*?\[]")
 
-NAMES = ("direction", "route", "upstream", "path", "method", "status", "header", "flag")
+NAMES = ("direction", "route", "upstream", "path", "method", "status", "grpc_status", "header", "flag")
 """The criteria."""
 
 
@@ -109,6 +111,7 @@ def _method(value: str) -> Test:
 
 
 def _status(value: str) -> Test:
+    """Of the status of HTTP; of a call of gRPC that failed, the one that stands for how, for what was sent is 200."""
     found = _STATUS.fullmatch(value)
     if found is None:
         raise ValueError(f"status: expected one of 404, 5xx, 400-499, >=400, <400, !=200, got {value!r}")
@@ -119,13 +122,26 @@ def _status(value: str) -> Test:
         low, high = int(first), int(last)
     elif operator == "!=":
         unwanted = int(number)
-        return lambda exchange: exchange.status != unwanted
+        return lambda exchange: grpc.counts_as(exchange.status, exchange.grpc_status) != unwanted
     else:
         given = int(number)
         low, high = {
             ">=": (given, 999), ">": (given + 1, 999), "<=": (0, given), "<": (0, given - 1)
         }.get(operator, (given, given))  # fmt: skip
-    return lambda exchange: low <= exchange.status <= high
+    return lambda exchange: low <= grpc.counts_as(exchange.status, exchange.grpc_status) <= high
+
+
+def _grpc_status(value: str) -> Test:
+    """By name or number, or any but that; `-` for what is no gRPC."""
+    if value == "-":
+        return lambda exchange: exchange.grpc_status < 0
+    said = value.removeprefix("!=")
+    wanted = _GRPC_STATUSES.get(said)
+    if wanted is None:
+        raise ValueError(f"grpc_status: expected one of UNAVAILABLE, 14, !=OK, or - for what is no gRPC, got {value!r}")
+    if said != value:
+        return lambda exchange: exchange.grpc_status >= 0 and exchange.grpc_status != wanted
+    return lambda exchange: exchange.grpc_status == wanted
 
 
 def _header(value: str) -> Test:
@@ -164,6 +180,7 @@ _MAKERS: dict[str, Callable[[str], Test]] = {
     "path": _path,
     "method": _method,
     "status": _status,
+    "grpc_status": _grpc_status,
     "header": _header,
     "flag": _flag,
 }

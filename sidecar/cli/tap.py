@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import click
 
+from sidecar import grpc
 from sidecar.cli.admin_client import Admin, AskError, admin_option, fail, printable
 
 _ARROWS = {"inbound": "→", "outbound": "←"}
@@ -27,6 +28,9 @@ _HIGHLIGHT = ((500, "red"), (400, "yellow"), (300, "cyan"), (0, "green"))
 @click.option("--method", multiple=True, metavar="METHOD", help="Method, as sent.")
 @click.option("--status", multiple=True, metavar="RANGE", help="404, 5xx, 400-499, '>=400', '!=200'.")
 @click.option(
+    "--grpc-status", multiple=True, metavar="STATUS", help="Of a call of gRPC: UNAVAILABLE, 14, '!=OK'; - for no call."
+)
+@click.option(
     "--header", multiple=True, metavar="NAME[=VALUE]", help="Field of the request; every one given must match."
 )
 @click.option("--flag", multiple=True, metavar="FLAG", help="Response flag, such as UF or NR; - for none.")
@@ -40,9 +44,10 @@ def tap(
     """
     Show requests as they end, until Ctrl-C.
 
-    Options of one kind are alternatives (but all --header must match), options of different kinds must all match. What
-    is shown is chosen in the sidecar. It leaves out and counts what exceeds --rate or what this terminal cannot take;
-    no request waits for it. Secrets are shown as [redacted].
+    Options of one kind are alternatives (but all --header must match), options of different kinds must all match. By
+    --status a call of gRPC that failed is found by what stands for how it ended, such as 503. What is shown is chosen
+    in the sidecar. It leaves out and counts what exceeds --rate or what this terminal cannot take; no request waits
+    for it. Secrets are shown as [redacted].
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -93,8 +98,9 @@ def describe(event: Mapping[str, Any], show_headers: bool = False) -> str:
         event: As `docs/live.md` has it.
         show_headers: Whether a line follows for each field.
     """
-    status = event["response_code"]
-    color = next(color for least, color in _HIGHLIGHT if status >= least)
+    status, said = event["response_code"], event.get("grpc_status")
+    judged = grpc.counts_as(status, grpc.NAMES.index(said)) if said in grpc.NAMES else status
+    color = next(color for least, color in _HIGHLIGHT if judged >= least)
     clock = str(event["start_time"])[11:23]
     what = f"{event['method']} {event['authority'] or ''}{event['path']}"
     shown = str(status)
@@ -103,7 +109,7 @@ def describe(event: Mapping[str, Any], show_headers: bool = False) -> str:
         color = "green" if event["response_flags"] == "-" else "red"
     elif event["method"] is None:
         what = f"unreadable: {event.get('raw_line', '')}"
-    call = f" {event['grpc_status']}" if "grpc_status" in event else ""
+    call = f" {said}" if said else ""
     flag = "" if event["response_flags"] == "-" else f" {event['response_flags']} {event['response_code_details']}"
     where = event["upstream_cluster"]
     route = f"{event['route_name'] or '-'}" + (f" → {where}" if where else "")

@@ -176,6 +176,7 @@ class Kept:
                     exchange.client,
                     exchange.token,
                     exchange.decision,
+                    exchange.grpc_status,
                 ),
             )
         )
@@ -266,7 +267,7 @@ def _settled(fresh: list[Raw]) -> list[Raw]:
 
 
 def _told(shared: _Shared) -> Raw:
-    scope, endpoint, reason, peer_ip, client, token, decision = shared
+    scope, endpoint, reason, peer_ip, client, token, decision, grpc_status = shared
     return (
         scope.route if scope is not None else "",
         scope.upstream if scope is not None else "",
@@ -275,6 +276,8 @@ def _told(shared: _Shared) -> Raw:
         peer_ip,
         client.identity if client is not None else "",
         token.words if token is not None else decision is not None or None,
+        # None is one octet, and most requests are no calls.
+        grpc_status if grpc_status >= 0 else None,
     )
 
 
@@ -294,13 +297,14 @@ class Entry:
         values: Of `kept.fields`, in their order, each a `Value`.
         route, upstream, endpoint: Where it went; empty for nowhere.
         status: That the client was sent.
+        grpc_status: How the call ended, if it is gRPC; else -1.
         flag: Why it ended badly (`errors.Reason.flag`), or empty.
         attempts: How often it was sent.
     """
 
     __slots__ = (
-        "attempts", "end_ns", "endpoint", "flag", "host", "identity", "is_captured", "kept", "method", "path",
-        "peer_ip", "port", "request_id", "route", "start_ns", "status", "tokens", "upstream", "values",
+        "attempts", "end_ns", "endpoint", "flag", "grpc_status", "host", "identity", "is_captured", "kept", "method",
+        "path", "peer_ip", "port", "request_id", "route", "start_ns", "status", "tokens", "upstream", "values",
     )  # fmt: skip
 
     def __init__(self, kept: Kept, raw: Raw) -> None:
@@ -323,6 +327,7 @@ class Entry:
         self.peer_ip: str = raw[16]
         self.identity: str = raw[17]
         self.tokens: tuple[str, ...] | bool | None = raw[18]
+        self.grpc_status: int = raw[19] if raw[19] is not None else -1
 
     def __repr__(self) -> str:
         return f"<Entry {self.method!r} {self.host!r} {self.path!r}>"

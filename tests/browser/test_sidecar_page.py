@@ -202,6 +202,20 @@ def test_of_many_requests_the_newest_are_drawn(open_sidecar: OpenSidecar) -> Non
     tab.wait("document.querySelectorAll('#requests tbody tr').length === 150")
 
 
+def test_call_that_failed_is_a_failure_though_it_has_200(open_sidecar: OpenSidecar) -> None:
+    """With its status beside HTTP's, as a failure where 500 and more stands for it; and it can be searched for."""
+    calls = [
+        fixture.request(0, path="/a/Bad", grpc_status="UNAVAILABLE", counts_as=503),
+        fixture.request(1, path="/a/None", grpc_status="NOT_FOUND", counts_as=404),
+        fixture.request(2, path="/a/Good", grpc_status="OK", counts_as=200),
+    ]
+    tab = open_sidecar(SidecarPage(requests={**fixture.requests(), "requests": calls}))
+    assert ["200 UNAVAILABLE" in row for row in rows(tab, "requests")] == [True, False, False]
+    assert tab.run("document.querySelectorAll('#requests tbody tr.is-bad').length") == 1
+    tab.click("#requests .acts button:nth-child(2)")
+    tab.wait("document.querySelectorAll('#requests tbody tr').length === 2")
+
+
 @pytest.mark.parametrize(
     ("requests", "said"),
     [

@@ -54,13 +54,16 @@ class Keeping:
 
     def request(
         self, method: str, host: str, target: str, *fields: str, side: str = "outbound", ip: str = "127.0.0.1",
-        identity: str = "",
+        identity: str = "", grpc_status: int = -1,
     ) -> Entry:  # fmt: skip
         """A request that went as the plan says; returns what was kept of it."""
-        self.live(head_of(method, host, target, *fields), side, ip, identity)
+        self.live(head_of(method, host, target, *fields), side, ip, identity, grpc_status)
         return next(iter(self.recent.entries()))
 
-    def live(self, head: RequestHead, label: str = "outbound", ip: str = "127.0.0.1", identity: str = "") -> Exchange:
+    def live(
+        self, head: RequestHead, label: str = "outbound", ip: str = "127.0.0.1", identity: str = "",
+        grpc_status: int = -1,
+    ) -> Exchange:  # fmt: skip
         """The same of a head; returns what became of it."""
         side: Side = self.plan.side_of[label]
         client = Peer("1.3", "", identity=identity) if identity else None
@@ -76,6 +79,7 @@ class Keeping:
             exchange.status = 200
         else:
             exchange.reason, exchange.status = found, found.status
+        exchange.grpc_status = grpc_status
         self._now_ns += self.recent.gap_ns if self.pace_ns is None else self.pace_ns
         exchange.end_ns = self._now_ns
         self.telemetry.record(exchange)

@@ -298,7 +298,8 @@ function missing(some) {
 /** What really became of a request, and whether the decision would be another one by now. */
 function happened(it, decided) {
   if (!isObject(it)) return null;
-  const status = [it.status, it.flag && it.flag !== "-" ? it.flag : ""].filter((one) => one !== "" && one !== null);
+  const flag = it.flag && it.flag !== "-" ? it.flag : "";
+  const status = [it.status, it.grpc_status ?? "", flag].filter((one) => one !== "" && one !== null);
   const other = isObject(decided) && (it.route || null) !== (decided.route || null);
   return section(
     "happened",

@@ -15,13 +15,17 @@ const WORDS = { inbound: "to the app", outbound: "from the app" };
 export function requestRows(requests, text, onlyFailed) {
   const like = (one) =>
     !text ||
-    [one.method, one.host, one.path, one.route, one.upstream, one.endpoint, one.status, one.flag, one.request_id].some((part) =>
+    [one.method, one.host, one.path, one.route, one.upstream, one.endpoint, one.status, one.grpc_status, one.flag, one.request_id].some((part) =>
       String(part ?? "").toLowerCase().includes(text),
     );
   return list(requests?.requests).filter((one) => like(one) && (!onlyFailed || hasFailed(one)));
 }
 
-export const hasFailed = ({ status, flag }) => status >= 400 || status === 0 || Boolean(flag && flag !== "-");
+/** A call of gRPC that failed has 200 in HTTP, and beside it the status that stands for how it ended. */
+const judged = ({ status, counts_as: countsAs }) => countsAs ?? status;
+const isBad = (one) => judged(one) >= 500 || judged(one) === 0;
+
+export const hasFailed = (one) => judged(one) >= 400 || isBad(one) || Boolean(one.flag && one.flag !== "-");
 
 /** @param page requests: the answer of `/requests`, or {none: why} where nothing is kept, or null before it came */
 export function requestsSheet(page, rows, shown) {
@@ -67,7 +71,7 @@ function cellsOf(one, i, { on, chosen, reasons }) {
   const failed = hasFailed(one);
   return {
     key: id ? `${id} ${one.direction}` : `${one.time} ${i}`,
-    class: [one.status >= 500 || one.status === 0 ? "is-bad" : "", id && chosen === id ? "is-chosen" : ""].filter(Boolean).join(" "),
+    class: [isBad(one) ? "is-bad" : "", id && chosen === id ? "is-chosen" : ""].filter(Boolean).join(" "),
     cells: [
       h("span", { class: "whole" }, timeOf(one.time)),
       h(
@@ -80,7 +84,8 @@ function cellsOf(one, i, { on, chosen, reasons }) {
       h(
         "span",
         { class: "whole" },
-        failed ? sign(one.status >= 500 || one.status === 0 ? "bad" : "warn", String(one.status || "–")) : String(one.status ?? "–"),
+        failed ? sign(isBad(one) ? "bad" : "warn", String(one.status || "–")) : String(one.status ?? "–"),
+        one.grpc_status ? ` ${one.grpc_status}` : null,
         one.flag && one.flag !== "-" ? h("code", { title: meaning(one.flag, reasons) || null }, ` ${one.flag}`) : null,
       ),
       String(one.route || "(no route)"),

@@ -42,6 +42,7 @@ def exchange(
     *,
     method: bytes = b"GET",
     status: int = 200,
+    grpc_status: int = -1,
     query: bytes | None = None,
     fields: Sequence[tuple[bytes, bytes]] = (),
     route: str = "canary",
@@ -58,6 +59,7 @@ def exchange(
     one.sent_ns, one.first_byte_ns, one.end_ns = one.start_ns + 1_000_000, one.start_ns + 11_000_000, end_ns
     one.scope, one.endpoint, one.attempts = Scope(route, upstream), Endpoint(), 1
     one.status, one.reason, one.request_id, one.trace_id = status, reason, b"id-1", b"t" * 32
+    one.grpc_status = grpc_status
     return one
 
 
@@ -99,6 +101,26 @@ class TestFilter:
         for value in no:
             assert not Filter([(name, value)])(one), value
 
+    @pytest.mark.parametrize(
+        ("name", "yes", "no"),
+        [
+            ("status", ["503", "5xx", ">=500", "!=200"], ["200", "2xx", "<400", "!=503"]),
+            ("grpc_status", ["UNAVAILABLE", "14", "!=OK", "!=0", "!=13"], ["OK", "0", "INTERNAL", "!=14", "-"]),
+        ],
+    )
+    def test_a_call_that_failed_is_found_by_what_stands_for_how_and_by_its_status(
+        self, name: str, yes: list[str], no: list[str]
+    ) -> None:
+        """Though 200 was sent, as in the access log's filter."""
+        one = exchange(grpc_status=14)
+        assert all(Filter([(name, value)])(one) for value in yes)
+        assert not any(Filter([(name, value)])(one) for value in no)
+
+    def test_what_is_no_call_has_no_status_of_one(self) -> None:
+        """It is asked for by a dash."""
+        assert Filter([("grpc_status", "-")])(exchange())
+        assert not any(Filter([("grpc_status", value)])(exchange()) for value in ("OK", "2", "!=OK"))
+
     def test_values_of_one_criterion_are_alternatives_but_headers_must_all_hold(self) -> None:
         """`route=a&route=b` is either; `header=a&header=b` is both; different criteria are all."""
         one = exchange(fields=[(b"a", b"1")])
@@ -118,7 +140,8 @@ class TestFilter:
         [
             ("direction", "up"), ("path", "v1"), ("method", "GE T"), ("method", ""), ("status", "40"),
             ("status", ">=4xx"), ("status", "6xx"), ("status", "600x"), ("header", "a b=1"), ("header", ""),
-            ("flag", "XX"), ("colour", "red"),
+            ("flag", "XX"), ("colour", "red"), ("grpc_status", "17"), ("grpc_status", "unavailable"),
+            ("grpc_status", "!="), ("grpc_status", "5xx"), ("grpc_status", "!=-"), ("grpc_status", "0014"),
         ],
     )  # fmt: skip
     def test_what_is_no_criterion_is_refused_by_name(self, name: str, value: str) -> None:

@@ -34,6 +34,16 @@ def test_newest_come_first_and_no_more_than_asked_for() -> None:
     assert (found["status"], found["flag"], found["route"]) == (404, "NR", None)
 
 
+def test_a_call_of_grpc_is_shown_with_its_status_and_what_stands_for_it() -> None:
+    """Of what is no call there is neither."""
+    keeping = Keeping(FILE)
+    keeping.request("POST", "web", "/shop.Orders/Buy", grpc_status=14)
+    keeping.request("POST", "web", "/shop.Orders/Buy", grpc_status=0)
+    ok, failed = at_once(shown_requests(keeping.recent, RequestsWish(), NO_SECRETS))["requests"]  # type: ignore[misc]
+    assert (failed["status"], failed["grpc_status"], failed["counts_as"]) == (200, "UNAVAILABLE", 503)
+    assert (ok["status"], ok["grpc_status"], ok["counts_as"]) == (200, "OK", 200)
+
+
 def test_a_secret_that_is_known_is_hidden_wherever_it_stands() -> None:
     """As on every page."""
     keeping = Keeping(FILE)

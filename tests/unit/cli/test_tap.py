@@ -76,13 +76,22 @@ def test_a_call_of_grpc_is_shown_with_its_status() -> None:
     assert " 200 UNAVAILABLE UF connect_failed" in click.unstyle(describe(called))
 
 
+@pytest.mark.parametrize(
+    ("name", "color"), [("UNAVAILABLE", "red"), ("NOT_FOUND", "yellow"), ("OK", "green"), ("NEW", "green")]
+)
+def test_a_call_has_the_colour_of_what_stands_for_how_it_ended(name: str, color: str) -> None:
+    """So that one that failed stands out among those that did not; a status that nobody knows has HTTP's."""
+    called = {**EVENT, "response_code": 200, "response_flags": "-", "grpc_status": name}
+    assert click.style(f"200 {name}", fg=color) in describe(called)
+
+
 def test_options_become_parameters() -> None:
     """Each as often as it was given; an empty stream that ends is an error."""
     with FakeAdmin(tap=[b""]) as admin:
         code, _, err = run(
             "--admin", admin.address, "--route", "a", "--route", "b*", "--upstream", "u", "--path", "/v1",
-            "--method", "GET", "--status", ">=400", "--header", "x=a b", "--direction", "inbound", "--flag", "UF",
-            "--rate", "5", "--limit", "3",
+            "--method", "GET", "--status", ">=400", "--grpc-status", "!=OK", "--header", "x=a b",
+            "--direction", "inbound", "--flag", "UF", "--rate", "5", "--limit", "3",
         )  # fmt: skip
         path, _, query = admin.targets[0].partition("?")
     assert path == "/tap"
@@ -90,7 +99,7 @@ def test_options_become_parameters() -> None:
         [
             ("route", "a"), ("route", "b*"), ("upstream", "u"), ("path", "/v1"), ("method", "GET"),
             ("status", ">=400"), ("header", "x=a b"), ("direction", "inbound"), ("flag", "UF"), ("rate", "5"),
-            ("limit", "3"),
+            ("limit", "3"), ("grpc_status", "!=OK"),
         ]
     )  # fmt: skip
     assert code == 1

@@ -115,6 +115,8 @@ def test_what_became_of_it_is_kept_too() -> None:
     assert (entry.identity, entry.route, entry.status, entry.flag) == ("spiffe://shop/front", "routes[2]", 200, "")
     lost = keeping.request("GET", "nowhere", "/")
     assert (lost.route, lost.upstream, lost.status, lost.flag) == ("", "", 404, "NR")
+    assert lost.grpc_status == -1
+    assert [keeping.request("POST", "rec", "/v1", grpc_status=said).grpc_status for said in (0, 14)] == [0, 14]
 
 
 def test_off_keeps_nothing_and_lets_go_of_what_was_there() -> None:
