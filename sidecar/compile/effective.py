@@ -21,6 +21,7 @@ from sidecar.redact import NO_SECRETS, Secrets
 from sidecar.routing.actions import Forward, Redirect, Route, Target
 from sidecar.routing.match import Match
 from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.endpoint import Endpoint
 from sidecar.upstream.retry import NO_POLICY
 from sidecar.upstream.stats import COUNTS
 
@@ -312,23 +313,26 @@ class _Explained:
             "mesh_idle_timeout_s": cluster.mesh_idle_timeout_s,
             "settings": settings,
             "panic": cluster.is_panicking,
-            "endpoints": [
-                {
-                    "address": self._secrets.hide(endpoint.label),
-                    "weight": endpoint.weight,
-                    "share": round(endpoint.share, 6),
-                    "zone": endpoint.zone or None,
-                    "tls": endpoint.is_tls,
-                    "health": endpoint.health.name.lower(),
-                    "ejected": endpoint.ejected_until != 0,
-                    "probation": endpoint.is_on_probation,
-                    "active": endpoint.active,
-                    "idle_connections": len(endpoint.idle),
-                    "connecting": endpoint.connecting,
-                }
-                for endpoint in cluster.endpoints
-            ],
+            "endpoints": [self._endpoint(endpoint) for endpoint in cluster.endpoints],
             "stats": {name: getattr(stats, name) for name in COUNTS},
+        }
+
+    def _endpoint(self, endpoint: Endpoint) -> dict[str, object]:
+        shared, streams, connecting = endpoint.shared.counts() if endpoint.shared is not None else (0, 0, 0)
+        return {
+            "address": self._secrets.hide(endpoint.label),
+            "weight": endpoint.weight,
+            "share": round(endpoint.share, 6),
+            "zone": endpoint.zone or None,
+            "tls": endpoint.is_tls,
+            "health": endpoint.health.name.lower(),
+            "ejected": endpoint.ejected_until != 0,
+            "probation": endpoint.is_on_probation,
+            "active": endpoint.active,
+            "idle_connections": len(endpoint.idle),
+            "shared_connections": shared,
+            "streams": streams,
+            "connecting": endpoint.connecting + connecting,
         }
 
     def _match(self, match: Match) -> dict[str, str]:

@@ -61,6 +61,9 @@ class SharedConnections(Protocol):
     def retire(self, reason: str) -> None:
         """None that there is takes a further exchange."""
 
+    def counts(self) -> tuple[int, int, int]:
+        """Connections that take exchanges, exchanges that these carry, and connects under way; for people."""
+
 
 class Objection:
     """What speaks against keeping a connection that is given back to an endpoint, as bits; `pool` asks further."""

@@ -149,6 +149,11 @@ class Shared(SharedConnections):
         for connection in connections:
             connection.retire(reason)
 
+    def counts(self) -> tuple[int, int, int]:
+        """Connections that take exchanges, exchanges that these carry, and connects under way; for people."""
+        carried = sum([connection.load for connection in self.connections])
+        return len(self.connections), carried, self.connecting
+
 
 def of(endpoint: Endpoint, dial: Callable[[Endpoint], None]) -> Shared:
     """

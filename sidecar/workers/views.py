@@ -317,7 +317,7 @@ _PICKED: Mapping[str, Callable[[Any, Any], Any]] = {
     "discovery_last_success": min,
 }  # fmt: skip
 """Of an upstream's numbers those that mean nothing added up, as in the metrics' catalogue."""
-_ADDED = ("active", "idle_connections", "connecting")
+_ADDED = ("active", "idle_connections", "shared_connections", "streams", "connecting")
 _SEEN = ("health", "ejected", "probation", "share")
 
 

@@ -126,10 +126,12 @@ def test_upstream_without_an_endpoint_that_is_well_hurts(open_sidecar: OpenSidec
     page = SidecarPage()
     page.upstreams["payments"]["endpoints"] = [fixture.endpoint("10.0.2.12:8443", ejected=True)]
     page.upstreams["recommendations"] |= {"endpoints": [], "dns": "rec.internal:80"}
+    page.upstreams["app"]["endpoints"] = [fixture.endpoint("127.0.0.1:8080", shared_connections=1, streams=12)]
     tab = open_sidecar(page)
     tab.wait("document.querySelectorAll('#upstreams tr.is-bad').length === 2")
     wait_text(tab, "#upstreams", "no endpoint is well")
     wait_text(tab, "#upstreams", "rec.internal:80 has no address")
+    wait_text(tab, "#upstreams", "12 streams on 1 connection of HTTP/2")
 
 
 def test_recent_request_opens_its_decision(open_sidecar: OpenSidecar) -> None:

@@ -118,7 +118,8 @@ def endpoint(address: str, health: str = "healthy", **more: Any) -> Json:
     """Of an upstream."""
     return {
         "address": address, "weight": 1.0, "share": 1.0, "zone": None, "tls": False, "health": health,
-        "ejected": False, "probation": False, "active": 1, "idle_connections": 2, "connecting": 0,
+        "ejected": False, "probation": False, "active": 1, "idle_connections": 2, "shared_connections": 0,
+        "streams": 0, "connecting": 0,
     } | more  # fmt: skip
 
 

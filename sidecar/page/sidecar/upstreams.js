@@ -149,6 +149,9 @@ function endpoint({ said, severity, word }) {
     said.tls ? "TLS" : "",
     Number.isFinite(said.share) && said.share < 1 ? `${percent(said.share)} of its share, for it is new` : "",
     said.active ? `${said.active} active` : "",
+    said.shared_connections
+      ? `${many(said.streams, "stream")} on ${many(said.shared_connections, "connection")} of HTTP/2`
+      : "",
   ];
   return h(
     "li",

@@ -141,6 +141,13 @@ CONNECT_DURATION = Metric(
 UPSTREAM_IDLE = Metric(
     "sidecar_upstream_connections_idle", "gauge", "", ("upstream",), "Connections that wait in the pool",
 )  # fmt: skip
+UPSTREAM_SHARED = Metric(
+    "sidecar_upstream_connections_shared", "gauge", "", ("upstream",),
+    "Connections of HTTP/2 that take requests, of which they carry many at once; told once there was one",
+)  # fmt: skip
+UPSTREAM_STREAMS = Metric(
+    "sidecar_upstream_streams_active", "gauge", "", ("upstream",), "Requests that they carry; likewise",
+)  # fmt: skip
 UPSTREAM_ENDPOINTS = Metric(
     "sidecar_upstream_endpoints", "gauge", "", ("upstream",), "Endpoints that the upstream has now", merge="max",
 )  # fmt: skip

@@ -29,11 +29,19 @@ class StatsLike(Protocol):
     def connections_closed_by(self) -> Mapping[str, int]: ...
 
 
+class SharedLike(Protocol):
+    """Connections that many requests share; `upstream.endpoint` owns the class."""
+
+    def counts(self) -> tuple[int, int, int]: ...
+
+
 class PooledLike(Protocol):
     """One endpoint's pool; `upstream.endpoint` owns the class."""
 
     @property
     def idle(self) -> Sequence[object]: ...
+    @property
+    def shared(self) -> SharedLike | None: ...
 
 
 class ClusterLike(Protocol):
@@ -82,6 +90,16 @@ def _checks(cluster: ClusterLike) -> Iterable[Labelled]:
     return (("success", total - failed), ("failure", failed))
 
 
+def _shared(which: int) -> Callable[[ClusterLike], Iterable[Labelled]]:
+    """One of the counts of shared connections, of an upstream that has had any: most speak HTTP/1.1."""
+
+    def read(cluster: ClusterLike) -> Iterable[Labelled]:
+        counts = [endpoint.shared.counts()[which] for endpoint in cluster.endpoints if endpoint.shared is not None]
+        return (("", sum(counts)),) if counts else ()
+
+    return read
+
+
 def _read(cluster: ClusterLike, attribute: str) -> int:
     value: int = getattr(cluster.stats, attribute)
     return value
@@ -102,6 +120,8 @@ ROWS: tuple[tuple[Metric, Callable[[ClusterLike], Iterable[Labelled]]], ...] = (
     (catalogue.UPSTREAM_FAILED, _by_label(failed="connect_failures", timeout="connect_timeouts")),
     (catalogue.UPSTREAM_UNRESOLVED, _by_prefix("resolve_failures_")),
     (catalogue.UPSTREAM_IDLE, lambda cluster: [("", sum(len(endpoint.idle) for endpoint in cluster.endpoints))]),
+    (catalogue.UPSTREAM_SHARED, _shared(0)),
+    (catalogue.UPSTREAM_STREAMS, _shared(1)),
     (catalogue.UPSTREAM_ENDPOINTS, lambda cluster: [("", len(cluster.endpoints))]),
     (catalogue.UPSTREAM_EJECTED, _one("ejected")),
     (catalogue.UPSTREAM_UNHEALTHY, _one("unhealthy")),

@@ -85,7 +85,8 @@ def upstream(**changes: Any) -> dict[str, Any]:
     """A page of one upstream with one endpoint."""
     endpoint = {
         "address": "10.0.0.1:80", "weight": 1.0, "zone": None, "share": 1.0, "health": "healthy", "ejected": False,
-        "probation": False, "active": 2, "idle_connections": 3, "connecting": 1,
+        "probation": False, "active": 2, "idle_connections": 3, "shared_connections": 4, "streams": 9,
+        "connecting": 1,
     }  # fmt: skip
     stats = {"requests": 10, "ejected": 1, "dns_last_success": 7.5, "connections_closed_by": {"idle_timeout": 2}}
     page = {"load_balancing": "least_request", "panic": False, "endpoints": [endpoint | changes.pop("endpoint", {})]}
@@ -106,6 +107,7 @@ def test_upstreams_add_up_but_what_each_sees_for_itself() -> None:
     assert (merged["panic"], merged["load_balancing"]) == (True, "least_request")
     (endpoint,) = merged["endpoints"]
     assert (endpoint["active"], endpoint["idle_connections"], endpoint["connecting"]) == (7, 6, 2)
+    assert (endpoint["shared_connections"], endpoint["streams"]) == (8, 18)
     assert endpoint["by_worker"]["0"] == {"health": "healthy", "ejected": False, "probation": False, "share": 1.0}
     assert endpoint["by_worker"]["1"]["health"] == "unhealthy"
 

@@ -93,10 +93,19 @@ def held() -> Identity:
 identity = held()
 
 
+class Shared:
+    """Three connections that are shared."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """With 40 requests on them, and one that is being opened."""
+        return 3, 40, 1
+
+
 class Pool:
-    """An endpoint with idle connections."""
+    """An endpoint with idle connections, and shared ones."""
 
     idle = (object(), object())
+    shared = Shared()
 
 
 class Cluster:
@@ -243,6 +252,8 @@ def test_upstreams_and_connections_are_read_when_scraped() -> None:
         'connect_failures_total{reason="failed",}': 8,
         'connect_failures_total{reason="timeout",}': 9,
         "connections_idle": 4,
+        "connections_shared": 6,
+        "streams_active": 80,
         "endpoints": 2,
         'dns_lookups_total{result="success",}': 11,
         'dns_lookups_total{result="failure",}': 12,
