@@ -38,6 +38,7 @@ _LEAST_CONNECTION_WINDOW: Final = 1024 * 1024
 _WINDOWS_OF_A_CONNECTION: Final = 4
 _FOUR: Final = 4
 _LEAST_STATUS: Final = 200
+_MOST_TOO_LARGE: Final = 2
 _BROKEN: Final = Kind.PSEUDO | Kind.MALFORMED
 
 
@@ -133,6 +134,13 @@ class Session(Control):
             said[0] = (Setting.ENABLE_PUSH, 0)
         data = frames.settings(said) + frames.window_update(0, self._connection_window - DEFAULT_WINDOW)
         self._owner.write(data if self._is_server else PREFACE + data)
+
+    def limit_heads(self, max_header_bytes: int, max_headers: int) -> None:
+        """What holds for field sections from now on; the peer is told (6.5.2), since it may keep to that by itself."""
+        self._max_headers = max_headers
+        if max_header_bytes != self._max_header_bytes:
+            self._max_header_bytes = max_header_bytes
+            self._owner.write(frames.settings([(Setting.MAX_HEADER_LIST_SIZE, max_header_bytes)]))
 
     def fail(self, fault: SessionError) -> None:
         """Say why the connection ends, which has ended with this; the owner closes it, and has the streams ended."""
@@ -350,9 +358,13 @@ class Session(Control):
                 self._fault(stream, Code.PROTOCOL_ERROR, "a stream that depends on itself")
 
     def _check_block_size(self, size: int) -> None:
-        """An encoded block that is longer than the fields may be could be read only to be thrown away."""
-        if size > self._max_header_bytes:
-            raise SessionError(Code.ENHANCE_YOUR_CALM, f"a field block of more than {self._max_header_bytes} octets")
+        """
+        An encoded block that is longer than the fields may be is read only to be thrown away: twice as much is, as by
+        Go's server, because it is one message's fault, and others share the connection.
+        """
+        if size > _MOST_TOO_LARGE * self._max_header_bytes:
+            detail = f"a field block of more than {_MOST_TOO_LARGE * self._max_header_bytes} octets"
+            raise SessionError(Code.ENHANCE_YOUR_CALM, detail)
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not self._block_id:

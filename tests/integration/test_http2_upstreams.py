@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,3 +207,56 @@ class TestTheEnd:
             assert answer.body == b"old"
             assert old.is_ended()
         assert sidecar.wait() == 0
+
+
+class TestHeads:
+    """How large the head of a response may be: what `limits` says, as of HTTP/1.1."""
+
+    def test_what_the_file_allows_holds_and_is_told_to_the_server(self, tmp_path: Path) -> None:
+        """Above what is allowed by default; a reload holds for what is asked after it, on the same connection."""
+        large = [("x-large", "x" * 90_000)]
+        many = [(f"x-{number}", "") for number in range(300)]
+        limits = "\nlimits: {max_header_bytes: %s, max_headers: %d}\n"
+        with H2Server() as server:
+            text = textwrap.dedent(f"""
+                service: storefront
+                outbound: {{listen: "127.0.0.1:${{OUTBOUND_PORT}}"}}
+                upstreams: {{web: {{endpoints: ["127.0.0.1:{server.port}"], protocol: http2}}}}
+            """)
+            with (
+                running_sidecar(tmp_path, text + limits % ("100KiB", 310)) as sidecar,
+                H2Client(sidecar.outbound_port) as client,
+            ):
+                client.h2.decoder.max_header_list_size = 200_000
+                connection: H2ServerConnection | None = None
+
+                def answer(fields: list[tuple[str, str]]) -> int:
+                    nonlocal connection
+                    asked = client.ask("GET", "/", authority="web")
+                    connection = connection or server.accept()
+                    connection.answer(connection.next_request(), 200, b"ok", fields)
+                    return client.answered(asked).status
+
+                assert [answer(large), answer(many)] == [200, 200]
+                assert connection is not None
+                assert connection.h2.remote_settings.max_header_list_size == 100 * 1024
+                sidecar.rewrite(text + limits % ("64KiB", 10))
+                sidecar.wait_for_generation(2)
+                assert [answer(large), answer(many), answer([("x-few", "x")])] == [502, 502, 200]
+                assert connection.h2.remote_settings.max_header_list_size == 64 * 1024
+                assert len(server.accepted) == 1
+                lines = sidecar.wait_for_log_lines(5)
+            assert [line["response_code_details"] for line in lines].count("response_head_too_large") == 2
+
+    def test_one_that_is_too_large_is_no_loss_to_others_on_its_connection(
+        self, client: H2Client, server: H2Server
+    ) -> None:
+        """They share it: 502 for its own request alone."""
+        connection = begin(client, server)
+        waiting, asked = client.ask("GET", "/slow", authority="web"), client.ask("GET", "/large", authority="web")
+        slow, large = connection.next_request(), connection.next_request()
+        connection.answer(large, 200, b"ok", [("x-large", "x" * 90_000)])
+        answer = client.answered(asked)
+        assert (answer.status, b"response_head_too_large" in answer.data) == (502, True)
+        connection.answer(slow, 200, b"ok")
+        assert client.answered(waiting).data == b"ok"

@@ -103,6 +103,7 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         self._upgrading = None
         if request.upgrade:
             self._upgrading = request
+        self._session.limit_heads(limits.max_header_bytes, limits.max_headers)
         self._send(request)
 
     def _send(self, request: UpstreamRequest) -> None:

@@ -38,8 +38,9 @@ log = logging.getLogger("sidecar.proxy")
 
 _MAX_SPARE: Final = 64
 _WINDOW_BYTES: Final = 256 * 1024
+# What a configuration has that says nothing of them; each attempt brings those of its own.
 _MAX_HEADER_BYTES: Final = 64 * 1024
-_MAX_HEADERS: Final = 256
+_MAX_HEADERS: Final = 128
 # A server resets what it cannot answer, and there may be many of such; it is not us whom it attacks by that.
 _MAX_RESETS: Final = 10_000
 _ALIVE: Final = b"sidecar\0"

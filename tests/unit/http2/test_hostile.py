@@ -253,14 +253,41 @@ def test_a_block_may_continue_so_often() -> None:
     assert "CONTINUATION" in calmed(talk)
 
 
-def test_an_encoded_block_is_never_longer_than_its_fields_may_be() -> None:
-    """It ends at the octet at which it becomes too long, whether its end has come or not."""
+def test_an_encoded_block_is_read_up_to_twice_what_its_fields_may_be() -> None:
+    """Behind that it ends at the octet at which it is too long, whether its end has come or not."""
     talk = Talk(max_header_bytes=4096).say(
-        frame(FrameType.HEADERS, Flag.END_STREAM, 1, bytes(4000)), continuation(1, bytes(97))
+        frame(FrameType.HEADERS, Flag.END_STREAM, 1, bytes(8000)), continuation(1, bytes(193))
     )
     assert "field block" in calmed(talk)
-    talk = Talk(max_header_bytes=4096).say(frame(FrameType.HEADERS, Flag.END_STREAM, 1, bytes(4097)))
+    talk = Talk(max_header_bytes=4096).say(frame(FrameType.HEADERS, Flag.END_STREAM, 1, bytes(8193)))
     assert "field block" in calmed(talk)
+
+
+def test_a_block_that_is_somewhat_too_long_costs_its_own_message_alone() -> None:
+    """The connection may be a proxy's, with others' requests on it: the table stays in step, and they go on."""
+    large = block([*GET, (b"cookie", b"c" * 4096)])
+    talk = Talk(max_header_bytes=4096).say(
+        frame(FrameType.HEADERS, Flag.END_STREAM, 1, large[:100]), continuation(1, large[100:], ends=True), headers(3)
+    )
+    assert talk.error is None
+    assert [(one.what, one.stream_id) for one in talk.take()] == [("too large", 1), ("head", 3)]
+
+
+def test_limits_of_heads_change_for_those_that_come_then_and_the_peer_is_told() -> None:
+    """A connection to a server outlives reloads."""
+    talk = Talk(max_header_bytes=1000, max_headers=6)
+    large = [*GET, (b"x", b"y" * 1000)]
+    talk.say(headers(1, large))
+    talk.session.limit_heads(2000, 6)
+    told = of_kind(talk.read(), FrameType.SETTINGS)
+    assert [one.payload for one in told] == [b"\0\6" + (2000).to_bytes(4, "big")]
+    talk.say(headers(3, large))
+    talk.session.limit_heads(2000, 4)
+    assert not talk.read(), "of a number of fields no setting speaks"
+    talk.say(headers(5, large), headers(7, GET))
+    assert [(one.what, one.stream_id) for one in talk.take()] == [
+        ("too large", 1), ("head", 3), ("too large", 5), ("head", 7),
+    ]  # fmt: skip
 
 
 def test_a_bomb_is_not_made() -> None:
