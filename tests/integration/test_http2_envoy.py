@@ -335,9 +335,7 @@ class TestGoodbyes:
                 talking.set()
                 assert [one.result(30) for one in talks] == [[b"FIRST", b"LAST"]] * 4
         assert answers == [b"%d" % number for number in range(1500)]
-        opened = {
-            name_: count - before.get(name_, 0) for name_, count in place.envoy.counts().items()
-        }
+        opened = {name_: count - before.get(name_, 0) for name_, count in place.envoy.counts().items()}
         assert opened[f"http.calls-{name}.downstream_cx_total"] > 2, "connections of the sidecar's have ended"
         assert opened[f"cluster.to-front-{name}.upstream_cx_total"] > 2, "connections to the sidecar have ended"
 
@@ -356,7 +354,10 @@ class TestGoodbyes:
                 upstreams: {{calls: {{endpoints: ["127.0.0.1:{port}"], protocol: http2}}}}
             """
             (tmp_path / "sidecar").mkdir()
-            with running_sidecar(tmp_path / "sidecar", text) as sidecar, channel(sidecar.outbound_port, "calls") as client:
+            with (
+                running_sidecar(tmp_path / "sidecar", text) as sidecar,
+                channel(sidecar.outbound_port, "calls") as client,
+            ):
                 name = fresh()
                 wait = client.method("unary_unary", "Wait").future(b"at last", timeout=30, metadata=[("x-call", name)])
                 seen = place.calls.seen(name)
@@ -375,7 +376,9 @@ class TestGoodbyes:
         """Envoy hears its GOAWAY and goes to another; what runs there ends in its own time."""
         text = f"""
             service: storefront
-            inbound: {{listen: "127.0.0.1:${{INBOUND_PORT}}", app: {{address: "127.0.0.1:{place.calls.port}", protocol: http2}}}}
+            inbound:
+              listen: "127.0.0.1:${{INBOUND_PORT}}"
+              app: {{address: "127.0.0.1:{place.calls.port}", protocol: http2}}
             drain: {{timeout: 15s, delay: 1s}}
         """
         (tmp_path / "first").mkdir()

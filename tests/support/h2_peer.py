@@ -304,9 +304,14 @@ class H2Server:
         for one in self.accepted:
             one.sock.close()
 
+    def accept_socket(self) -> socket.socket:
+        """The next connection, waiting for it, of which nothing is read nor said."""
+        sock, _ = self._listening.accept()
+        return sock
+
     def accept(self) -> H2ServerConnection:
         """The next connection, waiting for it."""
-        sock, _ = self._listening.accept()
+        sock = self.accept_socket()
         settings = {int(code): value for code, value in self._settings.items()}
         made = H2ServerConnection(sock, is_client=False, settings=settings)
         self.accepted.append(made)

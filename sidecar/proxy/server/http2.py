@@ -230,9 +230,9 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
                 self.transport.pause_reading()
 
     def _continue(self) -> None:
-        self._is_deferred = False
         if self._is_gone or self.transport.is_closing():
-            return
+            return  # if there is something left, `connection_lost` takes it
+        self._is_deferred = False
         self.transport.resume_reading()
         self.data_received(b"")
 
@@ -276,7 +276,9 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; each attempt that it carried is told."""
+        """The connection is gone; each attempt that it carried is told, behind what had come for it."""
+        if self._is_deferred and not self._is_gone:
+            self._catch_up()
         if self._is_gone:
             self._timers.forget(self)
             return
@@ -288,6 +290,14 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             if reason is errors.UPSTREAM_REFUSED_CERTIFICATE and self._on_refused is not None:
                 self._on_refused(reason)
         self._lose(reason, detail, "lost" if self.load else "peer_closed")
+
+    def _catch_up(self) -> None:
+        """Take at once what was left for other turns: by TLS the end may come in the read that brought it."""
+        self._is_retired = True  # whose attempt it ends may have another, and must not begin it here
+        self._shared().gone(self)
+        while self._is_deferred and not self._is_gone:
+            self._is_deferred = False
+            self.data_received(b"")
 
     def pause_writing(self) -> None:
         """The server reads slower than clients send: content waits, of each stream for itself."""
