@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.h2_peer import H2Client, H2Server, H2ServerConnection
-from tests.support.http2 import content, parse_all
+from tests.support.http2 import content
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.secure import Secure
 
