@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import ssl
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -49,6 +51,15 @@ class Place:
         port = (self.ports_by_hand if by_hand else self.ports)[way]
         return f"{'https' if way == 'tls' else 'http'}://localhost:{port}{path}"
 
+    def addresses(self, name: str) -> set[str]:
+        """From which a crowd has come that is called `name` by its queries."""
+
+        def there() -> list[dict[str, Any]]:
+            lines = [one for one in self.sidecar.access_log() if str(one["path"]).startswith(f"/crowd?{name}")]
+            return lines if len(lines) == CROWD else []
+
+        return {line["downstream_remote_address"] for line in eventually(there, "a line of each")}
+
     def curl(self, way: str, *arguments: str) -> list[str]:
         """A command."""
         how = ["--http2", "--cacert", f"{self.folder}/root.pem"] if way == "tls" else ["--http2-prior-knowledge"]
@@ -61,13 +72,14 @@ class Place:
         return done.stdout.decode()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[Place]:
+    """A place of its own."""
     root = Authority("root")
-    (tmp_path / "root.pem").write_bytes(root.pem)
-    root.leaf(["localhost"]).write(tmp_path)
+    (folder / "root.pem").write_bytes(root.pem)
+    root.leaf(["localhost"]).write(folder)
     ports, ports_by_hand = ({way: free_port() for way in WAYS} for _ in range(2))
-    tls = f"tls: {{certificate: {tmp_path}/tls.crt, key: {tmp_path}/tls.key}}"
+    tls = f"tls: {{certificate: {folder}/tls.crt, key: {folder}/tls.key}}"
     with WebApp() as app, Upstream() as by_hand:
         text = f"""
             service: storefront
@@ -85,8 +97,15 @@ def place(tmp_path: Path) -> Iterator[Place]:
                   {tls}
             drain: {{timeout: 20s}}
         """
-        with running_sidecar(tmp_path, text) as sidecar:
-            yield Place(tmp_path, sidecar, text, app, by_hand, ports, ports_by_hand)
+        with running_sidecar(folder, text) as sidecar:
+            yield Place(folder, sidecar, text, app, by_hand, ports, ports_by_hand)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for all."""
+    with made(tmp_path_factory.mktemp("clients")) as one:
+        yield one
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -105,13 +124,6 @@ class TestCurl:
         assert place.said(way, *told, place.url(way, "/empty")) == " 2 204 0"
         assert place.said(way, *told, "-H", 'If-None-Match: "one"', place.url(way, "/cached")) == " 2 304 0"
 
-    def test_a_hundred_at_once_go_by_one_connection(self, place: Place, way: str) -> None:
-        """The app answers none before it has all."""
-        url = place.url(way, f"/crowd?[1-{CROWD}]")
-        assert place.said(way, "-Z", "--parallel-max", str(CROWD), url) == "here" * CROWD
-        lines = place.sidecar.wait_for_log_lines(CROWD)
-        assert len({line["downstream_remote_address"] for line in lines}) == 1
-
     def test_trailers(self, place: Place, way: str) -> None:
         """Of a chunked response of HTTP/1.1, which are fields behind the content."""
         command = place.curl(way, "-D", "-", place.url(way, "/", by_hand=True))
@@ -125,25 +137,37 @@ class TestCurl:
 
     def test_events_come_as_they_are_sent(self, place: Place, way: str) -> None:
         """The first while the app holds the second."""
+        place.app.hold()
         with subprocess.Popen(place.curl(way, "-N", place.url(way, "/events")), stdout=subprocess.PIPE) as asking:
             assert asking.stdout is not None
             assert asking.stdout.read(13) == b"data: first\n\n"
             place.app.release()
             assert asking.communicate(timeout=30)[0] == b"data: last\n\n"
 
-    def test_a_download_lives_through_a_reload_and_the_order_to_end(self, place: Place, way: str) -> None:
+    def test_a_download_lives_through_a_reload_and_the_order_to_end(self, tmp_path: Path, way: str) -> None:
         """Whole; and the process ends behind it."""
-        command = place.curl(way, "-N", "-w", "%{response_code}", place.url(way, "/held"))
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as asking:
-            assert asking.stdout is not None
-            assert asking.stdout.read(HALF_BYTES) == bytes(HALF_BYTES)
-            place.sidecar.rewrite(place.text.replace("20s", "21s"))
-            place.sidecar.wait_for_generation(2)
-            place.sidecar.signal(signal.SIGTERM)
-            eventually(lambda: not place.sidecar.is_ready(), "the end to begin")
-            place.app.release()
-            assert asking.communicate(timeout=30)[0] == bytes(HALF_BYTES) + b"200"
-            assert place.sidecar.wait() == 0
+        with made(tmp_path) as place:
+            command = place.curl(way, "-N", "-w", "%{response_code}", place.url(way, "/held"))
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as asking:
+                assert asking.stdout is not None
+                assert asking.stdout.read(HALF_BYTES) == bytes(HALF_BYTES)
+                place.sidecar.rewrite(place.text.replace("20s", "21s"))
+                place.sidecar.wait_for_generation(2)
+                place.sidecar.signal(signal.SIGTERM)
+                eventually(lambda: not place.sidecar.is_ready(), "the end to begin")
+                place.app.release()
+                assert asking.communicate(timeout=30)[0] == bytes(HALF_BYTES) + b"200"
+                assert place.sidecar.wait() == 0
+
+
+def test_a_hundred_of_curls_at_once_go_by_one_connection(place: Place) -> None:
+    """
+    The app answers none before it has all. Over TLS alone: by prior knowledge curl 7.88 fails by itself ("Error in the
+    HTTP2 framing layer"), whoever the server is.
+    """
+    url = place.url("tls", f"/crowd?c[1-{CROWD}]")
+    assert place.said("tls", "-Z", "--parallel-max", str(CROWD), url) == "here" * CROWD
+    assert len(place.addresses("c")) == 1
 
 
 class TestHttpx:
@@ -160,17 +184,17 @@ class TestHttpx:
             ) as client:
                 answer = await client.post(place.url("tls", "/digest"), content=BODY)
                 assert (answer.http_version, answer.text) == ("HTTP/2", sha256(BODY).hexdigest())
-                crowd = [client.get(place.url("tls", f"/crowd?{number}")) for number in range(CROWD)]
+                crowd = [client.get(place.url("tls", f"/crowd?h{number}")) for number in range(CROWD)]
                 assert [one.text for one in await asyncio.gather(*crowd)] == ["here"] * CROWD
 
         asyncio.run(ask())
-        lines = place.sidecar.wait_for_log_lines(CROWD + 1)
-        assert len({line["downstream_remote_address"] for line in lines}) == 1
+        assert len(place.addresses("h")) == 1
 
     def test_events_come_as_they_are_sent(self, place: Place) -> None:
         """A streamed response."""
         trust = ssl.create_default_context(cafile=str(place.folder / "root.pem"))
         first = threading.Event()
+        place.app.hold()
         with (
             httpx.Client(http1=False, http2=True, trust_env=False, verify=trust, timeout=60) as client,
             client.stream("GET", place.url("tls", "/events")) as answer,
