@@ -197,7 +197,7 @@ class Sending:
             del ready[stream_id]
             self._pump_one(stream)
             if stream.queue is not None and stream.send_window > 0:
-                ready[stream_id] = stream
+                ready[stream.id] = stream  # told that all has left, it may have another number by now
 
     def _pump_one(self, stream: Stream) -> None:
         queue = stream.queue

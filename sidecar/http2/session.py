@@ -73,7 +73,7 @@ class Session(Control):
         "_held",
         "_left",
         "_left_ends",
-        "_left_stream",
+        "_left_id",
         "_max_header_bytes",
         "_max_headers",
         "_max_streams",
@@ -108,7 +108,7 @@ class Session(Control):
         self._preface_left = PREFACE if is_server else b""
         self._left = 0
         self._left_ends = False
-        self._left_stream: Stream | None = None
+        self._left_id = 0
         self._block: list[bytes] = []
         self._block_id = self._block_size = self._block_continuations = 0
         self._block_ends = False
@@ -153,7 +153,6 @@ class Session(Control):
         """Nothing more is read or written."""
         self.is_closed = True
         self._drop_event()
-        self._left_stream = None
         self._held = b""
 
     # --- what the peer sends -----------------------------------------------------------------------------------
@@ -203,7 +202,7 @@ class Session(Control):
                 else:
                     self._left = pos - size
                     self._left_ends = ends
-                    self._left_stream = stream
+                    self._left_id = 0 if stream is None else stream_id
                     if stream is not None and begin < size:
                         self._add_data(stream, data[begin:], False)
                     pos = size
@@ -235,11 +234,10 @@ class Session(Control):
         """The rest of a DATA frame of which the first part has been told."""
         size = min(self._left, len(data))
         self._left -= size
-        stream = self._left_stream
+        # By its number: what it was may be over, and the object another's by now.
+        stream = self.streams.get(self._left_id)
         ends = self._left_ends and not self._left
-        if not self._left:
-            self._left_stream = None
-        if stream is not None and not stream.is_closed and (size or ends):
+        if stream is not None and (size or ends):
             self._add_data(stream, data[:size], ends)
         return size
 
@@ -275,10 +273,8 @@ class Session(Control):
             self._event_payload = payload
             self._event_end = ends
         else:
-            if self._event_stream is not None:
-                self._tell()
-                if stream.is_closed:
-                    return
+            if self._event_stream is not None and not self._tell_before(stream):
+                return
             self._event_stream = stream
             self._event_payload = payload
             self._event_end = ends
@@ -299,6 +295,16 @@ class Session(Control):
             stream.on_head(fields, payload, is_end, trailers)
         else:
             stream.on_data(payload, is_end, trailers)
+
+    def _tell_before(self, stream: Stream) -> bool:
+        """
+        Tell what came before, as something has come for this stream; whether it is still for it.
+
+        Whoever is told may end the stream and have the next request sent by the same object, within the call.
+        """
+        stream_id = stream.id
+        self._tell()
+        return stream.id == stream_id and not stream.is_closed
 
     def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """A whole frame that is not DATA without padding."""
@@ -403,10 +409,8 @@ class Session(Control):
             return
         if ends:
             stream.has_remote_ended = True
-        if self._event_stream is not None:
-            self._tell()
-            if stream.is_closed:
-                return
+        if self._event_stream is not None and not self._tell_before(stream):
+            return
         if fields is None:
             if ends and stream.has_local_ended:
                 self._close(stream)
@@ -433,10 +437,8 @@ class Session(Control):
                     return
             stream.has_remote_ended = True
             if self._event_stream is not stream:
-                if self._event_stream is not None:
-                    self._tell()
-                    if stream.is_closed:
-                        return
+                if self._event_stream is not None and not self._tell_before(stream):
+                    return
                 self._event_stream = stream
             self._event_end = True
             self._event_trailers = fields
@@ -487,8 +489,7 @@ class Session(Control):
             self._close(stream)
             stream.on_withdrawn(fields)
             return
-        self._tell()
-        if not stream.is_closed:
+        if self._tell_before(stream):
             self._close(stream)
             stream.on_reset(code)
 
