@@ -103,11 +103,12 @@ def request_head(fields: list[Field], is_end: bool) -> RequestHead:
         head.crumb = crumb
     elif cookies:
         _join_cookies(head)
-    if protocol is not None:
-        _as_upgrade(head, protocol.value)
-    elif method.value == b"CONNECT":
+    if method.value == b"CONNECT":
+        # Also the extended: as an `Upgrade` of HTTP/1.1 it would have that much of the next request for its content.
         if length > 0:
             raise MalformedError("CONNECT with a content-length")
+        if protocol is not None:
+            _as_upgrade(head, protocol.value)
     elif is_end:
         if length > 0:
             raise MalformedError("a content-length of what has no content")

@@ -130,6 +130,20 @@ class TestOldBeforeNew:
         connection.answer(connection.next_request(), 200, b"next")
         assert client.response().body == b"next"
 
+    @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+    def test_content_where_there_may_be_none(
+        self, pair: tuple[Client, str, H2Server], method: str, status: int
+    ) -> None:
+        """What a server sends behind such a head would be read as the next answer: nothing of it arrives."""
+        client, name, server = pair
+        client.get("/", host=name, method=method)
+        connection = server.accept()
+        asked = connection.next_request()
+        connection.begin(asked, status)
+        client.read_until(b"\r\n\r\n")
+        connection.send(asked, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", is_end=True)
+        assert client.read_to_end() == b""
+
     def test_hints_and_leave_to_go_on(self, pair: tuple[Client, str, H2Server]) -> None:
         """103 and 100 come as they are; behind 100 the content follows."""
         client, name, server = pair

@@ -146,6 +146,9 @@ REFUSED: dict[str, Pairs] = {
     "an unknown pseudo-header field": [*get(A), (b":x\r\ny", b"1")],
     "a pseudo-header field behind others": [*get(A)[:3], (b"x", b"1"), get(A)[3]],
     "CONNECT with a path": [(b":method", b"CONNECT"), *get(A)[1:]],
+    "a tunnel with a length": [
+        (b":method", b"CONNECT"), (b":protocol", b"websocket"), *get(A)[1:], (b"content-length", b"%d" % len(SMUGGLED))
+    ],
     "a protocol that is a line": [
         (b":method", b"CONNECT"), (b":protocol", b"websocket\r\ntransfer-encoding: chunked"), *get(A)[1:]
     ],

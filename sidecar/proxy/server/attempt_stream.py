@@ -228,8 +228,10 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
                 self.left = head.content_length
                 if not self.take(len(payload), is_end):
                     raise MalformedError("not as much content as its content-length says")
-            elif head.framing == Framing.NONE and payload:
-                raise MalformedError("content where there may be none")
+            elif head.framing == Framing.NONE:
+                self.left = 0  # also of what comes later: a client of HTTP/1.1 would read it as the next answer
+                if payload:
+                    raise MalformedError("content where there may be none")
         except MalformedError as error:
             self._break_off(errors.BAD_RESPONSE, str(error))
             return
