@@ -15,69 +15,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from tests.soak.http2.clients import Links
+from tests.soak.outcome import Kind, Outcome
 from tests.soak.tls import keys
 from tests.support.tagged import framed, read_body, read_head, tagged
 
 PATIENCE_S = 20.0
 """An answer that takes longer counts as lost for ever."""
+SLOW_PATIENCE_S = 55.0
+"""The same of those that take their time."""
 KEY_UPDATES = 0.1
 """Share of requests of clients by TLS that come with new keys."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """
-    What is asked for.
-
-    Attributes:
-        name: In the figures.
-        method: GET or POST.
-        host: Of the request; empty for the inbound listener.
-        is_keyed: With `Idempotency-Key`.
-        caller: Whom the server must see; empty: nobody.
-        is_secured: It is the client that speaks TLS, as `caller`.
-    """
-
-    name: str
-    method: str
-    host: str
-    is_keyed: bool = False
-    caller: str = ""
-    is_secured: bool = False
-
-    @property
-    def can_be_repeated(self) -> bool:
-        """Whether the sidecar may send it twice."""
-        return self.method == "GET" or self.is_keyed
-
-
-@dataclass
-class Outcome:
-    """
-    What became of one request, as its client saw it.
-
-    Attributes:
-        failure: Empty if the answer was 200, whole and its own; else `status`, `cut`, `unanswered`, `refused`, `hung`,
-            `wrong`, or `left` if the client did not wait for it.
-        began_s, ended_s: By the monotonic clock.
-        flag: Of an answer that the sidecar made itself.
-        detail: For people.
-    """
-
-    id: str
-    kind: Kind
-    began_s: float
-    ended_s: float = 0.0
-    status: int = 0
-    flag: str = ""
-    failure: str = ""
-    detail: str = ""
-    server: str = ""
-
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -92,6 +43,7 @@ class Clients:
         contexts: Of clients by TLS, by caller; each new connection is made by what is there then.
         speaks_with: Whom they must find at the other end.
         handshakes: How many of theirs are over.
+        links: Those that speak HTTP/2.
     """
 
     def __init__(self, seed: str) -> None:
@@ -101,6 +53,7 @@ class Clients:
         self.speaks_with = ""
         self.handshakes = 0
         self._chance = random.Random(seed)
+        self.links = Links(random.Random(f"{seed}/links"), lambda: self.contexts, self._greet)
         self._pools: dict[tuple[int, str], list[Connection]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
@@ -147,6 +100,7 @@ class Clients:
             for _, writer in pool:
                 writer.transport.abort()
             pool.clear()
+        self.links.hang_up()
         await asyncio.sleep(0)
 
     def next_id(self) -> str:
@@ -182,13 +136,28 @@ class Clients:
         for number in range(count):
             self.spawn(self._one(kinds[number % len(kinds)], port, is_leaving=False, is_fresh=True))
 
+    async def one(self, kind: Kind, port: int) -> None:
+        """One, whatever the clock says."""
+        await self._one(kind, port, is_leaving=False)
+
     async def _one(self, kind: Kind, port: int, *, is_leaving: bool, is_fresh: bool = False) -> None:
+        async with self._outcome(kind, PATIENCE_S) as outcome:
+            if kind.version == 2:
+                await self.links.ask(outcome, port, is_leaving=is_leaving)
+            else:
+                await self._ask(outcome, port, is_leaving=is_leaving, is_fresh=is_fresh)
+
+    @contextlib.asynccontextmanager
+    async def _outcome(self, kind: Kind, patience_s: float) -> AsyncIterator[Outcome]:
+        """Of what is done within, which has so much time."""
         outcome = Outcome(self.next_id(), kind, time.monotonic())
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._ask(outcome, port, is_leaving=is_leaving, is_fresh=is_fresh)
+            async with asyncio.timeout(patience_s):
+                yield outcome
         except TimeoutError:
             outcome.failure = "hung"
+        except (OSError, asyncio.IncompleteReadError) as error:
+            outcome.failure, outcome.detail = "unanswered", repr(error)
         finally:
             outcome.ended_s = time.monotonic()
             self.outcomes.append(outcome)
@@ -221,11 +190,15 @@ class Clients:
         if not kind.is_secured:
             return await asyncio.open_connection(**where)
         connection = await asyncio.open_connection(**where, ssl=self.contexts[kind.caller], server_hostname="storm")
+        self._greet(connection[1].transport)
+        return connection
+
+    def _greet(self, transport: asyncio.Transport) -> None:
+        """A handshake is over: see whom it was with."""
         self.handshakes += 1
-        names = connection[1].get_extra_info("peercert").get("subjectAltName", ())
+        names = transport.get_extra_info("peercert").get("subjectAltName", ())
         if names != (("URI", self.speaks_with),):
             raise OSError(f"expected {self.speaks_with} at the other end, found {names}")
-        return connection
 
     async def _talk(self, connection: Connection, outcome: Outcome, *, is_leaving: bool) -> bool:
         reader, writer = connection
@@ -255,36 +228,40 @@ class Clients:
 
     async def slow_reader(self, kind: Kind, port: int, size: int, pause_s: float, pieces: int) -> None:
         """Take an answer of so many bytes in so many pieces with a pause before each."""
-        outcome = Outcome(self.next_id(), kind, time.monotonic())
-        try:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-            reader, writer = await self._open(kind, sock=sock, limit=4096)
-            writer.write(request_bytes(outcome, 0, size, "length", "length"))
-            _, fields = await read_head(reader)
-            body = b""
-            while len(body) < size:
-                await asyncio.sleep(pause_s)
-                data = await reader.read(max(1, size // pieces))
-                if not data:
-                    break
-                body += data
-            if fields.get("x-id") != outcome.id or body != tagged(outcome.id, len(body)):
-                outcome.failure = "wrong"
-            elif len(body) != size:
-                outcome.failure, outcome.detail = "cut", f"{len(body)} of {size}"
-            writer.transport.abort()
-        except (OSError, asyncio.IncompleteReadError) as error:
-            outcome.failure, outcome.detail = "unanswered", repr(error)
-        outcome.ended_s = time.monotonic()
-        self.outcomes.append(outcome)
+        async with self._outcome(kind, SLOW_PATIENCE_S) as outcome:
+            if kind.version == 2:
+                await self.links.slow_reader(outcome, port, size, pause_s, pieces)
+            else:
+                await self._read_slowly(outcome, port, size, pause_s, pieces)
+
+    async def _read_slowly(self, outcome: Outcome, port: int, size: int, pause_s: float, pieces: int) -> None:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        reader, writer = await self._open(outcome.kind, sock=sock, limit=4096)
+        writer.write(request_bytes(outcome, 0, size, "length", "length"))
+        _, fields = await read_head(reader)
+        body = b""
+        while len(body) < size:
+            await asyncio.sleep(pause_s)
+            data = await reader.read(max(1, size // pieces))
+            if not data:
+                break
+            body += data
+        outcome.status = 200
+        if fields.get("x-id") != outcome.id or body != tagged(outcome.id, len(body)):
+            outcome.failure = "wrong"
+        elif len(body) != size:
+            outcome.failure, outcome.detail = "cut", f"{len(body)} of {size}"
+        writer.transport.abort()
 
     async def slow_writer(self, kind: Kind, port: int, size: int, pause_s: float, pieces: int) -> None:
         """Send a head, then a body in so many pieces with a pause before each."""
-        outcome = Outcome(self.next_id(), kind, time.monotonic())
-        try:
+        async with self._outcome(kind, SLOW_PATIENCE_S) as outcome:
+            if kind.version == 2:
+                await self.links.slow_writer(outcome, port, size, pause_s, pieces)
+                return
             reader, writer = await self._open(kind, host="127.0.0.1", port=port)
             request = request_bytes(outcome, size, 10, "length", "length")
             step = max(1, len(request) // pieces)
@@ -293,15 +270,22 @@ class Clients:
                 await asyncio.sleep(pause_s)
             await receive(reader, outcome, 10)
             writer.transport.abort()
-        except OSError as error:
-            outcome.failure, outcome.detail = "unanswered", repr(error)
-        outcome.ended_s = time.monotonic()
-        self.outcomes.append(outcome)
+
+    async def stall(self, kind: Kind, port: int, size: int) -> None:
+        """Ask for so much by HTTP/2 and never open the window for it."""
+        async with self._outcome(kind, SLOW_PATIENCE_S) as outcome:
+            await self.links.stall(outcome, port, size)
+
+    async def talk(self, kind: Kind, port: int, seconds: float) -> None:
+        """A call of gRPC with messages both ways for so long."""
+        async with self._outcome(kind, seconds + PATIENCE_S) as outcome:
+            await self.links.talk(outcome, port, seconds)
 
 
 def request_bytes(outcome: Outcome, sent: int, size: int, answer_framing: str, framing: str) -> bytes:
     """The whole request of this outcome."""
     kind, tag = outcome.kind, outcome.id
+    outcome.sent = sent
     field, data = framed(tagged(tag, sent), framing) if kind.method == "POST" else ("", b"")
     key = f"Idempotency-Key: {tag}\r\n" if kind.is_keyed else ""
     # Who connects cannot say who he is.

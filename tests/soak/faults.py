@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tests.soak.recorder import Temper
@@ -46,9 +46,10 @@ class Fault:
     began_s: float
     ended_s: float
 
-    def touches(self, began_s: float, ended_s: float) -> bool:
-        """Whether it can have hurt a request of this time."""
-        return self.began_s <= ended_s and began_s <= self.ended_s + SLACK_S
+    def touches(self, host: str, began_s: float, ended_s: float) -> bool:
+        """Whether it can have hurt a request of this time to the servers of this name."""
+        is_there = self.server.rstrip("0123456789") == host
+        return is_there and self.began_s <= ended_s and began_s <= self.ended_s + SLACK_S
 
 
 class Victims:
@@ -60,24 +61,30 @@ class Victims:
         seed: Decides which, how, and for how long.
         wait: Lets so many seconds go by.
         pace: By which the length of each fault is multiplied.
+        tempers: Faults by name, beside being killed and stopped.
 
     Attributes:
         faults: What happened.
     """
 
-    def __init__(self, servers: Sequence[Server], seed: str, wait: Callable[[float], None], pace: float = 1.0) -> None:
+    def __init__(
+        self, servers: Sequence[Server], seed: str, wait: Callable[[float], None], pace: float = 1.0,
+        tempers: Mapping[str, Temper] = TEMPERS,
+    ) -> None:  # fmt: skip
         self.faults: list[Fault] = []
         self._servers = servers
         self._chance = random.Random(seed)
         self._wait_s = wait
         self._pace = pace
+        self._tempers = tempers
         self._left: list[str] = []
 
     def strike(self) -> None:
         """One fault, from its beginning to its end; all kinds come before one comes again."""
         chance = self._chance
         if not self._left:
-            self._left = chance.sample(KINDS, len(KINDS))
+            kinds = ("kill", "stop", *self._tempers)
+            self._left = chance.sample(kinds, len(kinds))
         kind, server = self._left.pop(), chance.choice(self._servers)
         began_s = time.monotonic()
         if kind == "kill":
@@ -89,7 +96,7 @@ class Victims:
             self._wait(chance.uniform(0.3, 1.5))
             server.signal(signal.SIGCONT)
         else:
-            server.temper(TEMPERS[kind])
+            server.temper(self._tempers[kind])
             self._wait(chance.uniform(0.3, 1.0))
             server.temper(server.calm)
         self.faults.append(Fault(kind, server.name, began_s, time.monotonic()))

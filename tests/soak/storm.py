@@ -6,7 +6,7 @@ A storm from its beginning to its end: `Storm(directory, plan).run()` returns th
 Traffic goes three ways. *shaky* is an upstream of three servers that are hurt, one at a time, behind a route with a
 retry policy. *named* is an upstream found by a name that changes and vanishes; its servers are well. *app* is the
 inbound side. What happens at shaky must not be felt by the others. What goes by TLS, in both directions, is in
-`tests.soak.tls.siege`; it goes on at the same time.
+`tests.soak.tls.siege`, and HTTP/2 in `tests.soak.http2.swift`; both go on at the same time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from math import inf
 from pathlib import Path
 from types import TracebackType
 
-from tests.soak.clients import Clients, Kind
+from tests.soak.clients import Clients
 from tests.soak.faults import KINDS, SHAKY_CALM, Victims
+from tests.soak.http2.servers import SwiftServer
+from tests.soak.http2.swift import SHARES as SWIFT_SHARES
+from tests.soak.http2.swift import SLOW as SLOW_SWIFT
+from tests.soak.http2.swift import Swift, SwiftFigures, SwiftPlan
+from tests.soak.outcome import Kind
 from tests.soak.recorder import Temper
 from tests.soak.servers import Journals, Server
 from tests.soak.surroundings import NAME, StormSidecar
 from tests.soak.tls.siege import SHARES, SLOW_TLS_READ, SLOW_TLS_WRITE, Siege, SiegeFigures, SiegePlan
+from tests.soak.told import disagreements
 from tests.soak.verdict import Verdict, judge
 from tests.support.wait import eventually, free_port
 
@@ -44,8 +50,8 @@ DESCRIPTOR_SLACK = 2
 RELOAD_TIMEOUT_S = 120.0
 """The process that judges a file stands back where others want the CPU."""
 
-_SHARES = {GET: 40, POST: 15, KEYED: 15, NAMED_GET: 8, NAMED_POST: 7, APP_GET: 8, APP_POST: 7, **SHARES}
-_SLOW = (SLOW_READ, SLOW_WRITE, SLOW_TLS_READ, SLOW_TLS_WRITE)
+_SHARES = {GET: 40, POST: 15, KEYED: 15, NAMED_GET: 8, NAMED_POST: 7, APP_GET: 8, APP_POST: 7, **SHARES, **SWIFT_SHARES}
+_SLOW = (SLOW_READ, SLOW_WRITE, SLOW_TLS_READ, SLOW_TLS_WRITE, *SLOW_SWIFT)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class StormPlan:
         pace: By which the length of each fault is multiplied.
         header_timeout_s: `limits.header_timeout`, which handshakes have, too.
         siege: What goes by TLS.
+        swift: What goes by HTTP/2.
     """
 
     seconds: float
@@ -81,6 +88,7 @@ class StormPlan:
     pace: float = 1.0
     header_timeout_s: float = 8.0
     siege: SiegePlan = field(default_factory=SiegePlan)
+    swift: SwiftPlan = field(default_factory=SwiftPlan)
 
 
 @dataclass
@@ -116,6 +124,8 @@ class Figures:
     slowest_s: float = 0.0
     connections: int = 0
     siege: SiegeFigures = field(default_factory=SiegeFigures)
+    swift: SwiftFigures = field(default_factory=SwiftFigures)
+    unrecorded: list[str] = field(default_factory=list)
     stderr: str = ""
 
     def __str__(self) -> str:
@@ -129,6 +139,7 @@ class Figures:
                 f"connections       {self.connections} of clients",
                 f"faults            {sum(self.faults.values())} ({listed(self.faults)})",
                 str(self.siege),
+                str(self.swift),
                 f"reloads           {self.reloads}, {self.refused_reloads} more refused; names {self.name_changes}",
                 f"answered right    {self.verdict.answered}; clients that left: {self.verdict.left}",
                 f"failures, why     {listed(self.verdict.explained)}",
@@ -140,6 +151,7 @@ class Figures:
                 f" peak {self.descriptors_peak}",
                 f"gauges            {sum(self.gauges.values()):.0f}",
                 f"counters, lines   {self.counted}, {self.logged}; dropped {self.dropped_lines}",
+                f"not as recorded   {'; '.join(self.unrecorded[:20]) or 'none'}",
                 f"takeovers         exits {self.takeover_codes}; {self.takeover.answered} answered,"
                 f" failures {listed(self.takeover.explained)}; {self.takeover}",
                 f"drain             {self.drain_s:.2f} s, exit {self.exit_code}; {self.drain.answered} answered, "
@@ -161,17 +173,20 @@ class Storm:
         self.plan = plan
         self.figures = Figures()
         self._chance = random.Random(f"{plan.seed}/storm")
-        ports = [free_port() for _ in range(11)]
+        ports = [free_port() for _ in range(14)]
         self._named_port, self._app_port = ports[4], ports[5]
         self._shaky = [Server(f"shaky{n}", directory, f"127.0.0.1:{ports[n]}", calm=SHAKY_CALM) for n in range(3)]
         self._spare_address = f"127.0.0.1:{ports[3]}"
         named = [f"127.0.0.{host}:{self._named_port}" for host in (2, 3, 4)]
-        well = Server("well", directory, self._spare_address, f"127.0.0.1:{self._app_port}", *named)
+        well = SwiftServer("well", directory, self._spare_address, f"127.0.0.1:{self._app_port}", *named)
         self._shadow = Server("shadow", directory, f"127.0.0.1:{ports[6]}", calm=Temper(mute=0.3, error=0.3))
         self.sidecar = StormSidecar(directory)
         self._clients = Clients(f"{plan.seed}/clients")
-        self._siege = Siege(directory, plan.siege, plan.seed, self._clients, lambda: self.sidecar, ports[7:])
-        self._recording: list[Server] = [*self._shaky, well, *self._siege.servers]
+        self._siege = Siege(directory, plan.siege, plan.seed, self._clients, lambda: self.sidecar, ports[7:11])
+        self._swift = Swift(
+            directory, plan.swift, plan.seed, self._clients, lambda: self.sidecar, ports[11:], self._spare_address
+        )
+        self._recording: list[Server] = [*self._shaky, well, *self._siege.servers, *self._swift.servers]
         self._servers = [*self._recording, self._shadow]
         self._victims = Victims(self._shaky, f"{plan.seed}/victims", self._wait, plan.pace)
         self._generation = 0
@@ -198,6 +213,7 @@ class Storm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._siege.close()
+        self._swift.close()
         self._clients.__exit__()
         self._kill()
 
@@ -218,7 +234,8 @@ class Storm:
         named = f"dns: '{NAME}:{self._named_port}'"
         if not self.sidecar.has_names:
             named = f"endpoints: ['127.0.0.2:{self._named_port}', '127.0.0.3:{self._named_port}']"
-        sealed = "\n              ".join(f"{name}: {text}" for name, text in self._siege.upstreams().items())
+        others = self._siege.upstreams() | self._swift.upstreams(chance)
+        upstreams = "\n              ".join(f"{name}: {text}" for name, text in others.items())
         balancing = chance.choice(("least_request", "round_robin", "random", "peak_ewma"))
         return f"""
             service: storm
@@ -246,7 +263,7 @@ class Storm:
                     attempts: 3
                     on: [connect_failure, 5xx, refused, timeout]
                     per_try_timeout: 2s
-                    backoff: {{base: 5ms, max: 50ms}}
+                    backoff: {{base: 5ms, max: 50ms}}{self._swift.ROUTE}
             upstreams:
               shaky:
                 hosts: []
@@ -260,8 +277,10 @@ class Storm:
               spare: {{hosts: [], endpoints: ['{self._spare_address}'], idle_timeout: 1s}}
               shadow: {{hosts: [], endpoints: ['{self._shadow.addresses[0]}'], idle_timeout: 1s}}
               named: {{{named}, idle_timeout: 1s}}
-              {sealed}
-            limits: {{idle_timeout: 30s, header_timeout: {self.plan.header_timeout_s:g}s, max_connections: 20000}}
+              {upstreams}
+            limits:
+              {{idle_timeout: 30s, stream_idle_timeout: 10s, header_timeout: {self.plan.header_timeout_s:g}s,
+              max_connections: 20000}}
             drain: {{timeout: 15s}}
         """
 
@@ -320,6 +339,7 @@ class Storm:
         # As many as two bursts that overlap: what memory they need at once is the process's for good.
         self._send_slow_clients(2 * plan.slow)
         self._siege.warm_up()
+        self._swift.send_slow_clients(plan.slow // 5, plan.slow_s)
         time.sleep(plan.warm_up_s)
         self._settle()
         figures.memory_before_kib, figures.descriptors_before = self.sidecar.memory_kib(), self.sidecar.descriptors()
@@ -328,13 +348,16 @@ class Storm:
         self._next_reload_s = self._next_name_s = self._next_slow_s = began_s
         self._begin_load(inf)
         self._siege.begin()
+        self._swift.begin()
         while (
             time.monotonic() < began_s + plan.seconds
             or len(self._victims.counts()) < len(KINDS)
             or not self._siege.has_done_all
+            or not self._swift.has_done_all
         ):
             self._victims.strike()
         self._siege.end()
+        self._swift.end()
         self._load_until_s = 0.0
         if self.sidecar.has_names:
             self.sidecar.know("127.0.0.2", "127.0.0.3")
@@ -366,6 +389,7 @@ class Storm:
             if now >= self._next_slow_s:
                 self._next_slow_s += plan.slow_s + 1.0
                 self._send_slow_clients(plan.slow)
+                self._swift.send_slow_clients(plan.slow // 10, plan.slow_s)
             time.sleep(0.02)
 
     def _settle(self) -> None:
@@ -397,6 +421,13 @@ class Storm:
         figures.dropped_lines = int(sidecar.metric("sidecar_log_lines_dropped_total"))
         eventually(lambda: sidecar.log_lines() >= figures.counted, "every exchange to be logged", 10)
         figures.logged = sidecar.log_lines()
+        lines, swift = sidecar.access_log(), self._swift.figures
+        calls = sidecar.by_label("sidecar_grpc_requests_total", "grpc_status")
+        figures.unrecorded = disagreements(self._clients.outcomes, lines, calls)
+        links = self._clients.links
+        swift.connections, swift.again, swift.most, swift.wrong = links.opened, links.again, links.most, links.wrong
+        swift.by_protocol = Counter(str(line.get("protocol")) for line in lines)
+        swift.statuses = Counter(calls)
         figures.memory_peak_kib = sidecar.peak_memory_kib()
 
     def _take_over(self) -> None:
@@ -407,6 +438,8 @@ class Storm:
             first, second = self.sidecar, self.sidecar.successor()
             self._begin_load(time.monotonic() + self.plan.takeover_load_s)
             self._send_slow_clients(20)
+            self._swift.send_slow_clients(5, self.plan.slow_s)
+            self._swift.send_talks(3, self.plan.slow_s)
             time.sleep(self.plan.takeover_load_s * self._chance.uniform(0.1, 0.3))
             step = self._siege.turn()
             second.start("--takeover")
@@ -424,6 +457,8 @@ class Storm:
         self._begin_load(time.monotonic() + plan.drain_load_s + 1.0)
         time.sleep(plan.drain_load_s * self._chance.uniform(0.1, 0.5))
         self._send_slow_clients(20)
+        self._swift.send_slow_clients(5, plan.slow_s)
+        self._swift.send_talks(3, plan.slow_s)
         time.sleep(plan.drain_load_s * self._chance.uniform(0.2, 0.5))
         self._terminated_s = time.monotonic()
         self.sidecar.signal(signal.SIGTERM)
@@ -436,7 +471,7 @@ class Storm:
         figures, outcomes = self.figures, self._clients.outcomes
         for server in self._servers:
             server.kill()
-        journals, faults = Journals(self._recording), self._victims.faults
+        journals, faults = Journals(self._recording), [*self._victims.faults, *self._swift.faults]
         figures.requests = len(outcomes)
         figures.by_kind = Counter(outcome.kind.name for outcome in outcomes)
         figures.arrivals = sum(journals.arrivals.values())
@@ -445,6 +480,8 @@ class Storm:
         figures.storm_requests = stormed
         self._siege.judge(outcomes[:stormed])
         figures.siege = self._siege.figures
+        figures.swift = self._swift.figures
+        figures.swift.faults = Counter(fault.kind for fault in self._swift.faults)
         figures.verdict = judge(outcomes[:stormed], journals, faults)
         figures.takeover = judge(outcomes[stormed:taken_over], journals, faults)
         # Who comes after SIGTERM may be turned away, if nobody has seen the request.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.http2.swift import SwiftPlan
 from tests.soak.storm import DESCRIPTOR_SLACK, Figures, Storm, StormPlan
 from tests.soak.tls.siege import SiegePlan
 
@@ -25,6 +26,8 @@ def check(figures: Figures) -> None:
     assert not any(figures.takeover_codes), figures.takeover_codes
     assert figures.verdict.answered > 0.8 * figures.storm_requests, figures
     assert not figures.siege.wrong, figures
+    assert not figures.swift.wrong, figures
+    assert not figures.unrecorded, figures
     assert figures.exit_code == 0, figures
     assert "Traceback" not in figures.stderr, figures.stderr[-5000:]
     assert "unhandled_exception" not in figures.stderr, figures.stderr[-5000:]
@@ -63,6 +66,7 @@ def test_short_storm(tmp_path: Path) -> None:
                 drain_load_s=1.0,
                 header_timeout_s=6.0,
                 siege=SiegePlan(is_short=True, visits_s=600.0, crowd=30, pace=0.5),
+                swift=SwiftPlan(burst=30, talks=2, talk_s=3.0, stalls=1, pace=0.35),
                 seed=SEED,
             ),
         )
@@ -84,6 +88,7 @@ def test_long_storm(tmp_path: Path) -> None:
                 slow_s=8.0,
                 takeovers=3,
                 siege=SiegePlan(crowd=int(RATE / 1.5)),
+                swift=SwiftPlan(burst=int(RATE / 3), talks=max(1, int(RATE / 60))),
                 seed=SEED,
             ),
         )

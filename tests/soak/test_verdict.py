@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.clients import Kind, Outcome
 from tests.soak.faults import SLACK_S, Fault
+from tests.soak.outcome import Kind, Outcome
 from tests.soak.servers import Journals, Server
 from tests.soak.verdict import Verdict, judge
 
@@ -78,8 +78,8 @@ def test_post_that_failed_is_explained_by_a_fault_of_its_time_only(tmp_path: Pat
     one = outcome(POST, "status", status=503, flag="UC")
     arrived = "R a POST\n"
     assert verdict_of(tmp_path, arrived, one, KILL).explained == {"post not_idempotent": 1}
-    assert verdict_of(tmp_path, arrived, one, Fault("kill", "x", 101.0, 102.0)).unexplained
-    assert verdict_of(tmp_path, arrived, one, Fault("kill", "x", 90.0, 100.0 - SLACK_S)).unexplained
+    assert verdict_of(tmp_path, arrived, one, Fault("kill", "shaky1", 101.0, 102.0)).unexplained
+    assert verdict_of(tmp_path, arrived, one, Fault("kill", "shaky1", 90.0, 100.0 - SLACK_S)).unexplained
     assert verdict_of(tmp_path, arrived + "X a garbage\n", one).explained == {"post not_idempotent": 1}
     assert verdict_of(tmp_path, "", one).explained == {"post keep_alive_race": 1}
     assert verdict_of(tmp_path, arrived, one).unexplained

@@ -6,7 +6,8 @@ request, or a property of HTTP:
 
     response_started   some of the answer was handed on when its server was killed, reset it or broke its framing
     not_idempotent     a POST without a key reached, or may have reached, a server that then failed
-    body_not_kept      a POST with a larger body than is kept, to a server that refused the sidecar's certificate
+    body_not_kept      a POST with a larger body than is kept, to a server that refused the sidecar's certificate, or
+                       by HTTP/2 the stream
     keep_alive_race    a POST was written to a connection that its server closed at that moment; no server saw it
 
 Anything else is unexplained, and fails the storm.
@@ -18,10 +19,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.soak.clients import Outcome
 from tests.soak.faults import Fault
+from tests.soak.outcome import Outcome
 from tests.soak.servers import Journals, Seen
 
+_HURT_WITHIN = frozenset(("reset_within", "cut_within", "bad_chunk", "cut", "garbage", "too_little"))
+_KEPT_BYTES = 64 * 1024
 _SURE_OF_NOTHING_SENT = ("UH", "UO", "UF", "NR", "RL", "DR")
 
 
@@ -67,7 +70,9 @@ def judge(outcomes: Sequence[Outcome], journals: Journals, faults: Sequence[Faul
     verdict.wrong.extend(journals.wrong)
     for outcome in outcomes:
         seen = journals.seen.get(outcome.id) or Seen()
-        if len(seen.methods) > 1 and not outcome.kind.can_be_repeated:
+        # A call that its server says UNAVAILABLE to may be sent again: the file vouches for that.
+        again = seen.hurt.count("error") if outcome.kind.is_call else 0
+        if len(seen.methods) > 1 + again and not outcome.kind.can_be_repeated:
             verdict.repeated.append(f"{_what(outcome)} seen {seen}")
         if seen.callers - {outcome.kind.caller}:
             verdict.wrong.append(f"{_what(outcome)} came from {seen.callers}, not from {outcome.kind.caller!r}")
@@ -89,14 +94,16 @@ def judge(outcomes: Sequence[Outcome], journals: Journals, faults: Sequence[Faul
 
 
 def _explanation(outcome: Outcome, seen: Seen, faults: Sequence[Fault]) -> str:
-    is_in_fault = any(fault.touches(outcome.began_s, outcome.ended_s) for fault in faults)
+    is_in_fault = any(fault.touches(outcome.kind.host, outcome.began_s, outcome.ended_s) for fault in faults)
     if outcome.failure in ("cut", "unanswered"):
         # A server that began and did not end, or that broke the framing of what it had begun. The client may have got
         # nothing of it: what the sidecar had written for it is dropped when the connection must be cut.
-        is_hurt = not {"reset_within", "cut_within", "bad_chunk"}.isdisjoint(seen.hurt)
+        is_hurt = not _HURT_WITHIN.isdisjoint(seen.hurt)
         return "response_started" if is_hurt or (seen.began > seen.ended and is_in_fault) else ""
     is_post = outcome.failure == "status" and not outcome.kind.can_be_repeated
     if is_post and "upstream_refused_certificate" in outcome.detail and not seen.methods:
+        return "body_not_kept"
+    if is_post and "stream_refused" in outcome.detail and not seen.methods and outcome.sent > _KEPT_BYTES:
         return "body_not_kept"
     if outcome.failure != "status" or outcome.kind.can_be_repeated or outcome.flag in _SURE_OF_NOTHING_SENT:
         return ""

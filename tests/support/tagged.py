@@ -35,7 +35,8 @@ async def read_body(reader: asyncio.StreamReader, fields: dict[str, str], *, is_
         pieces: list[bytes] = []
         while size := int((await reader.readuntil(b"\r\n"))[:-2], 16):
             pieces.append((await reader.readexactly(size + 2))[:-2])
-        assert await reader.readexactly(2) == b"\r\n"
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass  # a trailer field
         return b"".join(pieces)
     if "content-length" in fields:
         return await reader.readexactly(int(fields["content-length"]))

@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.soak.clients import PATIENCE_S, Clients, Kind, Outcome
+from tests.soak.clients import PATIENCE_S, Clients
+from tests.soak.outcome import Kind, Outcome
 from tests.soak.servers import Journals
 from tests.soak.surroundings import StormSidecar
 from tests.soak.tls.intruders import KINDS as VISITORS

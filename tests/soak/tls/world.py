@@ -24,6 +24,7 @@ PARTNER = "partner"
 """The common name by which the sidecar is known outside."""
 PARTNER_HOST = "partner.example"
 MESH_ALPN = "sidecar-http/1.1"
+MESH_ALPN_2 = "sidecar-h2"
 
 LONG_AGO = {"begins": NOW - 2 * DAY, "ends": NOW - HOUR}
 Fault = Literal["half_written", "key_mismatch", "expired"]
@@ -174,7 +175,9 @@ class World:
         self._given += 1
         self.dropped = self._leaving
         for caller in CALLERS:
-            self.contexts[caller] = self.client(self.newest.workload(caller))
+            leaf = self.newest.workload(caller)
+            self.contexts[caller] = self.client(leaf)
+            self.contexts[f"{caller} 2"] = self.client(leaf, alpn=MESH_ALPN_2)
 
     def client(
         self,
