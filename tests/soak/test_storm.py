@@ -88,7 +88,7 @@ def test_long_storm(tmp_path: Path) -> None:
                 slow_s=8.0,
                 takeovers=3,
                 siege=SiegePlan(crowd=int(RATE / 1.5)),
-                swift=SwiftPlan(burst=int(RATE / 3), talks=max(1, int(RATE / 60))),
+                swift=SwiftPlan(burst=int(RATE), talks=max(1, int(RATE / 60))),
                 seed=SEED,
             ),
         )

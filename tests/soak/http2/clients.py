@@ -31,8 +31,14 @@ SLOW_WINDOW = 2000
 """Of streams that are read slowly."""
 GO_AWAYS = 0.01
 """Share of requests whose connection takes leave behind them, and goes on with what it carries."""
+GAMES = 0.02
+"""Share of requests before which other settings are said."""
+TRAILERS = 0.2
+"""Share of the bodies of no call behind which a field stands."""
 CUTS = 0.1
 """Share of the clients that leave that hang up, with all that the connection carries."""
+LEAVING_TALKS = 0.1
+"""Share of the talks that are given up in the middle."""
 _TRIES = 6
 _FLAGS = {one.name: one.flag for one in vars(errors).values() if isinstance(one, Reason)}
 
@@ -125,10 +131,16 @@ class Links:
             self.most = max(self.most, len(on.lanes))
             if chance.random() < GO_AWAYS:
                 on.go_away(0)
+            if chance.random() < GAMES:
+                window = chance.choice((1000, link.DEFAULT_WINDOW, 1 << 20))
+                on.say({link.TABLE_SIZE: chance.choice((0, 100, 4096, 65536)), link.INITIAL_WINDOW: window})
             if is_leaving:
                 await self._leave(on, lane, outcome, body)
                 return
-            if body:
+            if body and not kind.is_call and chance.random() < TRAILERS:
+                if await on.send(lane, body, ends=False) and not lane.is_over:
+                    on.head(lane, [("x-end", outcome.id)], ends=True)
+            elif body:
                 await on.send(lane, body, ends=True)
             if await self._answered(on, lane, outcome, size):
                 return
@@ -255,6 +267,7 @@ class Links:
     async def talk(self, outcome: Outcome, port: int, seconds: float) -> None:
         """A stream of messages both ways for so long, each of which must come back before the next is sent."""
         until_s, chance = time.monotonic() + seconds, self._chance
+        leaves = chance.random() < LEAVING_TALKS
         fields = [*fields_of(outcome, 0, is_sized=False), ("x-talk", "1")]
         for _ in range(_TRIES):
             try:
@@ -273,6 +286,10 @@ class Links:
                     on.reset(lane, link.CANCEL)
                     return
                 await asyncio.sleep(chance.random() * 0.3)
+            if leaves and not lane.is_over:
+                outcome.failure = "left"
+                on.reset(lane, chance.choice((link.CANCEL, *link.CODES)))
+                return
             if not lane.is_over:
                 await on.send(lane, b"", ends=True)
             if await self._answered_talk(on, lane, outcome, said):

@@ -13,16 +13,21 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from hpack import Decoder, Encoder
+from hpack.exceptions import HPACKError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM = ACK = 0x1
-END_HEADERS = 0x4
-MAX_STREAMS, INITIAL_WINDOW = 3, 4
+END_HEADERS, PADDED = 0x4, 0x8
+TABLE_SIZE, MAX_STREAMS, INITIAL_WINDOW = 1, 3, 4
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL = 0, 2, 7, 8
 CODES = (0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 0x99)
 """That a server may reset with when it has looked at a request: all but REFUSED_STREAM, and one that there is not."""
-DEFAULT_WINDOW = 65535
+DEFAULT_WINDOW, DEFAULT_TABLE = 65535, 4096
+LAST_OF_ALL = (1 << 31) - 1
+"""In a GOAWAY that says no more than that there will be another."""
+_PADDED_EVERY, _PADDING = 10, 7
+"""Content of each such stream has so much padding."""
 MAX_FRAME = 16384
 CONNECTION_WINDOW = 1 << 24
 """It is given back at once, so that streams alone are held up."""
@@ -184,22 +189,31 @@ class Link(asyncio.Protocol):
 
     def head(self, lane: Lane, fields: Fields, *, ends: bool = False) -> None:
         """HEADERS: a head, or trailers."""
-        flags = END_HEADERS | (END_STREAM if ends else 0)
-        self.write(_frame(HEADERS, flags, lane.id, self._encoder.encode(fields)))
+        block = self._encoder.encode(fields)
+        pieces = [block[at : at + MAX_FRAME] for at in range(0, len(block), MAX_FRAME)]
+        for number, piece in enumerate(pieces):
+            flags = 0 if number else END_STREAM * ends
+            flags |= END_HEADERS * (number == len(pieces) - 1)
+            self.write(_frame(CONTINUATION if number else HEADERS, flags, lane.id, piece))
         if ends:
             self._done(lane)
 
     async def send(self, lane: Lane, data: bytes, *, ends: bool) -> bool:
         """Content, as windows allow it; returns whether all of it is handed to the kernel."""
         while data and not lane.is_over:
-            size = min(len(data), lane.send_window, self._send_window, MAX_FRAME)
-            if size <= 0 or self._is_full:
+            room = min(lane.send_window, self._send_window, MAX_FRAME)
+            if room <= 0 or self._is_full:
                 await lane.moved()
                 continue
-            lane.send_window -= size
-            self._send_window -= size
+            padding = _PADDING if lane.id % _PADDED_EVERY == 1 and room > _PADDING + 1 else 0
+            size = min(len(data), room - padding - 1 if padding else room)
             is_last = ends and size == len(data)
-            self.write(_frame(DATA, END_STREAM if is_last else 0, lane.id, data[:size]))
+            piece, flags = data[:size], END_STREAM * is_last
+            if padding:
+                piece, flags = bytes((padding,)) + piece + bytes(padding), flags | PADDED
+            lane.send_window -= len(piece)
+            self._send_window -= len(piece)
+            self.write(_frame(DATA, flags, lane.id, piece))
             data = data[size:]
             if is_last:
                 return await self.sent(lane)
@@ -227,9 +241,9 @@ class Link(asyncio.Protocol):
             self.write(_frame(RST_STREAM, 0, lane.id, _four(code)))
             self._end(lane)
 
-    def go_away(self, last: int, code: int = NO_ERROR) -> None:
-        """Take no further streams than this."""
-        self.is_leaving = True
+    def go_away(self, last: int, code: int = NO_ERROR, *, takes: bool = False) -> None:
+        """Say that no further streams than this will be taken; some are on their way, which `takes` lets in."""
+        self.is_leaving = not takes
         self.write(_frame(GOAWAY, 0, 0, _four(last) + _four(code)))
 
     def say(self, settings: Mapping[int, int]) -> None:
@@ -323,7 +337,12 @@ class Link(asyncio.Protocol):
         lane.wake()
 
     def _on_fields(self, number: int, lane: Lane | None, block: bytes, *, is_end: bool) -> None:
-        decoded = self._decoder.decode(block, raw=True)
+        try:
+            decoded = self._decoder.decode(block, raw=True)
+        except HPACKError as error:
+            self._on_wrong(f"a block that cannot be read: {error!r}")
+            self.abort()
+            return
         fields = {bytes(one[0]).decode(): bytes(one[1]).decode("latin-1") for one in decoded}
         if lane is None and not self._is_client and number > self.last:
             lane = self._opened(number)
@@ -359,6 +378,8 @@ class Link(asyncio.Protocol):
             said = dict(self._said.popleft())
             difference = said.get(INITIAL_WINDOW, self._ours[INITIAL_WINDOW]) - self._ours[INITIAL_WINDOW]
             self._ours |= said
+            if TABLE_SIZE in said:
+                self._decoder.max_allowed_table_size = said[TABLE_SIZE]
             for lane in list(self.lanes.values()):
                 lane.window += difference
                 if lane.owed and not lane.is_stingy and not lane.is_ended:
@@ -373,6 +394,8 @@ class Link(asyncio.Protocol):
                 self._first_window = value
             elif key == MAX_STREAMS:
                 self._most = value
+            elif key == TABLE_SIZE:
+                self._encoder.header_table_size = min(value, DEFAULT_TABLE)
         self.write(_frame(SETTINGS, ACK, 0, b""))
         self._wake_all()
 

@@ -39,6 +39,7 @@ GARBAGE = (
 )
 """None of which may come from a server."""
 _IDLE_S = 0.25
+_LARGE = 20_000
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,12 @@ class SwiftTemper(Temper):
         leave_out: Sends a GOAWAY that leaves the stream out.
         go_away: Sends a GOAWAY behind the answer, which leaves out what is on its way.
         cut: Closes the connection in the middle of an answer, with all that it carries.
+        two_steps: Says GOAWAY twice behind the answer, as servers do that lose nothing.
         too_little: Ends with less than its content-length says.
+        early: Answers before it has read the request's body, of which it wants no more then.
         ping: Asks whether the sidecar is there.
+        games: Allows something else for a moment: another window, another table, fewer streams.
+        large_head: Sends a head that needs more than a frame.
         most_streams, window: What it allows.
     """
 
@@ -60,15 +65,23 @@ class SwiftTemper(Temper):
     leave_out: float = 0.0
     go_away: float = 0.0
     cut: float = 0.0
+    two_steps: float = 0.0
     too_little: float = 0.0
+    early: float = 0.0
     ping: float = 0.0
+    games: float = 0.0
+    large_head: float = 0.0
     most_streams: int = 100
     window: int = link.DEFAULT_WINDOW
 
     @property
     def settings(self) -> dict[int, int]:
         """Of HTTP/2."""
-        return {link.MAX_STREAMS: self.most_streams, link.INITIAL_WINDOW: self.window}
+        return {
+            link.TABLE_SIZE: link.DEFAULT_TABLE,
+            link.MAX_STREAMS: self.most_streams,
+            link.INITIAL_WINDOW: self.window,
+        }
 
 
 _LETHAL = ("reset_before", "mute", "garbage", "error", "too_little", "reset_within", "cut")
@@ -167,20 +180,31 @@ class SwiftRecorder(Recorder):
         if "x-talk" in lane.fields:
             await self._talk(on, lane, tag, how)
             return
-        if not await lane.until(lambda: lane.is_ended):
+        is_early = self._chance.random() < temper.early
+        if not is_early and not await lane.until(lambda: lane.is_ended):
             return
         fields, body = lane.fields, bytes(lane.body)
         is_call = fields.get("content-type") == GRPC
         wanted = tagged(tag, int(fields.get("x-sent", "0")))
-        if body != (message(wanted) if is_call else wanted) or not fields[":path"].endswith(f"/{tag}"):
+        wanted = message(wanted) if is_call else wanted
+        if body != (wanted if lane.is_ended else wanted[: len(body)]) or not fields[":path"].endswith(f"/{tag}"):
             self.note(f"W {tag} {fields} with {len(body)} bytes, {body[:60]!r}")
+        if self._chance.random() < temper.games:
+            self.spawn(self._play(on))
         if temper.delay_max_s:
             await asyncio.sleep(self._chance.uniform(temper.delay_min_s, temper.delay_max_s))
         await self._answer_lane(on, lane, tag, how)
+        if is_early and not lane.is_over:
+            on.reset(lane, link.NO_ERROR)
         if self._chance.random() < temper.ping:
             on.ping()
         if self._chance.random() < temper.go_away and not on.is_leaving:
             on.go_away(on.last)
+        elif self._chance.random() < temper.two_steps and not on.is_leaving:
+            on.go_away(link.LAST_OF_ALL, takes=True)
+            await asyncio.sleep(0.1)
+            if not on.is_leaving:
+                on.go_away(on.last)
         elif not on.lanes and self._chance.random() < temper.close_idle:
             await asyncio.sleep(self._chance.random() * _IDLE_S)
             if not on.lanes:
@@ -208,6 +232,8 @@ class SwiftRecorder(Recorder):
             on.write(self._chance.choice(GARBAGE))
             return
         own = [("x-id", tag), ("x-server", self.name)]
+        if self._chance.random() < self.temper.large_head:
+            own.append(("x-large", self._chance.choice("ab") * _LARGE))
         if how == "error":
             self.note(f"S {tag}")
             said = [(":status", "200"), ("content-type", GRPC), ("grpc-status", str(UNAVAILABLE)), *own]
@@ -245,6 +271,14 @@ class SwiftRecorder(Recorder):
                 is_sent = await on.sent(lane)
         if is_sent:
             self.note(f"E {tag}")
+
+    async def _play(self, on: Link) -> None:
+        """Allow something else for a moment."""
+        chance = self._chance
+        size, window = chance.choice((0, 100, 1000, 65536)), chance.choice((0, 10, 1000, 1 << 20))
+        on.say({link.TABLE_SIZE: size, link.INITIAL_WINDOW: window, link.MAX_STREAMS: chance.randint(1, 20)})
+        await asyncio.sleep(chance.random() * 0.2)
+        on.say(self.temper.settings)
 
     def _harm_all(self, on: Link, how: str) -> None:
         """What befalls a connection befalls all that it carries."""

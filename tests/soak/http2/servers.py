@@ -8,14 +8,21 @@ from pathlib import Path
 from tests.soak.http2.recorder import SwiftTemper
 from tests.soak.servers import Server
 
-SWIFT_CALM = SwiftTemper(close_idle=0.01, go_away=0.01, ping=0.02, delay_max_s=0.004)
-"""Of the swift servers when nothing is wrong: connections end, announced or not, all the time."""
+SWIFT_CALM = SwiftTemper(
+    close_idle=0.01, go_away=0.01, two_steps=0.01, early=0.02, ping=0.02, games=0.01, large_head=0.02, delay_max_s=0.03
+)
+"""
+Of the swift servers when nothing is wrong: connections end, announced or not, settings change, and answers come before
+requests are read, all the time.
+"""
 TEMPERS: dict[str, SwiftTemper] = {
     "reset_before": replace(SWIFT_CALM, reset_before=0.5),
     "reset_within": replace(SWIFT_CALM, reset_within=0.5),
     "refuse": replace(SWIFT_CALM, refuse=0.7),
     "leave_out": replace(SWIFT_CALM, leave_out=0.3),
-    "go_away": replace(SWIFT_CALM, go_away=0.4),
+    "go_away": replace(SWIFT_CALM, go_away=0.2, two_steps=0.2),
+    "games": replace(SWIFT_CALM, games=0.5),
+    "early": replace(SWIFT_CALM, early=0.8),
     "cut": replace(SWIFT_CALM, cut=0.2),
     "garbage": replace(SWIFT_CALM, garbage=0.3),
     "too_little": replace(SWIFT_CALM, too_little=0.5),

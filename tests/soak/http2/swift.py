@@ -73,6 +73,7 @@ SHARES: dict[Kind, int] = {
 }
 """Beside a hundred of HTTP/1.1 in clear."""
 _BURSTS = tuple(one for one in SHARES if one.version == 2 and not one.is_secured)
+_SWIFT_BURSTS = tuple(one for one in SHARES if one.host == "swift")
 _STALL_BYTES = 100_000
 
 
@@ -246,7 +247,8 @@ class Swift:
         plan, clients = self.plan, self._clients
         while not self._is_over.is_set():
             sidecar = self._sidecar()
-            for kind in self._chance.choices(_BURSTS, k=plan.burst):
+            kinds = self._chance.choice((_BURSTS, _SWIFT_BURSTS))
+            for kind in self._chance.choices(kinds, k=plan.burst):
                 clients.spawn(clients.one(kind, sidecar.outbound_port if kind.host else sidecar.inbound_port))
             self.send_talks(plan.talks, plan.talk_s)
             for _ in range(plan.stalls):
