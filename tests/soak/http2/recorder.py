@@ -275,7 +275,7 @@ class SwiftRecorder(Recorder):
     async def _play(self, on: Link) -> None:
         """Allow something else for a moment."""
         chance = self._chance
-        size, window = chance.choice((0, 100, 1000, 65536)), chance.choice((0, 10, 1000, 1 << 20))
+        size, window = chance.choice((0, 100, 1000, 65536)), chance.choice((0, 1000, 1 << 20))
         on.say({link.TABLE_SIZE: size, link.INITIAL_WINDOW: window, link.MAX_STREAMS: chance.randint(1, 20)})
         await asyncio.sleep(chance.random() * 0.2)
         on.say(self.temper.settings)

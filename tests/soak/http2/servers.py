@@ -31,7 +31,7 @@ TEMPERS: dict[str, SwiftTemper] = {
     "slow": replace(SWIFT_CALM, delay_min_s=0.05, delay_max_s=0.7),
     "one at a time": replace(SWIFT_CALM, most_streams=1, delay_max_s=0.05),
     "no window": replace(SWIFT_CALM, window=0),
-    "small window": replace(SWIFT_CALM, window=100, most_streams=5),
+    "small window": replace(SWIFT_CALM, window=1000, most_streams=5),
 }
 KINDS = ("kill", "stop", *TEMPERS)
 
