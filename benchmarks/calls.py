@@ -22,33 +22,26 @@ sidecar's port of a mesh, and `h2` to others.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
-import os
 import random
 import select
-import signal
 import socket
 import ssl
-import struct
 import sys
 import time
 from array import array
 from collections import deque
-from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import wire
+from schedule import Report, Schedule
 
 USERS = 10_000
 MESSAGE = b"\0\0\0\0\x40" + b"q" * 64
-GRACE_S = 2.0
 CREDIT = 4 << 20  # octets of content after which windows are made whole
 WINDOW = 8 << 20  # of a stream: more than any answer
 READ_BYTES = 256 << 10
-TFD_NONBLOCK, TFD_TIMER_ABSTIME = 0o4000, 1
-NOT_A_NUMBER = float("nan")
 SAME: wire.Pairs = [
     (b":path", b"/v1/List"),
     (b":authority", b"recommendations"),
@@ -140,11 +133,8 @@ class Calls:
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self.latencies_ns = array("q")  # closed loop
-        self._is_over = False
-        self._start_ns = self._period_ns = self._due = self._total = 0
-        self.latencies = array("d")
-        self.lags = array("d")
-        self._free: deque[Link] = deque()  # open loop: one entry for each stream that is not used
+        self._schedule: Schedule | None = None  # of an open loop
+        self._free: deque[Link] = deque()  # likewise: one entry for each stream that is not used
         for _ in range(order["connections"]):
             self._open()
 
@@ -235,13 +225,12 @@ class Calls:
         else:
             self.failed += 1
         if number >= 0:
-            now = time.monotonic_ns()
-            if self._period_ns:
-                due_ns = self._start_ns + number * self._period_ns
-                self.latencies[number] = (now - due_ns) / 1e9 if is_whole and octets == self._size else NOT_A_NUMBER
-                self._free.append(link)
-            else:
-                self.latencies_ns.append(now - sent_ns)
+            if self._schedule is None:
+                self.latencies_ns.append(time.monotonic_ns() - sent_ns)
+                return
+            if is_whole and octets == self._size:
+                self._schedule.answered(number)
+            self._free.append(link)
 
     # --- as fast as it is answered -----------------------------------------------------------------------------
 
@@ -281,70 +270,27 @@ class Calls:
 
     # --- at a fixed rate ---------------------------------------------------------------------------------------
 
-    def _timer(self) -> int:
-        libc = ctypes.CDLL(None, use_errno=True)
-        timer = int(libc.timerfd_create(time.CLOCK_MONOTONIC, TFD_NONBLOCK))
-        self._start_ns = time.monotonic_ns() + 100_000_000
-        first = divmod(self._start_ns, 1_000_000_000)
-        spec = struct.pack("4q", *divmod(self._period_ns, 1_000_000_000), *first)
-        if timer < 0 or libc.timerfd_settime(timer, TFD_TIMER_ABSTIME, spec, None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd")
-        return timer
-
-    def run(self, rate: float, seconds: float) -> dict[str, float]:
+    def run(self, schedule: Schedule) -> Report:
         """Send all, wait for the answers, and say what came of it."""
-        self._period_ns, self._total = round(1e9 / rate), int(seconds * rate)
+        self._schedule = schedule
         self.good = 0  # the first call of each connection was not due
-        self.latencies = array("d", [NOT_A_NUMBER]) * self._total
         self._free.extend(link for _ in range(self._streams) for link in self._links.values())
-        timer = self._timer()
+        timer = schedule.start()
         self._epoll.register(timer, select.EPOLLIN)
         later, count = self._later, len(self._later)
-        while self.good + self.failed < self._total:
-            if self._is_over and self._due < self._total:
-                self._total = self._due
-                del self.latencies[self._total :]
-            if time.monotonic_ns() > self._start_ns + self._total * self._period_ns + GRACE_S * 1e9:
-                break
+        while schedule.goes_on(self.good + self.failed):
             for descriptor, _ in self._epoll.poll(0.1):
                 if descriptor == timer:
-                    self._on_timer(timer)
+                    schedule.on_timer()
                 else:
                     self._read(self._links[descriptor])
-            while self._sent < self._due and self._free:
+            while self._sent < schedule.due and self._free:
                 self._send(self._free.popleft(), later[self._sent % count], self._sent)
                 self._sent += 1
             for link in self._links.values():
                 self._flush(link)
-        return {
-            "start_ns": self._start_ns,
-            "period_ns": self._period_ns,
-            "requests": self._total,
-            "failed": self.failed,
-            "unanswered": self._give_up(time.monotonic_ns()),
-            "reopened": 0,
-            "cpu_s": sum(os.times()[:2]),
-        }
-
-    def end(self) -> None:
-        """Let no more become due."""
-        self._is_over = True
-
-    def _on_timer(self, timer: int) -> None:
-        try:
-            fired = int.from_bytes(os.read(timer, 8), sys.byteorder)
-        except BlockingIOError:
-            return
-        if self._due < self._total:
-            self.lags.append((time.monotonic_ns() - self._start_ns - self._due * self._period_ns) / 1e9)
-        self._due = min(self._due + fired, self._total)
-
-    def _give_up(self, now_ns: int) -> int:
         waiting = [call[0] for link in self._links.values() for call in link.calls.values()]
-        waiting += range(self._sent, self._total)
-        for number in waiting:
-            self.latencies[number] = (now_ns - self._start_ns - number * self._period_ns) / 1e9
-        return len(waiting)
+        return schedule.report(waiting, self._sent, self.failed, 0)
 
     # --- for nothing but to be there ---------------------------------------------------------------------------
 
@@ -380,15 +326,8 @@ def main(order: Order) -> None:
     elif "rate" not in order or "out" not in order:
         print("RESULT", json.dumps(calls.saturate(order["seconds"])))
     else:
-        signal.signal(signal.SIGTERM, lambda *_: calls.end())
-        Path(order["out"]).touch()
-        result = calls.run(order["rate"], order["seconds"])
-        Path(order["out"]).write_bytes(calls.latencies.tobytes())
-        lags = sorted(calls.lags)
-        result["lag_p50_s"] = lags[len(lags) // 2]
-        result["lag_p99_s"] = lags[int(len(lags) * 0.99)]
-        result["lag_max_s"] = lags[-1]
-        print(json.dumps(result))
+        schedule = Schedule(order["rate"], order["seconds"])
+        schedule.carry_out(lambda: calls.run(schedule), order["out"])
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@ counts from there.
 
 An open loop. Request i is due at start + i / rate, whatever became of those before it. One that is due while all
 connections wait for answers waits too, and that wait is part of its latency: a client that sent later because the
-proxy was slow would leave out just the moments that matter ("coordinated omission"). The clock is a timer of the
-kernel (timerfd) rather than epoll's timeout, which is good to a millisecond; how late this program itself woke is
-measured for every wake-up and reported, as it is part of every latency.
+proxy was slow would leave out just the moments that matter ("coordinated omission"). `schedule.py` has the clock.
 
     python benchmarks/steady.py '{"port": 8080, "rate": 5000, "seconds": 5, "connections": 64, "traffic": FILE,
                                   "out": FILE}'
@@ -21,27 +19,20 @@ secured; without `certificate` and `key` none is shown.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
-import os
 import re
 import select
-import signal
 import socket
 import ssl
-import struct
 import sys
-import time
-from array import array
 from collections import deque
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-GRACE_S = 2.0
+from schedule import Report, Schedule
+
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-TFD_NONBLOCK, TFD_TIMER_ABSTIME = 0o4000, 1
-NOT_A_NUMBER = float("nan")
 
 
 class Order(TypedDict):
@@ -87,17 +78,11 @@ class Steady:
         self._address = "127.0.0.1", order["port"]
         self._context = _context(order["tls"]) if "tls" in order else None
         self._requests = Path(order["traffic"]).read_bytes().split(b"\0")
-        self._period_ns = round(1e9 / order["rate"])
-        self._total = int(order["seconds"] * order["rate"])
-        self._is_over = False
-        self._start_ns = 0
-        self._due = 0  # requests whose moment has come
+        self.schedule = Schedule(order["rate"], order["seconds"])
         self._next = 0  # the first that was not sent
         self._done = 0  # answered or failed
         self.failed = 0
         self.reopened = 0  # connections that the proxy closed between two requests, as it may
-        self.latencies = array("d", [NOT_A_NUMBER]) * self._total
-        self.lags = array("d")
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self._free: deque[Link] = deque()
@@ -114,59 +99,22 @@ class Steady:
         self._free.append(link)
         self._epoll.register(connected, select.EPOLLIN)
 
-    def _timer(self) -> int:
-        """A timer that fires for each request; the first is due in a tenth of a second."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        timer = int(libc.timerfd_create(time.CLOCK_MONOTONIC, TFD_NONBLOCK))
-        self._start_ns = time.monotonic_ns() + 100_000_000
-        first = divmod(self._start_ns, 1_000_000_000)
-        spec = struct.pack("4q", *divmod(self._period_ns, 1_000_000_000), *first)
-        if timer < 0 or libc.timerfd_settime(timer, TFD_TIMER_ABSTIME, spec, None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd")
-        return timer
-
-    def run(self) -> dict[str, float]:
+    def run(self) -> Report:
         """Send all, wait for the answers, and say what came of it."""
-        timer = self._timer()
+        schedule = self.schedule
+        timer = schedule.start()
         self._epoll.register(timer, select.EPOLLIN)
-        poll, now_ns = self._epoll.poll, time.monotonic_ns
-        while self._done < self._total:
-            now = now_ns()
-            if self._is_over and self._due < self._total:
-                self._total = self._due
-                del self.latencies[self._total :]
-            if now > self._start_ns + self._total * self._period_ns + GRACE_S * 1e9:
-                break
+        poll = self._epoll.poll
+        while schedule.goes_on(self._done):
             for descriptor, _ in poll(0.1):
                 if descriptor == timer:
-                    self._on_timer(timer)
+                    schedule.on_timer()
                 else:
                     self._on_readable(self._links[descriptor])
-            while self._next < self._due and self._free:
+            while self._next < schedule.due and self._free:
                 self._send(self._free.popleft())
-        unanswered = self._give_up(now_ns())
-        return {
-            "start_ns": self._start_ns,
-            "period_ns": self._period_ns,
-            "requests": self._total,
-            "failed": self.failed,
-            "unanswered": unanswered,
-            "reopened": self.reopened,
-            "cpu_s": sum(os.times()[:2]),
-        }
-
-    def end(self) -> None:
-        """Let no more become due."""
-        self._is_over = True
-
-    def _on_timer(self, timer: int) -> None:
-        try:
-            fired = int.from_bytes(os.read(timer, 8), sys.byteorder)
-        except BlockingIOError:
-            return
-        if self._due < self._total:
-            self.lags.append((time.monotonic_ns() - self._start_ns - self._due * self._period_ns) / 1e9)
-        self._due = min(self._due + fired, self._total)
+        waiting = [link.number for link in self._links.values() if link.number >= 0]
+        return schedule.report(waiting, self._next, self.failed, self.reopened)
 
     def _send(self, link: Link) -> None:
         link.number = self._next
@@ -203,8 +151,7 @@ class Steady:
             link.begun = b""
             link.missing = int(found[1]) + end + 4 - len(data)
         if link.missing == 0:
-            due_ns = self._start_ns + link.number * self._period_ns
-            self.latencies[link.number] = (time.monotonic_ns() - due_ns) / 1e9
+            self.schedule.answered(link.number)
             self._done += 1
             link.number = -1
             self._free.append(link)
@@ -222,29 +169,13 @@ class Steady:
         with contextlib.suppress(OSError):  # nobody accepts: the others go on
             self._open()
 
-    def _give_up(self, now_ns: int) -> int:
-        """Note for every request that has no answer how long it has waited; gives their number."""
-        waiting = [link.number for link in self._links.values() if link.number >= 0]
-        waiting += range(self._next, self._total)
-        for number in waiting:
-            self.latencies[number] = (now_ns - self._start_ns - number * self._period_ns) / 1e9
-        return len(waiting)
-
 
 def main(order: Order) -> None:
     """Carry out the order."""
     steady = Steady(order)
-    signal.signal(signal.SIGTERM, lambda *_: steady.end())
     gc.freeze()
     gc.disable()  # nothing here is cyclic, and a collection would be a lag
-    Path(order["out"]).touch()
-    result = steady.run()
-    Path(order["out"]).write_bytes(steady.latencies.tobytes())
-    lags = sorted(steady.lags)
-    result["lag_p50_s"] = lags[len(lags) // 2]
-    result["lag_p99_s"] = lags[int(len(lags) * 0.99)]
-    result["lag_max_s"] = lags[-1]
-    print(json.dumps(result))
+    steady.schedule.carry_out(steady.run, order["out"])
 
 
 if __name__ == "__main__":
