@@ -1,4 +1,4 @@
-"""The scenarios of HTTP/2 and gRPC: CPU time a call, latency at a fixed rate, and memory of what is idle."""
+"""The scenarios of HTTP/2 and gRPC: CPU time a call, latency at a fixed rate and beside an attack, idle memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from .attack import Attack, ends_of
 from .bench import Bench, Entry, Record, Result, faults_of
 from .load import Calls, Load, pin
 from .memory_scenario import SETTLE_S, open_files
-from .processes import tree_pss_mib
-from .rounds import MIB, Stage
+from .processes import tree_cpu_s, tree_pss_mib
+from .rounds import MIB, Stage, warm
 from .site import HERE, Subject, Work
-from .time_scenarios import at_half
+from .time_scenarios import at_half, show_steady, steady_once
 from .tls_scenarios import prepared
 from .traffic import Traffic
 
@@ -25,6 +26,10 @@ BOTH = Work(is_full=True, is_http2_in=True, is_http2_out=True)
 SHAPES = {"4 x 16": (4, 16), "32 x 1": (32, 1)}  # connections, and streams of each
 IDLE_CONNECTIONS, IDLE_STREAMS, STREAMS_EACH = 2_000, 10_000, 100
 SPARE_CLIENTS = 1_000
+RESET_RATE = 10_000  # a second
+CALM_RATE = 2_000.0  # calls a second of others, meanwhile
+ATTACKS: dict[str, int | None] = {"none": None, "at once": 0, "later": 20}  # requests before each is reset
+PAUSE_S = 1.5  # after an attack: what it has left in logs and spans goes out
 
 
 def subjects_of(bench: Bench) -> list[Subject]:
@@ -79,6 +84,51 @@ def h2bodies(bench: Bench) -> Result:
 def h2latency(bench: Bench) -> Result:
     """Calls from 4 connections of 16 streams at half of Envoy's saturation rate, everything on."""
     return at_half(bench, "h2latency", "", subjects_of(bench), BOTH, calls_of(bench, "4 x 16"))
+
+
+def h2reset(bench: Bench) -> Result:
+    """
+    2,000 calls a second from 4 connections of 16 streams, everything on, with nobody beside them and beside one peer
+    that begins 10,000 requests a second and resets each: at once, and when 20 others have begun, so that it may have
+    reached the upstream. The peer is on the core of the load.
+
+    Who is not let in by one connection opens another: how often it had to, and how the subject ended them, is noted.
+    """
+    subjects, records = subjects_of(bench), list[Record]()
+    load = replace(calls_of(bench, "4 x 16"), seconds=max(4, 2 * bench.seconds))
+    with (
+        bench.grounds("h2reset", sinks=len(subjects), body_bytes=MESSAGE_BYTES, calls=True) as grounds,
+        bench.all_started(grounds, subjects, BOTH) as entries,
+    ):
+        for entry in entries:
+            warm(entry.running, entry.sink_port, load)
+        for number in range(1, min(bench.rounds, 5) + 1):
+            for entry in entries:
+                for case, behind in ATTACKS.items():
+                    record = _beside(case, behind, entry, number, load)
+                    records.append(record)
+                    show_steady("h2reset", record)
+    notes = []
+    for entry in entries:
+        for case in ATTACKS:
+            mine = [each for each in records if each["subject"] == entry.subject and each["case"] == case]
+            if words := ends_of(mine):
+                notes.append(f"{entry.subject}, {case}: how connections of the peer ended: {words}")
+    return Result(records, notes)
+
+
+def _beside(case: str, behind: int | None, entry: Entry, number: int, load: Load) -> Record:
+    """One load of fixed rate, beside the peer unless there is nothing to be reset."""
+    pid, began, cpu_s = entry.running.process.pid, time.monotonic(), tree_cpu_s(entry.running.process.pid)
+    if behind is None:
+        record = steady_once(case, entry, number, load, CALM_RATE)
+    else:
+        with Attack(entry.running.port, RESET_RATE, behind, load.cpus) as attack:
+            record = steady_once(case, entry, number, load, CALM_RATE, is_alone=False)
+        record |= attack.figures
+        time.sleep(PAUSE_S)
+    record["busy"] = round((tree_cpu_s(pid) - cpu_s) / (time.monotonic() - began), 3)
+    return record
 
 
 def h2memory(bench: Bench) -> Result:
@@ -140,4 +190,6 @@ def _held(entry: Entry, load: Load, case: str, count: int) -> Record:
     }
 
 
-SCENARIOS: dict[str, Callable[[Bench], Result]] = {each.__name__: each for each in (h2, h2bodies, h2latency, h2memory)}
+SCENARIOS: dict[str, Callable[[Bench], Result]] = {
+    each.__name__: each for each in (h2, h2bodies, h2latency, h2reset, h2memory)
+}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .records import Records, by_case, cell, table
+from .figures import Spread
+from .records import Records, by_case, cell, median, table
 
 
 def _h2(found: Records) -> str:
@@ -18,4 +19,44 @@ def _h2memory(found: Records) -> str:
     return table(head, rows)
 
 
-H2_TABLES: dict[str, Callable[[Records], str]] = {"h2": _h2, "h2bodies": _h2, "h2memory": _h2memory}
+def more_by_resets(found: Records, name: str, case: str) -> Spread | None:
+    """p99 beside the peer less that of the same round without it, in milliseconds."""
+    calm = found.series("p99_ms", name, "none")
+    values = [value - calm[number] for number, value in found.series("p99_ms", name, case).items() if number in calm]
+    return Spread.of(values) if values else None
+
+
+def _h2reset(found: Records) -> str:
+    head = ["subject", "resets", "of them a second", "taken in a second", "connections a second", "p50 ms", "p99 ms"]
+    head += ["p99 more ms", "longest ms", "requests", "failed", "unanswered", "subject's core", "peer's core"]
+    head += ["generator late, p99 ms"]
+    rows = []
+    for name in found.subjects:
+        for case in found.cases:
+            rows.append(
+                [
+                    name,
+                    case,
+                    *(median(found.spread(each, name, case), 0) for each in ("resets_s", "taken_s", "connections_s")),
+                    cell(found.spread("p50_ms", name, case), 2),
+                    cell(found.spread("p99_ms", name, case), 2),
+                    cell(more_by_resets(found, name, case), 2) if case != "none" else "",
+                    cell(found.spread("max_ms", name, case), 1),
+                    *(
+                        f"{sum(found.series(figure, name, case).values()):.0f}"
+                        for figure in ("requests", "failed", "unanswered")
+                    ),
+                    median(found.spread("busy", name, case), 0, 100, "%"),
+                    median(found.spread("peer_busy", name, case), 0, 100, "%"),
+                    median(found.spread("lag_p99_ms", name, case), 2),
+                ]
+            )
+    return table(head, rows)
+
+
+H2_TABLES: dict[str, Callable[[Records], str]] = {
+    "h2": _h2,
+    "h2bodies": _h2,
+    "h2reset": _h2reset,
+    "h2memory": _h2memory,
+}

@@ -70,7 +70,7 @@ def at_half(
             steady = replace(steady, connections=STEADY_CONNECTIONS)
         for number in range(1, min(bench.rounds, 3) + 1):
             for entry in entries:
-                record = _steady_once(case, entry, number, steady, rate)
+                record = steady_once(case, entry, number, steady, rate)
                 records.append(record)
                 show_steady(scenario, record)
     return Result(records, [note])
@@ -84,8 +84,13 @@ def _upstreams(
     return bench.grounds(scenario, sinks=sinks, files=files, calls=True, body_bytes=load.calls.body_bytes)
 
 
-def _steady_once(case: str, entry: Entry, number: int, load: Load, rate: float) -> Record:
-    """One load of fixed rate with its proof; of a subject that could not follow, no log or span is expected."""
+def steady_once(case: str, entry: Entry, number: int, load: Load, rate: float, *, is_alone: bool = True) -> Record:
+    """
+    One load of fixed rate with its proof; of a subject that could not follow, no log or span is expected.
+
+    Args:
+        is_alone: Nobody else asks meanwhile, so that lines and spans are those of this load.
+    """
     evidence, others = Evidence(entry.running, entry.sink_port), Others()
     scraper = Scraper(*entry.running.scrape) if entry.running.scrape is not None else None
     if scraper is not None:
@@ -97,7 +102,8 @@ def _steady_once(case: str, entry: Entry, number: int, load: Load, rate: float) 
     evidence.wait_for(answered)
     record = steady_record(case, number, entry.subject, stream, others)
     faults = [f"{stream.failed} of {len(stream.latencies_s)} requests failed"] if stream.failed else []
-    record["faults"] = faults if stream.unanswered else [*faults, *unproven(*evidence.shares(answered))]
+    is_proven = is_alone and not stream.unanswered
+    record["faults"] = [*faults, *unproven(*evidence.shares(answered))] if is_proven else faults
     return record
 
 
