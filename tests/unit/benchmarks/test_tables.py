@@ -10,6 +10,7 @@ import pytest
 from benchmarks.harness import page
 from benchmarks.harness.figures import Spread
 from benchmarks.harness.goals import GOALS, Goal, goals
+from benchmarks.harness.h2_tables import more_by_resets
 from benchmarks.harness.page import MissingError, fill, read, run_of
 from benchmarks.harness.records import FORMAT, Document, Record, Records
 from benchmarks.harness.tables import TABLES, tables
@@ -119,6 +120,18 @@ def test_goals_name_what_was_measured_and_what_was_not() -> None:
     assert "| at most 0.4 | 0.42 (0.40-0.44) | no |" in lines[2]
     assert "| at most 2.5 | 2.10 (2.00-2.20) | yes |" in lines[3]
     assert "| at most 2 | not measured | - |" in lines[4]
+
+
+def test_resets_are_charged_with_what_their_round_has_more() -> None:
+    """p99 beside the peer less that of the same round without it; a round that lacks one has no difference."""
+    measured = [("none", 1, 2.0), ("at once", 1, 5.0), ("none", 2, 10.0), ("at once", 2, 9.0), ("at once", 3, 70.0)]
+    records = [_round("compiled", number, case, p99_ms=p99_ms) for case, number, p99_ms in measured]
+    document = _document(h2reset=records)
+    assert more_by_resets(Records(records), "compiled", "at once") == Spread(1.0, -1.0, 3.0)
+    assert more_by_resets(Records(records), "compiled", "later") is None
+    row = next(line for line in tables(document, "h2reset").splitlines() if "| at once |" in line)
+    assert "| 1.00 (-1.00 to 3.00) |" in row
+    assert "| at most 5 | 1.00 (-1.00 to 3.00) | yes |" in goals(document)
 
 
 def _marked(*names: str) -> str:
