@@ -28,6 +28,7 @@ from pathlib import Path
 
 from harness import (
     cpu_scenarios,
+    h2_mesh_scenario,
     h2_scenarios,
     memory_scenario,
     time_scenarios,
@@ -54,6 +55,7 @@ MODULES = (
     tls_time_scenarios,
     tls_memory_scenario,
     h2_scenarios,
+    h2_mesh_scenario,
 )
 SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     name: scenario for module in MODULES for name, scenario in module.SCENARIOS.items()

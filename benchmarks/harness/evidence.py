@@ -110,6 +110,15 @@ def counted(port: int, what: str) -> int:
     return int(json.loads(get(port, "/count", {})[2])[what])
 
 
+def counted_by_metrics(port: int, series: str) -> int:
+    """The value of one series, by its name and labels as they are written; 0 if there is none."""
+    for line in get(port, "/metrics", {"Host": "localhost"})[2].decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        if name == series:
+            return int(float(value))
+    return 0
+
+
 class Evidence:
     """What a subject has logged and exported since this was made: proof of the work, and the sign that it is over."""
 

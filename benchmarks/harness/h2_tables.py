@@ -54,9 +54,32 @@ def _h2reset(found: Records) -> str:
     return table(head, rows)
 
 
+def _h2mesh(found: Records) -> str:
+    head = ["sidecars, and what is between them", "connections", "CPU us a request, both", "against http1"]
+    head += ["the client's", "the server's", "requests/s", "p50 ms", "p99 ms", "connections between them"]
+    rows = []
+    for case in found.cases:
+        for name in found.subjects:
+            base = f"{name.rpartition(' ')[0]} http1"
+            rows.append(
+                [
+                    name,
+                    case,
+                    cell(found.spread("cpu_us", name, case), 1),
+                    cell(found.against("cpu_us", name, base, case), 3) if name != base else "",
+                    *(cell(found.spread(figure, name, case), 1) for figure in ("near_us", "far_us")),
+                    median(found.spread("rate", name, case), 0),
+                    *(median(found.spread(figure, name, case), 2, 1e-3) for figure in ("p50_us", "p99_us")),
+                    median(found.spread("opened", name, case), 0),
+                ]
+            )
+    return table(head, rows)
+
+
 H2_TABLES: dict[str, Callable[[Records], str]] = {
     "h2": _h2,
     "h2bodies": _h2,
     "h2reset": _h2reset,
     "h2memory": _h2memory,
+    "h2mesh": _h2mesh,
 }

@@ -74,7 +74,7 @@ BUILD = HERE.parent / "build"  # where make compile puts the sidecar with a comp
 DEFAULT_CLIENTS = 10_000  # the sidecar's own limits.max_connections
 
 
-def _command() -> Path:
+def sidecar_command() -> Path:
     return Path(os.environ.get("SIDECAR", Path(sys.executable).parent / "sidecar"))
 
 
@@ -83,7 +83,7 @@ def compiled_command() -> Path:
 
 
 def _missing_sidecar() -> str | None:
-    command = _command()
+    command = sidecar_command()
     return None if os.access(command, os.X_OK) else f"the sidecar at {command} (make test sets it up; or SIDECAR=...)"
 
 
@@ -109,7 +109,7 @@ def _start_compiled(site: Site, work: Work) -> Running:
 
 
 def _start_sidecar(site: Site, work: Work) -> Running:
-    return _start(_command(), site, work)
+    return _start(sidecar_command(), site, work)
 
 
 def _start(command: Path, site: Site, work: Work) -> Running:
@@ -176,8 +176,10 @@ def another_sidecar(name: str, command: Path) -> Subject:
 
 
 RELAY_SUBJECT = Subject("relay", _missing_uvloop, lambda: f"uvloop on Python {sys.version.split()[0]}", _start_relay)
-SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, lambda: _version(_command()), _start_sidecar)
+SIDECAR_SUBJECT = Subject("sidecar", _missing_sidecar, lambda: _version(sidecar_command()), _start_sidecar)
 COMPILED_SUBJECT = Subject("compiled", missing_compiled, lambda: _version(compiled_command()), _start_compiled)
+COMMANDS = {"sidecar": sidecar_command, "compiled": compiled_command}
+"""Of the subjects that are this product."""
 SUBJECTS = {
     subject.name: subject
     for subject in (
