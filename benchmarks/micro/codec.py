@@ -2,7 +2,7 @@
 What the codec of a proxied call costs: both sides' frames, streams, windows and HPACK, without the proxy between them.
 
     python -m benchmarks.micro.codec              # interpreted
-    python -m benchmarks.micro.codec_compiled     # compiled
+    python -m benchmarks.micro.codec_compiled     # compiled; takes a minute to make
 
 A call has the shape of `call_path`. The session that faces the client receives head, message and end, the one that
 faces the server sends them on, receives head, message and trailers, and the first sends those. Fields go from one to
@@ -15,12 +15,18 @@ from __future__ import annotations
 from time import perf_counter_ns
 
 from benchmarks.micro.call_path import ANSWERS, REQUEST_MESSAGE, RESPONSE_MESSAGE, blocks
-from sidecar.http2 import frames
+from sidecar.http2 import frames, streams
 from sidecar.http2.codes import DEFAULT_WINDOW, MAX_WINDOW, PREFACE, Setting
 from sidecar.http2.sending import SessionOwner
 from sidecar.http2.session import Session
 from sidecar.http2.streams import Stream
 from sidecar.message import NO_TRAILERS, Field
+
+if __name__ == "__main__" and not streams.__file__.endswith(".py"):
+    raise SystemExit(
+        f"{streams.__file__} is compiled, and streams of this file, which is not, cannot inherit from it:\n"
+        "run `python -m benchmarks.micro.codec_compiled`, which compiles both; or leave PYTHONPATH to the source"
+    )
 
 _CALLS, _ROUNDS, _MAX_FRAME = 2_000, 9, 16384
 _SETTINGS = frames.settings([(Setting.MAX_CONCURRENT_STREAMS, 1000)])
