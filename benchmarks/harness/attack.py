@@ -18,9 +18,9 @@ class Attack:
     Resets from the first connection until the block ends.
 
     Attributes:
-        figures: Of a record, once it is over: resets that were sent, requests that the subject took in, connections
-            that were made and that could not be made, each a second; the share of a core that the peer used; and how
-            many connections ended how.
+        figures: Of a record, once it is over: resets that were sent, requests that the subject took in, if it says so,
+            connections that were made and that could not be made, each a second; the share of a core that the peer
+            used; and how many connections ended how.
     """
 
     def __init__(self, port: int, rate: float, behind: int, cpus: tuple[int, ...]) -> None:
@@ -53,7 +53,8 @@ class Attack:
         found = json.loads(printed)
         seconds = found["seconds"]
         for name in ("resets", "taken", "connections", "failed"):
-            self.figures[f"{name}_s"] = round(found[name] / seconds, 1)
+            if name != "taken" or found[name]:  # none at all: it says nothing of it
+                self.figures[f"{name}_s"] = round(found[name] / seconds, 1)
         self.figures |= {"peer_busy": round(found["cpu_s"] / seconds, 3), "ends": found["ends"]}
 
 

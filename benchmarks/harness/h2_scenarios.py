@@ -29,7 +29,7 @@ SPARE_CLIENTS = 1_000
 RESET_RATE = 10_000  # a second
 CALM_RATE = 2_000.0  # calls a second of others, meanwhile
 ATTACKS: dict[str, int | None] = {"none": None, "at once": 0, "later": 20}  # requests before each is reset
-PAUSE_S = 1.5  # after an attack: what it has left in logs and spans goes out
+PAUSE_S = 1.5  # in which lines and spans go out that a proof, a warm-up or an attack has left
 
 
 def subjects_of(bench: Bench) -> list[Subject]:
@@ -102,6 +102,7 @@ def h2reset(bench: Bench) -> Result:
     ):
         for entry in entries:
             warm(entry.running, entry.sink_port, load)
+        time.sleep(PAUSE_S)
         for number in range(1, min(bench.rounds, 5) + 1):
             for entry in entries:
                 for case, behind in ATTACKS.items():

@@ -13,6 +13,7 @@ import hpack
 import pytest
 
 from benchmarks import wire
+from benchmarks.harness.attack import Attack, ends_of
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 CALM = 11  # ENHANCE_YOUR_CALM
@@ -81,3 +82,18 @@ def test_who_ends_a_connection_sees_another_and_is_believed_what_it_took_in() ->
     assert report["ends"]["11"] == 3
     assert report["taken"] == sum(len(each.begun) for each in seen) == 3 * 53
     assert report["begun"] >= report["resets"] >= 3 * 50
+
+
+def test_server_that_says_nothing_of_what_it_took_in_is_not_believed_to_have_taken_nothing() -> None:
+    """Connections are closed without a word: there is no such figure, and how they ended is told in words."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with Attack(server.getsockname()[1], 5000, 0, ()) as attack:
+            for _ in range(3):
+                server.accept()[0].close()
+            last = server.accept()[0]
+        last.close()
+    assert "taken_s" not in attack.figures
+    ends = attack.figures["ends"]
+    assert isinstance(ends, dict)
+    assert sum(ends.values()) == 4
+    assert ends_of([{"ends": {"11": 2, "closed": 1}}, {"ends": {"11": 3}}, {}]) == "GOAWAY 11: 5, closed: 1"
