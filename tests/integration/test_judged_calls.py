@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from sidecar.cli import rates
+from sidecar.link.messages import Config
+from tests.support.fake_control import FakeControl
 from tests.support.grpc_service import Calls, Channel, channel
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually
@@ -73,6 +77,36 @@ def test_top_counts_each_call_as_what_stands_for_how_it_ended(sidecar: SidecarPr
     eventually(lambda: flow().requests == 4, "the calls to be counted")
     assert (flow().failed, flow().refused, flow().success) == (2, 1, 0.5)
     assert flow().calls == {"OK": 1, "FAILED_PRECONDITION": 1, "DATA_LOSS": 1, "UNAVAILABLE": 1}
+
+
+def test_mesh_is_told_of_each_call_as_what_stands_for_how_it_ended(calls: Calls, tmp_path: Path) -> None:
+    """By which its map and its rollouts judge. Another file has the sidecar report at once."""
+    with FakeControl() as control:
+        control.answers_left = True
+        sidecar = SidecarProcess(tmp_path)
+        sidecar.config.write_text(
+            'service: storefront\nadmin: {listen: "127.0.0.1:${ADMIN_PORT}"}\n'
+            'telemetry: {metrics: {listen: "127.0.0.1:${METRICS_PORT}"}}\n'
+        )
+        text = textwrap.dedent(CONFIG.format(port=calls.port)).replace("${OUTBOUND_PORT}", str(sidecar.outbound_port))
+        control.push("storefront", Config(1, "1" * 32, text))
+        sidecar.start("--control", control.url, "--state-dir", "off")
+        try:
+            sidecar.wait_ready()
+            with channel(sidecar.outbound_port, "calls") as client:
+                make_calls(sidecar, client)
+            eventually(lambda: sidecar.metric("sidecar_requests_total") == 4, "the calls to be counted")
+            control.push("storefront", Config(2, "2" * 32, f"{text}# another\n"))
+            eventually(lambda: any(one.running.revision == 2 for one in tuple(control.reports)), "a report")
+            assert sidecar.stop() == 0
+        finally:
+            sidecar.kill()
+        # One that comes a second time is a repetition.
+        once = {report.seq: report for report in control.reports}.values()
+    statuses: dict[str, Counter[str]] = {"calls": Counter(), "gone": Counter()}
+    for edge in (edge for report in once for edge in report.edges):
+        statuses[edge.upstream].update(edge.statuses)
+    assert statuses == {"calls": {"2xx": 1, "4xx": 1, "5xx": 1}, "gone": {"5xx": 1}}
 
 
 def test_last_requests_have_the_status_of_calls(sidecar: SidecarProcess, client: Channel) -> None:
