@@ -454,10 +454,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
 
     def _end_call(self, said: int) -> None:
         """
-        Report how a call ended, if that was not known by the head of its response, with the latency of the head.
-
-        Args:
-            said: Its status; OK if it was broken off, for which its head was good enough.
+        Report how a call ended, if that was not known by the head of its response, with the latency of the head; OK
+        if it was broken off, for which its head was good enough.
         """
         endpoint, exchange = self._endpoint, self._exchange
         if self._request.head.kinds & _GRPC and self._has_response and exchange.grpc_status < 0:
@@ -475,6 +473,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         if stream is not None and not is_end:
             stream.abort()
         self._exit()
+        # What this one said is not how the call ends.
+        self._exchange.grpc_status = -1
         self._retry(retries, delay_s, endpoint, None, None, "", head.status, grpc_status, is_fresh=False)
         return True
 

@@ -298,6 +298,22 @@ class TestRetries:
         assert world.cluster.stats.retries_successful == 1
         world.assert_at_rest()
 
+    def test_a_call_that_was_made_again_for_a_status_of_http_ends_as_its_last_attempt(self, make_world: Make) -> None:
+        """And not as the one that was discarded."""
+        policy = RetryPolicy(
+            attempts=2, on=frozenset(("5xx",)), methods=frozenset((b"POST",)), backoff_base_s=0, backoff_max_s=0
+        )
+        world = make_world(endpoints=TWO, retry=policy)
+        client = world.client()
+        _ = client >> CALL
+        _ = world.accept() >> b"HTTP/1.1 503 x\r\nContent-Length: 2\r\n\r\nno"
+        server = world.accept()
+        _ = server >> head()
+        _ = server >> end(0)
+        assert answered(client).is_complete
+        assert world.recorded[0].attempts == 2
+        assert how_it_ended(world) == (200, "OK")
+
     def test_at_most_so_often(self, make_world: Make) -> None:
         """Then its answer is the client's."""
         world = make_world(endpoints=TWO, retry=RETRIED)
