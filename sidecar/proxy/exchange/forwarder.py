@@ -424,7 +424,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             return
         self._has_response = True
         self._request.body = None
-        if self._retries is not None:
+        if self._retries is not None and (self._exchange.grpc_status >= 0 or not self._request.head.kinds & _GRPC):
             self._retries.on_answered(endpoint.cluster, status)
         if is_end:
             self._stream = None
@@ -453,15 +453,15 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         return status
 
     def _end_call(self, said: int) -> None:
-        """
-        Report how a call ended, if that was not known by the head of its response, with the latency of the head; OK
-        if it was broken off, for which its head was good enough.
-        """
-        endpoint, exchange = self._endpoint, self._exchange
-        if self._request.head.kinds & _GRPC and self._has_response and exchange.grpc_status < 0:
-            status = grpc.http_status(said)
-            if endpoint is not None and status >= endpoint.cluster.observes_from:
+        """Report how a call ended, if its head did not say; OK if it was broken off, for which that was good enough."""
+        endpoint, exchange, status = self._endpoint, self._exchange, grpc.http_status(said)
+        if endpoint is None or not self._has_response or exchange.grpc_status >= 0:
+            return
+        if self._request.head.kinds & _GRPC:
+            if status >= endpoint.cluster.observes_from:
                 self._report(status, None, exchange.first_byte_ns)
+            if self._retries is not None:
+                self._retries.on_answered(endpoint.cluster, status)
 
     def _is_retried(self, endpoint: Endpoint, head: ResponseHead, grpc_status: int, is_end: bool) -> bool:
         """Whether this response is one to discard, for another attempt."""

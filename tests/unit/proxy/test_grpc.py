@@ -298,6 +298,23 @@ class TestRetries:
         assert world.cluster.stats.retries_successful == 1
         world.assert_at_rest()
 
+    @pytest.mark.parametrize(("said", "helped"), [(0, True), (5, True), (14, False), (None, False)])
+    def test_a_retry_has_helped_by_what_the_call_comes_to_in_the_end(
+        self, make_world: Make, said: int | None, helped: bool
+    ) -> None:
+        """Which its head does not say."""
+        world = make_world(endpoints=TWO, retry=RETRIED)
+        client = world.client()
+        _ = client >> CALL
+        _ = world.accept() >> alone(14)
+        server = world.accept()
+        _ = server >> head()
+        stats = world.cluster.stats
+        assert (stats.retries_successful, stats.retries_exhausted) == (0, 0)
+        _ = server >> end(said)
+        assert answered(client).is_complete
+        assert (stats.retries_successful, stats.retries_exhausted) == (helped, not helped)
+
     def test_a_call_that_was_made_again_for_a_status_of_http_ends_as_its_last_attempt(self, make_world: Make) -> None:
         """And not as the one that was discarded."""
         policy = RetryPolicy(
