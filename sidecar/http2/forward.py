@@ -67,14 +67,15 @@ def upgrade_fields(fields: list[Field], upgrade: bytes) -> list[Field]:
     """
     A request that asks to switch to another protocol, as an extended CONNECT (RFC 8441, 4 and 5).
 
+    The key goes along, though HTTP/2 needs none: if the server is Envoy, it makes of this an upgrade for a server that
+    may know HTTP/1.1 alone.
+
     Args:
         fields: Of `request_fields`.
         upgrade: What it offers; the first of several is asked for.
     """
     protocol = upgrade.partition(b",")[0].strip(b" \t").lower()
-    out = [_CONNECT, field_from(b":protocol", protocol)]
-    out += [field for field in fields[1:] if field.name != b"sec-websocket-key"]
-    return out
+    return [_CONNECT, field_from(b":protocol", protocol), *fields[1:]]
 
 
 def ordinary_fields(fields: list[Field]) -> list[Field]:
@@ -88,13 +89,14 @@ def switched_head(head: ResponseHead, upgrade: bytes, key: bytes) -> ResponseHea
 
     Args:
         upgrade: As in `upgrade_fields`.
-        key: `sec-websocket-key` of the request, or empty: the answer to it is made here (RFC 6455, 4.2.2).
+        key: `sec-websocket-key` of the request, or empty: the answer to it is made here, unless the server has brought
+            one (RFC 6455, 4.2.2).
     """
     protocol = upgrade.partition(b",")[0].strip(b" \t")
     made = ResponseHead(101, b"Switching Protocols", Version.HTTP11)
     made.fields = [field for field in head.fields if not field.kind & Kind.CONTENT_LENGTH]
     made.fields += [make_field(b"connection", b"upgrade"), make_field(b"upgrade", protocol)]
-    if key:
+    if key and not any(field.name == b"sec-websocket-accept" for field in made.fields):
         accept = base64.b64encode(hashlib.sha1(key + _WEBSOCKET, usedforsecurity=False).digest())
         made.fields.append(make_field(b"sec-websocket-accept", accept))
     made.kinds = head.kinds | Kind.HOP | Kind.CONNECTION | Kind.UPGRADE
@@ -142,8 +144,11 @@ def reply_fields(status: int, fields: list[Field], size: int) -> list[Field]:
 
 
 def switch_fields(head: ResponseHead | None, fields: list[Field]) -> list[Field]:
-    """The head that says that a tunnel stands (RFC 9113, 8.5; RFC 8441, 5), with what a 101 has said besides."""
+    """
+    The head that says that a tunnel stands (RFC 9113, 8.5; RFC 8441, 5), with what a 101 has said besides: also the
+    answer to a key, which the client may have from one of its own, as Envoy has.
+    """
     if head is None:
         return [OK, DATE.now()]
     dropped = Kind.HOP | Kind.CONTENT_LENGTH
-    return [OK, *[field for field in fields if not field.kind & dropped and field.name != b"sec-websocket-accept"]]
+    return [OK, *[field for field in fields if not field.kind & dropped]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from typing import Final
 
 from sidecar.http1.grammar import field_of
@@ -24,14 +25,16 @@ _CONTENT_LENGTH: Final = Kind.CONTENT_LENGTH
 _LOOKED_AT: Final = _HOST | _COOKIE | _CONTENT_LENGTH
 _KEY_BYTES: Final = 16
 _UPGRADE: Final = field_of(b"connection: upgrade")
-_ONLY_HTTP1: Final = (b"sec-websocket-key", b"sec-websocket-accept")
+_KEY: Final = b"sec-websocket-key"
+_IS_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==").fullmatch
 
 
 def request_head(fields: list[Field], is_end: bool) -> RequestHead:
     """
     A request's head.
 
-    An extended CONNECT (RFC 8441) becomes the `Upgrade` of HTTP/1.1 that means the same, with a key of our making.
+    An extended CONNECT (RFC 8441) becomes the `Upgrade` of HTTP/1.1 that means the same, if need be with a key of our
+    making.
 
     Args:
         fields: As decoded, pseudo-header fields first; never changed.
@@ -174,11 +177,17 @@ def _join_cookies(head: RequestHead) -> None:
 
 
 def _as_upgrade(head: RequestHead, protocol: bytes) -> None:
-    """RFC 8441, 5: the same as `GET` with `Upgrade`, but for the key, which HTTP/2 needs none of."""
+    """
+    RFC 8441, 5: the same as `GET` with `Upgrade`, but for the key, which HTTP/2 needs none of. Envoy sends its client's
+    all the same, and that client wants the answer to it; in all other cases it is one of our making.
+    """
     head.method = b"GET"
-    head.fields = [field for field in head.fields if field.name not in _ONLY_HTTP1]
+    keys = [field for field in head.fields if field.name == _KEY]
+    head.fields = [field for field in head.fields if field.name != _KEY]
     head.fields += [_UPGRADE, field_of(b"upgrade: " + protocol)]
-    if protocol == b"websocket":
+    if len(keys) == 1 and _IS_KEY(keys[0].value):
+        head.fields += keys
+    elif protocol == b"websocket":
         head.fields.append(field_of(b"sec-websocket-key: " + base64.b64encode(os.urandom(_KEY_BYTES))))
     head.kinds |= Kind.UPGRADE | Kind.CONNECTION | Kind.HOP
 

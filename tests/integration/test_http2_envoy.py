@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import grpc
 import httpx
 import pytest
 from h2.errors import ErrorCodes
+from websockets.sync.client import connect
 
 from tests.support import envoy as peer
 from tests.support.envoy import Envoy
@@ -24,6 +26,7 @@ from tests.support.h2_peer import H2Client, H2Server
 from tests.support.origin import Origin, large
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wait import eventually, free_port
+from tests.support.web_app import WebApp
 
 pytestmark = pytest.mark.long
 
@@ -64,7 +67,7 @@ class Place:
 
         Args:
             name: Of `WAYS`, or `brief` or `aged`: around, and connections end often.
-            to: `calls`, `app` or `by-hand`.
+            to: `calls`, `app`, `by-hand` or `chat`.
         """
         if name == "before":
             return self.ports["front"], to
@@ -86,11 +89,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One for all."""
     folder = tmp_path_factory.mktemp("envoy")
     peer.program()
-    names = ["calls", "app", "by-hand"]
+    names = ["calls", "app", "by-hand", "chat"]
     ends = {"envoy": None, "brief": BRIEF, "aged": AGED}
     fronts = ["front", "front-brief", "front-aged"]
     ports = {name: free_port() for name in [*fronts, *(f"{name}-{end}" for name in names for end in ends)]}
-    with Calls() as calls, Origin("app") as app, H2Server() as by_hand:
+    with Calls() as calls, Origin("app") as app, H2Server() as by_hand, WebApp() as chat:
         lines = [
             f'  {name}-by-{end}: {{endpoints: ["127.0.0.1:{ports[f"{name}-{end}"]}"], protocol: http2}}'
             for name in names
@@ -103,12 +106,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                 "upstreams:",
                 f'  calls: {{endpoints: ["127.0.0.1:{calls.port}"]}}',
                 f'  app: {{endpoints: ["127.0.0.1:{app.port}"]}}',
+                f'  chat: {{endpoints: ["127.0.0.1:{chat.port}"]}}',
                 f'  by-hand: {{endpoints: ["127.0.0.1:{by_hand.port}"], protocol: http2}}',
                 *lines,
             ]
         )
-        old = peer.cluster("app", [app.port])
-        del old["typed_extension_protocol_options"]
+        old = [peer.cluster("app", [app.port]), peer.cluster("chat", [chat.port])]
+        for one_of_http1 in old:
+            del one_of_http1["typed_extension_protocol_options"]
         with running_sidecar(folder / "sidecar", text) as sidecar:
             common = {"front": None, "front-brief": BRIEF, "front-aged": AGED}
             drained: dict[str, object] = {"drain_timeout": "0.1s"}
@@ -123,7 +128,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             clusters = [
                 *(peer.cluster(f"to-{name}", [sidecar.outbound_port], common[name]) for name in fronts),
                 peer.cluster("calls", [calls.port]),
-                old,
+                *old,
                 peer.cluster("by-hand", [by_hand.port]),
             ]
             with peer.envoy(folder, listeners, clusters) as one:
@@ -235,6 +240,22 @@ class TestPlain:
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda number: client.get(f"/{number}").status_code, range(100)))
         assert answers == [200] * 100
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_websocket(self, place: Place, way: str) -> None:
+        """Between Envoy and the sidecar an extended CONNECT, whichever of them asks; at both ends an upgrade."""
+        port, host = place.way(way, "chat")
+        sock = socket.create_connection(("127.0.0.1", port), 15)
+        with connect(f"ws://{host}/echo", sock=sock, proxy=None, max_size=4 * MIB) as client:
+            for message in ("word", b"", bytes(MIB)):
+                client.send(message)
+                assert client.recv(timeout=15) == message
+        assert client.close_code == 1000
+        lines = eventually(
+            lambda: [one for one in place.sidecar.access_log() if one["path"] == "/echo" and one["authority"] == host],
+            "its line",
+        )
+        assert {one["response_code"] for one in lines} == {101}
 
 
 class TestByHand:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 
 from sidecar.http1.head import parse_request_head, parse_response_head
-from sidecar.http2.forward import SCHEMES, reply_fields, request_fields, response_fields, switch_fields
+from sidecar.http2.forward import (
+    SCHEMES,
+    reply_fields,
+    request_fields,
+    response_fields,
+    switch_fields,
+    switched_head,
+    upgrade_fields,
+)
 from sidecar.http2.head import request_head, response_head
-from sidecar.message import Field
+from sidecar.message import Field, ResponseHead, Version
 from tests.support.http2 import GET, OK, Pairs, fields_of
 
 
@@ -95,8 +103,22 @@ def test_replies_say_how_long_they_are() -> None:
 
 
 def test_a_tunnel_is_a_200() -> None:
-    """RFC 8441, 5: without what only HTTP/1.1 needs."""
+    """RFC 8441, 5: without what only HTTP/1.1 needs; the answer to a key may be awaited behind the client."""
     assert spelt(switch_fields(None, []))[0] == OK[0]
     lines = [b"Upgrade: websocket", b"Connection: upgrade", b"Sec-WebSocket-Accept: x", b"X: 1"]
     head = parse_response_head(b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines]), 100, b"GET")
-    assert spelt(switch_fields(head, head.fields)) == [*OK, (b"x", b"1")]
+    assert spelt(switch_fields(head, head.fields)) == [*OK, (b"sec-websocket-accept", b"x"), (b"x", b"1")]
+
+
+def test_an_upgrade_is_asked_for_with_its_key_and_its_answer_is_the_servers_or_ours() -> None:
+    """RFC 6455, 4.2.2, with its own example: a server of HTTP/2 need not answer to the key, Envoy's does."""
+    key, accept = b"dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    asked = upgrade_fields(fields_of([(b":method", b"GET"), (b"sec-websocket-key", key)]), b"websocket")
+    assert spelt(asked)[-1] == (b"sec-websocket-key", key)
+    head = ResponseHead(200, b"", Version.HTTP2)
+    assert (b"sec-websocket-accept", accept) in spelt(switched_head(head, b"websocket", key).fields)
+    head.fields = fields_of([(b"sec-websocket-accept", b"theirs")])
+    answers = [
+        value for name, value in spelt(switched_head(head, b"websocket", key).fields) if name.endswith(b"accept")
+    ]
+    assert answers == [b"theirs"]

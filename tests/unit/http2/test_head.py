@@ -225,7 +225,7 @@ def test_connect() -> None:
 
 
 def test_extended_connect_is_the_upgrade_that_means_the_same() -> None:
-    """RFC 8441, 5: GET, `Upgrade`, and a key, which HTTP/2 needs none of: the client's own has no meaning."""
+    """RFC 8441, 5: GET, `Upgrade`, and a key, which HTTP/2 needs none of: what the client calls one may be none."""
     head = request([*WEBSOCKET, (b"sec-websocket-key", b"theirs"), (b"sec-websocket-version", b"13")], ends=False)
     assert (head.method, head.path, head.framing) == (b"GET", b"/", Framing.NONE)
     fields = dict(spelt(head))
@@ -233,6 +233,15 @@ def test_extended_connect_is_the_upgrade_that_means_the_same() -> None:
     assert fields[b"sec-websocket-version"] == b"13"
     assert len(base64.b64decode(fields[b"sec-websocket-key"])) == 16
     assert head.kinds & Kind.UPGRADE
+
+
+def test_the_key_of_an_extended_connect_is_kept_if_it_is_one() -> None:
+    """Envoy passes on that of a client of HTTP/1.1, which waits for the answer to it."""
+    key = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
+    assert spelt(request([*WEBSOCKET, key], ends=False)).count(key) == 1
+    fields = spelt(request([*WEBSOCKET, key, key], ends=False))
+    assert key not in fields
+    assert [name for name, _ in fields].count(b"sec-websocket-key") == 1
 
 
 BAD_RESPONSES: dict[str, Pairs] = {
