@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from h2.errors import ErrorCodes
 
+from sidecar.http2.codes import Code
 from tests.support.h2_peer import H2Client, H2Server, H2ServerConnection
+from tests.support.http2 import content, reset
 from tests.support.process import SidecarProcess, running_sidecar
 from tests.support.wire import Client
 
@@ -260,3 +262,42 @@ class TestHeads:
         assert (answer.status, b"response_head_too_large" in answer.data) == (502, True)
         connection.answer(slow, 200, b"ok")
         assert client.answered(waiting).data == b"ok"
+
+
+class TestCuts:
+    """What a server says before it gives a stream up, in one read with that, to clients of HTTP/1.1."""
+
+    @staticmethod
+    def last_word(stream: int) -> bytes:
+        """A piece of content, and a reset."""
+        return content(stream, b"last word") + reset(stream, Code.CONNECT_ERROR)
+
+    def test_a_tunnel(self, tmp_path: Path) -> None:
+        """As Envoy ends a WebSocket: its closing word is the client's before the end is."""
+        with (
+            H2Server(takes_tunnels=True) as server,
+            before(tmp_path, server) as sidecar,
+            Client(sidecar.outbound_port) as client,
+        ):
+            wish = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            client.send(b"GET / HTTP/1.1\r\nHost: web\r\n%b\r\n" % wish)
+            connection = server.accept()
+            stream = connection.next_request(is_whole=False)
+            connection.begin(stream, 200)
+            assert client.head().start.startswith("HTTP/1.1 101 ")
+            connection.sock.sendall(self.last_word(stream))
+            assert client.read_exactly(9) == b"last word"
+            with pytest.raises(ConnectionResetError):
+                client.sock.recv(1)
+
+    def test_a_response(self, tmp_path: Path, sidecar: SidecarProcess, server: H2Server) -> None:
+        """Its content is cut behind that."""
+        with Client(sidecar.outbound_port) as client:
+            client.get("/", host="web")
+            connection = server.accept()
+            stream = connection.next_request()
+            connection.begin(stream, 200)
+            client.head()
+            connection.sock.sendall(self.last_word(stream))
+            assert client.read_exactly(14) == b"9\r\nlast word\r\n"
+            assert client.sock.recv(1) == b""

@@ -287,10 +287,13 @@ class H2Server:
     Args:
         max_streams: It allows each so many at once.
         window: Of a stream, in octets.
+        takes_tunnels: It says that it takes an extended CONNECT (RFC 8441).
     """
 
-    def __init__(self, max_streams: int = 100, window: int = 65535) -> None:
+    def __init__(self, max_streams: int = 100, window: int = 65535, *, takes_tunnels: bool = False) -> None:
         self._settings = {SettingCodes.MAX_CONCURRENT_STREAMS: max_streams, SettingCodes.INITIAL_WINDOW_SIZE: window}
+        if takes_tunnels:
+            self._settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._listening.settimeout(PATIENCE_S)
         self.port = int(self._listening.getsockname()[1])

@@ -508,6 +508,8 @@ class ClientConnection(BatchingWriter):
             return
         writer = self._writer
         is_until_close = self._state == State.TUNNEL or (writer is not None and writer.framing == Framing.CLOSE)
+        # What came first goes first: the word with which a WebSocket was closed may have come in the read that cut it.
+        self.flush()
         self._forget()
         if is_until_close:
             # Its end is the end of the body: only a reset tells the client that this one is not whole.

@@ -253,6 +253,7 @@ class TcpConnection(BatchingWriter):
     def reset(self) -> None:
         """Close at once, in a way that shows that not all has come."""
         if not self._is_over:
+            self.flush()  # what came first goes first
             self._forget()
             self.cut()
 
