@@ -38,13 +38,13 @@ class Waiter(Protocol):
 class Ticket:
     """A place in the queue; `cancel` it when the request is gone."""
 
-    __slots__ = ("_queue", "dial", "endpoint", "waiter")
+    __slots__ = ("dial", "endpoint", "queue", "waiter")
 
     def __init__(
         self, endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None], queue: deque[object]
     ) -> None:
         self.endpoint = endpoint
-        self._queue = queue
+        self.queue = queue
         self.dial = dial
         self.waiter: Waiter | None = waiter
 
@@ -56,7 +56,7 @@ class Ticket:
         length can be compared with the dials.
         """
         if self.waiter is not None:
-            self._queue.remove(self)
+            self.queue.remove(self)
             self.settle()
 
     def settle(self) -> Waiter:
@@ -93,6 +93,14 @@ def wait(endpoint: Endpoint, waiter: Waiter, dial: Callable[[Endpoint], None]) -
     endpoint.cluster.stats.pending += 1
     _dial_if_needed(endpoint)
     return ticket
+
+
+def wait_with(ticket: Ticket, dial: Callable[[Endpoint], None]) -> None:
+    """As `wait`, of a request that waited elsewhere for the endpoint: it keeps its ticket, and may cancel it."""
+    endpoint = ticket.endpoint
+    ticket.queue, ticket.dial = endpoint.pending, dial
+    endpoint.pending.append(ticket)
+    _dial_if_needed(endpoint)
 
 
 def can_queue(endpoint: Endpoint, breaker: Breaker) -> bool:

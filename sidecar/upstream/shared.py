@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from sidecar import errors
 from sidecar.errors import Reason
 from sidecar.upstream import pool
 from sidecar.upstream.endpoint import Endpoint, IdleConnection, SharedConnections
@@ -94,12 +95,18 @@ class Shared(SharedConnections):
         """A dial succeeded."""
         self.connecting -= 1
         self.is_refused = False
-        self._endpoint.cluster.stats.connections_opened += 1
-        if self._endpoint.is_removed:
+        endpoint = self._endpoint
+        endpoint.cluster.stats.connections_opened += 1
+        if not endpoint.is_removed:
+            self.connections.append(connection)
+        self.freed(connection)
+        if self.pending and not connection.load:
+            # It takes none, or is about to end: the next would be no better, nor the one after that.
+            self._tell_failed(errors.CONNECT_FAILED, f"{endpoint.label}: takes no request")
+        if endpoint.is_removed:
             connection.retire("endpoint_removed")
         else:
-            self.connections.append(connection)
-            self.freed(connection)
+            self.dial_if_needed()  # it may take fewer than it was dialled for
 
     def refused(self, connection: IdleConnection, dial: Callable[[Endpoint], None]) -> None:
         """
@@ -118,19 +125,25 @@ class Shared(SharedConnections):
         else:
             pool.release(connection)
         while self.pending:
-            pool.wait(endpoint, cast("Ticket", self.pending.popleft()).settle(), dial)
+            pool.wait_with(cast("Ticket", self.pending.popleft()), dial)
 
     def failed(self, reason: Reason, detail: str) -> None:
         """A dial failed: the requests that it would have carried are told."""
-        endpoint = self._endpoint
         self.connecting -= 1
-        # Whoever is told may wait here again, at once; he is not told of this dial.
-        spared = self.connecting * endpoint.cluster.max_streams
-        told = [cast("Ticket", self.pending.popleft()) for _ in range(len(self.pending) - spared)]
-        waiters = [ticket.settle() for ticket in told]
-        pool.forgo(endpoint)
+        waiters = self._take_waiters()
+        pool.forgo(self._endpoint)
         for waiter in waiters:
             waiter.on_connect_failed(reason, detail)
+
+    def _tell_failed(self, reason: Reason, detail: str) -> None:
+        for waiter in self._take_waiters():
+            waiter.on_connect_failed(reason, detail)
+
+    def _take_waiters(self) -> list[Waiter]:
+        """Those that wait and that no dial under way is for. Whoever is told may wait here again, at once."""
+        spared = self.connecting * self._endpoint.cluster.max_streams
+        taken = [cast("Ticket", self.pending.popleft()) for _ in range(len(self.pending) - spared)]
+        return [ticket.settle() for ticket in taken]
 
     def freed(self, connection: SharedConnection) -> None:
         """A connection has room again: requests that wait have it."""

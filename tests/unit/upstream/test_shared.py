@@ -1,13 +1,36 @@
-"""Connections that requests share, where a server turns out to speak HTTP/1.1."""
+"""Connections that requests share, one situation at a time."""
 
 from __future__ import annotations
 
 import pytest
 
+from sidecar import errors
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
 from sidecar.upstream.shared import Shared
 from tests.unit.upstream.test_pool import Connection, Dials, Request
+
+
+class Carrier:
+    """A connection that carries so many; notes why it was retired, and tells so as a real one."""
+
+    def __init__(self, endpoint: Endpoint, shared: Shared, places: int) -> None:
+        self.endpoint = endpoint
+        self.load = 0
+        self.retired: list[str] = []
+        self._shared = shared
+        self._places = places
+
+    def room(self) -> int:
+        return 0 if self.retired else self._places - self.load
+
+    def reserve(self) -> Connection:
+        self.load += 1
+        return Connection(self.endpoint)
+
+    def retire(self, reason: str) -> None:
+        self.retired.append(reason)
+        self._shared.gone(self)
 
 
 @pytest.fixture
@@ -75,3 +98,57 @@ def test_a_connection_for_one_request_that_nobody_waits_for_idles(endpoint: Endp
     shared.refused(connection, dials)
     assert endpoint.idle == [connection]
     assert len(dials) == 1
+
+
+def test_who_waits_in_another_queue_then_may_still_leave_it(endpoint: Endpoint) -> None:
+    """No connection is spent on a request that is gone."""
+    shared, dials = Shared(endpoint, Dials()), Dials()
+    shared.wait(Request())
+    second = shared.wait(Request())
+    shared.refused(Connection(endpoint), dials)
+    second.cancel()
+    assert (len(endpoint.pending), endpoint.cluster.stats.pending) == (0, 0)
+
+
+def test_another_is_dialled_where_one_carries_fewer_than_wait(endpoint: Endpoint) -> None:
+    """How many a server allows is known when it is connected; who is left over must not wait for the others' ends."""
+    dials = Dials()
+    shared = Shared(endpoint, dials)
+    waiting = [Request() for _ in range(3)]
+    for one in waiting:
+        shared.wait(one)
+    for number in range(1, 4):
+        assert len(dials) == number
+        shared.connected(Carrier(endpoint, shared, 1))
+        assert [len(one.told) for one in waiting] == [1] * number + [0] * (3 - number)
+    assert len(dials) == 3
+
+
+def test_who_waits_at_an_endpoint_that_is_gone_is_served_all_the_same(endpoint: Endpoint) -> None:
+    """Or dials would follow one another for ever, each connection closed at once."""
+    dials = Dials()
+    shared = Shared(endpoint, dials)
+    endpoint.shared = shared
+    waiting = [Request() for _ in range(2)]
+    for one in waiting:
+        shared.wait(one)
+    endpoint.remove("endpoint_removed")
+    for number in (1, 2):
+        carrier = Carrier(endpoint, shared, 1)
+        shared.connected(carrier)
+        assert carrier.retired == ["endpoint_removed"]
+        assert [len(one.told) for one in waiting] == [1] * number + [0] * (2 - number)
+    assert (len(dials), shared.connections) == (2, [])
+
+
+def test_a_connection_that_takes_none_is_no_reason_to_dial_again(endpoint: Endpoint) -> None:
+    """Nor for anybody to wait: a server that allows no stream, or has ended already, will do so again."""
+    dials = Dials()
+    shared = Shared(endpoint, dials)
+    waiting = Request()
+    shared.wait(waiting)
+    carrier = Carrier(endpoint, shared, 0)
+    shared.connected(carrier)
+    assert waiting.told == [errors.CONNECT_FAILED]
+    carrier.retire("peer_closed")
+    assert (len(dials), len(shared.pending), shared.connecting) == (1, 0, 0)
