@@ -161,7 +161,8 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
         self._leave()
 
     def finish(self) -> None:
-        """The exchange is over and nothing more will come."""
+        """The exchange is over and nothing more will come; what waits is still sent, and `on_sent` told of it."""
+        self.sink = self.tunnel = None
         if not self.has_local_ended and not self.ends and not self.is_closed:
             self._session.send_data(self, b"", True, NO_TRAILERS)
         if self.is_closed:

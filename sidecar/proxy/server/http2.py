@@ -61,6 +61,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
     __slots__ = (
         "_awaits_answer",
         "_ends_at",
+        "_has_complained",
         "_head",
         "_head_end",
         "_head_fields",
@@ -117,7 +118,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         self._scheme = SCHEMES[0]
         self._ends_at = self._retires_at = inf
         self._heard_at = 0.0
-        self._awaits_answer = False
+        self._awaits_answer = self._has_complained = False
         self._is_deferred = self._is_gone = self._is_retired = self._is_to_sidecar = False
 
     def __repr__(self) -> str:
@@ -150,6 +151,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         """Carry no further exchange, and close when the last is over."""
         if not self._is_retired and not self._is_gone:
             self._is_retired = True
+            self._retires_at = inf
             self._shared().gone(self)
             if not self.load:
                 self._close(reason)
@@ -213,7 +215,8 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
 
     def on_going_away(self, code: int, detail: bytes) -> None:
         """The server takes no further exchange here; what it had not looked at was told."""
-        if code != Code.NO_ERROR:
+        if code != Code.NO_ERROR and not self._has_complained:
+            self._has_complained = True
             text = detail[:128].decode("ascii", "replace")
             log.info("upstream_goaway endpoint=%s code=%s detail=%r", self.endpoint.label, name_of(code), text)
         self.retire("goaway")
@@ -343,7 +346,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             self.retire("max_age" if now >= self._retires_at else "idle_timeout")
         elif now >= self._retires_at and not self._is_retired:
             self.retire("max_age")
-            self._timers.arm(self, self._ends_at)
+            self._schedule()
         else:
             self._look_alive(now)
 
@@ -354,7 +357,9 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         if self._awaits_answer:
             self._lose(errors.UPSTREAM_RESET, f"{self.endpoint.label}: no answer to a PING", "ping_timeout")
         elif now < silent_until:
-            self._timers.arm(self, min(silent_until, self._retires_at, self._ends_at))
+            deadline = min(silent_until, self._retires_at, self._ends_at)
+            if deadline < inf:
+                self._timers.arm(self, deadline)
         else:
             self._awaits_answer = True
             self._session.ping(_ALIVE)

@@ -107,20 +107,23 @@ def test_the_rest_of_a_frame_is_not_told_to_the_next_request() -> None:
 class SentStream(NotingStream):
     """It is given the next request when what it was has left."""
 
-    __slots__ = ("talk",)
+    __slots__ = ("_talk",)
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk.heard)
+        self._talk = talk
 
     def on_sent(self) -> None:
         super().on_sent()
         if self.id == 1:
-            self.talk.session.open(self)
-            self.talk.send(self, POST, b"y" * 70_000)
+            self._talk.session.open(self)
+            self._talk.send(self, POST, b"y" * 70_000)
 
 
 def test_what_waits_of_a_stream_that_is_used_again_is_sent_once() -> None:
     """It waits for a window in its turn, under its new number."""
     talk = Talk(is_server=False)
-    stream = SentStream(talk.heard)
-    stream.talk = talk
+    stream = SentStream(talk)
     talk.session.open(stream)
     talk.send(stream, POST, b"x" * 70_000)
     talk.say(headers(1, OK), window(0, 20_000), window(1, 100_000))
