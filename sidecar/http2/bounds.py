@@ -30,6 +30,8 @@ MAX_REMEMBERED: Final = 1024
 """Streams that we have reset and for which frames may still be on their way."""
 MAX_CONTINUATIONS: Final = 16
 """CONTINUATION frames of one field block."""
+MAX_SETTINGS: Final = 32
+"""In one SETTINGS frame, as nghttp2 has it: each may move the windows of all streams (CVE-2020-11080)."""
 MAX_UNSENT_BYTES: Final = 1024 * 1024
 """
 Of a client's connection, what is written to it and not read: acknowledgements, and heads of responses, which no window

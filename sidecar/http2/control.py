@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sidecar.http2 import frames
+from sidecar.http2 import bounds, frames
 from sidecar.http2.bounds import Budget
 from sidecar.http2.codes import (
     DEFAULT_MAX_FRAME,
@@ -164,6 +164,8 @@ class Control(Sending):
             return
         if len(payload) % _SETTING_BYTES:
             raise SessionError(Code.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
+        if len(payload) > bounds.MAX_SETTINGS * _SETTING_BYTES:
+            raise SessionError(Code.ENHANCE_YOUR_CALM, f"more than {bounds.MAX_SETTINGS} settings in a frame")
         if self.has_settings:
             self._tire("SETTINGS")
         for key, value in frames.read_settings(payload):
@@ -275,9 +277,16 @@ class Control(Sending):
         self._resets.left -= 1  # the next frame of theirs meets it
 
     def _check_closed(self, stream_id: int, what: str) -> None:
-        """A frame for a stream that is not open: it is ignored if that is because we have reset it (5.1)."""
+        """
+        A frame for a stream that is not open: it is ignored if that is because we have reset it (5.1).
+
+        Of servers also if nobody knows any more: so many resets within a moment are clients' that give up, and a server
+        that has not heard of them yet must not lose the connection for all others.
+        """
         self._check_idle(stream_id, what)
-        if stream_id not in self._forgotten and stream_id <= self._refuses_above:
+        if stream_id in self._forgotten or stream_id > self._refuses_above:
+            return
+        if self._is_server or len(self._forgotten) < bounds.MAX_REMEMBERED:
             raise SessionError(Code.STREAM_CLOSED, f"{what} on a closed stream")
 
     def _check_idle(self, stream_id: int, what: str) -> None:

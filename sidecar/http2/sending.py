@@ -117,6 +117,8 @@ class Sending:
         """A stream of ours, which `can_open`; `send_message` follows at once."""
         stream_id = self._next_id
         self._next_id = stream_id + 2
+        if self._patience.left < bounds.MOST_PATIENCE:
+            self._patience.left += bounds.EARNED_BY_STREAM
         stream.open(stream_id, self._peer_window, self._window)
         self.streams[stream_id] = stream
 

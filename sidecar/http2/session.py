@@ -254,6 +254,7 @@ class Session(Control):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_closed(stream_id, "DATA")
+            self._ignore("DATA of closed streams", not length)
             return None
         if stream.has_remote_ended:
             self._fault(stream, Code.STREAM_CLOSED, "content behind the end")
@@ -447,8 +448,10 @@ class Session(Control):
         """HEADERS of a number that is not open: the peer opens a stream, or has missed that it is closed (5.1.1)."""
         if not self._is_server or stream_id <= self.last_id or not stream_id & 1:
             self._check_closed(stream_id, "HEADERS")
+            self._ignore("HEADERS of closed streams", True)
             return None
         if stream_id > self._refuses_above:
+            self._ignore("HEADERS behind our GOAWAY", True)
             return None
         self.last_id = stream_id
         self._begun += 1
@@ -465,6 +468,17 @@ class Session(Control):
         stream.open(stream_id, self._peer_window, self._window)
         self.streams[stream_id] = stream
         return stream
+
+    def _ignore(self, what: str, carries_nothing: bool) -> None:
+        """
+        A frame of a stream that is over, or will never be: nobody is told, but it takes its part of the turn.
+
+        A client that goes on so wears out our patience; not a server, for it may be clients that give up what it
+        answers, and others' requests are on the same connection.
+        """
+        self._told += 1
+        if carries_nothing and self._is_server:
+            self._tire(what)
 
     def _on_rst_stream(self, stream_id: int, payload: bytes) -> None:
         self._require_settings()

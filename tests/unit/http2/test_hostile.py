@@ -131,17 +131,72 @@ def test_streams_beyond_the_most_are_refused_and_then_too_many() -> None:
 
 
 def test_what_is_remembered_of_streams_that_were_reset_is_bounded() -> None:
-    """Frames for the oldest of very many are a fault of the connection."""
-    talk = Talk(is_server=False, max_resets=10)
-    for _ in range(bounds.MAX_REMEMBERED + 1):
-        stream = talk.open()
-        talk.send(stream, GET)
-        talk.session.reset(stream, Code.CANCEL)
-    talk.say(headers(3, OK))
+    """Frames of a client for the oldest of very many are a fault of its connection."""
+    talk = Talk()
+    for number in numbers(bounds.MAX_REMEMBERED + 1):
+        talk.say(headers(number, POST, ends=False))
+        talk.session.reset(talk.session.streams[number], Code.NO_ERROR)
+    talk.say(content(3, b"x", ends=True))
     assert talk.error is None
-    talk.say(headers(1, OK))
+    talk.say(content(1, b"x", ends=True))
     assert talk.error is not None
     assert talk.error.code == Code.STREAM_CLOSED
+
+
+def test_a_server_that_answers_what_very_many_have_given_up_is_heard_on() -> None:
+    """Clients that give up within the time that a reset takes must not end the connection that others share."""
+    talk = Talk(is_server=False, max_resets=10)
+    last = talk.open()
+    talk.send(last, GET)
+    given_up = [talk.open() for _ in range(2 * bounds.MAX_REMEMBERED)]
+    for stream in given_up:
+        talk.send(stream, GET)
+        talk.session.reset(stream, Code.CANCEL)
+    talk.say(*[headers(stream.id, OK, ends=False) + content(stream.id, ends=True) for stream in given_up])
+    talk.say(headers(1, OK))
+    assert talk.error is None
+    assert [(one.what, one.stream_id) for one in talk.take()] == [("head", 1)]
+    talk.say(headers(last.id + 2 * len(given_up) + 2, OK))
+    assert talk.error is not None, "one that was never opened"
+
+
+IGNORED = {
+    "DATA of a stream that we have reset": content(1),
+    "HEADERS of a stream that we have reset": headers(1, [(b"x", b"1")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_frames_that_are_ignored_tire(name: str) -> None:
+    """They may be on their way, but not for ever; and they are no more in one turn than what somebody hears of."""
+    talk = Talk().say(headers(1, POST, ends=False))
+    talk.session.reset(talk.session.streams[1], Code.NO_ERROR)
+    talk.say(IGNORED[name] * bounds.PATIENCE)
+    assert talk.error is None
+    assert talk.turns == bounds.PATIENCE // bounds.MAX_TOLD_AT_ONCE
+    talk.read()
+    talk.say(IGNORED[name] * 10)
+    assert "carry nothing" in calmed(talk)
+
+
+def test_content_of_a_stream_that_we_have_reset_is_let_pass() -> None:
+    """As much as the windows hold may be on its way, in frames however small."""
+    talk = Talk().say(headers(1, POST, ends=False))
+    talk.session.reset(talk.session.streams[1], Code.NO_ERROR)
+    talk.say(content(1, b"x") * 10_000)
+    assert talk.error is None
+    assert talk.turns >= 10_000 // (bounds.MAX_TOLD_AT_ONCE + 1)
+
+
+@pytest.mark.parametrize("is_server", [False, True])
+def test_one_frame_has_so_many_settings(is_server: bool) -> None:
+    """CVE-2020-11080: each may be a change of the windows of all streams, and a frame has room for 2,730."""
+    talk = Talk(is_server=is_server)
+    talk.say(frames.settings([(Setting.INITIAL_WINDOW_SIZE, size) for size in range(bounds.MAX_SETTINGS)]))
+    assert talk.error is None
+    talk.read()
+    talk.say(frames.settings([(Setting.INITIAL_WINDOW_SIZE, size) for size in range(bounds.MAX_SETTINGS + 1)]))
+    assert "settings in a frame" in calmed(talk)
 
 
 def test_one_turn_begins_no_more_than_its_share() -> None:
@@ -235,6 +290,17 @@ def test_streams_and_content_earn_patience() -> None:
         )  # fmt: skip
         talk.send(talk.session.streams[number], OK)
         number += 2
+    assert talk.error is None
+    assert talk.session._patience.left <= bounds.MOST_PATIENCE
+
+
+def test_a_server_that_says_a_little_beside_each_answer_is_never_too_much() -> None:
+    """Some reset what they have answered, some measure the time; the connection is that of many clients."""
+    talk = Talk(is_server=False)
+    for _ in range(3000):
+        stream = talk.open()
+        talk.send(stream, GET)
+        talk.say(headers(stream.id, OK), reset(stream.id, Code.NO_ERROR), EMPTY["PING"], window(0, 1))
     assert talk.error is None
     assert talk.session._patience.left <= bounds.MOST_PATIENCE
 
