@@ -154,7 +154,8 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
             self._session.hold(self)
             self._ahead += payload
         else:
-            self.touch()
+            if not self._is_delivering:  # what is sent to no use must not keep waiting what is not read
+                self.touch()
             if trailers:
                 trailers = wanted_trailers(trailers, drops_underscored=self._live.plan.drops_underscored)
             course.on_body(payload, is_end, trailers)
@@ -191,11 +192,13 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
     def on_fault(self, code: int, detail: str) -> None:
         """The client has broken a rule on this stream, which is reset for it."""
         running = self._running()
-        if running is None:
+        if running is None and self.deadline < inf:
+            self._leave()  # it was answered, and recorded; what of that still waited is not sent
+        elif running is None:
             course = self._begin()
             course.begin_unread(None)
             course.fail(errors.BAD_REQUEST, f"{name_of(code)}: {detail}", False)
-        else:
+        elif running is not None:
             running.fail(errors.BAD_REQUEST_BODY, f"{name_of(code)}: {detail}", False)
 
     def on_blocked(self) -> None:
@@ -259,7 +262,8 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
         timers, course, limits = self._live.timers, self._course, self._live.plan.limits
         is_tunnel = course is not None and course.tunnel is not None
         deadline = timers.time() + (limits.tunnel_idle_timeout_s if is_tunnel else limits.stream_idle_timeout_s)
-        self.deadline = deadline if course is None else min(deadline, course.expires_at)
+        # Of an exchange that is over, because its time was, the answer has time to leave.
+        self.deadline = deadline if course is None or course.exchange is None else min(deadline, course.expires_at)
         if self.bucket == NOT_ARMED:
             timers.arm(self, self.deadline)
 
@@ -320,6 +324,7 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
     def _leave(self) -> None:
         if not self._is_over or self.deadline < inf:
             self._is_over = True
+            self._ahead = b""
             self.deadline = inf
             self._home.release(self)
 

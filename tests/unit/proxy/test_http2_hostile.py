@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.http2 import bounds, frames
 from sidecar.http2.codes import Code, Flag, FrameType, Setting
+from sidecar.proxy.client.http2 import Http2ClientConnection
 from tests.support.fakes import LIMITS, Client, World
 from tests.support.http2 import (
     GET,
@@ -213,6 +214,62 @@ def test_a_window_of_zero_for_ever_ends_with_the_streams_time(world: World) -> N
     world.advance(61.0)
     assert not client.is_open
     world.assert_at_rest()
+
+
+def test_a_request_that_goes_on_does_not_keep_an_answer_that_nobody_reads(world: World) -> None:
+    """The answer is whole and waits for a window of zero: content that is of no use any more does not put that off."""
+    client = greeted(world)
+    _ = client >> frames.settings([(Setting.INITIAL_WINDOW_SIZE, 0)])
+    _ = client >> headers(1, POST, ends=False)
+    server = world.accept()
+    _ = server >> b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50_000)
+    for _ in range(3):
+        world.advance(99.0)
+        _ = client >> content(1, b"x")
+    assert world.recorded == []
+    world.advance(4.0)
+    assert [one.reason.name for one in world.recorded if one.reason] == ["client_stalled"]
+    assert of_kind(written(client), FrameType.RST_STREAM, 1)
+
+
+def test_a_rule_that_is_broken_when_it_is_answered_makes_no_second_record(world: World) -> None:
+    """A small answer is recorded when it is written; it waits for a window, which the client opens by nothing."""
+    client = greeted(world)
+    _ = client >> frames.settings([(Setting.INITIAL_WINDOW_SIZE, 0)])
+    _ = client >> headers(1)
+    _ = world.accept() >> b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    _ = client >> window(1, 0)
+    assert of_kind(written(client), FrameType.RST_STREAM, 1)
+    assert [one.status for one in world.recorded] == [200]
+    _ = client >> headers(3)
+    assert len(world.recorded) == 1
+
+
+def test_an_answer_that_comes_because_time_is_up_has_time_to_leave() -> None:
+    """A route's timeout ends the exchange, and not what the client is told of it."""
+    with World(limits=LIMITS_OF_H2, timeout_s=5.0) as world:
+        client = greeted(world)
+        _ = client >> frames.settings([(Setting.INITIAL_WINDOW_SIZE, 0)])
+        _ = client >> headers(1)
+        world.accept()
+        world.advance(10.0)
+        assert world.outcome() == (504, "response_timeout")
+        _ = client >> window(1, 10_000)
+        found = written(client)
+        assert [one.ends for one in of_kind(found, FrameType.DATA, 1)] == [True]
+        assert of_kind(found, FrameType.RST_STREAM) == []
+
+
+@pytest.mark.interpreted_only("looks at what a stream keeps")
+def test_what_was_sent_ahead_of_a_tunnel_that_never_stood_is_not_kept(world: World) -> None:
+    """64 KiB for each stream that waits for its next request would be much of an idle connection."""
+    client = greeted(world)
+    tunnel = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]]
+    _ = client >> headers(1, tunnel, ends=False) + content(1, bytes(10_000))
+    _ = world.accept() >> b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    (connection,) = world.live.connections[1]
+    assert isinstance(connection, Http2ClientConnection)
+    assert [stream._ahead for stream in connection._spare] == [b""]
 
 
 # --- what is not ended -----------------------------------------------------------------------------------------------
