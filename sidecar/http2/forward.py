@@ -79,7 +79,10 @@ def upgrade_fields(fields: list[Field], upgrade: bytes) -> list[Field]:
 
 
 def ordinary_fields(fields: list[Field]) -> list[Field]:
-    """The same request for a server that knows no such CONNECT: "MAY ignore a received Upgrade" (RFC 9110, 7.8)."""
+    """
+    The same request for a server that knows no such CONNECT, or with content, for which that has no place: "MAY ignore
+    a received Upgrade" (RFC 9110, 7.8).
+    """
     return [field for field in fields if not field.name.startswith(b"sec-websocket-")]
 
 

@@ -192,14 +192,14 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
     def on_fault(self, code: int, detail: str) -> None:
         """The client has broken a rule on this stream, which is reset for it."""
         running = self._running()
-        if running is None and self.deadline < inf:
+        if running is not None:
+            running.fail(errors.BAD_REQUEST_BODY, f"{name_of(code)}: {detail}", False)
+        elif self.deadline < inf:
             self._leave()  # it was answered, and recorded; what of that still waited is not sent
-        elif running is None:
+        else:
             course = self._begin()
             course.begin_unread(None)
             course.fail(errors.BAD_REQUEST, f"{name_of(code)}: {detail}", False)
-        elif running is not None:
-            running.fail(errors.BAD_REQUEST_BODY, f"{name_of(code)}: {detail}", False)
 
     def on_blocked(self) -> None:
         """The client reads slower than the upstream sends."""

@@ -112,10 +112,10 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
             head, request.fields, request.path, request.host, request.added, self._carrier.request_scheme()
         )
         session.open(self)
-        if request.upgrade and session.allows_extended_connect:
-            session.send_message(self, upgrade_fields(fields, request.upgrade), b"", False, NO_TRAILERS)
-            return
         if request.upgrade:
+            if session.allows_extended_connect and request.is_complete and not request.body_bytes:
+                session.send_message(self, upgrade_fields(fields, request.upgrade), b"", False, NO_TRAILERS)
+                return
             self._upgrading = None
             fields = ordinary_fields(fields)
         body = request.body

@@ -13,6 +13,7 @@ import pytest
 from sidecar.errors import Reason
 from sidecar.http2 import frames
 from sidecar.http2.codes import MAX_STREAM_ID, PREFACE, Code, FrameType, Setting
+from sidecar.http2.hpack.decoder import Decoder
 from sidecar.message import NO_TRAILERS, Field, RequestHead, ResponseHead, Version
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
@@ -197,7 +198,17 @@ class TestGoodbyes:
 
 
 class TestTunnels:
-    """What is said last, when both have ended."""
+    """Extended CONNECT (RFC 8441), and what is said last when both have ended."""
+
+    def test_an_upgrade_that_has_content_is_an_ordinary_request(self, place: Place) -> None:
+        """Behind CONNECT the content would be the other protocol's, or be lost."""
+        place.connect(frames.settings([(Setting.ENABLE_CONNECT_PROTOCOL, 1)]))
+        place.ask(Sink(), b"hello", upgrade=b"websocket")
+        found = place.read()
+        assert [(one.payload, one.ends) for one in of_kind(found, FrameType.DATA)] == [(b"hello", True)]
+        (asked,) = of_kind(found, FrameType.HEADERS)
+        fields = Decoder().decode(asked.payload, 4096, 100)
+        assert [field.value for field in fields if field.name in (b":method", b":protocol")] == [b"GET"]
 
     def test_a_tunnel_whose_last_words_wait_gives_its_place_back_when_they_have_left(self, place: Place) -> None:
         """By whichever side it ends first."""
