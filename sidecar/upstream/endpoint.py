@@ -58,6 +58,9 @@ class SharedConnections(Protocol):
     def dial_if_needed(self) -> None:
         """There may be room for another."""
 
+    def make_room(self) -> bool:
+        """Close a connection that carries nothing, if there is one."""
+
     def retire(self, reason: str) -> None:
         """None that there is takes a further exchange."""
 

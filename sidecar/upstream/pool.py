@@ -158,12 +158,15 @@ def _dial_if_needed(endpoint: Endpoint) -> None:
 
 
 def _make_room(endpoints: Iterable[Endpoint]) -> bool:
-    """Close an idle connection, the coldest of the endpoint that has most; False if there is none. O(endpoints)."""
+    """
+    Close an idle connection, the coldest of the endpoint that has most, or one of those that are shared; False if there
+    is none. O(endpoints).
+    """
     richest = max(endpoints, key=_idle_of, default=None)
-    if richest is None or not richest.idle:
-        return False
-    richest.idle.pop(0).close_idle("made_room")
-    return True
+    if richest is not None and richest.idle:
+        richest.idle.pop(0).close_idle("made_room")
+        return True
+    return any(endpoint.shared is not None and endpoint.shared.make_room() for endpoint in endpoints)
 
 
 def _idle_of(endpoint: Endpoint) -> int:

@@ -87,9 +87,21 @@ class Shared(SharedConnections):
     def dial_if_needed(self) -> None:
         """Open a connection if more requests wait than those under way can carry, and the circuit breaker allows it."""
         endpoint = self._endpoint
-        if len(self.pending) > self.connecting * endpoint.cluster.max_streams and pool.claim(endpoint):
+        if len(self.pending) > self.connecting * endpoint.cluster.max_streams:
+            # Counted at once: if a connection is closed to make room, whoever waits is told, and would dial as well.
             self.connecting += 1
-            self._dial(endpoint)
+            if pool.claim(endpoint):
+                self._dial(endpoint)
+            else:
+                self.connecting -= 1
+
+    def make_room(self) -> bool:
+        """Close a connection that carries nothing, so that there may be another elsewhere; False if there is none."""
+        for connection in self.connections:
+            if not connection.load:
+                connection.retire("made_room")
+                return True
+        return False
 
     def connected(self, connection: SharedConnection) -> None:
         """A dial succeeded."""

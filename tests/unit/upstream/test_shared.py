@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sidecar import errors
+from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
 from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.limits.breaker import BreakerSpec
 from sidecar.upstream.shared import Shared
-from tests.unit.upstream.test_pool import Connection, Dials, Request
+from tests.unit.upstream.test_pool import Connection, Dials, Open, Request
 
 
 class Carrier:
@@ -31,6 +33,8 @@ class Carrier:
     def retire(self, reason: str) -> None:
         self.retired.append(reason)
         self._shared.gone(self)
+        if not self.load:
+            pool.closed(self.endpoint, reason)
 
 
 @pytest.fixture
@@ -152,3 +156,45 @@ def test_a_connection_that_takes_none_is_no_reason_to_dial_again(endpoint: Endpo
     assert waiting.told == [errors.CONNECT_FAILED]
     carrier.retire("peer_closed")
     assert (len(dials), len(shared.pending), shared.connecting) == (1, 0, 0)
+
+
+class TestRoom:
+    """Under a circuit breaker's `max_connections`, which is of all endpoints together, and here used up."""
+
+    @pytest.fixture
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        addresses = tuple((f"10.0.0.{number}:80", 1.0) for number in (1, 2))
+        return Cluster(ClusterSpec("web", addresses, breaker=BreakerSpec(max_connections=3))).endpoints
+
+    def test_a_connection_for_one_request_makes_room_for_a_shared_one(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """One of them, and one dial: not another for who is told that there is room now."""
+        here, there = endpoints
+        here.connections = 1
+        for _ in range(2):
+            there.connections += 1
+            there.connecting += 1
+            pool.connected(Open(there))
+        dials = Dials()
+        here.shared = shared = Shared(here, dials)
+        shared.wait(Request())
+        assert (len(there.idle), len(dials), shared.connecting, here.connections) == (1, 1, 1, 2)
+
+    def test_a_shared_one_that_carries_nothing_makes_room_elsewhere(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """One that carries something does not."""
+        here, there = endpoints
+        here.connections = 1
+        there.shared = theirs = Shared(there, Dials())
+        for load in (1, 0):
+            there.connections += 1
+            theirs.connecting += 1
+            carrier = Carrier(there, theirs, 1)
+            carrier.load = load
+            theirs.connected(carrier)
+        busy, idle = theirs.connections
+        dials = Dials()
+        here.shared = shared = Shared(here, dials)
+        shared.wait(Request())
+        assert (theirs.connections, len(dials)) == ([busy], 1)
+        assert isinstance(idle, Carrier)
+        assert idle.retired == ["made_room"]
+        assert there.connections == 1
