@@ -26,6 +26,8 @@ class SharedConnection(Protocol):
     __slots__ = ()
 
     endpoint: Endpoint
+    epoch: int
+    """`Endpoint.epoch` when its dial began."""
     load: int
     """Exchanges that it carries, and those that are about to begin."""
 
@@ -109,14 +111,19 @@ class Shared(SharedConnections):
         self.is_refused = False
         endpoint = self._endpoint
         endpoint.cluster.stats.connections_opened += 1
-        if not endpoint.is_removed:
+        cause = ""
+        if endpoint.is_removed:
+            cause = "endpoint_removed"
+        elif connection.epoch != endpoint.epoch:
+            cause = "endpoint_moved"  # while it was dialled; who waits could have been served there before, too
+        else:
             self.connections.append(connection)
         self.freed(connection)
         if self.pending and not connection.load:
             # It takes none, or is about to end: the next would be no better, nor the one after that.
             self._tell_failed(errors.CONNECT_FAILED, f"{endpoint.label}: takes no request")
-        if endpoint.is_removed:
-            connection.retire("endpoint_removed")
+        if cause:
+            connection.retire(cause)
         else:
             self.dial_if_needed()  # it may take fewer than it was dialled for
 

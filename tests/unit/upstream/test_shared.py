@@ -18,6 +18,7 @@ class Carrier:
 
     def __init__(self, endpoint: Endpoint, shared: Shared, places: int) -> None:
         self.endpoint = endpoint
+        self.epoch = endpoint.epoch
         self.load = 0
         self.retired: list[str] = []
         self._shared = shared
@@ -143,6 +144,18 @@ def test_who_waits_at_an_endpoint_that_is_gone_is_served_all_the_same(endpoint: 
         assert carrier.retired == ["endpoint_removed"]
         assert [len(one.told) for one in waiting] == [1] * number + [0] * (2 - number)
     assert (len(dials), shared.connections) == (2, [])
+
+
+def test_a_connection_to_where_a_name_led_before_is_not_kept(endpoint: Endpoint) -> None:
+    """It would be, for as long as requests come; who waits for it is served."""
+    dials = Dials()
+    endpoint.shared = shared = Shared(endpoint, dials)
+    waiting = Request()
+    shared.wait(waiting)
+    carrier = Carrier(endpoint, shared, 100)
+    endpoint.move()
+    shared.connected(carrier)
+    assert (len(waiting.told), shared.take(), carrier.retired) == (1, None, ["endpoint_moved"])
 
 
 def test_a_connection_that_takes_none_is_no_reason_to_dial_again(endpoint: Endpoint) -> None:
