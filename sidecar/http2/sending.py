@@ -51,6 +51,43 @@ class SessionOwner(Protocol):
         """More has come than is taken in one turn: call `receive(b"")` in another, and read nothing till then."""
 
 
+class _Nobody:
+    """
+    In the owner's place when a connection is over: it knows its session, which must not know it then. A circle would be
+    the collector's, and what a reload finds under way that never looks at again.
+    """
+
+    __slots__ = ()
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+    def write_much(self, parts: list[bytes]) -> None:
+        """Nobody reads it."""
+
+    def new_stream(self) -> Stream | None:
+        """There will be none."""
+        return None
+
+    def on_stream_closed(self, stream: Stream) -> None:
+        """It is over anyhow."""
+
+    def on_settings(self) -> None:
+        """They mean nothing any more."""
+
+    def on_going_away(self, code: int, detail: bytes) -> None:
+        """It is gone."""
+
+    def on_ping_answered(self, data: bytes) -> None:
+        """Nobody has asked."""
+
+    def defer(self) -> None:
+        """Nothing comes."""
+
+
+NOBODY: Final = _Nobody()
+
+
 class Sending:
     """
     Args:

@@ -30,7 +30,7 @@ from sidecar.http2.codes import (
 )
 from sidecar.http2.control import Control
 from sidecar.http2.hpack.decoder import Decoder, FieldsTooLarge, HpackError
-from sidecar.http2.sending import SessionOwner
+from sidecar.http2.sending import NOBODY, SessionOwner
 from sidecar.http2.streams import Stream
 from sidecar.message import Field, Kind
 
@@ -150,10 +150,13 @@ class Session(Control):
         self._owner.write(frames.goaway(self.last_id, fault.code, detail))
 
     def close(self) -> None:
-        """Nothing more is read or written."""
+        """Nothing more is read or written, and neither the owner nor a stream is known any more."""
         self.is_closed = True
         self._drop_event()
         self._held = b""
+        self._owner = NOBODY
+        self._ready.clear()
+        self.streams.clear()
 
     # --- what the peer sends -----------------------------------------------------------------------------------
 

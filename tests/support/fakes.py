@@ -43,13 +43,14 @@ from sidecar.proxy.exchange.policies import Fault, Mirror, RateLimiter
 from sidecar.proxy.live import ListenerState, Live
 from sidecar.proxy.plan import Captured, Limits, Plan, Side, Streams, make_listener
 from sidecar.proxy.server.http1 import ServerConnection
+from sidecar.proxy.server.http2 import Http2ServerConnection
 from sidecar.proxy.server.state import State
 from sidecar.routing.actions import Action, Forward, HeaderEdits, Rewrite, Route, Target
 from sidecar.routing.match import make_match
 from sidecar.routing.table import Table
 from sidecar.security.authorization.authorization import Authorization
 from sidecar.telemetry.recorder import Telemetry, TelemetrySettings
-from sidecar.upstream import pool
+from sidecar.upstream import pool, shared
 from sidecar.upstream.balance.algorithms import Policy
 from sidecar.upstream.captured import CapturedApp
 from sidecar.upstream.cluster import Cluster, ClusterSpec
@@ -510,8 +511,9 @@ class Dial:
     """A connect that is under way."""
 
     endpoint: Endpoint
-    on_connected: Callable[[ServerConnection], None]
+    on_connected: Callable[[Any], None]
     on_failed: Callable[[Reason, str], None]
+    is_shared: bool = False
 
 
 class Dials:
@@ -528,6 +530,10 @@ class Dials:
 
     def dial(self, endpoint: Endpoint) -> None:
         self._add(Dial(endpoint, pool.connected, lambda reason, detail: pool.failed(endpoint, reason, detail)))
+
+    def dial_shared(self, endpoint: Endpoint) -> None:
+        one = shared.of(endpoint, self.dial_shared)
+        self._add(Dial(endpoint, one.connected, one.failed, is_shared=True))
 
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
         def on_connected(connection: ServerConnection) -> None:
@@ -621,6 +627,7 @@ class World:
         splices: Whether the kernel can.
         authorization: Of the direction's side.
         listener_tls: Of the listener.
+        protocol: That of `web`.
         captures: Whether connections are led to it; those of inbound listeners then to `web` as the app.
         is_denied: Of captured ones, what nothing names.
     """
@@ -654,6 +661,7 @@ class World:
         listener_tls: ListenerTls | None = None,
         captures: bool = False,
         is_denied: bool = False,
+        protocol: str = "http1",
     ) -> None:
         self.loop = FakeLoop()
         asyncio._set_running_loop(self.loop)  # type: ignore[arg-type]
@@ -666,7 +674,7 @@ class World:
             breaker=breaker,
             retry_budget=retry_budget,
             outlier=outlier,
-            protocol="http1",
+            protocol=protocol,
         )
         self.cluster = Cluster(spec, lambda: 0.0)
         self.mirrors: tuple[Mirror, ...] = ()
@@ -756,9 +764,15 @@ class World:
         return client
 
     def accept(self, at: str | None = None, *, is_slow: bool = False) -> Server:
-        """The oldest dial (to this address) succeeds."""
+        """The oldest dial (to this address) succeeds; by HTTP/2 that is known once the server has said its settings."""
         dial = self._take_dial(at)
-        protocol = ServerConnection(dial.endpoint, self.timers, self.live.outbox, dial.on_connected)
+        protocol: Any
+        if dial.is_shared:
+            protocol = Http2ServerConnection(
+                dial.endpoint, self.timers, self.live.outbox, dial.on_connected, dial.on_failed
+            )
+        else:
+            protocol = ServerConnection(dial.endpoint, self.timers, self.live.outbox, dial.on_connected)
         peer = (dial.endpoint.host, dial.endpoint.port)
         transport = FakeTransport(self.loop, cast("asyncio.Protocol", protocol), peer)
         transport.is_peer_slow = is_slow

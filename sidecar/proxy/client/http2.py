@@ -303,7 +303,7 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
         if len(self._spare) < _MAX_SPARE and not self._is_gone:
             self._spare.append(stream)
         else:
-            self._live.timers.forget(stream)
+            stream.drop()
 
     def cool_down(self) -> bool:
         """Give up what is ready for the next requests, unless one is under way; returns whether none is."""
@@ -315,7 +315,7 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
 
     def _drop_spare(self) -> None:
         for stream in self._spare:
-            self._live.timers.forget(stream)
+            stream.drop()
         self._spare = []
 
     # --- the end -----------------------------------------------------------------------------------------------

@@ -255,6 +255,11 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
         elif not self.is_closed:
             self.reset()
 
+    def drop(self) -> None:
+        """It takes no further request: let go of the course, which knows it."""
+        self._course = None
+        self._live.timers.forget(self)
+
     # --- the course's side, as far as it lives -----------------------------------------------------------------
 
     def touch(self) -> None:
