@@ -55,7 +55,7 @@ class SharedConnections(Protocol):
 
     pending: deque[object]
 
-    def dial_if_needed(self) -> None:
+    def dial_if_needed(self, endpoint: Endpoint) -> None:
         """There may be room for another."""
 
     def make_room(self) -> bool:

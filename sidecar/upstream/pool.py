@@ -250,7 +250,7 @@ def _use_room(endpoint: Endpoint) -> None:
                 _dial_if_needed(other)
                 return
             if other.shared is not None and other.shared.pending:
-                other.shared.dial_if_needed()
+                other.shared.dial_if_needed(other)
 
 
 def remove(connection: IdleConnection) -> None:

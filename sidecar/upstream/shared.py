@@ -43,7 +43,11 @@ class SharedConnection(Protocol):
 
 class Shared(SharedConnections):
     """
-    Those of one endpoint.
+    Those of one endpoint, which is given to each call: it knows them, and a circle of the two would outlive the reload
+    that ends it.
+
+    Args:
+        dial: Opens one, and reports with `connected`, `refused` or `failed`.
 
     Attributes:
         connections: That take exchanges.
@@ -52,10 +56,9 @@ class Shared(SharedConnections):
         is_refused: The server has agreed to speak, and not this: its endpoint's other connections are used.
     """
 
-    __slots__ = ("_dial", "_endpoint", "connecting", "connections", "is_refused", "pending")
+    __slots__ = ("_dial", "connecting", "connections", "is_refused", "pending")
 
-    def __init__(self, endpoint: Endpoint, dial: Callable[[Endpoint], None]) -> None:
-        self._endpoint = endpoint
+    def __init__(self, dial: Callable[[Endpoint], None]) -> None:
         self._dial = dial
         self.connections: list[SharedConnection] = []
         self.pending: deque[object] = deque()
@@ -67,7 +70,7 @@ class Shared(SharedConnections):
             f"<Shared {len(self.connections)} connections, {self.connecting} connecting, {len(self.pending)} pending>"
         )
 
-    def take(self) -> IdleConnection | None:
+    def take(self, endpoint: Endpoint) -> IdleConnection | None:
         """A place on the connection that carries least, or None."""
         best: SharedConnection | None = None
         for connection in self.connections:
@@ -75,20 +78,19 @@ class Shared(SharedConnections):
                 best = connection
         if best is None:
             return None
-        self._endpoint.cluster.stats.connections_reused += 1
+        endpoint.cluster.stats.connections_reused += 1
         return best.reserve()
 
-    def wait(self, waiter: Waiter) -> Ticket:
+    def wait(self, endpoint: Endpoint, waiter: Waiter) -> Ticket:
         """Queue for a place; the waiter is told once, unless the ticket is cancelled, and never during this call."""
-        ticket = Ticket(self._endpoint, waiter, self._dial, self.pending)
+        ticket = Ticket(endpoint, waiter, self._dial, self.pending)
         self.pending.append(ticket)
-        self._endpoint.cluster.stats.pending += 1
-        self.dial_if_needed()
+        endpoint.cluster.stats.pending += 1
+        self.dial_if_needed(endpoint)
         return ticket
 
-    def dial_if_needed(self) -> None:
+    def dial_if_needed(self, endpoint: Endpoint) -> None:
         """Open a connection if more requests wait than those under way can carry, and the circuit breaker allows it."""
-        endpoint = self._endpoint
         if len(self.pending) > self.connecting * endpoint.cluster.max_streams:
             # Counted at once: if a connection is closed to make room, whoever waits is told, and would dial as well.
             self.connecting += 1
@@ -109,7 +111,7 @@ class Shared(SharedConnections):
         """A dial succeeded."""
         self.connecting -= 1
         self.is_refused = False
-        endpoint = self._endpoint
+        endpoint = connection.endpoint
         endpoint.cluster.stats.connections_opened += 1
         cause = ""
         if endpoint.is_removed:
@@ -121,20 +123,19 @@ class Shared(SharedConnections):
         self.freed(connection)
         if self.pending and not connection.load:
             # It takes none, or is about to end: the next would be no better, nor the one after that.
-            self._tell_failed(errors.CONNECT_FAILED, f"{endpoint.label}: takes no request")
+            self._tell_failed(endpoint, errors.CONNECT_FAILED, f"{endpoint.label}: takes no request")
         if cause:
             connection.retire(cause)
         else:
-            self.dial_if_needed()  # it may take fewer than it was dialled for
+            self.dial_if_needed(endpoint)  # it may take fewer than it was dialled for
 
-    def refused(self, connection: IdleConnection, dial: Callable[[Endpoint], None]) -> None:
+    def refused(self, endpoint: Endpoint, connection: IdleConnection, dial: Callable[[Endpoint], None]) -> None:
         """
         A dial brought a connection that carries one request at a time: who waits here waits for such ones.
 
         Args:
             dial: Opens them.
         """
-        endpoint = self._endpoint
         self.connecting -= 1
         self.is_refused = True
         endpoint.cluster.stats.connections_opened += 1
@@ -146,21 +147,21 @@ class Shared(SharedConnections):
         while self.pending:
             pool.wait_with(cast("Ticket", self.pending.popleft()), dial)
 
-    def failed(self, reason: Reason, detail: str) -> None:
+    def failed(self, endpoint: Endpoint, reason: Reason, detail: str) -> None:
         """A dial failed: the requests that it would have carried are told."""
         self.connecting -= 1
-        waiters = self._take_waiters()
-        pool.forgo(self._endpoint)
+        waiters = self._take_waiters(endpoint)
+        pool.forgo(endpoint)
         for waiter in waiters:
             waiter.on_connect_failed(reason, detail)
 
-    def _tell_failed(self, reason: Reason, detail: str) -> None:
-        for waiter in self._take_waiters():
+    def _tell_failed(self, endpoint: Endpoint, reason: Reason, detail: str) -> None:
+        for waiter in self._take_waiters(endpoint):
             waiter.on_connect_failed(reason, detail)
 
-    def _take_waiters(self) -> list[Waiter]:
+    def _take_waiters(self, endpoint: Endpoint) -> list[Waiter]:
         """Those that wait and that no dial under way is for. Whoever is told may wait here again, at once."""
-        spared = self.connecting * self._endpoint.cluster.max_streams
+        spared = self.connecting * endpoint.cluster.max_streams
         taken = [cast("Ticket", self.pending.popleft()) for _ in range(len(self.pending) - spared)]
         return [ticket.settle() for ticket in taken]
 
@@ -173,7 +174,7 @@ class Shared(SharedConnections):
         """A connection takes no further exchange."""
         if connection in self.connections:
             self.connections.remove(connection)
-        self.dial_if_needed()
+        self.dial_if_needed(connection.endpoint)
 
     def retire(self, reason: str) -> None:
         """The endpoint ends, or its name leads elsewhere: no connection that there is takes a further exchange."""
@@ -196,5 +197,5 @@ def of(endpoint: Endpoint, dial: Callable[[Endpoint], None]) -> Shared:
     """
     shared = endpoint.shared
     if shared is None:
-        shared = endpoint.shared = Shared(endpoint, dial)
+        shared = endpoint.shared = Shared(dial)
     return cast("Shared", shared)

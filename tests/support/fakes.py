@@ -26,6 +26,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import h11
@@ -533,7 +534,7 @@ class Dials:
 
     def dial_shared(self, endpoint: Endpoint) -> None:
         one = shared.of(endpoint, self.dial_shared)
-        self._add(Dial(endpoint, one.connected, one.failed, is_shared=True))
+        self._add(Dial(endpoint, one.connected, partial(one.failed, endpoint), is_shared=True))
 
     def dial_tunnel(self, endpoint: Endpoint, waiter: pool.Waiter) -> None:
         def on_connected(connection: ServerConnection) -> None:

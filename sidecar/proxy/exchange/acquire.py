@@ -79,7 +79,7 @@ class Acquisition(Timed):
             timers = self._dialer.timers
             timers.arm(self, timers.time() + breaker.pending_timeout_s)
         if self._is_shared:
-            self._ticket = shared.of(self._endpoint, self._dialer.dial_shared).wait(self)
+            self._ticket = shared.of(self._endpoint, self._dialer.dial_shared).wait(self._endpoint, self)
         else:
             self._ticket = pool.wait(self._endpoint, self, self._dialer.dial)
         return None

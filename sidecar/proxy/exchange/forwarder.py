@@ -221,7 +221,7 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             idle: ServerStream | None
             if is_shared:
                 among = endpoint.shared
-                idle = None if among is None else cast("Shared", among).take()  # type: ignore[assignment]  # all are ours
+                idle = None if among is None else cast("Shared", among).take(endpoint)  # type: ignore[assignment]  # all are ours
             else:
                 idle = pool.take(endpoint)  # type: ignore[assignment]
             if idle is not None:

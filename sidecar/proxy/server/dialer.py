@@ -90,7 +90,7 @@ class _Attempt:
         """There will be none."""
         waiter = self._waiter
         if self.is_shared:
-            cast("Shared", self.endpoint.shared).failed(reason, detail)
+            cast("Shared", self.endpoint.shared).failed(self.endpoint, reason, detail)
         elif waiter is None:
             pool.failed(self.endpoint, reason, detail)
         else:
@@ -290,7 +290,7 @@ class Dialer:
         self._tell_connected(attempt)
         if attempt.is_shared:
             attempt.is_made = True
-            cast("Shared", attempt.endpoint.shared).refused(connection, self.dial)
+            cast("Shared", attempt.endpoint.shared).refused(attempt.endpoint, connection, self.dial)
         else:
             attempt.connected(connection)
 

@@ -211,7 +211,7 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
         shared = self._shared()
         if shared.pending:
             shared.freed(self)
-            shared.dial_if_needed()
+            shared.dial_if_needed(self.endpoint)
 
     def on_going_away(self, code: int, detail: bytes) -> None:
         """The server takes no further exchange here; what it had not looked at was told."""

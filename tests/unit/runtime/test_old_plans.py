@@ -12,6 +12,7 @@ from sidecar.compile import time_slices
 from sidecar.proxy.plan import Plan
 from sidecar.runtime import old_plans
 from sidecar.runtime.old_plans import OldPlans
+from sidecar.upstream import shared
 from tests.support.compiling import compiled, compiler
 
 TEXT = "service: s\noutbound: {routes: [%s]}\nupstreams: {a: {endpoints: ['10.0.0.1:80']}}\n"
@@ -110,6 +111,29 @@ def test_plans_and_their_clusters_leave_no_cyclic_garbage(settings: str) -> None
         text = TEXT.replace("80']", f"80', '10.0.0.2:80']{settings}") % "{match: {path: /}, to: a}"
         plans = OldPlans(asyncio.get_running_loop(), dict)
         plans.add(compiled(text, COMPILER).plan)
+        gc.collect()
+        gc.disable()
+        try:
+            while len(plans):
+                await asyncio.sleep(0)
+            await turns()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+    asyncio.run(run())
+
+
+def test_a_plan_whose_requests_shared_connections_leaves_no_cyclic_garbage() -> None:
+    """An endpoint knows the connections of HTTP/2 to it, which must not know it in turn."""
+
+    async def run() -> None:
+        plans = OldPlans(asyncio.get_running_loop(), dict)
+        plan = plan_of(1)
+        for endpoint in plan.clusters["a"].endpoints:
+            shared.of(endpoint, lambda endpoint: None)
+        plans.add(plan)
+        del plan, endpoint
         gc.collect()
         gc.disable()
         try:

@@ -46,13 +46,13 @@ def endpoint() -> Endpoint:
 def test_a_connection_for_one_request_goes_to_who_waited_for_a_shared_one(endpoint: Endpoint) -> None:
     """It is dialled once: the first that waits has it, and only the others have connections dialled for them."""
     shared_dials, dials = Dials(), Dials()
-    shared = Shared(endpoint, shared_dials)
+    shared = Shared(shared_dials)
     first, second = Request(), Request()
-    shared.wait(first)
-    shared.wait(second)
+    shared.wait(endpoint, first)
+    shared.wait(endpoint, second)
     assert (len(shared_dials), len(dials)) == (1, 0)
     connection = Connection(endpoint)
-    shared.refused(connection, dials)
+    shared.refused(endpoint, connection, dials)
     assert (first.told, second.told) == ([connection], [])
     assert (len(shared_dials), len(dials)) == (1, 1)
     assert (shared.is_refused, len(shared.pending), len(endpoint.pending)) == (True, 0, 1)
@@ -63,6 +63,7 @@ class Carrying:
 
     def __init__(self, endpoint: Endpoint, load: int) -> None:
         self.endpoint = endpoint
+        self.epoch = endpoint.epoch
         self.load = load
 
     def room(self) -> int:
@@ -80,15 +81,15 @@ class Carrying:
 
 def test_connections_are_counted_with_what_they_carry_as_long_as_they_take_more(endpoint: Endpoint) -> None:
     """And those that are on their way."""
-    shared = Shared(endpoint, Dials())
+    shared = Shared(Dials())
     assert shared.counts() == (0, 0, 0)
-    shared.wait(Request())
+    shared.wait(endpoint, Request())
     assert shared.counts() == (0, 0, 1)
     shared.connected(Carrying(endpoint, 0))
     assert shared.counts() == (1, 1, 0)
     shared.connecting += 1
     shared.connected(Carrying(endpoint, 40))
-    shared.take()
+    shared.take(endpoint)
     assert shared.counts() == (2, 42, 0)
     shared.retire("endpoint_removed")
     assert shared.counts() == (0, 0, 0)
@@ -97,20 +98,20 @@ def test_connections_are_counted_with_what_they_carry_as_long_as_they_take_more(
 def test_a_connection_for_one_request_that_nobody_waits_for_idles(endpoint: Endpoint) -> None:
     """Who had it dialled has given up meanwhile."""
     dials = Dials()
-    shared = Shared(endpoint, dials)
-    shared.wait(Request()).cancel()
+    shared = Shared(dials)
+    shared.wait(endpoint, Request()).cancel()
     connection = Connection(endpoint)
-    shared.refused(connection, dials)
+    shared.refused(endpoint, connection, dials)
     assert endpoint.idle == [connection]
     assert len(dials) == 1
 
 
 def test_who_waits_in_another_queue_then_may_still_leave_it(endpoint: Endpoint) -> None:
     """No connection is spent on a request that is gone."""
-    shared, dials = Shared(endpoint, Dials()), Dials()
-    shared.wait(Request())
-    second = shared.wait(Request())
-    shared.refused(Connection(endpoint), dials)
+    shared, dials = Shared(Dials()), Dials()
+    shared.wait(endpoint, Request())
+    second = shared.wait(endpoint, Request())
+    shared.refused(endpoint, Connection(endpoint), dials)
     second.cancel()
     assert (len(endpoint.pending), endpoint.cluster.stats.pending) == (0, 0)
 
@@ -118,10 +119,10 @@ def test_who_waits_in_another_queue_then_may_still_leave_it(endpoint: Endpoint) 
 def test_another_is_dialled_where_one_carries_fewer_than_wait(endpoint: Endpoint) -> None:
     """How many a server allows is known when it is connected; who is left over must not wait for the others' ends."""
     dials = Dials()
-    shared = Shared(endpoint, dials)
+    shared = Shared(dials)
     waiting = [Request() for _ in range(3)]
     for one in waiting:
-        shared.wait(one)
+        shared.wait(endpoint, one)
     for number in range(1, 4):
         assert len(dials) == number
         shared.connected(Carrier(endpoint, shared, 1))
@@ -132,11 +133,11 @@ def test_another_is_dialled_where_one_carries_fewer_than_wait(endpoint: Endpoint
 def test_who_waits_at_an_endpoint_that_is_gone_is_served_all_the_same(endpoint: Endpoint) -> None:
     """Or dials would follow one another for ever, each connection closed at once."""
     dials = Dials()
-    shared = Shared(endpoint, dials)
+    shared = Shared(dials)
     endpoint.shared = shared
     waiting = [Request() for _ in range(2)]
     for one in waiting:
-        shared.wait(one)
+        shared.wait(endpoint, one)
     endpoint.remove("endpoint_removed")
     for number in (1, 2):
         carrier = Carrier(endpoint, shared, 1)
@@ -149,21 +150,21 @@ def test_who_waits_at_an_endpoint_that_is_gone_is_served_all_the_same(endpoint: 
 def test_a_connection_to_where_a_name_led_before_is_not_kept(endpoint: Endpoint) -> None:
     """It would be, for as long as requests come; who waits for it is served."""
     dials = Dials()
-    endpoint.shared = shared = Shared(endpoint, dials)
+    endpoint.shared = shared = Shared(dials)
     waiting = Request()
-    shared.wait(waiting)
+    shared.wait(endpoint, waiting)
     carrier = Carrier(endpoint, shared, 100)
     endpoint.move()
     shared.connected(carrier)
-    assert (len(waiting.told), shared.take(), carrier.retired) == (1, None, ["endpoint_moved"])
+    assert (len(waiting.told), shared.take(endpoint), carrier.retired) == (1, None, ["endpoint_moved"])
 
 
 def test_a_connection_that_takes_none_is_no_reason_to_dial_again(endpoint: Endpoint) -> None:
     """Nor for anybody to wait: a server that allows no stream, or has ended already, will do so again."""
     dials = Dials()
-    shared = Shared(endpoint, dials)
+    shared = Shared(dials)
     waiting = Request()
-    shared.wait(waiting)
+    shared.wait(endpoint, waiting)
     carrier = Carrier(endpoint, shared, 0)
     shared.connected(carrier)
     assert waiting.told == [errors.CONNECT_FAILED]
@@ -188,15 +189,15 @@ class TestRoom:
             there.connecting += 1
             pool.connected(Open(there))
         dials = Dials()
-        here.shared = shared = Shared(here, dials)
-        shared.wait(Request())
+        here.shared = shared = Shared(dials)
+        shared.wait(here, Request())
         assert (len(there.idle), len(dials), shared.connecting, here.connections) == (1, 1, 1, 2)
 
     def test_a_shared_one_that_carries_nothing_makes_room_elsewhere(self, endpoints: tuple[Endpoint, ...]) -> None:
         """One that carries something does not."""
         here, there = endpoints
         here.connections = 1
-        there.shared = theirs = Shared(there, Dials())
+        there.shared = theirs = Shared(Dials())
         for load in (1, 0):
             there.connections += 1
             theirs.connecting += 1
@@ -205,8 +206,8 @@ class TestRoom:
             theirs.connected(carrier)
         busy, idle = theirs.connections
         dials = Dials()
-        here.shared = shared = Shared(here, dials)
-        shared.wait(Request())
+        here.shared = shared = Shared(dials)
+        shared.wait(here, Request())
         assert (theirs.connections, len(dials)) == ([busy], 1)
         assert isinstance(idle, Carrier)
         assert idle.retired == ["made_room"]
