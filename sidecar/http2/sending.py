@@ -255,6 +255,7 @@ class Sending:
             self.send_window -= size
             if size >= bounds.LEAST_THAT_EARNS or not queue:
                 self._patience.left = min(self._patience.left + bounds.EARNED_BY_DATA, bounds.MOST_PATIENCE)
+                stream.on_moved()
             ends = stream.ends and not queue and not stream.end_fields
             parts += frames.data_frames(tag, piece, ends, self._max_frame)
         is_over = not queue

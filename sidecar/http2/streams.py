@@ -121,6 +121,9 @@ class Stream:
         """The peer has taken most of what waited."""
         raise NotImplementedError
 
+    def on_moved(self) -> None:
+        """Some of what waited is sent, and not by an octet at a time."""
+
     def on_sent(self) -> None:
         """What waited is sent to its end."""
         raise NotImplementedError

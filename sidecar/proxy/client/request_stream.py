@@ -214,6 +214,11 @@ class RequestStream(Stream, ClientStream, ResponseWriter):
             self.touch()
             course.on_client_writable()
 
+    def on_moved(self) -> None:
+        """The client reads, however slowly."""
+        if self.deadline < inf:
+            self.touch()
+
     def on_sent(self) -> None:
         """All of the response has left."""
         if self._is_over:

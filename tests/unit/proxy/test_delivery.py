@@ -7,7 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fakes import LIMITS, World
+from sidecar import errors
+from sidecar.http2 import frames
+from sidecar.http2.codes import PREFACE, FrameType, Setting
+from tests.support.fakes import LIMITS, Client, World
+from tests.support.http2 import headers, of_kind, parse_all, window
 
 Make = Callable[..., World]
 
@@ -259,3 +263,37 @@ def test_a_tunnels_time_may_be_the_shortest(make_world: Make, asks: str) -> None
     world.advance(1.0)
     assert not client.is_open
     world.assert_at_rest()
+
+
+class TestByHttp2:
+    """What waits for a window is read as long as the window is opened."""
+
+    IDLE_S = LIMITS.stream_idle_timeout_s
+    SMALL = PREFACE + frames.settings([(Setting.INITIAL_WINDOW_SIZE, 1000)])
+
+    def asked(self, world: World) -> Client:
+        """A client that takes a thousand octets of its answer, and has its server's whole."""
+        client = world.client()
+        _ = client >> self.SMALL + headers(1)
+        _ = world.accept() >> b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000
+        return client
+
+    def test_a_client_that_reads_slowly_has_all_of_it(self, world: World) -> None:
+        """However long that takes in all."""
+        client = self.asked(world)
+        for _ in range(19):
+            world.advance(self.IDLE_S * 0.7)
+            assert not world.recorded
+            _ = client >> window(1, 1000)
+        assert of_kind(parse_all(client.take_raw()), FrameType.DATA)[-1].ends
+        assert world.outcome() == (200, "")
+
+    @pytest.mark.parametrize("size", [0, 1])
+    def test_one_that_reads_nothing_or_next_to_it_is_given_up(self, world: World, size: int) -> None:
+        """An octet at a time would hold it for days."""
+        client = self.asked(world)
+        for _ in range(3):
+            world.advance(self.IDLE_S * 0.7)
+            if size:
+                _ = client >> window(1, size)
+        assert world.recorded[0].reason is errors.CLIENT_STALLED
