@@ -27,6 +27,8 @@ from sidecar.upstream.endpoint import Endpoint, IdleConnection
 
 log = logging.getLogger("sidecar.proxy")
 
+# For the last octets of a tunnel to be taken, as in HTTP/1.1.
+_FLUSH_S: Final = 30.0
 # Interim responses before the final one, as in HTTP/1.1.
 _MAX_INTERIM: Final = 100
 
@@ -167,6 +169,13 @@ class AttemptStream(Stream, ServerStream, IdleConnection):
             self._session.send_data(self, b"", True, NO_TRAILERS)
         if self.is_closed:
             self._leave()
+        else:
+            asyncio.get_running_loop().call_later(_FLUSH_S, self._give_up, self.id)
+
+    def _give_up(self, stream_id: int) -> None:
+        """The server has opened no window for what was said last: it must not keep the place for ever."""
+        if self.id == stream_id and not self.is_closed:
+            self.abort()
 
     def is_quiet(self) -> bool:
         """An end, or whatever else there is to hear, is heard by the connection."""

@@ -229,3 +229,23 @@ class TestTunnels:
             assert connection.load == 0
             sent = of_kind(place.read(), FrameType.DATA, number)
             assert (sum(len(one.payload) for one in sent), sent[-1].ends) == (70_000, True)
+
+    def test_last_words_that_a_server_does_not_take_are_given_up(self, place: Place) -> None:
+        """Or each tunnel could cost a place for ever; another that has the same stream by then is none of that."""
+        connection = place.connect(frames.settings([(Setting.ENABLE_CONNECT_PROTOCOL, 1)]))
+        for number in (1, 3):
+            stream = place.ask(Sink(), upgrade=b"websocket")
+            place.say(headers(number, OK, ends=False))
+            stream.open_tunnel(Sink())
+            stream.send_tunnel(b"x" * 70_000)
+            place.say(content(number, b"bye", ends=True))
+            stream.finish()
+            if number == 1:
+                place.say(window(0, 140_000), window(1, 70_000))
+        for _ in range(29):
+            place.loop.advance(1.0)
+            place.say(frames.ping(b"12345678", is_ack=False))
+        assert connection.load == 1
+        place.loop.advance(2.0)
+        assert connection.load == 0
+        assert [one.stream_id for one in of_kind(place.read(), FrameType.RST_STREAM)] == [3]
