@@ -97,6 +97,8 @@ class Shares:
     ALWAYS: Final = 2
     AS_CAME: Final = 3
     """Those of gRPC, and those that came by HTTP/2: nothing else is known of whom they are for."""
+    TO_SIDECARS: Final = 4
+    """Those of gRPC, and all for an endpoint that is spoken to by TLS: a sidecar, which says then what it speaks."""
 
 
 class ClusterState:

@@ -15,8 +15,9 @@ from typing import Protocol, cast
 
 from sidecar import errors
 from sidecar.errors import Reason
+from sidecar.message import Kind, RequestHead, Version
 from sidecar.upstream import pool
-from sidecar.upstream.endpoint import Endpoint, IdleConnection, SharedConnections
+from sidecar.upstream.endpoint import Endpoint, IdleConnection, SharedConnections, Shares
 from sidecar.upstream.pool import Ticket, Waiter
 
 
@@ -186,6 +187,27 @@ class Shared(SharedConnections):
         """Connections that take exchanges, exchanges that these carry, and connects under way; for people."""
         carried = sum([connection.load for connection in self.connections])
         return len(self.connections), carried, self.connecting
+
+
+def carries(endpoint: Endpoint, head: RequestHead, upgrade: bytes) -> bool:
+    """
+    Whether a request shares a connection with others, where the like of it do.
+
+    Args:
+        upgrade: The protocol that it asks to switch to, if that is passed on, else empty.
+    """
+    cluster = endpoint.cluster
+    if upgrade and not cluster.is_http2:
+        return False
+    shares = cluster.shares
+    if not head.kinds & Kind.GRPC and (
+        (shares == Shares.TO_SIDECARS and not endpoint.is_tls)
+        or (shares == Shares.AS_CAME and head.version != Version.HTTP2)
+    ):
+        return False
+    among = endpoint.shared
+    # Who has refused may be another by now, and is asked with the next connection that would be the only one.
+    return among is None or not cast("Shared", among).is_refused or not endpoint.connections
 
 
 def of(endpoint: Endpoint, dial: Callable[[Endpoint], None]) -> Shared:

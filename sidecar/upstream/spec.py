@@ -140,9 +140,12 @@ class ClusterSpec:
             return Shares.AS_CAME
         if self.protocol == "http1" or self.is_stream:
             return Shares.NEVER
-        # A server outside says by TLS whether it speaks it; of all others only gRPC does so for certain.
-        is_agreed = self.tls is not None and not isinstance(self.tls, WorkloadTls)
-        return Shares.ALWAYS if self.protocol == "http2" or is_agreed else Shares.GRPC
+        if self.protocol == "http2":
+            return Shares.ALWAYS
+        # Who is spoken to by TLS says whether he speaks it; of all others only gRPC does so for certain.
+        if isinstance(self.tls, WorkloadTls):
+            return Shares.TO_SIDECARS
+        return Shares.GRPC if self.tls is None else Shares.ALWAYS
 
     @property
     def needs_ticks(self) -> bool:

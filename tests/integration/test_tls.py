@@ -79,7 +79,7 @@ def metric(sidecar: SidecarProcess, name: str, *labels: str) -> float:
 
 
 def test_two_sidecars_speak_mutual_tls(tmp_path: Path, root: Authority) -> None:
-    """Both know the other one; the app is told; large bodies come through whole in both directions."""
+    """Both know the other one; the app is told; all goes by one connection of HTTP/2, also large bodies both ways."""
     with Origin("v1") as app, catalog(tmp_path, root, app) as inbound:
         identity = identity_of(tmp_path / "storefront", root.workload(STOREFRONT), root)
         with storefront(tmp_path, identity, inbound.inbound_port) as outbound:
@@ -93,7 +93,7 @@ def test_two_sidecars_speak_mutual_tls(tmp_path: Path, root: Authority) -> None:
                 outbound.outbound("/digest", host="catalog", method="POST", body=body).text == sha256(body).hexdigest()
             )
             told = lines(inbound, 3)[0]
-            assert (told["tls_version"], told["peer_identity"]) == ("1.3", STOREFRONT)
+            assert (told["tls_version"], told["peer_identity"], told["protocol"]) == ("1.3", STOREFRONT, "HTTP/2")
             told = lines(outbound, 3)[0]
             assert (told["upstream_tls_version"], told["upstream_peer_identity"]) == ("1.3", CATALOG)
             assert metric(inbound, "sidecar_tls_handshakes_total", 'side="client"', 'version="1.3"') == 1

@@ -20,7 +20,7 @@ from typing import Final, cast
 from sidecar import clock, errors, grpc
 from sidecar.errors import Reason, Source
 from sidecar.exchange import Exchange
-from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead, Version
+from sidecar.message import NO_TRAILERS, Field, Framing, Kind, ResponseHead
 from sidecar.net.timers import NOT_ARMED, Timed
 from sidecar.proxy.calls import said_at_end, said_so_far
 from sidecar.proxy.exchange.acquire import Acquirer, Acquisition
@@ -28,10 +28,9 @@ from sidecar.proxy.exchange.interfaces import Chooser, Dialling, Requester, Resp
 from sidecar.proxy.exchange.request import MAX_HELD_BYTES, REFUSABLE_BYTES, WHATEVER_COMES, UpstreamRequest
 from sidecar.proxy.exchange.retries import Retries
 from sidecar.proxy.plan import Limits
-from sidecar.upstream import pool, retry
+from sidecar.upstream import pool, retry, shared
 from sidecar.upstream.endpoint import UNKNOWN_LATENCY_S, Endpoint, Shares
 from sidecar.upstream.limits.breaker import Breaker
-from sidecar.upstream.shared import Shared
 
 _GRPC: Final = Kind.GRPC
 _GRPC_TIMEOUT: Final = Kind.GRPC_TIMEOUT
@@ -213,7 +212,8 @@ class Forwarder(Timed, Acquirer, ResponseSink):
         is_shared = (
             shares != Shares.NEVER
             and (shares != Shares.GRPC or self._request.head.kinds & _GRPC != 0)
-            and self._shares(endpoint)
+            and not self._is_tunnel
+            and shared.carries(endpoint, self._request.head, self._request.upgrade)
         )
         if is_shared and self._kept_bytes < REFUSABLE_BYTES:
             self._kept_bytes = REFUSABLE_BYTES
@@ -221,23 +221,13 @@ class Forwarder(Timed, Acquirer, ResponseSink):
             idle: ServerStream | None
             if is_shared:
                 among = endpoint.shared
-                idle = None if among is None else cast("Shared", among).take(endpoint)  # type: ignore[assignment]  # all are ours
+                idle = None if among is None else cast("shared.Shared", among).take(endpoint)  # type: ignore[assignment]  # all are ours
             else:
                 idle = pool.take(endpoint)  # type: ignore[assignment]
             if idle is not None:
                 self._send(idle)
                 return None
         return self._acquire(endpoint, is_shared)
-
-    def _shares(self, endpoint: Endpoint) -> bool:
-        """Whether the request shares a connection with others, where the like of it do."""
-        head, shares = self._request.head, endpoint.cluster.shares
-        if self._is_tunnel or (self._request.upgrade and not endpoint.cluster.is_http2):
-            return False
-        if shares == Shares.AS_CAME and head.version != Version.HTTP2 and not head.kinds & _GRPC:
-            return False
-        among = endpoint.shared
-        return among is None or not cast("Shared", among).is_refused
 
     def _await_answer(self) -> None:
         """The request is complete: from here the upstream's time runs, and not the client's."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidecar import errors
+from sidecar.message import Kind, RequestHead, Version
+from sidecar.net.tls.settings import WorkloadTls
 from sidecar.upstream import pool
 from sidecar.upstream.cluster import Cluster, ClusterSpec
-from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.endpoint import Endpoint, IdleConnection, Shares
 from sidecar.upstream.limits.breaker import BreakerSpec
-from sidecar.upstream.shared import Shared
+from sidecar.upstream.shared import Shared, carries
 from tests.unit.upstream.test_pool import Connection, Dials, Open, Request
 
 
@@ -212,3 +216,51 @@ class TestRoom:
         assert isinstance(idle, Carrier)
         assert idle.retired == ["made_room"]
         assert there.connections == 1
+
+
+WEB = ClusterSpec("web", (("10.0.0.1:80", 1.0),))
+
+
+def head(version: int, kinds: int = 0) -> RequestHead:
+    """Of a request that came so."""
+    made = RequestHead(b"POST", b"/", None, version)
+    made.kinds = kinds
+    return made
+
+
+ORDINARY, BY_HTTP2, CALL = head(Version.HTTP11), head(Version.HTTP2), head(Version.HTTP2, Kind.GRPC)
+
+
+class TestWhichShare:
+    """`auto` between sidecars: all that goes by TLS; in clear gRPC alone, for nobody has said what is spoken there."""
+
+    def endpoint(self, *, is_tls: bool) -> Endpoint:
+        """A sidecar's, as it is told of."""
+        cluster = Cluster(replace(WEB, tls=WorkloadTls(("spiffe://shop/web",))))
+        assert cluster.shares == Shares.TO_SIDECARS
+        endpoint = cluster.endpoints[0]
+        endpoint.is_tls = is_tls
+        return endpoint
+
+    def test_all_that_goes_by_tls(self) -> None:
+        endpoint = self.endpoint(is_tls=True)
+        assert all(carries(endpoint, one, b"") for one in (ORDINARY, BY_HTTP2, CALL))
+
+    def test_in_clear_grpc_alone(self) -> None:
+        endpoint = self.endpoint(is_tls=False)
+        assert [carries(endpoint, one, b"") for one in (ORDINARY, BY_HTTP2, CALL)] == [False, False, True]
+
+    def test_an_upgrade_has_its_own_connection(self) -> None:
+        """Nobody knows whether the server takes an extended CONNECT, and every one of HTTP/1.1 knows upgrades."""
+        assert not carries(self.endpoint(is_tls=True), ORDINARY, b"websocket")
+
+    def test_who_has_refused_is_asked_again_with_the_first_connection_after_all_have_ended(self) -> None:
+        """By then it may be a newer release behind the same address."""
+        endpoint = self.endpoint(is_tls=True)
+        shared = endpoint.shared = Shared(Dials())
+        shared.wait(endpoint, Request())
+        shared.refused(endpoint, Connection(endpoint), Dials())
+        assert endpoint.connections == 1
+        assert not carries(endpoint, ORDINARY, b"")
+        endpoint.connections = 0
+        assert carries(endpoint, ORDINARY, b"")
