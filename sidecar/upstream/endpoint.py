@@ -55,6 +55,9 @@ class SharedConnections(Protocol):
 
     pending: deque[object]
 
+    def is_short(self, endpoint: Endpoint) -> bool:
+        """Whether more requests wait than the dials under way can carry."""
+
     def dial_if_needed(self, endpoint: Endpoint) -> None:
         """There may be room for another."""
 

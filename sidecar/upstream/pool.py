@@ -147,8 +147,7 @@ def _dial_if_needed(endpoint: Endpoint) -> None:
         while not breaker.has_room(sum(other.connections for other in endpoints), endpoint.connections):
             if not _make_room(endpoints):
                 breaker.on_full()
-                for other in endpoints:
-                    other.objections |= Objection.CONTESTED  # What is given back there makes room for this request.
+                contest(endpoint)
                 return
             if endpoint.connecting >= len(endpoint.pending):
                 return  # `closed` has used the room already.
@@ -216,16 +215,31 @@ def _is_kept(connection: IdleConnection) -> bool:
         cause = "endpoint_removed"
     elif connection.epoch != endpoint.epoch:
         cause = "endpoint_moved"
-    elif endpoint.objections & Objection.CONTESTED:
-        endpoints = endpoint.cluster.endpoints
-        if any(len(other.pending) > other.connecting for other in endpoints):
-            cause = "made_room"
-        else:
-            for other in endpoints:
-                other.objections &= ~Objection.CONTESTED
+    elif endpoint.objections & Objection.CONTESTED and is_contested(endpoint):
+        cause = "made_room"
     if cause:
         connection.close_idle(cause)
     return not cause
+
+
+def contest(endpoint: Endpoint) -> None:
+    """A request waits here for room: what is given back at any endpoint of the upstream makes it."""
+    for other in endpoint.cluster.endpoints:
+        other.objections |= Objection.CONTESTED
+
+
+def is_contested(endpoint: Endpoint) -> bool:
+    """Whether a request waits for the room that a connection takes; else nobody need ask again."""
+    endpoints = endpoint.cluster.endpoints
+    if any(len(other.pending) > other.connecting or _waits_for_shared(other) for other in endpoints):
+        return True
+    for other in endpoints:
+        other.objections &= ~Objection.CONTESTED
+    return False
+
+
+def _waits_for_shared(endpoint: Endpoint) -> bool:
+    return endpoint.shared is not None and endpoint.shared.is_short(endpoint)
 
 
 def closed(endpoint: Endpoint, cause: str) -> None:
@@ -249,7 +263,7 @@ def _use_room(endpoint: Endpoint) -> None:
             if len(other.pending) > other.connecting:
                 _dial_if_needed(other)
                 return
-            if other.shared is not None and other.shared.pending:
+            if other.shared is not None and other.shared.is_short(other):
                 other.shared.dial_if_needed(other)
 
 

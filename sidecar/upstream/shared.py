@@ -92,13 +92,18 @@ class Shared(SharedConnections):
 
     def dial_if_needed(self, endpoint: Endpoint) -> None:
         """Open a connection if more requests wait than those under way can carry, and the circuit breaker allows it."""
-        if len(self.pending) > self.connecting * endpoint.cluster.max_streams:
+        if self.is_short(endpoint):
             # Counted at once: if a connection is closed to make room, whoever waits is told, and would dial as well.
             self.connecting += 1
             if pool.claim(endpoint):
                 self._dial(endpoint)
             else:
                 self.connecting -= 1
+                pool.contest(endpoint)
+
+    def is_short(self, endpoint: Endpoint) -> bool:
+        """Whether more requests wait than the dials under way can carry."""
+        return len(self.pending) > self.connecting * endpoint.cluster.max_streams
 
     def make_room(self) -> bool:
         """Close a connection that carries nothing, so that there may be another elsewhere; False if there is none."""

@@ -31,7 +31,7 @@ from sidecar.net.tls.sides import MESH_HTTP2
 from sidecar.peer import Peer
 from sidecar.proxy.server.attempt_stream import AttemptStream, StreamCarrier
 from sidecar.upstream import pool
-from sidecar.upstream.endpoint import Endpoint, IdleConnection
+from sidecar.upstream.endpoint import Endpoint, IdleConnection, Objection
 from sidecar.upstream.shared import Shared, SharedConnection
 
 log = logging.getLogger("sidecar.proxy")
@@ -172,11 +172,14 @@ class Http2ServerConnection(BatchingWriter, Timed, StreamCarrier, SharedConnecti
             if not self.load:
                 self._close("retired")
             return
-        if not self.load:
-            self._schedule_idle()
         shared = self._shared()
         if shared.pending:
             shared.freed(self)
+        if not self.load:
+            if self.endpoint.objections & Objection.CONTESTED and pool.is_contested(self.endpoint):
+                self.retire("made_room")
+            else:
+                self._schedule_idle()
 
     def head_of(self, fields: list[Field], method: bytes, is_end: bool) -> ResponseHead:
         """The head that these fields are; that of a block that comes again is made once, and nobody may change it."""

@@ -15,14 +15,16 @@ from sidecar.http2 import frames
 from sidecar.http2.codes import MAX_STREAM_ID, PREFACE, Code, FrameType, Setting
 from sidecar.http2.hpack.decoder import Decoder
 from sidecar.message import NO_TRAILERS, Field, RequestHead, ResponseHead, Version
+from sidecar.net.address import parse_address
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
 from sidecar.proxy.exchange.interfaces import ResponseSink, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.server.attempt_stream import AttemptStream
 from sidecar.proxy.server.http2 import Http2ServerConnection
-from sidecar.upstream import shared
+from sidecar.upstream import pool, shared
 from sidecar.upstream.cluster import Cluster, ClusterSpec
+from sidecar.upstream.endpoint import Endpoint
 from tests.support.fakes import LIMITS, FakeLoop, FakeTransport
 from tests.support.http2 import OK, SETTINGS, Frame, content, headers, of_kind, parse_all, window
 
@@ -116,7 +118,7 @@ class Place:
 
     def ask(self, sink: Sink, body: bytes = b"", upgrade: bytes = b"") -> AttemptStream:
         """A request by whatever connection has room."""
-        stream = cast("AttemptStream", self.shared.take())
+        stream = cast("AttemptStream", self.shared.take(self.endpoint))
         head = RequestHead(b"GET", b"/", None, Version.HTTP11)
         head.host = b"web"
         request = UpstreamRequest(head, [], b"/", None, b"", upgrade)
@@ -151,7 +153,7 @@ class TestAge:
         for _ in range(10):
             place.loop.advance(10.0)
             place.say(frames.ping(b"12345678", is_ack=False))
-        assert place.shared.take() is None
+        assert place.shared.take(place.endpoint) is None
         assert "timer_failed" not in caplog.text
         assert sink.said == []
         place.loop.advance(2 * PING_S + 10.0)
@@ -181,6 +183,23 @@ class TestAge:
         assert sink.said == ["200 whole"]
         assert place.transports[-1].ended == "close"
         place.close()
+
+
+def test_a_connection_that_becomes_idle_makes_room(place: Place) -> None:
+    """A request waits elsewhere, for the circuit breaker allows no further connection; and none if nobody waits."""
+    connection = place.connect()
+    there = Endpoint(place.endpoint.cluster, parse_address("10.0.0.2:80"))
+    place.endpoint.cluster.endpoints = (place.endpoint, there)
+    for is_awaited in (False, True):
+        sink = Sink()
+        place.ask(sink)
+        pool.contest(there)
+        if is_awaited:
+            there.pending.append(object())
+        place.say(headers(3 if is_awaited else 1, OK))
+        assert sink.said == ["200 whole"]
+        assert place.transports[-1].ended == ("close" if is_awaited else "")
+    assert connection.load == 0
 
 
 class TestGoodbyes:

@@ -217,6 +217,20 @@ class TestRoom:
         assert idle.retired == ["made_room"]
         assert there.connections == 1
 
+    def test_what_becomes_idle_makes_room_for_who_waits_for_a_shared_one(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """All were in use when it came; what is given back is closed, and its own connection dialled."""
+        here, there = endpoints
+        here.connections, there.connections = 1, 2
+        dials = Dials()
+        here.shared = shared = Shared(dials)
+        shared.wait(here, Request())
+        assert len(dials) == 0
+        first, second = Open(there), Open(there)
+        pool.release(first)
+        assert (first.closed, len(dials)) == (["made_room"], 1)
+        pool.release(second)
+        assert there.idle == [second]
+
 
 WEB = ClusterSpec("web", (("10.0.0.1:80", 1.0),))
 
