@@ -304,11 +304,11 @@ class Session(Control):
         """
         Tell what came before, as something has come for this stream; whether it is still for it.
 
-        Whoever is told may end the stream and have the next request sent by the same object, within the call.
+        Whoever is told may end the stream and have the next request sent by the same object, or close the connection.
         """
         stream_id = stream.id
         self._tell()
-        return stream.id == stream_id and not stream.is_closed
+        return stream.id == stream_id and not stream.is_closed and not self.is_closed
 
     def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """A whole frame that is not DATA without padding."""

@@ -131,3 +131,29 @@ def test_what_waits_of_a_stream_that_is_used_again_is_sent_once() -> None:
     assert talk.error is None
     sent = of_kind(talk.read(), FrameType.DATA)
     assert [sum(len(one.payload) for one in sent if one.stream_id == number) for number in (1, 3)] == [70_000, 70_000]
+
+
+class ClosingStream(NotingStream):
+    """Whoever is told of it closes the connection."""
+
+    __slots__ = ("_talk",)
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk.heard)
+        self._talk = talk
+
+    def on_head(self, fields: list[Field], payload: bytes, is_end: bool, trailers: list[Field]) -> None:
+        super().on_head(fields, payload, is_end, trailers)
+        self._talk.session.close()
+
+
+@pytest.mark.parametrize("name", REST)
+def test_a_connection_that_is_closed_within_a_call_keeps_nothing_to_tell(name: str) -> None:
+    """Nobody would be told of it, and it would keep the stream, which knows the connection."""
+    talk = Talk(is_server=False)
+    stream = ClosingStream(talk)
+    talk.session.open(stream)
+    talk.send(stream, GET)
+    talk.say(REST[name])
+    assert [one.what for one in talk.take()] == ["head"]
+    assert talk.session._event_stream is None
