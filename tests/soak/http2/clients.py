@@ -132,7 +132,7 @@ class Links:
             if chance.random() < GO_AWAYS:
                 on.go_away(0)
             if chance.random() < GAMES:
-                window = chance.choice((1000, link.DEFAULT_WINDOW, 1 << 20))
+                window = chance.choice((16_384, link.DEFAULT_WINDOW, 1 << 20))
                 on.say({link.TABLE_SIZE: chance.choice((0, 100, 4096, 65536)), link.INITIAL_WINDOW: window})
             if is_leaving:
                 await self._leave(on, lane, outcome, body)
