@@ -226,7 +226,7 @@ class Http2ClientConnection(BatchingWriter, StreamHome):
         elif now >= self._rest_due():
             self._fail(SessionError(Code.ENHANCE_YOUR_CALM, "limits.header_timeout"), errors.HEAD_TIMEOUT)
         elif now >= self._idle_at:
-            self._finish()
+            self.drain()
         elif (deadline := min(self._rest_due(), self._idle_at)) < inf:
             self._live.timers.arm(self, deadline)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar.http2 import bounds, frames
-from sidecar.http2.codes import Code, Flag, FrameType, Setting
+from sidecar.http2.codes import MAX_STREAM_ID, Code, Flag, FrameType, Setting
 from sidecar.proxy.client.http2 import Http2ClientConnection
 from tests.support.fakes import LIMITS, Client, World
 from tests.support.http2 import (
@@ -324,7 +324,7 @@ def test_what_is_whole_in_time_changes_nothing_of_what_is_awaited_then(world: Wo
     world.advance(5.0)
     assert not client.is_open, "idle since its last request, whatever it has begun"
     goodbyes = of_kind(parse(client.received)[0], FrameType.GOAWAY)
-    assert [one.code for one in goodbyes] == [Code.NO_ERROR]
+    assert [one.code for one in goodbyes] == [Code.NO_ERROR] * 2
 
 
 def test_a_client_that_says_no_settings_is_ended(world: World) -> None:
@@ -342,11 +342,25 @@ def test_a_client_that_is_idle_is_told_goodbye(world: World) -> None:
         world.advance(9.9)
         _ = client >> frames.ping(b"12345678", is_ack=False) + frames.settings([])
     assert client.is_open
-    world.advance(1.0)
+    world.advance(2.2)
     assert not client.is_open
     goodbyes = of_kind(parse(client.received)[0], FrameType.GOAWAY)
-    assert [one.code for one in goodbyes] == [Code.NO_ERROR]
+    assert [one.code for one in goodbyes] == [Code.NO_ERROR] * 2
     assert world.recorded == []
+
+
+def test_what_an_idle_client_asks_as_it_is_told_goodbye_is_answered(world: World) -> None:
+    """It could not know, and nobody else may repeat it: a close at that moment would reset what it had sent."""
+    client = greeted(world)
+    world.advance(60.2)
+    assert client.is_open
+    (goodbye,) = of_kind(written(client), FrameType.GOAWAY)
+    assert int.from_bytes(goodbye.payload[:4], "big") == MAX_STREAM_ID
+    _ = client >> headers(1, POST) + frames.ping(b"goodbye\0", is_ack=True)
+    _ = world.accept() >> ANSWER
+    assert [one.ends for one in of_kind(written(client), FrameType.HEADERS, 1)] == [True]
+    assert not client.is_open
+    assert [one.status for one in world.recorded] == [200]
 
 
 def test_a_body_that_stops_ends_its_stream(world: World) -> None:
