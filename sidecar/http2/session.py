@@ -144,6 +144,9 @@ class Session(Control):
 
     def fail(self, fault: SessionError) -> None:
         """Say why the connection ends, which has ended with this; the owner closes it, and has the streams ended."""
+        self.is_going_away = True
+        if not self._is_server:
+            self._tell()  # an answer may have been whole before
         self.is_closed = True
         self._drop_event()
         detail = fault.detail.encode("ascii", "replace")[:128]

@@ -11,6 +11,7 @@ import pytest
 
 from sidecar.http2 import frames
 from sidecar.http2.codes import DEFAULT_MAX_FRAME, MAX_WINDOW, PREFACE, Code, Flag, FrameType, Setting
+from sidecar.message import Field
 from tests.support.http2 import (
     GET,
     HELLO,
@@ -18,6 +19,7 @@ from tests.support.http2 import (
     POST,
     SETTINGS,
     SETTINGS_ACK,
+    NotingStream,
     Talk,
     block,
     content,
@@ -418,3 +420,36 @@ def test_a_fault_ends_the_connection_for_good() -> None:
     talk.say(headers(5))
     assert talk.take() == []
     assert talk.read() == []
+
+
+@pytest.mark.parametrize("answer", [headers(1, OK), headers(1, OK, ends=False) + content(1, b"all", ends=True)])
+def test_5_4_1_an_answer_that_was_whole_before_its_connection_ended_is_told(answer: bytes) -> None:
+    """What a server has sent before the frame that breaks a rule holds."""
+    talk = Talk(is_server=False)
+    talk.send(talk.open(), GET)
+    talk.say(answer + window(0, 0))
+    assert talk.error is not None
+    assert [(one.what, one.is_end) for one in talk.take()] == [("head", True)]
+
+
+def test_5_4_1_a_request_before_the_frame_that_breaks_a_rule_is_not_begun() -> None:
+    """Its client would not get the answer."""
+    talk = Talk()
+    talk.say(headers(1) + window(0, 0))
+    assert talk.error is not None
+    assert talk.take() == []
+
+
+def test_5_4_1_nobody_is_given_a_place_on_a_connection_that_ends() -> None:
+    """Who is told of the last answer may have the next request to send."""
+    talk, could_open = Talk(is_server=False), []
+
+    class Asking(NotingStream):
+        def on_head(self, fields: list[Field], payload: bytes, is_end: bool, trailers: list[Field]) -> None:
+            could_open.append(talk.session.can_open())
+
+    stream = Asking(talk.heard)
+    talk.session.open(stream)
+    talk.send(stream, GET)
+    talk.say(headers(1, OK) + window(0, 0))
+    assert could_open == [False]
