@@ -115,3 +115,32 @@ def test_answer_that_was_cut_without_a_close_notify_is_explained(tmp_path: Path)
     """As one that was reset."""
     journal = "R a GET\nX a cut_within\nS a\n"
     assert verdict_of(tmp_path, journal, outcome(GET, "cut")).explained == {"get response_started": 1}
+
+
+def test_fault_of_other_servers_explains_nothing(tmp_path: Path) -> None:
+    """One of the swift ones was killed, and this request was for the shaky ones."""
+    one = outcome(POST, "status", status=503, flag="UC")
+    assert verdict_of(tmp_path, "R a POST\n", one, Fault("kill", "swift0", 100.0, 101.0)).unexplained
+
+
+def test_call_is_sent_again_only_where_its_server_has_said_unavailable(tmp_path: Path) -> None:
+    """The file vouches for that, and for nothing else."""
+    call = Kind("call", "POST", "swift", version=2, is_call=True)
+    unavailable = "R a POST\nX a error\nS a\nE a\n"
+    assert verdict_of(tmp_path, unavailable + "R a POST\nS a\nE a\n", outcome(call)).is_good
+    assert verdict_of(tmp_path, "R a POST\nX a reset_before\nR a POST\nS a\nE a\n", outcome(call)).repeated
+    assert verdict_of(tmp_path, unavailable + 2 * "R a POST\nS a\nE a\n", outcome(call)).repeated
+
+
+@pytest.mark.parametrize(("sent", "is_good"), [(10, False), (200_000, True)])
+def test_post_that_was_refused_may_fail_only_if_its_body_was_not_kept(tmp_path: Path, sent: int, is_good: bool) -> None:
+    """Nobody has looked at it, so it is sent elsewhere; if it still can be."""
+    one = replace(outcome(POST, "status", status=503, flag="UR"), detail="stream_refused", sent=sent)
+    assert verdict_of(tmp_path, "X a refused\n", one, KILL).is_good is is_good
+
+
+@pytest.mark.parametrize("hurt", ["cut", "garbage", "too_little"])
+def test_answer_that_broke_off_by_http2_is_explained(tmp_path: Path, hurt: str) -> None:
+    """By what befell its stream, or all that its connection carried."""
+    journal = f"R a GET\nS a\nX a {hurt}\n"
+    assert verdict_of(tmp_path, journal, outcome(GET, "cut")).explained == {"get response_started": 1}

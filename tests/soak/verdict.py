@@ -103,8 +103,8 @@ def _explanation(outcome: Outcome, seen: Seen, faults: Sequence[Fault]) -> str:
     is_post = outcome.failure == "status" and not outcome.kind.can_be_repeated
     if is_post and "upstream_refused_certificate" in outcome.detail and not seen.methods:
         return "body_not_kept"
-    if is_post and "stream_refused" in outcome.detail and not seen.methods and outcome.sent > _KEPT_BYTES:
-        return "body_not_kept"
+    if is_post and "stream_refused" in outcome.detail:
+        return "body_not_kept" if outcome.sent > _KEPT_BYTES and not seen.methods else ""
     if outcome.failure != "status" or outcome.kind.can_be_repeated or outcome.flag in _SURE_OF_NOTHING_SENT:
         return ""
     if seen.hurt:
