@@ -18,7 +18,6 @@ from sidecar.message import NO_TRAILERS, Field, RequestHead, ResponseHead, Versi
 from sidecar.net.address import parse_address
 from sidecar.net.flow import Outbox
 from sidecar.net.timers import Timers
-from sidecar.proxy.exchange.interfaces import ResponseSink, TunnelSink
 from sidecar.proxy.exchange.request import UpstreamRequest
 from sidecar.proxy.server.attempt_stream import AttemptStream
 from sidecar.proxy.server.http2 import Http2ServerConnection
@@ -31,7 +30,7 @@ from tests.support.http2 import OK, SETTINGS, Frame, content, headers, of_kind, 
 PING_S = 20.0
 
 
-class Sink(ResponseSink, TunnelSink):
+class Sink:
     """Notes what comes of an attempt."""
 
     def __init__(self) -> None:
