@@ -11,14 +11,14 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.wait import eventually, free_port
+from tests.support.peers import running_server
+from tests.support.wait import free_port
 
 _TYPES = "type.googleapis.com/envoy."
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -139,27 +139,7 @@ def envoy(directory: Path, listeners: Sequence[Json], clusters: Sequence[Json]) 
         },
     }
     (directory / "envoy.json").write_text(json.dumps(written, indent=1))
-    log = directory / "envoy.log"
     command = [path, "-c", str(directory / "envoy.json"), "--concurrency", "1", "--disable-hot-restart",
                "--log-level", "warning", "--drain-time-s", "2"]  # fmt: skip
-
-    def is_up() -> bool:
-        assert process.poll() is None, f"Envoy ended with {process.returncode}:\n{log.read_text()}"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    with open(log, "ab") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        eventually(is_up, "Envoy to be ready")
+    with running_server(command, admin_port, directory / "envoy.log", "/ready", below=300):
         yield Envoy(admin_port)
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)

@@ -73,14 +73,14 @@ def require_ipv6() -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
-    """The server as a subprocess, once it answers; killed with all that it started on leaving."""
+def running_server(command: list[str], port: int, log: Path, path: str = "/", below: int = 1000) -> Iterator[None]:
+    """The server as a subprocess, once it answers there, with a status below that; killed on leaving."""
 
     def is_up() -> bool:
         if process.poll() is not None:
             raise AssertionError(f"{command[0]} ended with {process.returncode}:\n{log.read_text()}")
         try:
-            return request(port, "/").status > 0
+            return request(port, path).status < below
         except OSError:
             return False
 
@@ -170,7 +170,7 @@ def nginx(
         }}
     """)
     config.write_text(text.replace("FOLDER", str(directory)))
-    with _running([program, "-c", str(config), "-p", str(directory)], port, directory / "nginx.log"):
+    with running_server([program, "-c", str(config), "-p", str(directory)], port, directory / "nginx.log"):
         yield Nginx(directory, port)
 
 
@@ -180,5 +180,5 @@ def uvicorn(directory: Path, http: str) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "tests.support.asgi_app:app", "--port", str(port), "--http", http]
     command += ["--ws", "none", "--log-level", "warning", "--lifespan", "off", "--timeout-keep-alive", "30"]
-    with _running(command, port, directory / f"uvicorn-{http}.log"):
+    with running_server(command, port, directory / f"uvicorn-{http}.log"):
         yield port

@@ -103,6 +103,19 @@ def test_a_plan_is_let_go_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(run()) > 100
 
 
+async def end_without_garbage(plans: OldPlans) -> None:
+    """Let all of them go, and nothing of them be left to the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        while len(plans):
+            await asyncio.sleep(0)
+        await turns()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("settings", ["", ", outlier_detection: {}", ", load_balancing: peak_ewma"])
 def test_plans_and_their_clusters_leave_no_cyclic_garbage(settings: str) -> None:
     """What was there at a load is exempt from collection, so a removed upstream in a cycle would stay for ever."""
@@ -111,15 +124,7 @@ def test_plans_and_their_clusters_leave_no_cyclic_garbage(settings: str) -> None
         text = TEXT.replace("80']", f"80', '10.0.0.2:80']{settings}") % "{match: {path: /}, to: a}"
         plans = OldPlans(asyncio.get_running_loop(), dict)
         plans.add(compiled(text, COMPILER).plan)
-        gc.collect()
-        gc.disable()
-        try:
-            while len(plans):
-                await asyncio.sleep(0)
-            await turns()
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
+        await end_without_garbage(plans)
 
     asyncio.run(run())
 
@@ -134,15 +139,7 @@ def test_a_plan_whose_requests_shared_connections_leaves_no_cyclic_garbage() -> 
             shared.of(endpoint, lambda endpoint: None)
         plans.add(plan)
         del plan, endpoint
-        gc.collect()
-        gc.disable()
-        try:
-            while len(plans):
-                await asyncio.sleep(0)
-            await turns()
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
+        await end_without_garbage(plans)
 
     asyncio.run(run())
 
@@ -157,15 +154,7 @@ def test_a_plan_whose_splits_still_wait_for_endpoints_leaves_no_cyclic_garbage()
         )
         plans = OldPlans(asyncio.get_running_loop(), dict)
         plans.add(compiled(text, COMPILER).plan)
-        gc.collect()
-        gc.disable()
-        try:
-            while len(plans):
-                await asyncio.sleep(0)
-            await turns()
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
+        await end_without_garbage(plans)
 
     asyncio.run(run())
 
